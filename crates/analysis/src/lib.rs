@@ -1,0 +1,1 @@
+//! Judges: how measurements become verdicts. Pure.

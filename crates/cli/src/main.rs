@@ -1,0 +1,3 @@
+//! The `shipway` binary.
+
+fn main() {}

@@ -1,0 +1,125 @@
+//! What every event-sourced thing has in common: facts, a state folded from them, and what the world still owes it.
+//!
+//! An aggregate decides (`decide` refuses or returns facts), folds (`apply` never fails and never refuses), and says what is
+//! outstanding (`pending`). It never acts: effects are carried out by drivers, which answer with an input.
+
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// One fact: when, who or what caused it, and the fact itself. This is what the log stores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event<B> {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Who or what caused it.
+    pub by: Actor,
+    /// The fact.
+    #[serde(flatten)]
+    pub body: B,
+}
+
+/// Who or what caused a fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// A person, by the name they authenticated with or gave.
+    Person(String),
+    /// Shipway itself, and why: "the analysis failed".
+    Shipway(String),
+    /// A git push, by the name the pusher gave.
+    Push(String),
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Person(name) | Self::Push(name) => f.write_str(name),
+            Self::Shipway(_) => f.write_str("shipway"),
+        }
+    }
+}
+
+/// A stream of events and the pure functions over it.
+pub trait Aggregate: Send + Sync + 'static {
+    /// The first segment of its stream names: `run`, `rollout`, `service`.
+    const KIND: &'static str;
+    /// What the events fold into. `Default` is the state before the first event.
+    type State: Clone + Default + Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// The closed set of facts.
+    type Body: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// What people and drivers ask or report.
+    type Input: Clone + Debug + Send + Sync + 'static;
+    /// What the world is asked to do. Equal effects under one key are the same work.
+    type Effect: Clone + Debug + PartialEq + Send + Sync + 'static;
+    /// Why an input is refused, with what the caller can do about it.
+    type Rejection: std::error::Error + Clone + Send + Sync + 'static;
+
+    /// Facts that follow from `input`, or why it is refused. An input that changes nothing gives no facts.
+    fn decide(state: &Self::State, input: Self::Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Self::Body>>, Self::Rejection>;
+
+    /// Folds one fact. Total: reads every version ever written.
+    fn apply(state: &mut Self::State, event: &Event<Self::Body>);
+
+    /// What is outstanding, derived from the state alone.
+    fn pending(state: &Self::State, now: Timestamp) -> Pending<Self::Effect>;
+
+    /// What lists and pages show of this stream: one row per thing that changed. Rows are caches and can be rebuilt.
+    fn rows(state: &Self::State, events: &[Event<Self::Body>]) -> Vec<Row>;
+
+    /// The input that the engine feeds back when `wake_at` has come.
+    fn woken() -> Self::Input;
+}
+
+/// What the world still owes a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending<E> {
+    /// Work that should be under way now, each under an idempotency key unique within the stream: after a crash the same keys
+    /// come out again. Work whose key no longer comes out is cancelled.
+    pub effects: Vec<(EffectKey, E)>,
+    /// When to feed [`Aggregate::woken`] if nothing happens before.
+    pub wake_at: Option<Timestamp>,
+    /// Whether the stream must be loaded at start: something is outstanding or may still happen by itself.
+    pub live: bool,
+}
+
+impl<E> Pending<E> {
+    /// Nothing outstanding, nothing to wait for: the stream rests until somebody speaks to it.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { effects: Vec::new(), wake_at: None, live: false }
+    }
+}
+
+/// The idempotency key of an effect, unique within its stream: `action-3`, `notify-2`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EffectKey(pub String);
+
+impl<T: Into<String>> From<T> for EffectKey {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+/// One row of a read model: a JSON document under (kind, key), found by service and in order of its last change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// `run`, `rollout`, `release`, `service`.
+    pub kind: String,
+    /// Unique within the kind: `shop/12`.
+    pub key: String,
+    /// The service it belongs to; empty when none.
+    pub service: String,
+    /// Whether it is still moving; lists can ask for these alone.
+    pub live: bool,
+    /// The document.
+    pub doc: serde_json::Value,
+}
+
+/// Folds `events` into `state`.
+pub fn fold<'e, A: Aggregate>(state: &mut A::State, events: impl IntoIterator<Item = &'e Event<A::Body>>) {
+    for event in events {
+        A::apply(state, event);
+    }
+}

@@ -1,0 +1,335 @@
+//! Names and numbers with a meaning. Parsed at the edge, trusted inside.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name, number or digest could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct ParseIdError {
+    text: String,
+    expected: &'static str,
+}
+
+fn refuse<T>(text: &str, expected: &'static str) -> Result<T, ParseIdError> {
+    Err(ParseIdError { text: text.chars().take(80).collect(), expected })
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                let edges = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.ends_with('-');
+                if edges && text.len() <= 63 && text.chars().all(fine) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    refuse(text, concat!($what, ": 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit"))
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseIdError;
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a service; unique on a server.
+    ServiceName,
+    "a service name"
+);
+name!(
+    /// The name of an environment; unique within its service.
+    EnvironmentName,
+    "an environment name"
+);
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&format!(concat!($prefix, "{}"), self.0))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                match text.strip_prefix($prefix).unwrap_or(text).parse() {
+                    Ok(number) if number > 0 => Ok(Self(number)),
+                    _ => refuse(text, $what),
+                }
+            }
+        }
+    };
+}
+
+number!(
+    /// The number of a release within its service, from 1: `#3`.
+    ReleaseNumber,
+    "#",
+    "a release number, such as 3"
+);
+number!(
+    /// The number of a run within its service, from 1: `r12`.
+    RunNumber,
+    "r",
+    "a run number, such as r12"
+);
+number!(
+    /// The number of a rollout within its service, from 1: `ro7`.
+    RolloutNumber,
+    "ro",
+    "a rollout number, such as ro7"
+);
+
+macro_rules! scoped {
+    ($(#[$doc:meta])* $name:ident, $number:ident, $kind:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name {
+            /// The service it belongs to.
+            pub service: ServiceName,
+            /// Its number there.
+            pub number: $number,
+        }
+
+        impl $name {
+            /// The name of its stream in the log: `run/shop/12`.
+            #[must_use]
+            pub fn stream(&self) -> String {
+                format!(concat!($kind, "/{}/{}"), self.service, self.number.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let Some((service, number)) = text.split_once('/') else { return refuse(text, $what) };
+                Ok(Self { service: service.parse()?, number: number.parse()? })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseIdError;
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&format!("{}/{}", self.service, self.number))
+            }
+        }
+    };
+}
+
+scoped!(
+    /// A run anywhere on the server: `shop/r12`.
+    RunId,
+    RunNumber,
+    "run",
+    "a run, such as shop/r12"
+);
+scoped!(
+    /// A rollout anywhere on the server: `shop/ro7`.
+    RolloutId,
+    RolloutNumber,
+    "rollout",
+    "a rollout, such as shop/ro7"
+);
+
+/// The SHA-256 of immutable bytes: `sha256:` and 64 lower-case hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self::from_hash(sha2::Sha256::digest(bytes).as_slice().try_into().expect("SHA-256 has 32 bytes"))
+    }
+
+    /// The digest whose hash is already known.
+    #[must_use]
+    pub fn from_hash(hash: [u8; 32]) -> Self {
+        let mut text = String::with_capacity(71);
+        text.push_str("sha256:");
+        for byte in hash {
+            text.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble"));
+            text.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble"));
+        }
+        Self(text)
+    }
+
+    /// The 64 hex digits.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        &self.0["sha256:".len()..]
+    }
+
+    /// The first 12 hex digits, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.hex()[..12]
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        match text.strip_prefix("sha256:") {
+            Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) => Ok(Self(text.to_owned())),
+            _ => refuse(text, "a digest: sha256: and 64 lower-case hex digits"),
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = ParseIdError;
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A git commit: 40 (SHA-1) or 64 (SHA-256) lower-case hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommitId(String);
+
+impl CommitId {
+    /// All digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 7 digits, as git shows them.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..7]
+    }
+
+    /// Whether this stands for "no commit" in git's hooks: all zeros.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.0.bytes().all(|b| b == b'0')
+    }
+}
+
+impl FromStr for CommitId {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        if matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            refuse(text, "a full commit id: 40 or 64 lower-case hex digits")
+        }
+    }
+}
+
+impl TryFrom<String> for CommitId {
+    type Error = ParseIdError;
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        text.parse()
+    }
+}
+
+impl From<CommitId> for String {
+    fn from(commit: CommitId) -> Self {
+        commit.0
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_what_they_print() {
+        let rollout: RolloutId = "shop/ro7".parse().unwrap();
+        assert_eq!((rollout.to_string().as_str(), rollout.stream().as_str()), ("shop/ro7", "rollout/shop/7"));
+        assert_eq!(Digest::of(b"").hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!("12".parse::<RunNumber>().unwrap().to_string(), "r12");
+    }
+
+    #[test]
+    fn names_that_could_leave_their_folder_are_refused() {
+        for bad in ["", "..", "a/b", "-a", "a-", "Shop", "a\0", &"a".repeat(64)] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The delivery domain: what is delivered, where it goes, and what may happen next. Pure: no clock, no files, no network, no async.
+//!
+//! Everything that must never go wrong is a function here, of (state, input, now). See [`aggregate::Aggregate`].
+
+pub mod aggregate;
+pub mod check;
+pub mod ids;
+pub mod target;

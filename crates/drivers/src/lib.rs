@@ -1,0 +1,1 @@
+//! Effects carried out: process target, checks, git, notifications.

@@ -1,0 +1,1 @@
+//! The loop: read, decide, append, dispatch; timers; owns the traits Store, Driver, Clock.

@@ -1,0 +1,105 @@
+//! Which bucket a user falls in: the hash that flags and traffic splits share, so that both mean the same by "10 %".
+//!
+//! MurmurHash3 x86 32, seed 0, over the deterministic CBOR array `[flag key, targeting key]` (flagd's bucketing v3), scaled by
+//! `(hash * total) >> 32`. Raising the weight of the *first* variant only ever adds users to it.
+//!
+//! ```
+//! use shipway_flags::{bucket_of, choose};
+//! let bucket = bucket_of("checkout", "user-17", 10_000);
+//! assert!(bucket < 10_000);
+//! assert_eq!(choose(&[0, 10_000], bucket), Some(1));
+//! ```
+
+/// The bucket of `key` under `salt`, in `0..total`. `total` is at most 2³¹−1; 0 gives 0.
+#[must_use]
+pub fn bucket_of(salt: &str, key: &str, total: u32) -> u32 {
+    let mut cbor = Vec::with_capacity(salt.len() + key.len() + 11);
+    cbor.push(0x82);
+    push_text(&mut cbor, salt);
+    push_text(&mut cbor, key);
+    scale(murmur3_32(&cbor), total)
+}
+
+/// The index of the first variant whose cumulative weight lies above `bucket`; `None` when all weights are 0.
+#[must_use]
+pub fn choose(weights: &[u32], bucket: u32) -> Option<usize> {
+    let mut cumulative = 0u64;
+    weights.iter().position(|&weight| {
+        cumulative += u64::from(weight);
+        cumulative > u64::from(bucket)
+    })
+}
+
+/// MurmurHash3 x86 32 with seed 0 (Austin Appleby, public domain).
+#[must_use]
+pub fn murmur3_32(bytes: &[u8]) -> u32 {
+    const C1: u32 = 0xcc9e_2d51;
+    const C2: u32 = 0x1b87_3593;
+    let mix = |word: u32| word.wrapping_mul(C1).rotate_left(15).wrapping_mul(C2);
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut hash = words.iter().fold(0u32, |hash, word| {
+        (hash ^ mix(u32::from_le_bytes(*word))).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+    });
+    let tail = rest.iter().rev().fold(0u32, |word, &byte| (word << 8) | u32::from(byte));
+    if !rest.is_empty() {
+        hash ^= mix(tail);
+    }
+    hash ^= u32::try_from(bytes.len() & 0xffff_ffff).expect("masked to 32 bits");
+    hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+    hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+    hash ^ (hash >> 16)
+}
+
+fn scale(hash: u32, total: u32) -> u32 {
+    u32::try_from((u64::from(hash) * u64::from(total)) >> 32).expect("a product shifted by 32 bits fits 32 bits")
+}
+
+/// A CBOR text string: major type 3, shortest length form (RFC 8949, deterministic encoding).
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    match text.len() {
+        short @ 0..=23 => out.push(0x60 | short as u8),
+        byte @ 24..=0xff => out.extend([0x78, byte as u8]),
+        word @ 0x100..=0xffff => {
+            out.push(0x79);
+            out.extend((word as u16).to_be_bytes());
+        }
+        long => {
+            out.push(0x7a);
+            out.extend((long as u32).to_be_bytes());
+        }
+    }
+    out.extend(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_hash_reaches_its_published_edges() {
+        for (text, hash) in [("ejOoVL", 0), ("bY9fO-", 1), ("SI7p-", i32::MAX as u32), ("6LvT0", 1 << 31), ("ceQdGm", u32::MAX)] {
+            assert_eq!(murmur3_32(text.as_bytes()), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn ten_thousand_users_are_split_within_half_a_point() {
+        for weight in [100, 1_000, 5_000, 9_000] {
+            let on = (0..10_000).filter(|user| bucket_of("shop/7", &format!("user-{user}"), 10_000) < weight).count();
+            let off_by = (on as f64 - f64::from(weight)).abs() / 100.0;
+            assert!(off_by <= 0.5, "weight {weight}: {on} users, off by {off_by} points");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn raising_the_first_weight_moves_nobody_back(user in ".{0,40}", low in 0u32..10_000, more in 0u32..10_000) {
+            let high = (low + more).min(10_000);
+            let bucket = bucket_of("salt", &user, 10_000);
+            let before = choose(&[low, 10_000 - low], bucket);
+            let after = choose(&[high, 10_000 - high], bucket);
+            prop_assert!(before != Some(0) || after == Some(0));
+        }
+    }
+}

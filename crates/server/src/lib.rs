@@ -1,0 +1,1 @@
+//! HTTP API, git remote, SSE, pages.

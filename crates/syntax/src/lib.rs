@@ -1,0 +1,1 @@
+//! Spanned YAML tree and diagnostics, shared by every file format Shipway reads.

@@ -1,0 +1,1 @@
+//! Runs one job of a workflow: a process of its own.

@@ -1,0 +1,1 @@
+//! GitHub Actions files: model, expressions, job graph. Pure.
