@@ -1,1 +1,45 @@
-//! Judges: how measurements become verdicts. Pure.
+//! Judges: how measurements become verdicts. Pure: no clock, no files, no randomness, no async.
+//!
+//! A driver samples the releases of a rollout ([`Observation`]); a [`Judge`] folds observations into its state and says
+//! each time how things stand ([`Judgement`]). Everything counted is counted since the hold began, so a lost, late or
+//! repeated observation changes nothing that a later one doesn't repair, and a state read back from the log goes on
+//! exactly where it was.
+//!
+//! What a judge must never do: pass without evidence, or fail because evidence is missing. Both are
+//! [`Verdict::Inconclusive`], and what follows from that is the executor's decision.
+//!
+//! Judges: [`threshold`] (limits, with Argo Rollouts' words).
+//!
+//! ```
+//! use shipway_analysis::{Analysis, Metric, Observation, Sample, Side, Threshold, Verdict, threshold::Bound};
+//!
+//! let analysis = Analysis::new(vec![Threshold::new(Metric::ErrorRate, Bound::Max(0.02))?]);
+//! let mut state = analysis.begin();
+//! let seen = |seconds, requests, errors| Observation {
+//!     at: jiff::Timestamp::from_second(seconds).expect("in range"),
+//!     canary: Side { release: "#3".into(), sample: Some(Sample { requests, errors, ..Sample::default() }) },
+//!     stable: None,
+//! };
+//!
+//! analysis.observe(&mut state, &seen(0, 0, 0));
+//! let judgement = analysis.observe(&mut state, &seen(4, 1240, 64));
+//! assert_eq!(
+//!     judgement.verdict,
+//!     Verdict::Fail { why: "error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors".into() }
+//! );
+//! # Ok::<(), shipway_analysis::threshold::InvalidThreshold>(())
+//! ```
+
+mod analysis;
+mod judge;
+mod metric;
+mod sample;
+pub mod threshold;
+mod verdict;
+
+pub use analysis::{Analysis, AnalysisState, MetricJudgement};
+pub use judge::Judge;
+pub use metric::{Metric, ParseMetricError, ParseValueError};
+pub use sample::{Latency, Observation, Sample, Side};
+pub use threshold::Threshold;
+pub use verdict::{Finality, Judgement, Verdict};

@@ -1,0 +1,322 @@
+//! What is measured: the built-in metrics, their names, and how their values are read and shown.
+//!
+//! Inside, every value is an `f64` in the metric's base unit; units exist at the edge only.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What is measured. Each has one base unit, in which limits and values are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Share of the requests that were answered with 5xx or not at all; 0 to 1.
+    ErrorRate,
+    /// The median answer, in milliseconds.
+    LatencyP50,
+    /// The 90th percentile of the answers, in milliseconds.
+    LatencyP90,
+    /// The 99th percentile of the answers, in milliseconds.
+    LatencyP99,
+    /// Requests answered per second.
+    Requests,
+    /// Share of one core; 1 is one core.
+    Cpu,
+    /// Resident bytes.
+    Memory,
+    /// Unplanned restarts since the hold began.
+    Restarts,
+}
+
+impl Metric {
+    /// All of them, in the order they are listed to people.
+    pub const ALL: [Self; 8] = [
+        Self::ErrorRate,
+        Self::LatencyP50,
+        Self::LatencyP90,
+        Self::LatencyP99,
+        Self::Requests,
+        Self::Cpu,
+        Self::Memory,
+        Self::Restarts,
+    ];
+
+    /// Its name in `shipway.yaml`: `error-rate`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ErrorRate => "error-rate",
+            Self::LatencyP50 => "latency-p50",
+            Self::LatencyP90 => "latency-p90",
+            Self::LatencyP99 => "latency-p99",
+            Self::Requests => "requests",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Restarts => "restarts",
+        }
+    }
+
+    /// How its values may be written, for messages and schemas.
+    #[must_use]
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::ErrorRate => "a share of the requests, such as 5% or 0.05",
+            Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => {
+                "a time, such as 500ms or 1.5s"
+            }
+            Self::Requests => "requests per second, such as 20 or 20/s",
+            Self::Cpu => "a share of one core, such as 80%, 0.8 or 800m",
+            Self::Memory => "an amount of memory, such as 256MiB",
+            Self::Restarts => "a number, such as 0",
+        }
+    }
+
+    /// Whether its values say something only once enough requests were answered.
+    #[must_use]
+    pub const fn is_of_traffic(self) -> bool {
+        match self {
+            Self::ErrorRate | Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => true,
+            Self::Requests | Self::Cpu | Self::Memory | Self::Restarts => false,
+        }
+    }
+
+    /// Reads a value as people write it, into the base unit.
+    ///
+    /// # Errors
+    /// When it is no finite number from 0 up in one of the metric's units, or an error rate above 100 %.
+    pub fn parse_value(self, text: &str) -> Result<f64, ParseValueError> {
+        let refused = || ParseValueError {
+            metric: self,
+            text: text.to_owned(),
+        };
+        let trimmed = text.trim();
+        let split = trimmed
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(split);
+        let number: f64 = number.parse().map_err(|_| refused())?;
+        let value = number * self.factor(unit.trim_start()).ok_or_else(refused)?;
+        let most = if self == Self::ErrorRate {
+            1.0
+        } else {
+            f64::MAX
+        };
+        if value <= most {
+            Ok(value)
+        } else {
+            Err(refused())
+        }
+    }
+
+    /// What one of `unit` is in the base unit.
+    fn factor(self, unit: &str) -> Option<f64> {
+        let factor = match (self, unit) {
+            (Self::ErrorRate | Self::Cpu, "%") => 0.01,
+            (Self::ErrorRate | Self::Cpu | Self::Memory | Self::Restarts, "") => 1.0,
+            (Self::Cpu, "m") => 0.001,
+            (Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99, unit) => match unit {
+                "us" | "µs" => 0.001,
+                "ms" => 1.0,
+                "s" => 1000.0,
+                "m" => 60_000.0,
+                _ => return None,
+            },
+            (Self::Requests, "" | "/s") => 1.0,
+            (Self::Memory, unit) => match unit {
+                "B" => 1.0,
+                "k" | "kB" => 1e3,
+                "M" | "MB" => 1e6,
+                "G" | "GB" => 1e9,
+                "Ki" | "KiB" => 1024.0,
+                "Mi" | "MiB" => 1_048_576.0,
+                "Gi" | "GiB" => 1_073_741_824.0,
+                _ => return None,
+            },
+            (Self::ErrorRate | Self::Requests | Self::Cpu | Self::Restarts, _) => return None,
+        };
+        Some(factor)
+    }
+
+    /// A value in the base unit as people read it: `5.2 %`, `480 ms`, `20/s`, `256 MiB`.
+    #[must_use]
+    pub fn show(self, value: f64) -> String {
+        if !value.is_finite() {
+            return "not a number".to_owned();
+        }
+        match self {
+            Self::ErrorRate | Self::Cpu => format!("{} %", short(value * 100.0)),
+            Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 if value >= 10_000.0 => {
+                format!("{} s", short(value / 1000.0))
+            }
+            Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => {
+                format!("{} ms", short(value))
+            }
+            Self::Requests => format!("{}/s", short(value)),
+            Self::Memory => show_bytes(value),
+            Self::Restarts => short(value),
+        }
+    }
+}
+
+fn show_bytes(bytes: f64) -> String {
+    let (mut value, mut unit) = (bytes, "B");
+    for larger in ["KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    format!("{} {unit}", short(value))
+}
+
+/// As many digits as a person looks at: whole from 100 up, one decimal below, two below 1, none where they are zero.
+fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v >= 99.95 => 0,
+        v if v >= 0.995 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    grouped(text)
+}
+
+/// Thousands set apart: `1240` is `1,240`.
+pub(crate) fn grouped(number: &str) -> String {
+    let whole = number.find('.').unwrap_or(number.len());
+    let mut text = String::with_capacity(number.len() + number.len() / 3);
+    for (index, digit) in number.char_indices() {
+        if index > 0 && index < whole && (whole - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = ParseMetricError;
+    fn from_str(text: &str) -> Result<Self, ParseMetricError> {
+        Self::ALL
+            .into_iter()
+            .find(|metric| metric.name() == text)
+            .ok_or_else(|| ParseMetricError {
+                text: text.to_owned(),
+            })
+    }
+}
+
+/// A name that no metric has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, requests, cpu, memory and restarts"
+)]
+pub struct ParseMetricError {
+    /// What was written.
+    pub text: String,
+}
+
+/// A value that its metric can't have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no value of {metric}: that is {}", .metric.unit())]
+pub struct ParseValueError {
+    /// Whose value it should have been.
+    pub metric: Metric,
+    /// What was written.
+    pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_read_what_they_print() {
+        for metric in Metric::ALL {
+            assert_eq!(metric.name().parse(), Ok(metric));
+            assert_eq!(
+                serde_json::to_value(metric).unwrap(),
+                metric.name(),
+                "one spelling everywhere"
+            );
+            let listed = "x".parse::<Metric>().unwrap_err().to_string();
+            assert!(listed.contains(metric.name()), "{listed}");
+        }
+    }
+
+    #[test]
+    fn values_are_read_in_the_units_people_write() {
+        let cases = [
+            (Metric::ErrorRate, "5%", 0.05),
+            (Metric::ErrorRate, " 0.5 % ", 0.005),
+            (Metric::ErrorRate, "0.02", 0.02),
+            (Metric::LatencyP99, "500ms", 500.0),
+            (Metric::LatencyP50, "1.5s", 1500.0),
+            (Metric::LatencyP90, "800us", 0.8),
+            (Metric::Requests, "20/s", 20.0),
+            (Metric::Cpu, "80%", 0.8),
+            (Metric::Cpu, "1500m", 1.5),
+            (Metric::Memory, "256MiB", 268_435_456.0),
+            (Metric::Restarts, "0", 0.0),
+        ];
+        for (metric, text, value) in cases {
+            let read = metric.parse_value(text).unwrap();
+            assert!(
+                (read - value).abs() < 1e-9 * (1.0 + value),
+                "{metric} {text}: {read}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_refused_with_what_would_be_right() {
+        let cases = [
+            (Metric::ErrorRate, "5"),
+            (Metric::ErrorRate, "101%"),
+            (Metric::LatencyP99, "500"),
+            (Metric::Restarts, "5%"),
+            (Metric::Memory, "-1MiB"),
+            (Metric::Cpu, "NaN"),
+            (Metric::Requests, "inf"),
+            (Metric::Requests, ""),
+            (Metric::Memory, "1e400"),
+            (Metric::Memory, &"9".repeat(400)),
+        ];
+        for (metric, text) in cases {
+            let refusal = metric.parse_value(text).unwrap_err().to_string();
+            assert!(refusal.contains(metric.unit()), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn values_are_shown_as_people_read_them() {
+        let cases = [
+            (Metric::ErrorRate, 64.0 / 1240.0, "5.2 %"),
+            (Metric::ErrorRate, 0.02, "2 %"),
+            (Metric::ErrorRate, 0.001, "0.1 %"),
+            (Metric::ErrorRate, 0.0, "0 %"),
+            (Metric::ErrorRate, 1.0, "100 %"),
+            (Metric::LatencyP99, 12_345.0, "12.3 s"),
+            (Metric::LatencyP99, 9_999.0, "9,999 ms"),
+            (Metric::LatencyP50, 0.994, "0.99 ms"),
+            (Metric::Requests, 1234.6, "1,235/s"),
+            (Metric::Memory, 268_435_456.0, "256 MiB"),
+            (Metric::Memory, 512.0, "512 B"),
+            (Metric::Restarts, 2.0, "2"),
+            (Metric::Cpu, f64::NAN, "not a number"),
+        ];
+        for (metric, value, text) in cases {
+            assert_eq!(metric.show(value), text);
+        }
+    }
+}
