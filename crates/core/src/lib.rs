@@ -4,5 +4,10 @@
 
 pub mod aggregate;
 pub mod check;
+pub mod config;
+pub mod exposure;
 pub mod ids;
+pub mod release;
+pub mod rollout;
+pub mod service;
 pub mod target;

@@ -1,0 +1,313 @@
+//! `shipway.yaml`: how a service is built, run, checked and rolled out. These types are what the rest of Shipway knows of
+//! it; they travel in events, so they only ever grow.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use shipway_analysis::Analysis;
+
+use crate::{
+    check::{Health, SmokeTest},
+    exposure::Weight,
+    ids::{Digest, EnvironmentName, ServiceName},
+    target::Limits,
+};
+
+/// A whole `shipway.yaml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The service's name.
+    pub service: ServiceName,
+    /// Whose green commits are released; default `main`.
+    pub branch: String,
+    /// The workflows that a push runs; none named: all in `.github/workflows` that match the push.
+    #[serde(default)]
+    pub workflows: Vec<String>,
+    /// What a release is made of.
+    pub artifact: ArtifactSource,
+    /// How an instance starts.
+    pub run: RunConfig,
+    /// In order of promotion; never empty.
+    pub environments: Vec<Environment>,
+}
+
+impl Config {
+    /// The digest of all that shapes a release; two releases with equal commit, artifact and configuration are the same.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a configuration is plain data"))
+    }
+}
+
+/// What a release is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactSource {
+    /// What a run uploaded.
+    Run {
+        /// The artifact's name; none: the run's only one.
+        name: Option<String>,
+    },
+    /// The commit's own tree.
+    Source,
+    /// A container image.
+    Image {
+        /// `registry/name`
+        name: String,
+    },
+}
+
+/// How an instance starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunConfig {
+    /// A shell command; `$PORT` is the port to listen on.
+    pub command: String,
+    /// Environment variables; values may name secrets as `$NAME`.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// How an instance is known to be ready and alive.
+    pub health: Health,
+    /// What an instance may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// From SIGTERM to SIGKILL; default 10 s.
+    pub grace: Duration,
+}
+
+/// Where releases go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// How many instances; default 1.
+    pub instances: u32,
+    /// How a release goes in; default `rolling`.
+    pub strategy: Strategy,
+    /// Hosts that lead to it.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The first path segments that lead to it. Default: `/{service}` for the last environment, `/{service}-{environment}` for the others.
+    pub path: Option<String>,
+    /// A port of its own on the proxy.
+    pub port: Option<u16>,
+    /// By what a user is known again; default a cookie.
+    #[serde(default)]
+    pub sticky: Sticky,
+    /// Who must say yes before a rollout begins; none: continuous deployment.
+    pub approvals: Option<Approvals>,
+    /// Put to the new instances before they get traffic.
+    #[serde(default)]
+    pub smoke: Vec<SmokeTest>,
+    /// A workflow that tests the environment after a promotion; green before the release goes on.
+    pub tests: Option<String>,
+    /// What is judged while the exposure grows.
+    #[serde(default)]
+    pub analysis: Analysis,
+    /// Environment variables on top of those of `run`.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// What happens to a release that comes during a rollout.
+    #[serde(default)]
+    pub when_busy: WhenBusy,
+    /// Who hears of it.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
+    /// Without progress for this long an action fails; default 10 min.
+    pub progress_deadline: Duration,
+    /// How long open requests may take to finish before their instances stop; default 30 s.
+    pub drain: Duration,
+}
+
+/// How a release goes in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Stop the old, then start the new.
+    Recreate,
+    /// Replace in batches.
+    Rolling(Rolling),
+    /// A full new set beside the old one, switched at once.
+    BlueGreen(BlueGreen),
+    /// A growing share of users.
+    Canary(Canary),
+}
+
+impl Strategy {
+    /// Its word in `shipway.yaml`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Recreate => "recreate",
+            Self::Rolling(_) => "rolling",
+            Self::BlueGreen(_) => "blue-green",
+            Self::Canary(_) => "canary",
+        }
+    }
+
+    /// What happens at the end of a hold whose evidence is inconclusive.
+    #[must_use]
+    pub const fn on_inconclusive(&self) -> OnInconclusive {
+        match self {
+            Self::Canary(canary) => canary.on_inconclusive,
+            Self::Recreate | Self::Rolling(_) | Self::BlueGreen(_) => OnInconclusive::Pause,
+        }
+    }
+}
+
+/// How far a rolling rollout may go above and below the wanted number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rolling {
+    /// Above; default 25 %.
+    pub max_surge: Count,
+    /// Below; default 0.
+    pub max_unavailable: Count,
+}
+
+/// How long the previous set stays warm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlueGreen {
+    /// Default 60 min.
+    pub keep: Duration,
+}
+
+/// The steps of a canary; default 1 → 10 → 50 → 100.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Rising weights; 100 % need not be named.
+    pub steps: Vec<CanaryStep>,
+    /// What happens when the evidence of a hold is inconclusive at its deadline; default pause.
+    #[serde(default)]
+    pub on_inconclusive: OnInconclusive,
+}
+
+/// One step of a canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryStep {
+    /// The share of the new release.
+    pub weight: Weight,
+    /// How long to hold it.
+    pub hold: Option<Duration>,
+    /// Run the smoke tests again before this step.
+    #[serde(default)]
+    pub smoke: bool,
+    /// Ask before this step.
+    #[serde(default)]
+    pub ask: bool,
+    /// How many instances of the new release there shall be; default its share of them.
+    #[serde(default)]
+    pub scale: Option<Count>,
+}
+
+/// A number, or a percentage of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Count {
+    /// So many.
+    Number(u32),
+    /// This share of the whole.
+    Percent(Weight),
+}
+
+impl Count {
+    /// Of `whole`, rounded up, as Kubernetes rounds a surge.
+    #[must_use]
+    pub fn round_up(self, whole: u32) -> u32 {
+        match self {
+            Self::Number(number) => number,
+            Self::Percent(share) => share.share_of(whole),
+        }
+    }
+
+    /// Of `whole`, rounded down, as Kubernetes rounds what may be unavailable.
+    #[must_use]
+    pub fn round_down(self, whole: u32) -> u32 {
+        match self {
+            Self::Number(number) => number.min(whole),
+            Self::Percent(share) => whole - share.rest().share_of(whole),
+        }
+    }
+}
+
+/// What happens at the end of a hold whose evidence is inconclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInconclusive {
+    /// Stand still until somebody decides.
+    #[default]
+    Pause,
+    /// Go back.
+    Rollback,
+    /// Go on.
+    Promote,
+}
+
+/// By what a user is known again, so that they stay on one side of a split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sticky {
+    /// A cookie, set by the proxy where it is missing.
+    Cookie(String),
+    /// A request header.
+    Header(String),
+    /// The client's address.
+    Address,
+    /// Nothing: each request is decided anew.
+    None,
+}
+
+impl Default for Sticky {
+    fn default() -> Self {
+        Self::Cookie("shipway".to_owned())
+    }
+}
+
+/// Who must say yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approvals {
+    /// How many different people; default 1.
+    pub count: u32,
+    /// Who may: names, or groups as `@name`; nobody named: anyone.
+    #[serde(default)]
+    pub from: Vec<String>,
+}
+
+impl Approvals {
+    /// One person, whoever it is.
+    #[must_use]
+    pub const fn anyone() -> Self {
+        Self { count: 1, from: Vec::new() }
+    }
+}
+
+impl fmt::Display for Approvals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} approval{}", self.count, if self.count == 1 { "" } else { "s" })?;
+        if !self.from.is_empty() {
+            write!(f, " from {}", self.from.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// What happens to a release that comes during a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenBusy {
+    /// The running rollout goes back to stable, then the newest starts.
+    #[default]
+    Supersede,
+    /// Strict order, nothing dropped.
+    Queue,
+    /// The new one is refused.
+    Refuse,
+}
+
+/// Who hears of a rollout. Addresses may name secrets as `$NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notify {
+    /// A Slack-compatible incoming webhook.
+    Slack(String),
+    /// A generic webhook.
+    Webhook(String),
+}

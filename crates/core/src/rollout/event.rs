@@ -1,0 +1,362 @@
+//! What can be said to a rollout, what it says happened, what it asks of the world, and why it refuses.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shipway_analysis::{Judgement, Observation};
+
+use super::{
+    plan::{Action, Plan},
+    strategy::Observed,
+};
+use crate::{
+    check::SmokeReport,
+    config::Environment,
+    ids::{ReleaseNumber, RolloutId},
+    release::Release,
+};
+
+/// All that a rollout is about; fixed when it is opened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Its id.
+    pub id: RolloutId,
+    /// A step forward, or back to a release that has been good.
+    pub kind: Kind,
+    /// What goes in.
+    pub release: Arc<Release>,
+    /// Where it goes, as configured by the release itself.
+    pub environment: Environment,
+    /// What is there now.
+    pub stable: Option<Stable>,
+    /// What runs and who gets traffic when it begins.
+    pub observed: Observed,
+    /// Why, in words: "push of main by ada", "rollback asked by bob".
+    pub why: String,
+}
+
+/// Which way a rollout goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A release goes in by its strategy.
+    Deploy,
+    /// A release that was there before comes back: no steps, no analysis.
+    Rollback,
+}
+
+/// The release that serves an environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stable {
+    /// Which.
+    pub release: Arc<Release>,
+    /// How many instances it needs to carry all traffic.
+    pub instances: u32,
+}
+
+/// Forward to the new release, or back to the stable one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// To the new release.
+    Forward,
+    /// To the stable one.
+    Back,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The release is the stable one.
+    Promoted,
+    /// The release was taken out; what was stable serves.
+    RolledBack,
+    /// It could neither go on nor back by itself: a person must look.
+    Failed,
+}
+
+/// The facts of a rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Body {
+    /// It exists.
+    Opened {
+        /// What it is about.
+        spec: Box<Spec>,
+    },
+    /// What will be done from here on.
+    Planned {
+        /// Forward or back.
+        direction: Direction,
+        /// The actions.
+        plan: Plan,
+        /// Why this plan, now.
+        why: String,
+    },
+    /// The action under the cursor is done; the next begins.
+    ActionDone {
+        /// Its place in the plan, from 0.
+        index: usize,
+        /// What there is to say of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// What the smoke tests found, when they were the action.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        smoke: Option<SmokeReport>,
+    },
+    /// The action under the cursor can't be done.
+    ActionFailed {
+        /// Its place in the plan, from 0.
+        index: usize,
+        /// Why.
+        why: String,
+        /// What the smoke tests found, when they were the action.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        smoke: Option<SmokeReport>,
+    },
+    /// What the metrics showed since the last reading, and what the judge makes of all of it.
+    Measured {
+        /// The reading.
+        seen: Observation,
+        /// What all of it adds up to.
+        judgement: Judgement,
+    },
+    /// Somebody said yes to the gate under the cursor.
+    Approved {
+        /// What they added.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
+    /// Somebody said no.
+    Rejected {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing more is shifted until it is resumed.
+    Paused {
+        /// Why.
+        reason: String,
+    },
+    /// It goes on.
+    Resumed,
+    /// Remaining holds are skipped.
+    Hurried {
+        /// Why.
+        reason: String,
+    },
+    /// It is over.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// Why, in words.
+        why: String,
+    },
+    /// The service knows how it ended.
+    ServiceTold,
+    /// A notification went out, or was given up.
+    NoticeSettled {
+        /// Its place among the notices, from 0.
+        index: usize,
+        /// Why it was given up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
+}
+
+/// What people and drivers say to a rollout.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Begin.
+    Open(Box<Spec>),
+    /// The effect of this plan and action is done.
+    Done {
+        /// The number of the plan, from 1.
+        plan: u32,
+        /// The action's place in it.
+        index: usize,
+        /// What there is to say.
+        note: Option<String>,
+        /// What the smoke tests found.
+        smoke: Option<SmokeReport>,
+    },
+    /// The effect of this plan and action can't be done.
+    Failed {
+        /// The number of the plan, from 1.
+        plan: u32,
+        /// The action's place in it.
+        index: usize,
+        /// Why.
+        why: String,
+        /// What the smoke tests found.
+        smoke: Option<SmokeReport>,
+    },
+    /// The new release crashes again and again.
+    CrashLoop {
+        /// What was seen.
+        why: String,
+    },
+    /// A reading of the metrics.
+    Measured {
+        /// The exposure it belongs to: the number of the shift, so that a late reading is not counted for the next step.
+        exposure: u32,
+        /// The reading.
+        seen: Observation,
+    },
+    /// Yes, by somebody with these groups.
+    Approve {
+        /// Groups of the person, each as `@name`.
+        groups: Vec<String>,
+        /// What they add.
+        comment: Option<String>,
+    },
+    /// No.
+    Reject {
+        /// Why.
+        reason: String,
+    },
+    /// Stop shifting.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// Go on.
+    Resume,
+    /// Skip the remaining holds.
+    Promote {
+        /// Why.
+        reason: String,
+    },
+    /// Back to stable.
+    Abort {
+        /// Why.
+        reason: String,
+    },
+    /// The service was told how it ended.
+    Told,
+    /// A notification went out (`None`) or was given up.
+    Noticed {
+        /// Which.
+        index: usize,
+        /// Why it was given up.
+        failed: Option<String>,
+    },
+    /// The time has come.
+    Woken,
+}
+
+/// What a rollout asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Carry out an action of the plan; answer with [`Input::Done`] or [`Input::Failed`].
+    Carry {
+        /// The number of the plan, from 1.
+        plan: u32,
+        /// The action's place in it.
+        index: usize,
+        /// What to do.
+        action: Action,
+    },
+    /// Read the metrics of both sides at each interval and report them, until cancelled.
+    Measure {
+        /// The number of the shift.
+        exposure: u32,
+        /// The newcomer.
+        candidate: ReleaseNumber,
+        /// What it is compared with.
+        stable: Option<ReleaseNumber>,
+    },
+    /// Watch the new instances and report a crash loop, until cancelled.
+    Guard {
+        /// Whose instances.
+        release: ReleaseNumber,
+    },
+    /// Tell the service how it ended.
+    TellService {
+        /// How.
+        outcome: Outcome,
+        /// Why.
+        why: String,
+        /// What it leaves running, and who gets traffic.
+        observed: Observed,
+    },
+    /// Send a notification to all destinations of the environment.
+    Notify {
+        /// Its place among the notices.
+        index: usize,
+        /// What to say.
+        notice: Notice,
+    },
+}
+
+/// Something people want to hear of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// How it should look.
+    pub tone: Tone,
+    /// One line.
+    pub title: String,
+    /// The sentence behind it.
+    pub text: String,
+    /// When it happened.
+    pub at: jiff::Timestamp,
+}
+
+/// How a notice should look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tone {
+    /// All is well.
+    Good,
+    /// Somebody is asked for something.
+    Asking,
+    /// Something went wrong.
+    Bad,
+}
+
+/// Why an input is refused, with the state that refused it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The stream has no rollout.
+    #[error("there is no such rollout")]
+    NotOpened,
+    /// A second one under the same id.
+    #[error("rollout {0} exists already")]
+    OpenedAlready(RolloutId),
+    /// It is over.
+    #[error("{rollout} has ended ({outcome}): {what} is no longer possible")]
+    Ended {
+        /// Which.
+        rollout: RolloutId,
+        /// How it ended.
+        outcome: String,
+        /// What was asked.
+        what: &'static str,
+    },
+    /// No gate is waiting.
+    #[error("{rollout} is not waiting for an approval: it is at \"{at}\"")]
+    NotAsked {
+        /// Which.
+        rollout: RolloutId,
+        /// The action under the cursor.
+        at: String,
+    },
+    /// This person may not say yes.
+    #[error("{who} may not approve {rollout}: approvals are accepted from {from}")]
+    NotAllowed {
+        /// Which.
+        rollout: RolloutId,
+        /// The person.
+        who: String,
+        /// Who may.
+        from: String,
+    },
+    /// It goes back already.
+    #[error("{rollout} is on its way back to stable: {what} is no longer possible")]
+    GoingBack {
+        /// Which.
+        rollout: RolloutId,
+        /// What was asked.
+        what: &'static str,
+    },
+}

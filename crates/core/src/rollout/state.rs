@@ -1,0 +1,416 @@
+//! What the facts of a rollout add up to.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::Evidence,
+    event::{Body, Direction, Kind, Notice, Outcome, Spec, Tone},
+    plan::{Action, HoldReason, Plan, Span},
+    strategy::{Brief, Observed},
+};
+use crate::{
+    aggregate::{Actor, Event},
+    check::SmokeReport,
+    ids::ReleaseNumber,
+};
+
+/// The state of a rollout; `None` inside before it is opened.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State(pub Option<Box<Rollout>>);
+
+/// A rollout that has been opened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rollout {
+    /// What it is about.
+    pub spec: Arc<Spec>,
+    /// Who asked for it.
+    pub by: Actor,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// The plan in execution.
+    pub plan: Plan,
+    /// Its number: 1 for the first, 2 for the way back.
+    pub plan_number: u32,
+    /// Why it goes back, when it does.
+    pub turned_back: Option<Turn>,
+    /// The action under way.
+    pub cursor: usize,
+    /// When that action began, or was resumed.
+    pub action_since: Timestamp,
+    /// How much of the hold under the cursor was over before the last pause.
+    pub hold_spent: Duration,
+    /// Notes of what was done, in order, with the time.
+    pub notes: Vec<Note>,
+    /// What runs and who gets traffic.
+    pub observed: Observed,
+    /// The number of shifts so far; the evidence belongs to the last.
+    pub exposure: u32,
+    /// Whether the new release ever got traffic.
+    pub served: bool,
+    /// When all traffic was on stable again.
+    pub back_at: Option<Timestamp>,
+    /// The evidence since the last shift.
+    pub evidence: Evidence,
+    /// The last smoke tests.
+    pub smoke: Option<SmokeReport>,
+    /// Who has said yes to the gate under the cursor.
+    pub approvals: Vec<String>,
+    /// Since when and why it stands still.
+    pub paused: Option<Pause>,
+    /// Whether holds are skipped.
+    pub hurried: bool,
+    /// How it ended, when, and why.
+    pub ended: Option<End>,
+    /// Whether the service knows.
+    pub told: bool,
+    /// What people want to hear of.
+    pub notices: Vec<Notice>,
+    /// How many of the notices are settled.
+    pub notices_settled: usize,
+}
+
+/// The moment a rollout turned back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub why: String,
+}
+
+/// Why a rollout stands still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Who paused it.
+    pub by: String,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub outcome: Outcome,
+    /// Why.
+    pub why: String,
+}
+
+/// One line of a rollout's story.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When.
+    pub at: Timestamp,
+    /// Who or what.
+    pub by: String,
+    /// What.
+    pub text: String,
+}
+
+impl Rollout {
+    fn open(spec: &Spec, event: &Event<Body>) -> Self {
+        Self {
+            spec: Arc::new(spec.clone()),
+            by: event.by.clone(),
+            opened_at: event.at,
+            direction: Direction::Forward,
+            plan: Plan::default(),
+            plan_number: 0,
+            turned_back: None,
+            cursor: 0,
+            action_since: event.at,
+            hold_spent: Duration::ZERO,
+            notes: Vec::new(),
+            observed: spec.observed.clone(),
+            exposure: 0,
+            served: false,
+            back_at: None,
+            evidence: Evidence::default(),
+            smoke: None,
+            approvals: Vec::new(),
+            paused: None,
+            hurried: false,
+            ended: None,
+            told: false,
+            notices: Vec::new(),
+            notices_settled: 0,
+        }
+    }
+
+    /// The release that goes in.
+    #[must_use]
+    pub fn candidate(&self) -> ReleaseNumber {
+        self.spec.release.number
+    }
+
+    /// The release it would go back to.
+    #[must_use]
+    pub fn stable(&self) -> Option<ReleaseNumber> {
+        self.spec.stable.as_ref().map(|stable| stable.release.number).filter(|stable| *stable != self.candidate())
+    }
+
+    /// The action under the cursor; `None` at the end of the plan.
+    #[must_use]
+    pub fn action(&self) -> Option<&Action> {
+        self.plan.actions.get(self.cursor)
+    }
+
+    /// What a strategy needs to know of this rollout.
+    #[must_use]
+    pub fn brief(spec: &Spec) -> Brief {
+        let stable = spec.stable.as_ref().map(|stable| stable.release.number);
+        Brief {
+            release: spec.release.number,
+            stable,
+            stable_count: stable.map_or(0, |stable| spec.observed.count(stable)),
+            instances: spec.environment.instances,
+            has_smoke: !spec.environment.smoke.is_empty(),
+            drain: spec.environment.drain,
+            approvals: spec.environment.approvals.clone(),
+            leftovers: spec.observed.counts.keys().copied().filter(|it| *it != spec.release.number && Some(*it) != stable).collect(),
+        }
+    }
+
+    /// Whether the new release gets traffic and is judged: on the way forward, also while paused or kept warm.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.ended.is_none()
+            && self.direction == Direction::Forward
+            && self.spec.kind == Kind::Deploy
+            && !self.spec.environment.analysis.is_empty()
+            && self.stable().is_some()
+            && !self.observed.split.weight_of(self.candidate()).is_zero()
+    }
+
+    /// When the hold under the cursor is over, if nothing pauses it.
+    #[must_use]
+    pub fn hold_due(&self) -> Option<Timestamp> {
+        match self.action() {
+            Some(Action::Hold { duration, .. }) => Some(self.action_since + duration.saturating_sub(self.hold_spent)),
+            _ => None,
+        }
+    }
+
+    /// Until when a hold whose evidence is inconclusive may last: as long again, at least a minute more.
+    #[must_use]
+    pub fn hold_deadline(&self) -> Option<Timestamp> {
+        match self.action() {
+            Some(Action::Hold { duration, .. }) => Some(self.hold_due()? + (*duration).max(Duration::from_secs(60))),
+            _ => None,
+        }
+    }
+
+    /// When the action under the cursor has made no progress for too long. Waiting for people or for time has no such deadline.
+    #[must_use]
+    pub fn progress_deadline(&self) -> Option<Timestamp> {
+        let allowed = self.spec.environment.progress_deadline;
+        match self.action()? {
+            Action::Hold { .. } | Action::Ask { .. } => None,
+            Action::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
+            Action::Start { .. } | Action::Await { .. } | Action::Smoke { .. } | Action::Shift { .. } | Action::Stop { .. } | Action::Promote { .. } => {
+                Some(self.action_since + allowed)
+            }
+        }
+    }
+
+    /// Whether a pause keeps the action under the cursor from being carried out. What is being brought up comes up.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        self.paused.is_some()
+            && !matches!(self.action(), Some(Action::Start { .. } | Action::Await { .. } | Action::Smoke { .. }))
+            && self.direction == Direction::Forward
+    }
+
+    /// One word for lists.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match (&self.ended, self.direction, self.action()) {
+            (Some(End { outcome: Outcome::Promoted, .. }), ..) => Status::Promoted,
+            (Some(End { outcome: Outcome::RolledBack, .. }), ..) => Status::RolledBack,
+            (Some(End { outcome: Outcome::Failed, .. }), ..) => Status::Failed,
+            (None, Direction::Back, _) => Status::GoingBack,
+            _ if self.paused.is_some() => Status::Paused,
+            (None, _, Some(Action::Ask { .. })) => Status::Waiting,
+            (None, _, Some(Action::Hold { why: HoldReason::Evidence, .. })) => Status::Holding,
+            (None, _, Some(Action::Hold { why: HoldReason::KeepWarm, .. })) => Status::KeptWarm,
+            (None, ..) => Status::Moving,
+        }
+    }
+
+    fn note(&mut self, event: &Event<Body>, text: impl Into<String>) {
+        self.notes.push(Note { at: event.at, by: event.by.to_string(), text: text.into() });
+    }
+
+    fn notice(&mut self, event: &Event<Body>, tone: Tone, title: String, text: impl Into<String>) {
+        if !self.spec.environment.notify.is_empty() {
+            self.notices.push(Notice { tone, title, text: text.into(), at: event.at });
+        }
+    }
+
+    fn begin_action(&mut self, event: &Event<Body>, cursor: usize) {
+        self.cursor = cursor;
+        self.action_since = event.at;
+        self.hold_spent = Duration::ZERO;
+        self.approvals.clear();
+        if let Some(Action::Ask { gate }) = self.action() {
+            let (title, text) = (format!("{} waits for approval", self.headline()), format!("{gate}; shipway approve {}", self.spec.id));
+            self.notice(event, Tone::Asking, title, text);
+        }
+    }
+
+    /// `shop #4 → production`.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        format!("{} {} → {}", self.spec.id.service, self.candidate(), self.spec.environment.name)
+    }
+
+    fn fold(&mut self, event: &Event<Body>) {
+        match &event.body {
+            Body::Opened { .. } => {}
+            Body::Planned { direction, plan, why } => self.planned(event, *direction, plan, why),
+            Body::ActionDone { index, note, smoke } => self.action_done(event, *index, note.as_deref(), smoke.as_ref()),
+            Body::ActionFailed { index, why, smoke } => {
+                let what = self.plan.actions.get(*index).map(ToString::to_string).unwrap_or_default();
+                self.note(event, format!("failed: {what}: {why}"));
+                if smoke.is_some() {
+                    self.smoke.clone_from(smoke);
+                }
+            }
+            Body::Measured { seen, judgement } => {
+                self.evidence.observe(&self.spec.environment.analysis, seen);
+                // The verdict in the log is the one that was acted on, whatever today's judge would say of the same readings.
+                self.evidence.record(judgement.clone());
+                if judgement.verdict.is_fail() {
+                    self.note(event, judgement.verdict.to_string());
+                }
+            }
+            Body::Approved { comment } => {
+                self.approvals.push(event.by.to_string());
+                let comment = comment.as_ref().map(|comment| format!(": {comment}")).unwrap_or_default();
+                self.note(event, format!("approved{comment}"));
+            }
+            Body::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
+            Body::Paused { reason } => self.pause(event, reason),
+            Body::Resumed => {
+                self.paused = None;
+                self.action_since = event.at;
+                self.note(event, "resumed");
+            }
+            Body::Hurried { reason } => {
+                self.hurried = true;
+                self.note(event, format!("remaining holds are skipped: {reason}"));
+            }
+            Body::Ended { outcome, why } => self.end(event, *outcome, why),
+            Body::ServiceTold => self.told = true,
+            Body::NoticeSettled { index, failed } => {
+                self.notices_settled = self.notices_settled.max(index + 1);
+                if let Some(why) = failed {
+                    self.note(event, format!("a notification was given up: {why}"));
+                }
+            }
+        }
+    }
+
+    fn planned(&mut self, event: &Event<Body>, direction: Direction, plan: &Plan, why: &str) {
+        self.direction = direction;
+        self.plan = plan.clone();
+        self.plan_number += 1;
+        self.paused = None;
+        self.hurried = false;
+        if direction == Direction::Back {
+            self.turned_back = Some(Turn { at: event.at, why: why.to_owned() });
+            self.note(event, format!("going back: {why}"));
+            let title = format!("{} is rolled back", self.headline());
+            self.notice(event, Tone::Bad, title, why);
+        }
+        self.begin_action(event, 0);
+    }
+
+    fn action_done(&mut self, event: &Event<Body>, index: usize, note: Option<&str>, smoke: Option<&SmokeReport>) {
+        let Some(action) = self.plan.actions.get(index).cloned() else { return };
+        self.observed.done(&action);
+        if let Action::Shift { split } = &action {
+            self.exposure += 1;
+            self.evidence = Evidence::default();
+            self.served |= !split.weight_of(self.candidate()).is_zero();
+            if self.direction == Direction::Back {
+                self.back_at = Some(event.at);
+            }
+        }
+        if smoke.is_some() {
+            self.smoke = smoke.cloned();
+        }
+        self.note(event, note.map_or_else(|| action.to_string(), |note| format!("{action}: {note}")));
+        self.begin_action(event, index + 1);
+    }
+
+    fn pause(&mut self, event: &Event<Body>, reason: &str) {
+        let since_action = event.at.duration_since(self.action_since);
+        if matches!(self.action(), Some(Action::Hold { .. })) {
+            self.hold_spent += Duration::try_from(since_action).unwrap_or_default();
+        }
+        self.paused = Some(Pause { since: event.at, reason: reason.to_owned(), by: event.by.to_string() });
+        self.note(event, format!("paused: {reason}"));
+        if matches!(event.by, Actor::Shipway(_)) {
+            let (title, text) = (format!("{} is paused", self.headline()), format!("{reason}; shipway resume|promote|abort {}", self.spec.id));
+            self.notice(event, Tone::Asking, title, text);
+        }
+    }
+
+    fn end(&mut self, event: &Event<Body>, outcome: Outcome, why: &str) {
+        self.ended = Some(End { at: event.at, outcome, why: why.to_owned() });
+        self.paused = None;
+        self.note(event, why);
+        let took = Span(Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default());
+        let title = match outcome {
+            Outcome::Promoted => format!("{} is live", self.headline()),
+            Outcome::RolledBack => format!("{} was rolled back", self.headline()),
+            Outcome::Failed => format!("{} failed: a person must look", self.headline()),
+        };
+        let tone = if outcome == Outcome::Promoted { Tone::Good } else { Tone::Bad };
+        self.notice(event, tone, title, format!("{why}; took {took}"));
+    }
+}
+
+/// One word for where a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for people.
+    Waiting,
+    /// Actions are carried out.
+    Moving,
+    /// The exposure is held for evidence.
+    Holding,
+    /// Promoted; the previous set is kept warm.
+    KeptWarm,
+    /// Stands still until somebody resumes it.
+    Paused,
+    /// On its way back to stable.
+    GoingBack,
+    /// Ended: the release is stable.
+    Promoted,
+    /// Ended: the release was taken out.
+    RolledBack,
+    /// Ended: a person must look.
+    Failed,
+}
+
+/// Folds one fact.
+pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+    match (&mut state.0, &event.body) {
+        (None, Body::Opened { spec }) => state.0 = Some(Box::new(Rollout::open(spec, event))),
+        (Some(rollout), _) => rollout.fold(event),
+        // Facts of a rollout that was never opened can't be in a log that `decide` wrote.
+        (None, _) => {}
+    }
+}

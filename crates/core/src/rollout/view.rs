@@ -1,0 +1,153 @@
+//! A rollout as lists and pages show it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shipway_analysis::Judgement;
+
+use super::{
+    event::{Direction, Kind},
+    plan::{Action, HoldReason, Split},
+    state::{Note, Pause, Rollout, Status},
+};
+use crate::{
+    aggregate::Row,
+    check::SmokeReport,
+    ids::{EnvironmentName, ReleaseNumber, RolloutId},
+};
+
+/// The read model of a rollout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// `shop/ro7`.
+    pub id: RolloutId,
+    /// Where it goes.
+    pub environment: EnvironmentName,
+    /// What goes in.
+    pub release: ReleaseNumber,
+    /// The commit, in short.
+    pub commit: String,
+    /// The first line of its message.
+    pub subject: String,
+    /// What it would go back to.
+    pub stable: Option<ReleaseNumber>,
+    /// Forward by a strategy, or back to an earlier release.
+    pub kind: Kind,
+    /// `canary`, `recreate`, …
+    pub strategy: String,
+    /// Where it is.
+    pub status: Status,
+    /// Which way it goes now.
+    pub direction: Direction,
+    /// Who asked for it.
+    pub by: String,
+    /// Why it was begun.
+    pub why: String,
+    /// The plan in execution, line by line.
+    pub plan: Vec<PlanLine>,
+    /// Who gets which share, in basis points.
+    pub split: Split,
+    /// Why it stands still.
+    pub paused: Option<Pause>,
+    /// When the hold under the cursor is over.
+    pub hold_until: Option<Timestamp>,
+    /// What the evidence says.
+    pub judgement: Option<Judgement>,
+    /// The last reading of the metrics since the exposure was last changed.
+    pub seen: Option<shipway_analysis::Observation>,
+    /// The last smoke tests.
+    pub smoke: Option<SmokeReport>,
+    /// Whether the new release ever got traffic.
+    pub served: bool,
+    /// Its story.
+    pub notes: Vec<Note>,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it turned back, and why.
+    pub turned_back: Option<super::Turn>,
+    /// When all traffic was on stable again.
+    pub back_at: Option<Timestamp>,
+    /// How it ended.
+    pub ended: Option<super::End>,
+}
+
+/// One action of a plan with where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanLine {
+    /// What is done, in words.
+    pub text: String,
+    /// Where it is.
+    pub progress: Progress,
+}
+
+/// Where an action is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Done.
+    Done,
+    /// Under way.
+    Now,
+    /// Did not succeed, or was cut short by the end.
+    Stopped,
+    /// To come.
+    Todo,
+}
+
+impl From<&Rollout> for RolloutView {
+    fn from(rollout: &Rollout) -> Self {
+        let spec = &rollout.spec;
+        Self {
+            id: spec.id.clone(),
+            environment: spec.environment.name.clone(),
+            release: rollout.candidate(),
+            commit: spec.release.commit.id.short().to_owned(),
+            subject: spec.release.commit.subject.clone(),
+            stable: rollout.stable(),
+            kind: spec.kind,
+            strategy: spec.environment.strategy.word().to_owned(),
+            status: rollout.status(),
+            direction: rollout.direction,
+            by: rollout.by.to_string(),
+            why: spec.why.clone(),
+            plan: plan_lines(rollout),
+            split: rollout.observed.split.clone(),
+            paused: rollout.paused.clone(),
+            hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),
+            judgement: rollout.evidence.judgement().cloned(),
+            seen: rollout.evidence.last().cloned(),
+            smoke: rollout.smoke.clone(),
+            served: rollout.served,
+            notes: rollout.notes.clone(),
+            opened_at: rollout.opened_at,
+            turned_back: rollout.turned_back.clone(),
+            back_at: rollout.back_at,
+            ended: rollout.ended.clone(),
+        }
+    }
+}
+
+fn plan_lines(rollout: &Rollout) -> Vec<PlanLine> {
+    let line = |(index, action): (usize, &Action)| PlanLine {
+        text: action.to_string(),
+        progress: match index.cmp(&rollout.cursor) {
+            std::cmp::Ordering::Less => Progress::Done,
+            std::cmp::Ordering::Equal if rollout.ended.is_some() => Progress::Stopped,
+            std::cmp::Ordering::Equal => Progress::Now,
+            std::cmp::Ordering::Greater => Progress::Todo,
+        },
+    };
+    rollout.plan.actions.iter().enumerate().map(line).collect()
+}
+
+/// The row of a rollout.
+pub(super) fn row(rollout: &Rollout) -> Row {
+    let id = &rollout.spec.id;
+    let kept_warm = matches!(rollout.action(), Some(Action::Hold { why: HoldReason::KeepWarm, .. }));
+    Row {
+        kind: "rollout".to_owned(),
+        key: format!("{}/{}", id.service, id.number.0),
+        service: id.service.to_string(),
+        live: rollout.ended.is_none() && !kept_warm,
+        doc: serde_json::to_value(RolloutView::from(rollout)).expect("a view is plain data"),
+    }
+}

@@ -1,0 +1,419 @@
+//! What may happen next to a service: which push becomes a release, which release goes where, and who must wait for whom.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{
+    event::{Artifact, Body, Effect, Force, Input, Onward, Push, Purpose, Rejection, Request, RunOrder, Way},
+    state::{OpenPush, State, apply},
+};
+use crate::{
+    aggregate::{Actor, Event, Pending},
+    config::{ArtifactSource, WhenBusy},
+    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunNumber},
+    release::{Release, WorkflowFile},
+    rollout::{Kind, Outcome, Spec, Stable, strategy::Observed},
+};
+
+/// Collects facts and folds each at once, so that later rules see what earlier ones decided.
+struct Decider {
+    state: State,
+    events: Vec<Event<Body>>,
+    by: Actor,
+    now: Timestamp,
+}
+
+/// Facts that follow from an input.
+pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
+    let mut decider = Decider { state: state.clone(), events: Vec::new(), by, now };
+    decider.hear(input)?;
+    decider.settle();
+    Ok(decider.events)
+}
+
+impl Decider {
+    fn emit(&mut self, body: Body) {
+        let event = Event { at: self.now, by: self.by.clone(), body };
+        apply(&mut self.state, &event);
+        self.events.push(event);
+    }
+
+    fn hear(&mut self, input: Input) -> Result<(), Rejection> {
+        match input {
+            Input::Pushed { service: _, push, workflows } => self.pushed(push, workflows),
+            Input::Dispatch { workflow, commit, reference, inputs } => {
+                let order = RunOrder {
+                    number: self.state.last_run.next(),
+                    purpose: Purpose::Dispatch,
+                    workflow,
+                    commit,
+                    reference,
+                    before: None,
+                    event: "workflow_dispatch".to_owned(),
+                    inputs,
+                };
+                self.emit(Body::RunOrdered { order: Box::new(order) });
+            }
+            Input::RunOpened(number) => {
+                if self.state.open_runs.get(&number).is_some_and(|run| !run.opened) {
+                    self.emit(Body::RunOpened { number });
+                }
+            }
+            Input::RunEnded { number, green, artifacts } => self.run_ended(number, green, artifacts),
+            Input::DeployStep { run, artifact, environment } => self.deploy_step(run, artifact, &environment)?,
+            Input::Deploy { release, environment, force, why } => self.deploy(release, environment, force, why)?,
+            Input::Rollback { environment, to, why } => self.roll_back(&environment, to, why)?,
+            Input::RolloutOpened(number) => {
+                if self.state.active(number).is_some_and(|(_, active)| !active.opened) {
+                    self.emit(Body::RolloutOpened { number });
+                }
+            }
+            Input::WayAnswered(number) => {
+                if self.state.active(number).is_some_and(|(_, active)| !active.way_answered) {
+                    self.emit(Body::WayAnswered { number });
+                }
+            }
+            Input::Promoted { rollout, release } => self.promoted(rollout, release),
+            Input::RolloutEnded { number, outcome, why, observed } => self.rollout_ended(number, outcome, why, observed),
+            Input::Woken => {}
+        }
+        Ok(())
+    }
+
+    fn pushed(&mut self, push: Box<Push>, workflows: Vec<WorkflowFile>) {
+        let sequence = self.state.pushes + 1;
+        self.emit(Body::Pushed { sequence, push: push.clone() });
+        for workflow in workflows {
+            let order = RunOrder {
+                number: self.state.last_run.next(),
+                purpose: Purpose::Push { sequence },
+                workflow,
+                commit: push.commit.clone(),
+                reference: push.reference.clone(),
+                before: push.before.clone(),
+                event: "push".to_owned(),
+                inputs: BTreeMap::new(),
+            };
+            self.emit(Body::RunOrdered { order: Box::new(order) });
+        }
+    }
+
+    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<Artifact>) {
+        if !self.state.open_runs.contains_key(&number) {
+            return;
+        }
+        let tested = self.state.in_tests.get(&number).cloned();
+        self.emit(Body::RunEnded { number, green, artifacts });
+        if let Some((environment, release)) = tested {
+            if green {
+                self.pass(&environment, &release);
+            } else {
+                let why = format!("the tests of {environment} are red (run {number})");
+                self.emit(Body::Held { environment, release: release.number, why });
+            }
+        }
+    }
+
+    /// The release goes on to the environment after this one, if there is one.
+    fn pass(&mut self, environment: &EnvironmentName, release: &Arc<Release>) {
+        self.emit(Body::Passed { environment: environment.clone(), release: release.number });
+        if let Some(next) = release.environment_after(environment).map(|next| next.name.clone()) {
+            let why = format!("promoted in {environment}");
+            self.request_by_itself(Request { kind: Kind::Deploy, release: release.clone(), environment: next, onward: Onward::Next, why });
+        }
+    }
+
+    fn deploy_step(&mut self, run: RunNumber, artifact: Artifact, environment: &EnvironmentName) -> Result<(), Rejection> {
+        let order = self.state.open_runs.get(&run).map(|run| run.order.clone()).ok_or(Rejection::UnknownRun(run))?;
+        let push = match order.purpose {
+            Purpose::Push { sequence } => self.state.open_pushes.get(&sequence).cloned(),
+            Purpose::Dispatch | Purpose::Tests { .. } => None,
+        };
+        let made = push.iter().flat_map(|push| &push.deployed_by_step).find(|release| release.artifact == artifact.digest).cloned();
+        let release = match made {
+            Some(release) => release,
+            None => {
+                let config = push.as_ref().and_then(|push| push.push.config.as_deref()).or(self.state.config.as_deref());
+                let config = config.ok_or(Rejection::NoConfig(run))?.clone();
+                let sequence = match order.purpose {
+                    Purpose::Push { sequence } => sequence,
+                    Purpose::Dispatch | Purpose::Tests { .. } => self.state.pushes,
+                };
+                let release = Arc::new(Release {
+                    service: config.service.clone(),
+                    number: self.state.last_release.next(),
+                    sequence,
+                    commit: order.commit.clone(),
+                    artifact: artifact.digest,
+                    run: Some(run),
+                    config,
+                    tests: push.map(|push| push.push.tests).unwrap_or_default(),
+                    created_at: self.now,
+                });
+                known_environment(&release, environment)?;
+                self.emit(Body::ReleaseMade { release: release.clone(), by_step: true });
+                release
+            }
+        };
+        known_environment(&release, environment)?;
+        let why = format!("a step of run {run}");
+        self.request_by_itself(Request { kind: Kind::Deploy, release, environment: environment.clone(), onward: Onward::Stay, why });
+        Ok(())
+    }
+
+    fn deploy(&mut self, release: Arc<Release>, environment: Option<EnvironmentName>, force: Force, why: String) -> Result<(), Rejection> {
+        let (environment, onward) = match environment {
+            Some(environment) => (environment, Onward::Stay),
+            None => (release.config.environments.first().map(|first| first.name.clone()).ok_or(Rejection::NoService)?, Onward::Next),
+        };
+        known_environment(&release, &environment)?;
+        let place = self.state.environments.get(&environment);
+        if force == Force::No && place.is_some_and(|place| place.bad.contains(&release.number)) {
+            return Err(Rejection::MarkedBad { release: release.number, environment });
+        }
+        let busy = place.and_then(|place| place.active.as_ref()).filter(|active| !active.promoted);
+        if let (Some(active), Some(WhenBusy::Refuse)) = (busy, release.environment(&environment).map(|it| it.when_busy)) {
+            return Err(Rejection::Busy { environment, running: active.spec.id.number });
+        }
+        self.request(Request { kind: Kind::Deploy, release, environment, onward, why });
+        Ok(())
+    }
+
+    fn roll_back(&mut self, environment: &EnvironmentName, to: Option<Arc<Release>>, why: String) -> Result<(), Rejection> {
+        let Some(place) = self.state.environments.get(environment) else {
+            let known = self.state.environments.keys().map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ");
+            return Err(Rejection::UnknownEnvironment { release: self.state.last_release, environment: environment.to_string(), known });
+        };
+        if let Some(active) = place.active.as_ref() {
+            let back_to = active.spec.stable.as_ref().map(|stable| stable.release.number);
+            let wanted = to.as_ref().map(|release| release.number);
+            if back_to.is_some() && (wanted.is_none() || wanted == back_to) {
+                let number = active.spec.id.number;
+                self.emit(Body::WayAsked { number, way: Way::Back(why) });
+                return Ok(());
+            }
+        }
+        let release = to.or_else(|| place.former.back().cloned()).ok_or_else(|| Rejection::NothingBefore { environment: environment.clone() })?;
+        known_environment(&release, environment)?;
+        self.request(Request { kind: Kind::Rollback, release, environment: environment.clone(), onward: Onward::Stay, why });
+        Ok(())
+    }
+
+    /// A request that nobody waits for: what forbids it is recorded, not answered.
+    fn request_by_itself(&mut self, request: Request) {
+        let place = self.state.environments.get(&request.environment);
+        let release = &request.release;
+        let busy = place.and_then(|place| place.active.as_ref()).filter(|active| !active.promoted);
+        let refuses = release.environment(&request.environment).is_some_and(|it| it.when_busy == WhenBusy::Refuse);
+        let why = if place.is_some_and(|place| place.newest > release.sequence) {
+            Some("a newer push has been sent there already".to_owned())
+        } else if place.is_some_and(|place| place.bad.contains(&release.number)) {
+            Some("it was rolled back there before; deploy it with --force".to_owned())
+        } else {
+            busy.filter(|_| refuses).map(|active| format!("{} is busy with rollout {} (when_busy: refuse)", request.environment, active.spec.id.number))
+        };
+        match why {
+            Some(why) => self.emit(Body::RequestDropped { environment: request.environment, release: release.number, why }),
+            None => self.request(request),
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        let environment = request.environment.clone();
+        let supersedes = request.kind == Kind::Rollback || request.release.environment(&environment).is_some_and(|it| it.when_busy == WhenBusy::Supersede);
+        if supersedes {
+            let queued: Vec<ReleaseNumber> =
+                self.state.environments.get(&environment).map(|place| place.queue.iter().map(|it| it.release.number).collect()).unwrap_or_default();
+            for release in queued {
+                let why = format!("superseded by {}", request.release.number);
+                self.emit(Body::RequestDropped { environment: environment.clone(), release, why });
+            }
+        }
+        let by = request.release.number;
+        self.emit(Body::RolloutRequested { request: Box::new(request) });
+        let Some(active) = self.state.environments.get(&environment).and_then(|place| place.active.as_ref()) else { return };
+        let number = active.spec.id.number;
+        if active.promoted {
+            self.emit(Body::WayAsked { number, way: Way::Finish(format!("{by} is waiting")) });
+        } else if supersedes && active.way_asked.is_none() {
+            self.emit(Body::WayAsked { number, way: Way::Supersede(format!("superseded by {by}")) });
+        }
+    }
+
+    fn promoted(&mut self, rollout: RolloutNumber, number: ReleaseNumber) {
+        let Some((environment, active)) = self.state.active(rollout) else { return };
+        let (environment, spec, onward) = (environment.clone(), active.spec.clone(), active.onward);
+        let (forward, already) = (spec.release.number == number, active.promoted);
+        let release = match &spec.stable {
+            _ if forward => spec.release.clone(),
+            Some(stable) if stable.release.number == number => stable.release.clone(),
+            _ => return,
+        };
+        if forward && already {
+            return;
+        }
+        self.emit(Body::Promoted { environment: environment.clone(), rollout, release: release.clone() });
+        if !forward {
+            return;
+        }
+        if let Some(next) = self.state.environments.get(&environment).and_then(|place| place.queue.front()) {
+            let why = format!("{} is waiting", next.release.number);
+            self.emit(Body::WayAsked { number: rollout, way: Way::Finish(why) });
+        }
+        if onward == Onward::Next {
+            self.go_on(&environment, &release, &spec);
+        }
+    }
+
+    /// After a promotion: the environment's tests first, where it has any.
+    fn go_on(&mut self, environment: &EnvironmentName, release: &Arc<Release>, spec: &Spec) {
+        let tests = spec.environment.tests.as_ref().and_then(|path| release.tests.iter().find(|file| file.path == *path));
+        match tests {
+            Some(workflow) => {
+                let order = RunOrder {
+                    number: self.state.last_run.next(),
+                    purpose: Purpose::Tests { environment: environment.clone(), release: release.number },
+                    workflow: workflow.clone(),
+                    commit: release.commit.clone(),
+                    reference: format!("refs/heads/{}", release.config.branch),
+                    before: None,
+                    event: "deployment".to_owned(),
+                    inputs: BTreeMap::new(),
+                };
+                self.emit(Body::RunOrdered { order: Box::new(order) });
+            }
+            None => self.pass(environment, release),
+        }
+    }
+
+    fn rollout_ended(&mut self, number: RolloutNumber, outcome: Outcome, why: String, observed: Observed) {
+        let Some((environment, active)) = self.state.active(number) else { return };
+        let (environment, release) = (environment.clone(), active.spec.release.number);
+        self.emit(Body::RolloutEnded { number, environment, release, outcome, why, observed });
+    }
+
+    /// Everything that follows from the state alone.
+    fn settle(&mut self) {
+        let settled: Vec<u64> = self.state.open_pushes.iter().filter(|(_, push)| push.waiting.is_empty()).map(|(sequence, _)| *sequence).collect();
+        for sequence in settled {
+            self.settle_push(sequence);
+        }
+        let free: Vec<EnvironmentName> = (self.state.environments.iter())
+            .filter(|(_, place)| place.active.is_none() && !place.queue.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for environment in free {
+            self.order_rollout(&environment);
+        }
+    }
+
+    fn settle_push(&mut self, sequence: u64) {
+        let Some(push) = self.state.open_pushes.get(&sequence).cloned() else { return };
+        match release_of(&push) {
+            Ok((artifact, run)) => {
+                let config = push.push.config.as_deref().expect("a releasable push has a configuration").clone();
+                let first = config.environments.first().map(|first| first.name.clone());
+                let release = Arc::new(Release {
+                    service: config.service.clone(),
+                    number: self.state.last_release.next(),
+                    sequence,
+                    commit: push.push.commit.clone(),
+                    artifact,
+                    run,
+                    config,
+                    tests: push.push.tests.clone(),
+                    created_at: self.now,
+                });
+                self.emit(Body::ReleaseMade { release: release.clone(), by_step: false });
+                if let Some(environment) = first {
+                    let why = run.map_or_else(|| "its commit was pushed".to_owned(), |run| format!("run {run} is green"));
+                    self.request_by_itself(Request { kind: Kind::Deploy, release, environment, onward: Onward::Next, why });
+                }
+            }
+            Err(why) => self.emit(Body::PushSettled { sequence, why }),
+        }
+    }
+
+    fn order_rollout(&mut self, environment: &EnvironmentName) {
+        let Some(place) = self.state.environments.get(environment) else { return };
+        let Some(request) = place.queue.front().cloned() else { return };
+        let stable = place.stable.as_ref().map(|release| Stable {
+            release: release.clone(),
+            instances: release.environment(environment).map_or(1, |it| it.instances),
+        });
+        let configured = request.release.environment(environment).expect("checked when it was requested").clone();
+        let spec = Spec {
+            id: RolloutId { service: request.release.service.clone(), number: self.state.last_rollout.next() },
+            kind: request.kind,
+            release: request.release,
+            environment: configured,
+            stable,
+            observed: place.observed.clone(),
+            why: request.why,
+        };
+        self.emit(Body::RolloutOrdered { spec: Box::new(spec), onward: request.onward });
+    }
+}
+
+fn known_environment(release: &Release, environment: &EnvironmentName) -> Result<(), Rejection> {
+    if release.environment(environment).is_some() {
+        return Ok(());
+    }
+    let known = release.config.environments.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Rejection::UnknownEnvironment { release: release.number, environment: environment.to_string(), known })
+}
+
+/// The artifact that a settled push is released by, or why there is none.
+fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), String> {
+    let Some(config) = push.push.config.as_deref().filter(|_| push.push.is_released()) else {
+        return Err("its branch isn't released".to_owned());
+    };
+    if !push.red.is_empty() {
+        let red: Vec<String> = push.red.iter().map(ToString::to_string).collect();
+        return Err(format!("not green: {}", red.join(", ")));
+    }
+    if !push.deployed_by_step.is_empty() {
+        return Err("a step of its run deployed it".to_owned());
+    }
+    match &config.artifact {
+        ArtifactSource::Source => push.push.source.clone().map(|digest| (digest, None)).ok_or_else(|| "its tree could not be stored".to_owned()),
+        ArtifactSource::Run { name } => run_artifact(push, name.as_deref()),
+        ArtifactSource::Image { name } => Err(format!("images ({name}) can't be released yet")),
+    }
+}
+
+fn run_artifact(push: &OpenPush, name: Option<&str>) -> Result<(Digest, Option<RunNumber>), String> {
+    let all: Vec<&str> = push.artifacts.iter().map(|(_, artifact)| artifact.name.as_str()).collect();
+    let found: Vec<_> = push.artifacts.iter().filter(|(_, artifact)| name.is_none_or(|name| artifact.name == name)).collect();
+    match (found.as_slice(), name) {
+        ([(run, artifact)], _) => Ok((artifact.digest.clone(), Some(*run))),
+        ([], _) if all.is_empty() => Err("no run has uploaded an artifact (actions/upload-artifact)".to_owned()),
+        ([], Some(name)) => Err(format!("no run has uploaded an artifact {name:?}, only {}", all.join(", "))),
+        (_, Some(name)) => Err(format!("several runs have uploaded an artifact {name:?}")),
+        (_, None) => Err(format!("which artifact is the release? name one of {} as `artifact` in shipway.yaml", all.join(", "))),
+    }
+}
+
+/// What the world still owes the service.
+pub(super) fn pending(state: &State) -> Pending<Effect> {
+    let runs = (state.open_runs.iter())
+        .filter(|(_, run)| !run.opened)
+        .map(|(number, run)| (format!("run-{}", number.0).into(), Effect::OpenRun(Box::new((*run.order).clone()))));
+    let rollouts = state.environments.values().filter_map(|place| {
+        let active = place.active.as_ref()?;
+        let number = active.spec.id.number;
+        if !active.opened {
+            return Some((format!("rollout-{}", number.0).into(), Effect::OpenRollout(Box::new((*active.spec).clone()))));
+        }
+        let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
+        let how = match way {
+            Way::Supersede(_) => "supersede",
+            Way::Back(_) => "back",
+            Way::Finish(_) => "finish",
+        };
+        Some((format!("way-{}-{how}", number.0).into(), Effect::AskWay { number, way: way.clone() }))
+    });
+    let effects: Vec<_> = runs.chain(rollouts).collect();
+    Pending { live: !effects.is_empty(), effects, wake_at: None }
+}

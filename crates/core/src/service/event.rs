@@ -1,0 +1,417 @@
+//! What can be said to a service, what it says happened, what it asks of the world, and why it refuses.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::Config,
+    ids::{CommitId, Digest, EnvironmentName, ReleaseNumber, RunNumber, RolloutNumber, ServiceName},
+    release::{Commit, Release, WorkflowFile},
+    rollout::{Kind, Outcome, Spec, strategy::Observed},
+};
+
+/// A commit that came in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Push {
+    /// The full name of the ref: `refs/heads/main`.
+    pub reference: String,
+    /// Where the ref was before; none for a new one.
+    pub before: Option<CommitId>,
+    /// Where it is now.
+    pub commit: Commit,
+    /// `shipway.yaml` as of the commit; none when the branch isn't released or there is no such file.
+    pub config: Option<Box<Config>>,
+    /// The workflows that the configuration names as tests of an environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<WorkflowFile>,
+    /// The commit's own tree as an artifact, where the configuration says that it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Digest>,
+}
+
+impl Push {
+    /// The branch, when the ref is one.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        self.reference.strip_prefix("refs/heads/")
+    }
+
+    /// Whether its green runs make a release.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| self.branch() == Some(config.branch.as_str()))
+    }
+}
+
+/// What a run is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "for")]
+pub enum Purpose {
+    /// It was started by a push; its artifacts may become a release.
+    Push {
+        /// The push.
+        sequence: u64,
+    },
+    /// Somebody started it by hand.
+    Dispatch,
+    /// It tests an environment just deployed; green lets the release go on.
+    Tests {
+        /// The environment.
+        environment: EnvironmentName,
+        /// The release.
+        release: ReleaseNumber,
+    },
+}
+
+/// A run that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunOrder {
+    /// Its number.
+    pub number: RunNumber,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What runs.
+    pub workflow: WorkflowFile,
+    /// Of which commit.
+    pub commit: Commit,
+    /// The full name of the ref.
+    pub reference: String,
+    /// The commit before, for a push.
+    pub before: Option<CommitId>,
+    /// `push`, `workflow_dispatch`, `deployment`.
+    pub event: String,
+    /// The inputs given by hand, or what the tests need to know (`SHIPWAY_URL` and the like come from the environment).
+    pub inputs: BTreeMap<String, String>,
+}
+
+/// An artifact that a run stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub digest: Digest,
+}
+
+/// A rollout that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// A step forward or back.
+    pub kind: Kind,
+    /// What goes in.
+    pub release: Arc<Release>,
+    /// Where.
+    pub environment: EnvironmentName,
+    /// Whether it goes on to the next environment when it is promoted.
+    pub onward: Onward,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// How a running rollout makes way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Back to stable, because a newer release wants in: no shame on the one that goes.
+    Supersede(String),
+    /// Back to stable, because somebody wants to go back.
+    Back(String),
+    /// It is promoted already: stop keeping the previous set warm.
+    Finish(String),
+}
+
+/// Where a release goes after an environment has taken it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Onward {
+    /// To the next environment, in order.
+    Next,
+    /// Nowhere.
+    Stay,
+}
+
+/// The facts of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Body {
+    /// A commit came in.
+    Pushed {
+        /// Its place in the order of pushes, from 1.
+        sequence: u64,
+        /// What came.
+        push: Box<Push>,
+    },
+    /// A run was asked for.
+    RunOrdered {
+        /// The run.
+        order: Box<RunOrder>,
+    },
+    /// The run's stream exists.
+    RunOpened {
+        /// Which.
+        number: RunNumber,
+    },
+    /// A run is over.
+    RunEnded {
+        /// Which.
+        number: RunNumber,
+        /// Whether it was green.
+        green: bool,
+        /// What it stored.
+        artifacts: Vec<Artifact>,
+    },
+    /// All runs of a push are over and no release was made of it.
+    PushSettled {
+        /// Which push.
+        sequence: u64,
+        /// Why there is no release.
+        why: String,
+    },
+    /// There is something to roll out.
+    ReleaseMade {
+        /// What.
+        release: Arc<Release>,
+        /// Whether a step of the run says where it goes, instead of the usual order.
+        #[serde(default)]
+        by_step: bool,
+    },
+    /// A rollout was asked for and has its place in the queue.
+    RolloutRequested {
+        /// What.
+        request: Box<Request>,
+    },
+    /// A rollout that was asked for will not be: a newer one took its place, or the order of pushes forbids it.
+    RequestDropped {
+        /// Where.
+        environment: EnvironmentName,
+        /// What.
+        release: ReleaseNumber,
+        /// Why.
+        why: String,
+    },
+    /// A rollout has its turn.
+    RolloutOrdered {
+        /// The rollout.
+        spec: Box<Spec>,
+        /// Where the release goes afterwards.
+        onward: Onward,
+    },
+    /// The rollout's stream exists.
+    RolloutOpened {
+        /// Which.
+        number: RolloutNumber,
+    },
+    /// A running rollout was asked to make way.
+    WayAsked {
+        /// Which.
+        number: RolloutNumber,
+        /// How, and why.
+        way: Way,
+    },
+    /// The running rollout has heard that it should make way.
+    WayAnswered {
+        /// Which.
+        number: RolloutNumber,
+    },
+    /// A release is the stable one of an environment.
+    Promoted {
+        /// Where.
+        environment: EnvironmentName,
+        /// By which rollout.
+        rollout: RolloutNumber,
+        /// What.
+        release: Arc<Release>,
+    },
+    /// A release has passed the tests of an environment, or has none to pass, and goes on.
+    Passed {
+        /// Where.
+        environment: EnvironmentName,
+        /// What.
+        release: ReleaseNumber,
+    },
+    /// A release stays where it is: the tests of the environment are red.
+    Held {
+        /// Where.
+        environment: EnvironmentName,
+        /// What.
+        release: ReleaseNumber,
+        /// Why.
+        why: String,
+    },
+    /// A rollout is over.
+    RolloutEnded {
+        /// Which.
+        number: RolloutNumber,
+        /// Where it went.
+        environment: EnvironmentName,
+        /// What went.
+        release: ReleaseNumber,
+        /// How it ended.
+        outcome: Outcome,
+        /// Why.
+        why: String,
+        /// What it left running, and who gets traffic.
+        observed: Observed,
+    },
+}
+
+/// What people and drivers say to a service.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A commit came in, with the workflow files that match it.
+    Pushed {
+        /// The service, by name: the first push makes it.
+        service: ServiceName,
+        /// What came.
+        push: Box<Push>,
+        /// What runs.
+        workflows: Vec<WorkflowFile>,
+    },
+    /// Start a workflow by hand.
+    Dispatch {
+        /// What runs.
+        workflow: WorkflowFile,
+        /// Of which commit.
+        commit: Commit,
+        /// The full name of the ref.
+        reference: String,
+        /// Its inputs.
+        inputs: BTreeMap<String, String>,
+    },
+    /// The run's stream exists.
+    RunOpened(RunNumber),
+    /// A run is over.
+    RunEnded {
+        /// Which.
+        number: RunNumber,
+        /// Whether it was green.
+        green: bool,
+        /// What it stored.
+        artifacts: Vec<Artifact>,
+    },
+    /// A step of a run deploys.
+    DeployStep {
+        /// Which run.
+        run: RunNumber,
+        /// What it has stored.
+        artifact: Artifact,
+        /// Where to.
+        environment: EnvironmentName,
+    },
+    /// Somebody asks for a rollout.
+    Deploy {
+        /// What.
+        release: Arc<Release>,
+        /// Where; from the first environment on when not said.
+        environment: Option<EnvironmentName>,
+        /// Even if it was rolled back there before.
+        force: Force,
+        /// Why.
+        why: String,
+    },
+    /// Somebody asks to go back.
+    Rollback {
+        /// Where.
+        environment: EnvironmentName,
+        /// To what; the release before the stable one when not said.
+        to: Option<Arc<Release>>,
+        /// Why.
+        why: String,
+    },
+    /// The rollout's stream exists.
+    RolloutOpened(RolloutNumber),
+    /// The running rollout has heard that it should make way.
+    WayAnswered(RolloutNumber),
+    /// A rollout declares its release stable.
+    Promoted {
+        /// Which rollout.
+        rollout: RolloutNumber,
+        /// Which release: the new one, or on the way back the old one.
+        release: ReleaseNumber,
+    },
+    /// A rollout is over.
+    RolloutEnded {
+        /// Which.
+        number: RolloutNumber,
+        /// How.
+        outcome: Outcome,
+        /// Why.
+        why: String,
+        /// What it left running, and who gets traffic.
+        observed: Observed,
+    },
+    /// The time has come.
+    Woken,
+}
+
+/// Whether a release that was rolled back may be offered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// No.
+    No,
+    /// Yes.
+    Yes,
+}
+
+/// What a service asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Open the stream of this run; answer with [`Input::RunOpened`].
+    OpenRun(Box<RunOrder>),
+    /// Open the stream of this rollout; answer with [`Input::RolloutOpened`].
+    OpenRollout(Box<Spec>),
+    /// Tell a rollout to make way; answer with [`Input::WayAnswered`].
+    AskWay {
+        /// Which.
+        number: RolloutNumber,
+        /// How, and why.
+        way: Way,
+    },
+}
+
+/// Why an input is refused, with what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Nothing was ever pushed.
+    #[error("there is no such service yet: push a commit with a shipway.yaml first")]
+    NoService,
+    /// The release has no such environment.
+    #[error("release {release} has no environment {environment:?}; its shipway.yaml names {known}")]
+    UnknownEnvironment {
+        /// Which release.
+        release: ReleaseNumber,
+        /// What was asked for.
+        environment: String,
+        /// What there is.
+        known: String,
+    },
+    /// It was rolled back there.
+    #[error("{release} was rolled back in {environment} before; use --force to roll it out there again")]
+    MarkedBad {
+        /// Which.
+        release: ReleaseNumber,
+        /// Where.
+        environment: EnvironmentName,
+    },
+    /// Another rollout is running, and this environment refuses a second.
+    #[error("{environment} is busy with rollout {running}, and refuses others meanwhile (when_busy: refuse)")]
+    Busy {
+        /// Where.
+        environment: EnvironmentName,
+        /// With what.
+        running: RolloutNumber,
+    },
+    /// No earlier release is known.
+    #[error("there is no earlier release in {environment} to go back to; name one with --to")]
+    NothingBefore {
+        /// Where.
+        environment: EnvironmentName,
+    },
+    /// The run isn't one of this service.
+    #[error("there is no run {0}")]
+    UnknownRun(RunNumber),
+    /// The run's commit has no configuration to release by.
+    #[error("run {0} can't deploy: its commit has no shipway.yaml")]
+    NoConfig(RunNumber),
+}

@@ -1,0 +1,299 @@
+//! What the facts of a service add up to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::event::{Artifact, Body, Onward, Push, Purpose, Request, RunOrder, Way};
+use crate::{
+    aggregate::Event,
+    config::Config,
+    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
+    release::Release,
+    rollout::{Kind, Outcome, Spec, strategy::Observed},
+};
+
+/// How many former stable releases of an environment are remembered for going back.
+const FORMER_MAX: usize = 10;
+
+/// The state of a service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Its name, once something was pushed.
+    pub name: Option<ServiceName>,
+    /// Pushes so far.
+    pub pushes: u64,
+    /// The last run's number.
+    pub last_run: RunNumber,
+    /// The last release's number.
+    pub last_release: ReleaseNumber,
+    /// The last rollout's number.
+    pub last_rollout: RolloutNumber,
+    /// Pushes whose runs are not all over.
+    pub open_pushes: BTreeMap<u64, OpenPush>,
+    /// Runs that are not over.
+    pub open_runs: BTreeMap<RunNumber, OpenRun>,
+    /// The configuration as last pushed to the released branch.
+    pub config: Option<Arc<Config>>,
+    /// Its environments, by name; the order is the configuration's.
+    pub environments: BTreeMap<EnvironmentName, Environment>,
+    /// Releases that wait for the tests of an environment.
+    pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
+}
+
+/// A push whose runs are not all over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenPush {
+    /// What came in.
+    pub push: Push,
+    /// Its runs that are not over.
+    pub waiting: BTreeSet<RunNumber>,
+    /// Its runs that were not green.
+    pub red: BTreeSet<RunNumber>,
+    /// What its runs stored.
+    pub artifacts: Vec<(RunNumber, Artifact)>,
+    /// Whether a step has deployed by itself.
+    pub deployed_by_step: Vec<Arc<Release>>,
+}
+
+/// A run that is not over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// What was asked for.
+    pub order: Arc<RunOrder>,
+    /// Whether its stream exists.
+    pub opened: bool,
+}
+
+/// What an environment of a service is doing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Environment {
+    /// What serves.
+    pub stable: Option<Arc<Release>>,
+    /// Since when.
+    pub stable_since: Option<Timestamp>,
+    /// What served before, the latest last.
+    pub former: VecDeque<Arc<Release>>,
+    /// The rollout that has its turn.
+    pub active: Option<Active>,
+    /// Those that wait for theirs, the next first.
+    pub queue: VecDeque<Request>,
+    /// Releases that were rolled back here.
+    pub bad: BTreeSet<ReleaseNumber>,
+    /// The newest push that was sent here.
+    pub newest: u64,
+    /// What the last rollout left running, and who gets traffic.
+    pub observed: Observed,
+}
+
+/// The rollout that has its turn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Active {
+    /// What it is about.
+    pub spec: Arc<Spec>,
+    /// Where the release goes afterwards.
+    pub onward: Onward,
+    /// Whether its stream exists.
+    pub opened: bool,
+    /// Whether its release has been declared stable.
+    pub promoted: bool,
+    /// How and why it should make way.
+    pub way_asked: Option<Way>,
+    /// Whether it has heard so.
+    pub way_answered: bool,
+}
+
+impl State {
+    /// The environments in order of promotion, by the last configuration; those it no longer names come last.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<(&EnvironmentName, &Environment)> {
+        let position = |name: &EnvironmentName| {
+            let known = self.config.as_ref().map(|config| &config.environments);
+            known.and_then(|known| known.iter().position(|it| it.name == *name)).unwrap_or(usize::MAX)
+        };
+        let mut ordered: Vec<_> = self.environments.iter().collect();
+        ordered.sort_by_key(|(name, _)| position(name));
+        ordered
+    }
+
+    /// The running rollout with this number.
+    #[must_use]
+    pub fn active(&self, number: RolloutNumber) -> Option<(&EnvironmentName, &Active)> {
+        self.environments.iter().find_map(|(name, environment)| {
+            environment.active.as_ref().filter(|active| active.spec.id.number == number).map(|active| (name, active))
+        })
+    }
+
+    fn active_mut(&mut self, number: RolloutNumber) -> Option<&mut Active> {
+        self.environments.values_mut().filter_map(|environment| environment.active.as_mut()).find(|active| active.spec.id.number == number)
+    }
+
+    fn environment(&mut self, name: &EnvironmentName) -> &mut Environment {
+        self.environments.entry(name.clone()).or_default()
+    }
+
+    fn pushed(&mut self, sequence: u64, push: &Push) {
+        self.pushes = sequence;
+        if let Some(config) = push.config.as_deref().filter(|_| push.is_released()) {
+            self.name = Some(config.service.clone());
+            self.config = Some(Arc::new(config.clone()));
+            for environment in &config.environments {
+                self.environment(&environment.name);
+            }
+        }
+        let open = OpenPush { push: push.clone(), waiting: BTreeSet::new(), red: BTreeSet::new(), artifacts: Vec::new(), deployed_by_step: Vec::new() };
+        self.open_pushes.insert(sequence, open);
+    }
+
+    fn run_ordered(&mut self, order: &RunOrder) {
+        self.last_run = order.number;
+        match &order.purpose {
+            Purpose::Push { sequence } => {
+                if let Some(push) = self.open_pushes.get_mut(sequence) {
+                    push.waiting.insert(order.number);
+                }
+            }
+            Purpose::Tests { environment, .. } => {
+                if let Some(stable) = self.environment(environment).stable.clone() {
+                    self.in_tests.insert(order.number, (environment.clone(), stable));
+                }
+            }
+            Purpose::Dispatch => {}
+        }
+        self.open_runs.insert(order.number, OpenRun { order: Arc::new(order.clone()), opened: false });
+    }
+
+    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: &[Artifact]) {
+        self.in_tests.remove(&number);
+        let Some(run) = self.open_runs.remove(&number) else { return };
+        if let Purpose::Push { sequence } = run.order.purpose
+            && let Some(push) = self.open_pushes.get_mut(&sequence)
+        {
+            push.waiting.remove(&number);
+            if !green {
+                push.red.insert(number);
+            }
+            push.artifacts.extend(artifacts.iter().map(|artifact| (number, artifact.clone())));
+        }
+    }
+
+    fn release_made(&mut self, release: &Arc<Release>, by_step: bool) {
+        self.last_release = release.number;
+        if by_step {
+            if let Some(push) = self.open_pushes.get_mut(&release.sequence) {
+                push.deployed_by_step.push(release.clone());
+            }
+        } else {
+            self.open_pushes.remove(&release.sequence);
+        }
+    }
+
+    fn promoted(&mut self, name: &EnvironmentName, rollout: RolloutNumber, release: &Arc<Release>, at: Timestamp) {
+        let environment = self.environment(name);
+        if let Some(active) = environment.active.as_mut().filter(|active| active.spec.id.number == rollout) {
+            active.promoted = active.spec.release.number == release.number;
+        }
+        if environment.stable.as_ref().is_some_and(|stable| stable.number == release.number) {
+            return;
+        }
+        if let Some(former) = environment.stable.replace(release.clone()) {
+            environment.former.retain(|it| it.number != release.number && it.number != former.number);
+            environment.former.push_back(former);
+            while environment.former.len() > FORMER_MAX {
+                environment.former.pop_front();
+            }
+        }
+        environment.stable_since = Some(at);
+    }
+
+    fn rollout_ended(&mut self, name: &EnvironmentName, number: RolloutNumber, outcome: Outcome, observed: &Observed) {
+        let environment = self.environment(name);
+        environment.observed = observed.clone();
+        let Some(active) = environment.active.take_if(|active| active.spec.id.number == number) else { return };
+        let release = active.spec.release.number;
+        match outcome {
+            Outcome::Promoted => {
+                environment.bad.remove(&release);
+                // Who was rolled back from is not gone back to.
+                if let (Kind::Rollback, Some(left)) = (active.spec.kind, &active.spec.stable)
+                    && left.release.number != release
+                {
+                    environment.bad.insert(left.release.number);
+                    environment.former.retain(|it| it.number != left.release.number);
+                }
+            }
+            // Who had to make way for a newer one was not found bad.
+            Outcome::RolledBack | Outcome::Failed if matches!(active.way_asked, Some(Way::Supersede(_))) => {}
+            Outcome::RolledBack | Outcome::Failed => {
+                environment.bad.insert(release);
+                environment.former.retain(|it| it.number != release);
+            }
+        }
+    }
+}
+
+/// Folds one fact.
+pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+    match &event.body {
+        Body::Pushed { sequence, push } => state.pushed(*sequence, push),
+        Body::RunOrdered { order } => state.run_ordered(order),
+        Body::RunOpened { number } => {
+            if let Some(run) = state.open_runs.get_mut(number) {
+                run.opened = true;
+            }
+        }
+        Body::RunEnded { number, green, artifacts } => state.run_ended(*number, *green, artifacts),
+        Body::PushSettled { sequence, .. } => {
+            state.open_pushes.remove(sequence);
+        }
+        Body::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
+        Body::RolloutRequested { request } => {
+            let sequence = request.release.sequence;
+            let environment = state.environment(&request.environment);
+            environment.newest = environment.newest.max(sequence);
+            environment.queue.push_back((**request).clone());
+        }
+        Body::RequestDropped { environment, release, .. } => {
+            let queue = &mut state.environment(environment).queue;
+            if let Some(place) = queue.iter().position(|request| request.release.number == *release) {
+                queue.remove(place);
+            }
+        }
+        Body::RolloutOrdered { spec, onward } => {
+            state.last_rollout = spec.id.number;
+            let environment = state.environment(&spec.environment.name);
+            environment.queue.pop_front();
+            environment.active = Some(Active {
+                spec: Arc::new((**spec).clone()),
+                onward: *onward,
+                opened: false,
+                promoted: false,
+                way_asked: None,
+                way_answered: false,
+            });
+        }
+        Body::RolloutOpened { number } => {
+            if let Some(active) = state.active_mut(*number) {
+                active.opened = true;
+            }
+        }
+        Body::WayAsked { number, way } => {
+            if let Some(active) = state.active_mut(*number) {
+                active.way_asked = Some(way.clone());
+                active.way_answered = false;
+            }
+        }
+        Body::WayAnswered { number } => {
+            if let Some(active) = state.active_mut(*number) {
+                active.way_answered = true;
+            }
+        }
+        Body::Promoted { environment, rollout, release } => state.promoted(environment, *rollout, release, event.at),
+        Body::Passed { .. } | Body::Held { .. } => {}
+        Body::RolloutEnded { number, environment, outcome, observed, .. } => state.rollout_ended(environment, *number, *outcome, observed),
+    }
+}

@@ -1,0 +1,113 @@
+//! A service and its releases as lists and pages show them.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::Body,
+    state::{Environment, State},
+};
+use crate::{
+    aggregate::{Event, Row},
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, RunNumber, ServiceName},
+    release::{Commit, Release},
+};
+
+/// The read model of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceName,
+    /// The branch that is released.
+    pub branch: String,
+    /// Its environments, in order of promotion.
+    pub environments: Vec<EnvironmentView>,
+    /// Runs that are not over.
+    pub running: Vec<RunNumber>,
+}
+
+/// One environment of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnvironmentView {
+    /// Its name.
+    pub name: EnvironmentName,
+    /// What serves.
+    pub stable: Option<ReleaseView>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The rollout that has its turn.
+    pub rollout: Option<RolloutId>,
+    /// What that rollout brings.
+    pub coming: Option<ReleaseNumber>,
+    /// Releases that wait for their turn.
+    pub queue: Vec<ReleaseNumber>,
+    /// The release that a rollback without a target goes to.
+    pub before: Option<ReleaseNumber>,
+}
+
+/// A release, as lists show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleaseView {
+    /// Its number.
+    pub number: ReleaseNumber,
+    /// What was committed.
+    pub commit: Commit,
+    /// The run that built it.
+    pub run: Option<RunNumber>,
+    /// The digest of its bytes.
+    pub artifact: crate::ids::Digest,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl From<&Release> for ReleaseView {
+    fn from(release: &Release) -> Self {
+        Self {
+            number: release.number,
+            commit: release.commit.clone(),
+            run: release.run,
+            artifact: release.artifact.clone(),
+            created_at: release.created_at,
+        }
+    }
+}
+
+impl EnvironmentView {
+    fn of(name: &EnvironmentName, place: &Environment) -> Self {
+        Self {
+            name: name.clone(),
+            stable: place.stable.as_deref().map(ReleaseView::from),
+            since: place.stable_since,
+            rollout: place.active.as_ref().map(|active| active.spec.id.clone()),
+            coming: place.active.as_ref().map(|active| active.spec.release.number),
+            queue: place.queue.iter().map(|request| request.release.number).collect(),
+            before: place.former.back().map(|release| release.number),
+        }
+    }
+}
+
+/// The rows that changed: the service, and each release that was made (whole: a later deploy of it needs all of it).
+pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
+    let Some(name) = &state.name else { return Vec::new() };
+    let service = ServiceView {
+        name: name.clone(),
+        branch: state.config.as_ref().map(|config| config.branch.clone()).unwrap_or_default(),
+        environments: state.in_order().into_iter().map(|(name, place)| EnvironmentView::of(name, place)).collect(),
+        running: state.open_runs.keys().copied().collect(),
+    };
+    let row = |kind: &str, key: String, live: bool, doc: serde_json::Value| Row { kind: kind.to_owned(), key, service: name.to_string(), live, doc };
+    let live = !service.running.is_empty() || service.environments.iter().any(|environment| environment.rollout.is_some());
+    let mut rows = vec![row("service", name.to_string(), live, serde_json::to_value(&service).expect("a view is plain data"))];
+    rows.extend(events.iter().filter_map(|event| match &event.body {
+        Body::ReleaseMade { release, .. } => Some(release_row(release, &row)),
+        _ => None,
+    }));
+    rows
+}
+
+fn release_row(release: &Arc<Release>, row: &impl Fn(&str, String, bool, serde_json::Value) -> Row) -> Row {
+    let doc = serde_json::to_value(&**release).expect("a release is plain data");
+    row("release", format!("{}/{}", release.service, release.number.0), false, doc)
+}
