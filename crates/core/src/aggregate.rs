@@ -16,7 +16,6 @@ pub struct Event<B> {
     /// Who or what caused it.
     pub by: Actor,
     /// The fact.
-    #[serde(flatten)]
     pub body: B,
 }
 

@@ -78,7 +78,7 @@ pub enum Outcome {
 
 /// The facts of a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type")]
+#[serde(rename_all = "snake_case")]
 pub enum Body {
     /// It exists.
     Opened {

@@ -133,7 +133,7 @@ pub enum Onward {
 
 /// The facts of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type")]
+#[serde(rename_all = "snake_case")]
 pub enum Body {
     /// A commit came in.
     Pushed {
