@@ -1,0 +1,113 @@
+//! Time that never goes back. The wall clock may be set; what is waited for must neither stall nor happen twice.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+/// The time, passed in.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// Now; never earlier than before.
+    fn now(&self) -> Timestamp;
+
+    /// Returns when it is `at` or later.
+    async fn sleep_until(&self, at: Timestamp);
+}
+
+/// The machine's clock, held to what the monotonic clock says: it follows a wall clock that is set forward, and goes on by
+/// itself when the wall clock is set back.
+#[derive(Debug)]
+pub struct RealClock {
+    base: Mutex<(Timestamp, Instant)>,
+}
+
+impl Default for RealClock {
+    fn default() -> Self {
+        Self { base: Mutex::new((Timestamp::now(), Instant::now())) }
+    }
+}
+
+impl RealClock {
+    fn at(&self, wall: Timestamp, monotonic: Instant) -> Timestamp {
+        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = SignedDuration::try_from(monotonic.saturating_duration_since(base.1)).unwrap_or_default();
+        let expected = base.0.saturating_add(elapsed).unwrap_or(base.0);
+        let now = expected.max(wall);
+        *base = (now, monotonic.max(base.1));
+        now
+    }
+}
+
+#[async_trait]
+impl Clock for RealClock {
+    fn now(&self) -> Timestamp {
+        self.at(Timestamp::now(), Instant::now())
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        loop {
+            match std::time::Duration::try_from(at.duration_since(self.now())) {
+                Ok(left) if !left.is_zero() => tokio::time::sleep(left).await,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// A clock that a test moves.
+#[derive(Debug)]
+pub struct ManualClock(watch::Sender<Timestamp>);
+
+impl ManualClock {
+    /// Starts at `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self(watch::Sender::new(now))
+    }
+
+    /// Moves on to `at`; earlier times are ignored, as a clock never goes back.
+    pub fn set(&self, at: Timestamp) {
+        self.0.send_modify(|now| *now = at.max(*now));
+    }
+
+    /// Moves on by `by`.
+    pub fn advance(&self, by: SignedDuration) {
+        self.0.send_modify(|now| *now = now.saturating_add(by).unwrap_or(*now));
+    }
+}
+
+#[async_trait]
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        // The sender is `self`: it can't be gone.
+        let _ = self.0.subscribe().wait_for(|now| *now >= at).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_set_back_does_not_stop_the_time() {
+        let clock = RealClock::default();
+        let (start, tick) = *clock.base.lock().unwrap();
+        let hour = SignedDuration::from_hours(1);
+        let back = clock.at(start - hour, tick + Duration::from_secs(5));
+        assert_eq!(back, start + SignedDuration::from_secs(5));
+        let forward = clock.at(start + hour, tick + Duration::from_secs(6));
+        assert_eq!(forward, start + hour, "a clock set forward is followed");
+        assert_eq!(clock.at(start, tick + Duration::from_secs(8)), forward + SignedDuration::from_secs(2));
+    }
+}

@@ -1,0 +1,171 @@
+//! Immutable bytes as files named by their digest: `sha256/ab/cdef…`. Written beside, fsynced, then renamed: a name never
+//! stands for half a file.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
+use shipway_core::ids::Digest;
+use shipway_engine::{BlobError, Blobs, Reader, StoredBlob};
+use tokio::{
+    fs::{self, File},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+};
+use uuid::Uuid;
+
+/// Bytes copied at once.
+const CHUNK: usize = 256 * 1024;
+
+/// Blobs in a folder.
+#[derive(Clone, Debug)]
+pub struct FileBlobs {
+    root: PathBuf,
+}
+
+impl FileBlobs {
+    /// Opens the folder, making it where it is missing. What a crash left half-written is removed.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(root.join("sha256"))?;
+        let unfinished = root.join("unfinished");
+        if unfinished.exists() {
+            std::fs::remove_dir_all(&unfinished)?;
+        }
+        std::fs::create_dir_all(&unfinished)?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let (folder, name) = digest.hex().split_at(2);
+        self.root.join("sha256").join(folder).join(name)
+    }
+
+    async fn store(&self, mut source: Reader, expected: Option<&Digest>) -> Result<StoredBlob, BlobError> {
+        let unfinished = Unfinished(self.root.join("unfinished").join(Uuid::now_v7().to_string()));
+        let failed = |what: &str| {
+            let what = format!("{what} {}", unfinished.0.display());
+            move |source| BlobError::Io { what, source }
+        };
+        let mut file = File::create_new(&unfinished.0).await.map_err(failed("creating"))?;
+        let (mut hash, mut size, mut chunk) = (Sha256::new(), 0u64, vec![0; CHUNK]);
+        loop {
+            let count = source.read(&mut chunk).await.map_err(|source| BlobError::Io { what: "reading what is to be stored".to_owned(), source })?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&chunk[..count]);
+            size += count as u64;
+            file.write_all(&chunk[..count]).await.map_err(failed("writing"))?;
+        }
+        let digest = Digest::from_hash(hash.finalize().as_slice().try_into().expect("SHA-256 has 32 bytes"));
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(BlobError::Damaged { expected: expected.clone(), actual: digest });
+        }
+        file.sync_all().await.map_err(failed("writing"))?;
+        let path = self.path(&digest);
+        if !fs::try_exists(&path).await.unwrap_or(false) {
+            let folder = path.parent().expect("a blob is in a folder");
+            fs::create_dir_all(folder).await.map_err(failed("placing"))?;
+            fs::rename(&unfinished.0, &path).await.map_err(failed("placing"))?;
+            File::open(folder).await.map_err(failed("placing"))?.sync_all().await.map_err(failed("placing"))?;
+        }
+        Ok(StoredBlob { digest, size })
+    }
+}
+
+/// A file that is removed unless it was renamed.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Gone when it has found its place; otherwise the next start removes it as well.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[async_trait]
+impl Blobs for FileBlobs {
+    async fn put(&self, source: Reader) -> Result<StoredBlob, BlobError> {
+        self.store(source, None).await
+    }
+
+    async fn put_expecting(&self, source: Reader, expected: &Digest) -> Result<StoredBlob, BlobError> {
+        self.store(source, Some(expected)).await
+    }
+
+    async fn open(&self, digest: &Digest) -> Result<Reader, BlobError> {
+        match File::open(self.path(digest)).await {
+            Ok(file) => Ok(Box::pin(Verified { file, hash: Sha256::new(), expected: digest.clone() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing(digest.clone())),
+            Err(source) => Err(BlobError::Io { what: format!("opening {digest}"), source }),
+        }
+    }
+
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        match fs::metadata(self.path(digest)).await {
+            Ok(found) => Ok(Some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(BlobError::Io { what: format!("looking for {digest}"), source }),
+        }
+    }
+
+    async fn file(&self, digest: &Digest) -> Result<PathBuf, BlobError> {
+        let mut reader = self.open(digest).await?;
+        let read = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+        match read {
+            Ok(_) => Ok(self.path(digest)),
+            Err(error) => Err(damage(error, digest)),
+        }
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<(), BlobError> {
+        match fs::remove_file(self.path(digest)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::Io { what: format!("deleting {digest}"), source: error }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a verified reader says at the end of damaged bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the bytes are {0}")]
+struct OtherBytes(Digest);
+
+fn damage(error: io::Error, expected: &Digest) -> BlobError {
+    let actual = error.get_ref().and_then(|inner| inner.downcast_ref::<OtherBytes>()).map(|other| other.0.clone());
+    match actual {
+        Some(actual) => BlobError::Damaged { expected: expected.clone(), actual },
+        None => BlobError::Io { what: format!("reading {expected}"), source: error },
+    }
+}
+
+/// Reads a file and fails at its end when the bytes are not what the name says.
+struct Verified {
+    file: File,
+    hash: Sha256,
+    expected: Digest,
+}
+
+impl AsyncRead for Verified {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.file).poll_read(cx, buffer);
+        if let Poll::Ready(Ok(())) = &polled {
+            let new = &buffer.filled()[before..];
+            if new.is_empty() && buffer.remaining() > 0 {
+                let hash = self.hash.clone().finalize();
+                let actual = Digest::from_hash(hash.as_slice().try_into().expect("SHA-256 has 32 bytes"));
+                if actual != self.expected {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, OtherBytes(actual))));
+                }
+            } else {
+                self.hash.update(new);
+            }
+        }
+        polled
+    }
+}
