@@ -1,1 +1,4 @@
 //! Effects carried out: process target, checks, git, notifications.
+
+pub mod git;
+pub mod notify;

@@ -1,0 +1,404 @@
+//! Running git: a clean environment, bounded output, a deadline, and nothing left behind.
+//!
+//! Nothing outside this module builds a `git` command, so nothing runs with a user's configuration, waits for a password, or
+//! outlives the future that wanted it: a dropped future kills git and all its helpers (they share a process group).
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, Command},
+};
+
+use super::GitError;
+
+/// Reading is local and takes milliseconds; only a dying disk or a stopped process takes this long.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Far above the file list of the largest repositories (Linux: 6 MB), far below what would hurt the server.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Enough for every message a person would read.
+pub(crate) const STDERR_BYTES_MAX: u64 = 16 << 10;
+
+/// How git is run. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Git {
+    /// The directory whose `.gitconfig` is the only configuration beside the repository's; `None` for reading foreign
+    /// repositories, which need none.
+    home: Option<Arc<Path>>,
+}
+
+impl Git {
+    /// Git with the configuration in `home`.
+    pub(crate) fn with_home(home: PathBuf) -> Self {
+        Self {
+            home: Some(home.into()),
+        }
+    }
+
+    /// Git for reading only.
+    pub(crate) const fn bare() -> Self {
+        Self { home: None }
+    }
+
+    /// A `git` command that inherits nothing but `PATH`.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        command.env_clear().process_group(0).kill_on_drop(true);
+        command.env(
+            "PATH",
+            std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        );
+        for (name, value) in [
+            ("LC_ALL", "C"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", "true"),
+            ("GIT_LITERAL_PATHSPECS", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_PROTOCOL_FROM_USER", "0"),
+        ] {
+            command.env(name, value);
+        }
+        match &self.home {
+            Some(home) => command.env("HOME", home.as_os_str()),
+            // The person who named the repository answers for it: its owner may be somebody else.
+            None => command
+                .env("HOME", "/nonexistent")
+                .env("GIT_CONFIG_COUNT", "1")
+                .env("GIT_CONFIG_KEY_0", "safe.directory")
+                .env("GIT_CONFIG_VALUE_0", "*"),
+        };
+        command
+    }
+
+    /// Starts describing one call that ends by itself.
+    pub(crate) fn call(&self, what: &'static str) -> Call {
+        Call {
+            command: self.command(),
+            what,
+            stdin: Vec::new(),
+            deadline: DEADLINE,
+        }
+    }
+}
+
+/// One call of git whose answer is small enough to hold.
+pub(crate) struct Call {
+    command: Command,
+    what: &'static str,
+    stdin: Vec<u8>,
+    deadline: Duration,
+}
+
+/// How a call ended.
+pub(crate) struct Answer {
+    what: &'static str,
+    /// The exit code; 128 and more for signals, as shells count.
+    pub(crate) code: i32,
+    /// What it printed.
+    pub(crate) stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Answer {
+    /// What it printed, unless it failed.
+    pub(crate) fn success(self) -> Result<Vec<u8>, GitError> {
+        if self.code == 0 {
+            Ok(self.stdout)
+        } else {
+            Err(self.failure())
+        }
+    }
+
+    /// The failure this answer is.
+    pub(crate) fn failure(&self) -> GitError {
+        GitError::Failed {
+            what: self.what,
+            reason: sentence(&self.stderr, self.code),
+        }
+    }
+}
+
+impl Call {
+    /// Reads from this repository.
+    pub(crate) fn dir(mut self, git_dir: &Path) -> Self {
+        self.command.env("GIT_DIR", git_dir).current_dir(git_dir);
+        self
+    }
+
+    /// Adds arguments.
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Gives `bytes` on standard input.
+    pub(crate) fn stdin(mut self, bytes: Vec<u8>) -> Self {
+        self.stdin = bytes;
+        self
+    }
+
+    /// Replaces the deadline, for work that grows with a repository.
+    pub(crate) const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it to its end. Dropping the future kills it.
+    pub(crate) async fn run(mut self) -> Result<Answer, GitError> {
+        let (what, deadline) = (self.what, self.deadline);
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self.command.spawn().map_err(GitError::Start)?;
+        let group = Group::of(&child);
+        let stdin = child.stdin.take();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let input = self.stdin;
+        let work = async {
+            let ((), stdout, stderr, status) = tokio::join!(
+                feed(stdin, &input),
+                read_up_to(stdout, ANSWER_BYTES_MAX),
+                read_up_to(stderr, STDERR_BYTES_MAX),
+                child.wait()
+            );
+            (stdout, stderr, status)
+        };
+        let (stdout, stderr, status) =
+            tokio::time::timeout(deadline, work)
+                .await
+                .map_err(|_| GitError::Timeout {
+                    what,
+                    after: deadline,
+                })?;
+        let status = status.map_err(GitError::Start)?;
+        group.ended();
+        let (stdout, whole) = stdout;
+        if !whole {
+            return Err(GitError::TooLarge {
+                what: format!("git's answer to {what:?}"),
+                max_bytes: ANSWER_BYTES_MAX,
+            });
+        }
+        Ok(Answer {
+            what,
+            code: exit_code(status),
+            stdout,
+            stderr: stderr.0,
+        })
+    }
+}
+
+/// The exit code of a process; 128 and the signal's number when one ended it.
+pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Writes all and closes. A git that stops reading says why on stderr and by its exit code.
+async fn feed(stdin: Option<tokio::process::ChildStdin>, bytes: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(bytes).await;
+    }
+}
+
+/// Reads to the end but keeps no more than `max_bytes`; says whether that was all. The rest is read and dropped, so that the
+/// writer can end.
+pub(crate) async fn read_up_to(
+    reader: Option<impl AsyncRead + Unpin>,
+    max_bytes: u64,
+) -> (Vec<u8>, bool) {
+    let mut kept = Vec::new();
+    let Some(mut reader) = reader else {
+        return (kept, true);
+    };
+    let _ = (&mut reader).take(max_bytes).read_to_end(&mut kept).await;
+    let dropped = tokio::io::copy(&mut reader, &mut tokio::io::sink())
+        .await
+        .unwrap_or(0);
+    (kept, dropped == 0)
+}
+
+/// What git said, as one sentence: its first `fatal:` or `error:` line, else the last line that isn't empty.
+pub(crate) fn sentence(stderr: &[u8], code: i32) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let told = lines().find_map(|line| {
+        line.strip_prefix("fatal: ")
+            .or_else(|| line.strip_prefix("error: "))
+    });
+    match told.or_else(|| lines().last()) {
+        Some(line) => line.chars().filter(|c| !c.is_control()).take(300).collect(),
+        None => format!("it ended with code {code} and said nothing"),
+    }
+}
+
+/// The process group led by a child. Dropped before [`Group::ended`], it is killed: the leader has not been waited for then, so
+/// its number cannot belong to anybody else.
+pub(crate) struct Group(Option<Pid>);
+
+impl Group {
+    pub(crate) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    /// Asks all of its processes to end; git then removes its locks and half-received packs.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// The leader was waited for.
+    pub(crate) fn ended(mut self) {
+        self.0 = None;
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(leader) = self.0 {
+            // Gone already is what was wanted.
+            let _ = kill_process_group(leader, signal);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// A path inside a repository, as git wants it: relative, forward, without a line break. Empty means the root.
+pub(crate) fn clean_path(path: &str) -> Result<&str, GitError> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let path = if path == "." {
+        ""
+    } else {
+        path.strip_prefix("./").unwrap_or(path)
+    };
+    let fine = path.is_empty()
+        || path
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | "..") && !part.contains(['\n', '\0']));
+    if fine {
+        Ok(path)
+    } else {
+        Err(GitError::Path(path.chars().take(120).collect()))
+    }
+}
+
+/// Arguments of several kinds in one list.
+pub(crate) fn arguments<const N: usize>(list: [&str; N]) -> Vec<OsString> {
+    list.iter().map(OsString::from).collect()
+}
+
+/// Writes `bytes` to `path` as a whole: readers see the old file or the new one.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file()
+        .set_permissions(std::fs::Permissions::from_mode(mode))?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_leave_the_repository_are_refused() {
+        for (path, clean) in [
+            ("", ""),
+            (".", ""),
+            ("a/b/", "a/b"),
+            ("./a", "a"),
+            (".github/x.yml", ".github/x.yml"),
+        ] {
+            assert_eq!(clean_path(path).unwrap(), clean);
+        }
+        for path in [
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a\nb",
+            "a/./b",
+            "a\0",
+        ] {
+            assert!(clean_path(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_gits_own_words() {
+        let stderr = b"hint: try harder\nfatal: not a git repository: 'x'\nsee the manual\n";
+        assert_eq!(sentence(stderr, 128), "not a git repository: 'x'");
+        assert_eq!(sentence(b"one\ntwo\n", 1), "two");
+        assert_eq!(sentence(b"", 3), "it ended with code 3 and said nothing");
+    }
+
+    #[tokio::test]
+    async fn a_failure_carries_what_git_said() {
+        let error = Git::bare()
+            .call("be strange")
+            .args(["no-such-thing"])
+            .run()
+            .await
+            .unwrap()
+            .success()
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("git could not be strange: "),
+            "{error}"
+        );
+        assert!(error.to_string().contains("no-such-thing"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_too_long_is_killed_with_its_helpers() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid_file = folder.path().join("pid");
+        let script = format!("!sleep 60 & echo $! > '{}'; wait", pid_file.display());
+        let error = Git::bare()
+            .call("sleep")
+            .args(["-c", &format!("alias.nap={script}"), "nap"])
+            .deadline(Duration::from_secs(2))
+            .run()
+            .await
+            .err()
+            .unwrap();
+        assert!(matches!(error, GitError::Timeout { .. }), "{error}");
+        let pid: i32 = std::fs::read_to_string(pid_file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let gone = async {
+            // A zombie nobody reaps (no init in a container) has ended too.
+            let running = || {
+                std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                    .is_ok_and(|stat| !stat.contains(") Z "))
+            };
+            while running() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone)
+            .await
+            .expect("the helper ended too");
+    }
+}

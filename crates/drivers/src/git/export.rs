@@ -1,0 +1,182 @@
+//! A commit's files as a tar archive, the same bytes for the same files: on any machine, with any git, from any commit.
+//!
+//! Not `git archive`: that one leaves out what `.gitattributes` marks `export-ignore`, stamps the commit's time on each file, and
+//! its bytes changed between versions of git. Contents are as committed: no line-ending conversion, no filters.
+
+use std::{
+    ffi::OsStr,
+    io::{self, BufRead as _, Read as _},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use shipway_core::ids::CommitId;
+use tokio::{
+    io::{AsyncWriteExt as _, BufReader},
+    process::ChildStdin,
+};
+use tokio_util::io::SyncIoBridge;
+
+use super::{
+    GitError, Repo,
+    command::{Group, STDERR_BYTES_MAX, clean_path, read_up_to, sentence},
+    repo::Entry,
+};
+
+const WHAT: &str = "export files";
+/// The repository is local: this is gigabytes at the pace of a slow disk.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// 2000-01-01. Not zero: zip files, thus Python wheels, cannot hold years before 1980.
+const MODIFIED_AT: u64 = 946_684_800;
+
+impl Repo {
+    /// Writes the files below `under` (empty: all) of a commit to a new tar file at `to`, with paths relative to `under`. Links
+    /// stay links; a submodule is an empty folder. An `under` without files gives an empty archive.
+    ///
+    /// # Errors
+    /// When `to` exists or cannot be written, when the path cannot be one of a repository, or when git fails. What was written
+    /// by then stays and is the caller's to delete.
+    pub async fn export_tar(
+        &self,
+        commit: &CommitId,
+        under: &str,
+        to: &Path,
+    ) -> Result<(), GitError> {
+        let under = clean_path(under)?;
+        let entries = self.entries(commit, under).await?;
+        let file = std::fs::File::create_new(to).map_err(GitError::io("create", to))?;
+        let mut command = self.git().command();
+        command
+            .env("GIT_DIR", self.git_dir())
+            .args(["cat-file", "--batch", "--buffer"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(GitError::Start)?;
+        let group = Group::of(&child);
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let stdout = child.stdout.take().expect("it was piped");
+        let wanted: Vec<u8> = entries
+            .iter()
+            .filter(|entry| !entry.is_submodule())
+            .flat_map(|entry| [entry.object.as_bytes(), b"\n"])
+            .flatten()
+            .copied()
+            .collect();
+        let strip = if under.is_empty() { 0 } else { under.len() + 1 };
+        let objects = SyncIoBridge::new(BufReader::with_capacity(64 << 10, stdout));
+        // A dropped future kills git, so the thread reads an early end and stops too.
+        let archive =
+            tokio::task::spawn_blocking(move || write_archive(&entries, strip, objects, file));
+        let work = async {
+            let ((), (stderr, _), written) = tokio::join!(
+                ask(stdin, &wanted),
+                read_up_to(stderr, STDERR_BYTES_MAX),
+                archive
+            );
+            (stderr, written, child.wait().await)
+        };
+        let (stderr, written, status) =
+            tokio::time::timeout(DEADLINE, work)
+                .await
+                .map_err(|_| GitError::Timeout {
+                    what: WHAT,
+                    after: DEADLINE,
+                })?;
+        group.ended();
+        let code = super::command::exit_code(status.map_err(GitError::Start)?);
+        match written.expect("writing an archive does not panic") {
+            Ok(()) if code == 0 => Ok(()),
+            Err(error) if code == 0 || stderr.is_empty() => Err(GitError::io("write", to)(error)),
+            Ok(()) | Err(_) => Err(GitError::Failed {
+                what: WHAT,
+                reason: sentence(&stderr, code),
+            }),
+        }
+    }
+}
+
+async fn ask(stdin: Option<ChildStdin>, wanted: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        // A git that stops reading says why on stderr.
+        let _ = stdin.write_all(wanted).await;
+    }
+}
+
+/// Copies each entry's object, which come in the order of the entries.
+fn write_archive(
+    entries: &[Entry],
+    strip: usize,
+    mut objects: impl io::BufRead,
+    file: std::fs::File,
+) -> io::Result<()> {
+    let mut archive = tar::Builder::new(io::BufWriter::with_capacity(256 << 10, file));
+    archive.mode(tar::HeaderMode::Deterministic);
+    for entry in entries {
+        let path = Path::new(OsStr::from_bytes(&entry.path[strip..]));
+        if entry.is_submodule() {
+            let mut header = header(tar::EntryType::Directory, 0o755, 0);
+            archive.append_data(&mut header, path, io::empty())?;
+            continue;
+        }
+        let size = object_size(&mut objects)?;
+        if entry.is_file() {
+            let mode = if entry.mode & 0o111 == 0 {
+                0o644
+            } else {
+                0o755
+            };
+            let mut header = header(tar::EntryType::Regular, mode, size);
+            archive.append_data(&mut header, path, (&mut objects).take(size))?;
+        } else {
+            let mut target = Vec::new();
+            (&mut objects)
+                .take(size.min(LINK_BYTES_MAX))
+                .read_to_end(&mut target)?;
+            let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+            archive.append_link(&mut header, path, OsStr::from_bytes(&target))?;
+        }
+        let mut end = [0];
+        objects.read_exact(&mut end)?;
+        if end != *b"\n" {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "git's answer has another length than announced",
+            ));
+        }
+    }
+    archive.into_inner()?.into_inner()?.sync_all()
+}
+
+/// What Linux allows a link to be.
+const LINK_BYTES_MAX: u64 = 4096;
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(MODIFIED_AT);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+/// Reads `<object> blob <size>`.
+fn object_size(objects: &mut impl io::BufRead) -> io::Result<u64> {
+    let mut line = String::new();
+    objects.take(256).read_line(&mut line)?;
+    let size = line
+        .strip_suffix('\n')
+        .and_then(|line| line.split_once(" blob "))
+        .and_then(|(_, size)| size.parse().ok());
+    size.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("git lacks an object: {line:?}"),
+        )
+    })
+}

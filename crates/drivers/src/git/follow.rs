@@ -1,0 +1,263 @@
+//! Following a repository on this machine: whoever commits there has pushed.
+//!
+//! [`Follower`] watches the branches of a repository (its working tree, a linked one, or a bare one) by inotify, copies what is new
+//! into the service's bare repository, and says what moved. It decides nothing and keeps nothing: where each branch was last seen
+//! is given at the start and remembered by the caller, so what moved while the server was down is told too, and a report that was
+//! not recorded is told again.
+//!
+//! Trip conditions: inotify's queue overflows → everything is compared. The repository goes away → it is looked for again, with
+//! backoff. A file system without inotify (NFS) → everything is compared once in [`RECHECK`].
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use super::{GitError, RefUpdate, Refs, Repo, command::Git, moved};
+
+/// Git moves a reference in several steps; a rebase moves many. Short enough not to be felt.
+const SETTLE: Duration = Duration::from_millis(15);
+/// A net for what inotify cannot see; one cheap reading.
+const RECHECK: Duration = Duration::from_secs(60);
+/// After the first failure, then doubled up to [`RECHECK`].
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Readings the caller may lag behind before the follower waits for it.
+const REPORTS_MAX: usize = 16;
+/// Hundreds of events.
+const EVENT_BYTES: usize = 16 << 10;
+
+/// What is looked for in a folder of references: git writes `x.lock` and renames it.
+const CHANGES: WatchMask = WatchMask::CREATE
+    .union(WatchMask::DELETE)
+    .union(WatchMask::MOVED_TO)
+    .union(WatchMask::MOVED_FROM)
+    .union(WatchMask::CLOSE_WRITE)
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::MOVE_SELF)
+    .union(WatchMask::ONLYDIR);
+
+/// A task that follows one repository; dropping it stops it.
+#[derive(Debug)]
+pub struct Follower {
+    reports: mpsc::Receiver<Vec<RefUpdate>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Follower {
+    /// Follows the branches of the repository that `source` belongs to, copying into `into`. `seen` is where the branches were when
+    /// the caller last recorded a report; empty tells every branch as new.
+    ///
+    /// # Errors
+    /// When `source` is no repository now. Later failures are logged and tried again.
+    pub async fn start(source: &Path, into: Repo, seen: Refs) -> Result<Self, GitError> {
+        let source = Repo::open(Git::bare(), source).await?;
+        let (sender, reports) = mpsc::channel(REPORTS_MAX);
+        let task = tokio::spawn(
+            Task {
+                source,
+                into,
+                seen,
+                sender,
+            }
+            .run(),
+        );
+        Ok(Self { reports, task })
+    }
+
+    /// What moved, together as it was seen; never empty. Ends only when the follower was stopped. Cancel safe.
+    pub async fn next(&mut self) -> Option<Vec<RefUpdate>> {
+        self.reports.recv().await
+    }
+}
+
+struct Task {
+    source: Repo,
+    into: Repo,
+    seen: Refs,
+    sender: mpsc::Sender<Vec<RefUpdate>>,
+}
+
+/// The caller is gone.
+struct Closed;
+
+impl Task {
+    async fn run(mut self) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            match self.watch(&mut retry).await {
+                Ok(Closed) => return,
+                Err(error) => {
+                    tracing::warn!("following {}: {error}", self.source.git_dir().display())
+                }
+            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(RECHECK);
+        }
+    }
+
+    /// Watches until something breaks or the caller is gone.
+    async fn watch(&mut self, retry: &mut Duration) -> Result<Closed, GitError> {
+        let mut watched = Watched::start(self.source.git_dir())?;
+        loop {
+            // Watching began before this reading, so nothing falls between.
+            if self.compare().await?.is_err() {
+                return Ok(Closed);
+            }
+            *retry = RETRY_FIRST;
+            tokio::select! {
+                change = timeout(RECHECK, watched.change()) => match change {
+                    Ok(changed) => changed?,
+                    Err(_) => watched.cover()?,
+                },
+                () = self.sender.closed() => return Ok(Closed),
+            }
+        }
+    }
+
+    /// Copies and tells what moved since it was last told.
+    async fn compare(&mut self) -> Result<Result<(), Closed>, GitError> {
+        let updates = moved(&self.seen, &self.source.branches().await?);
+        if updates.is_empty() {
+            return Ok(Ok(()));
+        }
+        let names = |wanted: bool| {
+            updates
+                .iter()
+                .filter(move |u| u.new.is_some() == wanted)
+                .map(|u| u.name.as_str())
+        };
+        let (here, gone): (Vec<&str>, Vec<&str>) = (names(true).collect(), names(false).collect());
+        // Deleted first: `a` must go before `a/b` can come.
+        if !gone.is_empty() {
+            self.into.delete_branches(&gone).await?;
+        }
+        if !here.is_empty() {
+            self.into
+                .fetch_branches(self.source.git_dir(), &here)
+                .await?;
+        }
+        // The branches may have moved on since they were read: what was copied is what is told.
+        let copied = self.into.branches().await?;
+        let mut told = Vec::new();
+        for RefUpdate { name, old, .. } in updates {
+            let new = copied.get(&name).cloned();
+            match &new {
+                Some(id) => self.seen.insert(name.clone(), id.clone()),
+                None => self.seen.remove(&name),
+            };
+            if old != new {
+                told.push(RefUpdate { name, old, new });
+            }
+        }
+        if told.is_empty() {
+            return Ok(Ok(()));
+        }
+        Ok(self.sender.send(told).await.map_err(|_| Closed))
+    }
+}
+
+/// The folders under watch.
+struct Watched {
+    git_dir: PathBuf,
+    events: EventStream<[u8; EVENT_BYTES]>,
+}
+
+impl Watched {
+    fn start(git_dir: &Path) -> Result<Self, GitError> {
+        let failed = || GitError::io("watch", git_dir);
+        let inotify = Inotify::init().map_err(failed())?;
+        let events = inotify
+            .into_event_stream([0; EVENT_BYTES])
+            .map_err(failed())?;
+        let watched = Self {
+            git_dir: git_dir.to_owned(),
+            events,
+        };
+        watched.cover()?;
+        Ok(watched)
+    }
+
+    /// Watches every folder that may tell of a branch. Doing it again finds the new ones.
+    fn cover(&self) -> Result<(), GitError> {
+        let mut watches = self.events.watches();
+        // `packed-refs` and `HEAD` are here.
+        watches
+            .add(&self.git_dir, CHANGES)
+            .map_err(GitError::io("watch", &self.git_dir))?;
+        // `reftable`: the other way git stores references.
+        let mut folders = vec![
+            self.git_dir.join("refs/heads"),
+            self.git_dir.join("reftable"),
+        ];
+        while let Some(folder) = folders.pop() {
+            // Gone between the listing and here, or never there: its parent tells.
+            if watches.add(&folder, CHANGES).is_err() {
+                continue;
+            }
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            folders.extend(
+                entries
+                    .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|e| e.path()),
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until references may have changed, and until it is quiet again.
+    async fn change(&mut self) -> Result<(), GitError> {
+        let mut folders_changed = false;
+        let mut relevant = false;
+        while !relevant {
+            let event = self.event().await?;
+            relevant = event.0;
+            folders_changed |= event.1;
+        }
+        // Bounded by RECHECK, which is around this.
+        while let Ok(event) = timeout(SETTLE, self.event()).await {
+            folders_changed |= event?.1;
+        }
+        if folders_changed {
+            self.cover()?;
+        }
+        Ok(())
+    }
+
+    /// The next event: whether it may concern references, and whether folders came or went.
+    async fn event(&mut self) -> Result<(bool, bool), GitError> {
+        let lost = |error| GitError::io("watch", &self.git_dir)(error);
+        let event = match self.events.next().await {
+            Some(event) => event.map_err(lost)?,
+            None => return Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
+        };
+        let gone = EventMask::DELETE_SELF
+            | EventMask::MOVE_SELF
+            | EventMask::IGNORED
+            | EventMask::Q_OVERFLOW;
+        let folders = event.mask.intersects(EventMask::ISDIR | gone);
+        let relevant = folders || event.name.as_deref().is_some_and(tells_of_references);
+        Ok((relevant, folders))
+    }
+}
+
+/// Locks come before, and a commit in a working tree writes its index and messages beside.
+fn tells_of_references(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    !name.ends_with(b".lock")
+        && !matches!(
+            name,
+            b"index" | b"COMMIT_EDITMSG" | b"FETCH_HEAD" | b"ORIG_HEAD" | b"config"
+        )
+}

@@ -1,0 +1,281 @@
+//! The post-receive hook: reports a push to the server and shows the server's answer, live, in the pusher's terminal.
+//!
+//! Git runs `shipway hook post-receive` after the references moved; what the hook prints, git shows as `remote: …`. The hook
+//! decides nothing and cannot refuse anything: it always exits 0, because the push is stored already. The server must accept a
+//! report before it begins its answer, and its work must not depend on the answer being read: pushers close their terminals.
+//!
+//! On the wire: `POST $SHIPWAY_HOOK_URL`, `Authorization: Bearer $SHIPWAY_HOOK_TOKEN`, a [`Report`] as JSON; the answer is
+//! `text/plain`, a line per thing that happened, flushed as it happens, ended when there is no more to show.
+
+use std::{
+    fmt,
+    io::{self, BufRead, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use shipway_core::ids::{CommitId, ServiceName};
+
+use super::RefUpdate;
+
+pub(super) const EXE: &str = "SHIPWAY_EXE";
+pub(super) const URL: &str = "SHIPWAY_HOOK_URL";
+pub(super) const TOKEN: &str = "SHIPWAY_HOOK_TOKEN";
+pub(super) const SERVICE: &str = "SHIPWAY_SERVICE";
+pub(super) const PUSHER: &str = "SHIPWAY_PUSHER";
+
+/// The server is on this machine.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// For the server to write one event; it answers before it works.
+const ACCEPT_DEADLINE: Duration = Duration::from_secs(30);
+/// A terminal shows no more.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// What proves that a report comes from our hook. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A token of these characters.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The characters, for the header or environment that needs them.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What the hook tells the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The service that was pushed to.
+    pub service: ServiceName,
+    /// What moved.
+    pub updates: Vec<Update>,
+    /// The name the pusher authenticated with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pusher: Option<String>,
+}
+
+impl Report {
+    /// What moved, with git's all-zero commits read as "none".
+    #[must_use]
+    pub fn ref_updates(&self) -> Vec<RefUpdate> {
+        let some = |id: &CommitId| (!id.is_zero()).then(|| id.clone());
+        let update = |update: &Update| RefUpdate {
+            name: update.name.clone(),
+            old: some(&update.old),
+            new: some(&update.new),
+        };
+        self.updates.iter().map(update).collect()
+    }
+}
+
+/// One line of git's hook input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Where the reference was; zeros when it is new.
+    pub old: CommitId,
+    /// Where it is; zeros when it was deleted.
+    pub new: CommitId,
+    /// Its full name.
+    #[serde(rename = "ref")]
+    pub name: String,
+}
+
+/// Why a push could not be reported.
+#[derive(Debug, thiserror::Error)]
+enum HookError {
+    #[error("{0} is not set; is this hook run by shipway's own server?")]
+    Unset(&'static str),
+    #[error("git gave an unknown line: {0:?}")]
+    Line(String),
+    #[error("the server could not be reached ({0})")]
+    Unreachable(ureq::Error),
+    #[error("the server answered {0}")]
+    Refused(String),
+    #[error("the server went away ({0})")]
+    BrokenOff(io::Error),
+}
+
+/// Where to report and as whom.
+struct Target {
+    url: String,
+    token: Token,
+    service: ServiceName,
+    pusher: Option<String>,
+}
+
+impl Target {
+    fn from_environment() -> Result<Self, HookError> {
+        let variable = |name| std::env::var(name).map_err(|_| HookError::Unset(name));
+        Ok(Self {
+            url: variable(URL)?,
+            token: Token(variable(TOKEN)?),
+            service: variable(SERVICE)?
+                .parse()
+                .map_err(|_| HookError::Unset(SERVICE))?,
+            pusher: variable(PUSHER).ok(),
+        })
+    }
+}
+
+/// `shipway hook post-receive`: everything from standard input and the environment, see the module. Succeeds always.
+#[must_use]
+pub fn post_receive() -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    let outcome = Target::from_environment()
+        .and_then(|target| report(&target, io::stdin().lock(), &mut stdout));
+    if let Err(error) = outcome {
+        // A pusher who has gone cannot be told.
+        let _ = writeln!(stdout, "shipway: your push is stored, but {error}")
+            .and_then(|()| stdout.flush());
+    }
+    ExitCode::SUCCESS
+}
+
+fn report(target: &Target, input: impl BufRead, output: &mut impl Write) -> Result<(), HookError> {
+    let updates = updates(input)?;
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let report = Report {
+        service: target.service.clone(),
+        updates,
+        pusher: target.pusher.clone(),
+    };
+    let agent = ureq::Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT_DEADLINE))
+        .timeout_recv_response(Some(ACCEPT_DEADLINE))
+        .build()
+        .new_agent();
+    let bearer = format!("Bearer {}", target.token.reveal());
+    let request = agent
+        .post(&target.url)
+        .header("Authorization", &bearer)
+        .header("Accept", "text/plain");
+    let response = request.send_json(&report).map_err(HookError::Unreachable)?;
+    let status = response.status();
+    let mut lines = io::BufReader::new(response.into_body().into_reader());
+    if !status.is_success() {
+        let why = next_line(&mut lines).ok().flatten().unwrap_or_default();
+        return Err(HookError::Refused(
+            format!("{status} {why}").trim_end().to_owned(),
+        ));
+    }
+    while let Some(line) = next_line(&mut lines).map_err(HookError::BrokenOff)? {
+        if writeln!(output, "{line}")
+            .and_then(|()| output.flush())
+            .is_err()
+        {
+            // The pusher has gone; the server has the report and goes on.
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn updates(input: impl BufRead) -> Result<Vec<Update>, HookError> {
+    let read = |line: String| {
+        let update = || {
+            let mut words = line.splitn(3, ' ');
+            let (old, new) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            Some(Update {
+                old,
+                new,
+                name: words.next()?.to_owned(),
+            })
+        };
+        update().ok_or_else(|| HookError::Line(line.chars().take(120).collect()))
+    };
+    input
+        .lines()
+        .map(|line| read(line.map_err(|error| HookError::Line(error.to_string()))?))
+        .collect()
+}
+
+/// The next line without its end; a line longer than [`LINE_BYTES_MAX`] comes in pieces. `None` at the end.
+fn next_line(lines: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if io::Read::take(&mut *lines, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&line);
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gits_lines_become_updates() {
+        let (zero, one) = ("0".repeat(40), "1".repeat(40));
+        let input = format!("{zero} {one} refs/heads/a b\n{one} {zero} refs/heads/gone\n");
+        let report = Report {
+            service: "shop".parse().unwrap(),
+            updates: updates(input.as_bytes()).unwrap(),
+            pusher: Some("ada".to_owned()),
+        };
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["updates"][0]["ref"], "refs/heads/a b");
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+        let moved = report.ref_updates();
+        assert_eq!(
+            (&moved[0].old, moved[0].new.as_ref().map(CommitId::as_str)),
+            (&None, Some(one.as_str()))
+        );
+        assert_eq!(
+            (moved[1].new.is_none(), moved[1].branch()),
+            (true, Some("gone"))
+        );
+    }
+
+    #[test]
+    fn an_unreachable_server_is_said_in_one_sentence() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let target = Target {
+            url: format!("http://{free}/"),
+            token: Token("secret".to_owned()),
+            service: "shop".parse().unwrap(),
+            pusher: None,
+        };
+        let line = format!("{0} {0} refs/heads/main\n", "1".repeat(40));
+        let mut output = Vec::new();
+        let error = report(&target, line.as_bytes(), &mut output)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("the server could not be reached ("),
+            "{error}"
+        );
+        assert!(!error.contains("secret") && output.is_empty(), "{error}");
+    }
+
+    #[test]
+    fn long_lines_come_in_pieces() {
+        let text = "x".repeat(5000) + "\nend";
+        let mut reader = text.as_bytes();
+        let lengths: Vec<usize> = std::iter::from_fn(|| next_line(&mut reader).unwrap())
+            .map(|line| line.len())
+            .collect();
+        assert_eq!(lengths, [4096, 904, 3]);
+    }
+}

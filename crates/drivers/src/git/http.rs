@@ -1,0 +1,251 @@
+//! Smart HTTP by git's own backend, run as a CGI program: bytes stream through in both directions and are never collected.
+//!
+//! Who may read or write is the caller's to decide, by [`Operation::of`]. What this module promises: only the two services of
+//! smart HTTP exist, and only in the repository of the named service; a client that goes away ends git, **except** when a push has
+//! arrived completely: then the references may have moved, so git finishes and its hook reports the push.
+
+use std::{
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    pin::Pin,
+    process::Stdio,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use shipway_core::ids::ServiceName;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    GitError, Repos,
+    hook::{self, Token},
+    relay::{Exchange, Progress, upload},
+};
+
+/// What a request wants of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Clone or fetch.
+    Read,
+    /// Push.
+    Write,
+}
+
+impl Operation {
+    /// What `method` on `path` (what follows `/git/{service}/` or `/git/{service}.git/`) wants; `None` when smart HTTP has no such
+    /// request, which is to be answered with 404.
+    #[must_use]
+    pub fn of(method: &http::Method, path: &str, query: Option<&str>) -> Option<Self> {
+        let service = match path {
+            "info/refs" if method == http::Method::GET => query?
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("service="))?,
+            service if method == http::Method::POST => service,
+            _ => return None,
+        };
+        match service {
+            "git-upload-pack" => Some(Self::Read),
+            "git-receive-pack" => Some(Self::Write),
+            _ => None,
+        }
+    }
+}
+
+/// Who asks, and how git's hook reaches the server.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// The authenticated name, if any; the hook reports it as the pusher.
+    pub name: Option<String>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+    /// How the hook reports back. A push without it is stored and reported to nobody.
+    pub hook: Option<HookTarget>,
+}
+
+/// Where git's post-receive hook reports a push, see [`super::hook`].
+#[derive(Clone, Debug)]
+pub struct HookTarget {
+    /// The `shipway` binary: runs `shipway hook post-receive`.
+    pub exe: PathBuf,
+    /// The address that takes the report.
+    pub url: String,
+    /// The bearer token that proves the report comes from our hook.
+    pub token: Token,
+}
+
+/// The body of an answer, as git writes it. Dropping it means that the client has gone.
+#[derive(Debug)]
+pub struct GitBody(pub(super) mpsc::Receiver<io::Result<Bytes>>);
+
+impl Body for GitBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+impl Repos {
+    /// Answers one request of smart HTTP for `service`; `path` is what follows the service in the address: `info/refs`,
+    /// `git-upload-pack`, `git-receive-pack`. Anything else is answered 404.
+    ///
+    /// # Errors
+    /// When the service has no repository ([`GitError::Missing`]), or git cannot be started or dies before it answers.
+    pub async fn http_backend<B>(
+        &self,
+        service: &ServiceName,
+        path: &str,
+        request: http::Request<B>,
+        caller: Caller,
+    ) -> Result<http::Response<GitBody>, GitError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Send,
+    {
+        let Some(operation) = Operation::of(request.method(), path, request.uri().query()) else {
+            return Ok(not_found());
+        };
+        if self.get(service).is_none() {
+            return Err(GitError::Missing(self.path(service)));
+        }
+        let mut command = self.git().command();
+        command.arg("http-backend").current_dir(self.root());
+        command
+            .env("GIT_PROJECT_ROOT", self.root())
+            .env("GIT_HTTP_EXPORT_ALL", "1");
+        command.env("PATH_INFO", format!("/{service}.git/{path}"));
+        command
+            .envs(request_environment(&request))
+            .envs(caller_environment(service, caller));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(GitError::Start)?;
+        let stdin = child.stdin.take().expect("it was piped");
+        let progress = Progress::default();
+        let exchange = Exchange::new(service.clone(), operation, child, progress.clone());
+        let (head, answer) = oneshot::channel();
+        // Neither task is a child of this future: a complete push must outlive a client that goes away. Both end with git, and
+        // git ends by itself or by the exchange's watchdog.
+        let upload = tokio::spawn(upload(request.into_body(), stdin, progress));
+        tokio::spawn(exchange.run(upload, head));
+        answer.await.unwrap_or(Err(GitError::Failed {
+            what: operation.what(),
+            reason: "it was ended".to_owned(),
+        }))
+    }
+}
+
+impl Operation {
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            Self::Read => "answer a fetch",
+            Self::Write => "answer a push",
+        }
+    }
+}
+
+/// What a CGI program is told about the request; nothing else of it reaches git. Not the length: git then reads its input to the
+/// end by itself, without a process that copies, and a body that breaks off is an end of input, after which git cleans up.
+fn request_environment<B>(request: &http::Request<B>) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
+        ("REQUEST_METHOD", request.method().to_string()),
+        (
+            "QUERY_STRING",
+            request.uri().query().unwrap_or_default().to_owned(),
+        ),
+        ("SERVER_PROTOCOL", "HTTP/1.1".to_owned()),
+    ];
+    for (variable, header) in [
+        ("CONTENT_TYPE", "content-type"),
+        ("HTTP_CONTENT_ENCODING", "content-encoding"),
+        ("HTTP_GIT_PROTOCOL", "git-protocol"),
+    ] {
+        if let Some(value) = request
+            .headers()
+            .get(header)
+            .and_then(|value| value.to_str().ok())
+        {
+            variables.push((variable, value.to_owned()));
+        }
+    }
+    variables
+}
+
+fn caller_environment(
+    service: &ServiceName,
+    caller: Caller,
+) -> Vec<(&'static str, std::ffi::OsString)> {
+    // Git writes the name into the reference log, where a control character would forge lines.
+    let name: Option<String> = caller
+        .name
+        .map(|name| name.chars().filter(|c| !c.is_control()).collect());
+    let mut variables = Vec::new();
+    if let Some(address) = caller.address {
+        variables.push(("REMOTE_ADDR", address.to_string().into()));
+    }
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        variables.push(("REMOTE_USER", name.clone().into()));
+        variables.push((hook::PUSHER, name.into()));
+    }
+    match caller.hook {
+        Some(target) => variables.extend([
+            (hook::EXE, target.exe.into()),
+            (hook::SERVICE, service.to_string().into()),
+            (hook::URL, target.url.into()),
+            (hook::TOKEN, target.token.reveal().into()),
+        ]),
+        // The hook runs in any case; this program does nothing with it, well.
+        None => variables.push((hook::EXE, "true".into())),
+    }
+    variables
+}
+
+fn not_found() -> http::Response<GitBody> {
+    let (_, nothing) = mpsc::channel(1);
+    let mut response = http::Response::new(GitBody(nothing));
+    *response.status_mut() = http::StatusCode::NOT_FOUND;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_smart_http_exists() {
+        let of = |method: &str, path: &str, query: Option<&str>| {
+            Operation::of(&method.parse().unwrap(), path, query)
+        };
+        assert_eq!(
+            of("GET", "info/refs", Some("service=git-upload-pack")),
+            Some(Operation::Read)
+        );
+        assert_eq!(
+            of("GET", "info/refs", Some("a=b&service=git-receive-pack")),
+            Some(Operation::Write)
+        );
+        assert_eq!(of("POST", "git-upload-pack", None), Some(Operation::Read));
+        assert_eq!(of("POST", "git-receive-pack", None), Some(Operation::Write));
+        for (method, path, query) in [
+            ("GET", "info/refs", None),
+            ("GET", "info/refs", Some("service=git-shell")),
+            ("GET", "HEAD", None),
+            ("GET", "objects/info/packs", None),
+            ("POST", "info/refs", Some("service=git-upload-pack")),
+            ("POST", "../x.git/git-upload-pack", None),
+            ("DELETE", "git-receive-pack", None),
+        ] {
+            assert_eq!(of(method, path, query), None, "{method} {path}");
+        }
+    }
+}

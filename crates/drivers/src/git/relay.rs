@@ -1,0 +1,355 @@
+//! One exchange with git's HTTP backend: the client's bytes in, git's bytes out, and who is ended when one side goes away.
+//!
+//! Trips: the client disappears before its request was complete, or while it fetches → git's input is closed; it ends by itself and
+//! removes what it half received. If it doesn't within [`GRACE`], SIGTERM, then SIGKILL. The client disappears after a push was
+//! complete → git goes on, its output is dropped. Not a byte in either direction for [`IDLE`] → git is ended and the client's
+//! answer breaks off.
+
+use std::{
+    future::pending,
+    io,
+    pin::pin,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use shipway_core::ids::ServiceName;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, ChildStdout},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{
+    GitError,
+    command::{Group, STDERR_BYTES_MAX, exit_code, read_up_to, sentence},
+    http::{GitBody, Operation},
+};
+
+/// Longer than the server lets a pusher wait without a word, longer than git takes to check the largest pack.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// For git to notice closed pipes and remove its temporary files; again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+/// Chunks between git and a slow client: 16 × 64 KiB.
+const CHUNKS_MAX: usize = 16;
+const CHUNK_BYTES: usize = 64 << 10;
+/// Git's own heads have a few hundred bytes.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+type Head = oneshot::Sender<Result<http::Response<GitBody>, GitError>>;
+
+/// Bytes moved in either direction.
+#[derive(Clone, Default)]
+pub(super) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a request's body ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upload {
+    /// Git has all of it, or wants no more.
+    Done,
+    /// The client went away in the middle.
+    Broken,
+}
+
+/// Passes the request's body to git as it comes.
+pub(super) async fn upload<B>(body: B, mut stdin: ChildStdin, progress: Progress) -> Upload
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Upload::Broken;
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if stdin.write_all(&data).await.is_err() {
+            return Upload::Done;
+        }
+        progress.add(data.len());
+    }
+    Upload::Done
+}
+
+/// The client's side of the answer.
+enum Client {
+    /// Has no head yet; what git wrote of it so far.
+    Waiting(Head, BytesMut),
+    /// Reads the body.
+    Reading(mpsc::Sender<io::Result<Bytes>>),
+    /// Went away.
+    Gone,
+}
+
+/// Why an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Git closed its output.
+    Whole,
+    /// Nobody is left to answer.
+    Abandoned,
+    /// Nothing moved for [`IDLE`].
+    Stuck,
+    /// Git's head is none.
+    Garbled,
+}
+
+/// A running backend.
+pub(super) struct Exchange {
+    service: ServiceName,
+    operation: Operation,
+    child: Child,
+    group: Group,
+    progress: Progress,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        service: ServiceName,
+        operation: Operation,
+        child: Child,
+        progress: Progress,
+    ) -> Self {
+        let group = Group::of(&child);
+        Self {
+            service,
+            operation,
+            child,
+            group,
+            progress,
+        }
+    }
+
+    /// Carries the exchange to its end; git has ended when this returns.
+    pub(super) async fn run(mut self, mut upload: JoinHandle<Upload>, head: Head) {
+        let mut stderr = tokio::spawn(read_up_to(self.child.stderr.take(), STDERR_BYTES_MAX));
+        let mut client = Client::Waiting(head, BytesMut::new());
+        let mut stdout = self.child.stdout.take().expect("it was piped");
+        let end = self.relay(&mut stdout, &mut upload, &mut client).await;
+        upload.abort();
+        // A push is read on: a git that is cut off while it writes leaves what it half received behind. A fetch is cut off.
+        let rest = (self.operation == Operation::Write).then_some(stdout);
+        let drain = tokio::spawn(read_up_to(rest, 0));
+        let mut status = timeout(GRACE, self.child.wait()).await;
+        if status.is_err() {
+            self.group.terminate();
+            status = timeout(GRACE, self.child.wait()).await;
+        }
+        drain.abort();
+        let said = match timeout(GRACE, &mut stderr).await {
+            Ok(said) => said.unwrap_or_default().0,
+            Err(_) => {
+                stderr.abort(); // something git started holds it open
+                Vec::new()
+            }
+        };
+        let reason = match status {
+            Ok(status) => {
+                self.group.ended();
+                reason(end, status, &said)
+            }
+            Err(_) => Some("it did not end after SIGTERM".to_owned()), // the group is killed as it is dropped
+        };
+        if let Some(reason) = &reason {
+            tracing::warn!(service = %self.service, "git could not {}: {reason}", self.operation.what());
+        }
+        client.finish(end, self.operation, reason);
+    }
+
+    async fn relay(
+        &mut self,
+        stdout: &mut ChildStdout,
+        upload: &mut JoinHandle<Upload>,
+        client: &mut Client,
+    ) -> End {
+        let mut buffer = BytesMut::new();
+        let mut arrived = None;
+        let mut watchdog = tokio::time::interval_at(tokio::time::Instant::now() + IDLE, IDLE);
+        let mut before = self.progress.bytes();
+        loop {
+            buffer.reserve(CHUNK_BYTES);
+            tokio::select! {
+                result = &mut *upload, if arrived.is_none() => arrived = Some(result.unwrap_or(Upload::Broken)),
+                () = client.gone() => *client = Client::Gone,
+                read = stdout.read_buf(&mut buffer) => match read {
+                    Ok(0) | Err(_) => return End::Whole,
+                    Ok(bytes) => {
+                        self.progress.add(bytes);
+                        if client.give(buffer.split().freeze()).await.is_err() {
+                            return End::Garbled;
+                        }
+                    }
+                },
+                _ = watchdog.tick() => {
+                    let now = self.progress.bytes();
+                    if now == before {
+                        return End::Stuck;
+                    }
+                    before = now;
+                }
+            }
+            let gone = matches!(client, Client::Gone);
+            match (self.operation, arrived) {
+                (_, Some(Upload::Broken)) => return End::Abandoned,
+                (Operation::Read, _) if gone => return End::Abandoned,
+                (Operation::Read, _) | (Operation::Write, None | Some(Upload::Done)) => {}
+            }
+        }
+    }
+}
+
+/// What is worth telling about how git ended.
+fn reason(end: End, status: io::Result<ExitStatus>, said: &[u8]) -> Option<String> {
+    let code = status.map_or(-1, exit_code);
+    match end {
+        End::Whole if code == 0 => None,
+        End::Whole => Some(sentence(said, code)),
+        End::Abandoned => None,
+        End::Stuck => Some(format!("nothing moved for {} minutes", IDLE.as_secs() / 60)),
+        End::Garbled => Some("its answer is not HTTP".to_owned()),
+    }
+}
+
+impl Client {
+    /// Resolves when the client has gone away; never for one that has.
+    async fn gone(&mut self) {
+        match self {
+            Self::Waiting(head, _) => head.closed().await,
+            Self::Reading(chunks) => chunks.closed().await,
+            Self::Gone => pending().await,
+        }
+    }
+
+    /// Passes on what git wrote. Fails when its head cannot be read.
+    async fn give(&mut self, chunk: Bytes) -> Result<(), ()> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Gone => {}
+            Self::Reading(chunks) => {
+                // A client that takes nothing for so long is gone without having said so.
+                if let Ok(Ok(())) = timeout(IDLE, chunks.send(Ok(chunk))).await {
+                    *self = Self::Reading(chunks);
+                }
+            }
+            Self::Waiting(head, mut seen) => {
+                seen.extend_from_slice(&chunk);
+                let Some(end) = head_end(&seen) else {
+                    let too_long = seen.len() > HEAD_BYTES_MAX;
+                    *self = Self::Waiting(head, seen);
+                    return if too_long { Err(()) } else { Ok(()) };
+                };
+                let body = seen.split_off(end).freeze();
+                let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
+                let Some(response) = response(&seen, GitBody(receiver)) else {
+                    *self = Self::Waiting(head, seen);
+                    return Err(());
+                };
+                if !body.is_empty() {
+                    let _ = chunks.try_send(Ok(body)); // there is room: it is the first
+                }
+                if head.send(Ok(response)).is_ok() {
+                    *self = Self::Reading(chunks);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the client how it ended.
+    fn finish(self, end: End, operation: Operation, reason: Option<String>) {
+        let reason = reason.unwrap_or_else(|| "it ended without an answer".to_owned());
+        match self {
+            Self::Waiting(head, _) => {
+                let _ = head.send(Err(GitError::Failed {
+                    what: operation.what(),
+                    reason,
+                }));
+            }
+            // Git's own protocol tells a failure within a whole answer; all else must look broken off.
+            Self::Reading(chunks) if end != End::Whole => {
+                let _ = chunks.try_send(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
+            }
+            Self::Reading(_) | Self::Gone => {}
+        }
+    }
+}
+
+/// Where a CGI head ends, the empty line included.
+fn head_end(bytes: &[u8]) -> Option<usize> {
+    let find = |pattern: &[u8]| {
+        bytes
+            .windows(pattern.len())
+            .position(|window| window == pattern)
+    };
+    find(b"\r\n\r\n")
+        .map(|at| at + 4)
+        .or_else(|| find(b"\n\n").map(|at| at + 2))
+}
+
+/// Reads a CGI head.
+fn response(head: &[u8], body: GitBody) -> Option<http::Response<GitBody>> {
+    let mut response = http::Response::new(body);
+    for line in std::str::from_utf8(head)
+        .ok()?
+        .lines()
+        .filter(|line| !line.is_empty())
+    {
+        let (name, value) = line.split_once(':')?;
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("status") {
+            *response.status_mut() = value.split(' ').next()?.parse().ok()?;
+        } else {
+            let name: http::HeaderName = name.parse().ok()?;
+            response.headers_mut().append(name, value.parse().ok()?);
+        }
+    }
+    Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgi_head_becomes_a_response() {
+        let raw = b"Status: 403 Forbidden\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\n\r\nbody";
+        let end = head_end(raw).unwrap();
+        assert_eq!(&raw[end..], b"body");
+        let (_, nothing) = mpsc::channel(1);
+        let response = response(&raw[..end], GitBody(nothing)).unwrap();
+        assert_eq!(response.status(), 403);
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        assert_eq!(head_end(b"Content-Type: text/plain\r\n"), None);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_refused() {
+        let (head, _answer) = oneshot::channel();
+        let mut client = Client::Waiting(head, BytesMut::new());
+        let line = Bytes::from_static(&[b'x'; 1024]);
+        let mut refused = false;
+        for _ in 0..=HEAD_BYTES_MAX / line.len() {
+            refused = client.give(line.clone()).await.is_err();
+        }
+        assert!(refused);
+    }
+}

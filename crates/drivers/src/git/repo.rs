@@ -1,0 +1,558 @@
+//! Reading one repository: files of a commit, what changed, who wrote it.
+//!
+//! Never writes but in [`Repo::fetch_branches`] and [`Repo::maintain`]; never touches a working tree.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shipway_core::ids::CommitId;
+
+use super::{
+    BRANCHES, GitError, RefUpdate,
+    command::{Call, Git, arguments, clean_path},
+};
+
+/// Where each reference stands, by full name.
+pub type Refs = BTreeMap<String, CommitId>;
+
+/// Copying a large repository within one machine; 10 GB at 30 MB/s.
+const FETCH_DEADLINE: Duration = Duration::from_secs(330);
+/// Repacking a large repository on a small machine.
+const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
+/// Fields per commit in [`LOG_FORMAT`].
+const LOG_FIELDS: usize = 8;
+const LOG_FORMAT: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ct%x00%B%x00";
+
+/// One repository. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Repo {
+    git: Git,
+    dir: PathBuf,
+}
+
+/// Who wrote a commit. Names and addresses are what the author claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    /// The name.
+    pub name: String,
+    /// The e-mail address.
+    pub email: String,
+}
+
+/// What a commit says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitInfo {
+    /// Its id.
+    pub id: CommitId,
+    /// Those before it; more than one for a merge.
+    pub parents: Vec<CommitId>,
+    /// Who wrote it.
+    pub author: Signature,
+    /// Who committed it.
+    pub committer: String,
+    /// When it was committed: from here lead time is counted.
+    pub at: Timestamp,
+    /// When it was written.
+    pub authored_at: Timestamp,
+    /// The first line of its message.
+    pub subject: String,
+    /// The whole message.
+    pub message: String,
+}
+
+/// One file, link or submodule of a commit.
+pub(super) struct Entry {
+    pub(super) mode: u32,
+    pub(super) object: String,
+    pub(super) path: Vec<u8>,
+}
+
+impl Entry {
+    pub(super) const fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+
+    pub(super) const fn is_submodule(&self) -> bool {
+        self.mode & 0o170_000 == 0o160_000
+    }
+}
+
+impl Repo {
+    pub(super) const fn new(git: Git, dir: PathBuf) -> Self {
+        Self { git, dir }
+    }
+
+    /// The repository that `path` belongs to: a working tree, a linked working tree, a bare repository, or any folder inside.
+    ///
+    /// # Errors
+    /// When there is none, with git's reason.
+    pub async fn at(path: impl AsRef<Path>) -> Result<Self, GitError> {
+        Self::open(Git::bare(), path.as_ref()).await
+    }
+
+    pub(super) async fn open(git: Git, path: &Path) -> Result<Self, GitError> {
+        let args = arguments(["rev-parse", "--path-format=absolute", "--git-common-dir"]);
+        let call = git
+            .call("find a repository")
+            .args([OsString::from("-C"), path.into()])
+            .args(args);
+        let answer = call.run().await?.success()?;
+        let line = answer.strip_suffix(b"\n").unwrap_or(&answer);
+        let dir = PathBuf::from(std::ffi::OsStr::from_bytes(line));
+        Ok(Self { git, dir })
+    }
+
+    /// Where it is: the bare repository, or the `.git` folder that all working trees share.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The commit a revision names; `None` when there is no such thing. Annotated tags are peeled.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn resolve(&self, revision: &str) -> Result<Option<CommitId>, GitError> {
+        if revision.is_empty() || revision.contains(['\0', '\n']) {
+            return Ok(None);
+        }
+        let revision = format!("{revision}^{{commit}}");
+        let args = arguments([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &revision,
+        ]);
+        let answer = self.call("look up a revision").args(args).run().await?;
+        if answer.code != 0 && answer.stdout.is_empty() {
+            return Ok(None);
+        }
+        parse_id("look up a revision", &answer.success()?).map(Some)
+    }
+
+    /// Where all branches and tags stand. Annotated tags by their tag object.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn refs(&self) -> Result<Refs, GitError> {
+        self.refs_below(&[BRANCHES, "refs/tags/"]).await
+    }
+
+    /// Where all branches stand.
+    pub(super) async fn branches(&self) -> Result<Refs, GitError> {
+        self.refs_below(&[BRANCHES]).await
+    }
+
+    async fn refs_below(&self, prefixes: &[&str]) -> Result<Refs, GitError> {
+        const WHAT: &str = "list references";
+        let args = arguments(["for-each-ref", "--format=%(objectname) %(refname)"]);
+        let answer = self
+            .call(WHAT)
+            .args(args)
+            .args(prefixes)
+            .run()
+            .await?
+            .success()?;
+        let text = String::from_utf8_lossy(&answer);
+        let line = |line: &str| {
+            let (id, name) = line.split_once(' ')?;
+            Some((name.to_owned(), id.parse().ok()?))
+        };
+        text.lines()
+            .map(|text| line(text).ok_or_else(|| GitError::answer(WHAT, text.as_bytes())))
+            .collect()
+    }
+
+    /// The bytes of a file in a commit; `None` when the commit has no file there.
+    ///
+    /// # Errors
+    /// When the file is larger than `max_bytes`, the path cannot be one of a repository, or git fails.
+    pub async fn read_file(
+        &self,
+        commit: &CommitId,
+        path: &str,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<u8>>, GitError> {
+        const WHAT: &str = "read a file";
+        let path = clean_path(path)?;
+        if path.is_empty() {
+            return Ok(None);
+        }
+        // The size is asked for first: a huge file is refused without being read.
+        let name = format!("{commit}:{path}\n").into_bytes();
+        let check = self
+            .call(WHAT)
+            .args(["cat-file", "--batch-check"])
+            .stdin(name.clone());
+        let header = check.run().await?.success()?;
+        let line = header.strip_suffix(b"\n").unwrap_or(&header);
+        let Some(size) = blob_size(line) else {
+            return Ok(None);
+        };
+        if size > max_bytes {
+            return Err(GitError::TooLarge {
+                what: path.to_owned(),
+                max_bytes,
+            });
+        }
+        let answer = self
+            .call(WHAT)
+            .args(["cat-file", "--batch"])
+            .stdin(name)
+            .run()
+            .await?
+            .success()?;
+        let start = line.len() + 1;
+        let body = answer
+            .get(start..)
+            .and_then(|rest| rest.strip_suffix(b"\n"));
+        body.map(|body| Some(body.to_vec()))
+            .ok_or_else(|| GitError::answer(WHAT, &answer))
+    }
+
+    /// The paths of all regular files below `under` (empty: the whole commit), in order. Empty when there is no such folder.
+    /// Files whose names are not UTF-8 are left out.
+    ///
+    /// # Errors
+    /// When the path cannot be one of a repository, or git fails.
+    pub async fn list_files(
+        &self,
+        commit: &CommitId,
+        under: &str,
+    ) -> Result<Vec<String>, GitError> {
+        let entries = self.entries(commit, under).await?;
+        Ok(entries
+            .into_iter()
+            .filter(Entry::is_file)
+            .filter_map(|entry| String::from_utf8(entry.path).ok())
+            .collect())
+    }
+
+    pub(super) async fn entries(
+        &self,
+        commit: &CommitId,
+        under: &str,
+    ) -> Result<Vec<Entry>, GitError> {
+        const WHAT: &str = "list files";
+        let under = clean_path(under)?;
+        let mut call =
+            self.call(WHAT)
+                .args(["ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"]);
+        if !under.is_empty() {
+            call = call.args([format!("{under}/")]);
+        }
+        let answer = call.run().await?.success()?;
+        let entry = |record: &[u8]| {
+            let tab = record.iter().position(|byte| *byte == b'\t')?;
+            let mut words = std::str::from_utf8(&record[..tab]).ok()?.split(' ');
+            let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+            let object = words.nth(1)?.to_owned();
+            Some(Entry {
+                mode,
+                object,
+                path: record[tab + 1..].to_vec(),
+            })
+        };
+        records(&answer)
+            .map(|record| entry(record).ok_or_else(|| GitError::answer(WHAT, record)))
+            .collect()
+    }
+
+    /// The paths a push changed, renames as both names. A new branch is compared with where it left `default_branch` (a short
+    /// name); without a common commit, or as the default branch's first push, everything is new. A deletion changes nothing.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn changed_paths(
+        &self,
+        update: &RefUpdate,
+        default_branch: &str,
+    ) -> Result<Vec<String>, GitError> {
+        const WHAT: &str = "compare commits";
+        let Some(new) = &update.new else {
+            return Ok(Vec::new());
+        };
+        // After a forced push the old commit may have been thrown away.
+        let old = match &update.old {
+            Some(old) => self.resolve(old.as_str()).await?,
+            None => None,
+        };
+        let base = match old {
+            Some(old) => Some(old),
+            None if update.branch() == Some(default_branch) => None,
+            None => {
+                self.merge_base(&format!("{BRANCHES}{default_branch}"), new)
+                    .await?
+            }
+        };
+        let Some(base) = base else {
+            return self.list_paths(new).await;
+        };
+        let args = arguments([
+            "diff-tree",
+            "-r",
+            "-z",
+            "--name-only",
+            "--no-renames",
+            base.as_str(),
+            new.as_str(),
+            "--",
+        ]);
+        let answer = self.call(WHAT).args(args).run().await?.success()?;
+        Ok(records(&answer)
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect())
+    }
+
+    async fn list_paths(&self, commit: &CommitId) -> Result<Vec<String>, GitError> {
+        let entries = self.entries(commit, "").await?;
+        Ok(entries
+            .iter()
+            .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
+            .collect())
+    }
+
+    async fn merge_base(
+        &self,
+        branch: &str,
+        commit: &CommitId,
+    ) -> Result<Option<CommitId>, GitError> {
+        const WHAT: &str = "find where a branch began";
+        let Some(tip) = self.resolve(branch).await? else {
+            return Ok(None);
+        };
+        let answer = self
+            .call(WHAT)
+            .args(["merge-base", tip.as_str(), commit.as_str()])
+            .run()
+            .await?;
+        if answer.code == 1 && answer.stdout.is_empty() {
+            return Ok(None);
+        }
+        parse_id(WHAT, &answer.success()?).map(Some)
+    }
+
+    /// Whether `ancestor` is `commit` or comes before it.
+    ///
+    /// # Errors
+    /// When one of them is not in the repository, or git fails.
+    pub async fn is_ancestor(
+        &self,
+        ancestor: &CommitId,
+        commit: &CommitId,
+    ) -> Result<bool, GitError> {
+        let args = [
+            "merge-base",
+            "--is-ancestor",
+            ancestor.as_str(),
+            commit.as_str(),
+        ];
+        let answer = self.call("compare commits").args(args).run().await?;
+        match answer.code {
+            0 => Ok(true),
+            1 => Ok(false),
+            _ => Err(answer.failure()),
+        }
+    }
+
+    /// What a commit says about itself.
+    ///
+    /// # Errors
+    /// When it is not in the repository, or git fails.
+    pub async fn commit_info(&self, commit: &CommitId) -> Result<CommitInfo, GitError> {
+        let mut found = self.log(&[commit.as_str()], 1).await?;
+        found
+            .pop()
+            .ok_or_else(|| GitError::answer("read a commit", b""))
+    }
+
+    /// The commits that are in `new` and not in `old` (or all of `new`'s history), newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When one of them is not in the repository, or git fails.
+    pub async fn commits_between(
+        &self,
+        old: Option<&CommitId>,
+        new: &CommitId,
+        limit: usize,
+    ) -> Result<Vec<CommitInfo>, GitError> {
+        let without = old.map(|old| format!("^{old}"));
+        let mut revisions = vec![new.as_str()];
+        revisions.extend(without.as_deref());
+        self.log(&revisions, limit).await
+    }
+
+    async fn log(&self, revisions: &[&str], limit: usize) -> Result<Vec<CommitInfo>, GitError> {
+        const WHAT: &str = "read commits";
+        let limit = format!("--max-count={limit}");
+        let args = [
+            "log",
+            "--no-show-signature",
+            "--no-color",
+            "--no-mailmap",
+            "--encoding=UTF-8",
+            &limit,
+            LOG_FORMAT,
+        ];
+        let answer = self
+            .call(WHAT)
+            .args(args)
+            .args(revisions)
+            .args(["--"])
+            .run()
+            .await?
+            .success()?;
+        let text = String::from_utf8_lossy(&answer);
+        let fields: Vec<&str> = text.split('\0').collect();
+        fields
+            .chunks_exact(LOG_FIELDS)
+            .map(|fields| {
+                commit_from(fields).ok_or_else(|| GitError::answer(WHAT, fields[0].as_bytes()))
+            })
+            .collect()
+    }
+
+    /// Makes `branches` (full names) here what they are in the repository at `source`, whatever they were. Other branches are
+    /// left alone.
+    pub(super) async fn fetch_branches(
+        &self,
+        source: &Path,
+        branches: &[&str],
+    ) -> Result<(), GitError> {
+        let options = [
+            "fetch",
+            "--quiet",
+            "--force",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+        ];
+        let more = [
+            "--update-shallow",
+            "--no-recurse-submodules",
+            "--stdin",
+            "--",
+        ];
+        let refspecs: String = branches
+            .iter()
+            .map(|name| format!("+{name}:{name}\n"))
+            .collect();
+        let call = self
+            .call("copy commits")
+            .args(options)
+            .args(more)
+            .args([source]);
+        call.stdin(refspecs.into_bytes())
+            .deadline(FETCH_DEADLINE)
+            .run()
+            .await?
+            .success()
+            .map(drop)
+    }
+
+    /// Deletes `branches` (full names) here, those that exist.
+    pub(super) async fn delete_branches(&self, branches: &[&str]) -> Result<(), GitError> {
+        let commands: String = branches
+            .iter()
+            .map(|name| format!("delete {name}\n"))
+            .collect();
+        let call = self
+            .call("delete branches")
+            .args(["update-ref", "--stdin"])
+            .stdin(commands.into_bytes());
+        call.run().await?.success().map(drop)
+    }
+
+    /// Packs loose objects when there are many. Pushes don't do it, so that nobody waits for it; call it now and then.
+    ///
+    /// # Errors
+    /// When git fails.
+    pub async fn maintain(&self) -> Result<(), GitError> {
+        let call = self.call("tidy up").args(["gc", "--auto", "--quiet"]);
+        call.deadline(MAINTAIN_DEADLINE)
+            .run()
+            .await?
+            .success()
+            .map(drop)
+    }
+
+    pub(super) fn call(&self, what: &'static str) -> Call {
+        self.git.call(what).dir(&self.dir)
+    }
+
+    pub(super) const fn git(&self) -> &Git {
+        &self.git
+    }
+}
+
+/// The records of `-z` output.
+fn records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    answer
+        .split(|byte| *byte == 0)
+        .filter(|record| !record.is_empty())
+}
+
+fn parse_id(what: &'static str, answer: &[u8]) -> Result<CommitId, GitError> {
+    let text = String::from_utf8_lossy(answer);
+    text.trim()
+        .parse()
+        .map_err(|_| GitError::answer(what, answer))
+}
+
+/// The size in `<object> blob <size>`; `None` for anything that isn't a file.
+fn blob_size(line: &[u8]) -> Option<u64> {
+    let mut words = std::str::from_utf8(line).ok()?.rsplitn(3, ' ');
+    let size = words.next()?.parse().ok()?;
+    (words.next()? == "blob" && words.next()?.parse::<CommitId>().is_ok()).then_some(size)
+}
+
+fn commit_from(fields: &[&str]) -> Option<CommitInfo> {
+    let [
+        id,
+        parents,
+        name,
+        email,
+        authored_at,
+        committer,
+        at,
+        message,
+    ] = fields
+    else {
+        return None;
+    };
+    let message = message.trim_end().to_owned();
+    Some(CommitInfo {
+        id: id.trim_start().parse().ok()?,
+        parents: parents
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .ok()?,
+        author: Signature {
+            name: (*name).to_owned(),
+            email: (*email).to_owned(),
+        },
+        committer: (*committer).to_owned(),
+        at: time(at),
+        authored_at: time(authored_at),
+        subject: message.lines().next().unwrap_or_default().to_owned(),
+        message,
+    })
+}
+
+/// Anybody can write any number into a commit; what is no time counts as the beginning of time.
+fn time(seconds: &str) -> Timestamp {
+    seconds
+        .parse()
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}

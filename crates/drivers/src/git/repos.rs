@@ -1,0 +1,140 @@
+//! The repositories of a server: `root/{service}.git`, bare, and the one configuration and the one hook they all share.
+//!
+//! Policy lives in one file, `root/.shipway/.gitconfig` (the only configuration git is shown beside a repository's own, which
+//! nobody can push to), so that a new version of Shipway changes it for every repository at once. A service's name is the only
+//! thing a path is made of, and it cannot hold a dot or a slash.
+
+use std::{
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use shipway_core::ids::ServiceName;
+
+use super::{
+    GitError, Repo,
+    command::{Git, arguments, replace_file},
+};
+
+/// What `root/.shipway/hooks/post-receive` is. The program is named by the environment, so that an upgraded or moved binary
+/// needs no change here.
+const HOOK: &[u8] = b"#!/bin/sh\nexec \"$SHIPWAY_EXE\" hook post-receive\n";
+
+/// The repositories below one directory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Repos {
+    root: PathBuf,
+    git: Git,
+}
+
+impl Repos {
+    /// The repositories below `root`, which is created if need be. Refreshes the shared configuration and hook.
+    ///
+    /// # Errors
+    /// When the directory or the two files cannot be written.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self, GitError> {
+        let root =
+            std::path::absolute(root.as_ref()).map_err(GitError::io("find", root.as_ref()))?;
+        let home = root.join(".shipway");
+        let hooks = home.join("hooks");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&hooks)
+            .map_err(GitError::io("create", &hooks))?;
+        let (config, hook) = (home.join(".gitconfig"), hooks.join("post-receive"));
+        replace_file(&config, configuration(&hooks).as_bytes(), 0o600)
+            .map_err(GitError::io("write", &config))?;
+        replace_file(&hook, HOOK, 0o700).map_err(GitError::io("write", &hook))?;
+        Ok(Self {
+            root,
+            git: Git::with_home(home),
+        })
+    }
+
+    /// The service's repository, created if it isn't there. Two callers at once are fine.
+    ///
+    /// # Errors
+    /// When git cannot create it.
+    pub async fn ensure(&self, service: &ServiceName) -> Result<Repo, GitError> {
+        if let Some(repo) = self.get(service) {
+            return Ok(repo);
+        }
+        let dir = self.path(service);
+        let git_args = arguments([
+            "init",
+            "--quiet",
+            "--bare",
+            "--template=",
+            "--initial-branch=main",
+            "--",
+        ]);
+        // Made aside and moved into place: a crash leaves no half repository under the service's name.
+        let aside = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempdir_in(&self.root)
+            .map_err(GitError::io("create a directory in", &self.root))?;
+        let made = aside.path().join("git");
+        self.git
+            .call("create a repository")
+            .args(git_args)
+            .args([&made])
+            .run()
+            .await?
+            .success()?;
+        match std::fs::rename(&made, &dir) {
+            Ok(()) => {}
+            Err(_) if dir.join("HEAD").exists() => {} // somebody else was faster
+            Err(error) => return Err(GitError::io("create", dir)(error)),
+        }
+        Ok(Repo::new(self.git.clone(), dir))
+    }
+
+    /// The service's repository, if it was created.
+    #[must_use]
+    pub fn get(&self, service: &ServiceName) -> Option<Repo> {
+        let dir = self.path(service);
+        dir.join("HEAD")
+            .exists()
+            .then(|| Repo::new(self.git.clone(), dir))
+    }
+
+    pub(super) fn path(&self, service: &ServiceName) -> PathBuf {
+        self.root.join(format!("{service}.git"))
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) const fn git(&self) -> &Git {
+        &self.git
+    }
+}
+
+/// The policy of all repositories.
+fn configuration(hooks: &Path) -> String {
+    format!(
+        "# Written by shipway at every start; changes made here are lost.\n\
+         [safe]\n\tdirectory = *\n\
+         [core]\n\thooksPath = {hooks}\n\tfsync = committed,reference\n\
+         [http]\n\treceivepack = true\n\tgetanyfile = false\n\
+         [protocol]\n\tversion = 2\n\tallow = never\n\
+         [protocol \"file\"]\n\tallow = always\n\
+         [receive]\n\tautogc = false\n\tfsckObjects = true\n\
+         [gc]\n\tautoDetach = false\n\
+         [maintenance]\n\tautoDetach = false\n\
+         [advice]\n\tdetachedHead = false\n",
+        hooks = quoted(&hooks.to_string_lossy())
+    )
+}
+
+/// A value as git's configuration files quote it.
+fn quoted(text: &str) -> String {
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    )
+}

@@ -1,0 +1,243 @@
+//! One attempt to deliver, over HTTP or HTTPS.
+
+use std::{io, time::Duration};
+
+use jiff::Timestamp;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::{Destination, Format, Notification, slack, webhook};
+
+/// A receiver only has to take it; a slow one must not hold up those behind it in the outbox.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// What is kept of a refusal: a word such as Slack's `invalid_payload`.
+const EXCERPT_BYTES_MAX: u64 = 200;
+
+/// Sends notifications. Cheap to clone; connections are reused.
+#[derive(Clone, Debug)]
+pub struct Notifier {
+    agent: ureq::Agent,
+}
+
+/// Why a notification was not delivered. Names the host, never the address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotifyError {
+    /// The receiver could not be reached or did not answer. It may have got it all the same.
+    #[error("{to} could not be reached: {why}")]
+    Unreachable {
+        /// The destination.
+        to: String,
+        /// Why not.
+        why: String,
+    },
+    /// The receiver can't take it now.
+    #[error("{to} answered {answer}")]
+    Busy {
+        /// The destination.
+        to: String,
+        /// Status, and the first words of its answer.
+        answer: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The receiver will never take it: wrong address, wrong form, or it sends elsewhere.
+    #[error("{to} refused it: {answer}")]
+    Refused {
+        /// The destination.
+        to: String,
+        /// Status, and the first words of its answer.
+        answer: String,
+    },
+}
+
+impl NotifyError {
+    /// Whether the same attempt may succeed later.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Busy { .. } => true,
+            Self::Refused { .. } => false,
+        }
+    }
+
+    /// How long the receiver asks to be left alone; for [`super::RetryPolicy::wait`].
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
+
+impl Default for Notifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Notifier {
+    /// One that trusts the certificates the machine trusts.
+    #[must_use]
+    pub fn new() -> Self {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::PlatformVerifier)
+            .build();
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            // A redirect would carry the body, and its signature, to whoever the receiver names.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_global(Some(DEADLINE))
+            .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self { agent }
+    }
+
+    /// Tries once. A cancelled attempt may still be delivered.
+    ///
+    /// # Errors
+    /// When the receiver can't be reached or doesn't answer with success.
+    pub async fn send(
+        &self,
+        to: &Destination,
+        notification: &Notification,
+    ) -> Result<(), NotifyError> {
+        let (body, signature) = match &to.format {
+            Format::Webhook { secret } => {
+                let body = webhook::body(notification);
+                let signature = secret
+                    .as_ref()
+                    .map(|secret| webhook::signature(secret, &body));
+                (body, signature)
+            }
+            Format::Slack => (slack::body(notification), None),
+        };
+        let mut request = self
+            .agent
+            .post(&to.address)
+            .header("Content-Type", "application/json");
+        request = request.header("X-Shipway-Delivery", header_safe(&notification.id));
+        if let Some(signature) = signature {
+            request = request.header(webhook::SIGNATURE, signature);
+        }
+        let name = to.to_string();
+        let secrets = secrets(to);
+        let attempt = tokio::task::spawn_blocking(move || match request.send(&body) {
+            Ok(response) => judge(name, response, &secrets),
+            Err(error) => Err(failed(name, &error)),
+        });
+        attempt
+            .await
+            .expect("sending does not panic and is not aborted")
+    }
+}
+
+fn header_safe(id: &str) -> String {
+    id.chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { '-' })
+        .collect()
+}
+
+/// Parts of the address that a receiver might repeat in its answer.
+fn secrets(to: &Destination) -> Vec<String> {
+    let path = to
+        .address
+        .path_and_query()
+        .map_or("", http::uri::PathAndQuery::as_str);
+    let parts = path.split(['/', '?', '&', '=']);
+    parts
+        .filter(|part| part.len() >= 4)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn judge(
+    to: String,
+    response: ureq::http::Response<ureq::Body>,
+    secrets: &[String],
+) -> Result<(), NotifyError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let retry_after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| patience(value.to_str().ok()?));
+    let words = excerpt(response.into_body(), secrets);
+    let answer = format!("{status} {words}").trim_end().to_owned();
+    // 425 Too Early, 429 Too Many Requests.
+    if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+        Err(NotifyError::Busy {
+            to,
+            answer,
+            retry_after,
+        })
+    } else {
+        Err(NotifyError::Refused { to, answer })
+    }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn patience(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+    until.duration_since(Timestamp::now()).try_into().ok()
+}
+
+/// The first words of an answer on one line; nothing when they repeat part of the address.
+fn excerpt(body: ureq::Body, secrets: &[String]) -> String {
+    let mut bytes = Vec::new();
+    // Half an answer explains as well as none.
+    let _ = io::Read::read_to_end(
+        &mut io::Read::take(body.into_reader(), EXCERPT_BYTES_MAX),
+        &mut bytes,
+    );
+    let text = String::from_utf8_lossy(&bytes);
+    let line: String = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    if secrets.iter().any(|secret| line.contains(secret)) {
+        String::new()
+    } else {
+        line
+    }
+}
+
+/// Only words of our own and of the operating system: ureq's messages may hold the address.
+fn failed(to: String, error: &ureq::Error) -> NotifyError {
+    let why = match error {
+        ureq::Error::Timeout(_) => format!("no answer within {} s", DEADLINE.as_secs()),
+        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::ConnectionFailed => "it refused the connection".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Tls(why) => format!("TLS failed: {why}"),
+        ureq::Error::Rustls(error) => format!("TLS failed: {error}"),
+        ureq::Error::Protocol(_) => "its answer is not HTTP".to_owned(),
+        _ => "the connection failed".to_owned(),
+    };
+    NotifyError::Unreachable { to, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        assert_eq!(patience("120"), Some(Duration::from_secs(120)));
+        assert_eq!(patience("soon"), None);
+        assert_eq!(patience("Wed, 21 Oct 2015 07:28:00 GMT"), None, "long past");
+        let later = (Timestamp::now() + Duration::from_secs(100)).to_zoned(jiff::tz::TimeZone::UTC);
+        let date = jiff::fmt::rfc2822::to_string(&later).unwrap();
+        assert!(patience(&date).unwrap() > Duration::from_secs(50), "{date}");
+    }
+}

@@ -1,0 +1,345 @@
+//! Notifications as receivers get them, over real HTTP and HTTPS.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use shipway_drivers::notify::{Destination, Notification, Notifier, NotifyError, Severity};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::mpsc, task::JoinSet};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Received {
+    headers: BTreeMap<String, String>,
+    body: Bytes,
+}
+
+/// A receiver that answers everything with `status`, `headers` and `text`.
+struct Receiver {
+    address: std::net::SocketAddr,
+    received: mpsc::Receiver<Received>,
+    _tasks: JoinSet<()>,
+}
+
+impl Receiver {
+    async fn start(status: u16, headers: &[(&'static str, String)], text: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, received) = mpsc::channel(8);
+        let headers = headers.to_vec();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (sender, headers) = (sender.clone(), headers.clone());
+                let service = service_fn(move |request: http::Request<Incoming>| {
+                    let (sender, headers) = (sender.clone(), headers.clone());
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let body = body.collect().await?.to_bytes();
+                        let text_of =
+                            |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+                        let seen = parts
+                            .headers
+                            .iter()
+                            .map(|(name, value)| (name.to_string(), text_of(value)))
+                            .collect();
+                        sender
+                            .send(Received {
+                                headers: seen,
+                                body,
+                            })
+                            .await
+                            .unwrap();
+                        let mut response = http::Response::builder().status(status);
+                        for (name, value) in &headers {
+                            response = response.header(*name, value);
+                        }
+                        Ok::<_, hyper::Error>(
+                            response
+                                .body(Full::new(Bytes::from_static(text.as_bytes())))
+                                .unwrap(),
+                        )
+                    }
+                });
+                connections.spawn(async move {
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self {
+            address,
+            received,
+            _tasks: tasks,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!(
+            "http://{}/services/T0/top-secret?token=hidden",
+            self.address
+        )
+    }
+
+    async fn next(&mut self) -> Received {
+        tokio::time::timeout(PATIENCE, self.received.recv())
+            .await
+            .expect("it is delivered")
+            .unwrap()
+    }
+}
+
+fn promoted() -> Notification {
+    Notification {
+        id: "rollout/shop/7#1".to_owned(),
+        title: "shop #3 is in production".to_owned(),
+        text: "Promoted after 9 minutes.".to_owned(),
+        severity: Severity::Good,
+        service: "shop".parse().ok(),
+        environment: "production".parse().ok(),
+        release: None,
+        rollout: None,
+        url: None,
+        at: "2026-03-04T05:06:07Z".parse().unwrap(),
+        facts: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_signed_webhook_can_be_verified_from_its_body() {
+    let mut receiver = Receiver::start(204, &[], "").await;
+    let to = Destination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
+    Notifier::new().send(&to, &promoted()).await.unwrap();
+    let received = receiver.next().await;
+    // What a receiver would do, with another implementation.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("body"), &received.body).unwrap();
+    let mut openssl = tokio::process::Command::new("openssl");
+    openssl
+        .args(["dgst", "-sha256", "-hmac", "key", "-r", "body"])
+        .current_dir(folder.path());
+    let output = openssl.output().await.unwrap();
+    let hex = String::from_utf8(output.stdout)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        received.headers["x-shipway-signature"],
+        format!("sha256={hex}")
+    );
+    assert_eq!(received.headers["content-type"], "application/json");
+    assert_eq!(received.headers["x-shipway-delivery"], "rollout/shop/7#1");
+    let body: serde_json::Value = serde_json::from_slice(&received.body).unwrap();
+    assert_eq!(
+        (&body["severity"], &body["id"]),
+        (&"good".into(), &"rollout/shop/7#1".into())
+    );
+}
+
+#[tokio::test]
+async fn without_a_key_nothing_is_signed() {
+    let mut receiver = Receiver::start(200, &[], "ok").await;
+    let notifier = Notifier::new();
+    notifier
+        .send(
+            &Destination::webhook(&receiver.url(), None).unwrap(),
+            &promoted(),
+        )
+        .await
+        .unwrap();
+    assert!(
+        !receiver
+            .next()
+            .await
+            .headers
+            .contains_key("x-shipway-signature")
+    );
+    notifier
+        .send(&Destination::slack(&receiver.url()).unwrap(), &promoted())
+        .await
+        .unwrap();
+    let message: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
+    assert_eq!(
+        message["text"],
+        "✅ shop #3 is in production: Promoted after 9 minutes."
+    );
+}
+
+#[tokio::test]
+async fn what_may_succeed_later_is_told_from_what_never_will() {
+    for (status, retryable) in [
+        (400, false),
+        (404, false),
+        (410, false),
+        (408, true),
+        (429, true),
+        (500, true),
+        (503, true),
+    ] {
+        let receiver = Receiver::start(
+            status,
+            &[("retry-after", "7".to_owned())],
+            "invalid_payload\n",
+        )
+        .await;
+        let to = Destination::slack(&receiver.url()).unwrap();
+        let error = Notifier::new().send(&to, &promoted()).await.unwrap_err();
+        assert_eq!(error.is_retryable(), retryable, "{error}");
+        assert_eq!(
+            error.retry_after(),
+            retryable.then_some(Duration::from_secs(7))
+        );
+        assert!(
+            error.to_string().contains(&status.to_string())
+                && error.to_string().ends_with("invalid_payload"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let mut elsewhere = Receiver::start(200, &[], "").await;
+    for status in [301, 302, 307, 308] {
+        let receiver = Receiver::start(status, &[("location", elsewhere.url())], "").await;
+        let to = Destination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
+        let error = Notifier::new().send(&to, &promoted()).await.unwrap_err();
+        assert!(matches!(error, NotifyError::Refused { .. }), "{error}");
+    }
+    assert!(elsewhere.received.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_address_is_in_no_error() {
+    let echo = Receiver::start(404, &[], "no such path: /services/T0/top-secret").await;
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let hosts = [
+        echo.address.to_string(),
+        free.to_string(),
+        "nowhere.invalid".to_owned(),
+    ];
+    for host in &hosts {
+        let to = Destination::slack(&format!(
+            "http://{host}/services/T0/top-secret?token=hidden"
+        ))
+        .unwrap();
+        let error = Notifier::new().send(&to, &promoted()).await.unwrap_err();
+        let shown = format!("{error} {error:?} {to:?}");
+        assert!(shown.contains(host.as_str()), "{shown}");
+        assert!(
+            !shown.contains("top-secret") && !shown.contains("hidden"),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_costs_ten_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = Destination::slack(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
+    let silent = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        let _ = stream.read_to_end(&mut request).await;
+        request
+    };
+    let (notifier, notification) = (Notifier::new(), promoted());
+    let (error, request) = tokio::time::timeout(PATIENCE, async {
+        tokio::join!(notifier.send(&to, &notification), silent)
+    })
+    .await
+    .expect("it gives up");
+    let error = error.unwrap_err();
+    assert!(
+        error.is_retryable() && error.to_string().ends_with("no answer within 10 s"),
+        "{error}"
+    );
+    assert!(request.starts_with(b"POST /x HTTP/1.1"));
+}
+
+#[tokio::test]
+async fn https_is_spoken_and_strangers_are_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut make = tokio::process::Command::new("openssl");
+    make.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    make.args([
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+    ]);
+    assert!(
+        make.current_dir(folder.path())
+            .output()
+            .await
+            .unwrap()
+            .status
+            .success()
+    );
+    // openssl picks the port and says which: `ACCEPT 127.0.0.1:40123`.
+    let mut serve = tokio::process::Command::new("openssl");
+    serve.args([
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-key",
+        "key.pem",
+        "-cert",
+        "cert.pem",
+        "-www",
+    ]);
+    serve
+        .current_dir(folder.path())
+        .kill_on_drop(true)
+        .stdout(std::process::Stdio::piped());
+    let mut server = serve.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut lines =
+        tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(server.stdout.take().unwrap()));
+    let port = async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("it listens");
+            if let Some(address) = line.strip_prefix("ACCEPT ") {
+                return address.rsplit(':').next().unwrap().to_owned();
+            }
+        }
+    };
+    let port = tokio::time::timeout(PATIENCE, port).await.unwrap();
+    let to = Destination::slack(&format!("https://localhost:{port}/top-secret")).unwrap();
+    let error = Notifier::new()
+        .send(&to, &promoted())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(&format!(
+            "the Slack webhook at localhost:{port} could not be reached: "
+        )),
+        "{error}"
+    );
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
+}
