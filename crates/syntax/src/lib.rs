@@ -1,1 +1,26 @@
-//! Spanned YAML tree and diagnostics, shared by every file format Shipway reads.
+//! A YAML tree that knows where everything stands, and diagnostics that point there. Every file format Shipway reads is
+//! decoded from this tree, so that terminal, page and push output explain mistakes in the same words. Pure.
+//!
+//! ```
+//! use shipway_syntax::{Fields, Source, parse};
+//! let source = Source::new("shipway.yaml", "service: shop\nbrnach: main\n");
+//! let tree = parse(&source).unwrap();
+//! let mut problems = Vec::new();
+//! let mut fields = Fields::of(&tree, "shipway.yaml", &["service", "branch"], &mut problems).unwrap();
+//! assert_eq!(fields.string("service", &mut problems).unwrap().value, "shop");
+//! assert_eq!(problems[0].one_line(&source), "shipway.yaml:2:1: error: unknown key `brnach` in shipway.yaml; did you mean `branch`?");
+//! ```
+
+mod diagnostic;
+mod fields;
+mod near;
+mod scalar;
+mod source;
+mod tree;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use fields::Fields;
+pub use near::nearest;
+pub use scalar::{parse_bytes, parse_duration};
+pub use source::{Source, Span, Spanned};
+pub use tree::{Key, Node, Style, Value, parse};

@@ -1,0 +1,338 @@
+//! YAML 1.2 (core schema) as a tree with places. Aliases are expanded within a bound, duplicate keys are refused.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Marked};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    diagnostic::Diagnostic,
+    source::{Source, Span},
+};
+
+/// The largest text that is read.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Nodes of a tree, aliases expanded: what hand-written files never reach and a "billion laughs" does at once.
+const NODES_MAX: usize = 200_000;
+/// How deep a tree may be.
+const DEPTH_MAX: usize = 100;
+
+/// A node and where it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Value {
+    /// `null`, `~`, or nothing.
+    Null,
+    /// `true`, `false`.
+    Bool(bool),
+    /// A number, with the text it was written as: `3.10` is not `3.1` to everybody.
+    Number {
+        /// Its value.
+        number: f64,
+        /// As written.
+        text: String,
+    },
+    /// A text.
+    String {
+        /// The text.
+        text: String,
+        /// How it was written.
+        style: Style,
+    },
+    /// A list.
+    Sequence(Vec<Node>),
+    /// Keys and values, in order.
+    Mapping(Vec<(Key, Node)>),
+}
+
+/// How a text was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Style {
+    /// Without quotes.
+    Plain,
+    /// In quotes: its bytes are not those of the file.
+    Quoted,
+    /// As a block (`|`, `>`).
+    Block,
+}
+
+/// A key of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The key.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Node {
+    /// The entries of a mapping.
+    #[must_use]
+    pub fn as_mapping(&self) -> Option<&[(Key, Self)]> {
+        match &self.value {
+            Value::Mapping(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The items of a sequence.
+    #[must_use]
+    pub fn as_sequence(&self) -> Option<&[Self]> {
+        match &self.value {
+            Value::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The text of a string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text of any scalar but null, as it was written.
+    #[must_use]
+    pub fn as_scalar_text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Bool(true) => Some("true"),
+            Value::Bool(false) => Some("false"),
+            Value::Number { text, .. } | Value::String { text, .. } => Some(text),
+            Value::Null | Value::Sequence(_) | Value::Mapping(_) => None,
+        }
+    }
+
+    /// Whether it is null.
+    #[must_use]
+    pub const fn is_null(&self) -> bool {
+        matches!(self.value, Value::Null)
+    }
+
+    /// The value under a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.as_mapping()?.iter().find(|(it, _)| it.text == key).map(|(_, node)| node)
+    }
+
+    /// What it is, for messages: "a list".
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Number { .. } => "a number",
+            Value::String { .. } => "a text",
+            Value::Sequence(_) => "a list",
+            Value::Mapping(_) => "a mapping",
+        }
+    }
+
+    fn size(&self) -> usize {
+        match &self.value {
+            Value::Sequence(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+            Value::Mapping(entries) => 1 + entries.iter().map(|(_, node)| 1 + node.size()).sum::<usize>(),
+            Value::Null | Value::Bool(_) | Value::Number { .. } | Value::String { .. } => 1,
+        }
+    }
+}
+
+/// Reads one YAML document. An empty text is null.
+pub fn parse(source: &Source) -> Result<Node, Vec<Diagnostic>> {
+    let text: &str = &source.text;
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(vec![Diagnostic::error("too-large", Span::default(), format!("the file is larger than {} MiB", TEXT_BYTES_MAX >> 20))]);
+    }
+    if let Some(place) = text.find('\0') {
+        return Err(vec![Diagnostic::error("yaml", Span::new(place, place + 1), "a NUL byte; is this a text file?")]);
+    }
+    Reader::new(text).read().map_err(|problem| vec![problem])
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    events: Parser<'t, saphyr_parser::StrInput<'t>>,
+    /// Bytes of each 1,024th character, so that character positions are found quickly.
+    bytes: Vec<usize>,
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+}
+
+type Read<T> = Result<T, Diagnostic>;
+
+const STRIDE: usize = 1_024;
+
+impl<'t> Reader<'t> {
+    fn new(text: &'t str) -> Self {
+        let bytes = text.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect();
+        Self { text, events: Parser::new_from_str(text), bytes, anchors: HashMap::new(), nodes: 0 }
+    }
+
+    fn read(mut self) -> Read<Node> {
+        let mut document = None;
+        loop {
+            let (event, mark) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(_) | Event::DocumentEnd | Event::StreamStart | Event::Nothing => {}
+                other if document.is_none() => document = Some(self.node(other, mark, 0)?),
+                _ => return Err(Diagnostic::error("yaml", self.span(mark), "a second document; one file holds one").help("remove the `---` line")),
+            }
+        }
+        Ok(document.unwrap_or(Node { span: Span::default(), value: Value::Null }))
+    }
+
+    fn next(&mut self) -> Read<(Event<'t>, Marked)> {
+        match self.events.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
+                let place = self.byte(*error.marker());
+                Err(Diagnostic::error("yaml", Span::new(place, place), error.info().to_owned()))
+            }
+            None => Ok((Event::StreamEnd, Marked::empty(Marker::new(0, 1, 0)))),
+        }
+    }
+
+    fn node(&mut self, event: Event<'t>, mark: Marked, depth: usize) -> Read<Node> {
+        let span = self.span(mark);
+        self.nodes += 1;
+        if depth > DEPTH_MAX {
+            return Err(Diagnostic::error("yaml", span, format!("nested deeper than {DEPTH_MAX} levels")));
+        }
+        if self.nodes > NODES_MAX {
+            return Err(Diagnostic::error("yaml", span, format!("more than {NODES_MAX} nodes, aliases expanded")));
+        }
+        let (node, anchor) = match event {
+            Event::Scalar(text, style, anchor, _) => (Node { span, value: scalar(&text, style) }, anchor),
+            Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
+            Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
+            Event::Alias(anchor) => return self.alias(anchor, span),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd | Event::SequenceEnd | Event::MappingEnd => {
+                return Err(Diagnostic::error("yaml", span, "the text ends too early"));
+            }
+        };
+        if anchor > 0 {
+            let size = node.size();
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        Ok(node)
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span) -> Read<Node> {
+        let (node, size) = self.anchors.get(&anchor).ok_or_else(|| Diagnostic::error("yaml", span, "an alias of an anchor that is not complete yet"))?;
+        self.nodes += size;
+        if self.nodes > NODES_MAX {
+            return Err(Diagnostic::error("yaml", span, format!("more than {NODES_MAX} nodes, aliases expanded")));
+        }
+        Ok(node.clone())
+    }
+
+    fn sequence(&mut self, start: Span, depth: usize) -> Read<Node> {
+        let mut items = Vec::new();
+        loop {
+            let (event, mark) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                let end = self.end_of(items.last(), start, mark);
+                return Ok(Node { span: Span::new(start.start, end), value: Value::Sequence(items) });
+            }
+            items.push(self.node(event, mark, depth + 1)?);
+        }
+    }
+
+    fn mapping(&mut self, start: Span, depth: usize) -> Read<Node> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut seen: HashMap<String, Span> = HashMap::new();
+        loop {
+            let (event, mark) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                let end = self.end_of(entries.last().map(|(_, node)| node), start, mark);
+                return Ok(Node { span: Span::new(start.start, end), value: Value::Mapping(entries) });
+            }
+            let key = self.node(event, mark, depth + 1)?;
+            let text = key.as_scalar_text().map(str::to_owned);
+            let Some(text) = text.or_else(|| key.is_null().then(String::new)) else {
+                return Err(Diagnostic::error("yaml", key.span, format!("a key is a text, not {}", key.kind())));
+            };
+            if text == "<<" {
+                return Err(Diagnostic::error("yaml", key.span, "merge keys (`<<`) are not part of YAML 1.2").help("repeat the keys, or use an alias for the whole value"));
+            }
+            if let Some(first) = seen.insert(text.clone(), key.span) {
+                let line = self.text[..first.start].matches('\n').count() + 1;
+                return Err(Diagnostic::error("duplicate-key", key.span, format!("`{text}` is here twice; the first is on line {line}")));
+            }
+            let (event, mark) = self.next()?;
+            let node = self.node(event, mark, depth + 1)?;
+            entries.push((Key { text, span: key.span }, node));
+        }
+    }
+
+    /// Block collections end where the next thing begins; people mean the end of their last entry.
+    fn end_of(&self, last: Option<&Node>, start: Span, mark: Marked) -> usize {
+        let end = self.span(mark).end;
+        let flow = self.text[..end.min(self.text.len())].ends_with([']', '}']);
+        last.map_or(end.max(start.end), |last| if flow { end } else { last.span.end }).max(start.start)
+    }
+
+    fn span(&self, mark: Marked) -> Span {
+        let start = self.byte(mark.start);
+        Span::new(start, self.byte(mark.end).max(start))
+    }
+
+    /// Markers count characters.
+    fn byte(&self, mark: Marker) -> usize {
+        let index = mark.index();
+        let Some(&from) = self.bytes.get(index / STRIDE) else { return self.text.len() };
+        self.text[from..].char_indices().nth(index % STRIDE).map_or(self.text.len(), |(byte, _)| from + byte)
+    }
+}
+
+/// The core schema: only what is written plain can be anything but a text.
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    let style = match style {
+        ScalarStyle::Plain => Style::Plain,
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
+        ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+    };
+    if style == Style::Plain {
+        match text {
+            "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+            "true" | "True" | "TRUE" => return Value::Bool(true),
+            "false" | "False" | "FALSE" => return Value::Bool(false),
+            _ => {
+                if let Some(number) = number(text) {
+                    return Value::Number { number, text: text.to_owned() };
+                }
+            }
+        }
+    }
+    Value::String { text: text.to_owned(), style }
+}
+
+fn number(text: &str) -> Option<f64> {
+    let radix = |digits: &str, radix| u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+')).map(|number| number as f64);
+    if let Some(digits) = text.strip_prefix("0x") {
+        return radix(digits, 16);
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return radix(digits, 8);
+    }
+    match text {
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => return Some(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => return Some(f64::NEG_INFINITY),
+        ".nan" | ".NaN" | ".NAN" => return Some(f64::NAN),
+        _ => {}
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let starts = unsigned.starts_with(|c: char| c.is_ascii_digit()) || (unsigned.starts_with('.') && unsigned[1..].starts_with(|c: char| c.is_ascii_digit()));
+    let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    (starts && plain).then(|| text.parse().ok()).flatten()
+}
