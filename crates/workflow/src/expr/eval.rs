@@ -1,0 +1,298 @@
+//! What an expression comes to.
+//!
+//! Bounded in time and memory: the tree is at most 50 deep, and all that one evaluation makes is counted against
+//! [`BYTES_MAX`].
+
+use std::{cmp::Ordering, collections::BTreeMap, ops::Range, sync::Arc};
+
+use super::{
+    Expr,
+    ast::{Comparison, Function, Kind, Node},
+    error::{EvalError, suggestion},
+    functions,
+    value::Value,
+};
+
+/// Bytes of text and references that one evaluation may make; GitHub allows as much for a whole template.
+pub(crate) const BYTES_MAX: usize = 10 << 20;
+
+/// Looks at files for `hashFiles`. Implemented by whoever has a workspace.
+pub trait HashFiles {
+    /// The SHA-256, in hex, over the SHA-256 of each file below the workspace that the patterns take; empty when none is.
+    ///
+    /// An error says why the files could not be read.
+    fn hash_files(&self, patterns: &[String]) -> Result<String, String>;
+}
+
+/// How things went so far: what `success()`, `failure()` and `cancelled()` answer. `always()` needs no state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Nothing has failed, and nothing was cancelled (for a job: nothing before it was skipped).
+    pub success: bool,
+    /// Something has failed.
+    pub failure: bool,
+    /// The run was cancelled.
+    pub cancelled: bool,
+}
+
+impl Status {
+    /// Nothing has happened yet.
+    pub const FINE: Self = Self { success: true, failure: false, cancelled: false };
+}
+
+/// What expressions can see.
+#[derive(Clone, Default)]
+pub struct Contexts<'c> {
+    values: BTreeMap<String, Value>,
+    status: Option<Status>,
+    files: Option<&'c dyn HashFiles>,
+}
+
+impl<'c> Contexts<'c> {
+    /// Nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a context.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Sets a context.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.values.insert(name.to_ascii_lowercase(), value);
+    }
+
+    /// A context.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// With what the status functions answer.
+    #[must_use]
+    pub const fn with_status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// What the status functions answer; fine when nobody said otherwise.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.unwrap_or(Status::FINE)
+    }
+
+    /// With what `hashFiles` looks at.
+    #[must_use]
+    pub const fn with_files(mut self, files: &'c dyn HashFiles) -> Self {
+        self.files = Some(files);
+        self
+    }
+}
+
+impl std::fmt::Debug for Contexts<'_> {
+    /// Names only: secrets are among the values.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contexts").field("names", &self.values.keys()).field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// What `expr` comes to.
+pub(super) fn evaluate(expr: &Expr, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+    let mut evaluation = Evaluation { contexts, expr, left: BYTES_MAX };
+    evaluation.node(&expr.root).map(|result| result.value)
+}
+
+pub(super) struct Evaluation<'e, 'c> {
+    contexts: &'e Contexts<'c>,
+    expr: &'e Expr,
+    left: usize,
+}
+
+/// A value, and whether it came from `.*`: then properties are those of its items.
+struct Result_ {
+    value: Value,
+    filtered: bool,
+}
+
+impl From<Value> for Result_ {
+    fn from(value: Value) -> Self {
+        Self { value, filtered: false }
+    }
+}
+
+impl Evaluation<'_, '_> {
+    fn node(&mut self, node: &Node) -> Result<Result_, EvalError> {
+        match &node.kind {
+            Kind::Literal(value) => Ok(value.clone().into()),
+            Kind::Context(name) => self.context(name, node).map(Result_::from),
+            Kind::Index(pair) => self.index(&pair[0], &pair[1]),
+            Kind::Filter(inner) => {
+                let collection = self.node(inner)?;
+                let items = self.items(&collection, &node.at)?;
+                Ok(Result_ { value: Value::array(items), filtered: true })
+            }
+            Kind::Not(inner) => Ok(Value::Bool(!self.node(inner)?.value.is_truthy()).into()),
+            Kind::And(nodes) => self.first(nodes, |value| !value.is_truthy()),
+            Kind::Or(nodes) => self.first(nodes, Value::is_truthy),
+            Kind::Compare(comparison, pair) => {
+                let (left, right) = (self.node(&pair[0])?.value, self.node(&pair[1])?.value);
+                Ok(Value::Bool(compare(*comparison, &left, &right)).into())
+            }
+            Kind::Call(Function::Case, values) => self.case(values),
+            Kind::Call(function, values) => {
+                let values = values.iter().map(|value| self.node(value).map(|result| result.value)).collect::<Result<Vec<_>, _>>()?;
+                self.call(*function, &values, node).map(Result_::from)
+            }
+        }
+    }
+
+    /// The first value that decides, or the last.
+    fn first(&mut self, nodes: &[Node], decides: impl Fn(&Value) -> bool) -> Result<Result_, EvalError> {
+        let mut result = Result_::from(Value::Null);
+        for node in nodes {
+            result = self.node(node)?;
+            if decides(&result.value) {
+                break;
+            }
+        }
+        Ok(result)
+    }
+
+    fn context(&self, name: &str, node: &Node) -> Result<Value, EvalError> {
+        self.contexts.values.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.contexts.values.keys().map(String::as_str).collect();
+            self.error(&node.at, format!("unknown name `{name}` ({})", suggestion(name, &known)))
+        })
+    }
+
+    fn case(&mut self, values: &[Node]) -> Result<Result_, EvalError> {
+        let (pairs, otherwise) = values.as_chunks::<2>();
+        for [condition, value] in pairs {
+            match self.node(condition)?.value {
+                Value::Bool(true) => return self.node(value),
+                Value::Bool(false) => {}
+                other => return Err(self.error(&condition.at, format!("case: a condition is true or false, not {}", other.kind()))),
+            }
+        }
+        self.node(&otherwise[0])
+    }
+
+    /// All items of a collection; of a filtered one, the items of each of its items.
+    fn items(&mut self, collection: &Result_, at: &Range<usize>) -> Result<Vec<Value>, EvalError> {
+        let mut items = Vec::new();
+        let mut add = |value: &Value| match value {
+            Value::Array(array) => items.extend(array.iter().cloned()),
+            Value::Object(object) => items.extend(object.iter().map(|(_, value)| value.clone())),
+            _ => {}
+        };
+        match &collection.value {
+            Value::Array(array) if collection.filtered => array.iter().for_each(&mut add),
+            value => add(value),
+        }
+        self.spend(items.len() * size_of::<Value>(), at)?;
+        Ok(items)
+    }
+
+    fn index(&mut self, collection: &Node, index: &Node) -> Result<Result_, EvalError> {
+        let result = self.node(collection)?;
+        let key = self.node(index)?.value;
+        match &result.value {
+            Value::Array(array) if result.filtered => {
+                let found: Vec<Value> = array.iter().filter_map(|item| look_up(item, &key)).collect();
+                self.spend(found.len() * size_of::<Value>(), &collection.at)?;
+                Ok(Result_ { value: Value::array(found), filtered: true })
+            }
+            value => Ok(look_up(value, &key).unwrap_or_default().into()),
+        }
+    }
+
+    fn call(&mut self, function: Function, values: &[Value], node: &Node) -> Result<Value, EvalError> {
+        let status = |part: fn(Status) -> bool| {
+            self.contexts.status.map(|status| Value::Bool(part(status))).ok_or_else(|| {
+                let message = format!("{}() can only be asked in the `if` of a step or a job", function.name());
+                self.error(&node.at, message)
+            })
+        };
+        let answer = match function {
+            Function::Contains => Ok(functions::contains(&values[0], &values[1])),
+            Function::StartsWith => Ok(functions::starts_with(&values[0], &values[1])),
+            Function::EndsWith => Ok(functions::ends_with(&values[0], &values[1])),
+            Function::Format => functions::format(&values[0], &values[1..], self.left),
+            Function::Join => functions::join(&values[0], values.get(1), self.left),
+            Function::ToJson => functions::to_json(&values[0], self.left),
+            Function::FromJson => functions::from_json(&values[0]),
+            Function::HashFiles => self.hash_files(values),
+            Function::Success => return status(|status| status.success),
+            Function::Failure => return status(|status| status.failure),
+            Function::Cancelled => return status(|status| status.cancelled),
+            Function::Always => Ok(Value::Bool(true)),
+            Function::Case => unreachable!("case is evaluated where its values are, one after the other"),
+        };
+        let value = answer.map_err(|message| self.error(&node.at, format!("{}: {message}", function.name())))?;
+        let bytes = match (&value, values) {
+            (Value::String(text), _) => text.len(),
+            // What JSON makes is some times as large as its text.
+            (Value::Array(_) | Value::Object(_), [Value::String(text), ..]) => text.len().saturating_mul(2),
+            _ => 0,
+        };
+        self.spend(bytes, &node.at)?;
+        Ok(value)
+    }
+
+    fn hash_files(&self, patterns: &[Value]) -> Result<Value, String> {
+        let files = self.contexts.files.ok_or("it can only be asked in steps, where there is a workspace")?;
+        let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_text().to_string()).collect();
+        files.hash_files(&patterns).map(Value::from)
+    }
+
+    fn spend(&mut self, bytes: usize, at: &Range<usize>) -> Result<(), EvalError> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(self.error(at, functions::TOO_LARGE.to_owned())),
+        }
+    }
+
+    fn error(&self, at: &Range<usize>, message: String) -> EvalError {
+        let relative = |place: usize| place.saturating_sub(self.expr.offset);
+        EvalError { message, expression: self.expr.text.to_string(), at: relative(at.start)..relative(at.end) }
+    }
+}
+
+/// The property or item `key` of a collection, when there is one.
+fn look_up(collection: &Value, key: &Value) -> Option<Value> {
+    match collection {
+        Value::Object(object) if key.is_primitive() => object.get(&key.to_text()).cloned(),
+        Value::Array(items) => {
+            let at = key.to_number().floor();
+            (at >= 0.0 && at < items.len() as f64).then(|| items[at as usize].clone())
+        }
+        _ => None,
+    }
+}
+
+fn compare(comparison: Comparison, left: &Value, right: &Value) -> bool {
+    let order = || left.loosely_compare(right);
+    match comparison {
+        Comparison::Equal => left.loosely_equals(right),
+        Comparison::NotEqual => !left.loosely_equals(right),
+        Comparison::Less => order() == Some(Ordering::Less),
+        Comparison::Greater => order() == Some(Ordering::Greater),
+        Comparison::LessOrEqual => order() == Some(Ordering::Less) || left.loosely_equals(right),
+        Comparison::GreaterOrEqual => order() == Some(Ordering::Greater) || left.loosely_equals(right),
+    }
+}
+
+/// `Arc` keeps a shared text's identity; this only shortens the calls above.
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Self::String(text)
+    }
+}

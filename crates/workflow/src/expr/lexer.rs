@@ -1,0 +1,154 @@
+//! Cuts an expression into tokens, as GitHub's runner does: `1-2` is one bad word there, and `-` may be part of a name.
+
+use std::{iter::Peekable, ops::Range, str::CharIndices};
+
+use super::{error::ParseError, text};
+
+/// A token and its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Token<'t> {
+    pub(crate) what: Lexeme<'t>,
+    pub(crate) at: Range<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Lexeme<'t> {
+    Number(f64),
+    Text(String),
+    Word(&'t str),
+    /// `(`, `)`, `[`, `]`, `,`, `.`, `*`, and the operators.
+    Sign(&'static str),
+}
+
+const OPERATORS: [&str; 9] = ["==", "!=", "<=", ">=", "&&", "||", "!", "<", ">"];
+
+/// The tokens of `text`; places are counted from `offset`.
+pub(crate) fn tokens(text: &str, offset: usize) -> Result<Vec<Token<'_>>, ParseError> {
+    let mut lexer = Lexer { text, offset, chars: text.char_indices().peekable(), tokens: Vec::new() };
+    while lexer.next()? {}
+    Ok(lexer.tokens)
+}
+
+struct Lexer<'t> {
+    text: &'t str,
+    offset: usize,
+    chars: Peekable<CharIndices<'t>>,
+    tokens: Vec<Token<'t>>,
+}
+
+/// Whether a word ends before `c`.
+fn is_boundary(c: char) -> bool {
+    c.is_whitespace() || "()[],.!<>=&|".contains(c)
+}
+
+/// Whether `word` may be the name of a context, a property or a function.
+fn is_name(word: &str) -> bool {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    word.starts_with(first) && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+impl<'t> Lexer<'t> {
+    fn next(&mut self) -> Result<bool, ParseError> {
+        while self.chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
+        let Some(&(start, c)) = self.chars.peek() else { return Ok(false) };
+        match c {
+            '(' => self.sign(start, "("),
+            ')' => self.sign(start, ")"),
+            '[' => self.sign(start, "["),
+            ']' => self.sign(start, "]"),
+            ',' => self.sign(start, ","),
+            '*' => self.sign(start, "*"),
+            '\'' => self.string(start)?,
+            '.' if !self.follows_value() => self.number(start)?,
+            '.' => self.sign(start, "."),
+            '+' | '-' | '0'..='9' => self.number(start)?,
+            '!' | '<' | '>' | '=' | '&' | '|' => self.operator(start)?,
+            _ => self.word(start)?,
+        }
+        Ok(true)
+    }
+
+    /// Whether a `.` here would look into the token before.
+    fn follows_value(&self) -> bool {
+        self.tokens.last().is_some_and(|token| match &token.what {
+            Lexeme::Number(_) | Lexeme::Text(_) | Lexeme::Word(_) => true,
+            Lexeme::Sign(sign) => matches!(*sign, ")" | "]" | "*" | "."),
+        })
+    }
+
+    fn push(&mut self, what: Lexeme<'t>, start: usize, end: usize) {
+        self.tokens.push(Token { what, at: self.offset + start..self.offset + end });
+    }
+
+    fn sign(&mut self, start: usize, sign: &'static str) {
+        for _ in sign.chars() {
+            self.chars.next();
+        }
+        self.push(Lexeme::Sign(sign), start, start + sign.len());
+    }
+
+    /// Goes to the end of the word and says where that is.
+    fn rest_of_word(&mut self, over_points: bool) -> usize {
+        self.chars.next();
+        while self.chars.next_if(|&(_, c)| !is_boundary(c) || (over_points && c == '.')).is_some() {}
+        self.chars.peek().map_or(self.text.len(), |&(end, _)| end)
+    }
+
+    fn error(&self, message: String, start: usize, end: usize) -> ParseError {
+        ParseError::new(message, self.offset + start..self.offset + end)
+    }
+
+    fn number(&mut self, start: usize) -> Result<(), ParseError> {
+        let end = self.rest_of_word(true);
+        let word = &self.text[start..end];
+        let number = text::parse_number(word);
+        if number.is_nan() {
+            let help = "expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17";
+            return Err(self.error(format!("`{word}` is not a number"), start, end).help(help));
+        }
+        self.push(Lexeme::Number(number), start, end);
+        Ok(())
+    }
+
+    fn string(&mut self, start: usize) -> Result<(), ParseError> {
+        self.chars.next();
+        let mut value = String::new();
+        while let Some((at, c)) = self.chars.next() {
+            if c != '\'' {
+                value.push(c);
+            } else if self.chars.next_if(|&(_, c)| c == '\'').is_some() {
+                value.push('\'');
+            } else {
+                self.push(Lexeme::Text(value), start, at + 1);
+                return Ok(());
+            }
+        }
+        let error = self.error("the text that begins here has no end".to_owned(), start, self.text.len());
+        Err(error.help("close it with '; a ' inside is written ''"))
+    }
+
+    fn operator(&mut self, start: usize) -> Result<(), ParseError> {
+        if let Some(sign) = OPERATORS.iter().find(|sign| self.text[start..].starts_with(**sign)) {
+            self.sign(start, sign);
+            return Ok(());
+        }
+        let c = &self.text[start..=start];
+        let help = format!("did you mean `{c}{c}`?");
+        Err(self.error(format!("`{c}` is not an operator"), start, start + 1).help(help))
+    }
+
+    fn word(&mut self, start: usize) -> Result<(), ParseError> {
+        let end = self.rest_of_word(false);
+        let word = &self.text[start..end];
+        if is_name(word) {
+            self.push(Lexeme::Word(word), start, end);
+            return Ok(());
+        }
+        let error = self.error(format!("unexpected `{word}`"), start, end);
+        Err(match word.chars().next() {
+            Some('"') => error.help("text is written in single quotes: 'like this'"),
+            Some('$') => error.help("`${{` can't stand inside an expression"),
+            _ => error.help("names begin with a letter or _ and hold letters, digits, - and _"),
+        })
+    }
+}

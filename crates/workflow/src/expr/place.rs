@@ -1,0 +1,113 @@
+//! Where an expression stands decides what it can see. The table is GitHub's.
+
+use super::{
+    Expr,
+    ast::{Function, Kind},
+    error::{ParseError, listed, suggestion},
+};
+
+/// A place in a workflow file where an expression may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `run-name`
+    RunName,
+    /// `concurrency` of the workflow.
+    Concurrency,
+    /// `env` of the workflow.
+    Env,
+    /// The default of an input of `workflow_call`.
+    CallInput,
+    /// `on.workflow_call.outputs.*.value`
+    CallOutput,
+    /// `jobs.*.if`
+    JobIf,
+    /// `jobs.*.strategy`
+    Strategy,
+    /// `name`, `runs-on`, `timeout-minutes`, `continue-on-error`, `environment`, `concurrency`, `container`, `services`,
+    /// `with` of a job.
+    Job,
+    /// `jobs.*.secrets`
+    JobSecrets,
+    /// `jobs.*.env`
+    JobEnv,
+    /// `jobs.*.defaults.run`
+    JobDefaults,
+    /// `jobs.*.outputs`
+    JobOutputs,
+    /// `jobs.*.environment.url`
+    EnvironmentUrl,
+    /// `jobs.*.container.credentials`, and those of services.
+    Credentials,
+    /// `env` of a container.
+    ContainerEnv,
+    /// `jobs.*.steps.*.if`
+    StepIf,
+    /// All else in a step.
+    Step,
+    /// Where no expression can stand.
+    Nowhere,
+}
+
+/// All contexts that exist anywhere.
+const CONTEXTS: [&str; 12] =
+    ["github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy", "matrix", "needs", "inputs"];
+
+impl Place {
+    /// The contexts that can be seen there.
+    #[must_use]
+    pub const fn contexts(self) -> &'static [&'static str] {
+        match self {
+            Self::RunName | Self::Concurrency | Self::CallInput => &["github", "inputs", "vars"],
+            Self::Env => &["github", "inputs", "vars", "secrets"],
+            Self::CallOutput => &["github", "inputs", "vars", "jobs"],
+            Self::JobIf | Self::Strategy => &["github", "inputs", "vars", "needs"],
+            Self::Job => &["github", "inputs", "vars", "needs", "strategy", "matrix"],
+            Self::JobSecrets | Self::JobEnv => &["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets"],
+            Self::JobDefaults => &["github", "inputs", "vars", "needs", "strategy", "matrix", "env"],
+            Self::Credentials => &["github", "inputs", "vars", "secrets", "env"],
+            Self::EnvironmentUrl | Self::StepIf => {
+                &["github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job", "runner", "env"]
+            }
+            Self::JobOutputs | Self::ContainerEnv | Self::Step => {
+                &["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps", "job", "runner", "env"]
+            }
+            Self::Nowhere => &[],
+        }
+    }
+
+    const fn takes(self, function: Function) -> bool {
+        match function {
+            Function::HashFiles => matches!(self, Self::StepIf | Self::Step),
+            Function::Success | Function::Failure | Function::Always | Function::Cancelled => matches!(self, Self::JobIf | Self::StepIf),
+            _ => true,
+        }
+    }
+}
+
+impl Expr {
+    /// Refuses names and functions that can't be seen from `place`.
+    pub fn check(&self, place: Place) -> Result<(), ParseError> {
+        let known = place.contexts();
+        let mut result = Ok(());
+        self.root.walk(&mut |node| {
+            let problem = match &node.kind {
+                Kind::Context(name) if known.contains(&&**name) => return,
+                Kind::Context(name) if CONTEXTS.contains(&&**name) => ParseError::new(format!("`{name}` can't be used here"), node.at.clone())
+                    .help(format!("here there are {}", listed(known.iter().copied()))),
+                Kind::Context(name) => ParseError::new(format!("unknown name `{name}`"), node.at.clone()).help(suggestion(name, known)),
+                Kind::Call(function, _) if !place.takes(*function) => {
+                    let help = match function {
+                        Function::HashFiles => "it can be used in steps, where there is a workspace",
+                        _ => "it can be used in the `if` of a job or a step",
+                    };
+                    ParseError::new(format!("`{}` can't be used here", function.name()), node.at.clone()).help(help)
+                }
+                _ => return,
+            };
+            if result.is_ok() {
+                result = Err(problem);
+            }
+        });
+        result
+    }
+}

@@ -1,0 +1,272 @@
+//! GitHub's patterns for branches, tags and paths: `*`, `**`, `?`, `+`, `[…]`, `\`. Not the shell's: `?` makes the character
+//! before it optional, `+` repeats it.
+//!
+//! Matching keeps the set of places where the pattern may stand, so it takes (length of text × length of pattern) steps
+//! and never backtracks.
+
+use serde::{Deserialize, Serialize};
+
+/// One pattern, without the `!` that negates it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Glob {
+    text: String,
+    steps: Vec<Step>,
+}
+
+/// A pattern that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GlobError {
+    /// Nothing is in it.
+    #[error("an empty pattern matches nothing")]
+    Empty,
+    /// A bracket without its end.
+    #[error("`[` without `]` (write `\\[` for the character itself)")]
+    OpenBracket,
+    /// Nothing, or a range backwards, between brackets.
+    #[error("`[{0}]` names no characters; inside are letters, digits and ranges such as a-z")]
+    BadBracket(String),
+    /// `?` or `+` without anything before it.
+    #[error("`{0}` must follow the character that it makes optional or repeats")]
+    NothingBefore(char),
+    /// Longer than any name.
+    #[error("a pattern may have {} characters", Glob::LENGTH_MAX)]
+    TooLong,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    what: What,
+    times: Times,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Char(char),
+    OneOf(Vec<(char, char)>),
+    NoSlash,
+    Any,
+    /// `**/` where a folder may begin: nothing, or anything up to a slash.
+    Folders,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Times {
+    Once,
+    Optional,
+    AtLeastOnce,
+    Many,
+}
+
+impl Glob {
+    /// Characters in a pattern; git's own limit for a path is 4096.
+    pub const LENGTH_MAX: usize = 4096;
+
+    /// Reads a pattern.
+    pub fn parse(text: &str) -> Result<Self, GlobError> {
+        if text.is_empty() {
+            return Err(GlobError::Empty);
+        }
+        let chars: Vec<char> = text.chars().collect();
+        if chars.len() > Self::LENGTH_MAX {
+            return Err(GlobError::TooLong);
+        }
+        let mut steps: Vec<Step> = Vec::new();
+        let mut at = 0;
+        while at < chars.len() {
+            let (step, next) = match chars[at] {
+                '*' => star(&chars, at),
+                '[' => bracket(&chars, at)?,
+                sign @ ('?' | '+') => {
+                    repeat(steps.last_mut(), sign)?;
+                    at += 1;
+                    continue;
+                }
+                '\\' if at + 1 < chars.len() => (Step { what: What::Char(chars[at + 1]), times: Times::Once }, at + 2),
+                c => (Step { what: What::Char(c), times: Times::Once }, at + 1),
+            };
+            steps.push(step);
+            at = next;
+        }
+        Ok(Self { text: text.to_owned(), steps })
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether all of `text` matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let end = self.steps.len();
+        let mut here = vec![false; end + 1];
+        let mut next = vec![false; end + 1];
+        // Beside each place "before step i" there is "inside step i": within a repetition, or within the folders.
+        let mut inside = vec![false; end];
+        let mut next_inside = vec![false; end];
+        here[0] = true;
+        self.skip(&mut here);
+        for c in text.chars() {
+            next.fill(false);
+            next_inside.fill(false);
+            for (i, step) in self.steps.iter().enumerate() {
+                if !(here[i] || inside[i]) || !step.accepts(c) {
+                    continue;
+                }
+                match (&step.what, step.times) {
+                    (What::Folders, _) => {
+                        next_inside[i] = true;
+                        next[i + 1] |= c == '/';
+                    }
+                    (_, Times::Once | Times::Optional) => next[i + 1] = true,
+                    (_, Times::AtLeastOnce | Times::Many) => {
+                        next_inside[i] = true;
+                        next[i + 1] = true;
+                    }
+                }
+            }
+            self.skip(&mut next);
+            std::mem::swap(&mut here, &mut next);
+            std::mem::swap(&mut inside, &mut next_inside);
+        }
+        here[end]
+    }
+
+    /// Goes past the steps that may match nothing.
+    fn skip(&self, places: &mut [bool]) {
+        for (i, step) in self.steps.iter().enumerate() {
+            if places[i] && (step.what == What::Folders || matches!(step.times, Times::Optional | Times::Many)) {
+                places[i + 1] = true;
+            }
+        }
+    }
+}
+
+impl Step {
+    fn accepts(&self, c: char) -> bool {
+        match &self.what {
+            What::Char(expected) => c == *expected,
+            What::OneOf(ranges) => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)),
+            What::NoSlash => c != '/',
+            What::Any | What::Folders => true,
+        }
+    }
+}
+
+fn star(chars: &[char], at: usize) -> (Step, usize) {
+    let stars = chars[at..].iter().take_while(|&&c| c == '*').count();
+    let next = at + stars;
+    if stars == 1 {
+        return (Step { what: What::NoSlash, times: Times::Many }, next);
+    }
+    let begins_folder = at == 0 || chars[at - 1] == '/';
+    if begins_folder && chars.get(next) == Some(&'/') {
+        return (Step { what: What::Folders, times: Times::Once }, next + 1);
+    }
+    (Step { what: What::Any, times: Times::Many }, next)
+}
+
+fn bracket(chars: &[char], at: usize) -> Result<(Step, usize), GlobError> {
+    let length = chars[at + 1..].iter().position(|&c| c == ']').ok_or(GlobError::OpenBracket)?;
+    let inner = &chars[at + 1..at + 1 + length];
+    let bad = || GlobError::BadBracket(inner.iter().collect());
+    let mut ranges = Vec::new();
+    let mut i = 0;
+    while i < inner.len() {
+        if i + 2 < inner.len() && inner[i + 1] == '-' {
+            if inner[i] > inner[i + 2] {
+                return Err(bad());
+            }
+            ranges.push((inner[i], inner[i + 2]));
+            i += 3;
+        } else {
+            ranges.push((inner[i], inner[i]));
+            i += 1;
+        }
+    }
+    if ranges.is_empty() {
+        return Err(bad());
+    }
+    Ok((Step { what: What::OneOf(ranges), times: Times::Once }, at + length + 2))
+}
+
+fn repeat(before: Option<&mut Step>, sign: char) -> Result<(), GlobError> {
+    let step = before.filter(|step| step.what != What::Folders).ok_or(GlobError::NothingBefore(sign))?;
+    step.times = match (step.times, sign) {
+        (Times::Once, '?') | (Times::Optional, '?') => Times::Optional,
+        (Times::Once | Times::AtLeastOnce, '+') => Times::AtLeastOnce,
+        (Times::Optional | Times::AtLeastOnce | Times::Many, _) | (Times::Once, _) => Times::Many,
+    };
+    Ok(())
+}
+
+impl TryFrom<String> for Glob {
+    type Error = GlobError;
+
+    fn try_from(text: String) -> Result<Self, GlobError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Glob> for String {
+    fn from(glob: Glob) -> Self {
+        glob.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tables of GitHub's "filter pattern cheat sheet": pattern, what matches, what doesn't.
+    #[test]
+    fn the_cheat_sheet_holds() {
+        let table: &[(&str, &[&str], &[&str])] = &[
+            ("feature/*", &["feature/my-branch", "feature/"], &["feature/a/b", "feature"]),
+            ("feature/**", &["feature/beta-a/my-branch", "feature/mona/the/octocat"], &["features/a"]),
+            ("main", &["main"], &["Main", "main2", "releases/main"]),
+            ("*", &["main", "releases"], &["all/the/branches"]),
+            ("**", &["all/the/branches", "every/tag", ""], &[]),
+            ("*feature", &["mona-feature", "feature", "ver-10-feature"], &["a/feature"]),
+            ("v2*", &["v2", "v2.0", "v2.9"], &["v1", "v2/x"]),
+            ("v[12].[0-9]+.[0-9]+", &["v1.10.1", "v2.0.0"], &["v3.0.0", "v1..1", "v1.0"]),
+            ("*.jsx?", &["page.js", "page.jsx"], &["page.jsxx", "a/page.js"]),
+            ("**.js", &["index.js", "js/index.js", "src/js/app.js"], &["index.jsx"]),
+            ("docs/*", &["docs/README.md", "docs/file.txt"], &["docs/a/b.md", "x/docs/a"]),
+            ("docs/**", &["docs/README.md", "docs/mona/octocat.txt"], &["doc/a"]),
+            ("docs/**/*.md", &["docs/README.md", "docs/mona/hello-world.md", "docs/a/markdown/file.md"], &["docs/a.txt"]),
+            ("**/docs/**", &["docs/hello.md", "dir/docs/my-file.txt", "space/docs/plan/space.doc"], &["mydocs/a"]),
+            ("**/README.md", &["README.md", "js/README.md"], &["aREADME.md"]),
+            ("**/*src/**", &["a/src/app.js", "my-src/code/js/app.js"], &["src"]),
+            ("**/*-post.md", &["my-post.md", "path/their-post.md"], &["my-post.mdx"]),
+            ("**/migrate-*.sql", &["migrate-10909.sql", "db/migrate-v1.0.sql", "db/sept/migrate-v1.sql"], &["db/migrate.sql"]),
+            ("[CB]at", &["Cat", "Bat"], &["cat", "CBat"]),
+            ("[1-2]00", &["100", "200"], &["300"]),
+            (r"release\*", &["release*"], &["release1"]),
+            ("a**/b", &["a/b", "ax/y/b"], &["ab"]),
+        ];
+        for (pattern, yes, no) in table {
+            let glob = Glob::parse(pattern).unwrap();
+            yes.iter().for_each(|text| assert!(glob.matches(text), "{pattern} should match {text}"));
+            no.iter().for_each(|text| assert!(!glob.matches(text), "{pattern} should not match {text}"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert_eq!(Glob::parse(""), Err(GlobError::Empty));
+        assert_eq!(Glob::parse("a[b"), Err(GlobError::OpenBracket));
+        assert_eq!(Glob::parse("[]"), Err(GlobError::BadBracket(String::new())));
+        assert_eq!(Glob::parse("[9-1]"), Err(GlobError::BadBracket("9-1".to_owned())));
+        assert_eq!(Glob::parse("?a"), Err(GlobError::NothingBefore('?')));
+        assert_eq!(Glob::parse("**/+"), Err(GlobError::NothingBefore('+')));
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_longer_than_its_size() {
+        let glob = Glob::parse(&"a+*".repeat(1000)).unwrap();
+        assert!(!glob.matches(&format!("{}b/", "a".repeat(4000))));
+    }
+}

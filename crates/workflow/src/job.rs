@@ -1,0 +1,387 @@
+//! The contract between whoever starts a job and the worker process that runs it: what the worker is given, and what it
+//! writes into its journal. Plain JSON, and it only ever grows.
+//!
+//! A job spec holds secrets: it is handed over as a file that only the worker's user can read, never logged, and its
+//! `Debug` leaves them out.
+
+use std::{fmt, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    expr::Value,
+    model::{RunDefaults, Step, Table},
+};
+
+/// A job's name within its run: `test`, `test.3` for the third of a matrix. Safe as a file name and in an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobKey(String);
+
+/// A text that can't be a job's key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the key of a job, such as test or test.3")]
+pub struct ParseJobKeyError(String);
+
+impl JobKey {
+    /// The key of the job `id` alone, or of the cell `cell` (from 0) of its matrix.
+    ///
+    /// Ids hold letters, digits, `-` and `_` only (the parser refuses others), so the dot makes no two keys equal.
+    #[must_use]
+    pub fn new(id: &str, cell: Option<usize>) -> Self {
+        match cell {
+            None => Self(id.to_owned()),
+            Some(cell) => Self(format!("{id}.{}", cell + 1)),
+        }
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id of the job in the workflow: the key without the cell.
+    #[must_use]
+    pub fn job_id(&self) -> &str {
+        self.0.split('.').next().unwrap_or_default()
+    }
+}
+
+impl std::str::FromStr for JobKey {
+    type Err = ParseJobKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseJobKeyError> {
+        let (id, cell) = text.split_once('.').map_or((text, None), |(id, cell)| (id, Some(cell)));
+        let number = cell.is_none_or(|cell| !cell.is_empty() && cell.len() <= 6 && cell.bytes().all(|b| b.is_ascii_digit()));
+        if is_identifier(id) && number { Ok(Self(text.to_owned())) } else { Err(ParseJobKeyError(text.chars().take(80).collect())) }
+    }
+}
+
+impl TryFrom<String> for JobKey {
+    type Error = ParseJobKeyError;
+
+    fn try_from(text: String) -> Result<Self, ParseJobKeyError> {
+        text.parse()
+    }
+}
+
+impl From<JobKey> for String {
+    fn from(key: JobKey) -> Self {
+        key.0
+    }
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Whether `text` may be the id of a job, a step, an input or an output: a letter or `_`, then letters, digits, `-` and `_`;
+/// at most 100 of them.
+#[must_use]
+pub fn is_identifier(text: &str) -> bool {
+    text.len() <= 100
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// All that a worker needs to run one job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Which job of the run.
+    pub key: JobKey,
+    /// Its id in the workflow: `GITHUB_JOB`.
+    pub job_id: String,
+    /// What people call it: `test (3.11, ubuntu)`.
+    pub name: String,
+    /// Its place in its matrix, from 0; 0 without one.
+    pub matrix_index: usize,
+    /// What it does, in order.
+    pub steps: Vec<Step>,
+    /// Environment variables, outermost first: the workflow's, then the job's. Later layers win.
+    pub env: Vec<Table>,
+    /// `defaults.run`: the job's, and where it says nothing the workflow's.
+    pub defaults: RunDefaults,
+    /// What later jobs see of it; asked after the last step.
+    pub outputs: Table,
+    /// How long it may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// What its expressions see from the beginning. `env`, `steps`, `job` and `runner` are the worker's to add.
+    pub contexts: JobContexts,
+    /// What `actions/checkout` gives.
+    pub source: SourceTree,
+    /// What `actions/download-artifact` finds.
+    pub artifacts: Vec<StoredArtifact>,
+    /// Where to report to besides the journal; none for a run without a server.
+    pub server: Option<ServerAccess>,
+    /// The job's own folder: workspace, temporary files, logs and journal are below it.
+    pub folder: PathBuf,
+}
+
+/// The contexts that are known before a job starts.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobContexts {
+    /// `github`
+    pub github: Value,
+    /// `vars`
+    pub vars: Value,
+    /// `secrets`: an object of texts; each is masked wherever it would appear.
+    pub secrets: Value,
+    /// `needs`
+    pub needs: Value,
+    /// `strategy`
+    pub strategy: Value,
+    /// `matrix`
+    pub matrix: Value,
+    /// `inputs`
+    pub inputs: Value,
+}
+
+impl JobContexts {
+    /// Each with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        [
+            ("github", &self.github),
+            ("vars", &self.vars),
+            ("secrets", &self.secrets),
+            ("needs", &self.needs),
+            ("strategy", &self.strategy),
+            ("matrix", &self.matrix),
+            ("inputs", &self.inputs),
+        ]
+        .into_iter()
+    }
+}
+
+impl fmt::Debug for JobContexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.iter().filter(|(name, _)| *name != "secrets");
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+/// Where the commit's files come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceTree {
+    /// A commit of a repository on this machine.
+    Git {
+        /// The repository's git directory.
+        git_dir: PathBuf,
+        /// The commit.
+        commit: String,
+        /// The full name of the ref: `refs/heads/main`.
+        #[serde(rename = "ref")]
+        reference: String,
+    },
+    /// A folder as it is, for runs without a server.
+    Directory {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// An artifact that an earlier job of the run stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredArtifact {
+    /// Its name.
+    pub name: String,
+    /// `sha256:…` of the file at `path`.
+    pub digest: String,
+    /// The tar file that holds it.
+    pub path: PathBuf,
+}
+
+/// How a worker reaches the server.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerAccess {
+    /// Its address: `http://127.0.0.1:7878`.
+    pub url: String,
+    /// The bearer token for this job; masked.
+    pub token: String,
+}
+
+impl fmt::Debug for ServerAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerAccess").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// How a step or a job ended, in GitHub's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conclusion {
+    /// It did what it should.
+    Success,
+    /// It didn't.
+    Failure,
+    /// It was stopped from outside, or ran out of the job's time.
+    Cancelled,
+    /// Its condition said no.
+    Skipped,
+}
+
+impl Conclusion {
+    /// `success`, `failure`, `cancelled`, `skipped`: what `needs.x.result` and `steps.x.outcome` say.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl fmt::Display for Conclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One line of a job's journal. Lines are numbered from 1 without gaps and synced to disk before the job goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Its number, from 1.
+    pub seq: u64,
+    /// When it was written.
+    pub at: Timestamp,
+    /// What happened.
+    pub body: JournalBody,
+}
+
+/// What happened in a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JournalBody {
+    /// The worker runs.
+    Started {
+        /// Its process.
+        pid: u32,
+        /// When that process started, in clock ticks since boot: with the pid, it names the process for good.
+        start_time: u64,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Its place in the job, from 0.
+        index: usize,
+        /// Its id.
+        id: String,
+        /// What people call it, expressions resolved.
+        name: String,
+        /// Where its output begins in the job's log, in bytes.
+        log_offset: u64,
+    },
+    /// A step is over.
+    StepFinished {
+        /// Its place in the job, from 0.
+        index: usize,
+        /// Its id.
+        id: String,
+        /// How it ended.
+        outcome: Conclusion,
+        /// What that means for the job: `continue-on-error` turns a failure into a success.
+        conclusion: Conclusion,
+        /// What later steps see of it; no secrets.
+        outputs: Vec<(String, String)>,
+        /// How long it took.
+        took_ms: u64,
+        /// Where its output ends in the job's log, in bytes.
+        log_offset: u64,
+        /// Whether it wrote a summary.
+        #[serde(default)]
+        summary: bool,
+        /// How many annotations it made.
+        #[serde(default)]
+        annotations: u32,
+        /// Why, when it didn't succeed: `exit code 2`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Something to look at.
+    Annotation {
+        /// How bad it is.
+        level: Level,
+        /// What it says, masked.
+        message: String,
+        /// The file meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        /// The line in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<u32>,
+        /// Its headline.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+    },
+    /// An artifact is there to be stored.
+    ArtifactSaved {
+        /// Its name.
+        name: String,
+        /// The tar file that holds it.
+        path: PathBuf,
+        /// `sha256:…` of that file.
+        digest: String,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A step asked for a deployment (`shipway/deploy`).
+    DeployAsked {
+        /// Where to.
+        environment: String,
+        /// Which artifact, by name; none: the run's only one.
+        artifact: Option<String>,
+        /// The rollout that came of it, when the server has answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<String>,
+    },
+    /// The job is over; always the last line.
+    Finished {
+        /// How it ended.
+        conclusion: Conclusion,
+        /// What later jobs see of it; no secrets.
+        outputs: Vec<(String, String)>,
+        /// Why, when it didn't succeed.
+        why: Option<String>,
+    },
+}
+
+/// How bad an annotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// For those who debug.
+    Debug,
+    /// For information.
+    Notice,
+    /// Something to mind.
+    Warning,
+    /// Something is wrong.
+    Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_safe_as_file_names() {
+        assert_eq!(JobKey::new("test", Some(2)).as_str(), "test.3");
+        assert_eq!("test.3".parse::<JobKey>().map(|key| key.job_id().to_owned()), Ok("test".to_owned()));
+        for bad in ["", ".", "..", "../x", "a/b", "test.", "test.x", "test.1.2", "-a", "a b"] {
+            assert!(bad.parse::<JobKey>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_secrets() {
+        let contexts = JobContexts { secrets: Value::object([("TOKEN", Value::from("hunter2"))]), ..JobContexts::default() };
+        assert!(!format!("{contexts:?}").contains("hunter2"));
+        let access = ServerAccess { url: "http://here".to_owned(), token: "hunter2".to_owned() };
+        assert!(!format!("{access:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,454 @@
+//! What a workflow file says, ready to be run. Data only: reading is [`crate::parse`], deciding is [`crate::graph`].
+//!
+//! The whole model is plain JSON under serde: it travels in job specs. What may hold an expression is a [`Template`], a
+//! [`Condition`] or a [`Setting`], parsed already, with the place in the file where it stands.
+
+use serde::{Deserialize, Serialize};
+
+use crate::expr::{Condition, Contexts, EvalError, Template, Value};
+
+mod triggers;
+
+pub use triggers::{
+    CallInput, Dispatch, Filter, Input, InputError, InputType, OtherEvent, PathFilter, Pattern, PushEvent, PushTrigger, RefFilter, RefKind, Schedule, Triggers,
+    WorkflowCall,
+};
+
+/// A place in the workflow's file; both from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// A whole workflow file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workflow {
+    /// `name:`
+    pub name: Option<String>,
+    /// `run-name:`
+    pub run_name: Option<Template>,
+    /// What starts it.
+    pub on: Triggers,
+    /// Environment variables of all jobs.
+    pub env: Table,
+    /// `defaults.run`
+    pub defaults: RunDefaults,
+    /// Which other runs it may not overlap with.
+    pub concurrency: Option<Concurrency>,
+    /// What its token may do; accepted, and without effect here.
+    pub permissions: Option<Permissions>,
+    /// In the order of the file; ids are unique ignoring case.
+    pub jobs: Vec<Job>,
+}
+
+impl Workflow {
+    /// The job with this id.
+    #[must_use]
+    pub fn job(&self, id: &str) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.id.eq_ignore_ascii_case(id))
+    }
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its key under `jobs:`.
+    pub id: String,
+    /// Where that key stands.
+    pub at: Position,
+    /// `name:`
+    pub name: Option<Template>,
+    /// The ids of the jobs that must be over before; spelled as those jobs are.
+    pub needs: Vec<String>,
+    /// `if:`
+    pub if_: Condition,
+    /// What it wants to run on.
+    pub runs_on: Option<RunsOn>,
+    /// Environment variables of its steps.
+    pub env: Table,
+    /// What later jobs see of it.
+    pub outputs: Table,
+    /// How often it runs, and with what.
+    pub strategy: Option<Strategy>,
+    /// Whether the run may be green although it failed.
+    pub continue_on_error: Setting<bool>,
+    /// How long it may take; 360 when not said.
+    pub timeout_minutes: Option<Setting<f64>>,
+    /// `defaults.run`
+    pub defaults: RunDefaults,
+    /// What it does, in order; empty when it calls a workflow.
+    pub steps: Vec<Step>,
+    /// `environment:`
+    pub environment: Option<JobEnvironment>,
+    /// Which other jobs it may not overlap with.
+    pub concurrency: Option<Concurrency>,
+    /// What its token may do; accepted, and without effect here.
+    pub permissions: Option<Permissions>,
+    /// The container its steps run in.
+    pub container: Option<Container>,
+    /// Containers that run beside it.
+    pub services: Vec<(String, Container)>,
+    /// The workflow it calls.
+    pub calls: Option<Call>,
+}
+
+impl Job {
+    /// What of it this version can't run yet, with the place; none: it can be run.
+    #[must_use]
+    pub fn unsupported(&self) -> Option<String> {
+        let part = if self.calls.is_some() {
+            "calls a reusable workflow"
+        } else if self.container.is_some() {
+            "runs in a container"
+        } else if !self.services.is_empty() {
+            "needs service containers"
+        } else {
+            return None;
+        };
+        Some(format!("the job `{}` (line {}) {part}, which this version of Shipway reads but can't run", self.id, self.at.line))
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// `id:`, or the one that GitHub would give: `__run`, `__run_2`, `__actions_checkout`. Unique in its job.
+    pub id: String,
+    /// Where it stands.
+    pub at: Position,
+    /// `name:`
+    pub name: Option<Template>,
+    /// `if:`
+    pub if_: Condition,
+    /// What it does.
+    pub action: Action,
+    /// Its environment variables.
+    pub env: Table,
+    /// Whether the job goes on when it failed.
+    pub continue_on_error: Setting<bool>,
+    /// How long it may take; as long as the job when not said.
+    pub timeout_minutes: Option<Setting<f64>>,
+}
+
+impl Step {
+    /// What pages call it when it has no name, or its name has no value yet: `Run make test`, `Run actions/checkout@v4`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match (&self.name, &self.action) {
+            (Some(name), _) => name.text().to_owned(),
+            (None, Action::Run { script, .. }) => {
+                let line = script.text().lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                format!("Run {}", line.trim())
+            }
+            (None, Action::Uses { action, .. }) => format!("Run {action}"),
+        }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A script.
+    Run {
+        /// `run:`
+        script: Template,
+        /// `shell:`
+        shell: Option<String>,
+        /// `working-directory:`
+        working_directory: Option<Template>,
+    },
+    /// An action: `actions/checkout@v4`, `./path`, `docker://image`.
+    Uses {
+        /// `uses:`
+        action: String,
+        /// `with:`
+        with: Table,
+    },
+}
+
+/// Named values, in the order of the file: `env`, `with`, `outputs`, `secrets`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    /// One by one.
+    Entries(Vec<(String, Template)>),
+    /// An expression that gives the whole: `${{ fromJSON(…) }}`.
+    Computed(Template),
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::Entries(Vec::new())
+    }
+}
+
+impl Table {
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Entries(entries) if entries.is_empty())
+    }
+
+    /// The entry `name`, ignoring case, when it is written in the file.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Template> {
+        match self {
+            Self::Entries(entries) => entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value),
+            Self::Computed(_) => None,
+        }
+    }
+
+    /// The names and values, as text.
+    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Vec<(String, String)>, EvalError> {
+        match self {
+            Self::Entries(entries) => {
+                entries.iter().map(|(name, value)| Ok((name.clone(), value.resolve_text(contexts)?))).collect()
+            }
+            Self::Computed(template) => match template.resolve(contexts)? {
+                Value::Object(object) => Ok(object.iter().map(|(name, value)| (name.to_string(), value.to_text().to_string())).collect()),
+                Value::Null => Ok(Vec::new()),
+                other => Err(template.error(format!("expected a mapping of names to values, got a value of kind {}", other.kind()))),
+            },
+        }
+    }
+}
+
+/// A setting that is known, or will be when its expression has been asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting<T> {
+    /// Known.
+    Value(T),
+    /// To be asked.
+    Expr(Template),
+}
+
+impl Default for Setting<bool> {
+    fn default() -> Self {
+        Self::Value(false)
+    }
+}
+
+impl Setting<bool> {
+    /// What it is. An expression must give a boolean.
+    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<bool, EvalError> {
+        match self {
+            Self::Value(value) => Ok(*value),
+            Self::Expr(template) => match template.resolve(contexts)? {
+                Value::Bool(value) => Ok(value),
+                Value::String(text) if matches!(&*text, "true" | "false") => Ok(&*text == "true"),
+                other => Err(template.error(format!("expected true or false, got {}", described(&other)))),
+            },
+        }
+    }
+}
+
+impl Setting<f64> {
+    /// What it is. An expression must give a number that isn't negative.
+    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<f64, EvalError> {
+        match self {
+            Self::Value(value) => Ok(*value),
+            Self::Expr(template) => {
+                let value = template.resolve(contexts)?;
+                let number = if value.is_primitive() { value.to_number() } else { f64::NAN };
+                if number.is_finite() && number >= 0.0 {
+                    return Ok(number);
+                }
+                Err(template.error(format!("expected a number that isn't negative, got {}", described(&value))))
+            }
+        }
+    }
+}
+
+fn described(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("the text '{}'", text.chars().take(80).collect::<String>()),
+        Value::Number(_) | Value::Bool(_) => value.to_text().to_string(),
+        Value::Null => "null".to_owned(),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// `defaults.run`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunDefaults {
+    /// `shell:`
+    pub shell: Option<Template>,
+    /// `working-directory:`
+    pub working_directory: Option<Template>,
+}
+
+impl RunDefaults {
+    /// These, and where they say nothing, those of `outer`.
+    #[must_use]
+    pub fn or(&self, outer: &Self) -> Self {
+        Self {
+            shell: self.shell.clone().or_else(|| outer.shell.clone()),
+            working_directory: self.working_directory.clone().or_else(|| outer.working_directory.clone()),
+        }
+    }
+}
+
+/// `strategy:`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Strategy {
+    /// The combinations; none when only the other two are given.
+    pub matrix: Option<Matrix>,
+    /// Whether one failed job cancels the others of the matrix.
+    pub fail_fast: Setting<bool>,
+    /// How many of them run at once; all when not said.
+    pub max_parallel: Option<Setting<f64>>,
+}
+
+/// `strategy.matrix:`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matrix {
+    /// An expression that gives the whole.
+    Computed(Template),
+    /// Written out; each part may still be an expression.
+    Written {
+        /// Each name with its values, in the order of the file.
+        axes: Vec<(String, Tree)>,
+        /// `include:`
+        include: Option<Tree>,
+        /// `exclude:`
+        exclude: Option<Tree>,
+    },
+}
+
+/// Any YAML, with expressions in its leaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tree {
+    /// A plain value.
+    Value(Value),
+    /// Text with expressions.
+    Template(Template),
+    /// A list.
+    List(Vec<Tree>),
+    /// Names and values.
+    Map(Vec<(String, Tree)>),
+}
+
+impl Tree {
+    /// Its value.
+    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+        Ok(match self {
+            Self::Value(value) => value.clone(),
+            Self::Template(template) => template.resolve(contexts)?,
+            Self::List(items) => Value::array(items.iter().map(|item| item.resolve(contexts)).collect::<Result<Vec<_>, _>>()?),
+            Self::Map(entries) => {
+                let entries = entries.iter().map(|(name, value)| Ok((name.as_str(), value.resolve(contexts)?)));
+                Value::object(entries.collect::<Result<Vec<_>, EvalError>>()?)
+            }
+        })
+    }
+}
+
+/// `runs-on:`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunsOn {
+    /// The labels a runner must have.
+    pub labels: Vec<Template>,
+    /// The group a runner must be in.
+    pub group: Option<Template>,
+}
+
+/// `concurrency:`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// Runs or jobs of one group don't overlap.
+    pub group: Template,
+    /// Whether the newer one cancels the running one.
+    pub cancel_in_progress: Setting<bool>,
+    /// How many wait.
+    pub queue: Queue,
+}
+
+/// How many wait for a concurrency group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queue {
+    /// One; a newer one takes its place.
+    #[default]
+    Single,
+    /// All, in order.
+    Max,
+}
+
+/// `permissions:`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permissions {
+    /// `read-all`
+    ReadAll,
+    /// `write-all`
+    WriteAll,
+    /// Scope by scope: `read`, `write`, `none`.
+    Scopes(Vec<(String, String)>),
+}
+
+/// `environment:` of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobEnvironment {
+    /// Its name.
+    pub name: Template,
+    /// The address that pages show.
+    pub url: Option<Template>,
+}
+
+/// A container: of a job, or a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// `image:`
+    pub image: Template,
+    /// `env:`
+    pub env: Table,
+    /// `ports:`
+    pub ports: Vec<Template>,
+    /// `volumes:`
+    pub volumes: Vec<Template>,
+    /// `options:`
+    pub options: Option<Template>,
+    /// `credentials:` `username` and `password`.
+    pub credentials: Table,
+    /// `command:` of a service.
+    #[serde(default)]
+    pub command: Option<Template>,
+    /// `entrypoint:` of a service.
+    #[serde(default)]
+    pub entrypoint: Option<Template>,
+}
+
+/// A job that is another workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// `./.github/workflows/x.yml` or `owner/repo/.github/workflows/x.yml@ref`
+    pub workflow: String,
+    /// `with:`
+    pub with: Table,
+    /// `secrets:`; none given is an empty table.
+    pub secrets: CallSecrets,
+}
+
+/// The secrets that a called workflow gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallSecrets {
+    /// All that the caller has.
+    Inherit,
+    /// These.
+    Named(Table),
+}

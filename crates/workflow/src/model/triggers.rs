@@ -1,0 +1,329 @@
+//! What starts a workflow, and whether a push does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    expr::{Template, Value},
+    glob::{Glob, GlobError},
+};
+
+/// `on:`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Triggers {
+    /// `push`
+    pub push: Option<PushTrigger>,
+    /// `workflow_dispatch`
+    pub workflow_dispatch: Option<Dispatch>,
+    /// `workflow_call`
+    pub workflow_call: Option<WorkflowCall>,
+    /// `schedule`
+    pub schedule: Vec<Schedule>,
+    /// All others, `pull_request` among them.
+    pub others: Vec<OtherEvent>,
+}
+
+impl Triggers {
+    /// Whether a push starts the workflow.
+    ///
+    /// Filters on branches alone leave tags out, and the other way round; paths are looked at for branches only. An unknown
+    /// list of changed paths (a new branch without a base) counts as a change everywhere.
+    #[must_use]
+    pub fn matches_push(&self, push: &PushEvent<'_>) -> bool {
+        let Some(trigger) = &self.push else { return false };
+        let (kind, name) = match push.reference.split_at_checked("refs/heads/".len()) {
+            Some(("refs/heads/", branch)) => (RefKind::Branch, branch),
+            _ => match push.reference.strip_prefix("refs/tags/") {
+                Some(tag) => (RefKind::Tag, tag),
+                None => return false,
+            },
+        };
+        let of_refs = match (kind, &trigger.refs.branches, &trigger.refs.tags) {
+            (_, None, None) => true,
+            (RefKind::Branch, Some(filter), _) | (RefKind::Tag, _, Some(filter)) => filter.takes(name),
+            (RefKind::Branch, None, Some(_)) | (RefKind::Tag, Some(_), None) => false,
+        };
+        of_refs && (kind == RefKind::Tag || trigger.paths.as_ref().is_none_or(|paths| paths.takes(push.changed_paths)))
+    }
+
+    /// Whether a workflow is started by hand with it.
+    #[must_use]
+    pub const fn takes_dispatch(&self) -> bool {
+        self.workflow_dispatch.is_some()
+    }
+}
+
+/// A push, as far as filters look at it.
+#[derive(Clone, Copy, Debug)]
+pub struct PushEvent<'p> {
+    /// The full name of the ref: `refs/heads/main`, `refs/tags/v1`.
+    pub reference: &'p str,
+    /// The paths that changed, from the root of the repository; none when they can't be known.
+    pub changed_paths: Option<&'p [String]>,
+}
+
+/// What a ref is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefKind {
+    /// `refs/heads/`
+    Branch,
+    /// `refs/tags/`
+    Tag,
+}
+
+/// `push`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PushTrigger {
+    /// `branches`, `branches-ignore`, `tags`, `tags-ignore`
+    pub refs: RefFilter,
+    /// `paths`, `paths-ignore`
+    pub paths: Option<PathFilter>,
+}
+
+/// Which refs are taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefFilter {
+    /// Of branches.
+    pub branches: Option<Filter>,
+    /// Of tags.
+    pub tags: Option<Filter>,
+}
+
+/// Patterns, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// What the last pattern that matches takes: `!` gives up what patterns before it took.
+    Only(Vec<Pattern>),
+    /// What no pattern takes.
+    Ignore(Vec<Pattern>),
+}
+
+impl Filter {
+    /// Whether `name` is taken.
+    #[must_use]
+    pub fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::Only(patterns) => in_order(patterns, name),
+            Self::Ignore(patterns) => !in_order(patterns, name),
+        }
+    }
+
+    /// Its patterns.
+    #[must_use]
+    pub fn patterns(&self) -> &[Pattern] {
+        match self {
+            Self::Only(patterns) | Self::Ignore(patterns) => patterns,
+        }
+    }
+}
+
+fn in_order(patterns: &[Pattern], name: &str) -> bool {
+    patterns.iter().rev().find(|pattern| pattern.glob.matches(name)).is_some_and(|pattern| !pattern.negated)
+}
+
+/// Which changed paths matter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PathFilter(pub Filter);
+
+impl PathFilter {
+    /// Whether any changed path is taken.
+    #[must_use]
+    pub fn takes(&self, changed: Option<&[String]>) -> bool {
+        changed.is_none_or(|paths| paths.iter().any(|path| self.0.takes(path)))
+    }
+}
+
+/// A pattern, which may take back: `!docs/**`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern {
+    /// Whether it begins with `!`.
+    pub negated: bool,
+    /// The rest.
+    pub glob: Glob,
+}
+
+impl std::str::FromStr for Pattern {
+    type Err = GlobError;
+
+    fn from_str(text: &str) -> Result<Self, GlobError> {
+        let rest = text.strip_prefix('!');
+        Ok(Self { negated: rest.is_some(), glob: Glob::parse(rest.unwrap_or(text))? })
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = GlobError;
+
+    fn try_from(text: String) -> Result<Self, GlobError> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        format!("{}{}", if pattern.negated { "!" } else { "" }, pattern.glob.as_str())
+    }
+}
+
+/// `workflow_dispatch`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// What is asked for, in the order of the file.
+    pub inputs: Vec<(String, Input)>,
+}
+
+/// One input of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// What it is for.
+    pub description: Option<String>,
+    /// What it holds.
+    pub kind: InputType,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What it is when not given.
+    pub default: Option<Value>,
+    /// What a `choice` may be.
+    pub options: Vec<String>,
+}
+
+/// What an input holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputType {
+    /// Text.
+    #[default]
+    String,
+    /// `true` or `false`
+    Boolean,
+    /// A number.
+    Number,
+    /// One of the options.
+    Choice,
+    /// The name of an environment.
+    Environment,
+}
+
+/// An input that was given and can't be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// Nobody asked for it.
+    #[error("this workflow has no input `{name}`; it has {known}")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// It must be given.
+    #[error("the input `{0}` is required: give it with --input {0}=…")]
+    Missing(String),
+    /// It isn't what it should be.
+    #[error("the input `{name}` is '{value}', not {expected}")]
+    Invalid {
+        /// Its name.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+}
+
+impl Dispatch {
+    /// The `inputs` context: what was given, checked and typed, and the defaults of what wasn't.
+    pub fn inputs<'g>(&self, given: impl IntoIterator<Item = (&'g str, &'g str)>) -> Result<Value, InputError> {
+        let given: Vec<_> = given.into_iter().collect();
+        for (name, _) in &given {
+            if !self.inputs.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                let known = crate::expr::listed(self.inputs.iter().map(|(name, _)| name.as_str()));
+                return Err(InputError::Unknown { name: (*name).to_owned(), known });
+            }
+        }
+        let mut entries = Vec::new();
+        for (name, input) in &self.inputs {
+            let value = match given.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
+                Some((_, text)) => input.read(name, text)?,
+                None if input.required && input.default.is_none() => return Err(InputError::Missing(name.clone())),
+                None => input.default.clone().unwrap_or_else(|| input.kind.empty()),
+            };
+            entries.push((name.as_str(), value));
+        }
+        Ok(Value::object(entries))
+    }
+}
+
+impl Input {
+    fn read(&self, name: &str, text: &str) -> Result<Value, InputError> {
+        let invalid = |expected: String| InputError::Invalid { name: name.to_owned(), value: text.chars().take(80).collect(), expected };
+        match self.kind {
+            InputType::String | InputType::Environment => Ok(Value::from(text)),
+            InputType::Boolean if text == "true" || text == "false" => Ok(Value::Bool(text == "true")),
+            InputType::Boolean => Err(invalid("true or false".to_owned())),
+            InputType::Number => match Value::from(text).to_number() {
+                number if number.is_nan() => Err(invalid("a number".to_owned())),
+                number => Ok(Value::Number(number)),
+            },
+            InputType::Choice if self.options.iter().any(|option| option == text) => Ok(Value::from(text)),
+            InputType::Choice => Err(invalid(format!("one of {}", crate::expr::listed(self.options.iter().map(String::as_str))))),
+        }
+    }
+}
+
+impl InputType {
+    fn empty(self) -> Value {
+        match self {
+            Self::String | Self::Choice | Self::Environment => Value::from(""),
+            Self::Boolean => Value::Bool(false),
+            Self::Number => Value::Number(0.0),
+        }
+    }
+}
+
+/// `workflow_call`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowCall {
+    /// What the caller gives.
+    pub inputs: Vec<(String, CallInput)>,
+    /// The secrets that the caller gives, and whether each must be.
+    pub secrets: Vec<(String, bool)>,
+    /// What the caller sees of it.
+    pub outputs: Vec<(String, Template)>,
+}
+
+/// An input of a called workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallInput {
+    /// What it holds.
+    pub kind: InputType,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What it is when not given.
+    pub default: Option<Template>,
+}
+
+/// One line of `schedule`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Five fields: minute, hour, day, month, weekday.
+    pub cron: String,
+    /// The time zone meant; UTC when not said.
+    pub timezone: Option<String>,
+}
+
+/// An event that Shipway keeps and doesn't raise itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OtherEvent {
+    /// Its name: `pull_request`.
+    pub name: String,
+    /// Its activity types; empty: the usual ones.
+    pub types: Vec<String>,
+    /// Of which branches.
+    pub branches: Option<Filter>,
+    /// With which changes.
+    pub paths: Option<PathFilter>,
+    /// After which workflows, for `workflow_run`.
+    pub workflows: Vec<String>,
+}
