@@ -3,6 +3,16 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+mod checks;
+mod decode;
+mod metrics;
+mod schema;
+mod strategy;
+#[cfg(test)]
+mod tests;
+
+pub use decode::parse;
+pub use schema::schema;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
 

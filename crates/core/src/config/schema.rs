@@ -1,0 +1,153 @@
+//! The JSON Schema of `shipway.yaml`, for editors. A test holds it to the keys that are read.
+
+use serde_json::{Value, json};
+
+/// The schema (draft 2020-12).
+#[must_use]
+pub fn schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "shipway.yaml",
+        "description": "How a service is built, run, checked and rolled out.",
+        "type": "object",
+        "required": ["service", "run", "environments"],
+        "additionalProperties": false,
+        "properties": {
+            "service": { "$ref": "#/$defs/name", "description": "The service's name, unique on a server." },
+            "branch": { "type": "string", "default": "main", "description": "Whose green commits are released." },
+            "workflow": { "$ref": "#/$defs/texts", "description": "The workflows that a push runs; default: all in .github/workflows that match it." },
+            "artifact": {
+                "description": "What a release is made of: the name given to actions/upload-artifact, or the commit's own tree.",
+                "oneOf": [
+                    { "type": "string" },
+                    { "type": "object", "additionalProperties": false, "properties": { "source": { "const": "." }, "image": { "type": "string" } } }
+                ]
+            },
+            "run": {
+                "type": "object", "required": ["command"], "additionalProperties": false,
+                "description": "How an instance starts.",
+                "properties": {
+                    "command": { "type": "string", "description": "A shell command; $PORT is the port to listen on." },
+                    "env": { "$ref": "#/$defs/env" },
+                    "health": { "$ref": "#/$defs/health" },
+                    "limits": { "type": "object", "additionalProperties": false, "properties": { "memory": { "type": ["string", "integer"] }, "cpu": { "type": ["string", "number"] } } },
+                    "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "From SIGTERM to SIGKILL." }
+                }
+            },
+            "environments": { "type": "object", "minProperties": 1, "description": "In order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } }
+        },
+        "$defs": {
+            "name": { "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" },
+            "duration": { "type": "string", "pattern": "^([0-9.]+(d|h|m|s|ms))+$" },
+            "texts": { "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
+            "env": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
+            "count": { "type": ["integer", "string"], "description": "A number or a percentage." },
+            "health": health(),
+            "smoke": smoke(),
+            "metric": metric(),
+            "step": step(),
+            "environment": environment()
+        }
+    })
+}
+
+fn health() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "http": { "type": "string", "description": "A path; 2xx or 3xx is good." },
+            "tcp": { "type": "boolean" },
+            "exec": { "type": "string", "description": "A shell command; exit code 0 is good." },
+            "status": { "type": "integer", "description": "The only good status." },
+            "liveness": { "type": "object", "additionalProperties": false, "properties": { "http": { "type": "string" }, "tcp": { "type": "boolean" }, "exec": { "type": "string" }, "status": { "type": "integer" } } },
+            "interval": { "$ref": "#/$defs/duration", "default": "2s" },
+            "timeout": { "$ref": "#/$defs/duration", "default": "1s" },
+            "healthy_after": { "type": "integer", "default": 1 },
+            "unhealthy_after": { "type": "integer", "default": 3 },
+            "start_period": { "$ref": "#/$defs/duration", "default": "30s" }
+        }
+    })
+}
+
+fn smoke() -> Value {
+    let path = || json!({ "type": "string", "pattern": "^/" });
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "name": { "type": "string" }, "method": { "type": "string" }, "path": path(),
+            "get": path(), "post": path(), "put": path(), "patch": path(), "delete": path(), "head": path(), "options": path(),
+            "headers": { "$ref": "#/$defs/env" }, "body": {}, "retries": { "type": "integer", "default": 0 },
+            "exec": { "type": "string", "description": "A shell command with URL in its environment." },
+            "expect": {
+                "type": "object", "additionalProperties": false,
+                "properties": {
+                    "status": { "type": "integer" }, "headers": { "$ref": "#/$defs/env" },
+                    "json": { "description": "By path, what the value there must contain." },
+                    "body": { "description": "A text it must contain, or { contains, matches }." },
+                    "within": { "$ref": "#/$defs/duration" }
+                }
+            }
+        }
+    })
+}
+
+fn metric() -> Value {
+    let number = || json!({ "type": ["string", "number"] });
+    json!({
+        "type": "object", "required": ["metric"], "additionalProperties": false,
+        "properties": {
+            "metric": { "enum": shipway_analysis::Metric::ALL.map(shipway_analysis::Metric::name) },
+            "max": number(), "min": number(),
+            "interval": { "$ref": "#/$defs/duration", "default": "5s" },
+            "count": { "type": "integer" }, "failure_limit": { "type": "integer", "default": 0 }, "consecutive_error_limit": { "type": "integer", "default": 4 },
+            "inconclusive_limit": { "type": "integer" }, "min_requests": { "type": "integer", "default": 100 }
+        }
+    })
+}
+
+fn step() -> Value {
+    json!({
+        "type": "object", "required": ["weight"], "additionalProperties": false,
+        "properties": {
+            "weight": { "type": ["string", "number"] }, "hold": { "$ref": "#/$defs/duration" },
+            "smoke": { "type": "boolean" }, "ask": { "type": "boolean" }, "scale": { "$ref": "#/$defs/count" }
+        }
+    })
+}
+
+fn environment() -> Value {
+    json!({
+        "type": ["object", "null"], "additionalProperties": false,
+        "properties": {
+            "instances": { "type": "integer", "minimum": 1, "default": 1 },
+            "strategy": {
+                "oneOf": [
+                    { "enum": super::strategy::WORDS },
+                    { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": {
+                        "recreate": { "type": "null" },
+                        "rolling": { "type": "object", "additionalProperties": false, "properties": { "max_surge": { "$ref": "#/$defs/count" }, "max_unavailable": { "$ref": "#/$defs/count" } } },
+                        "blue-green": { "type": "object", "additionalProperties": false, "properties": { "keep": { "$ref": "#/$defs/duration", "default": "60m" } } },
+                        "canary": { "type": "object", "additionalProperties": false, "properties": {
+                            "steps": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" } },
+                            "on_inconclusive": { "enum": ["pause", "rollback", "promote"], "default": "pause" }
+                        } }
+                    } }
+                ]
+            },
+            "hosts": { "$ref": "#/$defs/texts" },
+            "path": { "type": "string", "pattern": "^/" },
+            "port": { "type": "integer", "minimum": 1, "maximum": 65535 },
+            "sticky": { "oneOf": [{ "enum": ["cookie", "address", "none"] }, { "type": "object", "additionalProperties": false, "properties": { "cookie": { "type": "string" }, "header": { "type": "string" } } }] },
+            "approvals": { "type": "object", "additionalProperties": false, "properties": { "count": { "type": "integer", "minimum": 1, "default": 1 }, "from": { "$ref": "#/$defs/texts" } } },
+            "smoke": { "type": "array", "items": { "$ref": "#/$defs/smoke" } },
+            "tests": { "type": "string", "description": "A workflow that tests the environment; green before the release goes on." },
+            "analysis": { "type": "array", "items": { "$ref": "#/$defs/metric" } },
+            "env": { "$ref": "#/$defs/env" },
+            "when_busy": { "enum": ["supersede", "queue", "refuse"], "default": "supersede" },
+            "notify": { "type": "array", "items": { "type": "object", "additionalProperties": false, "properties": { "slack": { "type": "string" }, "webhook": { "type": "string" } } } },
+            "progress_deadline": { "$ref": "#/$defs/duration", "default": "10m" },
+            "drain": { "$ref": "#/$defs/duration", "default": "30s" },
+            "target": { "enum": ["process"] }
+        }
+    })
+}

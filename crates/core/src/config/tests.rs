@@ -1,0 +1,130 @@
+//! What is read, and how mistakes are told.
+
+use std::time::Duration;
+
+use shipway_syntax::Source;
+
+use super::*;
+
+const GOOD: &str = r#"
+service: shop
+artifact: shop
+run:
+  command: ./shop --port $PORT
+  env: { LOG_LEVEL: info }
+  health: { http: /health/ready, interval: 2s, timeout: 1s }
+  limits: { memory: 256MiB, cpu: 0.5 }
+environments:
+  staging:
+    strategy: recreate
+    smoke:
+      - { name: home, get: /, expect: { status: 200, json: { "items[0].name": tea }, within: 500ms } }
+    tests: .github/workflows/e2e.yml
+  production:
+    instances: 3
+    hosts: [shop.example.com]
+    approvals: { count: 1, from: [alice, "@platform"] }
+    strategy:
+      canary:
+        steps:
+          - { weight: 1, hold: 2m }
+          - { weight: 10%, hold: 5m, ask: true }
+    analysis:
+      - { metric: error-rate, max: 5% }
+      - { metric: latency-p99, max: 500ms }
+    notify: [{ slack: $SLACK_WEBHOOK }]
+"#;
+
+fn problems(text: &str) -> Vec<String> {
+    let source = Source::new("shipway.yaml", text);
+    match parse(&source) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(|problem| problem.one_line(&source)).collect(),
+    }
+}
+
+#[test]
+fn a_whole_file_reads_with_its_defaults() {
+    let (config, warnings) = parse(&Source::new("shipway.yaml", GOOD)).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!((config.branch.as_str(), config.run.limits.cpu_millis), ("main", Some(500)));
+    let [staging, production] = config.environments.as_slice() else { panic!("two environments") };
+    assert_eq!((staging.instances, staging.strategy.word(), staging.smoke.len()), (1, "recreate", 1));
+    let Strategy::Canary(canary) = &production.strategy else { panic!("a canary") };
+    assert_eq!(canary.steps[1].weight.to_string(), "10 %");
+    assert!(canary.steps[1].ask);
+    assert_eq!(production.analysis.limits().len(), 2);
+    assert_eq!(production.drain, Duration::from_secs(30));
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config, "it travels in events");
+    assert_eq!(config.digest(), config.clone().digest());
+}
+
+#[test]
+fn mistakes_are_told_with_place_and_remedy() {
+    let text = r#"
+service: Shop
+brnach: main
+workflow: ../cd.yml
+run:
+  comand: ./shop
+environments:
+  production:
+    instances: 0
+    strategy: canarry
+    sticky: { cokie: x }
+    analysis:
+      - { metric: eror-rate, max: 5% }
+      - { metric: error-rate, worse_than: stable }
+      - { metric: latency-p99, max: fast }
+    hosts: ["http://shop.example.com"]
+    migrations: { dir: migrations }
+"#;
+    insta::assert_snapshot!(problems(text).join("\n"), @r#"
+    shipway.yaml:2:10: error: "Shop" is not a service name: 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit
+    shipway.yaml:3:1: error: unknown key `brnach` in shipway.yaml; did you mean `branch`?
+    shipway.yaml:4:11: error: the path `../cd.yml` leaves the repository; name a path relative to the folder of shipway.yaml, without `..`
+    shipway.yaml:6:3: error: unknown key `comand` in run; did you mean `command`?
+    shipway.yaml:6:3: error: run lacks `command`
+    shipway.yaml:9:16: error: `instances` is a whole number from 1 to 1000, not `0`
+    shipway.yaml:10:15: error: `strategy` is one of recreate, rolling, blue-green, canary, not `canarry`; did you mean `canary`?
+    shipway.yaml:11:15: error: unknown key `cokie` in sticky; did you mean `cookie`?
+    shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, requests, cpu, memory, restarts, not `eror-rate`; did you mean `error-rate`?
+    shipway.yaml:14:43: error: the comparison with stable (the sequential judge) can't be used yet; this version of Shipway doesn't do it; leave it out
+    shipway.yaml:15:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
+    shipway.yaml:16:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
+    shipway.yaml:17:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
+    "#);
+}
+
+#[test]
+fn empty_and_absent_parts_are_named() {
+    assert_eq!(problems(""), ["shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, environments"]);
+    let missing = problems("service: shop\n");
+    assert_eq!(missing, ["shipway.yaml:1:1: error: shipway.yaml lacks `run`", "shipway.yaml:1:1: error: shipway.yaml lacks `environments`"]);
+}
+
+#[test]
+fn steps_rise_and_addresses_are_not_shared() {
+    let file = |environments: &str| format!("service: shop\nrun: {{ command: ./shop }}\nenvironments:\n{environments}");
+    let falling = problems(&file("  p: { strategy: { canary: { steps: [{ weight: 10 }, { weight: 10 }] } } }\n"));
+    assert_eq!(falling, ["shipway.yaml:4:54: error: the weights of the steps must rise: 10 % comes after 10 %"]);
+    let shared = problems(&file("  a: { port: 8081 }\n  b: { port: 8081 }\n"));
+    assert_eq!(shared, ["shipway.yaml:5:3: error: a and b are both reached at port 8081"]);
+}
+
+#[test]
+fn the_schema_has_every_key_that_is_read_and_no_other() {
+    let schema = schema();
+    let keys = |at: &serde_json::Value| at["properties"].as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
+    let read = |keys: &[&str], but: &[&str]| keys.iter().filter(|key| !but.contains(key)).map(|key| (*key).to_owned()).collect::<std::collections::BTreeSet<_>>();
+    let defs = &schema["$defs"];
+    assert_eq!(keys(&schema), read(decode::FILE_KEYS, &[]));
+    assert_eq!(keys(&schema["properties"]["run"]), read(decode::RUN_KEYS, &[]));
+    assert_eq!(keys(&defs["environment"]), read(decode::ENVIRONMENT_KEYS, &[]));
+    assert_eq!(keys(&defs["health"]), read(checks::HEALTH_KEYS, &[]));
+    assert_eq!(keys(&defs["smoke"]), read(checks::SMOKE_KEYS, &[]));
+    assert_eq!(keys(&defs["step"]), read(strategy::STEP_KEYS, &[]));
+    // What is refused as "not yet" is not offered to editors.
+    assert_eq!(keys(&defs["metric"]), read(metrics::METRIC_KEYS, &["worse_than", "provider", "direction", "skip", "judge"]));
+}
