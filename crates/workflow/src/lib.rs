@@ -7,3 +7,6 @@ pub mod expr;
 pub mod glob;
 pub mod job;
 pub mod model;
+pub mod parse;
+
+pub use parse::{Parsed, parse};

@@ -9,6 +9,7 @@ use std::{ops::Range, sync::Arc};
 use super::{
     ast::{Comparison, DEPTH_MAX, Function, Kind, LENGTH_MAX, Node},
     error::{ParseError, suggestion},
+    functions,
     lexer::{Lexeme, Token, tokens},
     value::Value,
 };
@@ -310,6 +311,10 @@ impl Parser {
         let values = self.operands.split_off(self.operands.len() - values);
         if let Some(message) = function.arity_error(values.len()) {
             return Err(ParseError::new(message, at));
+        }
+        if let (Function::Format, [Node { kind: Kind::Literal(pattern), at: place, .. }, given @ ..]) = (function, values.as_slice()) {
+            let nothing = vec![Value::Null; given.len()];
+            functions::format(pattern, &nothing, LENGTH_MAX).map_err(|message| ParseError::new(format!("format: {message}"), place.clone()))?;
         }
         let depth = values.iter().map(|node| node.depth).max().unwrap_or_default();
         self.place(Kind::Call(function, values), at, depth)

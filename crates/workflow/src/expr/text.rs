@@ -59,7 +59,7 @@ fn radix(digits: &str, radix: u32) -> f64 {
     u32::from_str_radix(digits, radix).map_or(f64::NAN, |bits| f64::from(bits.cast_signed()))
 }
 
-/// At most 15 significant digits, as .NET's format `G15` writes them: `1E+15`, `1E-05`, `0.1`.
+/// At most 15 significant digits, as .NET's format `G15` writes them: `1E+15`, `1E-05`, `0.1`. Zero has no sign.
 #[must_use]
 pub(crate) fn format_number(value: f64) -> String {
     if value.is_nan() {
@@ -76,7 +76,7 @@ pub(crate) fn format_number(value: f64) -> String {
         "" => "0",
         digits => digits,
     };
-    let sign = if value.is_sign_negative() { "-" } else { "" };
+    let sign = if value < 0.0 { "-" } else { "" };
     if (-4..15).contains(&exponent) { format!("{sign}{}", fixed(digits, exponent)) } else { format!("{sign}{}", exponential(digits, exponent)) }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     fn numbers_are_written_with_fifteen_digits() {
         for (value, text) in [
             (0.0, "0"),
-            (-0.0, "-0"),
+            (-0.0, "0"),
             (1.0, "1"),
             (-1.5, "-1.5"),
             (0.1 + 0.2, "0.3"),

@@ -1,0 +1,211 @@
+//! `jobs:`
+
+use shipway_syntax::{Fields, Key, Node, Value as Yaml};
+
+use super::{concurrency, defaults, permissions, reader::Reader, steps::steps, strategy::strategy};
+use crate::{
+    expr::Place,
+    job::is_identifier,
+    model::{Call, CallSecrets, Container, Job, JobEnvironment, RunsOn, Table},
+};
+
+const KEYS: [&str; 20] = [
+    "name",
+    "needs",
+    "if",
+    "runs-on",
+    "permissions",
+    "environment",
+    "concurrency",
+    "outputs",
+    "env",
+    "defaults",
+    "steps",
+    "timeout-minutes",
+    "cancel-timeout-minutes",
+    "strategy",
+    "continue-on-error",
+    "container",
+    "services",
+    "uses",
+    "with",
+    "secrets",
+];
+
+/// What a job that calls a workflow may have.
+const CALL_KEYS: [&str; 9] = ["name", "uses", "with", "secrets", "needs", "if", "permissions", "concurrency", "strategy"];
+
+pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
+    let Some(entries) = node.as_mapping() else {
+        reader.wrong_type(node, "jobs", "a mapping of ids to jobs");
+        return Vec::new();
+    };
+    if entries.is_empty() {
+        reader.error("empty", node.span, "there are no jobs");
+    }
+    let mut seen = std::collections::BTreeMap::new();
+    let mut jobs = Vec::new();
+    for (key, node) in entries {
+        if !is_identifier(&key.text) {
+            let help = "ids begin with a letter or _ and hold letters, digits, - and _, at most 100 of them";
+            reader.error_with_help("name", key.span, format!("`{}` can't be the id of a job", key.text), help);
+        } else if let Some(other) = seen.insert(key.text.to_ascii_lowercase(), &key.text) {
+            reader.error("duplicate-id", key.span, format!("the job ids `{other}` and `{}` differ only in case", key.text));
+        }
+        jobs.extend(job(reader, key, node));
+    }
+    jobs
+}
+
+fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
+    let what = format!("the job `{}`", key.text);
+    let fields = Fields::of(node, &what, &KEYS, &mut reader.problems)?;
+    let calls = call(reader, &fields, node);
+    if calls.is_none() && fields.get("uses").is_none() {
+        fields.require("runs-on", &mut reader.problems);
+        fields.require("steps", &mut reader.problems);
+        for key in ["with", "secrets"] {
+            if let Some(node) = fields.get(key) {
+                reader.error("conflict", node.span, format!("`{key}` is for jobs that call a workflow with `uses`"));
+            }
+        }
+    }
+    if let Some(node) = fields.get("cancel-timeout-minutes") {
+        reader.number(node, "cancel-timeout-minutes", Place::Job);
+    }
+    let template = |reader: &mut Reader<'_>, key: &str, place| fields.get(key).and_then(|node| reader.template(node, key, place));
+    let table = |reader: &mut Reader<'_>, key: &str, place| fields.get(key).map(|node| reader.table(node, key, place)).unwrap_or_default();
+    Some(Job {
+        id: key.text.clone(),
+        at: reader.position(key.span),
+        name: template(reader, "name", Place::Job),
+        needs: fields.get("needs").map(|node| needs(reader, node)).unwrap_or_default(),
+        if_: reader.condition(fields.get("if"), Place::JobIf),
+        runs_on: fields.get("runs-on").and_then(|node| runs_on(reader, node)),
+        env: table(reader, "env", Place::JobEnv),
+        outputs: table(reader, "outputs", Place::JobOutputs),
+        strategy: fields.get("strategy").and_then(|node| strategy(reader, node)),
+        continue_on_error: fields.get("continue-on-error").map(|node| reader.truth(node, "continue-on-error", Place::Job)).unwrap_or_default(),
+        timeout_minutes: fields.get("timeout-minutes").and_then(|node| reader.number(node, "timeout-minutes", Place::Job)),
+        defaults: defaults(reader, &fields, Place::JobDefaults),
+        steps: fields.get("steps").map(|node| steps(reader, node)).unwrap_or_default(),
+        environment: fields.get("environment").and_then(|node| environment(reader, node)),
+        concurrency: fields.get("concurrency").and_then(|node| concurrency(reader, node, Place::Job)),
+        permissions: fields.get("permissions").and_then(|node| permissions(reader, node)),
+        container: fields.get("container").and_then(|node| container(reader, node, "container", &CONTAINER_KEYS)),
+        services: services(reader, fields.get("services")),
+        calls,
+    })
+}
+
+fn needs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    reader.words(node, "needs").into_iter().map(|(_, word)| word).collect()
+}
+
+fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Call> {
+    let uses = fields.get("uses")?;
+    for (key, _) in node.as_mapping().unwrap_or_default() {
+        if KEYS.contains(&key.text.as_str()) && !CALL_KEYS.contains(&key.text.as_str()) {
+            reader.error("conflict", key.span, format!("a job that calls a workflow with `uses` can't have `{}`", key.text));
+        }
+    }
+    let workflow = reader.plain(uses, "uses")?;
+    let local = workflow.strip_prefix("./").is_some_and(|path| !path.contains('@'));
+    let remote = workflow.split_once('@').is_some_and(|(path, at)| path.split('/').count() >= 4 && !at.is_empty());
+    if !local && !remote {
+        let help = "write ./.github/workflows/file.yml, or owner/repo/.github/workflows/file.yml@ref";
+        reader.error_with_help("uses", uses.span, format!("`{workflow}` is not a workflow file"), help);
+        return None;
+    }
+    let secrets = match fields.get("secrets") {
+        None => CallSecrets::Named(Table::default()),
+        Some(node) if node.as_str() == Some("inherit") => CallSecrets::Inherit,
+        Some(node) => CallSecrets::Named(reader.table(node, "secrets", Place::JobSecrets)),
+    };
+    let with = fields.get("with").map(|node| reader.table(node, "with", Place::Job)).unwrap_or_default();
+    Some(Call { workflow, with, secrets })
+}
+
+fn runs_on(reader: &mut Reader<'_>, node: &Node) -> Option<RunsOn> {
+    if node.as_mapping().is_none() {
+        return Some(RunsOn { labels: reader.templates(node, "runs-on", Place::Job), group: None });
+    }
+    let fields = reader.fields(node, "runs-on", &["group", "labels"])?;
+    Some(RunsOn {
+        labels: fields.get("labels").map(|node| reader.templates(node, "labels", Place::Job)).unwrap_or_default(),
+        group: fields.get("group").and_then(|node| reader.filled(node, "group", Place::Job)),
+    })
+}
+
+fn environment(reader: &mut Reader<'_>, node: &Node) -> Option<JobEnvironment> {
+    if node.as_mapping().is_none() {
+        return reader.template(node, "environment", Place::Job).map(|name| JobEnvironment { name, url: None });
+    }
+    let fields = reader.fields(node, "environment", &["name", "url", "deployment"])?;
+    let name = fields.require("name", &mut reader.problems)?;
+    if let Some(node) = fields.get("deployment") {
+        reader.truth(node, "deployment", Place::Job);
+    }
+    Some(JobEnvironment {
+        name: reader.template(name, "name", Place::Job)?,
+        url: fields.get("url").and_then(|node| reader.template(node, "url", Place::EnvironmentUrl)),
+    })
+}
+
+const CONTAINER_KEYS: [&str; 6] = ["image", "options", "env", "ports", "volumes", "credentials"];
+const SERVICE_KEYS: [&str; 8] = ["image", "options", "env", "ports", "volumes", "credentials", "command", "entrypoint"];
+
+fn container(reader: &mut Reader<'_>, node: &Node, what: &str, keys: &[&str]) -> Option<Container> {
+    if node.as_mapping().is_none() {
+        let image = reader.filled(node, what, Place::Job)?;
+        return Some(Container {
+            image,
+            env: Table::default(),
+            ports: Vec::new(),
+            volumes: Vec::new(),
+            options: None,
+            credentials: Table::default(),
+            command: None,
+            entrypoint: None,
+        });
+    }
+    let fields = Fields::of(node, what, keys, &mut reader.problems)?;
+    let image = fields.require("image", &mut reader.problems)?;
+    let templates = |reader: &mut Reader<'_>, key: &str| match fields.get(key) {
+        Some(node) if node.as_sequence().is_some() => reader.templates(node, key, Place::Job),
+        Some(node) => {
+            reader.wrong_type(node, key, "a list");
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    let template = |reader: &mut Reader<'_>, key: &str| fields.get(key).and_then(|node| reader.template(node, key, Place::Job));
+    let credentials = fields.get("credentials").and_then(|node| {
+        Fields::of(node, "credentials", &["username", "password"], &mut reader.problems)?;
+        Some(reader.table(node, "credentials", Place::Credentials))
+    });
+    Some(Container {
+        image: reader.filled(image, "image", Place::Job)?,
+        env: fields.get("env").map(|node| reader.table(node, "env", Place::ContainerEnv)).unwrap_or_default(),
+        ports: templates(reader, "ports"),
+        volumes: templates(reader, "volumes"),
+        options: template(reader, "options"),
+        credentials: credentials.unwrap_or_default(),
+        command: template(reader, "command"),
+        entrypoint: template(reader, "entrypoint"),
+    })
+}
+
+fn services(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Container)> {
+    let Some(node) = node else { return Vec::new() };
+    let Yaml::Mapping(entries) = &node.value else {
+        reader.wrong_type(node, "services", "a mapping of names to containers");
+        return Vec::new();
+    };
+    let mut services = Vec::new();
+    for (key, node) in entries {
+        let what = format!("the service `{}`", key.text);
+        services.extend(container(reader, node, &what, &SERVICE_KEYS).map(|container| (key.text.clone(), container)));
+    }
+    services
+}

@@ -1,0 +1,90 @@
+//! Whether the jobs that jobs need exist, and can all come to an end.
+
+use std::collections::BTreeMap;
+
+use shipway_syntax::{Node, Span, nearest};
+
+use super::reader::Reader;
+use crate::{expr::listed, model::Job};
+
+/// Reports unknown jobs and cycles, each cycle once and in full.
+pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job], node: Option<&Node>) {
+    let index: BTreeMap<String, usize> = jobs.iter().enumerate().map(|(at, job)| (job.id.to_ascii_lowercase(), at)).collect();
+    let spans: BTreeMap<&str, &Node> = node
+        .and_then(Node::as_mapping)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|(key, job)| Some((key.text.as_str(), job.get("needs")?)))
+        .collect();
+    let mut edges: Vec<Vec<usize>> = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let mut needed = Vec::new();
+        for (place, name) in job.needs.iter().enumerate() {
+            match index.get(&name.to_ascii_lowercase()) {
+                Some(&at) => needed.push(at),
+                None => {
+                    let help = match nearest(name, jobs.iter().map(|job| job.id.as_str())) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("there are {}", listed(jobs.iter().take(10).map(|job| job.id.as_str()))),
+                    };
+                    let span = span(&spans, &job.id, place);
+                    reader.error_with_help("unknown-job", span, format!("the job `{}` needs `{name}`, which doesn't exist", job.id), help);
+                }
+            }
+        }
+        edges.push(needed);
+    }
+    for cycle in cycles(&edges) {
+        let names: Vec<&str> = cycle.iter().chain(cycle.first()).map(|&at| jobs[at].id.as_str()).collect();
+        let first = &jobs[cycle[0]];
+        let next = cycle.get(1).unwrap_or(&cycle[0]);
+        let place = edges[cycle[0]].iter().position(|at| at == next).unwrap_or_default();
+        let message = format!("these jobs wait for each other and can never start: {}", names.join(" needs "));
+        reader.error_with_help("cycle", span(&spans, &first.id, place), message, "take one of these `needs` away");
+    }
+}
+
+fn span(spans: &BTreeMap<&str, &Node>, id: &str, place: usize) -> Span {
+    let Some(node) = spans.get(id) else { return Span::default() };
+    node.as_sequence().and_then(|items| items.get(place)).map_or(node.span, |item| item.span)
+}
+
+/// The cycles that a walk in the order of the file meets; every graph with a cycle has one of them.
+fn cycles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        Never,
+        OnPath,
+        Done,
+    }
+    let mut seen = vec![Seen::Never; edges.len()];
+    let mut cycles = Vec::new();
+    for start in 0..edges.len() {
+        if seen[start] != Seen::Never {
+            continue;
+        }
+        // (job, how many of its needs have been followed)
+        let mut path = vec![(start, 0)];
+        seen[start] = Seen::OnPath;
+        while let Some((job, followed)) = path.last_mut() {
+            let Some(&next) = edges[*job].get(*followed) else {
+                seen[*job] = Seen::Done;
+                path.pop();
+                continue;
+            };
+            *followed += 1;
+            match seen[next] {
+                Seen::Done => {}
+                Seen::Never => {
+                    seen[next] = Seen::OnPath;
+                    path.push((next, 0));
+                }
+                Seen::OnPath => {
+                    let from = path.iter().position(|(job, _)| *job == next).unwrap_or_default();
+                    cycles.push(path[from..].iter().map(|(job, _)| *job).collect());
+                }
+            }
+        }
+    }
+    cycles
+}

@@ -1,0 +1,263 @@
+//! Scalars of a workflow file: text with expressions, switches, numbers, tables. Finds the place in the file that an error
+//! within a text means, also in quotes and blocks.
+
+use std::ops::Range;
+
+use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Span, Style, Value as Yaml, nearest};
+
+use crate::{
+    expr::{Condition, ParseError, Place, Template, Value, listed},
+    model::{Position, Setting, Table, Tree},
+};
+
+pub(super) struct Reader<'s> {
+    source: &'s Source,
+    pub(super) problems: Vec<Diagnostic>,
+    /// The first byte of each line.
+    lines: Vec<usize>,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(source: &'s Source) -> Self {
+        let starts = source.text.match_indices('\n').map(|(newline, _)| newline + 1);
+        Self { source, problems: Vec::new(), lines: std::iter::once(0).chain(starts).collect() }
+    }
+
+    pub(super) fn position(&self, span: Span) -> Position {
+        let line = self.lines.partition_point(|&start| start <= span.start);
+        let start = self.lines[line - 1];
+        let column = self.source.text.get(start..span.start).map_or(0, |before| before.chars().count()) + 1;
+        Position { line: line as u32, column: column as u32 }
+    }
+
+    pub(super) fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) {
+        self.problems.push(Diagnostic::error(code, span, message));
+    }
+
+    pub(super) fn error_with_help(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Diagnostic::error(code, span, message).help(help));
+    }
+
+    pub(super) fn warn(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Diagnostic::warning(code, span, message).help(help));
+    }
+
+    pub(super) fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+        let got = node.as_scalar_text().map_or_else(|| node.kind().to_owned(), |text| format!("`{}`", first_line(text)));
+        self.error("wrong-type", node.span, format!("`{what}` is {expected}, not {got}"));
+    }
+
+    pub(super) fn unknown_word(&mut self, node: &Node, what: &str, word: &str, known: &[&str]) {
+        let help = match nearest(word, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it can be {}", listed(known.iter().copied())),
+        };
+        self.error_with_help("unknown-value", node.span, format!("unknown {what} `{}`", first_line(word)), help);
+    }
+
+    /// An error within the text of `node`, whose places are counted from the beginning of that text.
+    pub(super) fn expression_error(&mut self, node: &Node, error: ParseError) {
+        let span = self.within(node, error.at);
+        let mut problem = Diagnostic::error("expression", span, error.message);
+        problem.help = error.help;
+        self.problems.push(problem);
+    }
+
+    /// Where a part of a scalar's text stands in the file.
+    pub(super) fn within(&self, node: &Node, at: Range<usize>) -> Span {
+        let (Some(text), Some(raw)) = (node.as_scalar_text(), self.source.text.get(node.span.start..node.span.end)) else {
+            return node.span;
+        };
+        let from = |start: usize| Span::new(node.span.start + start, node.span.start + start + at.len());
+        if let Yaml::String { style: Style::Plain | Style::Quoted, .. } = node.value {
+            let skipped = usize::from(raw.starts_with(['"', '\'']));
+            if raw.get(skipped..).is_some_and(|raw| raw.starts_with(text)) {
+                return from(skipped + at.start);
+            }
+        }
+        self.by_line(text, raw, &at).map_or(node.span, from)
+    }
+
+    /// Blocks keep their lines, only further to the right: each line is looked for after the one before.
+    fn by_line(&self, text: &str, raw: &str, at: &Range<usize>) -> Option<usize> {
+        let (mut place, mut cursor) = (0, 0);
+        for line in text.split_inclusive('\n') {
+            let (blank, content) = (line.len() - line.trim_start().len(), line.trim());
+            let found = raw.get(cursor..).and_then(|rest| rest.find(content)).map(|found| cursor + found);
+            if at.start < place + line.len() {
+                // Folded lines are joined in the text: then at least the words themselves can be found.
+                let inside = found.map(|found| found + at.start.saturating_sub(place + blank));
+                return inside.or_else(|| text.get(at.clone()).filter(|words| !words.is_empty()).and_then(|words| raw.find(words)));
+            }
+            cursor = found? + content.len();
+            place += line.len();
+        }
+        None
+    }
+
+    /// The text of a scalar, as it was written.
+    pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+        let text = node.as_scalar_text();
+        if text.is_none() {
+            self.wrong_type(node, what, "a text");
+        }
+        text
+    }
+
+    /// A text that can't hold expressions.
+    pub(super) fn plain(&mut self, node: &Node, what: &str) -> Option<String> {
+        let text = self.text(node, what)?;
+        if let Some(start) = text.find("${{") {
+            let span = self.within(node, start..start + 3);
+            self.error("expression", span, format!("`{what}` can't hold expressions"));
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// A text that may hold expressions.
+    pub(super) fn template(&mut self, node: &Node, what: &str, place: Place) -> Option<Template> {
+        let text = self.text(node, what)?;
+        if place == Place::Nowhere {
+            self.plain(node, what)?;
+        }
+        match Template::parse(text, 0).and_then(|template| template.check(place).map(|()| template)) {
+            Ok(template) => Some(template.at_line(self.position(node.span).line)),
+            Err(error) => {
+                self.expression_error(node, error);
+                None
+            }
+        }
+    }
+
+    /// A text that may hold expressions and isn't empty.
+    pub(super) fn filled(&mut self, node: &Node, what: &str, place: Place) -> Option<Template> {
+        let template = self.template(node, what, place)?;
+        if template.text().is_empty() {
+            self.error("empty", node.span, format!("`{what}` is empty"));
+            return None;
+        }
+        Some(template)
+    }
+
+    /// One text or a list of them, none empty.
+    pub(super) fn templates(&mut self, node: &Node, what: &str, place: Place) -> Vec<Template> {
+        match node.as_sequence() {
+            Some(items) => items.iter().filter_map(|item| self.filled(item, what, place)).collect(),
+            None => self.filled(node, what, place).into_iter().collect(),
+        }
+    }
+
+    /// One text or a list of them, none empty, none with expressions.
+    pub(super) fn words<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Node, String)> {
+        let nodes = node.as_sequence().unwrap_or(std::slice::from_ref(node));
+        let mut words = Vec::new();
+        for node in nodes {
+            match self.plain(node, what) {
+                Some(word) if word.is_empty() => self.error("empty", node.span, format!("`{what}` is empty")),
+                Some(word) => words.push((node, word)),
+                None => {}
+            }
+        }
+        words
+    }
+
+    pub(super) fn condition(&mut self, node: Option<&Node>, place: Place) -> Condition {
+        let Some(node) = node else { return Condition::default() };
+        let Some(text) = self.text(node, "if") else { return Condition::default() };
+        let condition = match Condition::parse(text, 0).and_then(|condition| condition.check(place).map(|()| condition)) {
+            Ok(condition) => condition.at_line(self.position(node.span).line),
+            Err(error) => {
+                self.expression_error(node, error);
+                return Condition::default();
+            }
+        };
+        if condition.is_text() {
+            let help = "put the whole condition inside `${{ }}`, or leave them out";
+            self.warn("always-true", node.span, "text around `${{ }}` makes this condition a text, and so always true", help);
+        }
+        condition
+    }
+
+    /// `true`, `false`, or an expression.
+    pub(super) fn truth(&mut self, node: &Node, what: &str, place: Place) -> Setting<bool> {
+        match &node.value {
+            Yaml::Bool(value) => Setting::Value(*value),
+            Yaml::String { text, .. } if text.contains("${{") => {
+                self.template(node, what, place).map_or_else(Setting::default, Setting::Expr)
+            }
+            _ => {
+                self.wrong_type(node, what, "true, false or an expression");
+                Setting::default()
+            }
+        }
+    }
+
+    /// A number above 0, or an expression.
+    pub(super) fn number(&mut self, node: &Node, what: &str, place: Place) -> Option<Setting<f64>> {
+        match &node.value {
+            Yaml::Number { number, .. } if number.is_finite() && *number > 0.0 => Some(Setting::Value(*number)),
+            Yaml::String { text, .. } if text.contains("${{") => self.template(node, what, place).map(Setting::Expr),
+            _ => {
+                self.wrong_type(node, what, "a number above 0, or an expression");
+                None
+            }
+        }
+    }
+
+    /// Names and texts, or an expression that gives them.
+    pub(super) fn table(&mut self, node: &Node, what: &str, place: Place) -> Table {
+        match &node.value {
+            Yaml::Mapping(entries) => Table::Entries(entries.iter().filter_map(|(key, node)| self.entry(key, node, place)).collect()),
+            Yaml::String { text, .. } if text.trim_start().starts_with("${{") && place != Place::Nowhere => {
+                self.template(node, what, place).map_or_else(Table::default, Table::Computed)
+            }
+            _ => {
+                self.wrong_type(node, what, "a mapping of names to values");
+                Table::default()
+            }
+        }
+    }
+
+    fn entry(&mut self, key: &Key, node: &Node, place: Place) -> Option<(String, Template)> {
+        if key.text.is_empty() {
+            self.error("empty", key.span, "a name is missing here");
+            return None;
+        }
+        if node.is_null() {
+            return Template::parse("", 0).ok().map(|empty| (key.text.clone(), empty));
+        }
+        Some((key.text.clone(), self.template(node, &key.text, place)?))
+    }
+
+    /// Any YAML with expressions in its leaves.
+    pub(super) fn tree(&mut self, node: &Node, what: &str, place: Place) -> Option<Tree> {
+        Some(match &node.value {
+            Yaml::Null => Tree::Value(Value::Null),
+            Yaml::Bool(value) => Tree::Value(Value::Bool(*value)),
+            Yaml::Number { number, .. } => Tree::Value(Value::Number(*number)),
+            Yaml::String { text, .. } if text.contains("${{") => Tree::Template(self.template(node, what, place)?),
+            Yaml::String { text, .. } => Tree::Value(Value::from(text.as_str())),
+            Yaml::Sequence(items) => Tree::List(items.iter().filter_map(|item| self.tree(item, what, place)).collect()),
+            Yaml::Mapping(entries) => {
+                Tree::Map(entries.iter().filter_map(|(key, node)| Some((key.text.clone(), self.tree(node, what, place)?))).collect())
+            }
+        })
+    }
+
+    /// The keys of a mapping.
+    pub(super) fn fields<'n>(&mut self, node: &'n Node, what: &'n str, known: &[&str]) -> Option<Fields<'n>> {
+        Fields::of(node, what, known, &mut self.problems)
+    }
+}
+
+impl From<bool> for Setting<bool> {
+    fn from(value: bool) -> Self {
+        Self::Value(value)
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() > 60 { format!("{}…", line.chars().take(60).collect::<String>()) } else { line.to_owned() }
+}

@@ -1,0 +1,138 @@
+//! `steps:`
+
+use std::collections::BTreeSet;
+
+use shipway_syntax::{Fields, Node};
+
+use super::reader::Reader;
+use crate::{
+    expr::Place,
+    job::is_identifier,
+    model::{Action, Step},
+};
+
+const KEYS: [&str; 15] = [
+    "id",
+    "if",
+    "name",
+    "uses",
+    "run",
+    "working-directory",
+    "shell",
+    "with",
+    "env",
+    "continue-on-error",
+    "timeout-minutes",
+    "background",
+    "wait",
+    "wait-all",
+    "cancel",
+];
+
+pub(super) fn steps(reader: &mut Reader<'_>, node: &Node) -> Vec<Step> {
+    let Some(items) = node.as_sequence() else {
+        reader.wrong_type(node, "steps", "a list of steps");
+        return Vec::new();
+    };
+    if items.is_empty() {
+        reader.error("empty", node.span, "the job has no steps");
+    }
+    let mut ids = written_ids(reader, items);
+    let mut steps = Vec::new();
+    for item in items {
+        if let Some(mut step) = step(reader, item) {
+            if step.id.is_empty() {
+                step.id = default_id(&step.action, &mut ids);
+            }
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+/// The ids that the file gives, checked, in lower case.
+fn written_ids(reader: &mut Reader<'_>, items: &[Node]) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for node in items.iter().filter_map(|item| item.get("id")).filter(|node| !node.is_null()) {
+        let Some(id) = reader.plain(node, "id") else { continue };
+        if !is_identifier(&id) || id.starts_with("__") {
+            let help = "ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them";
+            reader.error_with_help("name", node.span, format!("`{id}` can't be the id of a step"), help);
+        } else if !ids.insert(id.to_ascii_lowercase()) {
+            reader.error("duplicate-id", node.span, format!("the step id `{id}` is here twice"));
+        }
+    }
+    ids
+}
+
+/// GitHub's: `__run`, `__run_2`, `__actions_checkout`.
+fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
+    let base = match action {
+        Action::Run { .. } => "run",
+        Action::Uses { action, .. } => action.split('@').next().unwrap_or_default().trim_start_matches("./").trim_start_matches("docker://"),
+    };
+    let legal: String = base.chars().take(80).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let id = format!("__{legal}");
+    let free = std::iter::once(id.clone()).chain((2..).map(|number| format!("{id}_{number}"))).find(|id| taken.insert(id.to_ascii_lowercase()));
+    free.expect("numbers go on")
+}
+
+fn step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
+    let fields = reader.fields(node, "the step", &KEYS)?;
+    let action = action(reader, &fields, node);
+    let id = fields.get("id").and_then(|node| node.as_scalar_text()).unwrap_or_default().to_owned();
+    let name = fields.get("name").and_then(|node| reader.template(node, "name", Place::Step));
+    let if_ = reader.condition(fields.get("if"), Place::StepIf);
+    let env = fields.get("env").map(|node| reader.table(node, "env", Place::Step)).unwrap_or_default();
+    let continue_on_error = fields.get("continue-on-error").map(|node| reader.truth(node, "continue-on-error", Place::Step)).unwrap_or_default();
+    let timeout_minutes = fields.get("timeout-minutes").and_then(|node| reader.number(node, "timeout-minutes", Place::Step));
+    Some(Step { id, at: reader.position(node.span), name, if_, action: action?, env, continue_on_error, timeout_minutes })
+}
+
+fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Action> {
+    for key in ["background", "wait", "wait-all", "cancel"] {
+        if let Some((key, _)) = node.as_mapping().unwrap_or_default().iter().find(|(it, _)| it.text == key) {
+            reader.error("unsupported", key.span, format!("`{}`: this version of Shipway can't run steps in the background", key.text));
+            return None;
+        }
+    }
+    match (fields.get("run"), fields.get("uses")) {
+        (Some(script), None) => {
+            forbid(reader, fields, &["with"], "run");
+            Some(Action::Run {
+                script: reader.template(script, "run", Place::Step)?,
+                shell: fields.get("shell").and_then(|node| reader.plain(node, "shell")),
+                working_directory: fields.get("working-directory").and_then(|node| reader.template(node, "working-directory", Place::Step)),
+            })
+        }
+        (None, Some(uses)) => {
+            forbid(reader, fields, &["shell", "working-directory"], "uses");
+            let action = reader.plain(uses, "uses")?;
+            let local = action.starts_with("./") || action.starts_with("docker://");
+            let remote = action.split_once('@').is_some_and(|(path, at)| path.contains('/') && !at.is_empty());
+            // Shipway's own need no version: they come with it.
+            if !local && !remote && !action.starts_with("shipway/") {
+                let help = "write owner/repo@ref, ./path or docker://image";
+                reader.error_with_help("uses", uses.span, format!("`{action}` is not an action"), help);
+                return None;
+            }
+            Some(Action::Uses { action, with: fields.get("with").map(|node| reader.table(node, "with", Place::Step)).unwrap_or_default() })
+        }
+        (Some(_), Some(uses)) => {
+            reader.error_with_help("conflict", uses.span, "a step has `run` or `uses`, not both", "make two steps of it");
+            None
+        }
+        (None, None) => {
+            reader.error_with_help("missing-key", node.span, "the step does nothing", "give it `run` or `uses`");
+            None
+        }
+    }
+}
+
+fn forbid(reader: &mut Reader<'_>, fields: &Fields<'_>, keys: &[&str], with: &str) {
+    for key in keys {
+        if let Some(node) = fields.get(key) {
+            reader.error("conflict", node.span, format!("`{key}` can't be used in a step with `{with}`"));
+        }
+    }
+}
