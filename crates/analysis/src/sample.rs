@@ -37,8 +37,10 @@ pub struct Sample {
     /// those of about the last `interval`.
     pub latency: Option<Latency>,
     /// Share of one core that the busiest instance used lately: 1.0 is one core.
+    #[serde(with = "any_float")]
     pub cpu: Option<f64>,
     /// Resident bytes of the largest instance.
+    #[serde(with = "any_float")]
     pub memory_bytes: Option<f64>,
     /// Unplanned restarts of all instances, from any fixed point in time on.
     pub restarts: Option<u64>,
@@ -49,9 +51,97 @@ pub struct Sample {
 #[serde(default)]
 pub struct Latency {
     /// Half of the answers were at least this fast.
+    #[serde(with = "any_float")]
     pub p50_ms: Option<f64>,
     /// Nine tenths of the answers were at least this fast.
+    #[serde(with = "any_float")]
     pub p90_ms: Option<f64>,
     /// 99 of 100 answers were at least this fast.
+    #[serde(with = "any_float")]
     pub p99_ms: Option<f64>,
+}
+
+/// Numbers that JSON doesn't have, as text. As `null`, a NaN would come back from the log as "no value", and what is
+/// judged from it again would not be what was judged.
+mod any_float {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    enum Odd {
+        NaN,
+        #[serde(rename = "+Inf")]
+        Infinite,
+        #[serde(rename = "-Inf")]
+        MinusInfinite,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Finite(f64),
+        Odd(Odd),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let written = value.map(|value| match value {
+            v if v.is_nan() => Written::Odd(Odd::NaN),
+            f64::INFINITY => Written::Odd(Odd::Infinite),
+            f64::NEG_INFINITY => Written::Odd(Odd::MinusInfinite),
+            finite => Written::Finite(finite),
+        });
+        written.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
+        Ok(
+            Option::<Written>::deserialize(deserializer)?.map(|written| match written {
+                Written::Finite(value) => value,
+                Written::Odd(Odd::NaN) => f64::NAN,
+                Written::Odd(Odd::Infinite) => f64::INFINITY,
+                Written::Odd(Odd::MinusInfinite) => f64::NEG_INFINITY,
+            }),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_come_back_from_json_as_they_were_even_the_odd_ones() {
+        for odd in [
+            None,
+            Some(1.5),
+            Some(f64::NAN),
+            Some(f64::INFINITY),
+            Some(f64::NEG_INFINITY),
+        ] {
+            let latency = Some(Latency {
+                p99_ms: odd,
+                ..Latency::default()
+            });
+            let sample = Sample {
+                requests: 7,
+                latency,
+                cpu: odd,
+                memory_bytes: Some(4096.0),
+                ..Sample::default()
+            };
+            let json = serde_json::to_string(&sample).unwrap();
+            let back: Sample = serde_json::from_str(&json).unwrap();
+            // NaN is not equal to itself; what it prints as is.
+            assert_eq!(format!("{back:?}"), format!("{sample:?}"), "{json}");
+        }
+        assert_eq!(
+            serde_json::from_str::<Sample>("{}").unwrap(),
+            Sample::default(),
+            "what is absent is unknown"
+        );
+    }
 }
