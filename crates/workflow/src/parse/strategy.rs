@@ -40,9 +40,8 @@ fn matrix(reader: &mut Reader<'_>, node: &Node) -> Option<Matrix> {
             }
         }
     }
-    if axes.is_empty() && include.is_none() {
+    if entries.iter().all(|(key, _)| key.text == "exclude") {
         reader.error("empty", node.span, "the matrix has neither lists nor `include`");
-        return None;
     }
     Some(Matrix::Written { axes, include, exclude })
 }
