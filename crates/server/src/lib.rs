@@ -1,1 +1,20 @@
-//! HTTP API, git remote, SSE, pages.
+//! The control plane: HTTP API, git remote, server-sent events, pages; and the hand-over of effects to their drivers.
+//!
+//! What it must never do: decide anything about delivery (the core does), touch the world other than through a driver, or
+//! stand in the way of traffic (the data plane is a process of its own).
+
+pub mod api;
+mod app;
+mod drive;
+mod follow;
+mod overview;
+mod pages;
+mod push;
+mod routes;
+mod secrets;
+mod start;
+mod traffic;
+
+pub use app::App;
+pub use secrets::{Secrets, SecretsError};
+pub use start::{Options, Running, StartError, start};

@@ -1,0 +1,66 @@
+//! The log as server-sent events: what was, then what comes; a reader that reconnects misses nothing and sees nothing twice.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Query, State},
+    http::HeaderMap,
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::{Stream, StreamExt, future};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shipway_engine::Recorded;
+use utoipa::IntoParams;
+
+use super::Problem;
+use crate::app::App;
+
+/// Which events, from where on.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct From {
+    /// Events after this position; from now on when neither this nor `Last-Event-ID` is given.
+    after: Option<u64>,
+    /// Only of this stream: `rollout/shop/7`.
+    stream: Option<String>,
+    /// Only of this service.
+    service: Option<String>,
+}
+
+/// Events of the log, as they come. `id` is the position, the event's name is the kind of its stream.
+#[utoipa::path(get, path = "/api/v1/events", params(From), responses((status = 200, content_type = "text/event-stream", body = String)))]
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    Query(from): Query<From>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let after = match seen.or(from.after) {
+        Some(after) => after,
+        None => app.store.last_position().await?,
+    };
+    let log = app.store.subscribe(after).await?;
+    let events = log
+        .take_while(|recorded| future::ready(recorded.is_ok()))
+        .filter_map(move |recorded| future::ready(recorded.ok().filter(|recorded| wanted(&from, &recorded.stream)).map(|recorded| Ok(to_event(&recorded)))));
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+fn wanted(from: &From, stream: &str) -> bool {
+    from.stream.as_ref().is_none_or(|wanted| wanted == stream) && from.service.as_ref().is_none_or(|service| stream.split('/').nth(1) == Some(service))
+}
+
+fn to_event(recorded: &Recorded) -> Event {
+    #[derive(serde::Serialize)]
+    struct Data<'e> {
+        position: u64,
+        stream: &'e str,
+        version: u64,
+        event: Box<RawValue>,
+    }
+    let kind = recorded.stream.split('/').next().unwrap_or_default();
+    let event = RawValue::from_string(recorded.event.clone()).unwrap_or_default();
+    let data = Data { position: recorded.position, stream: &recorded.stream, version: recorded.version, event };
+    Event::default().id(recorded.position.to_string()).event(kind).data(serde_json::to_string(&data).unwrap_or_default())
+}

@@ -1,0 +1,79 @@
+//! The HTTP API. Handlers translate: they parse, ask the engines or the store, and answer; they decide nothing.
+
+mod caller;
+mod events;
+mod git;
+mod health;
+mod logs;
+mod problem;
+mod rollouts;
+mod runs;
+mod services;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use caller::Caller;
+pub(crate) use rollouts::view as rollout_view;
+pub(crate) use runs::doc as run_doc;
+pub use problem::Problem;
+
+use crate::{app::App, pages};
+
+/// What the API is about.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Shipway",
+    description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457)."
+))]
+struct Description;
+
+/// All routes of the server.
+pub fn router(app: Arc<App>) -> Router {
+    let (guarded, description) = guarded();
+    let text = serde_json::to_string(&description).expect("a description is plain data");
+    let guarded = guarded
+        .route("/api/openapi.json", axum::routing::get(move || health::document(text.clone())))
+        .merge(git::routes())
+        .merge(pages::routes())
+        .layer(middleware::from_fn_with_state(app.clone(), caller::require_token));
+    let open = Router::new()
+        .route("/healthz", axum::routing::get(health::healthz))
+        .route("/readyz", axum::routing::get(health::readyz))
+        .route("/metrics", axum::routing::get(health::metrics))
+        .route("/schema/shipway.json", axum::routing::get(health::schema))
+        .route("/internal/push", axum::routing::post(git::push_report));
+    open.merge(guarded).fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") }).with_state(app)
+}
+
+fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(services::list))
+        .routes(routes!(services::show))
+        .routes(routes!(services::releases))
+        .routes(routes!(services::plan))
+        .routes(routes!(services::deploy))
+        .routes(routes!(services::rollback))
+        .routes(routes!(services::dispatch))
+        .routes(routes!(services::environments))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(logs::job))
+        .routes(routes!(logs::instance))
+        .routes(routes!(rollouts::list))
+        .routes(routes!(rollouts::show))
+        .routes(routes!(rollouts::steer))
+        .routes(routes!(rollouts::approvals))
+        .routes(routes!(events::events))
+        .split_for_parts()
+}
+
+/// The description of the API, without a server.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    guarded().1
+}

@@ -1,0 +1,110 @@
+//! Errors as `application/problem+json` (RFC 9457): what is wrong, and what to do about it.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use shipway_core::{rollout, run, service};
+use shipway_engine::{EngineError, StoreError};
+use utoipa::ToSchema;
+
+/// A problem document.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// A URI reference that names the kind of problem; `about:blank` when the status says it all.
+    pub r#type: String,
+    /// The kind of problem, in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong this time, and what to do.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A problem of a status.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        Self { r#type: "about:blank".to_owned(), title, status: status.as_u16(), detail: detail.into() }
+    }
+
+    /// 404.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 400.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 409.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer, Basic realm=\"shipway\""));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+/// What a rejection means to a client.
+pub trait Refusal: std::error::Error {
+    /// The status that says so.
+    fn status(&self) -> StatusCode;
+}
+
+impl Refusal for rollout::Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotOpened => StatusCode::NOT_FOUND,
+            Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::OpenedAlready(_) | Self::Ended { .. } | Self::NotAsked { .. } | Self::GoingBack { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl Refusal for service::Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoService | Self::UnknownRun(_) => StatusCode::NOT_FOUND,
+            Self::UnknownEnvironment { .. } | Self::NoConfig(_) => StatusCode::BAD_REQUEST,
+            Self::MarkedBad { .. } | Self::Busy { .. } | Self::NothingBefore { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl Refusal for run::Rejection {
+    fn status(&self) -> StatusCode {
+        StatusCode::CONFLICT
+    }
+}
+
+impl<R: Refusal> From<EngineError<R>> for Problem {
+    fn from(error: EngineError<R>) -> Self {
+        match &error {
+            EngineError::Rejected(refusal) => Self::new(refusal.status(), refusal.to_string()),
+            _ => {
+                tracing::error!(%error, "the engine failed");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
+        }
+    }
+}

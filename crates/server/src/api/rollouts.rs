@@ -1,0 +1,143 @@
+//! Rollouts: read, and steered.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shipway_core::{
+    ids::{RolloutId, RolloutNumber, ServiceName},
+    rollout::{Input, RolloutView, Status},
+    service::{self, Force},
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Caller, Problem, services::Page};
+use crate::app::App;
+
+/// Which rollouts to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Only of this service.
+    service: Option<String>,
+    /// Only into this environment.
+    environment: Option<String>,
+    /// Only those that are moving.
+    #[serde(default)]
+    live: bool,
+    /// At most so many; 50 when not said, 200 at most.
+    limit: Option<u32>,
+    /// Where the page before ended.
+    cursor: Option<u64>,
+}
+
+/// What a steering action may say.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct Steer {
+    /// Why.
+    reason: Option<String>,
+    /// Groups of the person, each as `@name`.
+    #[serde(default)]
+    groups: Vec<String>,
+}
+
+/// What can be done to a rollout.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verb {
+    /// Say yes to its gate.
+    Approve,
+    /// Say no to its gate.
+    Reject,
+    /// Stop shifting.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Skip the remaining holds.
+    Promote,
+    /// Back to stable.
+    Abort,
+    /// Roll the same release out again.
+    Retry,
+}
+
+/// Rollouts, the newest change first.
+#[utoipa::path(get, path = "/api/v1/rollouts", params(Filter), responses((status = 200, description = "A page of rollouts", body = Value)))]
+pub(super) async fn list(State(app): State<Arc<App>>, Query(filter): Query<Filter>) -> Result<Json<Page<Value>>, Problem> {
+    let wanted = |doc: &Value| filter.environment.as_ref().is_none_or(|wanted| doc["environment"] == **wanted);
+    let mut page = Page::of(&app, "rollout", filter.service.as_deref(), filter.live, filter.cursor, filter.limit).await?;
+    page.items.retain(wanted);
+    Ok(Json(page))
+}
+
+/// One rollout: its plan with where it is, who gets which share, what the evidence says, its story.
+#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
+    responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn show(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Result<Json<RolloutView>, Problem> {
+    view(&app, &id(&service, &number)?).await.map(Json)
+}
+
+/// Steers a rollout. Idempotent; what is not possible any more is refused with the current state.
+#[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
+    params(("service" = String, Path), ("number" = String, Path), ("verb" = Verb, Path)), request_body = Steer,
+    responses((status = 200, body = Value), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn steer(
+    State(app): State<Arc<App>>,
+    Path((service, number, verb)): Path<(String, String, Verb)>,
+    caller: Caller,
+    body: Option<Json<Steer>>,
+) -> Result<Json<RolloutView>, Problem> {
+    let id = id(&service, &number)?;
+    let Json(said) = body.unwrap_or_default();
+    let reason = said.reason.clone().unwrap_or_else(|| format!("asked by {}", caller.name));
+    let input = match verb {
+        Verb::Approve => Input::Approve { groups: said.groups, comment: said.reason },
+        Verb::Reject => Input::Reject { reason },
+        Verb::Pause => Input::Pause { reason },
+        Verb::Resume => Input::Resume,
+        Verb::Promote => Input::Promote { reason },
+        Verb::Abort => Input::Abort { reason },
+        Verb::Retry => return retry(&app, &id, &caller).await,
+    };
+    view(&app, &id).await?;
+    app.rollouts.send(&id.stream(), input, caller.actor()).await?;
+    view(&app, &id).await.map(Json)
+}
+
+/// Rollouts that wait for people.
+#[utoipa::path(get, path = "/api/v1/approvals", responses((status = 200, description = "Rollouts that wait for people", body = Value)))]
+pub(super) async fn approvals(State(app): State<Arc<App>>) -> Result<Json<Page<RolloutView>>, Problem> {
+    let live: Page<Value> = Page::of(&app, "rollout", None, true, None, Some(200)).await?;
+    let views = live.items.into_iter().filter_map(|doc| serde_json::from_value::<RolloutView>(doc).ok());
+    Ok(Json(Page { items: views.filter(|view| view.status == Status::Waiting).collect(), next: None }))
+}
+
+async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<RolloutView>, Problem> {
+    let view = view(app, id).await?;
+    if view.ended.is_none() {
+        return Err(Problem::conflict(format!("{id} has not ended: it is {}", serde_json::json!(view.status))));
+    }
+    let release = app.release(&id.service, view.release).await.ok_or_else(|| Problem::not_found(format!("release {} is not in the log", view.release)))?;
+    let input = service::Input::Deploy { release, environment: Some(view.environment.clone()), force: Force::Yes, why: format!("{id} is tried again") };
+    app.tell_service(&id.service, input, caller.actor()).await?;
+    Ok(Json(view))
+}
+
+/// The read model of a rollout, from its state: never behind what was just said to it.
+pub(crate) async fn view(app: &Arc<App>, id: &RolloutId) -> Result<RolloutView, Problem> {
+    let state = app.rollout(id).await;
+    let rollout = state.as_ref().and_then(|state| state.0.as_deref());
+    rollout.map(RolloutView::from).ok_or_else(|| Problem::not_found(format!("there is no rollout {id}")))
+}
+
+fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {
+    let bad = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
+    Ok(RolloutId {
+        service: service.parse::<ServiceName>().map_err(|error| bad(&error))?,
+        number: number.parse::<RolloutNumber>().map_err(|error| bad(&error))?,
+    })
+}

@@ -1,0 +1,83 @@
+//! Runs: read, and cancelled.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use shipway_core::{
+    ids::{RunId, RunNumber, ServiceName},
+    run::Input,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Caller, Problem, services::Page};
+use crate::app::App;
+
+/// Which runs to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Only of this service.
+    service: Option<String>,
+    /// Only those that are not over.
+    #[serde(default)]
+    live: bool,
+    /// At most so many; 50 when not said, 200 at most.
+    limit: Option<u32>,
+    /// Where the page before ended.
+    cursor: Option<u64>,
+}
+
+/// Why a run is cancelled.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct Cancel {
+    /// Why.
+    reason: Option<String>,
+}
+
+/// Runs, the newest change first.
+#[utoipa::path(get, path = "/api/v1/runs", params(Filter), responses((status = 200, description = "A page of runs", body = Value)))]
+pub(super) async fn list(State(app): State<Arc<App>>, Query(filter): Query<Filter>) -> Result<Json<Page<Value>>, Problem> {
+    Page::of(&app, "run", filter.service.as_deref(), filter.live, filter.cursor, filter.limit).await.map(Json)
+}
+
+/// One run: its jobs and steps with how they ended.
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`")),
+    responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn show(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Result<Json<Value>, Problem> {
+    doc(&app, &id(&service, &number)?).await.map(Json)
+}
+
+/// Cancels a run. What is under way gets the time to clean up.
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/cancel", params(("service" = String, Path), ("number" = String, Path)), request_body = Cancel,
+    responses((status = 200, body = Value), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+    caller: Caller,
+    body: Option<Json<Cancel>>,
+) -> Result<Json<Value>, Problem> {
+    let id = id(&service, &number)?;
+    doc(&app, &id).await?;
+    let reason = body.and_then(|Json(body)| body.reason).unwrap_or_else(|| format!("cancelled by {}", caller.name));
+    app.runs.send(&id.stream(), Input::Cancel { reason }, caller.actor()).await?;
+    doc(&app, &id).await.map(Json)
+}
+
+/// The row of a run.
+pub(crate) async fn doc(app: &App, id: &RunId) -> Result<Value, Problem> {
+    let row = app.store.row("run", &format!("{}/{}", id.service, id.number.0)).await?;
+    row.map(|row| row.doc).ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
+}
+
+pub(super) fn id(service: &str, number: &str) -> Result<RunId, Problem> {
+    let bad = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
+    Ok(RunId {
+        service: service.parse::<ServiceName>().map_err(|error| bad(&error))?,
+        number: number.parse::<RunNumber>().map_err(|error| bad(&error))?,
+    })
+}

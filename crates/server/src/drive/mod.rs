@@ -1,0 +1,10 @@
+//! Effects handed to their drivers. Nothing is decided here: an effect comes in, a driver is called, an input goes back.
+
+mod measure;
+mod rollout;
+mod run;
+mod service;
+
+pub use rollout::RolloutDriver;
+pub use run::RunDriver;
+pub use service::ServiceDriver;

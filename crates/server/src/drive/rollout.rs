@@ -1,0 +1,214 @@
+//! What a rollout asks for: instances, probes, shares of traffic, measurements, news.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use shipway_core::{
+    aggregate::Actor,
+    check::SmokeReport,
+    ids::ReleaseNumber,
+    release::Release,
+    rollout::{Effect, Input, Notice, Rollout, Rollouts, Spec, Tone, plan::Action},
+    service,
+    target::{Place, SetKey},
+};
+use shipway_drivers::{
+    checks::smoke,
+    notify::{Destination, Notification, Severity},
+    target::await_ready,
+};
+use shipway_engine::{Driver, Work};
+
+use super::measure;
+use crate::app::App;
+
+/// Carries out the effects of rollouts.
+pub struct RolloutDriver(pub Weak<App>);
+
+/// What a driver found: a note and smoke results, or why it can't be done.
+type Carried = Result<(Option<String>, Option<SmokeReport>), (String, Option<SmokeReport>)>;
+
+#[async_trait]
+impl Driver<Rollouts> for RolloutDriver {
+    async fn carry_out(&self, work: Work<Rollouts>) -> Input {
+        let Some(app) = self.0.upgrade() else { return Input::Woken };
+        let Some(rollout) = work.state.0.as_deref() else { return Input::Woken };
+        match &work.effect {
+            Effect::Carry { plan, index, action } => {
+                let (plan, index) = (*plan, *index);
+                match carry(&app, rollout, action, &work).await {
+                    Ok((note, smoke)) => Input::Done { plan, index, note, smoke },
+                    Err((why, smoke)) => Input::Failed { plan, index, why, smoke },
+                }
+            }
+            Effect::Measure { exposure, candidate, stable } => {
+                measure::run(&app, &work, rollout, *exposure, *candidate, *stable).await;
+                Input::Woken
+            }
+            Effect::Guard { release } => {
+                let set = set_of(rollout, *release);
+                match shipway_drivers::target::crash_loop(&*app.target, &set, &work.cancelled).await {
+                    Some(why) => Input::CrashLoop { why },
+                    None => Input::Woken,
+                }
+            }
+            Effect::TellService { outcome, why, observed } => tell_service(&app, rollout, *outcome, why, observed).await,
+            Effect::Notify { index, notice } => notify(&app, rollout, *index, notice).await,
+        }
+    }
+}
+
+fn set_of(rollout: &Rollout, release: ReleaseNumber) -> SetKey {
+    SetKey { place: place_of(&rollout.spec), release }
+}
+
+fn place_of(spec: &Spec) -> Place {
+    spec.release.place(&spec.environment.name)
+}
+
+async fn carry(app: &Arc<App>, rollout: &Rollout, action: &Action, work: &Work<Rollouts>) -> Carried {
+    let spec = &rollout.spec;
+    let place = place_of(spec);
+    let plain = |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
+    match action {
+        Action::Start { release, count } => {
+            let (release, environment) = known(spec, *release).ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
+            let set = SetKey { place: place.clone(), release: release.number };
+            app.traffic.undrain(&place, release.number);
+            plain(app.target.ensure(&set, &release.launch(environment), *count).await.map_err(|error| error.to_string()))
+        }
+        Action::Await { release, count } => {
+            let set = SetKey { place, release: *release };
+            let deadline = spec.environment.progress_deadline;
+            plain(await_ready(&*app.target, &set, *count, deadline, &work.cancelled).await.map_err(|error| error.to_string()))
+        }
+        Action::Smoke { release } => smoke_test(app, spec, &SetKey { place, release: *release }).await,
+        Action::Shift { split } => {
+            let salt = spec.id.to_string();
+            app.traffic.shift(&place, &spec.environment, split, &salt).await;
+            Ok((None, None))
+        }
+        Action::Drain { release, keep, grace } => {
+            let open = app.traffic.drain(&place, *release, *keep, *grace).await;
+            Ok(((open > 0).then(|| format!("{open} requests were still open after the grace period")), None))
+        }
+        Action::Stop { release, keep } => {
+            let set = SetKey { place: place.clone(), release: *release };
+            let stopped = app.target.stop(&set, *keep).await.map_err(|error| error.to_string());
+            app.traffic.undrain(&place, *release);
+            plain(stopped)
+        }
+        Action::Promote { release } => {
+            let input = service::Input::Promoted { rollout: spec.id.number, release: *release };
+            let by = Actor::Shipway(format!("rollout {}", spec.id.number));
+            let stream = format!("service/{}", spec.id.service);
+            plain(app.services.send(&stream, input, by).await.map(|_| ()).map_err(|error| error.to_string()))
+        }
+        // Time and people carry these out.
+        Action::Hold { .. } | Action::Ask { .. } => Ok((None, None)),
+    }
+}
+
+/// The release with this number and its own configuration of the rollout's environment.
+fn known(spec: &Spec, number: ReleaseNumber) -> Option<(&Release, &shipway_core::config::Environment)> {
+    if spec.release.number == number {
+        return Some((&spec.release, &spec.environment));
+    }
+    let stable = spec.stable.as_ref().filter(|stable| stable.release.number == number)?;
+    Some((&stable.release, stable.release.environment(&spec.environment.name)?))
+}
+
+async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> Carried {
+    let mut instances = Vec::new();
+    for status in app.target.instances() {
+        if status.id.set == *set && status.is_ready() {
+            instances.push((status.id.to_string(), status.address));
+        }
+    }
+    if instances.is_empty() {
+        return Err(("no instance is ready to be tested".to_owned(), None));
+    }
+    let report = smoke::run_suite(&spec.environment.smoke, &instances, &app.target.workdir(set)).await;
+    let sentence = report.sentence();
+    if report.failed() == 0 { Ok((Some(sentence), Some(report))) } else { Err((format!("smoke tests: {sentence}"), Some(report))) }
+}
+
+async fn tell_service(
+    app: &Arc<App>,
+    rollout: &Rollout,
+    outcome: shipway_core::rollout::Outcome,
+    why: &str,
+    observed: &shipway_core::rollout::strategy::Observed,
+) -> Input {
+    let id = &rollout.spec.id;
+    let input = service::Input::RolloutEnded { number: id.number, outcome, why: why.to_owned(), observed: observed.clone() };
+    match app.services.send(&format!("service/{}", id.service), input, Actor::Shipway(format!("rollout {}", id.number))).await {
+        Ok(_) => Input::Told,
+        Err(error) => {
+            tracing::error!(%error, rollout = %id, "the service could not be told");
+            Input::Woken
+        }
+    }
+}
+
+/// First wait after a failed try; doubles up to [`NOTIFY_WAIT_MAX`].
+const NOTIFY_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait between two tries.
+const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Tries before a notification is given up: about a quarter of an hour.
+const NOTIFY_TRIES: u32 = 20;
+
+/// Sends to every destination, each until it has it or is given up. A dead receiver holds nothing but its own news.
+async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice) -> Input {
+    let spec = &rollout.spec;
+    let notification = Notification {
+        title: notice.title.clone(),
+        text: notice.text.clone(),
+        severity: match notice.tone {
+            Tone::Good => Severity::Good,
+            Tone::Asking => Severity::Info,
+            Tone::Bad => Severity::Bad,
+        },
+        service: spec.id.service.to_string(),
+        environment: spec.environment.name.to_string(),
+        release: spec.release.number.to_string(),
+        rollout: spec.id.to_string(),
+        url: format!("{}/rollouts/{}/{}", app.url, spec.id.service, spec.id.number.0),
+        at: notice.at,
+        facts: vec![("commit".to_owned(), format!("{} {}", spec.release.commit.id.short(), spec.release.commit.subject))],
+    };
+    let mut given_up = Vec::new();
+    for to in &spec.environment.notify {
+        let destination = match app.destination(to) {
+            Ok(destination) => destination,
+            Err(why) => {
+                given_up.push(why);
+                continue;
+            }
+        };
+        if let Err(why) = deliver(app, &destination, &notification).await {
+            given_up.push(why);
+        }
+    }
+    Input::Noticed { index, failed: (!given_up.is_empty()).then(|| given_up.join("; ")) }
+}
+
+async fn deliver(app: &Arc<App>, to: &Destination, notification: &Notification) -> Result<(), String> {
+    let mut wait = NOTIFY_WAIT;
+    let mut tries = 1;
+    loop {
+        match app.notifier.send(to, notification).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_retryable() && tries < NOTIFY_TRIES => {
+                tracing::warn!(%error, "a notification is tried again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(NOTIFY_WAIT_MAX);
+                tries += 1;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}

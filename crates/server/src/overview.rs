@@ -1,0 +1,113 @@
+//! Services × environments: what serves, its health, what is moving, what the traffic showed.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use shipway_core::{
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, ServiceName},
+    rollout::{RolloutView, plan::Split},
+    service::{ReleaseView, ServiceView},
+    target::{self, InstanceStatus},
+};
+use shipway_engine::StoreError;
+use utoipa::ToSchema;
+
+use crate::{app::App, routes::default_path};
+
+/// One environment of one service, as it is now.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Place {
+    /// The service.
+    #[schema(value_type = String)]
+    pub service: ServiceName,
+    /// The environment.
+    #[schema(value_type = String)]
+    pub environment: EnvironmentName,
+    /// Where it is reached through the proxy.
+    pub url: String,
+    /// What serves.
+    #[schema(value_type = Option<Object>)]
+    pub stable: Option<ReleaseView>,
+    /// What is moving.
+    #[schema(value_type = Option<Object>)]
+    pub rollout: Option<RolloutView>,
+    /// Releases that wait for their turn.
+    #[schema(value_type = Vec<u32>)]
+    pub queue: Vec<ReleaseNumber>,
+    /// Who gets which share.
+    #[schema(value_type = Vec<Object>)]
+    pub split: Split,
+    /// What runs.
+    #[schema(value_type = Vec<Object>)]
+    pub instances: Vec<InstanceStatus>,
+    /// What the traffic showed, by release.
+    pub traffic: Vec<Traffic>,
+}
+
+/// What the traffic of a release showed, since its counters began.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Traffic {
+    /// The release.
+    #[schema(value_type = u32)]
+    pub release: ReleaseNumber,
+    /// Requests answered.
+    pub requests: u64,
+    /// Answered with 5xx.
+    pub errors: u64,
+    /// Failed in the proxy itself.
+    pub proxy_errors: u64,
+    /// Half of the answers were at least this fast.
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 answers were at least this fast.
+    pub p99_ms: Option<f64>,
+}
+
+/// All places, in the order of promotion within each service.
+pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
+    let instances = app.target.instances();
+    let reading = app.meter.read().await.ok();
+    let mut places = Vec::new();
+    let mut rows = app.store.all_rows("service").await?;
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    for row in rows {
+        let Ok(service) = serde_json::from_value::<ServiceView>(row.doc) else { continue };
+        let last = service.environments.last().map(|last| last.name.clone());
+        for environment in service.environments {
+            let at = target::Place { service: service.name.clone(), environment: environment.name.clone() };
+            let is_last = last.as_ref() == Some(&environment.name);
+            let rollout = match &environment.rollout {
+                Some(id) => rollout_view(app, id).await,
+                None => None,
+            };
+            places.push(Place {
+                url: app.address(&at, is_last),
+                split: app.traffic.split(&at),
+                instances: instances.iter().filter(|status| status.id.set.place == at).cloned().collect(),
+                traffic: reading.as_ref().map(|reading| traffic(reading, &at)).unwrap_or_default(),
+                service: at.service,
+                environment: at.environment,
+                stable: environment.stable,
+                rollout,
+                queue: environment.queue,
+            });
+        }
+    }
+    Ok(places)
+}
+
+async fn rollout_view(app: &App, id: &RolloutId) -> Option<RolloutView> {
+    app.rollout(id).await.and_then(|state| state.0.as_deref().map(RolloutView::from))
+}
+
+fn traffic(reading: &shipway_drivers::data_plane::meter::Reading, at: &target::Place) -> Vec<Traffic> {
+    let millis = |took: Option<std::time::Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
+    let of = |(release, totals): (ReleaseNumber, &shipway_drivers::data_plane::meter::Totals)| Traffic {
+        release,
+        requests: totals.requests,
+        errors: totals.errors,
+        proxy_errors: totals.proxy_errors,
+        p50_ms: millis(totals.latency.quantile(0.5)),
+        p99_ms: millis(totals.latency.quantile(0.99)),
+    };
+    reading.at(at).map(of).collect()
+}

@@ -1,0 +1,94 @@
+//! What all pages have in common.
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, html};
+
+/// A page under a title. `events` says which events of the log change it: a query of `/api/v1/events`.
+pub(super) fn page(title: &str, events: &str, content: &Markup) -> Response {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " · Shipway" }
+                link rel="stylesheet" href="/assets/shipway.css";
+                link rel="icon" href="data:,";
+                script src="/assets/shipway.js" defer {}
+            }
+            body data-events=(events) {
+                header.top {
+                    a.brand href="/" { "Shipway" }
+                    span.live title="This page follows the log" { "live" }
+                }
+                main id="content" { (content) }
+            }
+        }
+    };
+    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'";
+    ([(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], page).into_response()
+}
+
+/// A page for what isn't there.
+pub(super) fn missing(what: &str) -> Response {
+    let content = html! { h1 { "Not here" } p { (what) } p { a href="/" { "All services" } } };
+    (axum::http::StatusCode::NOT_FOUND, page("Not here", "", &content)).into_response()
+}
+
+/// A moment, exact for machines and relative for people.
+pub(super) fn moment(at: Timestamp, now: Timestamp) -> Markup {
+    html! { time datetime=(at) title=(at) { (ago(at, now)) } }
+}
+
+/// `12 s ago`, `3 h ago`, `2026-11-21`.
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    match seconds {
+        i64::MIN..=-1 => format!("in {}", length(-seconds)),
+        0..=604_800 => format!("{} ago", length(seconds)),
+        _ => at.strftime("%Y-%m-%d").to_string(),
+    }
+}
+
+fn length(seconds: i64) -> String {
+    match seconds {
+        0..=89 => format!("{seconds} s"),
+        90..=5_399 => format!("{} min", seconds / 60),
+        5_400..=129_599 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A word that says how things are, coloured; the word itself carries the meaning.
+pub(super) fn badge(word: &str) -> Markup {
+    let tone = match word {
+        "promoted" | "success" | "ready" | "green" => "good",
+        "rolled back" | "failed" | "failure" | "going back" | "unready" | "backoff" => "bad",
+        "paused" | "waiting" | "cancelled" => "ask",
+        _ => "calm",
+    };
+    html! { span class={ "badge " (tone) } { (word) } }
+}
+
+/// A snake-case word as people read it.
+pub(super) fn words(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(|text| text.replace('_', " "))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_told_as_people_tell_them() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        for (at, told) in [("2026-11-21T11:59:50Z", "10 s ago"), ("2026-11-21T11:00:00Z", "60 min ago"), ("2026-11-20T12:00:00Z", "24 h ago"), ("2026-10-01T00:00:00Z", "2026-10-01")] {
+            assert_eq!(ago(at.parse().unwrap(), now), told);
+        }
+    }
+}

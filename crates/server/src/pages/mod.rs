@@ -1,0 +1,34 @@
+//! Pages: rendered on the server, readable without a script, alive with one. The full set comes later; these show services ×
+//! environments, a service, a rollout and a run.
+
+mod frame;
+mod overview;
+mod rollout;
+mod run;
+mod service;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+
+use crate::app::App;
+
+/// The routes of all pages.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/services/{service}", get(service::page))
+        .route("/rollouts/{service}/{number}", get(rollout::page))
+        .route("/runs/{service}/{number}", get(run::page))
+        .route("/assets/shipway.css", get(|| asset("text/css; charset=utf-8", include_str!("shipway.css"))))
+        .route("/assets/shipway.js", get(|| asset("text/javascript; charset=utf-8", include_str!("shipway.js"))))
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=60")], text).into_response()
+}

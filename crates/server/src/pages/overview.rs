@@ -1,0 +1,144 @@
+//! Services × environments: what runs where, its health, what is moving.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use maud::{Markup, html};
+use shipway_core::target::Phase;
+
+use super::frame::{self, badge, moment, words};
+use crate::{
+    api::Problem,
+    app::App,
+    overview::{Place, places},
+};
+
+/// The handler of `/`.
+pub(super) async fn page(State(app): State<Arc<App>>) -> Response {
+    render(&app).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn render(app: &Arc<App>) -> Result<Response, Problem> {
+    let places = places(app).await?;
+    let now = app.now();
+    let mut services: Vec<(&str, Vec<&Place>)> = Vec::new();
+    for place in &places {
+        match services.last_mut().filter(|(name, _)| *name == place.service.as_str()) {
+            Some((_, of)) => of.push(place),
+            None => services.push((place.service.as_str(), vec![place])),
+        }
+    }
+    let content = html! {
+        h1 { "Services" }
+        @if services.is_empty() {
+            section.card { (first_steps(&app.url)) }
+        }
+        @for (name, places) in &services {
+            section.card {
+                h2 { a href={ "/services/" (name) } { (name) } }
+                div.places { @for place in places { (card(place, now)) } }
+            }
+        }
+    };
+    Ok(frame::page("Services", "all", &content))
+}
+
+fn first_steps(url: &str) -> Markup {
+    html! {
+        p { "Nothing has been pushed yet. In a repository with a " code { "shipway.yaml" } " (" code { "shipway init" } " writes one):" }
+        pre { "git push " (url) "/git/my-service main" }
+    }
+}
+
+/// One environment of a service.
+pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
+    let ready = place.instances.iter().filter(|status| status.is_ready()).count();
+    html! {
+        article.place {
+            header {
+                h3 { (place.environment) }
+                a.address href=(place.url) { (place.url) }
+            }
+            @match &place.stable {
+                Some(stable) => p.serves {
+                    strong { (stable.number) } " " code { (stable.commit.id.short()) } " " (stable.commit.subject)
+                    " " span.dim { (moment(stable.created_at, now)) }
+                },
+                None => p.dim { "nothing serves yet" },
+            }
+            @if let Some(rollout) = &place.rollout {
+                p {
+                    a href={ "/rollouts/" (place.service) "/" (rollout.id.number.0) } { "rollout " (rollout.id.number) }
+                    " of " strong { (rollout.release) } " " (badge(&words(&rollout.status)))
+                }
+            }
+            @if !place.split.0.is_empty() { (shares(place)) }
+            p.dim {
+                (ready) " of " (place.instances.len()) " instances ready"
+                @for (index, waiting) in place.queue.iter().enumerate() { @if index == 0 { " · waiting: " } @else { ", " } (waiting) }
+            }
+            @for status in place.instances.iter().filter(|status| !status.is_ready()) {
+                p.trouble { "instance " (status.id.slot) " of #" (status.id.set.release.0) ": " (why(&status.phase)) }
+            }
+            (traffic(place))
+        }
+    }
+}
+
+/// Who gets which share, as a bar and in words.
+fn shares(place: &Place) -> Markup {
+    html! {
+        div.shares role="img" aria-label=(place.split.to_string()) {
+            @for (index, (release, weight)) in place.split.0.iter().enumerate() {
+                @if !weight.is_zero() {
+                    meter class={ "share s" (index.min(1)) } min="0" max="100" value=(weight.percent()) {}
+                    span { (weight) " to " (release) }
+                }
+            }
+        }
+    }
+}
+
+fn traffic(place: &Place) -> Markup {
+    let shown: Vec<_> = place.traffic.iter().filter(|traffic| traffic.requests > 0 && place.split.0.iter().any(|(release, _)| *release == traffic.release)).collect();
+    html! {
+        @if !shown.is_empty() {
+            table {
+                thead { tr { th { "release" } th { "requests" } th { "errors" } th { "p50" } th { "p99" } } }
+                tbody {
+                    @for traffic in shown {
+                        tr {
+                            td { (traffic.release) }
+                            td { (traffic.requests) }
+                            td { (traffic.errors) " (" (share(traffic.errors, traffic.requests)) ")" }
+                            td { (millis(traffic.p50_ms)) }
+                            td { (millis(traffic.p99_ms)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn share(part: u64, whole: u64) -> String {
+    format!("{:.2} %", part as f64 * 100.0 / whole.max(1) as f64)
+}
+
+fn millis(took: Option<f64>) -> String {
+    took.map_or_else(|| "–".to_owned(), |took| format!("{took:.1} ms"))
+}
+
+fn why(phase: &Phase) -> String {
+    match phase {
+        Phase::Starting { why } => format!("starting: {why}"),
+        Phase::Ready => "ready".to_owned(),
+        Phase::Unready { why } => format!("not ready: {why}"),
+        Phase::Backoff { why, .. } => format!("will be restarted: {why}"),
+        Phase::Stopping => "stopping".to_owned(),
+    }
+}

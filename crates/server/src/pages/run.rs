@@ -1,0 +1,45 @@
+//! A run: its jobs and steps with how they ended, and where their logs are.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use maud::html;
+use serde_json::Value;
+use shipway_core::ids::{RunId, RunNumber, ServiceName};
+
+use super::frame::{self, badge};
+use crate::{api, app::App};
+
+/// The handler of `/runs/{service}/{number}`.
+pub(super) async fn page(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Response {
+    let id = service.parse::<ServiceName>().ok().zip(number.parse::<RunNumber>().ok());
+    let Some(id) = id.map(|(service, number)| RunId { service, number }) else { return frame::missing("That is no run.") };
+    let run = match api::run_doc(&app, &id).await {
+        Ok(run) => run,
+        Err(problem) if problem.status == 404 => return frame::missing(&problem.detail),
+        Err(problem) => return problem.into_response(),
+    };
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let content = html! {
+        p.dim { a href={ "/services/" (id.service) } { (id.service) } " / " (id.number) }
+        h1 { (text(&run, "workflow")) " " (badge(&text(&run, "status"))) }
+        p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } span.dim { " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (text(&run, "by")) } }
+        @for job in list(&run, "jobs") {
+            section.card {
+                h2 { (text(&job, "name")) " " (badge(&text(&job, "status"))) }
+                @if !text(&job, "why").is_empty() { p { (text(&job, "why")) } }
+                table { tbody { @for step in list(&job, "steps") { tr {
+                    td { (badge(&text(&step, "status"))) }
+                    td { (text(&step, "name")) }
+                    td.dim { @if let Some(took) = step["took_ms"].as_u64() { (took) " ms" } }
+                } } } }
+                p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log" } }
+            }
+        }
+    };
+    frame::page(&id.to_string(), &format!("stream={}", id.stream()), &content)
+}

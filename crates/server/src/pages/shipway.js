@@ -1,0 +1,34 @@
+// Keeps the page true: when the log says that something changed, the content is fetched anew. Without this script the page
+// reads the same and is simply not alive.
+"use strict";
+
+const wanted = document.body.dataset.events;
+// While nothing in the log moves, counters and ages still do.
+const REFRESH_MS = 5000;
+// Many events at once are one change to the eye.
+const SETTLE_MS = 150;
+
+let pending = null;
+
+async function refresh() {
+  pending = null;
+  if (document.hidden) return;
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content");
+  const shown = document.getElementById("content");
+  if (fresh && fresh.innerHTML !== shown.innerHTML) shown.replaceChildren(...fresh.childNodes);
+}
+
+function soon() {
+  pending ??= setTimeout(() => refresh().catch(() => {}), SETTLE_MS);
+}
+
+if (wanted) {
+  const events = new EventSource("/api/v1/events?" + (wanted === "all" ? "" : wanted));
+  events.onopen = () => document.body.classList.add("follows");
+  events.onerror = () => document.body.classList.remove("follows");
+  for (const kind of ["service", "run", "rollout"]) events.addEventListener(kind, soon);
+  setInterval(soon, REFRESH_MS);
+  document.addEventListener("visibilitychange", soon);
+}

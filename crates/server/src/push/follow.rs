@@ -1,0 +1,208 @@
+//! The story of a push as it happens, for the pusher's terminal: until it is settled, waits for people, or would take long.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use shipway_core::{
+    aggregate::Event,
+    config::Config,
+    ids::{ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
+    rollout::{
+        self, Direction, Outcome,
+        plan::{Action, Plan, Span},
+    },
+    run,
+    service::{self, Purpose},
+};
+use shipway_engine::Recorded;
+
+use super::Terminal;
+use crate::app::App;
+
+/// A hold longer than this is not waited for: nobody wants their terminal blocked for minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Shows what follows from the pushes with these numbers, from the log's `position` on.
+pub(super) async fn until_settled(app: &Arc<App>, service: &ServiceName, pushes: &[u64], position: u64, terminal: &Terminal) {
+    let mut story = Story::new(app, service, pushes);
+    let mut log = match app.store.subscribe(position).await {
+        Ok(log) => log,
+        Err(error) => return terminal.line(format!("the story can't be told ({error}); it goes on all the same: shipway status {service}")).await,
+    };
+    loop {
+        let recorded = tokio::select! {
+            () = terminal.gone() => return,
+            recorded = log.next() => recorded,
+        };
+        let Some(Ok(recorded)) = recorded else { return };
+        for line in story.hear(&recorded) {
+            terminal.line(line).await;
+        }
+        if story.is_told() {
+            return;
+        }
+    }
+}
+
+/// What is known of the pushes so far.
+struct Story {
+    service: ServiceName,
+    prefix: [String; 3],
+    url: String,
+    proxy_url: String,
+    pushes: BTreeSet<u64>,
+    runs: BTreeSet<RunNumber>,
+    releases: BTreeMap<ReleaseNumber, Config>,
+    rollouts: BTreeMap<RolloutNumber, Plan>,
+    told: bool,
+}
+
+impl Story {
+    fn new(app: &App, service: &ServiceName, pushes: &[u64]) -> Self {
+        Self {
+            service: service.clone(),
+            prefix: ["service", "run", "rollout"].map(|kind| format!("{kind}/{service}")),
+            url: app.url.clone(),
+            proxy_url: app.proxy_url.clone(),
+            pushes: pushes.iter().copied().collect(),
+            runs: BTreeSet::new(),
+            releases: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            told: false,
+        }
+    }
+
+    /// Nothing more will happen by itself, or not soon.
+    fn is_told(&self) -> bool {
+        self.told || self.pushes.is_empty()
+    }
+
+    /// The lines that a fact is worth.
+    fn hear(&mut self, recorded: &Recorded) -> Vec<String> {
+        let [service, run, rollout] = &self.prefix;
+        if recorded.stream == *service {
+            return read(recorded).map(|event| self.service_event(&event)).unwrap_or_default();
+        }
+        let numbered = |prefix: &String| recorded.stream.strip_prefix(prefix.as_str())?.strip_prefix('/')?.parse::<u32>().ok();
+        if let Some(number) = numbered(run).map(RunNumber).filter(|number| self.runs.contains(number)) {
+            let lines = read::<run::Body>(recorded).map(|event| run::story_lines(&event.body)).unwrap_or_default();
+            return lines.into_iter().map(|line| format!("{number}   {line}")).collect();
+        }
+        if let Some(number) = numbered(rollout).map(RolloutNumber).filter(|number| self.rollouts.contains_key(number)) {
+            return read(recorded).map(|event| self.rollout_event(number, &event)).unwrap_or_default();
+        }
+        Vec::new()
+    }
+
+    fn service_event(&mut self, event: &Event<service::Body>) -> Vec<String> {
+        use service::Body;
+        match &event.body {
+            Body::RunOrdered { order } => {
+                let ours = match &order.purpose {
+                    Purpose::Push { sequence } => self.pushes.contains(sequence),
+                    Purpose::Tests { release, .. } => self.releases.contains_key(release),
+                    Purpose::Dispatch => false,
+                };
+                if ours {
+                    self.runs.insert(order.number);
+                }
+                if let (true, Purpose::Tests { environment, .. }) = (ours, &order.purpose) {
+                    let address = format!("{}/runs/{}/{}", self.url, self.service, order.number.0);
+                    return vec![format!("run {} · tests of {environment} · {} · {address}", order.number, order.workflow.path)];
+                }
+                Vec::new()
+            }
+            Body::RunEnded { number, green, .. } if self.runs.contains(number) => {
+                vec![format!("{} run {number} is {}", mark(*green), if *green { "green" } else { "red" })]
+            }
+            Body::PushSettled { sequence, why } if self.pushes.remove(sequence) => vec![format!("nothing is released: {why}")],
+            Body::ReleaseMade { release, .. } if self.pushes.contains(&release.sequence) => {
+                let order: Vec<_> = release.config.environments.iter().map(|it| format!("{} ({})", it.name, it.strategy.word())).collect();
+                self.releases.insert(release.number, release.config.clone());
+                vec![format!("release {} → {}", release.number, order.join(" → "))]
+            }
+            Body::RequestDropped { release, environment, why } if self.releases.contains_key(release) => {
+                self.told = true;
+                vec![format!("{release} does not go to {environment}: {why}")]
+            }
+            Body::RolloutOrdered { spec, .. } if self.releases.contains_key(&spec.release.number) => {
+                self.rollouts.insert(spec.id.number, Plan::default());
+                let address = format!("{}/rollouts/{}/{}", self.url, self.service, spec.id.number.0);
+                vec![format!("rollout {} · {} → {} · {address}", spec.id.number, spec.release.number, spec.environment.name)]
+            }
+            Body::Promoted { environment, rollout, release } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
+            Body::Held { release, why, .. } if self.releases.contains_key(release) => {
+                self.told = true;
+                vec![format!("✗ {release} stays where it is: {why}")]
+            }
+            Body::RolloutEnded { number, outcome, why, .. } if self.rollouts.contains_key(number) && *outcome != Outcome::Promoted => {
+                self.told = true;
+                vec![format!("✗ rollout {number}: {why}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn promoted(&mut self, environment: &shipway_core::ids::EnvironmentName, release: &shipway_core::release::Release) -> Vec<String> {
+        let Some(config) = self.releases.get(&release.number) else { return Vec::new() };
+        let is_last = config.environments.last().is_some_and(|last| last.name == *environment);
+        self.told = is_last;
+        let place = release.place(environment);
+        let host = config.environments.iter().find(|it| it.name == *environment).and_then(|it| it.hosts.first());
+        let address = host.map_or_else(|| format!("{}{}", self.proxy_url, crate::routes::default_path(&place, is_last)), |host| format!("http://{host}/"));
+        vec![format!("✓ {} serves {environment}: {address}", release.number)]
+    }
+
+    fn rollout_event(&mut self, number: RolloutNumber, event: &Event<rollout::Body>) -> Vec<String> {
+        use rollout::Body;
+        let Some(plan) = self.rollouts.get_mut(&number) else { return Vec::new() };
+        let text = |plan: &Plan, index: usize| plan.actions.get(index).map(ToString::to_string).unwrap_or_default();
+        match &event.body {
+            Body::Planned { direction, plan: new, why } => {
+                *plan = new.clone();
+                let lines = if *direction == Direction::Back { vec![format!("{number}  ↩ going back: {why}")] } else { Vec::new() };
+                self.wait_at(number, 0, lines)
+            }
+            Body::ActionDone { index, note, .. } => {
+                let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+                let lines = vec![format!("{number}  ✓ {}{note}", text(plan, *index))];
+                self.wait_at(number, index + 1, lines)
+            }
+            Body::ActionFailed { index, why, .. } => vec![format!("{number}  ✗ {}: {why}", text(plan, *index))],
+            Body::Paused { reason } => {
+                self.told = true;
+                vec![format!("{number}  paused: {reason}; shipway resume|promote|abort {number}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What takes people or minutes is announced and not waited for.
+    fn wait_at(&mut self, number: RolloutNumber, index: usize, mut lines: Vec<String>) -> Vec<String> {
+        match self.rollouts.get(&number).and_then(|plan| plan.actions.get(index)) {
+            Some(Action::Ask { gate }) => {
+                self.told = true;
+                lines.push(format!("{number}  waits for {gate}: shipway approve {number}"));
+            }
+            Some(Action::Hold { duration, .. }) if *duration > PATIENCE => {
+                self.told = true;
+                lines.push(format!("{number}  holds for {}; it goes on by itself: shipway watch {number}", Span(*duration)));
+            }
+            _ => {}
+        }
+        lines
+    }
+}
+
+const fn mark(good: bool) -> &'static str {
+    if good { "✓" } else { "✗" }
+}
+
+fn read<B: DeserializeOwned>(recorded: &Recorded) -> Option<Event<B>> {
+    serde_json::from_str(&recorded.event).ok()
+}

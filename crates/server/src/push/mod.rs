@@ -1,0 +1,117 @@
+//! What a push sets off: what the commit says is read, the service is told, and the pusher's terminal shows what happens.
+//!
+//! Everything that matters is in the log before the first line is written: a pusher who goes away stops nothing.
+
+mod follow;
+mod read;
+
+use std::sync::Arc;
+
+use shipway_core::{
+    aggregate::Actor,
+    ids::ServiceName,
+    service::{Body, Input},
+};
+use shipway_drivers::git::{GitError, RefUpdate, Repo};
+use tokio::sync::mpsc;
+
+use crate::app::{App, service_stream};
+
+/// Where the lines for the pusher go. A pusher who has gone away is no error.
+#[derive(Clone)]
+pub struct Terminal(mpsc::Sender<String>);
+
+impl Terminal {
+    /// A terminal whose lines come out of the receiver; bounded, so that a slow terminal holds its own story and nothing else.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<String>) {
+        let (sender, receiver) = mpsc::channel(64);
+        (Self(sender), receiver)
+    }
+
+    /// Shows a line.
+    pub async fn line(&self, text: impl Into<String>) {
+        let _ = self.0.send(text.into()).await;
+    }
+
+    /// Whether anybody still looks.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// Resolves when nobody looks any more.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// Takes in what moved in the repository of `service`, one reference after the other, and then tells the story of it.
+pub async fn receive(app: &Arc<App>, service: &ServiceName, updates: Vec<RefUpdate>, pusher: Option<&str>, terminal: &Terminal) {
+    let before = app.store.last_position().await.unwrap_or_default();
+    let mut followed = Vec::new();
+    for update in &updates {
+        match take_in(app, service, update, pusher, terminal).await {
+            Ok(Some(sequence)) => followed.push(sequence),
+            Ok(None) => {}
+            Err(why) => terminal.line(format!("✗ {}: {why}", update.name)).await,
+        }
+    }
+    if !followed.is_empty() && terminal.is_watched() {
+        follow::until_settled(app, service, &followed, before, terminal).await;
+    }
+}
+
+/// Why a pushed reference sets nothing off.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The repository can't be read.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The commit's tree can't be stored as an artifact.
+    #[error("the commit's tree could not be stored: {0}")]
+    Artifact(String),
+    /// The log refuses.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Tells the service of one reference; gives the number of the push when something follows from it.
+async fn take_in(app: &Arc<App>, service: &ServiceName, update: &RefUpdate, pusher: Option<&str>, terminal: &Terminal) -> Result<Option<u64>, PushError> {
+    let repo: Repo = app.repos.ensure(service).await?;
+    let Some(commit) = &update.new else {
+        terminal.line(format!("{} deleted; releases and what runs stay as they are", update.name)).await;
+        return Ok(None);
+    };
+    let contents = read::contents(app, &repo, service, update, commit).await?;
+    for problem in &contents.problems {
+        terminal.line(problem.clone()).await;
+    }
+    let has_config = contents.push.config.is_some();
+    let by = Actor::Push(pusher.map_or_else(|| contents.push.commit.author.clone(), str::to_owned));
+    let input = Input::Pushed { service: service.clone(), push: Box::new(contents.push), workflows: contents.workflows };
+    let outcome = app.services.send(&service_stream(service), input, by).await.map_err(|error| PushError::Refused(error.to_string()))?;
+    let mut sequence = None;
+    let mut quiet = true;
+    for event in &outcome.events {
+        match &event.body {
+            Body::Pushed { sequence: number, push } => {
+                sequence = Some(*number);
+                terminal.line(format!("{} {} {}", push.branch().unwrap_or(&push.reference), push.commit.id.short(), push.commit.subject)).await;
+            }
+            Body::RunOrdered { order } => {
+                quiet = false;
+                let address = format!("{}/runs/{service}/{}", app.url, order.number.0);
+                terminal.line(format!("run {} · {} · {address}", order.number, order.workflow.path)).await;
+            }
+            Body::ReleaseMade { release, .. } => {
+                quiet = false;
+                terminal.line(format!("release {} made of the commit's tree", release.number)).await;
+            }
+            Body::PushSettled { why, .. } if has_config => terminal.line(format!("nothing is released: {why}")).await,
+            Body::PushSettled { .. } => terminal.line("nothing to do: no workflow matches this push").await,
+            _ => {}
+        }
+    }
+    Ok(sequence.filter(|_| !quiet))
+}

