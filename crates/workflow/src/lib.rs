@@ -5,6 +5,7 @@
 
 pub mod expr;
 pub mod glob;
+pub mod graph;
 pub mod job;
 pub mod model;
 pub mod parse;

@@ -1,0 +1,237 @@
+//! What combinations a matrix makes: GitHub's rules for `include` and `exclude`, and the names of the jobs.
+
+use crate::{
+    expr::{Contexts, EvalError, Value},
+    model::{Matrix, Tree},
+};
+
+/// Jobs of one matrix; GitHub's limit.
+pub const CELLS_MAX: usize = 256;
+
+/// Combinations before `exclude`; more would only cost time, as at most [`CELLS_MAX`] may be left.
+const PRODUCT_MAX: usize = 65_536;
+
+/// Characters in the name of a job; GitHub's limit.
+const NAME_MAX: usize = 100;
+
+/// Why a matrix makes no jobs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MatrixError {
+    /// An expression has no value.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// It isn't what a matrix is.
+    #[error("the matrix must be {expected}, not {got}")]
+    Kind {
+        /// What would do: "`os` a list".
+        expected: String,
+        /// What it is.
+        got: &'static str,
+    },
+    /// A list has nothing in it.
+    #[error("`{0}` in the matrix has no values")]
+    EmptyAxis(String),
+    /// `exclude` names something that isn't in the matrix.
+    #[error("`exclude` names `{0}`, which isn't in the matrix")]
+    UnknownExclude(String),
+    /// No combination is left.
+    #[error("the matrix makes no jobs: everything is excluded")]
+    Nothing,
+    /// Too many.
+    #[error("the matrix makes more than {CELLS_MAX} jobs")]
+    TooMany,
+}
+
+/// One combination.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Combination {
+    /// The `matrix` context.
+    pub values: Value,
+    /// The values that tell it from the others, for its name: `3.11, ubuntu`.
+    pub label: String,
+}
+
+struct Row {
+    entries: Vec<(String, Value)>,
+    /// How many of the first entries are of the matrix itself; `include` may not change those.
+    original: usize,
+}
+
+/// All combinations, in GitHub's order: the first list varies slowest, then what `include` adds.
+pub fn expand(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Vec<Combination>, MatrixError> {
+    let (axes, include, exclude) = parts(matrix, contexts)?;
+    let mut rows = product(&axes)?;
+    drop_excluded(&mut rows, &axes, &exclude)?;
+    if rows.len() > CELLS_MAX {
+        return Err(MatrixError::TooMany);
+    }
+    let before = rows.len();
+    for entry in &include {
+        add_included(&mut rows, before, entry);
+        if rows.len() > CELLS_MAX {
+            return Err(MatrixError::TooMany);
+        }
+    }
+    if rows.is_empty() {
+        return Err(MatrixError::Nothing);
+    }
+    Ok(rows.into_iter().map(Row::finish).collect())
+}
+
+type Entries = Vec<(String, Value)>;
+
+/// The lists, and the entries of `include` and `exclude`.
+fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<(Vec<(String, Vec<Value>)>, Vec<Entries>, Vec<Entries>), MatrixError> {
+    let mut axes = Vec::new();
+    let (mut include, mut exclude) = (Vec::new(), Vec::new());
+    match matrix {
+        Matrix::Written { axes: written, include: included, exclude: excluded } => {
+            for (name, tree) in written {
+                axes.push((name.clone(), list(name, &tree.resolve(contexts)?)?));
+            }
+            let resolve = |tree: &Option<Tree>| tree.as_ref().map(|tree| tree.resolve(contexts)).transpose();
+            include.extend(resolve(included)?);
+            exclude.extend(resolve(excluded)?);
+        }
+        Matrix::Computed(template) => match template.resolve(contexts)? {
+            Value::Object(object) => {
+                for (name, value) in object.iter() {
+                    match name.to_ascii_lowercase().as_str() {
+                        "include" => include.push(value.clone()),
+                        "exclude" => exclude.push(value.clone()),
+                        _ => axes.push((name.to_string(), list(name, value)?)),
+                    }
+                }
+            }
+            other => return Err(MatrixError::Kind { expected: "an object of lists".to_owned(), got: other.kind() }),
+        },
+    }
+    let include = include.iter().map(|value| entries("include", value)).collect::<Result<Vec<_>, _>>()?.concat();
+    let exclude = exclude.iter().map(|value| entries("exclude", value)).collect::<Result<Vec<_>, _>>()?.concat();
+    Ok((axes, include, exclude))
+}
+
+fn list(name: &str, value: &Value) -> Result<Vec<Value>, MatrixError> {
+    match value {
+        Value::Array(items) if items.is_empty() => Err(MatrixError::EmptyAxis(name.to_owned())),
+        Value::Array(items) => Ok(items.to_vec()),
+        other => Err(MatrixError::Kind { expected: format!("lists: `{name}` one too"), got: other.kind() }),
+    }
+}
+
+fn entries(name: &str, value: &Value) -> Result<Vec<Entries>, MatrixError> {
+    let wrong = |got: &Value| MatrixError::Kind { expected: format!("lists: `{name}` a list of objects"), got: got.kind() };
+    let items = match value {
+        Value::Array(items) => items,
+        Value::Null => return Ok(Vec::new()),
+        other => return Err(wrong(other)),
+    };
+    items
+        .iter()
+        .map(|item| match item {
+            Value::Object(object) => Ok(object.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()),
+            other => Err(wrong(other)),
+        })
+        .collect()
+}
+
+fn product(axes: &[(String, Vec<Value>)]) -> Result<Vec<Row>, MatrixError> {
+    if axes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows = vec![Row { entries: Vec::new(), original: axes.len() }];
+    for (name, values) in axes {
+        if rows.len().saturating_mul(values.len()) > PRODUCT_MAX {
+            return Err(MatrixError::TooMany);
+        }
+        let with = |row: &Row, value: &Value| {
+            let mut entries = row.entries.clone();
+            entries.push((name.clone(), value.clone()));
+            Row { entries, original: row.original }
+        };
+        rows = rows.iter().flat_map(|row| values.iter().map(move |value| with(row, value))).collect();
+    }
+    Ok(rows)
+}
+
+fn drop_excluded(rows: &mut Vec<Row>, axes: &[(String, Vec<Value>)], exclude: &[Entries]) -> Result<(), MatrixError> {
+    for (name, _) in exclude.iter().flatten() {
+        if !axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(name)) {
+            return Err(MatrixError::UnknownExclude(name.clone()));
+        }
+    }
+    rows.retain(|row| {
+        let excluded = |entry: &Entries| entry.iter().all(|(name, value)| row.get(name).is_some_and(|mine| matches(mine, value)));
+        !exclude.iter().any(excluded)
+    });
+    Ok(())
+}
+
+/// Adds an entry to every row whose own values it doesn't contradict, or as a row of its own where there is none.
+fn add_included(rows: &mut Vec<Row>, before: usize, entry: &Entries) {
+    let mut added = false;
+    for row in &mut rows[..before] {
+        let fits = row.entries[..row.original].iter().all(|(name, mine)| {
+            entry.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).all(|(_, value)| matches(mine, value))
+        });
+        if !fits {
+            continue;
+        }
+        added = true;
+        for (name, value) in entry {
+            row.set(name, value);
+        }
+    }
+    if !added {
+        rows.push(Row { entries: entry.clone(), original: entry.len() });
+    }
+}
+
+/// Whether a value of the matrix is what a filter asks for: text ignores case, of objects the named properties count.
+fn matches(mine: &Value, asked: &Value) -> bool {
+    match (mine, asked) {
+        (Value::Array(mine), Value::Array(asked)) => mine.len() == asked.len() && mine.iter().zip(asked.iter()).all(|(mine, asked)| matches(mine, asked)),
+        (Value::Object(mine), Value::Object(asked)) => {
+            asked.iter().all(|(name, asked)| mine.get(name).is_some_and(|mine| matches(mine, asked)))
+        }
+        (mine, asked) => mine.loosely_equals(asked),
+    }
+}
+
+impl Row {
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn set(&mut self, name: &str, value: &Value) {
+        match self.entries.iter().position(|(key, _)| key.eq_ignore_ascii_case(name)) {
+            Some(at) if at < self.original => {}
+            Some(at) => self.entries[at].1 = value.clone(),
+            None => self.entries.push((name.to_owned(), value.clone())),
+        }
+    }
+
+    fn finish(self) -> Combination {
+        let mut words = Vec::new();
+        self.entries[..self.original].iter().for_each(|(_, value)| label(value, &mut words));
+        Combination { label: words.join(", "), values: Value::object(self.entries) }
+    }
+}
+
+fn label(value: &Value, words: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| label(item, words)),
+        Value::Object(object) => object.iter().for_each(|(_, value)| label(value, words)),
+        primitive => words.push(primitive.to_text().to_string()),
+    }
+}
+
+/// `test (3.11, ubuntu)`, cut as GitHub cuts it.
+#[must_use]
+pub(super) fn name(base: &str, label: &str) -> String {
+    let name = if label.is_empty() { base.to_owned() } else { format!("{base} ({label})") };
+    if name.chars().count() <= NAME_MAX {
+        return name;
+    }
+    name.chars().take(NAME_MAX - 3).chain("...".chars()).collect()
+}

@@ -1,0 +1,185 @@
+//! How far the jobs of a run are. Plain data that only grows forward; every change is a method here, so that deciding and
+//! folding events can't drift apart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    expr::Value,
+    job::{Conclusion, JobKey},
+};
+
+/// All jobs of a run, in the order of the workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// By place in [`crate::model::Workflow::jobs`].
+    pub jobs: Vec<JobProgress>,
+    /// Why the run was cancelled, once it was.
+    pub cancelled: Option<String>,
+}
+
+/// One job of the workflow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// Its combinations, or itself alone; empty until it may start.
+    pub cells: Vec<Cell>,
+    /// Whether one failed cell stops the others.
+    pub fail_fast: bool,
+    /// How many cells run at once.
+    pub max_parallel: Option<usize>,
+    /// How it ended.
+    pub result: Option<Conclusion>,
+    /// Why it didn't run, or how it failed.
+    pub why: Option<String>,
+    /// What later jobs see of it.
+    pub outputs: Vec<(String, String)>,
+    /// Whether it and all jobs before it succeeded; known when it has ended.
+    pub clear: bool,
+    /// Whether it or any job before it failed; known when it has ended.
+    pub tainted: bool,
+}
+
+/// One job that runs: a combination of a matrix, or a job without one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Its name within the run.
+    pub key: JobKey,
+    /// What people call it.
+    pub name: String,
+    /// The `matrix` context; null without a matrix.
+    pub matrix: Value,
+    /// Whether its failure counts as success.
+    pub continue_on_error: bool,
+    /// How long it may take.
+    pub timeout_ms: u64,
+    /// Why it was told to stop, once it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<String>,
+    /// How it ended, `continue-on-error` not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Conclusion>,
+}
+
+impl Cell {
+    /// How it counts: a failure that may be, counts as success.
+    #[must_use]
+    pub fn conclusion(&self) -> Option<Conclusion> {
+        match self.outcome {
+            Some(Conclusion::Failure) if self.continue_on_error => Some(Conclusion::Success),
+            outcome => outcome,
+        }
+    }
+}
+
+impl JobProgress {
+    /// The cells that should be under way now: those that have not ended, as many as may run at once.
+    pub fn active(&self) -> impl Iterator<Item = &Cell> {
+        let most = self.max_parallel.unwrap_or(usize::MAX);
+        self.cells.iter().filter(|cell| cell.outcome.is_none()).take(most)
+    }
+
+    /// Whether nothing of it can change any more.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.result.is_some()
+    }
+}
+
+impl Progress {
+    /// Nothing has begun.
+    #[must_use]
+    pub fn of(jobs: usize) -> Self {
+        Self { jobs: vec![JobProgress::default(); jobs], cancelled: None }
+    }
+
+    /// Whether all jobs have ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.jobs.iter().all(JobProgress::is_over)
+    }
+
+    /// How the run counts: failed when a job did, cancelled when it or a job was, else green.
+    #[must_use]
+    pub fn conclusion(&self) -> Conclusion {
+        let any = |conclusion| self.jobs.iter().any(|job| job.result == Some(conclusion));
+        if any(Conclusion::Failure) {
+            Conclusion::Failure
+        } else if self.cancelled.is_some() || any(Conclusion::Cancelled) {
+            Conclusion::Cancelled
+        } else {
+            Conclusion::Success
+        }
+    }
+
+    /// A cell by its key.
+    #[must_use]
+    pub fn cell(&self, key: &JobKey) -> Option<(usize, &Cell)> {
+        self.jobs.iter().enumerate().find_map(|(at, job)| job.cells.iter().find(|cell| cell.key == *key).map(|cell| (at, cell)))
+    }
+
+    fn cell_mut(&mut self, key: &JobKey) -> Option<(usize, &mut Cell)> {
+        self.jobs.iter_mut().enumerate().find_map(|(at, job)| job.cells.iter_mut().find(|cell| cell.key == *key).map(|cell| (at, cell)))
+    }
+
+    /// The run is cancelled.
+    pub fn cancel(&mut self, why: &str) {
+        self.cancelled.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// A job may start.
+    pub fn expand(&mut self, job: usize, expanded: Expanded) {
+        if let Some(job) = self.jobs.get_mut(job) {
+            (job.cells, job.fail_fast, job.max_parallel) = (expanded.cells, expanded.fail_fast, expanded.max_parallel);
+        }
+    }
+
+    /// A cell is told to stop.
+    pub fn stop(&mut self, key: &JobKey, why: &str) {
+        if let Some((_, cell)) = self.cell_mut(key) {
+            cell.stopping.get_or_insert_with(|| why.to_owned());
+        }
+    }
+
+    /// A cell has ended. Its outputs are the job's; of several cells the last to end wins.
+    pub fn end_cell(&mut self, key: &JobKey, outcome: Conclusion, outputs: &[(String, String)], why: Option<&str>) -> Option<usize> {
+        let (at, cell) = self.cell_mut(key)?;
+        if cell.outcome.is_some() {
+            return None;
+        }
+        cell.outcome = Some(outcome);
+        let counts = cell.conclusion();
+        let job = &mut self.jobs[at];
+        for (name, value) in outputs {
+            match job.outputs.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                Some((_, known)) if !value.is_empty() => known.clone_from(value),
+                Some(_) => {}
+                None => job.outputs.push((name.clone(), value.clone())),
+            }
+        }
+        if matches!(counts, Some(Conclusion::Failure | Conclusion::Cancelled)) && job.why.is_none() {
+            job.why = why.map(str::to_owned);
+        }
+        Some(at)
+    }
+
+    /// A job has ended, or will never start.
+    pub fn end(&mut self, job: usize, needs: &[usize], result: Conclusion, why: Option<String>) {
+        let clear = result == Conclusion::Success && needs.iter().all(|&need| self.jobs[need].clear);
+        let tainted = result == Conclusion::Failure || needs.iter().any(|&need| self.jobs[need].tainted);
+        let Some(job) = self.jobs.get_mut(job) else { return };
+        (job.result, job.clear, job.tainted) = (Some(result), clear, tainted);
+        if job.why.is_none() {
+            job.why = why;
+        }
+    }
+}
+
+/// What a job that may start becomes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expanded {
+    /// Its combinations, or itself alone.
+    pub cells: Vec<Cell>,
+    /// Whether one failed cell stops the others.
+    pub fail_fast: bool,
+    /// How many cells run at once.
+    pub max_parallel: Option<usize>,
+}
