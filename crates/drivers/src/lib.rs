@@ -1,4 +1,8 @@
 //! Effects carried out: process target, checks, git, notifications.
 
+pub mod checks;
+pub mod data_plane;
 pub mod git;
 pub mod notify;
+pub mod process;
+pub mod target;

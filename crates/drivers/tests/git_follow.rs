@@ -1,4 +1,5 @@
 //! Following a repository on this machine.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod git_support;
 

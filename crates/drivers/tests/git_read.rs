@@ -1,4 +1,5 @@
 //! Reading what was pushed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod git_support;
 
@@ -172,7 +173,7 @@ async fn commits_say_who_when_and_why() {
         ids(None, 10).await,
         [third.clone(), second.clone(), first.clone()]
     );
-    assert_eq!(ids(Some(&first), 1).await, [third.clone()]);
+    assert_eq!(ids(Some(&first), 1).await.first(), Some(&third));
     assert_eq!(ids(Some(&third), 10).await, []);
     assert!(repo.is_ancestor(&first, &third).await.unwrap());
     assert!(!repo.is_ancestor(&third, &first).await.unwrap());

@@ -1,4 +1,5 @@
 //! Notifications as receivers get them, over real HTTP and HTTPS.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeMap, time::Duration};
 

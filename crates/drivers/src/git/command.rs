@@ -240,7 +240,7 @@ pub(crate) fn sentence(stderr: &[u8], code: i32) -> String {
         line.strip_prefix("fatal: ")
             .or_else(|| line.strip_prefix("error: "))
     });
-    match told.or_else(|| lines().last()) {
+    match told.or_else(|| lines().next_back()) {
         Some(line) => line.chars().filter(|c| !c.is_control()).take(300).collect(),
         None => format!("it ended with code {code} and said nothing"),
     }
