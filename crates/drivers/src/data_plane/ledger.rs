@@ -1,0 +1,463 @@
+//! Counts that only grow, from a counter that begins at zero with each new proxy. Pure.
+//!
+//! For each release: what proxies that are gone had counted, plus what the present one counts. Two readings can be subtracted,
+//! whatever was started again in between. Nothing is lost but what a proxy counted between the last reading and its own sudden
+//! end. [`Saved`] carries the sums of the gone proxies over a restart of the server; what the present proxy counts needs no
+//! saving, the proxy has it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shipway_core::{
+    ids::ReleaseNumber,
+    target::{Place, SetKey},
+};
+use shipway_proxy::protocol::{Counters, Entry, Latency};
+
+/// Releases that are remembered per place once no proxy counts them any more: far more than can be on their way at once.
+const GONE_RELEASES_MAX: usize = 32;
+
+/// All that was counted for one release in one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests answered.
+    pub requests: u64,
+    /// Those answered with 5xx, by the release or, when it couldn't, by the proxy.
+    pub errors: u64,
+    /// Those that failed in the proxy: no connection, no answer in time.
+    pub proxy_errors: u64,
+    /// Requests sent again because nothing had been sent the first time.
+    pub retries: u64,
+    /// Answers by status class: `2xx`.
+    pub responses: BTreeMap<String, u64>,
+    /// How long answers took to their last byte.
+    pub latency: Latency,
+    /// Bytes of request bodies.
+    pub bytes_in: u64,
+    /// Bytes of response bodies.
+    pub bytes_out: u64,
+}
+
+impl Totals {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        sum.requests += other.requests;
+        sum.errors += other.errors;
+        sum.proxy_errors += other.proxy_errors;
+        sum.retries += other.retries;
+        sum.bytes_in += other.bytes_in;
+        sum.bytes_out += other.bytes_out;
+        for (class, count) in &other.responses {
+            *sum.responses.entry(class.clone()).or_default() += count;
+        }
+        sum.latency.merge(&other.latency);
+        sum
+    }
+
+    /// What came since `earlier`; zero where `earlier` has more.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let class = |(class, count): (&String, &u64)| {
+            let left = count.saturating_sub(earlier.responses.get(class).copied().unwrap_or(0));
+            (left > 0).then(|| (class.clone(), left))
+        };
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            errors: self.errors.saturating_sub(earlier.errors),
+            proxy_errors: self.proxy_errors.saturating_sub(earlier.proxy_errors),
+            retries: self.retries.saturating_sub(earlier.retries),
+            responses: self.responses.iter().filter_map(class).collect(),
+            latency: self.latency.subtract(&earlier.latency),
+            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
+        }
+    }
+}
+
+impl From<&Entry> for Totals {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            requests: entry.requests,
+            errors: entry.responses.get("5xx").copied().unwrap_or(0),
+            proxy_errors: entry.proxy_errors,
+            retries: entry.retries,
+            responses: entry.responses.clone(),
+            latency: entry.latency.clone(),
+            bytes_in: entry.bytes_in,
+            bytes_out: entry.bytes_out,
+        }
+    }
+}
+
+/// The totals at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// When the proxy was asked.
+    pub taken_at: Timestamp,
+    totals: BTreeMap<SetKey, Totals>,
+}
+
+impl Reading {
+    /// The totals of a release in a place; zeros when it never had a request.
+    #[must_use]
+    pub fn of(&self, place: &Place, release: ReleaseNumber) -> Totals {
+        self.totals
+            .get(&SetKey {
+                place: place.clone(),
+                release,
+            })
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// All releases of a place, the oldest first.
+    pub fn at(&self, place: &Place) -> impl Iterator<Item = (ReleaseNumber, &Totals)> {
+        let from = SetKey {
+            place: place.clone(),
+            release: ReleaseNumber(0),
+        };
+        let to = SetKey {
+            place: place.clone(),
+            release: ReleaseNumber(u32::MAX),
+        };
+        self.totals
+            .range(from..=to)
+            .map(|(key, totals)| (key.release, totals))
+    }
+
+    /// What came since `earlier`, release by release.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let nothing = Totals::default();
+        let delta = |(key, now): (&SetKey, &Totals)| {
+            (
+                key.clone(),
+                now.since(earlier.totals.get(key).unwrap_or(&nothing)),
+            )
+        };
+        Self {
+            taken_at: self.taken_at,
+            totals: self.totals.iter().map(delta).collect(),
+        }
+    }
+}
+
+/// What must be kept over a restart of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// The proxy that was counting then.
+    boot: Option<String>,
+    /// The sums of those before it.
+    gone: Vec<(SetKey, Totals)>,
+}
+
+/// Adds up readings.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    boot: Option<String>,
+    /// The sums of proxies that are gone, and of counts that the present one has forgotten.
+    gone: BTreeMap<SetKey, Totals>,
+    /// The last counts of the present one.
+    present: BTreeMap<SetKey, Totals>,
+}
+
+impl From<Saved> for Ledger {
+    fn from(saved: Saved) -> Self {
+        Self {
+            boot: saved.boot,
+            gone: saved.gone.into_iter().collect(),
+            present: BTreeMap::new(),
+        }
+    }
+}
+
+impl Ledger {
+    /// What must be saved; changes only when [`Ledger::fold`] says so.
+    #[must_use]
+    pub fn saved(&self) -> Saved {
+        Saved {
+            boot: self.boot.clone(),
+            gone: self
+                .gone
+                .iter()
+                .map(|(key, totals)| (key.clone(), totals.clone()))
+                .collect(),
+        }
+    }
+
+    /// Takes in what the proxy counts now, not older than what was taken in before, and gives the totals. Says whether
+    /// [`Ledger::saved`] changed.
+    pub fn fold(&mut self, counters: &Counters) -> (Reading, Changed) {
+        let mut changed = Changed::No;
+        if self.boot.as_deref() != Some(&counters.boot) {
+            changed = Changed::Yes;
+            self.boot = Some(counters.boot.clone());
+            for (key, last) in std::mem::take(&mut self.present) {
+                self.retire(key, &last);
+            }
+        }
+        let now: BTreeMap<SetKey, Totals> = counters
+            .entries
+            .iter()
+            .filter_map(|entry| Some((key(entry)?, Totals::from(entry))))
+            .collect();
+        for (key, last) in std::mem::take(&mut self.present) {
+            // Forgotten, or forgotten and begun anew.
+            if now.get(&key).is_none_or(|now| now.requests < last.requests) {
+                changed = Changed::Yes;
+                self.retire(key, &last);
+            }
+        }
+        self.present = now;
+        if changed == Changed::Yes {
+            self.forget();
+        }
+        (self.reading(counters.at), changed)
+    }
+
+    fn retire(&mut self, key: SetKey, last: &Totals) {
+        let sum = self.gone.entry(key).or_default();
+        *sum = sum.plus(last);
+    }
+
+    /// Drops the oldest releases that nobody counts.
+    fn forget(&mut self) {
+        let mut kept: BTreeMap<Place, usize> = BTreeMap::new();
+        let mut dropped = Vec::new();
+        for key in self
+            .gone
+            .keys()
+            .rev()
+            .filter(|key| !self.present.contains_key(key))
+        {
+            let count = kept.entry(key.place.clone()).or_default();
+            *count += 1;
+            if *count > GONE_RELEASES_MAX {
+                dropped.push(key.clone());
+            }
+        }
+        for key in dropped {
+            self.gone.remove(&key);
+        }
+    }
+
+    fn reading(&self, taken_at: Timestamp) -> Reading {
+        let mut totals = self.gone.clone();
+        for (key, present) in &self.present {
+            let sum = totals.entry(key.clone()).or_default();
+            *sum = sum.plus(present);
+        }
+        Reading { taken_at, totals }
+    }
+}
+
+/// Whether what must be saved changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It did.
+    Yes,
+    /// It is as before.
+    No,
+}
+
+/// Routes that somebody else put may have names that are none of ours.
+fn key(entry: &Entry) -> Option<SetKey> {
+    let place = Place {
+        service: entry.service.parse().ok()?,
+        environment: entry.environment.parse().ok()?,
+    };
+    Some(SetKey {
+        place,
+        release: ReleaseNumber(entry.release),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place() -> Place {
+        Place {
+            service: "shop".parse().unwrap(),
+            environment: "production".parse().unwrap(),
+        }
+    }
+
+    /// A proxy that counts.
+    struct Proxy {
+        boot: u32,
+        entries: BTreeMap<u32, Entry>,
+    }
+
+    impl Proxy {
+        fn new(boot: u32) -> Self {
+            Self {
+                boot,
+                entries: BTreeMap::new(),
+            }
+        }
+
+        fn answer(&mut self, release: u32, class: &str, took: Duration) {
+            let entry = self.entries.entry(release).or_insert_with(|| Entry {
+                service: "shop".to_owned(),
+                environment: "production".to_owned(),
+                release,
+                requests: 0,
+                responses: BTreeMap::new(),
+                latency: Latency::default(),
+                bytes_in: 0,
+                bytes_out: 0,
+                open: 0,
+                proxy_errors: 0,
+                retries: 0,
+            });
+            entry.requests += 1;
+            *entry.responses.entry(class.to_owned()).or_default() += 1;
+            entry.latency.record(took);
+            entry.bytes_out += 10;
+        }
+
+        fn counters(&self) -> Counters {
+            Counters {
+                boot: format!("boot {}", self.boot),
+                at: Timestamp::UNIX_EPOCH,
+                no_route: 0,
+                held: 0,
+                entries: self.entries.values().cloned().collect(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_proxy_continues_the_count() {
+        let mut ledger = Ledger::default();
+        let mut proxy = Proxy::new(1);
+        proxy.answer(3, "2xx", Duration::from_millis(10));
+        proxy.answer(3, "5xx", Duration::from_millis(20));
+        let (first, changed) = ledger.fold(&proxy.counters());
+        assert_eq!(
+            changed,
+            Changed::Yes,
+            "the name of the proxy is to be saved"
+        );
+        assert_eq!(ledger.fold(&proxy.counters()).1, Changed::No);
+        let mut proxy = Proxy::new(2);
+        proxy.answer(3, "2xx", Duration::from_millis(40));
+        let (second, changed) = ledger.fold(&proxy.counters());
+        assert_eq!(changed, Changed::Yes);
+        let totals = second.of(&place(), ReleaseNumber(3));
+        assert_eq!(
+            (
+                totals.requests,
+                totals.errors,
+                totals.latency.count(),
+                totals.bytes_out
+            ),
+            (3, 1, 3, 30)
+        );
+        let delta = second.since(&first).of(&place(), ReleaseNumber(3));
+        assert_eq!(
+            (
+                delta.requests,
+                delta.errors,
+                delta.responses.len(),
+                delta.latency.count()
+            ),
+            (1, 0, 1, 1)
+        );
+        assert_eq!(second.of(&place(), ReleaseNumber(9)), Totals::default());
+    }
+
+    #[test]
+    fn counts_that_the_proxy_forgot_are_kept() {
+        let mut ledger = Ledger::default();
+        let mut proxy = Proxy::new(1);
+        proxy.answer(1, "2xx", Duration::ZERO);
+        proxy.answer(1, "2xx", Duration::ZERO);
+        ledger.fold(&proxy.counters());
+        proxy.entries.clear();
+        assert_eq!(
+            ledger
+                .fold(&proxy.counters())
+                .0
+                .of(&place(), ReleaseNumber(1))
+                .requests,
+            2
+        );
+        proxy.answer(1, "2xx", Duration::ZERO);
+        assert_eq!(
+            ledger
+                .fold(&proxy.counters())
+                .0
+                .of(&place(), ReleaseNumber(1))
+                .requests,
+            3
+        );
+    }
+
+    #[test]
+    fn old_releases_are_forgotten_and_those_that_count_are_not() {
+        let mut ledger = Ledger::default();
+        let mut proxy = Proxy::new(0);
+        for release in 1..=100 {
+            proxy.answer(release, "2xx", Duration::ZERO);
+        }
+        ledger.fold(&proxy.counters());
+        let mut proxy = Proxy::new(1);
+        proxy.answer(1, "2xx", Duration::ZERO);
+        let (reading, _) = ledger.fold(&proxy.counters());
+        let releases: Vec<(u32, u64)> = reading
+            .at(&place())
+            .map(|(release, totals)| (release.0, totals.requests))
+            .collect();
+        assert_eq!(releases.len(), GONE_RELEASES_MAX + 1);
+        assert_eq!((releases[0], releases[1]), ((1, 2), (69, 1)));
+    }
+
+    proptest! {
+        /// Any requests, with a reading before each restart of the proxy: the totals are all requests, whenever the server is
+        /// started again; and the deltas of successive readings add up to them.
+        #[test]
+        fn nothing_is_lost_or_counted_twice(steps in prop::collection::vec((0u8..10, 1u32..4, any::<bool>()), 0..200)) {
+            let mut ledger = Ledger::default();
+            let mut saved = Saved::default();
+            let mut proxy = Proxy::new(0);
+            let mut truth: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+            let mut summed: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut before: Option<Reading> = None;
+            for (what, release, failed) in steps {
+                if what < 7 {
+                    proxy.answer(release, if failed { "5xx" } else { "2xx" }, Duration::from_millis(u64::from(what)));
+                    let count = truth.entry(release).or_default();
+                    *count = (count.0 + 1, count.1 + u64::from(failed));
+                    continue;
+                }
+                let (reading, changed) = ledger.fold(&proxy.counters());
+                if changed == Changed::Yes {
+                    saved = ledger.saved();
+                }
+                for (release, (requests, errors)) in &truth {
+                    let totals = reading.of(&place(), ReleaseNumber(*release));
+                    prop_assert_eq!((totals.requests, totals.errors, totals.latency.count()), (*requests, *errors, *requests));
+                    let delta = before.as_ref().map_or_else(|| totals.clone(), |before| reading.since(before).of(&place(), ReleaseNumber(*release)));
+                    let sum = summed.entry(*release).or_default();
+                    *sum += delta.requests;
+                    prop_assert_eq!(*sum, *requests);
+                }
+                before = Some(reading);
+                match what {
+                    8 => proxy = Proxy::new(proxy.boot + 1),
+                    9 => ledger = Ledger::from(serde_json::from_value::<Saved>(serde_json::to_value(&saved).unwrap()).unwrap()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

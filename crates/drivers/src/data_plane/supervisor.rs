@@ -1,0 +1,226 @@
+//! Keeps a proxy running and the wanted routes in force: a loop that owns the process.
+//!
+//! Trip: the process ends (its descriptor says so at once). Recovery: whoever answers at the control socket is taken (an upgraded
+//! proxy, for example), else one is started, at once the first time and then with backoff. The wanted snapshot is put again,
+//! since a new process only knows the one on its disk. A proxy that lives but doesn't answer is left alone and asked again: it may
+//! be serving still.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use shipway_proxy::{
+    client::{Control, ControlError},
+    protocol::Snapshot,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CALL_DEADLINE, DataPlaneError, Options,
+    process::{Process, last_words},
+};
+
+/// A process that starts listens within milliseconds; a machine that swaps needs longer.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a process that starts is asked; doubled up to the last.
+const ASK_FIRST: Duration = Duration::from_millis(5);
+const ASK_LAST: Duration = Duration::from_millis(80);
+/// Between two failing starts, and two failing puts; doubled up to the last. Short, because nothing is served meanwhile.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+/// A proxy that lived so long was well: its end begins a new count.
+const WELL: Duration = Duration::from_secs(30);
+
+/// Routes that should be in force.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) revision: u64,
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// What became of the last routes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Applied {
+    /// The latest that was decided on.
+    pub(super) revision: u64,
+    /// Why it isn't in force.
+    pub(super) refusal: Option<String>,
+}
+
+/// The loop and what it works with.
+pub(super) struct Supervisor {
+    options: Options,
+    control: Control,
+    wanted: watch::Receiver<Option<Wanted>>,
+    applied: watch::Sender<Applied>,
+    stopping: CancellationToken,
+}
+
+/// Why a process is no longer looked after.
+enum Left {
+    /// It ended.
+    Ended,
+    /// Nobody wants it looked after.
+    Stopping,
+}
+
+impl Supervisor {
+    pub(super) const fn new(
+        options: Options,
+        control: Control,
+        wanted: watch::Receiver<Option<Wanted>>,
+        applied: watch::Sender<Applied>,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self {
+            options,
+            control,
+            wanted,
+            applied,
+            stopping,
+        }
+    }
+
+    /// Runs until it is told to stop; gives back the process, if there is one then.
+    pub(super) async fn run(mut self, mut process: Process) -> Option<Process> {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let since = Instant::now();
+            match self.look_after(&mut process).await {
+                Left::Stopping => return Some(process),
+                Left::Ended => tracing::error!(
+                    "the proxy ended and is started again: {}",
+                    last_words(&self.options.log)
+                ),
+            }
+            if since.elapsed() > WELL {
+                retry = RETRY_FIRST;
+            } else {
+                self.pause(&mut retry).await?;
+            }
+            process = self.revive(&mut retry).await?;
+        }
+    }
+
+    /// A proxy again; `None` when stopping.
+    async fn revive(&self, retry: &mut Duration) -> Option<Process> {
+        loop {
+            let attempt = self
+                .stopping
+                .run_until_cancelled(find_or_start(&self.options, &self.control))
+                .await?;
+            match attempt {
+                Ok(process) => return Some(process),
+                Err(error) => tracing::error!("{error}"),
+            }
+            self.pause(retry).await?;
+        }
+    }
+
+    async fn pause(&self, retry: &mut Duration) -> Option<()> {
+        self.stopping.run_until_cancelled(sleep(*retry)).await?;
+        *retry = (*retry * 2).min(RETRY_LAST);
+        Some(())
+    }
+
+    /// Keeps the wanted routes in force in this process.
+    async fn look_after(&mut self, process: &mut Process) -> Left {
+        let mut in_force = 0;
+        let mut retry = Duration::ZERO;
+        loop {
+            let wanted = self
+                .wanted
+                .borrow_and_update()
+                .clone()
+                .filter(|wanted| wanted.revision != in_force);
+            let stopping = self.stopping.clone();
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return Left::Stopping,
+                () = process.ended() => return Left::Ended,
+                outcome = put(&self.control, wanted.as_ref(), retry) => match outcome {
+                    Ok(applied) => {
+                        in_force = applied.revision;
+                        retry = Duration::ZERO;
+                        self.applied.send_replace(applied);
+                    }
+                    Err(error) => {
+                        if retry.is_zero() {
+                            tracing::warn!("the routes are put again: {error}");
+                        }
+                        retry = (retry * 2).clamp(RETRY_FIRST, RETRY_LAST);
+                    }
+                },
+                changed = self.wanted.changed(), if wanted.is_none() => if changed.is_err() {
+                    return Left::Stopping;
+                },
+            }
+        }
+    }
+}
+
+/// Puts these routes after a pause; with nothing to put, never resolves.
+async fn put(
+    control: &Control,
+    wanted: Option<&Wanted>,
+    pause: Duration,
+) -> Result<Applied, DataPlaneError> {
+    let Some(wanted) = wanted else {
+        return std::future::pending().await;
+    };
+    sleep(pause).await;
+    let answer = timeout(CALL_DEADLINE, control.put_routes(&wanted.snapshot)).await;
+    let refusal = match answer.map_err(|_| DataPlaneError::Timeout)? {
+        Ok(_) => None,
+        Err(ControlError::Refused(why)) => Some(why),
+        Err(error @ ControlError::Unreachable { .. }) => return Err(error.into()),
+    };
+    Ok(Applied {
+        revision: wanted.revision,
+        refusal,
+    })
+}
+
+/// The process that answers at the control socket, or a new one that answers there.
+pub(super) async fn find_or_start(
+    options: &Options,
+    control: &Control,
+) -> Result<Process, DataPlaneError> {
+    if let Some(process) = find(control).await {
+        return Ok(process);
+    }
+    let mut process = Process::start(options)?;
+    let answers = async {
+        let mut pause = ASK_FIRST;
+        while timeout(CALL_DEADLINE, control.healthz())
+            .await
+            .is_ok_and(|health| health.is_err())
+        {
+            sleep(pause).await;
+            pause = (pause * 2).min(ASK_LAST);
+        }
+    };
+    let failed: Result<Process, DataPlaneError> = tokio::select! {
+        answered = timeout(START_DEADLINE, answers) => match answered {
+            Ok(()) => return Ok(process),
+            Err(_) => Err(DataPlaneError::Silent { after: START_DEADLINE, log_file: options.log.clone() }),
+        },
+        () = process.ended() => Err(ended(options.log.clone())),
+    };
+    process.kill();
+    failed
+}
+
+fn ended(log_file: PathBuf) -> DataPlaneError {
+    DataPlaneError::Ended(last_words(&log_file))
+}
+
+/// Who answers at the control socket; asked twice, so that the process held is the one that answers.
+async fn find(control: &Control) -> Option<Process> {
+    let ask = async || timeout(CALL_DEADLINE, control.healthz()).await.ok()?.ok();
+    let first = ask().await?;
+    let process = Process::adopt(first.pid).ok()?;
+    (ask().await?.boot == first.boot).then_some(process)
+}
