@@ -9,5 +9,6 @@ pub mod exposure;
 pub mod ids;
 pub mod release;
 pub mod rollout;
+pub mod run;
 pub mod service;
 pub mod target;

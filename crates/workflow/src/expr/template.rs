@@ -26,6 +26,9 @@ struct Written {
     text: String,
     #[serde(default, skip_serializing_if = "is_zero")]
     line: u32,
+    /// Whether `${{` in it means nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    plain: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -66,6 +69,13 @@ impl Template {
             return Err(ParseError::new(format!("a text with expressions in it may have at most {LENGTH_MAX} characters"), offset..offset + text.len()).help(help));
         }
         Ok(Self { text: text.to_owned(), line: 0, parts })
+    }
+
+    /// Text that comes from elsewhere: `${{` in it means nothing.
+    #[must_use]
+    pub fn literal(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { parts: vec![Part::Text(text.clone())], text, line: 0 }
     }
 
     /// With the line of the file where it begins, from 1.
@@ -167,13 +177,15 @@ impl TryFrom<Written> for Template {
     type Error = ParseError;
 
     fn try_from(written: Written) -> Result<Self, ParseError> {
-        Ok(Self::parse(&written.text, 0)?.at_line(written.line))
+        let template = if written.plain { Self::literal(written.text) } else { Self::parse(&written.text, 0)? };
+        Ok(template.at_line(written.line))
     }
 }
 
 impl From<Template> for Written {
     fn from(template: Template) -> Self {
-        Self { text: template.text, line: template.line }
+        let plain = template.text.contains("${{") && template.exprs().next().is_none();
+        Self { text: template.text, line: template.line, plain }
     }
 }
 
@@ -304,6 +316,6 @@ impl TryFrom<WrittenCondition> for Condition {
 
 impl From<Condition> for WrittenCondition {
     fn from(condition: Condition) -> Self {
-        Self(Written { text: condition.text, line: condition.line })
+        Self(Written { text: condition.text, line: condition.line, plain: false })
     }
 }

@@ -329,6 +329,8 @@ fn templates_and_conditions_survive_serde() {
     let json = serde_json::to_string(&template).unwrap();
     assert_eq!(json, r#"{"text":"a ${{ github.ref }}","line":3}"#);
     assert_eq!(serde_json::from_str::<Template>(&json).unwrap(), template);
+    let plain = Template::literal("${{ not meant }}");
+    assert_eq!(serde_json::from_str::<Template>(&serde_json::to_string(&plain).unwrap()).unwrap(), plain);
     let condition = Condition::parse("${{ failure() }}", 0).unwrap();
     assert_eq!(serde_json::from_str::<Condition>(&serde_json::to_string(&condition).unwrap()).unwrap(), condition);
 }

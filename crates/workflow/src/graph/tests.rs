@@ -132,7 +132,7 @@ fn conditions_see_results_and_outputs() {
         "  a: { runs-on: x, outputs: { v: '${{ steps.s.outputs.v }}' }, steps: [{ id: s, run: a }] }
   yes: { runs-on: x, needs: a, if: needs.a.outputs.v == '2' && github.ref_name == 'main', steps: [{ run: a }] }
   no: { runs-on: x, needs: a, if: '${{ needs.a.outputs.v != 2 }}', steps: [{ run: a }] }
-  bad: { runs-on: x, needs: a, if: "fromJSON('{')", steps: [{ run: a }] }
+  bad: { runs-on: x, needs: a, if: 'fromJSON(''{'')', steps: [{ run: a }] }
 ",
     );
     run.next();

@@ -1,0 +1,210 @@
+//! What can be said to a run, what it says happened, what it asks of the world, and why it refuses.
+
+use serde::{Deserialize, Serialize};
+use shipway_workflow::{
+    graph::Expanded,
+    job::{Conclusion, JobKey},
+};
+
+use super::spec::RunSpec;
+use crate::{
+    ids::{Digest, RunId},
+    release::Commit,
+    service,
+};
+
+/// An artifact that a job stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its name; a later one of the same name takes its place.
+    pub name: String,
+    /// Its bytes.
+    pub digest: Digest,
+    /// How many.
+    pub size: u64,
+}
+
+/// A step that is over, as pages show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLine {
+    /// Its place in the job, from 0.
+    pub index: usize,
+    /// What people call it.
+    pub name: String,
+    /// How it counts.
+    pub conclusion: Conclusion,
+    /// How it went, where that differs: a failure that may be counts as success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Conclusion>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// The facts of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// It exists.
+    Opened {
+        /// What runs, and why.
+        spec: Box<RunSpec>,
+    },
+    /// A job may start.
+    JobReady {
+        /// Its id in the workflow.
+        job: String,
+        /// What it becomes: one job, or those of its matrix.
+        expanded: Box<Expanded>,
+    },
+    /// A worker runs it.
+    JobStarted {
+        /// Which.
+        key: JobKey,
+    },
+    /// A step is over.
+    StepFinished {
+        /// Of which job.
+        key: JobKey,
+        /// Which, and how.
+        step: StepLine,
+    },
+    /// An artifact is in the blob store.
+    ArtifactStored {
+        /// Which.
+        artifact: Artifact,
+    },
+    /// A job should stop.
+    StopAsked {
+        /// Which.
+        key: JobKey,
+        /// Why.
+        why: String,
+    },
+    /// A job has ended; one of the jobs of a matrix has.
+    JobEnded {
+        /// Which.
+        key: JobKey,
+        /// How, `continue-on-error` not counted.
+        conclusion: Conclusion,
+        /// What later jobs see of it.
+        outputs: Vec<(String, String)>,
+        /// Why, when it didn't succeed.
+        why: Option<String>,
+    },
+    /// A job of the workflow is settled: all of its matrix have ended, or it never starts.
+    JobSettled {
+        /// Its id in the workflow.
+        job: String,
+        /// How it counts for the jobs after it.
+        result: Conclusion,
+        /// Why, when it didn't succeed.
+        why: Option<String>,
+    },
+    /// Somebody wants the run to stop.
+    CancelAsked {
+        /// Why.
+        reason: String,
+    },
+    /// It is over.
+    Ended {
+        /// How.
+        conclusion: Conclusion,
+        /// Why, when it isn't green.
+        why: Option<String>,
+    },
+    /// The service knows that it is over.
+    ServiceTold,
+}
+
+/// What people and drivers say to a run.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Begin. Said again, it changes nothing.
+    Open(Box<RunSpec>),
+    /// A worker runs the job.
+    JobStarted {
+        /// Which.
+        key: JobKey,
+    },
+    /// A step is over.
+    StepFinished {
+        /// Of which job.
+        key: JobKey,
+        /// Which, and how.
+        step: StepLine,
+    },
+    /// An artifact is in the blob store.
+    ArtifactStored {
+        /// Which.
+        artifact: Artifact,
+    },
+    /// A job has ended. A worker that was lost is a failure: `worker lost`.
+    JobEnded {
+        /// Which.
+        key: JobKey,
+        /// How, `continue-on-error` not counted.
+        conclusion: Conclusion,
+        /// What later jobs see of it.
+        outputs: Vec<(String, String)>,
+        /// Why, when it didn't succeed.
+        why: Option<String>,
+    },
+    /// Stop.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// The service knows that it is over.
+    Told,
+    /// The time has come.
+    Woken,
+}
+
+/// What a run asks of the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Have a worker run this job ([`super::job_spec`] says what), or find the one that does; report what it journals, and answer
+    /// with [`Input::JobEnded`].
+    RunJob {
+        /// Which.
+        key: JobKey,
+        /// Once this is set, the worker must be asked to stop, and a job that has not begun ends as cancelled without one.
+        /// The effect comes out again with it, under the same key.
+        stop: Option<String>,
+    },
+    /// Tell the service that it is over; answer with [`Input::Told`].
+    TellService {
+        /// How.
+        conclusion: Conclusion,
+        /// Of which commit.
+        commit: Commit,
+        /// What it stored.
+        artifacts: Vec<service::Artifact>,
+    },
+}
+
+/// Why an input is refused, with what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such run.
+    #[error("there is no such run: push a commit, or start a workflow by hand")]
+    NotOpen,
+    /// The run has no such job.
+    #[error("{run} has no job {key}; its jobs are {known}")]
+    UnknownJob {
+        /// Which run.
+        run: RunId,
+        /// What was named.
+        key: JobKey,
+        /// What there is.
+        known: String,
+    },
+    /// It is over.
+    #[error("{run} is over ({conclusion}) and can't be cancelled any more")]
+    Ended {
+        /// Which run.
+        run: RunId,
+        /// How it ended.
+        conclusion: Conclusion,
+    },
+}

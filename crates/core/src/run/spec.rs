@@ -1,0 +1,148 @@
+//! What a run is of: a workflow, a commit, an event; and how expressions see that.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shipway_workflow::{
+    expr::Value,
+    graph::Ground,
+    model::{InputError, Workflow},
+};
+
+use crate::{
+    ids::{CommitId, RunId},
+    release::{Commit, WorkflowFile},
+    service::{Purpose, RunOrder},
+};
+
+/// What runs, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Which run.
+    pub id: RunId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What runs.
+    pub workflow: WorkflowFile,
+    /// Of which commit.
+    pub commit: Commit,
+    /// The full name of the ref: `refs/heads/main`.
+    pub reference: String,
+    /// The commit before, for a push.
+    pub before: Option<CommitId>,
+    /// `push`, `workflow_dispatch`, `deployment`.
+    pub event: String,
+    /// The inputs given by hand.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// The event as its sender described it; made up from the rest when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<serde_json::Value>,
+    /// The `vars` context.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, String>,
+    /// Who caused it, for `github.actor`; whoever opened it when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+}
+
+impl RunSpec {
+    /// The run that a service ordered.
+    #[must_use]
+    pub fn from_order(id: RunId, order: RunOrder) -> Self {
+        Self {
+            id,
+            purpose: order.purpose,
+            workflow: order.workflow,
+            commit: order.commit,
+            reference: order.reference,
+            before: order.before,
+            event: order.event,
+            inputs: order.inputs,
+            payload: None,
+            vars: BTreeMap::new(),
+            actor: None,
+        }
+    }
+
+    /// The ref without `refs/heads/` or `refs/tags/`.
+    #[must_use]
+    pub fn ref_name(&self) -> &str {
+        let short = ["refs/heads/", "refs/tags/"].into_iter().find_map(|prefix| self.reference.strip_prefix(prefix));
+        short.unwrap_or(&self.reference)
+    }
+
+    /// What expressions of jobs see of it. `by` opened it.
+    pub(super) fn ground(&self, workflow: &Workflow, by: &str) -> Result<Ground, InputError> {
+        let vars = self.vars.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        Ok(Ground { github: self.github(workflow, by), inputs: self.typed_inputs(workflow)?, vars: Value::object(vars) })
+    }
+
+    fn typed_inputs(&self, workflow: &Workflow) -> Result<Value, InputError> {
+        match &workflow.on.workflow_dispatch {
+            Some(dispatch) if self.event == "workflow_dispatch" => {
+                dispatch.inputs(self.inputs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            }
+            _ => Ok(Value::object(self.inputs.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))))),
+        }
+    }
+
+    /// The `github` context, but for what only a job or its worker knows.
+    fn github(&self, workflow: &Workflow, by: &str) -> Value {
+        let actor = self.actor.as_deref().unwrap_or(by);
+        let repository = format!("shipway/{}", self.id.service);
+        let name = workflow.name.as_deref().unwrap_or(&self.workflow.path);
+        let text = |text: &str| Value::from(text);
+        Value::object([
+            ("event_name", text(&self.event)),
+            ("event", Value::from(&self.payload.clone().unwrap_or_else(|| self.made_up_payload(&repository, actor)))),
+            ("ref", text(&self.reference)),
+            ("ref_name", text(self.ref_name())),
+            ("ref_type", text(if self.reference.starts_with("refs/tags/") { "tag" } else { "branch" })),
+            ("ref_protected", Value::Bool(false)),
+            ("base_ref", text("")),
+            ("head_ref", text("")),
+            ("sha", text(self.commit.id.as_str())),
+            ("repository", text(&repository)),
+            ("repository_owner", text("shipway")),
+            ("actor", text(actor)),
+            ("triggering_actor", text(actor)),
+            ("run_id", text(&self.id.number.0.to_string())),
+            ("run_number", text(&self.id.number.0.to_string())),
+            ("run_attempt", text("1")),
+            ("workflow", text(name)),
+            ("workflow_ref", text(&format!("{repository}/{}@{}", self.workflow.path, self.reference))),
+            ("workflow_sha", text(self.commit.id.as_str())),
+        ])
+    }
+
+    fn made_up_payload(&self, repository: &str, actor: &str) -> serde_json::Value {
+        let (name, email) = self.commit.author.split_once(" <").unwrap_or((&self.commit.author, ""));
+        let id = self.commit.id.as_str();
+        let commit = json!({
+            "id": id,
+            "message": self.commit.subject,
+            "timestamp": self.commit.at.to_string(),
+            "author": { "name": name, "email": email.trim_end_matches('>') },
+        });
+        let mut payload = json!({
+            "ref": self.reference,
+            "repository": { "name": self.id.service.as_str(), "full_name": repository },
+            "sender": { "login": actor },
+        });
+        if self.event == "push" {
+            let none = "0".repeat(id.len());
+            payload["before"] = json!(self.before.as_ref().map_or(none.as_str(), CommitId::as_str));
+            payload["after"] = json!(id);
+            payload["created"] = json!(self.before.is_none());
+            payload["deleted"] = json!(false);
+            payload["pusher"] = json!({ "name": actor });
+            payload["commits"] = json!([commit]);
+            payload["head_commit"] = commit;
+        } else {
+            payload["inputs"] = json!(self.inputs);
+        }
+        payload
+    }
+}

@@ -1,0 +1,168 @@
+//! What a run's events fold into.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shipway_syntax::Source;
+use shipway_workflow::{
+    graph::{Graph, Ground, Progress},
+    job::{Conclusion, JobKey},
+    model::Workflow,
+};
+
+use super::{
+    event::{Artifact, Body, StepLine},
+    spec::RunSpec,
+};
+use crate::aggregate::Event;
+
+/// A run, once it was opened.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct State(pub Option<Box<Run>>);
+
+/// A run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// What runs, and why.
+    pub spec: RunSpec,
+    /// Who opened it.
+    pub by: String,
+    /// When.
+    pub opened_at: Timestamp,
+    /// When its first job started.
+    pub started_at: Option<Timestamp>,
+    /// How far its jobs are.
+    pub progress: Progress,
+    /// What was seen of the jobs that have started.
+    pub jobs: BTreeMap<JobKey, JobRecord>,
+    /// What they stored, by name.
+    pub artifacts: Vec<Artifact>,
+    /// How it ended.
+    pub ended: Option<End>,
+    /// Whether the service knows.
+    pub told: bool,
+    /// The workflow, read once; a cache of what `spec` says.
+    #[serde(skip)]
+    plan: OnceLock<Result<Arc<Plan>, String>>,
+}
+
+/// What was seen of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// When a worker began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The steps that are over, in order.
+    pub steps: Vec<StepLine>,
+    /// Why it didn't succeed.
+    pub why: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub conclusion: Conclusion,
+    /// Why, when it isn't green.
+    pub why: Option<String>,
+}
+
+/// A workflow ready to be scheduled.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The workflow.
+    pub workflow: Workflow,
+    /// Its edges.
+    pub graph: Graph,
+    /// What its expressions see of the run.
+    pub ground: Ground,
+}
+
+impl Run {
+    /// The workflow ready to be scheduled, or what is wrong with it.
+    pub fn plan(&self) -> Result<&Arc<Plan>, &str> {
+        self.plan.get_or_init(|| plan(&self.spec, &self.by).map(Arc::new)).as_ref().map_err(String::as_str)
+    }
+}
+
+fn plan(spec: &RunSpec, by: &str) -> Result<Plan, String> {
+    let source = Source::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
+    let parsed = shipway_workflow::parse(&source);
+    let Some(workflow) = parsed.workflow else {
+        let mistakes: Vec<String> =
+            parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).take(10).map(|diagnostic| diagnostic.one_line(&source)).collect();
+        return Err(mistakes.join("\n"));
+    };
+    if spec.event == "workflow_dispatch" && !workflow.on.takes_dispatch() {
+        return Err(format!("{} can't be started by hand: add `workflow_dispatch` to its `on`", spec.workflow.path));
+    }
+    let ground = spec.ground(&workflow, by).map_err(|error| error.to_string())?;
+    Ok(Plan { graph: Graph::of(&workflow), workflow, ground })
+}
+
+/// Folds one fact.
+pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+    if let Body::Opened { spec } = &event.body {
+        state.0.get_or_insert_with(|| Box::new(opened(spec, event)));
+        return;
+    }
+    let Some(run) = state.0.as_deref_mut() else { return };
+    // Without a plan no other fact about jobs was ever recorded.
+    let plan = run.plan().ok().cloned();
+    let place = |id: &str| plan.as_ref().and_then(|plan| plan.workflow.jobs.iter().position(|job| job.id == *id));
+    match &event.body {
+        Body::Opened { .. } => {}
+        Body::JobReady { job, expanded } => {
+            if let Some(at) = place(job) {
+                run.progress.expand(at, expanded.as_ref().clone());
+            }
+        }
+        Body::JobStarted { key } => {
+            run.started_at.get_or_insert(event.at);
+            run.jobs.entry(key.clone()).or_default().started_at.get_or_insert(event.at);
+        }
+        Body::StepFinished { key, step } => run.jobs.entry(key.clone()).or_default().steps.push(step.clone()),
+        Body::ArtifactStored { artifact } => {
+            run.artifacts.retain(|known| known.name != artifact.name);
+            run.artifacts.push(artifact.clone());
+        }
+        Body::StopAsked { key, why } => run.progress.stop(key, why),
+        Body::JobEnded { key, conclusion, outputs, why } => {
+            run.progress.end_cell(key, *conclusion, outputs, why.as_deref());
+            let record = run.jobs.entry(key.clone()).or_default();
+            (record.finished_at, record.why) = (Some(event.at), why.clone());
+        }
+        Body::JobSettled { job, result, why } => {
+            if let (Some(at), Some(plan)) = (place(job), &plan) {
+                run.progress.end(at, plan.graph.needs(at), *result, why.clone());
+            }
+        }
+        Body::CancelAsked { reason } => run.progress.cancel(reason),
+        Body::Ended { conclusion, why } => run.ended = Some(End { at: event.at, conclusion: *conclusion, why: why.clone() }),
+        Body::ServiceTold => run.told = true,
+    }
+}
+
+fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
+    let mut run = Run {
+        spec: spec.clone(),
+        by: event.by.to_string(),
+        opened_at: event.at,
+        started_at: None,
+        progress: Progress::default(),
+        jobs: BTreeMap::new(),
+        artifacts: Vec::new(),
+        ended: None,
+        told: false,
+        plan: OnceLock::new(),
+    };
+    run.progress = Progress::of(run.plan().map_or(0, |plan| plan.workflow.jobs.len()));
+    run
+}

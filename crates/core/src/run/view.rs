@@ -1,0 +1,201 @@
+//! A run as lists and pages show it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shipway_workflow::job::Conclusion;
+
+use super::{
+    event::{Artifact, StepLine},
+    state::Run,
+};
+use crate::{
+    aggregate::Row,
+    ids::{CommitId, RunId, RunNumber},
+};
+
+/// The read model of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunView {
+    /// `shop/r12`.
+    pub id: RunId,
+    /// `12`.
+    pub number: RunNumber,
+    /// Where it is.
+    pub status: Status,
+    /// How it ended.
+    pub conclusion: Option<Conclusion>,
+    /// Of which commit.
+    pub commit: CommitId,
+    /// The first line of its message.
+    pub subject: String,
+    /// The branch or tag.
+    pub branch: String,
+    /// `push`, `workflow_dispatch`, …
+    pub event: String,
+    /// The workflow's file.
+    pub workflow: String,
+    /// The workflow's name.
+    pub name: String,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When its first job started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Its jobs, in the order of the workflow, those of a matrix one by one.
+    pub jobs: Vec<JobView>,
+    /// What it stored.
+    pub artifacts: Vec<Artifact>,
+    /// Who caused it.
+    pub by: String,
+    /// Why it isn't green.
+    pub why: Option<String>,
+}
+
+/// Where a run, a job or a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A job that waits for others.
+    Waiting,
+    /// It may start and has not yet.
+    Queued,
+    /// Under way.
+    Running,
+    /// Green.
+    Success,
+    /// Red.
+    Failure,
+    /// Stopped from outside.
+    Cancelled,
+    /// Never begun.
+    Skipped,
+}
+
+impl From<Conclusion> for Status {
+    fn from(conclusion: Conclusion) -> Self {
+        match conclusion {
+            Conclusion::Success => Self::Success,
+            Conclusion::Failure => Self::Failure,
+            Conclusion::Cancelled => Self::Cancelled,
+            Conclusion::Skipped => Self::Skipped,
+        }
+    }
+}
+
+/// One job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its name within the run, as logs are asked for.
+    pub key: String,
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub status: Status,
+    /// Why it didn't run, or isn't green.
+    pub why: Option<String>,
+    /// The jobs that it waits for.
+    pub needs: Vec<String>,
+    /// When a worker began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The steps that are over.
+    pub steps: Vec<StepView>,
+}
+
+/// One step that is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepView {
+    /// What people call it.
+    pub name: String,
+    /// How it went.
+    pub status: Status,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+impl From<&StepLine> for StepView {
+    fn from(step: &StepLine) -> Self {
+        Self { name: step.name.clone(), status: step.outcome.unwrap_or(step.conclusion).into(), took_ms: step.took_ms }
+    }
+}
+
+impl From<&Run> for RunView {
+    fn from(run: &Run) -> Self {
+        let spec = &run.spec;
+        let status = match (&run.ended, run.started_at) {
+            (Some(end), _) => end.conclusion.into(),
+            (None, Some(_)) => Status::Running,
+            (None, None) => Status::Queued,
+        };
+        let name = run.plan().ok().and_then(|plan| plan.workflow.name.clone());
+        Self {
+            id: spec.id.clone(),
+            number: spec.id.number,
+            status,
+            conclusion: run.ended.as_ref().map(|end| end.conclusion),
+            commit: spec.commit.id.clone(),
+            subject: spec.commit.subject.clone(),
+            branch: spec.ref_name().to_owned(),
+            event: spec.event.clone(),
+            workflow: spec.workflow.path.clone(),
+            name: name.unwrap_or_else(|| spec.workflow.path.clone()),
+            created_at: run.opened_at,
+            started_at: run.started_at,
+            finished_at: run.ended.as_ref().map(|end| end.at),
+            jobs: jobs(run),
+            artifacts: run.artifacts.clone(),
+            by: spec.actor.clone().unwrap_or_else(|| run.by.clone()),
+            why: run.ended.as_ref().and_then(|end| end.why.clone()),
+        }
+    }
+}
+
+fn jobs(run: &Run) -> Vec<JobView> {
+    let Ok(plan) = run.plan() else { return Vec::new() };
+    let mut views = Vec::new();
+    for (job, progress) in plan.workflow.jobs.iter().zip(&run.progress.jobs) {
+        if progress.cells.is_empty() {
+            views.push(JobView {
+                key: job.id.clone(),
+                name: job.name.as_ref().map_or(job.id.as_str(), |name| name.text()).to_owned(),
+                status: progress.result.map_or(Status::Waiting, Status::from),
+                why: progress.why.clone(),
+                needs: job.needs.clone(),
+                started_at: None,
+                finished_at: None,
+                steps: Vec::new(),
+            });
+        }
+        for cell in &progress.cells {
+            let record = run.jobs.get(&cell.key).cloned().unwrap_or_default();
+            views.push(JobView {
+                key: cell.key.to_string(),
+                name: cell.name.clone(),
+                status: match (cell.outcome, record.started_at) {
+                    (Some(outcome), _) => outcome.into(),
+                    (None, Some(_)) => Status::Running,
+                    (None, None) => Status::Queued,
+                },
+                why: record.why.or_else(|| cell.stopping.clone()),
+                needs: job.needs.clone(),
+                started_at: record.started_at,
+                finished_at: record.finished_at,
+                steps: record.steps.iter().map(StepView::from).collect(),
+            });
+        }
+    }
+    views
+}
+
+pub(super) fn row(run: &Run) -> Row {
+    let id = &run.spec.id;
+    Row {
+        kind: "run".to_owned(),
+        key: format!("{}/{}", id.service, id.number.0),
+        service: id.service.to_string(),
+        live: run.ended.is_none(),
+        doc: serde_json::to_value(RunView::from(run)).expect("a view is plain data"),
+    }
+}
