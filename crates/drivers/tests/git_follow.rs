@@ -164,7 +164,8 @@ async fn what_moved_while_nobody_looked_is_told() {
     )
     .await;
     drop(follower);
-    let seen = followed.bare.refs().await.unwrap();
+    let mut seen = followed.bare.refs().await.unwrap();
+    seen.insert("refs/tags/v1".to_owned(), first.clone());
     let second = ada.commit(&tree, "b", "2").await;
     ada.git(&tree, &["branch", "-D", "old"]).await;
     let mut follower = followed.follow(&tree, &seen).await;

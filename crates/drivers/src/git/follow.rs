@@ -19,7 +19,7 @@ use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{GitError, RefUpdate, Refs, Repo, command::Git, moved};
+use super::{BRANCHES, GitError, RefUpdate, Refs, Repo, command::Git, moved};
 
 /// Git moves a reference in several steps; a rebase moves many. Short enough not to be felt.
 const SETTLE: Duration = Duration::from_millis(15);
@@ -63,6 +63,9 @@ impl Follower {
     /// When `source` is no repository now. Later failures are logged and tried again.
     pub async fn start(source: &Path, into: Repo, seen: Refs) -> Result<Self, GitError> {
         let source = Repo::open(Git::bare(), source).await?;
+        // A reading of all references is fine: tags are not followed, thus never gone.
+        let mut seen = seen;
+        seen.retain(|name, _| name.starts_with(BRANCHES));
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
         let task = tokio::spawn(
             Task {
