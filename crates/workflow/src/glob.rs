@@ -82,13 +82,28 @@ impl Glob {
                     at += 1;
                     continue;
                 }
-                '\\' if at + 1 < chars.len() => (Step { what: What::Char(chars[at + 1]), times: Times::Once }, at + 2),
-                c => (Step { what: What::Char(c), times: Times::Once }, at + 1),
+                '\\' if at + 1 < chars.len() => (
+                    Step {
+                        what: What::Char(chars[at + 1]),
+                        times: Times::Once,
+                    },
+                    at + 2,
+                ),
+                c => (
+                    Step {
+                        what: What::Char(c),
+                        times: Times::Once,
+                    },
+                    at + 1,
+                ),
             };
             steps.push(step);
             at = next;
         }
-        Ok(Self { text: text.to_owned(), steps })
+        Ok(Self {
+            text: text.to_owned(),
+            steps,
+        })
     }
 
     /// The pattern as it was written.
@@ -137,7 +152,10 @@ impl Glob {
     /// Goes past the steps that may match nothing.
     fn skip(&self, places: &mut [bool]) {
         for (i, step) in self.steps.iter().enumerate() {
-            if places[i] && (step.what == What::Folders || matches!(step.times, Times::Optional | Times::Many)) {
+            if places[i]
+                && (step.what == What::Folders
+                    || matches!(step.times, Times::Optional | Times::Many))
+            {
                 places[i + 1] = true;
             }
         }
@@ -159,17 +177,38 @@ fn star(chars: &[char], at: usize) -> (Step, usize) {
     let stars = chars[at..].iter().take_while(|&&c| c == '*').count();
     let next = at + stars;
     if stars == 1 {
-        return (Step { what: What::NoSlash, times: Times::Many }, next);
+        return (
+            Step {
+                what: What::NoSlash,
+                times: Times::Many,
+            },
+            next,
+        );
     }
     let begins_folder = at == 0 || chars[at - 1] == '/';
     if begins_folder && chars.get(next) == Some(&'/') {
-        return (Step { what: What::Folders, times: Times::Once }, next + 1);
+        return (
+            Step {
+                what: What::Folders,
+                times: Times::Once,
+            },
+            next + 1,
+        );
     }
-    (Step { what: What::Any, times: Times::Many }, next)
+    (
+        Step {
+            what: What::Any,
+            times: Times::Many,
+        },
+        next,
+    )
 }
 
 fn bracket(chars: &[char], at: usize) -> Result<(Step, usize), GlobError> {
-    let length = chars[at + 1..].iter().position(|&c| c == ']').ok_or(GlobError::OpenBracket)?;
+    let length = chars[at + 1..]
+        .iter()
+        .position(|&c| c == ']')
+        .ok_or(GlobError::OpenBracket)?;
     let inner = &chars[at + 1..at + 1 + length];
     let bad = || GlobError::BadBracket(inner.iter().collect());
     let mut ranges = Vec::new();
@@ -189,11 +228,19 @@ fn bracket(chars: &[char], at: usize) -> Result<(Step, usize), GlobError> {
     if ranges.is_empty() {
         return Err(bad());
     }
-    Ok((Step { what: What::OneOf(ranges), times: Times::Once }, at + length + 2))
+    Ok((
+        Step {
+            what: What::OneOf(ranges),
+            times: Times::Once,
+        },
+        at + length + 2,
+    ))
 }
 
 fn repeat(before: Option<&mut Step>, sign: char) -> Result<(), GlobError> {
-    let step = before.filter(|step| step.what != What::Folders).ok_or(GlobError::NothingBefore(sign))?;
+    let step = before
+        .filter(|step| step.what != What::Folders)
+        .ok_or(GlobError::NothingBefore(sign))?;
     step.times = match (step.times, sign) {
         (Times::Once, '?') | (Times::Optional, '?') => Times::Optional,
         (Times::Once | Times::AtLeastOnce, '+') => Times::AtLeastOnce,
@@ -224,24 +271,92 @@ mod tests {
     #[test]
     fn the_cheat_sheet_holds() {
         let table: &[(&str, &[&str], &[&str])] = &[
-            ("feature/*", &["feature/my-branch", "feature/"], &["feature/a/b", "feature"]),
-            ("feature/**", &["feature/beta-a/my-branch", "feature/mona/the/octocat"], &["features/a"]),
+            (
+                "feature/*",
+                &["feature/my-branch", "feature/"],
+                &["feature/a/b", "feature"],
+            ),
+            (
+                "feature/**",
+                &["feature/beta-a/my-branch", "feature/mona/the/octocat"],
+                &["features/a"],
+            ),
             ("main", &["main"], &["Main", "main2", "releases/main"]),
             ("*", &["main", "releases"], &["all/the/branches"]),
             ("**", &["all/the/branches", "every/tag", ""], &[]),
-            ("*feature", &["mona-feature", "feature", "ver-10-feature"], &["a/feature"]),
+            (
+                "*feature",
+                &["mona-feature", "feature", "ver-10-feature"],
+                &["a/feature"],
+            ),
             ("v2*", &["v2", "v2.0", "v2.9"], &["v1", "v2/x"]),
-            ("v[12].[0-9]+.[0-9]+", &["v1.10.1", "v2.0.0"], &["v3.0.0", "v1..1", "v1.0"]),
-            ("*.jsx?", &["page.js", "page.jsx"], &["page.jsxx", "a/page.js"]),
-            ("**.js", &["index.js", "js/index.js", "src/js/app.js"], &["index.jsx"]),
-            ("docs/*", &["docs/README.md", "docs/file.txt"], &["docs/a/b.md", "x/docs/a"]),
-            ("docs/**", &["docs/README.md", "docs/mona/octocat.txt"], &["doc/a"]),
-            ("docs/**/*.md", &["docs/README.md", "docs/mona/hello-world.md", "docs/a/markdown/file.md"], &["docs/a.txt"]),
-            ("**/docs/**", &["docs/hello.md", "dir/docs/my-file.txt", "space/docs/plan/space.doc"], &["mydocs/a"]),
-            ("**/README.md", &["README.md", "js/README.md"], &["aREADME.md"]),
-            ("**/*src/**", &["a/src/app.js", "my-src/code/js/app.js"], &["src"]),
-            ("**/*-post.md", &["my-post.md", "path/their-post.md"], &["my-post.mdx"]),
-            ("**/migrate-*.sql", &["migrate-10909.sql", "db/migrate-v1.0.sql", "db/sept/migrate-v1.sql"], &["db/migrate.sql"]),
+            (
+                "v[12].[0-9]+.[0-9]+",
+                &["v1.10.1", "v2.0.0"],
+                &["v3.0.0", "v1..1", "v1.0"],
+            ),
+            (
+                "*.jsx?",
+                &["page.js", "page.jsx"],
+                &["page.jsxx", "a/page.js"],
+            ),
+            (
+                "**.js",
+                &["index.js", "js/index.js", "src/js/app.js"],
+                &["index.jsx"],
+            ),
+            (
+                "docs/*",
+                &["docs/README.md", "docs/file.txt"],
+                &["docs/a/b.md", "x/docs/a"],
+            ),
+            (
+                "docs/**",
+                &["docs/README.md", "docs/mona/octocat.txt"],
+                &["doc/a"],
+            ),
+            (
+                "docs/**/*.md",
+                &[
+                    "docs/README.md",
+                    "docs/mona/hello-world.md",
+                    "docs/a/markdown/file.md",
+                ],
+                &["docs/a.txt"],
+            ),
+            (
+                "**/docs/**",
+                &[
+                    "docs/hello.md",
+                    "dir/docs/my-file.txt",
+                    "space/docs/plan/space.doc",
+                ],
+                &["mydocs/a"],
+            ),
+            (
+                "**/README.md",
+                &["README.md", "js/README.md"],
+                &["aREADME.md"],
+            ),
+            (
+                "**/*src/**",
+                &["a/src/app.js", "my-src/code/js/app.js"],
+                &["src"],
+            ),
+            (
+                "**/*-post.md",
+                &["my-post.md", "path/their-post.md"],
+                &["my-post.mdx"],
+            ),
+            (
+                "**/migrate-*.sql",
+                &[
+                    "migrate-10909.sql",
+                    "db/migrate-v1.0.sql",
+                    "db/sept/migrate-v1.sql",
+                ],
+                &["db/migrate.sql"],
+            ),
             ("[CB]at", &["Cat", "Bat"], &["cat", "CBat"]),
             ("[1-2]00", &["100", "200"], &["300"]),
             (r"release\*", &["release*"], &["release1"]),
@@ -249,8 +364,10 @@ mod tests {
         ];
         for (pattern, yes, no) in table {
             let glob = Glob::parse(pattern).unwrap();
-            yes.iter().for_each(|text| assert!(glob.matches(text), "{pattern} should match {text}"));
-            no.iter().for_each(|text| assert!(!glob.matches(text), "{pattern} should not match {text}"));
+            yes.iter()
+                .for_each(|text| assert!(glob.matches(text), "{pattern} should match {text}"));
+            no.iter()
+                .for_each(|text| assert!(!glob.matches(text), "{pattern} should not match {text}"));
         }
     }
 
@@ -259,7 +376,10 @@ mod tests {
         assert_eq!(Glob::parse(""), Err(GlobError::Empty));
         assert_eq!(Glob::parse("a[b"), Err(GlobError::OpenBracket));
         assert_eq!(Glob::parse("[]"), Err(GlobError::BadBracket(String::new())));
-        assert_eq!(Glob::parse("[9-1]"), Err(GlobError::BadBracket("9-1".to_owned())));
+        assert_eq!(
+            Glob::parse("[9-1]"),
+            Err(GlobError::BadBracket("9-1".to_owned()))
+        );
         assert_eq!(Glob::parse("?a"), Err(GlobError::NothingBefore('?')));
         assert_eq!(Glob::parse("**/+"), Err(GlobError::NothingBefore('+')));
     }

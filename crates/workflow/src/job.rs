@@ -53,9 +53,17 @@ impl std::str::FromStr for JobKey {
     type Err = ParseJobKeyError;
 
     fn from_str(text: &str) -> Result<Self, ParseJobKeyError> {
-        let (id, cell) = text.split_once('.').map_or((text, None), |(id, cell)| (id, Some(cell)));
-        let number = cell.is_none_or(|cell| !cell.is_empty() && cell.len() <= 6 && cell.bytes().all(|b| b.is_ascii_digit()));
-        if is_identifier(id) && number { Ok(Self(text.to_owned())) } else { Err(ParseJobKeyError(text.chars().take(80).collect())) }
+        let (id, cell) = text
+            .split_once('.')
+            .map_or((text, None), |(id, cell)| (id, Some(cell)));
+        let number = cell.is_none_or(|cell| {
+            !cell.is_empty() && cell.len() <= 6 && cell.bytes().all(|b| b.is_ascii_digit())
+        });
+        if is_identifier(id) && number {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseJobKeyError(text.chars().take(80).collect()))
+        }
     }
 }
 
@@ -85,7 +93,9 @@ impl fmt::Display for JobKey {
 pub fn is_identifier(text: &str) -> bool {
     text.len() <= 100
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// All that a worker needs to run one job.
@@ -206,7 +216,9 @@ pub struct ServerAccess {
 
 impl fmt::Debug for ServerAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerAccess").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("ServerAccess")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -371,17 +383,30 @@ mod tests {
     #[test]
     fn keys_are_safe_as_file_names() {
         assert_eq!(JobKey::new("test", Some(2)).as_str(), "test.3");
-        assert_eq!("test.3".parse::<JobKey>().map(|key| key.job_id().to_owned()), Ok("test".to_owned()));
-        for bad in ["", ".", "..", "../x", "a/b", "test.", "test.x", "test.1.2", "-a", "a b"] {
+        assert_eq!(
+            "test.3"
+                .parse::<JobKey>()
+                .map(|key| key.job_id().to_owned()),
+            Ok("test".to_owned())
+        );
+        for bad in [
+            "", ".", "..", "../x", "a/b", "test.", "test.x", "test.1.2", "-a", "a b",
+        ] {
             assert!(bad.parse::<JobKey>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn debug_output_holds_no_secrets() {
-        let contexts = JobContexts { secrets: Value::object([("TOKEN", Value::from("hunter2"))]), ..JobContexts::default() };
+        let contexts = JobContexts {
+            secrets: Value::object([("TOKEN", Value::from("hunter2"))]),
+            ..JobContexts::default()
+        };
         assert!(!format!("{contexts:?}").contains("hunter2"));
-        let access = ServerAccess { url: "http://here".to_owned(), token: "hunter2".to_owned() };
+        let access = ServerAccess {
+            url: "http://here".to_owned(),
+            token: "hunter2".to_owned(),
+        };
         assert!(!format!("{access:?}").contains("hunter2"));
     }
 }

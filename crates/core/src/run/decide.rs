@@ -25,8 +25,18 @@ struct Decider {
 }
 
 /// Facts that follow from an input.
-pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider { state: state.clone(), events: Vec::new(), by, now };
+pub(super) fn decide(
+    state: &State,
+    input: Input,
+    by: Actor,
+    now: Timestamp,
+) -> Result<Vec<Event<Body>>, Rejection> {
+    let mut decider = Decider {
+        state: state.clone(),
+        events: Vec::new(),
+        by,
+        now,
+    };
     match input {
         Input::Open(spec) => {
             if state.0.is_none() {
@@ -41,7 +51,11 @@ pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> 
 
 impl Decider {
     fn emit(&mut self, body: Body) {
-        let event = Event { at: self.now, by: self.by.clone(), body };
+        let event = Event {
+            at: self.now,
+            by: self.by.clone(),
+            body,
+        };
         apply(&mut self.state, &event);
         self.events.push(event);
     }
@@ -50,12 +64,19 @@ impl Decider {
         match input {
             Input::Open(_) | Input::Woken => {}
             Input::JobStarted { key } => {
-                if !is_over(run, &key)? && run.jobs.get(&key).is_none_or(|record| record.started_at.is_none()) {
+                if !is_over(run, &key)?
+                    && run
+                        .jobs
+                        .get(&key)
+                        .is_none_or(|record| record.started_at.is_none())
+                {
                     self.emit(Body::JobStarted { key });
                 }
             }
             Input::StepFinished { key, step } => {
-                let known = run.jobs.get(&key).is_some_and(|record| record.steps.iter().any(|known| known.index == step.index));
+                let known = run.jobs.get(&key).is_some_and(|record| {
+                    record.steps.iter().any(|known| known.index == step.index)
+                });
                 if !is_over(run, &key)? && !known {
                     self.emit(Body::StepFinished { key, step });
                 }
@@ -65,14 +86,27 @@ impl Decider {
                     self.emit(Body::ArtifactStored { artifact });
                 }
             }
-            Input::JobEnded { key, conclusion, outputs, why } => {
+            Input::JobEnded {
+                key,
+                conclusion,
+                outputs,
+                why,
+            } => {
                 if !is_over(run, &key)? {
-                    self.emit(Body::JobEnded { key, conclusion, outputs, why });
+                    self.emit(Body::JobEnded {
+                        key,
+                        conclusion,
+                        outputs,
+                        why,
+                    });
                 }
             }
             Input::Cancel { reason } => {
                 if let Some(end) = &run.ended {
-                    return Err(Rejection::Ended { run: run.spec.id.clone(), conclusion: end.conclusion });
+                    return Err(Rejection::Ended {
+                        run: run.spec.id.clone(),
+                        conclusion: end.conclusion,
+                    });
                 }
                 if run.progress.cancelled.is_none() {
                     self.emit(Body::CancelAsked { reason });
@@ -89,64 +123,121 @@ impl Decider {
 
     /// Puts on record what the scheduler says now, and the end when there is nothing left.
     fn settle(&mut self) {
-        let Some(run) = self.state.0.as_deref().filter(|run| run.ended.is_none()) else { return };
+        let Some(run) = self.state.0.as_deref().filter(|run| run.ended.is_none()) else {
+            return;
+        };
         let plan = match run.plan() {
             Ok(plan) => plan.clone(),
             Err(why) => {
                 let why = Some(why.to_owned());
-                return self.emit(Body::Ended { conclusion: Conclusion::Failure, why });
+                return self.emit(Body::Ended {
+                    conclusion: Conclusion::Failure,
+                    why,
+                });
             }
         };
         let mut progress = run.progress.clone();
         let id = |job: usize| plan.workflow.jobs[job].id.clone();
         for decision in plan.graph.next(&plan.workflow, &mut progress, &plan.ground) {
             self.emit(match decision {
-                Decision::Expand { job, expanded } => Body::JobReady { job: id(job), expanded: Box::new(expanded) },
-                Decision::End { job, result, why } => Body::JobSettled { job: id(job), result, why },
-                Decision::EndCell { key, why } => Body::JobEnded { key, conclusion: Conclusion::Cancelled, outputs: Vec::new(), why: Some(why) },
+                Decision::Expand { job, expanded } => Body::JobReady {
+                    job: id(job),
+                    expanded: Box::new(expanded),
+                },
+                Decision::End { job, result, why } => Body::JobSettled {
+                    job: id(job),
+                    result,
+                    why,
+                },
+                Decision::EndCell { key, why } => Body::JobEnded {
+                    key,
+                    conclusion: Conclusion::Cancelled,
+                    outputs: Vec::new(),
+                    why: Some(why),
+                },
                 Decision::Stop { key, why } => Body::StopAsked { key, why },
             });
         }
         if progress.is_over() {
             let conclusion = progress.conclusion();
-            let blamed = progress.jobs.iter().position(|job| job.result == Some(conclusion)).filter(|_| conclusion != Conclusion::Success);
+            let blamed = progress
+                .jobs
+                .iter()
+                .position(|job| job.result == Some(conclusion))
+                .filter(|_| conclusion != Conclusion::Success);
             let why = blamed.map(|at| match &progress.jobs[at].why {
                 Some(why) => format!("`{}`: {why}", id(at)),
                 None => format!("`{}`: {conclusion}", id(at)),
             });
-            self.emit(Body::Ended { conclusion, why: why.or_else(|| progress.cancelled.clone().filter(|_| conclusion != Conclusion::Success)) });
+            self.emit(Body::Ended {
+                conclusion,
+                why: why.or_else(|| {
+                    progress
+                        .cancelled
+                        .clone()
+                        .filter(|_| conclusion != Conclusion::Success)
+                }),
+            });
         }
     }
 }
 
 /// Whether nothing more is to be heard of a job.
 fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
-    match run.progress.cell(key) {
+    match run.cell(key) {
         Some((_, cell)) => Ok(cell.outcome.is_some()),
         None => {
             let cells = run.progress.jobs.iter().flat_map(|job| &job.cells);
             let known = listed(cells.take(20).map(|cell| cell.key.as_str()));
-            Err(Rejection::UnknownJob { run: run.spec.id.clone(), key: key.clone(), known })
+            Err(Rejection::UnknownJob {
+                run: run.spec.id.clone(),
+                key: key.clone(),
+                known,
+            })
         }
     }
 }
 
 /// What the world still owes the run.
 pub(super) fn pending(state: &State) -> Pending<Effect> {
-    let Some(run) = &state.0 else { return Pending::nothing() };
+    let Some(run) = &state.0 else {
+        return Pending::nothing();
+    };
     if let Some(end) = &run.ended {
         if run.told {
             return Pending::nothing();
         }
-        let artifacts = run.artifacts.iter().map(|artifact| service::Artifact { name: artifact.name.clone(), digest: artifact.digest.clone() });
-        let effect =
-            Effect::TellService { conclusion: end.conclusion, commit: run.spec.commit.clone(), artifacts: artifacts.collect() };
-        return Pending { effects: vec![("tell-service".into(), effect)], wake_at: None, live: true };
+        let artifacts = run.artifacts.iter().map(|artifact| service::Artifact {
+            name: artifact.name.clone(),
+            digest: artifact.digest.clone(),
+        });
+        let effect = Effect::TellService {
+            conclusion: end.conclusion,
+            commit: run.spec.commit.clone(),
+            artifacts: artifacts.collect(),
+        };
+        return Pending {
+            effects: vec![("tell-service".into(), effect)],
+            wake_at: None,
+            live: true,
+        };
     }
-    let cells = run.progress.jobs.iter().filter(|job| !job.is_over()).flat_map(|job| job.active());
+    let cells = run
+        .progress
+        .jobs
+        .iter()
+        .filter(|job| !job.is_over())
+        .flat_map(|job| job.active());
     let effects = cells.map(|cell| {
-        let effect = Effect::RunJob { key: cell.key.clone(), stop: cell.stopping.clone() };
+        let effect = Effect::RunJob {
+            key: cell.key.clone(),
+            stop: cell.stopping.clone(),
+        };
         (format!("job-{}", cell.key).into(), effect)
     });
-    Pending { effects: effects.collect(), wake_at: None, live: true }
+    Pending {
+        effects: effects.collect(),
+        wake_at: None,
+        live: true,
+    }
 }

@@ -35,11 +35,14 @@ pub struct Surroundings {
 pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<JobSpec> {
     let run = state.0.as_deref()?;
     let plan = run.plan().ok()?;
-    let (at, cell) = run.progress.cell(key)?;
+    let (at, cell) = run.cell(key)?;
     let (job, progress) = (plan.workflow.jobs.get(at)?, &run.progress.jobs[at]);
     let index = progress.cells.iter().position(|it| it.key == *key)?;
     let contexts = JobContexts {
-        github: with(&plan.ground.github, [("job".to_owned(), Value::from(job.id.as_str()))]),
+        github: with(
+            &plan.ground.github,
+            [("job".to_owned(), Value::from(job.id.as_str()))],
+        ),
         vars: with(&plan.ground.vars, texts(around.vars)),
         secrets: Value::object(texts(around.secrets)),
         needs: plan.graph.needs_context(&plan.workflow, &run.progress, at),
@@ -47,14 +50,21 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
         matrix: cell.matrix.clone(),
         inputs: plan.ground.inputs.clone(),
     };
-    let outer = around.env.into_iter().map(|(name, value)| (name, Template::literal(value)));
+    let outer = around
+        .env
+        .into_iter()
+        .map(|(name, value)| (name, Template::literal(value)));
     Some(JobSpec {
         key: key.clone(),
         job_id: job.id.clone(),
         name: cell.name.clone(),
         matrix_index: index,
         steps: job.steps.clone(),
-        env: vec![Table::Entries(outer.collect()), plan.workflow.env.clone(), job.env.clone()],
+        env: vec![
+            Table::Entries(outer.collect()),
+            plan.workflow.env.clone(),
+            job.env.clone(),
+        ],
         defaults: job.defaults.or(&plan.workflow.defaults),
         outputs: job.outputs.clone(),
         timeout_ms: cell.timeout_ms,
@@ -67,13 +77,18 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
 }
 
 fn texts(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
-    entries.into_iter().map(|(name, value)| (name, Value::from(value)))
+    entries
+        .into_iter()
+        .map(|(name, value)| (name, Value::from(value)))
 }
 
 /// An object with more properties.
 fn with(object: &Value, more: impl IntoIterator<Item = (String, Value)>) -> Value {
     let mut entries: Vec<(String, Value)> = match object {
-        Value::Object(object) => object.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+        Value::Object(object) => object
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect(),
         _ => Vec::new(),
     };
     entries.extend(more);

@@ -40,7 +40,12 @@ impl Aggregate for Runs {
     type Effect = Effect;
     type Rejection = Rejection;
 
-    fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
+    fn decide(
+        state: &State,
+        input: Input,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Event<Body>>, Rejection> {
         decide::decide(state, input, by, now)
     }
 

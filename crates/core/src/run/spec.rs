@@ -69,22 +69,35 @@ impl RunSpec {
     /// The ref without `refs/heads/` or `refs/tags/`.
     #[must_use]
     pub fn ref_name(&self) -> &str {
-        let short = ["refs/heads/", "refs/tags/"].into_iter().find_map(|prefix| self.reference.strip_prefix(prefix));
+        let short = ["refs/heads/", "refs/tags/"]
+            .into_iter()
+            .find_map(|prefix| self.reference.strip_prefix(prefix));
         short.unwrap_or(&self.reference)
     }
 
     /// What expressions of jobs see of it. `by` opened it.
     pub(super) fn ground(&self, workflow: &Workflow, by: &str) -> Result<Ground, InputError> {
-        let vars = self.vars.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        Ok(Ground { github: self.github(workflow, by), inputs: self.typed_inputs(workflow)?, vars: Value::object(vars) })
+        let vars = self
+            .vars
+            .iter()
+            .map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        Ok(Ground {
+            github: self.github(workflow, by),
+            inputs: self.typed_inputs(workflow)?,
+            vars: Value::object(vars),
+        })
     }
 
     fn typed_inputs(&self, workflow: &Workflow) -> Result<Value, InputError> {
         match &workflow.on.workflow_dispatch {
-            Some(dispatch) if self.event == "workflow_dispatch" => {
-                dispatch.inputs(self.inputs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-            }
-            _ => Ok(Value::object(self.inputs.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))))),
+            Some(dispatch) if self.event == "workflow_dispatch" => dispatch.inputs(
+                self.inputs
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str())),
+            ),
+            _ => Ok(Value::object(self.inputs.iter().map(|(name, value)| {
+                (name.as_str(), Value::from(value.as_str()))
+            }))),
         }
     }
 
@@ -96,10 +109,25 @@ impl RunSpec {
         let text = |text: &str| Value::from(text);
         Value::object([
             ("event_name", text(&self.event)),
-            ("event", Value::from(&self.payload.clone().unwrap_or_else(|| self.made_up_payload(&repository, actor)))),
+            (
+                "event",
+                Value::from(
+                    &self
+                        .payload
+                        .clone()
+                        .unwrap_or_else(|| self.made_up_payload(&repository, actor)),
+                ),
+            ),
             ("ref", text(&self.reference)),
             ("ref_name", text(self.ref_name())),
-            ("ref_type", text(if self.reference.starts_with("refs/tags/") { "tag" } else { "branch" })),
+            (
+                "ref_type",
+                text(if self.reference.starts_with("refs/tags/") {
+                    "tag"
+                } else {
+                    "branch"
+                }),
+            ),
             ("ref_protected", Value::Bool(false)),
             ("base_ref", text("")),
             ("head_ref", text("")),
@@ -112,13 +140,23 @@ impl RunSpec {
             ("run_number", text(&self.id.number.0.to_string())),
             ("run_attempt", text("1")),
             ("workflow", text(name)),
-            ("workflow_ref", text(&format!("{repository}/{}@{}", self.workflow.path, self.reference))),
+            (
+                "workflow_ref",
+                text(&format!(
+                    "{repository}/{}@{}",
+                    self.workflow.path, self.reference
+                )),
+            ),
             ("workflow_sha", text(self.commit.id.as_str())),
         ])
     }
 
     fn made_up_payload(&self, repository: &str, actor: &str) -> serde_json::Value {
-        let (name, email) = self.commit.author.split_once(" <").unwrap_or((&self.commit.author, ""));
+        let (name, email) = self
+            .commit
+            .author
+            .split_once(" <")
+            .unwrap_or((&self.commit.author, ""));
         let id = self.commit.id.as_str();
         let commit = json!({
             "id": id,

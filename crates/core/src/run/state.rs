@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_syntax::Source;
 use shipway_workflow::{
-    graph::{Graph, Ground, Progress},
+    graph::{Cell, Graph, Ground, Progress},
     job::{Conclusion, JobKey},
     model::Workflow,
 };
@@ -86,9 +86,19 @@ pub struct Plan {
 }
 
 impl Run {
+    /// A job, by its key: the place of its job in the workflow, and itself.
+    #[must_use]
+    pub fn cell(&self, key: &JobKey) -> Option<(usize, &Cell)> {
+        let at = self.plan().ok()?.graph.place(key.job_id())?;
+        Some((at, self.progress.cell(at, key)?))
+    }
+
     /// The workflow ready to be scheduled, or what is wrong with it.
     pub fn plan(&self) -> Result<&Arc<Plan>, &str> {
-        self.plan.get_or_init(|| plan(&self.spec, &self.by).map(Arc::new)).as_ref().map_err(String::as_str)
+        self.plan
+            .get_or_init(|| plan(&self.spec, &self.by).map(Arc::new))
+            .as_ref()
+            .map_err(String::as_str)
     }
 }
 
@@ -96,15 +106,29 @@ fn plan(spec: &RunSpec, by: &str) -> Result<Plan, String> {
     let source = Source::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
     let parsed = shipway_workflow::parse(&source);
     let Some(workflow) = parsed.workflow else {
-        let mistakes: Vec<String> =
-            parsed.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).take(10).map(|diagnostic| diagnostic.one_line(&source)).collect();
+        let mistakes: Vec<String> = parsed
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.is_error())
+            .take(10)
+            .map(|diagnostic| diagnostic.one_line(&source))
+            .collect();
         return Err(mistakes.join("\n"));
     };
     if spec.event == "workflow_dispatch" && !workflow.on.takes_dispatch() {
-        return Err(format!("{} can't be started by hand: add `workflow_dispatch` to its `on`", spec.workflow.path));
+        return Err(format!(
+            "{} can't be started by hand: add `workflow_dispatch` to its `on`",
+            spec.workflow.path
+        ));
     }
-    let ground = spec.ground(&workflow, by).map_err(|error| error.to_string())?;
-    Ok(Plan { graph: Graph::of(&workflow), workflow, ground })
+    let ground = spec
+        .ground(&workflow, by)
+        .map_err(|error| error.to_string())?;
+    Ok(Plan {
+        graph: Graph::of(&workflow),
+        workflow,
+        ground,
+    })
 }
 
 /// Folds one fact.
@@ -113,10 +137,12 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         state.0.get_or_insert_with(|| Box::new(opened(spec, event)));
         return;
     }
-    let Some(run) = state.0.as_deref_mut() else { return };
+    let Some(run) = state.0.as_deref_mut() else {
+        return;
+    };
     // Without a plan no other fact about jobs was ever recorded.
     let plan = run.plan().ok().cloned();
-    let place = |id: &str| plan.as_ref().and_then(|plan| plan.workflow.jobs.iter().position(|job| job.id == *id));
+    let place = |id: &str| plan.as_ref().and_then(|plan| plan.graph.place(id));
     match &event.body {
         Body::Opened { .. } => {}
         Body::JobReady { job, expanded } => {
@@ -126,26 +152,54 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         }
         Body::JobStarted { key } => {
             run.started_at.get_or_insert(event.at);
-            run.jobs.entry(key.clone()).or_default().started_at.get_or_insert(event.at);
+            run.jobs
+                .entry(key.clone())
+                .or_default()
+                .started_at
+                .get_or_insert(event.at);
         }
-        Body::StepFinished { key, step } => run.jobs.entry(key.clone()).or_default().steps.push(step.clone()),
+        Body::StepFinished { key, step } => run
+            .jobs
+            .entry(key.clone())
+            .or_default()
+            .steps
+            .push(step.clone()),
         Body::ArtifactStored { artifact } => {
             run.artifacts.retain(|known| known.name != artifact.name);
             run.artifacts.push(artifact.clone());
         }
-        Body::StopAsked { key, why } => run.progress.stop(key, why),
-        Body::JobEnded { key, conclusion, outputs, why } => {
-            run.progress.end_cell(key, *conclusion, outputs, why.as_deref());
+        Body::StopAsked { key, why } => {
+            if let Some(at) = place(key.job_id()) {
+                run.progress.stop(at, key, why);
+            }
+        }
+        Body::JobEnded {
+            key,
+            conclusion,
+            outputs,
+            why,
+        } => {
+            if let Some(at) = place(key.job_id()) {
+                run.progress
+                    .end_cell(at, key, *conclusion, outputs, why.as_deref());
+            }
             let record = run.jobs.entry(key.clone()).or_default();
             (record.finished_at, record.why) = (Some(event.at), why.clone());
         }
         Body::JobSettled { job, result, why } => {
             if let (Some(at), Some(plan)) = (place(job), &plan) {
-                run.progress.end(at, plan.graph.needs(at), *result, why.clone());
+                run.progress
+                    .end(at, plan.graph.needs(at), *result, why.clone());
             }
         }
         Body::CancelAsked { reason } => run.progress.cancel(reason),
-        Body::Ended { conclusion, why } => run.ended = Some(End { at: event.at, conclusion: *conclusion, why: why.clone() }),
+        Body::Ended { conclusion, why } => {
+            run.ended = Some(End {
+                at: event.at,
+                conclusion: *conclusion,
+                why: why.clone(),
+            })
+        }
         Body::ServiceTold => run.told = true,
     }
 }

@@ -7,25 +7,49 @@ use super::event::Body;
 /// The lines that a fact is worth; most are worth none.
 #[must_use]
 pub fn story_lines(body: &Body) -> Vec<String> {
-    let because = |why: &Option<String>| why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let because = |why: &Option<String>| {
+        why.as_ref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default()
+    };
     match body {
         Body::JobStarted { key } => vec![format!("· {key} started")],
         Body::StepFinished { key, step } if step.conclusion == Conclusion::Failure => {
-            vec![format!("✗ {key}: {} failed after {} ms", step.name, step.took_ms)]
+            vec![format!(
+                "✗ {key}: {} failed after {} ms",
+                step.name, step.took_ms
+            )]
         }
         Body::ArtifactStored { artifact } => {
-            vec![format!("· artifact {} stored: {} bytes, {}", artifact.name, artifact.size, artifact.digest.short())]
+            vec![format!(
+                "· artifact {} stored: {} bytes, {}",
+                artifact.name,
+                artifact.size,
+                artifact.digest.short()
+            )]
         }
-        Body::JobEnded { key, conclusion, why, .. } => match conclusion {
+        Body::JobEnded {
+            key,
+            conclusion,
+            why,
+            ..
+        } => match conclusion {
             Conclusion::Success => vec![format!("✓ {key}")],
             Conclusion::Failure => vec![format!("✗ {key}{}", because(why))],
             Conclusion::Cancelled => vec![format!("✗ {key} cancelled{}", because(why))],
             Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],
         },
         // What ended by its own jobs has been told with them.
-        Body::JobSettled { job, result: Conclusion::Skipped, why } => vec![format!("- {job} skipped{}", because(why))],
+        Body::JobSettled {
+            job,
+            result: Conclusion::Skipped,
+            why,
+        } => vec![format!("- {job} skipped{}", because(why))],
         Body::CancelAsked { reason } => vec![format!("cancelling: {reason}")],
-        Body::Ended { conclusion: Conclusion::Success, .. } => vec!["✓ all jobs are green".to_owned()],
+        Body::Ended {
+            conclusion: Conclusion::Success,
+            ..
+        } => vec!["✓ all jobs are green".to_owned()],
         Body::Ended { conclusion, why } => vec![format!("✗ {conclusion}{}", because(why))],
         Body::Opened { .. }
         | Body::JobReady { .. }

@@ -35,7 +35,10 @@ fn spec(text: &str) -> RunSpec {
     RunSpec {
         id: "shop/r12".parse().unwrap(),
         purpose: Purpose::Push { sequence: 1 },
-        workflow: WorkflowFile { path: ".github/workflows/ci.yml".to_owned(), text: text.to_owned() },
+        workflow: WorkflowFile {
+            path: ".github/workflows/ci.yml".to_owned(),
+            text: text.to_owned(),
+        },
         commit: Commit {
             id: "a".repeat(40).parse().unwrap(),
             subject: "Sell more".to_owned(),
@@ -72,7 +75,12 @@ impl Log {
 
     fn say(&mut self, input: Input) -> Result<usize, Rejection> {
         let second = self.events.len() as i64;
-        let events = Runs::decide(&self.state, input, Actor::Push("ada".to_owned()), at(second))?;
+        let events = Runs::decide(
+            &self.state,
+            input,
+            Actor::Push("ada".to_owned()),
+            at(second),
+        )?;
         fold::<Runs>(&mut self.state, &events);
         let count = events.len();
         self.events.extend(events);
@@ -98,7 +106,13 @@ impl Log {
     fn end(&mut self, key: &str, conclusion: Conclusion) {
         let outputs = vec![("version".to_owned(), "7".to_owned())];
         let why = (conclusion != Conclusion::Success).then(|| "exit code 1".to_owned());
-        self.say(Input::JobEnded { key: job(key), conclusion, outputs, why }).unwrap();
+        self.say(Input::JobEnded {
+            key: job(key),
+            conclusion,
+            outputs,
+            why,
+        })
+        .unwrap();
     }
 
     fn view(&self) -> RunView {
@@ -107,8 +121,19 @@ impl Log {
 
     /// `build success, test.1 running, …`
     fn jobs(&self) -> String {
-        let word = |status: Status| serde_json::to_value(status).unwrap().as_str().unwrap().to_owned();
-        self.view().jobs.iter().map(|job| format!("{} {}", job.key, word(job.status))).collect::<Vec<_>>().join(", ")
+        let word = |status: Status| {
+            serde_json::to_value(status)
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        self.view()
+            .jobs
+            .iter()
+            .map(|job| format!("{} {}", job.key, word(job.status)))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -122,7 +147,9 @@ fn around() -> Surroundings {
         vars: BTreeMap::from([("B".to_owned(), "2".to_owned())]),
         env: BTreeMap::from([("SHIPWAY_URL".to_owned(), "${{ http".to_owned())]),
         folder: "/tmp/x".into(),
-        source: SourceTree::Directory { path: "/src".into() },
+        source: SourceTree::Directory {
+            path: "/src".into(),
+        },
         artifacts: Vec::new(),
         server: None,
     }
@@ -131,15 +158,38 @@ fn around() -> Surroundings {
 #[test]
 fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
     let mut log = Log::open(spec(WORKFLOW));
-    assert_eq!(log.jobs(), "build queued, test waiting, docs waiting, report waiting");
+    assert_eq!(
+        log.jobs(),
+        "build queued, test waiting, docs waiting, report waiting"
+    );
     assert_eq!(log.pending(), ["job-build"]);
     log.start("build");
-    let step = StepLine { index: 0, name: "make".to_owned(), conclusion: Conclusion::Success, outcome: None, took_ms: 5 };
-    log.say(Input::StepFinished { key: job("build"), step }).unwrap();
-    let artifact = Artifact { name: "shop".to_owned(), digest: Digest::of(b"x"), size: 1 };
-    log.say(Input::ArtifactStored { artifact: artifact.clone() }).unwrap();
+    let step = StepLine {
+        index: 0,
+        name: "make".to_owned(),
+        conclusion: Conclusion::Success,
+        outcome: None,
+        took_ms: 5,
+    };
+    log.say(Input::StepFinished {
+        key: job("build"),
+        step,
+    })
+    .unwrap();
+    let artifact = Artifact {
+        name: "shop".to_owned(),
+        digest: Digest::of(b"x"),
+        size: 1,
+    };
+    log.say(Input::ArtifactStored {
+        artifact: artifact.clone(),
+    })
+    .unwrap();
     log.end("build", Conclusion::Success);
-    assert_eq!(log.jobs(), "build success, test.1 queued, test.2 queued, test.3 queued, docs skipped, report waiting");
+    assert_eq!(
+        log.jobs(),
+        "build success, test.1 queued, test.2 queued, test.3 queued, docs skipped, report waiting"
+    );
     assert_eq!(log.pending(), ["job-test.1", "job-test.2", "job-test.3"]);
     for key in ["test.2", "test.3", "test.1"] {
         log.end(key, Conclusion::Success);
@@ -148,14 +198,35 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
     log.end("report", Conclusion::Success);
     assert_eq!(log.pending(), ["tell-service"]);
     let told = Runs::pending(&log.state, at(0)).effects;
-    let [(_, Effect::TellService { conclusion: Conclusion::Success, artifacts, .. })] = told.as_slice() else {
+    let [
+        (
+            _,
+            Effect::TellService {
+                conclusion: Conclusion::Success,
+                artifacts,
+                ..
+            },
+        ),
+    ] = told.as_slice()
+    else {
         panic!("the service is told of success")
     };
-    assert_eq!((artifacts[0].name.as_str(), &artifacts[0].digest), ("shop", &artifact.digest));
+    assert_eq!(
+        (artifacts[0].name.as_str(), &artifacts[0].digest),
+        ("shop", &artifact.digest)
+    );
     log.say(Input::Told).unwrap();
     assert_eq!(Runs::pending(&log.state, at(0)), Pending::nothing());
     let view = log.view();
-    assert_eq!((view.status, view.branch.as_str(), view.by.as_str(), view.name.as_str()), (Status::Success, "main", "ada", "CI"));
+    assert_eq!(
+        (
+            view.status,
+            view.branch.as_str(),
+            view.by.as_str(),
+            view.name.as_str()
+        ),
+        (Status::Success, "main", "ada", "CI")
+    );
     assert_eq!(view.jobs[0].steps[0].name, "make");
 }
 
@@ -167,7 +238,15 @@ fn saying_a_thing_twice_changes_nothing() {
     log.end("build", Conclusion::Success);
     let (key, outputs) = (job("build"), Vec::new());
     assert_eq!(log.say(Input::JobStarted { key: key.clone() }), Ok(0));
-    assert_eq!(log.say(Input::JobEnded { key, conclusion: Conclusion::Failure, outputs, why: None }), Ok(0));
+    assert_eq!(
+        log.say(Input::JobEnded {
+            key,
+            conclusion: Conclusion::Failure,
+            outputs,
+            why: None
+        }),
+        Ok(0)
+    );
     assert_eq!(log.say(Input::Woken), Ok(0));
     assert_eq!(log.say(Input::Told), Ok(0));
     assert_eq!(log.view().jobs[0].status, Status::Success);
@@ -178,14 +257,26 @@ fn a_lost_worker_fails_its_job_and_the_matrix_with_it() {
     let mut log = Log::open(spec(WORKFLOW));
     log.end("build", Conclusion::Success);
     let (key, why) = (job("test.2"), Some("worker lost".to_owned()));
-    log.say(Input::JobEnded { key, conclusion: Conclusion::Failure, outputs: Vec::new(), why }).unwrap();
+    log.say(Input::JobEnded {
+        key,
+        conclusion: Conclusion::Failure,
+        outputs: Vec::new(),
+        why,
+    })
+    .unwrap();
     assert_eq!(log.pending(), ["job-test.1!", "job-test.3!"]);
     log.end("test.1", Conclusion::Cancelled);
     log.end("test.3", Conclusion::Cancelled);
     log.end("report", Conclusion::Success);
     let view = log.view();
-    assert_eq!((view.status, view.why.as_deref()), (Status::Failure, Some("`test`: worker lost")));
-    assert_eq!(log.jobs(), "build success, test.1 cancelled, test.2 failure, test.3 cancelled, docs skipped, report success");
+    assert_eq!(
+        (view.status, view.why.as_deref()),
+        (Status::Failure, Some("`test`: worker lost"))
+    );
+    assert_eq!(
+        log.jobs(),
+        "build success, test.1 cancelled, test.2 failure, test.3 cancelled, docs skipped, report success"
+    );
     assert_eq!(view.jobs[1].why.as_deref(), Some("exit code 1"));
 }
 
@@ -193,39 +284,80 @@ fn a_lost_worker_fails_its_job_and_the_matrix_with_it() {
 fn a_cancelled_run_stops_its_jobs_and_ends() {
     let mut log = Log::open(spec(WORKFLOW));
     log.start("build");
-    log.say(Input::Cancel { reason: "a newer push".to_owned() }).unwrap();
-    assert_eq!(log.say(Input::Cancel { reason: "again".to_owned() }), Ok(0));
+    log.say(Input::Cancel {
+        reason: "a newer push".to_owned(),
+    })
+    .unwrap();
+    assert_eq!(
+        log.say(Input::Cancel {
+            reason: "again".to_owned()
+        }),
+        Ok(0)
+    );
     assert_eq!(log.pending(), ["job-build!"]);
     log.end("build", Conclusion::Cancelled);
     assert_eq!(log.pending(), ["job-report"]);
     log.end("report", Conclusion::Success);
     assert_eq!(log.view().status, Status::Cancelled);
-    assert_eq!(log.jobs(), "build cancelled, test cancelled, docs cancelled, report success");
-    let refused = log.say(Input::Cancel { reason: "late".to_owned() }).unwrap_err();
-    assert_eq!(refused.to_string(), "shop/r12 is over (cancelled) and can't be cancelled any more");
+    assert_eq!(
+        log.jobs(),
+        "build cancelled, test cancelled, docs cancelled, report success"
+    );
+    let refused = log
+        .say(Input::Cancel {
+            reason: "late".to_owned(),
+        })
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "shop/r12 is over (cancelled) and can't be cancelled any more"
+    );
 }
 
 #[test]
 fn what_can_not_be_run_ends_at_once_and_says_why() {
-    let log = Log::open(spec("on: push\njobs:\n  a: { runs-on: x, needs: b, steps: [{ run: a }] }\n"));
-    assert_eq!(log.view().why.as_deref(), Some(".github/workflows/ci.yml:3:27: error: the job `a` needs `b`, which doesn't exist; did you mean `a`?"));
+    let log = Log::open(spec(
+        "on: push\njobs:\n  a: { runs-on: x, needs: b, steps: [{ run: a }] }\n",
+    ));
+    assert_eq!(
+        log.view().why.as_deref(),
+        Some(
+            ".github/workflows/ci.yml:3:27: error: the job `a` needs `b`, which doesn't exist; did you mean `a`?"
+        )
+    );
     assert_eq!(log.pending(), ["tell-service"]);
-    let by_hand = RunSpec { event: "workflow_dispatch".to_owned(), ..spec("on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n") };
-    assert_eq!(Log::open(by_hand).view().why.as_deref(), Some(".github/workflows/ci.yml can't be started by hand: add `workflow_dispatch` to its `on`"));
+    let by_hand = RunSpec {
+        event: "workflow_dispatch".to_owned(),
+        ..spec("on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n")
+    };
+    assert_eq!(
+        Log::open(by_hand).view().why.as_deref(),
+        Some(
+            ".github/workflows/ci.yml can't be started by hand: add `workflow_dispatch` to its `on`"
+        )
+    );
     let wrong = RunSpec {
         event: "workflow_dispatch".to_owned(),
         inputs: BTreeMap::from([("level".to_owned(), "middle".to_owned())]),
         ..spec(WORKFLOW)
     };
-    assert_eq!(Log::open(wrong).view().why.as_deref(), Some("the input `level` is 'middle', not one of `low` and `high`"));
+    assert_eq!(
+        Log::open(wrong).view().why.as_deref(),
+        Some("the input `level` is 'middle', not one of `low` and `high`")
+    );
 }
 
 #[test]
 fn unknown_runs_and_jobs_are_refused() {
     assert_eq!(Log::default().say(Input::Woken), Err(Rejection::NotOpen));
     let mut log = Log::open(spec(WORKFLOW));
-    let refused = log.say(Input::JobStarted { key: job("deploy") }).unwrap_err();
-    assert_eq!(refused.to_string(), "shop/r12 has no job deploy; its jobs are `build`");
+    let refused = log
+        .say(Input::JobStarted { key: job("deploy") })
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "shop/r12 has no job deploy; its jobs are `build`"
+    );
 }
 
 #[test]
@@ -234,15 +366,34 @@ fn a_worker_is_given_all_it_needs() {
     assert!(job_spec(&log.state, &job("test.2"), around()).is_none());
     log.end("build", Conclusion::Success);
     let spec = job_spec(&log.state, &job("test.2"), around()).unwrap();
-    assert_eq!((spec.name.as_str(), spec.matrix_index, spec.timeout_ms, spec.env.len()), ("test (2)", 1, 120_000, 3));
-    assert_eq!(spec.defaults.shell.as_ref().map(|shell| shell.text()), Some("bash"));
+    assert_eq!(
+        (
+            spec.name.as_str(),
+            spec.matrix_index,
+            spec.timeout_ms,
+            spec.env.len()
+        ),
+        ("test (2)", 1, 120_000, 3)
+    );
+    assert_eq!(
+        spec.defaults.shell.as_ref().map(|shell| shell.text()),
+        Some("bash")
+    );
     let mut contexts = shipway_workflow::expr::Contexts::new();
-    spec.contexts.iter().for_each(|(name, value)| contexts.set(name, value.clone()));
+    spec.contexts
+        .iter()
+        .for_each(|(name, value)| contexts.set(name, value.clone()));
     let shown = "${{ matrix.v }} ${{ needs.build.outputs.version }} ${{ strategy.job-index }}/${{ strategy.job-total }} ${{ github.job }} ${{ github.ref_name }} ${{ github.event.head_commit.author.email }} ${{ vars.A }}${{ vars.B }} ${{ secrets.token }} ${{ github.run_number }}";
     let template = shipway_workflow::expr::Template::parse(shown, 0).unwrap();
-    assert_eq!(template.resolve_text(&contexts).unwrap(), "2 7 1/3 test main ada@example.com 12 hunter2 12");
+    assert_eq!(
+        template.resolve_text(&contexts).unwrap(),
+        "2 7 1/3 test main ada@example.com 12 hunter2 12"
+    );
     let json = serde_json::to_string(&spec).unwrap();
-    assert_eq!(serde_json::from_str::<shipway_workflow::job::JobSpec>(&json).unwrap(), spec);
+    assert_eq!(
+        serde_json::from_str::<shipway_workflow::job::JobSpec>(&json).unwrap(),
+        spec
+    );
 }
 
 /// A whole run, driven as a driver would: whatever is pending is answered, the last first.
@@ -250,7 +401,9 @@ fn driven(fails: &BTreeSet<&str>, cancel_after: Option<usize>) -> Log {
     let mut log = Log::open(spec(WORKFLOW));
     for round in 0..50 {
         if cancel_after == Some(round) {
-            let _ = log.say(Input::Cancel { reason: "enough".to_owned() });
+            let _ = log.say(Input::Cancel {
+                reason: "enough".to_owned(),
+            });
         }
         match Runs::pending(&log.state, at(0)).effects.pop() {
             None => return log,
@@ -278,11 +431,20 @@ fn whatever_fails_every_run_ends_and_is_the_same_from_every_length_of_its_log() 
                 let mut folded = State::default();
                 fold::<Runs>(&mut folded, &log.events[..length]);
                 // What a snapshot gives back, and what the log gives back when it was written and read.
-                let mut restored: State = serde_json::from_str(&serde_json::to_string(&folded).unwrap()).unwrap();
-                assert_eq!(Runs::pending(&folded, at(0)), Runs::pending(&restored, at(0)));
-                let rest: Vec<Event<Body>> = serde_json::from_str(&serde_json::to_string(&log.events[length..]).unwrap()).unwrap();
+                let mut restored: State =
+                    serde_json::from_str(&serde_json::to_string(&folded).unwrap()).unwrap();
+                assert_eq!(
+                    Runs::pending(&folded, at(0)),
+                    Runs::pending(&restored, at(0))
+                );
+                let rest: Vec<Event<Body>> =
+                    serde_json::from_str(&serde_json::to_string(&log.events[length..]).unwrap())
+                        .unwrap();
                 fold::<Runs>(&mut restored, &rest);
-                assert_eq!(serde_json::to_value(&restored).unwrap(), serde_json::to_value(&log.state).unwrap());
+                assert_eq!(
+                    serde_json::to_value(&restored).unwrap(),
+                    serde_json::to_value(&log.state).unwrap()
+                );
             }
         }
     }
@@ -292,14 +454,26 @@ fn whatever_fails_every_run_ends_and_is_the_same_from_every_length_of_its_log() 
 fn the_log_holds_no_secrets() {
     let log = driven(&BTreeSet::new(), None);
     let _ = job_spec(&log.state, &job("build"), around()).unwrap();
-    assert!(!serde_json::to_string(&log.events).unwrap().contains("hunter2"));
-    assert!(!serde_json::to_string(&log.state).unwrap().contains("hunter2"));
+    assert!(
+        !serde_json::to_string(&log.events)
+            .unwrap()
+            .contains("hunter2")
+    );
+    assert!(
+        !serde_json::to_string(&log.state)
+            .unwrap()
+            .contains("hunter2")
+    );
 }
 
 #[test]
 fn a_run_tells_its_story() {
     let log = driven(&BTreeSet::from(["test.2"]), None);
-    let story: Vec<String> = log.events.iter().flat_map(|event| story_lines(&event.body)).collect();
+    let story: Vec<String> = log
+        .events
+        .iter()
+        .flat_map(|event| story_lines(&event.body))
+        .collect();
     assert_eq!(
         story,
         [

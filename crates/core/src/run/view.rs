@@ -117,7 +117,11 @@ pub struct StepView {
 
 impl From<&StepLine> for StepView {
     fn from(step: &StepLine) -> Self {
-        Self { name: step.name.clone(), status: step.outcome.unwrap_or(step.conclusion).into(), took_ms: step.took_ms }
+        Self {
+            name: step.name.clone(),
+            status: step.outcome.unwrap_or(step.conclusion).into(),
+            took_ms: step.took_ms,
+        }
     }
 }
 
@@ -153,13 +157,19 @@ impl From<&Run> for RunView {
 }
 
 fn jobs(run: &Run) -> Vec<JobView> {
-    let Ok(plan) = run.plan() else { return Vec::new() };
+    let Ok(plan) = run.plan() else {
+        return Vec::new();
+    };
     let mut views = Vec::new();
     for (job, progress) in plan.workflow.jobs.iter().zip(&run.progress.jobs) {
         if progress.cells.is_empty() {
             views.push(JobView {
                 key: job.id.clone(),
-                name: job.name.as_ref().map_or(job.id.as_str(), |name| name.text()).to_owned(),
+                name: job
+                    .name
+                    .as_ref()
+                    .map_or(job.id.as_str(), |name| name.text())
+                    .to_owned(),
                 status: progress.result.map_or(Status::Waiting, Status::from),
                 why: progress.why.clone(),
                 needs: job.needs.clone(),

@@ -86,11 +86,17 @@ impl Function {
 
     /// The function called `name`, in any case.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known, ..)| known.eq_ignore_ascii_case(name)).map(|(function, ..)| *function)
+        Self::ALL
+            .iter()
+            .find(|(_, known, ..)| known.eq_ignore_ascii_case(name))
+            .map(|(function, ..)| *function)
     }
 
     fn row(self) -> &'static (Self, &'static str, usize, usize) {
-        Self::ALL.iter().find(|(function, ..)| *function == self).expect("every function has a row")
+        Self::ALL
+            .iter()
+            .find(|(function, ..)| *function == self)
+            .expect("every function has a row")
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -101,12 +107,22 @@ impl Function {
     pub(crate) fn arity_error(self, count: usize) -> Option<String> {
         let (_, name, least, most) = *self.row();
         let wanted = match (least, most) {
-            _ if (least..=most).contains(&count) && !(self == Self::Case && count.is_multiple_of(2)) => return None,
-            _ if self == Self::Case => "pairs of a condition and a value, and then the value for when none holds".to_owned(),
+            _ if (least..=most).contains(&count)
+                && !(self == Self::Case && count.is_multiple_of(2)) =>
+            {
+                return None;
+            }
+            _ if self == Self::Case => {
+                "pairs of a condition and a value, and then the value for when none holds"
+                    .to_owned()
+            }
             (0, 0) => "nothing".to_owned(),
             (1, 1) => "1 value".to_owned(),
             (least, most) if least == most => format!("{least} values"),
-            (least, 255) => format!("at least {least} value{}", if least == 1 { "" } else { "s" }),
+            (least, 255) => format!(
+                "at least {least} value{}",
+                if least == 1 { "" } else { "s" }
+            ),
             (least, most) => format!("{least} to {most} values"),
         };
         Some(format!("`{name}` takes {wanted}, and is given {count}"))
@@ -114,7 +130,10 @@ impl Function {
 
     /// Whether it asks how things went so far.
     pub(crate) const fn is_status(self) -> bool {
-        matches!(self, Self::Success | Self::Failure | Self::Always | Self::Cancelled)
+        matches!(
+            self,
+            Self::Success | Self::Failure | Self::Always | Self::Cancelled
+        )
     }
 }
 
@@ -125,8 +144,12 @@ impl Node {
         match &self.kind {
             Kind::Literal(_) | Kind::Context(_) => {}
             Kind::Filter(inner) | Kind::Not(inner) => inner.walk(visit),
-            Kind::Index(pair) | Kind::Compare(_, pair) => pair.iter().for_each(|node| node.walk(visit)),
-            Kind::And(nodes) | Kind::Or(nodes) | Kind::Call(_, nodes) => nodes.iter().for_each(|node| node.walk(visit)),
+            Kind::Index(pair) | Kind::Compare(_, pair) => {
+                pair.iter().for_each(|node| node.walk(visit))
+            }
+            Kind::And(nodes) | Kind::Or(nodes) | Kind::Call(_, nodes) => {
+                nodes.iter().for_each(|node| node.walk(visit))
+            }
         }
     }
 }

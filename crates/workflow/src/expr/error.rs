@@ -18,7 +18,11 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(message: impl Into<String>, at: Range<usize>) -> Self {
-        Self { message: message.into(), help: None, at }
+        Self {
+            message: message.into(),
+            help: None,
+            at,
+        }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -56,7 +60,15 @@ impl EvalError {
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = self.expression[start..].lines().next().unwrap_or_default();
         let column = before[start..].chars().count();
-        let width = self.expression.get(self.at.clone()).unwrap_or_default().lines().next().unwrap_or_default().chars().count();
+        let width = self
+            .expression
+            .get(self.at.clone())
+            .unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count();
         format!("{line}\n{}{}", " ".repeat(column), "^".repeat(width.max(1)))
     }
 }

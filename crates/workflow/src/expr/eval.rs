@@ -3,7 +3,7 @@
 //! Bounded in time and memory: the tree is at most 50 deep, and all that one evaluation makes is counted against
 //! [`BYTES_MAX`].
 
-use std::{cmp::Ordering, collections::BTreeMap, ops::Range, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, ops::Range};
 
 use super::{
     Expr,
@@ -37,7 +37,11 @@ pub struct Status {
 
 impl Status {
     /// Nothing has happened yet.
-    pub const FINE: Self = Self { success: true, failure: false, cancelled: false };
+    pub const FINE: Self = Self {
+        success: true,
+        failure: false,
+        cancelled: false,
+    };
 }
 
 /// What expressions can see.
@@ -97,13 +101,20 @@ impl<'c> Contexts<'c> {
 impl std::fmt::Debug for Contexts<'_> {
     /// Names only: secrets are among the values.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Contexts").field("names", &self.values.keys()).field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Contexts")
+            .field("names", &self.values.keys())
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
 /// What `expr` comes to.
 pub(super) fn evaluate(expr: &Expr, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
-    let mut evaluation = Evaluation { contexts, expr, left: BYTES_MAX };
+    let mut evaluation = Evaluation {
+        contexts,
+        expr,
+        left: BYTES_MAX,
+    };
     evaluation.node(&expr.root).map(|result| result.value)
 }
 
@@ -114,27 +125,33 @@ pub(super) struct Evaluation<'e, 'c> {
 }
 
 /// A value, and whether it came from `.*`: then properties are those of its items.
-struct Result_ {
+struct Found {
     value: Value,
     filtered: bool,
 }
 
-impl From<Value> for Result_ {
+impl From<Value> for Found {
     fn from(value: Value) -> Self {
-        Self { value, filtered: false }
+        Self {
+            value,
+            filtered: false,
+        }
     }
 }
 
 impl Evaluation<'_, '_> {
-    fn node(&mut self, node: &Node) -> Result<Result_, EvalError> {
+    fn node(&mut self, node: &Node) -> Result<Found, EvalError> {
         match &node.kind {
             Kind::Literal(value) => Ok(value.clone().into()),
-            Kind::Context(name) => self.context(name, node).map(Result_::from),
+            Kind::Context(name) => self.context(name, node).map(Found::from),
             Kind::Index(pair) => self.index(&pair[0], &pair[1]),
             Kind::Filter(inner) => {
                 let collection = self.node(inner)?;
                 let items = self.items(&collection, &node.at)?;
-                Ok(Result_ { value: Value::array(items), filtered: true })
+                Ok(Found {
+                    value: Value::array(items),
+                    filtered: true,
+                })
             }
             Kind::Not(inner) => Ok(Value::Bool(!self.node(inner)?.value.is_truthy()).into()),
             Kind::And(nodes) => self.first(nodes, |value| !value.is_truthy()),
@@ -143,17 +160,17 @@ impl Evaluation<'_, '_> {
                 let (left, right) = (self.node(&pair[0])?.value, self.node(&pair[1])?.value);
                 Ok(Value::Bool(compare(*comparison, &left, &right)).into())
             }
-            Kind::Call(Function::Case, values) => self.case(values),
-            Kind::Call(function, values) => {
-                let values = values.iter().map(|value| self.node(value).map(|result| result.value)).collect::<Result<Vec<_>, _>>()?;
-                self.call(*function, &values, node).map(Result_::from)
-            }
+            Kind::Call(function, values) => self.call(*function, values, node),
         }
     }
 
     /// The first value that decides, or the last.
-    fn first(&mut self, nodes: &[Node], decides: impl Fn(&Value) -> bool) -> Result<Result_, EvalError> {
-        let mut result = Result_::from(Value::Null);
+    fn first(
+        &mut self,
+        nodes: &[Node],
+        decides: impl Fn(&Value) -> bool,
+    ) -> Result<Found, EvalError> {
+        let mut result = Found::from(Value::Null);
         for node in nodes {
             result = self.node(node)?;
             if decides(&result.value) {
@@ -166,24 +183,32 @@ impl Evaluation<'_, '_> {
     fn context(&self, name: &str, node: &Node) -> Result<Value, EvalError> {
         self.contexts.values.get(name).cloned().ok_or_else(|| {
             let known: Vec<&str> = self.contexts.values.keys().map(String::as_str).collect();
-            self.error(&node.at, format!("unknown name `{name}` ({})", suggestion(name, &known)))
+            self.error(
+                &node.at,
+                format!("unknown name `{name}` ({})", suggestion(name, &known)),
+            )
         })
     }
 
-    fn case(&mut self, values: &[Node]) -> Result<Result_, EvalError> {
+    fn case(&mut self, values: &[Node]) -> Result<Found, EvalError> {
         let (pairs, otherwise) = values.as_chunks::<2>();
         for [condition, value] in pairs {
             match self.node(condition)?.value {
                 Value::Bool(true) => return self.node(value),
                 Value::Bool(false) => {}
-                other => return Err(self.error(&condition.at, format!("case: a condition is true or false, not {}", other.kind()))),
+                other => {
+                    return Err(self.error(
+                        &condition.at,
+                        format!("case: a condition is true or false, not {}", other.kind()),
+                    ));
+                }
             }
         }
         self.node(&otherwise[0])
     }
 
     /// All items of a collection; of a filtered one, the items of each of its items.
-    fn items(&mut self, collection: &Result_, at: &Range<usize>) -> Result<Vec<Value>, EvalError> {
+    fn items(&mut self, collection: &Found, at: &Range<usize>) -> Result<Vec<Value>, EvalError> {
         let mut items = Vec::new();
         let mut add = |value: &Value| match value {
             Value::Array(array) => items.extend(array.iter().cloned()),
@@ -198,26 +223,39 @@ impl Evaluation<'_, '_> {
         Ok(items)
     }
 
-    fn index(&mut self, collection: &Node, index: &Node) -> Result<Result_, EvalError> {
+    fn index(&mut self, collection: &Node, index: &Node) -> Result<Found, EvalError> {
         let result = self.node(collection)?;
         let key = self.node(index)?.value;
         match &result.value {
             Value::Array(array) if result.filtered => {
-                let found: Vec<Value> = array.iter().filter_map(|item| look_up(item, &key)).collect();
+                let found: Vec<Value> = array
+                    .iter()
+                    .filter_map(|item| look_up(item, &key))
+                    .collect();
                 self.spend(found.len() * size_of::<Value>(), &collection.at)?;
-                Ok(Result_ { value: Value::array(found), filtered: true })
+                Ok(Found {
+                    value: Value::array(found),
+                    filtered: true,
+                })
             }
             value => Ok(look_up(value, &key).unwrap_or_default().into()),
         }
     }
 
-    fn call(&mut self, function: Function, values: &[Value], node: &Node) -> Result<Value, EvalError> {
-        let status = |part: fn(Status) -> bool| {
-            self.contexts.status.map(|status| Value::Bool(part(status))).ok_or_else(|| {
-                let message = format!("{}() can only be asked in the `if` of a step or a job", function.name());
-                self.error(&node.at, message)
-            })
-        };
+    fn call(
+        &mut self,
+        function: Function,
+        values: &[Node],
+        node: &Node,
+    ) -> Result<Found, EvalError> {
+        // Of `case` only the values up to the first that holds are asked.
+        if function == Function::Case {
+            return self.case(values);
+        }
+        let values = values
+            .iter()
+            .map(|value| Ok(self.node(value)?.value))
+            .collect::<Result<Vec<_>, EvalError>>()?;
         let answer = match function {
             Function::Contains => Ok(functions::contains(&values[0], &values[1])),
             Function::StartsWith => Ok(functions::starts_with(&values[0], &values[1])),
@@ -226,27 +264,43 @@ impl Evaluation<'_, '_> {
             Function::Join => functions::join(&values[0], values.get(1), self.left),
             Function::ToJson => functions::to_json(&values[0], self.left),
             Function::FromJson => functions::from_json(&values[0]),
-            Function::HashFiles => self.hash_files(values),
-            Function::Success => return status(|status| status.success),
-            Function::Failure => return status(|status| status.failure),
-            Function::Cancelled => return status(|status| status.cancelled),
-            Function::Always => Ok(Value::Bool(true)),
-            Function::Case => unreachable!("case is evaluated where its values are, one after the other"),
+            Function::HashFiles => self.hash_files(&values),
+            Function::Success => self.status(|status| status.success),
+            Function::Failure => self.status(|status| status.failure),
+            Function::Cancelled => self.status(|status| status.cancelled),
+            Function::Always | Function::Case => Ok(Value::Bool(true)),
         };
-        let value = answer.map_err(|message| self.error(&node.at, format!("{}: {message}", function.name())))?;
-        let bytes = match (&value, values) {
+        let value = answer
+            .map_err(|message| self.error(&node.at, format!("{}: {message}", function.name())))?;
+        let bytes = match (&value, values.as_slice()) {
             (Value::String(text), _) => text.len(),
             // What JSON makes is some times as large as its text.
-            (Value::Array(_) | Value::Object(_), [Value::String(text), ..]) => text.len().saturating_mul(2),
+            (Value::Array(_) | Value::Object(_), [Value::String(text), ..]) => {
+                text.len().saturating_mul(2)
+            }
             _ => 0,
         };
         self.spend(bytes, &node.at)?;
-        Ok(value)
+        Ok(value.into())
+    }
+
+    fn status(&self, part: fn(Status) -> bool) -> Result<Value, String> {
+        let status = self
+            .contexts
+            .status
+            .ok_or("it can only be asked in the `if` of a step or a job")?;
+        Ok(Value::Bool(part(status)))
     }
 
     fn hash_files(&self, patterns: &[Value]) -> Result<Value, String> {
-        let files = self.contexts.files.ok_or("it can only be asked in steps, where there is a workspace")?;
-        let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_text().to_string()).collect();
+        let files = self
+            .contexts
+            .files
+            .ok_or("it can only be asked in steps, where there is a workspace")?;
+        let patterns: Vec<String> = patterns
+            .iter()
+            .map(|pattern| pattern.to_text().to_string())
+            .collect();
         files.hash_files(&patterns).map(Value::from)
     }
 
@@ -262,7 +316,11 @@ impl Evaluation<'_, '_> {
 
     fn error(&self, at: &Range<usize>, message: String) -> EvalError {
         let relative = |place: usize| place.saturating_sub(self.expr.offset);
-        EvalError { message, expression: self.expr.text.to_string(), at: relative(at.start)..relative(at.end) }
+        EvalError {
+            message,
+            expression: self.expr.text.to_string(),
+            at: relative(at.start)..relative(at.end),
+        }
     }
 }
 
@@ -286,13 +344,8 @@ fn compare(comparison: Comparison, left: &Value, right: &Value) -> bool {
         Comparison::Less => order() == Some(Ordering::Less),
         Comparison::Greater => order() == Some(Ordering::Greater),
         Comparison::LessOrEqual => order() == Some(Ordering::Less) || left.loosely_equals(right),
-        Comparison::GreaterOrEqual => order() == Some(Ordering::Greater) || left.loosely_equals(right),
-    }
-}
-
-/// `Arc` keeps a shared text's identity; this only shortens the calls above.
-impl From<Arc<str>> for Value {
-    fn from(text: Arc<str>) -> Self {
-        Self::String(text)
+        Comparison::GreaterOrEqual => {
+            order() == Some(Ordering::Greater) || left.loosely_equals(right)
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{json, text, value::Value};
 
-pub(super) const TOO_LARGE: &str = "the result is larger than the 10 MiB that one expression may make";
+pub(super) const TOO_LARGE: &str =
+    "the result is larger than the 10 MiB that one expression may make";
 
 type Answer = Result<Value, String>;
 
@@ -13,13 +14,18 @@ pub(super) fn contains(searched: &Value, item: &Value) -> Value {
     Value::Bool(match searched {
         Value::Array(items) => items.iter().any(|each| each.loosely_equals(item)),
         Value::Object(_) => false,
-        _ => item.is_primitive() && text::fold(&searched.to_text()).contains(&text::fold(&item.to_text())),
+        _ => {
+            item.is_primitive()
+                && text::fold(&searched.to_text()).contains(&text::fold(&item.to_text()))
+        }
     })
 }
 
 pub(super) fn starts_with(searched: &Value, start: &Value) -> Value {
     let primitive = searched.is_primitive() && start.is_primitive();
-    Value::Bool(primitive && text::fold(&searched.to_text()).starts_with(&text::fold(&start.to_text())))
+    Value::Bool(
+        primitive && text::fold(&searched.to_text()).starts_with(&text::fold(&start.to_text())),
+    )
 }
 
 pub(super) fn ends_with(searched: &Value, end: &Value) -> Value {
@@ -40,11 +46,18 @@ pub(super) fn format(pattern: &Value, values: &[Value], limit: usize) -> Answer 
             out.push_str(brace);
             rest = escaped;
         } else if brace == "}" {
-            return Err(format!("a lone `}}` in '{}'; write `}}}}`", shortened(&pattern)));
+            return Err(format!(
+                "a lone `}}` in '{}'; write `}}}}`",
+                shortened(&pattern)
+            ));
         } else {
             let (place, remaining) = placeholder(after, &pattern)?;
             let value = values.get(place).ok_or_else(|| {
-                format!("'{}' asks for {{{place}}}, and {} given", shortened(&pattern), counted(values.len()))
+                format!(
+                    "'{}' asks for {{{place}}}, and {} given",
+                    shortened(&pattern),
+                    counted(values.len())
+                )
             })?;
             out.push_str(&value.to_text());
             rest = remaining;
@@ -59,14 +72,22 @@ pub(super) fn format(pattern: &Value, values: &[Value], limit: usize) -> Answer 
 
 /// `0}` and what follows.
 fn placeholder<'t>(text: &'t str, pattern: &str) -> Result<(usize, &'t str), String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let place = text[..digits].parse::<u8>().ok();
-    let bad = || format!("a `{{` without `{{number}}` in '{}'; write `{{{{` for the character itself", shortened(pattern));
+    let bad = || {
+        format!(
+            "a `{{` without `{{number}}` in '{}'; write `{{{{` for the character itself",
+            shortened(pattern)
+        )
+    };
     match (place, &text[digits..]) {
         (Some(place), rest) if rest.starts_with('}') => Ok((usize::from(place), &rest[1..])),
-        (Some(_), rest) if rest.starts_with(':') && rest.contains('}') => {
-            Err(format!("formats after `:` are for no kind of value, in '{}'", shortened(pattern)))
-        }
+        (Some(_), rest) if rest.starts_with(':') && rest.contains('}') => Err(format!(
+            "formats after `:` are for no kind of value, in '{}'",
+            shortened(pattern)
+        )),
         _ => Err(bad()),
     }
 }
@@ -93,7 +114,9 @@ pub(super) fn join(items: &Value, separator: Option<&Value>, limit: usize) -> An
         Value::Object(_) => return Ok(Value::from("")),
         primitive => return Ok(primitive.to_text().into()),
     };
-    let separator = separator.filter(|value| value.is_primitive()).map_or_else(|| ",".into(), Value::to_text);
+    let separator = separator
+        .filter(|value| value.is_primitive())
+        .map_or_else(|| ",".into(), Value::to_text);
     let mut out = String::new();
     for (at, item) in items.iter().enumerate() {
         if at > 0 {

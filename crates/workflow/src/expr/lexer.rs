@@ -24,7 +24,12 @@ const OPERATORS: [&str; 9] = ["==", "!=", "<=", ">=", "&&", "||", "!", "<", ">"]
 
 /// The tokens of `text`; places are counted from `offset`.
 pub(crate) fn tokens(text: &str, offset: usize) -> Result<Vec<Token<'_>>, ParseError> {
-    let mut lexer = Lexer { text, offset, chars: text.char_indices().peekable(), tokens: Vec::new() };
+    let mut lexer = Lexer {
+        text,
+        offset,
+        chars: text.char_indices().peekable(),
+        tokens: Vec::new(),
+    };
     while lexer.next()? {}
     Ok(lexer.tokens)
 }
@@ -44,13 +49,18 @@ fn is_boundary(c: char) -> bool {
 /// Whether `word` may be the name of a context, a property or a function.
 fn is_name(word: &str) -> bool {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
-    word.starts_with(first) && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    word.starts_with(first)
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 impl<'t> Lexer<'t> {
     fn next(&mut self) -> Result<bool, ParseError> {
         while self.chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
-        let Some(&(start, c)) = self.chars.peek() else { return Ok(false) };
+        let Some(&(start, c)) = self.chars.peek() else {
+            return Ok(false);
+        };
         match c {
             '(' => self.sign(start, "("),
             ')' => self.sign(start, ")"),
@@ -77,7 +87,10 @@ impl<'t> Lexer<'t> {
     }
 
     fn push(&mut self, what: Lexeme<'t>, start: usize, end: usize) {
-        self.tokens.push(Token { what, at: self.offset + start..self.offset + end });
+        self.tokens.push(Token {
+            what,
+            at: self.offset + start..self.offset + end,
+        });
     }
 
     fn sign(&mut self, start: usize, sign: &'static str) {
@@ -90,7 +103,11 @@ impl<'t> Lexer<'t> {
     /// Goes to the end of the word and says where that is.
     fn rest_of_word(&mut self, over_points: bool) -> usize {
         self.chars.next();
-        while self.chars.next_if(|&(_, c)| !is_boundary(c) || (over_points && c == '.')).is_some() {}
+        while self
+            .chars
+            .next_if(|&(_, c)| !is_boundary(c) || (over_points && c == '.'))
+            .is_some()
+        {}
         self.chars.peek().map_or(self.text.len(), |&(end, _)| end)
     }
 
@@ -103,8 +120,11 @@ impl<'t> Lexer<'t> {
         let word = &self.text[start..end];
         let number = text::parse_number(word);
         if number.is_nan() {
-            let help = "expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17";
-            return Err(self.error(format!("`{word}` is not a number"), start, end).help(help));
+            let help =
+                "expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17";
+            return Err(self
+                .error(format!("`{word}` is not a number"), start, end)
+                .help(help));
         }
         self.push(Lexeme::Number(number), start, end);
         Ok(())
@@ -123,18 +143,27 @@ impl<'t> Lexer<'t> {
                 return Ok(());
             }
         }
-        let error = self.error("the text that begins here has no end".to_owned(), start, self.text.len());
+        let error = self.error(
+            "the text that begins here has no end".to_owned(),
+            start,
+            self.text.len(),
+        );
         Err(error.help("close it with '; a ' inside is written ''"))
     }
 
     fn operator(&mut self, start: usize) -> Result<(), ParseError> {
-        if let Some(sign) = OPERATORS.iter().find(|sign| self.text[start..].starts_with(**sign)) {
+        if let Some(sign) = OPERATORS
+            .iter()
+            .find(|sign| self.text[start..].starts_with(**sign))
+        {
             self.sign(start, sign);
             return Ok(());
         }
         let c = &self.text[start..=start];
         let help = format!("did you mean `{c}{c}`?");
-        Err(self.error(format!("`{c}` is not an operator"), start, start + 1).help(help))
+        Err(self
+            .error(format!("`{c}` is not an operator"), start, start + 1)
+            .help(help))
     }
 
     fn word(&mut self, start: usize) -> Result<(), ParseError> {

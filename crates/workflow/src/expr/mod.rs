@@ -41,7 +41,11 @@ pub struct Expr {
 impl Expr {
     /// Reads an expression without its `${{ }}`. Places in errors are counted from `offset`.
     pub fn parse(text: &str, offset: usize) -> Result<Self, ParseError> {
-        Ok(Self { text: Arc::from(text), offset, root: parser::parse(text, offset)? })
+        Ok(Self {
+            text: Arc::from(text),
+            offset,
+            root: parser::parse(text, offset)?,
+        })
     }
 
     /// As it was written.
@@ -59,7 +63,9 @@ impl Expr {
     #[must_use]
     pub fn calls_status(&self) -> bool {
         let mut found = false;
-        self.root.walk(&mut |node| found |= matches!(&node.kind, ast::Kind::Call(function, _) if function.is_status()));
+        self.root.walk(&mut |node| {
+            found |= matches!(&node.kind, ast::Kind::Call(function, _) if function.is_status())
+        });
         found
     }
 
@@ -68,8 +74,11 @@ impl Expr {
     pub fn properties_of(&self, context: &str) -> Vec<(String, Range<usize>)> {
         let mut found = Vec::new();
         self.root.walk(&mut |node| {
-            let ast::Kind::Index(pair) = &node.kind else { return };
-            if let (ast::Kind::Context(name), ast::Kind::Literal(Value::String(property))) = (&pair[0].kind, &pair[1].kind)
+            let ast::Kind::Index(pair) = &node.kind else {
+                return;
+            };
+            if let (ast::Kind::Context(name), ast::Kind::Literal(Value::String(property))) =
+                (&pair[0].kind, &pair[1].kind)
                 && &**name == context
             {
                 found.push((property.to_string(), pair[1].at.clone()));

@@ -20,12 +20,21 @@ pub(crate) fn parse(text: &str, offset: usize) -> Result<Node, ParseError> {
     // GitHub counts UTF-16 units, as .NET does.
     if text.encode_utf16().count() > LENGTH_MAX {
         let help = "put the text into an environment variable or a file and use it from there";
-        return Err(ParseError::new(format!("an expression may have at most {LENGTH_MAX} characters"), whole).help(help));
+        return Err(ParseError::new(
+            format!("an expression may have at most {LENGTH_MAX} characters"),
+            whole,
+        )
+        .help(help));
     }
-    let mut parser = Parser { operands: Vec::new(), waiting: Vec::new(), end: whole.end };
+    let mut parser = Parser {
+        operands: Vec::new(),
+        waiting: Vec::new(),
+        end: whole.end,
+    };
     let tokens = tokens(text, offset)?;
     if tokens.is_empty() {
-        return Err(ParseError::new("an expression is missing here", whole).help("write one between `${{` and `}}`"));
+        return Err(ParseError::new("an expression is missing here", whole)
+            .help("write one between `${{` and `}}`"));
     }
     let mut rest = tokens.as_slice();
     let mut place = Place::Value;
@@ -111,7 +120,9 @@ impl Parser {
             Lexeme::Number(number) => self.literal(Value::Number(*number), at, rest),
             Lexeme::Text(text) => self.literal(Value::from(text.as_str()), at, rest),
             Lexeme::Word("null") => self.literal(Value::Null, at, rest),
-            Lexeme::Word(word @ ("true" | "false")) => self.literal(Value::Bool(*word == "true"), at, rest),
+            Lexeme::Word(word @ ("true" | "false")) => {
+                self.literal(Value::Bool(*word == "true"), at, rest)
+            }
             Lexeme::Word("NaN") => self.literal(Value::Number(f64::NAN), at, rest),
             Lexeme::Word("Infinity") => self.literal(Value::Number(f64::INFINITY), at, rest),
             Lexeme::Word(word) => self.name(word, at, rest),
@@ -123,36 +134,83 @@ impl Parser {
                 self.waiting.push((Waiting::Not, at));
                 Ok((Place::Value, rest))
             }
-            Lexeme::Sign("*") if matches!(self.waiting.last(), Some((Waiting::Index, _))) => self.bracket_filter(at, rest),
-            Lexeme::Sign(sign) => Err(ParseError::new(format!("expected a value, found `{sign}`"), at)),
+            Lexeme::Sign("*") if matches!(self.waiting.last(), Some((Waiting::Index, _))) => {
+                self.bracket_filter(at, rest)
+            }
+            Lexeme::Sign(sign) => Err(ParseError::new(
+                format!("expected a value, found `{sign}`"),
+                at,
+            )),
         }
     }
 
-    fn literal<'r, 't>(&mut self, value: Value, at: Range<usize>, rest: &'r [Token<'t>]) -> Step<'r, 't> {
-        self.operands.push(Node { kind: Kind::Literal(value), at, depth: 1 });
+    fn literal<'r, 't>(
+        &mut self,
+        value: Value,
+        at: Range<usize>,
+        rest: &'r [Token<'t>],
+    ) -> Step<'r, 't> {
+        self.operands.push(Node {
+            kind: Kind::Literal(value),
+            at,
+            depth: 1,
+        });
         Ok((Place::Operator, rest))
     }
 
-    fn name<'r, 't>(&mut self, word: &str, at: Range<usize>, rest: &'r [Token<'t>]) -> Step<'r, 't> {
-        let [Token { what: Lexeme::Sign("("), .. }, inside @ ..] = rest else {
+    fn name<'r, 't>(
+        &mut self,
+        word: &str,
+        at: Range<usize>,
+        rest: &'r [Token<'t>],
+    ) -> Step<'r, 't> {
+        let [
+            Token {
+                what: Lexeme::Sign("("),
+                ..
+            },
+            inside @ ..,
+        ] = rest
+        else {
             let kind = Kind::Context(Arc::from(word.to_ascii_lowercase()));
             self.operands.push(Node { kind, at, depth: 1 });
             return Ok((Place::OperatorOrIndex, rest));
         };
         let Some(function) = Function::named(word) else {
-            return Err(ParseError::new(format!("unknown function `{word}`"), at).help(suggestion(word, &Function::names())));
+            return Err(ParseError::new(format!("unknown function `{word}`"), at)
+                .help(suggestion(word, &Function::names())));
         };
-        if let [Token { what: Lexeme::Sign(")"), at: end }, after @ ..] = inside {
+        if let [
+            Token {
+                what: Lexeme::Sign(")"),
+                at: end,
+            },
+            after @ ..,
+        ] = inside
+        {
             self.call(function, 0, at.start..end.end)?;
             return Ok((Place::OperatorOrIndex, after));
         }
-        self.waiting.push((Waiting::Call { function, values: 1 }, at));
+        self.waiting.push((
+            Waiting::Call {
+                function,
+                values: 1,
+            },
+            at,
+        ));
         Ok((Place::Value, inside))
     }
 
     /// `[*]`
     fn bracket_filter<'r, 't>(&mut self, at: Range<usize>, rest: &'r [Token<'t>]) -> Step<'r, 't> {
-        let [Token { what: Lexeme::Sign("]"), at: end }, after @ ..] = rest else {
+        let [
+            Token {
+                what: Lexeme::Sign("]"),
+                at: end,
+            },
+            after @ ..,
+        ] = rest
+        else {
             return Err(ParseError::new("expected `]` after `*`", at));
         };
         self.waiting.pop();
@@ -161,7 +219,12 @@ impl Parser {
     }
 
     /// After a value.
-    fn operator<'r, 't>(&mut self, token: &Token<'t>, rest: &'r [Token<'t>], indexable: Indexable) -> Step<'r, 't> {
+    fn operator<'r, 't>(
+        &mut self,
+        token: &Token<'t>,
+        rest: &'r [Token<'t>],
+        indexable: Indexable,
+    ) -> Step<'r, 't> {
         let at = token.at.clone();
         let sign = match &token.what {
             Lexeme::Sign(sign) => *sign,
@@ -171,7 +234,8 @@ impl Parser {
         };
         match sign {
             "." | "[" if indexable == Indexable::No => {
-                Err(ParseError::new("a literal has no properties", at).help("use fromJSON('…') to make an object or an array"))
+                Err(ParseError::new("a literal has no properties", at)
+                    .help("use fromJSON('…') to make an object or an array"))
             }
             "." => self.property(rest, at),
             "[" => {
@@ -198,23 +262,52 @@ impl Parser {
     }
 
     fn expected_operator(&self, found: &str, at: Range<usize>) -> ParseError {
-        let error = ParseError::new(format!("expected an operator or the end, found {found}"), at);
-        if found == "`*`" { error.help("expressions have no arithmetic") } else { error }
+        let error = ParseError::new(
+            format!("expected an operator or the end, found {found}"),
+            at,
+        );
+        if found == "`*`" {
+            error.help("expressions have no arithmetic")
+        } else {
+            error
+        }
     }
 
     fn property<'r, 't>(&mut self, rest: &'r [Token<'t>], point: Range<usize>) -> Step<'r, 't> {
         match rest {
-            [Token { what: Lexeme::Word(word), at }, after @ ..] => {
-                let name = Node { kind: Kind::Literal(Value::from(*word)), at: at.clone(), depth: 1 };
+            [
+                Token {
+                    what: Lexeme::Word(word),
+                    at,
+                },
+                after @ ..,
+            ] => {
+                let name = Node {
+                    kind: Kind::Literal(Value::from(*word)),
+                    at: at.clone(),
+                    depth: 1,
+                };
                 self.index(name, at.end)?;
                 Ok((Place::OperatorOrIndex, after))
             }
-            [Token { what: Lexeme::Sign("*"), at }, after @ ..] => {
+            [
+                Token {
+                    what: Lexeme::Sign("*"),
+                    at,
+                },
+                after @ ..,
+            ] => {
                 self.filter(at.end)?;
                 Ok((Place::OperatorOrIndex, after))
             }
-            [Token { at, .. }, ..] => Err(ParseError::new("expected the name of a property after `.`", at.clone())),
-            [] => Err(ParseError::new("expected the name of a property after `.`", point)),
+            [Token { at, .. }, ..] => Err(ParseError::new(
+                "expected the name of a property after `.`",
+                at.clone(),
+            )),
+            [] => Err(ParseError::new(
+                "expected the name of a property after `.`",
+                point,
+            )),
         }
     }
 
@@ -225,7 +318,10 @@ impl Parser {
                 *values += 1;
                 Ok(())
             }
-            _ => Err(ParseError::new("`,` can only stand between the values given to a function", at)),
+            _ => Err(ParseError::new(
+                "`,` can only stand between the values given to a function",
+                at,
+            )),
         }
     }
 
@@ -233,14 +329,23 @@ impl Parser {
         self.reduce(0)?;
         match (self.waiting.pop(), sign) {
             (Some((Waiting::Group, _)), ")") => Ok(()),
-            (Some((Waiting::Call { function, values }, start)), ")") => self.call(function, values, start.start..at.end),
+            (Some((Waiting::Call { function, values }, start)), ")") => {
+                self.call(function, values, start.start..at.end)
+            }
             (Some((Waiting::Index, _)), "]") => {
                 let index = self.pop();
                 self.index(index, at.end)
             }
-            (Some((Waiting::Index, open)), _) => Err(ParseError::new("expected `]`, found `)`", at.clone()).help(opened("[", &open))),
-            (Some((_, open)), _) => Err(ParseError::new("expected `)`, found `]`", at.clone()).help(opened("(", &open))),
-            (None, _) => Err(ParseError::new(format!("`{sign}` closes nothing"), at.clone())),
+            (Some((Waiting::Index, open)), _) => {
+                Err(ParseError::new("expected `]`, found `)`", at.clone()).help(opened("[", &open)))
+            }
+            (Some((_, open)), _) => {
+                Err(ParseError::new("expected `)`, found `]`", at.clone()).help(opened("(", &open)))
+            }
+            (None, _) => Err(ParseError::new(
+                format!("`{sign}` closes nothing"),
+                at.clone(),
+            )),
         }
     }
 
@@ -274,7 +379,9 @@ impl Parser {
                 let (mut depth, mut nodes) = (0, Vec::new());
                 for node in [left, right] {
                     match node.kind {
-                        Kind::And(inner) => (depth, nodes) = (depth.max(node.depth - 1), joined(nodes, inner)),
+                        Kind::And(inner) => {
+                            (depth, nodes) = (depth.max(node.depth - 1), joined(nodes, inner))
+                        }
                         _ => (depth, nodes) = (depth.max(node.depth), joined(nodes, vec![node])),
                     }
                 }
@@ -284,13 +391,18 @@ impl Parser {
                 let (mut depth, mut nodes) = (0, Vec::new());
                 for node in [left, right] {
                     match node.kind {
-                        Kind::Or(inner) => (depth, nodes) = (depth.max(node.depth - 1), joined(nodes, inner)),
+                        Kind::Or(inner) => {
+                            (depth, nodes) = (depth.max(node.depth - 1), joined(nodes, inner))
+                        }
                         _ => (depth, nodes) = (depth.max(node.depth), joined(nodes, vec![node])),
                     }
                 }
                 (depth, Kind::Or(nodes))
             }
-            Infix::Compare(comparison) => (left.depth.max(right.depth), Kind::Compare(comparison, Box::new([left, right]))),
+            Infix::Compare(comparison) => (
+                left.depth.max(right.depth),
+                Kind::Compare(comparison, Box::new([left, right])),
+            ),
         };
         self.place(kind, at, depth)
     }
@@ -307,20 +419,46 @@ impl Parser {
         self.push(|node| Kind::Filter(Box::new(node)), collection, at)
     }
 
-    fn call(&mut self, function: Function, values: usize, at: Range<usize>) -> Result<(), ParseError> {
+    fn call(
+        &mut self,
+        function: Function,
+        values: usize,
+        at: Range<usize>,
+    ) -> Result<(), ParseError> {
         let values = self.operands.split_off(self.operands.len() - values);
         if let Some(message) = function.arity_error(values.len()) {
             return Err(ParseError::new(message, at));
         }
-        if let (Function::Format, [Node { kind: Kind::Literal(pattern), at: place, .. }, given @ ..]) = (function, values.as_slice()) {
+        if let (
+            Function::Format,
+            [
+                Node {
+                    kind: Kind::Literal(pattern),
+                    at: place,
+                    ..
+                },
+                given @ ..,
+            ],
+        ) = (function, values.as_slice())
+        {
             let nothing = vec![Value::Null; given.len()];
-            functions::format(pattern, &nothing, LENGTH_MAX).map_err(|message| ParseError::new(format!("format: {message}"), place.clone()))?;
+            functions::format(pattern, &nothing, LENGTH_MAX)
+                .map_err(|message| ParseError::new(format!("format: {message}"), place.clone()))?;
         }
-        let depth = values.iter().map(|node| node.depth).max().unwrap_or_default();
+        let depth = values
+            .iter()
+            .map(|node| node.depth)
+            .max()
+            .unwrap_or_default();
         self.place(Kind::Call(function, values), at, depth)
     }
 
-    fn push(&mut self, kind: impl FnOnce(Node) -> Kind, inner: Node, at: Range<usize>) -> Result<(), ParseError> {
+    fn push(
+        &mut self,
+        kind: impl FnOnce(Node) -> Kind,
+        inner: Node,
+        at: Range<usize>,
+    ) -> Result<(), ParseError> {
         let depth = inner.depth;
         self.place(kind(inner), at, depth)
     }
@@ -328,24 +466,41 @@ impl Parser {
     /// Puts a node on top of others of which the deepest has `depth`.
     fn place(&mut self, kind: Kind, at: Range<usize>, depth: u8) -> Result<(), ParseError> {
         if depth >= DEPTH_MAX {
-            return Err(ParseError::new(format!("the expression is nested deeper than {DEPTH_MAX} levels"), at));
+            return Err(ParseError::new(
+                format!("the expression is nested deeper than {DEPTH_MAX} levels"),
+                at,
+            ));
         }
-        self.operands.push(Node { kind, at, depth: depth + 1 });
+        self.operands.push(Node {
+            kind,
+            at,
+            depth: depth + 1,
+        });
         Ok(())
     }
 
     fn pop(&mut self) -> Node {
-        self.operands.pop().expect("every operator was preceded by its value")
+        self.operands
+            .pop()
+            .expect("every operator was preceded by its value")
     }
 
     fn finish(mut self, place: Place) -> Result<Node, ParseError> {
         if place == Place::Value {
-            return Err(ParseError::new("expected a value, found the end", self.end.saturating_sub(1)..self.end));
+            return Err(ParseError::new(
+                "expected a value, found the end",
+                self.end.saturating_sub(1)..self.end,
+            ));
         }
         self.reduce(0)?;
         if let Some((waiting, open)) = self.waiting.pop() {
-            let (sign, close) = if matches!(waiting, Waiting::Index) { ("[", "]") } else { ("(", ")") };
-            return Err(ParseError::new(format!("`{sign}` is never closed"), open).help(format!("add `{close}`")));
+            let (sign, close) = if matches!(waiting, Waiting::Index) {
+                ("[", "]")
+            } else {
+                ("(", ")")
+            };
+            return Err(ParseError::new(format!("`{sign}` is never closed"), open)
+                .help(format!("add `{close}`")));
         }
         Ok(self.pop())
     }

@@ -49,8 +49,10 @@ pub enum Place {
 }
 
 /// All contexts that exist anywhere.
-const CONTEXTS: [&str; 12] =
-    ["github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy", "matrix", "needs", "inputs"];
+const CONTEXTS: [&str; 12] = [
+    "github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy", "matrix",
+    "needs", "inputs",
+];
 
 impl Place {
     /// The contexts that can be seen there.
@@ -62,15 +64,21 @@ impl Place {
             Self::CallOutput => &["github", "inputs", "vars", "jobs"],
             Self::JobIf | Self::Strategy => &["github", "inputs", "vars", "needs"],
             Self::Job => &["github", "inputs", "vars", "needs", "strategy", "matrix"],
-            Self::JobSecrets | Self::JobEnv => &["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets"],
-            Self::JobDefaults => &["github", "inputs", "vars", "needs", "strategy", "matrix", "env"],
+            Self::JobSecrets | Self::JobEnv => &[
+                "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets",
+            ],
+            Self::JobDefaults => &[
+                "github", "inputs", "vars", "needs", "strategy", "matrix", "env",
+            ],
             Self::Credentials => &["github", "inputs", "vars", "secrets", "env"],
-            Self::EnvironmentUrl | Self::StepIf => {
-                &["github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job", "runner", "env"]
-            }
-            Self::JobOutputs | Self::ContainerEnv | Self::Step => {
-                &["github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps", "job", "runner", "env"]
-            }
+            Self::EnvironmentUrl | Self::StepIf => &[
+                "github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job",
+                "runner", "env",
+            ],
+            Self::JobOutputs | Self::ContainerEnv | Self::Step => &[
+                "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps",
+                "job", "runner", "env",
+            ],
             Self::Nowhere => &[],
         }
     }
@@ -78,7 +86,9 @@ impl Place {
     const fn takes(self, function: Function) -> bool {
         match function {
             Function::HashFiles => matches!(self, Self::StepIf | Self::Step),
-            Function::Success | Function::Failure | Function::Always | Function::Cancelled => matches!(self, Self::JobIf | Self::StepIf),
+            Function::Success | Function::Failure | Function::Always | Function::Cancelled => {
+                matches!(self, Self::JobIf | Self::StepIf)
+            }
             _ => true,
         }
     }
@@ -92,15 +102,26 @@ impl Expr {
         self.root.walk(&mut |node| {
             let problem = match &node.kind {
                 Kind::Context(name) if known.contains(&&**name) => return,
-                Kind::Context(name) if CONTEXTS.contains(&&**name) => ParseError::new(format!("`{name}` can't be used here"), node.at.clone())
-                    .help(format!("here there are {}", listed(known.iter().copied()))),
-                Kind::Context(name) => ParseError::new(format!("unknown name `{name}`"), node.at.clone()).help(suggestion(name, known)),
+                Kind::Context(name) if CONTEXTS.contains(&&**name) => {
+                    ParseError::new(format!("`{name}` can't be used here"), node.at.clone())
+                        .help(format!("here there are {}", listed(known.iter().copied())))
+                }
+                Kind::Context(name) => {
+                    ParseError::new(format!("unknown name `{name}`"), node.at.clone())
+                        .help(suggestion(name, known))
+                }
                 Kind::Call(function, _) if !place.takes(*function) => {
                     let help = match function {
-                        Function::HashFiles => "it can be used in steps, where there is a workspace",
+                        Function::HashFiles => {
+                            "it can be used in steps, where there is a workspace"
+                        }
                         _ => "it can be used in the `if` of a job or a step",
                     };
-                    ParseError::new(format!("`{}` can't be used here", function.name()), node.at.clone()).help(help)
+                    ParseError::new(
+                        format!("`{}` can't be used here", function.name()),
+                        node.at.clone(),
+                    )
+                    .help(help)
                 }
                 _ => return,
             };

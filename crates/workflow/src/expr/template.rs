@@ -31,7 +31,10 @@ struct Written {
     plain: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks with a reference"
+)]
 const fn is_zero(line: &u32) -> bool {
     *line == 0
 }
@@ -44,19 +47,21 @@ impl Template {
         while let Some(found) = text[at..].find("${{") {
             let open = at + found;
             let close = closing(text, open + 3).ok_or_else(|| {
-                ParseError::new("`${{` is never closed", offset + open..offset + open + 3).help("add `}}`; a text in an expression is written in single quotes")
+                ParseError::new("`${{` is never closed", offset + open..offset + open + 3)
+                    .help("add `}}`; a text in an expression is written in single quotes")
             })?;
             if open > at {
                 parts.push(Part::Text(text[at..open].to_owned()));
             }
             let inner = &text[open + 3..close];
             let blank = inner.len() - inner.trim_start().len();
-            let expr = Expr::parse(inner.trim(), offset + open + 3 + blank).map_err(|mut error| {
-                if inner.trim().is_empty() {
-                    error.at = offset + open..offset + close + 2;
-                }
-                error
-            })?;
+            let expr =
+                Expr::parse(inner.trim(), offset + open + 3 + blank).map_err(|mut error| {
+                    if inner.trim().is_empty() {
+                        error.at = offset + open..offset + close + 2;
+                    }
+                    error
+                })?;
             parts.push(Part::Expr(expr));
             at = close + 2;
         }
@@ -66,16 +71,28 @@ impl Template {
         // GitHub makes one expression of text with expressions in it, and that has the usual limit.
         if parts.len() > 1 && text.encode_utf16().count() > LENGTH_MAX {
             let help = "pass the values by `env:`, so that no expression stands in the text";
-            return Err(ParseError::new(format!("a text with expressions in it may have at most {LENGTH_MAX} characters"), offset..offset + text.len()).help(help));
+            return Err(ParseError::new(
+                format!("a text with expressions in it may have at most {LENGTH_MAX} characters"),
+                offset..offset + text.len(),
+            )
+            .help(help));
         }
-        Ok(Self { text: text.to_owned(), line: 0, parts })
+        Ok(Self {
+            text: text.to_owned(),
+            line: 0,
+            parts,
+        })
     }
 
     /// Text that comes from elsewhere: `${{` in it means nothing.
     #[must_use]
     pub fn literal(text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { parts: vec![Part::Text(text.clone())], text, line: 0 }
+        Self {
+            parts: vec![Part::Text(text.clone())],
+            text,
+            line: 0,
+        }
     }
 
     /// With the line of the file where it begins, from 1.
@@ -155,7 +172,11 @@ impl Template {
     /// An error about the whole.
     #[must_use]
     pub fn error(&self, message: String) -> EvalError {
-        EvalError { message, expression: self.text.clone(), at: 0..self.text.len() }
+        EvalError {
+            message,
+            expression: self.text.clone(),
+            at: 0..self.text.len(),
+        }
     }
 }
 
@@ -177,7 +198,11 @@ impl TryFrom<Written> for Template {
     type Error = ParseError;
 
     fn try_from(written: Written) -> Result<Self, ParseError> {
-        let template = if written.plain { Self::literal(written.text) } else { Self::parse(&written.text, 0)? };
+        let template = if written.plain {
+            Self::literal(written.text)
+        } else {
+            Self::parse(&written.text, 0)?
+        };
         Ok(template.at_line(written.line))
     }
 }
@@ -185,7 +210,11 @@ impl TryFrom<Written> for Template {
 impl From<Template> for Written {
     fn from(template: Template) -> Self {
         let plain = template.text.contains("${{") && template.exprs().next().is_none();
-        Self { text: template.text, line: template.line, plain }
+        Self {
+            text: template.text,
+            line: template.line,
+            plain,
+        }
     }
 }
 
@@ -220,7 +249,12 @@ struct WrittenCondition(Written);
 
 impl Default for Condition {
     fn default() -> Self {
-        Self { text: String::new(), line: 0, asked: Asked::Nothing, calls_status: false }
+        Self {
+            text: String::new(),
+            line: 0,
+            asked: Asked::Nothing,
+            calls_status: false,
+        }
     }
 }
 
@@ -244,7 +278,12 @@ impl Condition {
             Asked::Expr(expr) => expr.calls_status(),
             Asked::Text(template) => template.exprs().any(Expr::calls_status),
         };
-        Ok(Self { text: text.to_owned(), line: 0, asked, calls_status })
+        Ok(Self {
+            text: text.to_owned(),
+            line: 0,
+            asked,
+            calls_status,
+        })
     }
 
     /// With the line of the file where it stands, from 1.
@@ -285,7 +324,8 @@ impl Condition {
             Asked::Expr(expr) => (Some(expr), None),
             Asked::Text(template) => (None, Some(template)),
         };
-        one.into_iter().chain(template.into_iter().flat_map(Template::exprs))
+        one.into_iter()
+            .chain(template.into_iter().flat_map(Template::exprs))
     }
 
     /// Refuses expressions that see more than `place` shows.
@@ -316,6 +356,10 @@ impl TryFrom<WrittenCondition> for Condition {
 
 impl From<Condition> for WrittenCondition {
     fn from(condition: Condition) -> Self {
-        Self(Written { text: condition.text, line: condition.line, plain: false })
+        Self(Written {
+            text: condition.text,
+            line: condition.line,
+            plain: false,
+        })
     }
 }

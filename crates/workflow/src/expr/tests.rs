@@ -8,7 +8,11 @@ struct Workspace;
 
 impl HashFiles for Workspace {
     fn hash_files(&self, patterns: &[String]) -> Result<String, String> {
-        Ok(if patterns == ["Cargo.lock"] { "5d1c".to_owned() } else { String::new() })
+        Ok(if patterns == ["Cargo.lock"] {
+            "5d1c".to_owned()
+        } else {
+            String::new()
+        })
     }
 }
 
@@ -20,7 +24,11 @@ fn contexts() -> Contexts<'static> {
     let github: Value = serde_json::from_str(json).unwrap();
     let mut env = Object::new(Names::Exact);
     env.insert("Path", Value::from("p"));
-    Contexts::new().with("github", github).with("env", Value::Object(Arc::new(env))).with_status(Status::FINE).with_files(&Workspace)
+    Contexts::new()
+        .with("github", github)
+        .with("env", Value::Object(Arc::new(env)))
+        .with_status(Status::FINE)
+        .with_files(&Workspace)
 }
 
 fn eval(text: &str) -> Result<Value, String> {
@@ -60,10 +68,22 @@ fn literals_are_read_as_github_reads_them() {
         ("toJSON(1e400)", r#""Infinity""#),
     ]);
     check_errors(&[
-        ("1-2", "`1-2` is not a number; expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17"),
-        ("-0x1", "`-0x1` is not a number; expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17"),
-        (r#""text""#, r#"unexpected `"text"`; text is written in single quotes: 'like this'"#),
-        ("'open", "the text that begins here has no end; close it with '; a ' inside is written ''"),
+        (
+            "1-2",
+            "`1-2` is not a number; expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17",
+        ),
+        (
+            "-0x1",
+            "`-0x1` is not a number; expressions have no arithmetic; numbers look like 1, -2.5, 1e3, 0xff or 0o17",
+        ),
+        (
+            r#""text""#,
+            r#"unexpected `"text"`; text is written in single quotes: 'like this'"#,
+        ),
+        (
+            "'open",
+            "the text that begins here has no end; close it with '; a ' inside is written ''",
+        ),
         ("True", "unknown name `true` (there are `env` and `github`)"),
     ]);
 }
@@ -71,25 +91,72 @@ fn literals_are_read_as_github_reads_them() {
 #[test]
 fn only_null_false_zero_nan_and_the_empty_text_are_falsy() {
     for falsy in ["null", "false", "0", "-0", "NaN", "''"] {
-        check(&[(&format!("!{falsy}"), "true"), (&format!("{falsy} || 'other'"), r#""other""#)]);
+        check(&[
+            (&format!("!{falsy}"), "true"),
+            (&format!("{falsy} || 'other'"), r#""other""#),
+        ]);
     }
-    for truthy in ["true", "1", "-1", "Infinity", "' '", "'0'", "'false'", "github.none", "github.empty"] {
-        check(&[(&format!("!{truthy}"), "false"), (&format!("{truthy} && 'other'"), r#""other""#)]);
+    for truthy in [
+        "true",
+        "1",
+        "-1",
+        "Infinity",
+        "' '",
+        "'0'",
+        "'false'",
+        "github.none",
+        "github.empty",
+    ] {
+        check(&[
+            (&format!("!{truthy}"), "false"),
+            (&format!("{truthy} && 'other'"), r#""other""#),
+        ]);
     }
 }
 
 #[test]
 fn and_and_or_give_the_value_that_decided() {
-    check(&[("1 && 'b'", r#""b""#), ("0 && 'b'", "0"), ("'' || null", "null"), ("'a' || b", r#""a""#), ("1 && 2 && 3", "3"), ("false && unknown", "false")]);
+    check(&[
+        ("1 && 'b'", r#""b""#),
+        ("0 && 'b'", "0"),
+        ("'' || null", "null"),
+        ("'a' || b", r#""a""#),
+        ("1 && 2 && 3", "3"),
+        ("false && unknown", "false"),
+    ]);
 }
 
 #[test]
 fn equality_is_loose() {
     let truths = [
-        "null == 0", "null == ''", "true == 1", "false == ''", "'1' == 1", "' 1 ' == 1", "'0x1F' == 31", "'0o17' == 15", "'Infinity' == Infinity",
-        "'-Infinity' == -Infinity", "'' == 0", "'ABC' == 'abc'", "'ς' == 'Σ'", "'Ü' == 'ü'", "'a' != 'b'", "NaN != NaN", "'x' != 1", "github == github",
-        "github.list == github.list", "github.list != github.deep", "github.list != 'Array'", "fromJSON('[]') != fromJSON('[]')", "github.none != 0",
-        "'true' != true", "'' == false", "null == null", "'i' != 'İ'", "'ı' != 'I'",
+        "null == 0",
+        "null == ''",
+        "true == 1",
+        "false == ''",
+        "'1' == 1",
+        "' 1 ' == 1",
+        "'0x1F' == 31",
+        "'0o17' == 15",
+        "'Infinity' == Infinity",
+        "'-Infinity' == -Infinity",
+        "'' == 0",
+        "'ABC' == 'abc'",
+        "'ς' == 'Σ'",
+        "'Ü' == 'ü'",
+        "'a' != 'b'",
+        "NaN != NaN",
+        "'x' != 1",
+        "github == github",
+        "github.list == github.list",
+        "github.list != github.deep",
+        "github.list != 'Array'",
+        "fromJSON('[]') != fromJSON('[]')",
+        "github.none != 0",
+        "'true' != true",
+        "'' == false",
+        "null == null",
+        "'i' != 'İ'",
+        "'ı' != 'I'",
     ];
     for text in truths {
         check(&[(text, "true")]);
@@ -99,24 +166,56 @@ fn equality_is_loose() {
 #[test]
 fn order_is_loose_and_chains_to_the_left() {
     let truths = [
-        "3 < 2 < 1", "!(3 < (2 < 1))", "0 > 0 < 1", "!(2 > 2 > 0)", "2 <= 3 == true", "'A' < '['", "'a' < '['", "'b' > 'A'", "'10' > 9", "'10' < '9'",
-        "true > false", "null <= 0", "null >= null", "!(null < null)", "!(NaN < 1)", "!(NaN >= NaN)", "!('a' < 1)", "!(github.list < 1)", "!(github.list <= 1)",
-        "github.list <= github.list", "1 == 1 && 2 == 2", "2 == 2 == 1", "2 == 2 != 0", "!false == true", "!2 < 3",
+        "3 < 2 < 1",
+        "!(3 < (2 < 1))",
+        "0 > 0 < 1",
+        "!(2 > 2 > 0)",
+        "2 <= 3 == true",
+        "'A' < '['",
+        "'a' < '['",
+        "'b' > 'A'",
+        "'10' > 9",
+        "'10' < '9'",
+        "true > false",
+        "null <= 0",
+        "null >= null",
+        "!(null < null)",
+        "!(NaN < 1)",
+        "!(NaN >= NaN)",
+        "!('a' < 1)",
+        "!(github.list < 1)",
+        "!(github.list <= 1)",
+        "github.list <= github.list",
+        "1 == 1 && 2 == 2",
+        "2 == 2 == 1",
+        "2 == 2 != 0",
+        "!false == true",
+        "!2 < 3",
     ];
     for text in truths {
         check(&[(text, "true")]);
     }
-    check(&[("1 || 2 && 3", "1"), ("(1 || 2) && 3", "3"), ("false && 0 || null", "null")]);
+    check(&[
+        ("1 || 2 && 3", "1"),
+        ("(1 || 2) && 3", "3"),
+        ("false && 0 || null", "null"),
+    ]);
 }
 
 #[test]
 fn numbers_become_text_with_fifteen_digits_and_collections_their_kind() {
     check(&[
-        ("format('{0}', 0.84551240822557006)", r#""0.84551240822557""#),
+        (
+            "format('{0}', 0.84551240822557006)",
+            r#""0.84551240822557""#,
+        ),
         ("format('{0}', 1e15)", r#""1E+15""#),
         ("format('{0}', -0.00001)", r#""-1E-05""#),
         ("format('{0}', -0)", r#""0""#),
-        ("format('{0}{1}{2}', github.list, github.empty, null)", r#""ArrayObject""#),
+        (
+            "format('{0}{1}{2}', github.list, github.empty, null)",
+            r#""ArrayObject""#,
+        ),
     ]);
 }
 
@@ -142,7 +241,10 @@ fn properties_ignore_case_except_in_env_and_missing_ones_are_null() {
         (" github . text ", r#""Hello""#),
     ]);
     check_errors(&[
-        ("'a'.b", "a literal has no properties; use fromJSON('…') to make an object or an array"),
+        (
+            "'a'.b",
+            "a literal has no properties; use fromJSON('…') to make an object or an array",
+        ),
         ("github.1", "expected the name of a property after `.`"),
         ("gihub.sha", "unknown name `gihub` (did you mean `github`?)"),
     ]);
@@ -161,7 +263,10 @@ fn filters_look_into_every_item() {
         ("github.event.labels.name", "null"),
         ("github.text.*", "[]"),
         ("null == github.x.*", "false"),
-        ("github.event.*", r#"[7,[{"name":"bug"},{"name":"ui"},{"id":3},5],true]"#),
+        (
+            "github.event.*",
+            r#"[7,[{"name":"bug"},{"name":"ui"},{"id":3},5],true]"#,
+        ),
         ("contains(github.event.labels.*.name, 'BUG')", "true"),
     ]);
 }
@@ -189,7 +294,10 @@ fn functions_answer_as_githubs_do() {
         ("join(github.empty)", r#""""#),
         ("toJSON('a\"b')", r#""\"a\\\"b\"""#),
         ("toJSON(github.none)", r#""[]""#),
-        ("toJSON(fromJSON('{\"b\":[1,{}],\"a\":null}'))", r#""{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": null\n}""#),
+        (
+            "toJSON(fromJSON('{\"b\":[1,{}],\"a\":null}'))",
+            r#""{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": null\n}""#,
+        ),
         ("fromJSON('[1.5, true]')", "[1.5,true]"),
         ("fromJSON(1)", "1"),
         ("hashFiles('Cargo.lock')", r#""5d1c""#),
@@ -202,19 +310,46 @@ fn functions_answer_as_githubs_do() {
         ("always()", "true"),
     ]);
     check_errors(&[
-        ("contians('a', 'b')", "unknown function `contians`; did you mean `contains`?"),
+        (
+            "contians('a', 'b')",
+            "unknown function `contians`; did you mean `contains`?",
+        ),
         ("contains('a')", "`contains` takes 2 values, and is given 1"),
         ("join()", "`join` takes 1 to 2 values, and is given 0"),
-        ("format()", "`format` takes at least 1 value, and is given 0"),
+        (
+            "format()",
+            "`format` takes at least 1 value, and is given 0",
+        ),
         ("success('x')", "`success` takes nothing, and is given 1"),
-        ("case(true, 1)", "`case` takes pairs of a condition and a value, and then the value for when none holds, and is given 2"),
-        ("case(1, 2, 3)", "case: a condition is true or false, not number"),
-        ("format('{0}{1}', 'a')", "format: '{0}{1}' asks for {1}, and 1 value is given"),
-        ("format('{0', 'a')", "format: a `{` without `{number}` in '{0'; write `{{` for the character itself"),
+        (
+            "case(true, 1)",
+            "`case` takes pairs of a condition and a value, and then the value for when none holds, and is given 2",
+        ),
+        (
+            "case(1, 2, 3)",
+            "case: a condition is true or false, not number",
+        ),
+        (
+            "format('{0}{1}', 'a')",
+            "format: '{0}{1}' asks for {1}, and 1 value is given",
+        ),
+        (
+            "format('{0', 'a')",
+            "format: a `{` without `{number}` in '{0'; write `{{` for the character itself",
+        ),
         ("format('a}')", "format: a lone `}` in 'a}'; write `}}`"),
-        ("format('{0:x}', 1)", "format: formats after `:` are for no kind of value, in '{0:x}'"),
-        ("fromJSON('')", "fromJSON: the text is empty, which is not JSON"),
-        ("fromJSON('{')", "fromJSON: '{' is not JSON: EOF while parsing an object at line 1 column 1"),
+        (
+            "format('{0:x}', 1)",
+            "format: formats after `:` are for no kind of value, in '{0:x}'",
+        ),
+        (
+            "fromJSON('')",
+            "fromJSON: the text is empty, which is not JSON",
+        ),
+        (
+            "fromJSON('{')",
+            "fromJSON: '{' is not JSON: EOF while parsing an object at line 1 column 1",
+        ),
     ]);
 }
 
@@ -230,7 +365,11 @@ fn mistakes_are_named_where_they_are() {
         ("f(a", 0..1, "unknown function `f`"),
         ("a = b", 2..3, "`=` is not an operator"),
         ("a & b", 2..3, "`&` is not an operator"),
-        ("a, b", 1..2, "`,` can only stand between the values given to a function"),
+        (
+            "a, b",
+            1..2,
+            "`,` can only stand between the values given to a function",
+        ),
         ("a * b", 2..3, "expected an operator or the end, found `*`"),
         ("a[*.b", 2..3, "expected `]` after `*`"),
         ("join(a,)", 7..8, "expected a value, found `)`"),
@@ -241,21 +380,43 @@ fn mistakes_are_named_where_they_are() {
         let error = Expr::parse(text, 0).unwrap_err();
         assert_eq!((error.message.as_str(), error.at), (message, at), "{text}");
     }
-    let error = Expr::parse("github.x || fromJSON('{')", 100).unwrap().eval(&contexts()).unwrap_err();
-    assert_eq!(error.snippet(), "github.x || fromJSON('{')\n            ^^^^^^^^^^^^^");
+    let error = Expr::parse("github.x || fromJSON('{')", 100)
+        .unwrap()
+        .eval(&contexts())
+        .unwrap_err();
+    assert_eq!(
+        error.snippet(),
+        "github.x || fromJSON('{')\n            ^^^^^^^^^^^^^"
+    );
 }
 
 #[test]
 fn fifty_levels_and_21000_characters_are_the_limit() {
     assert!(Expr::parse(&format!("{}true", "!".repeat(49)), 0).is_ok());
-    assert_eq!(Expr::parse(&format!("{}true", "!".repeat(50)), 0).unwrap_err().message, "the expression is nested deeper than 50 levels");
+    assert_eq!(
+        Expr::parse(&format!("{}true", "!".repeat(50)), 0)
+            .unwrap_err()
+            .message,
+        "the expression is nested deeper than 50 levels"
+    );
     assert!(Expr::parse(&format!("a{}", ".b".repeat(49)), 0).is_ok());
     assert!(Expr::parse(&format!("a{}", ".b".repeat(50)), 0).is_err());
     // Brackets and chains of `&&` are free.
-    assert!(Expr::parse(&format!("{}true{}", "(".repeat(10_000), ")".repeat(10_000)), 0).is_ok());
+    assert!(
+        Expr::parse(
+            &format!("{}true{}", "(".repeat(10_000), ")".repeat(10_000)),
+            0
+        )
+        .is_ok()
+    );
     assert!(Expr::parse(&vec!["a"; 4_000].join(" && "), 0).is_ok());
     assert!(Expr::parse(&format!("'{}'", "a".repeat(20_998)), 0).is_ok());
-    assert_eq!(Expr::parse(&format!("'{}'", "a".repeat(20_999)), 0).unwrap_err().message, "an expression may have at most 21000 characters");
+    assert_eq!(
+        Expr::parse(&format!("'{}'", "a".repeat(20_999)), 0)
+            .unwrap_err()
+            .message,
+        "an expression may have at most 21000 characters"
+    );
 }
 
 #[test]
@@ -264,20 +425,39 @@ fn what_one_expression_makes_is_bounded() {
     for _ in 0..12 {
         text = format!("format('{{0}}{{0}}{{0}}{{0}}{{0}}{{0}}{{0}}{{0}}', {text})");
     }
-    assert_eq!(eval(&text).unwrap_err(), "format: the result is larger than the 10 MiB that one expression may make");
+    assert_eq!(
+        eval(&text).unwrap_err(),
+        "format: the result is larger than the 10 MiB that one expression may make"
+    );
 }
 
 #[test]
 fn status_functions_count_only_where_they_are_called() {
-    for (text, calls) in [("always()", true), ("!(Failure() && x)", true), ("'always()'", false), ("github.success", false), ("contains('success()', 's')", false)] {
-        assert_eq!(Expr::parse(text, 0).unwrap().calls_status(), calls, "{text}");
+    for (text, calls) in [
+        ("always()", true),
+        ("!(Failure() && x)", true),
+        ("'always()'", false),
+        ("github.success", false),
+        ("contains('success()', 's')", false),
+    ] {
+        assert_eq!(
+            Expr::parse(text, 0).unwrap().calls_status(),
+            calls,
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn conditions_ask_for_success_unless_they_say_otherwise() {
-    let failed = contexts().with_status(Status { success: false, failure: true, cancelled: false });
-    let holds = |text: &str, contexts: &Contexts<'_>| Condition::parse(text, 0).unwrap().holds(contexts).unwrap();
+    let failed = contexts().with_status(Status {
+        success: false,
+        failure: true,
+        cancelled: false,
+    });
+    let holds = |text: &str, contexts: &Contexts<'_>| {
+        Condition::parse(text, 0).unwrap().holds(contexts).unwrap()
+    };
     for (text, after_success, after_failure) in [
         ("", true, false),
         ("true", true, false),
@@ -293,20 +473,35 @@ fn conditions_ask_for_success_unless_they_say_otherwise() {
         ("${{ false }} && false", true, false),
         ("${{ false && always() }} x", true, true),
     ] {
-        assert_eq!((holds(text, &contexts()), holds(text, &failed)), (after_success, after_failure), "{text:?}");
+        assert_eq!(
+            (holds(text, &contexts()), holds(text, &failed)),
+            (after_success, after_failure),
+            "{text:?}"
+        );
     }
     assert!(Condition::parse("${{ false }} && x", 0).unwrap().is_text());
 }
 
 #[test]
 fn a_lone_expression_keeps_its_kind_and_others_become_text() {
-    let resolve = |text: &str| Template::parse(text, 0).unwrap().resolve(&contexts()).unwrap();
+    let resolve = |text: &str| {
+        Template::parse(text, 0)
+            .unwrap()
+            .resolve(&contexts())
+            .unwrap()
+    };
     assert_eq!(resolve("${{ 1 }}"), Value::Number(1.0));
     assert_eq!(resolve(" ${{ 1 }}"), Value::from(" 1"));
-    assert_eq!(resolve("a ${{ github.list }} ${{ null }}b ${{ '}}' }}"), Value::from("a Array b }}"));
+    assert_eq!(
+        resolve("a ${{ github.list }} ${{ null }}b ${{ '}}' }}"),
+        Value::from("a Array b }}")
+    );
     assert_eq!(resolve("$HOME {{ x }} }}"), Value::from("$HOME {{ x }} }}"));
     let error = |text: &str| Template::parse(text, 10).unwrap_err();
-    assert_eq!((error("a ${{ b").message.as_str(), error("a ${{ b").at), ("`${{` is never closed", 12..15));
+    assert_eq!(
+        (error("a ${{ b").message.as_str(), error("a ${{ b").at),
+        ("`${{` is never closed", 12..15)
+    );
     assert_eq!(error("x ${{ }}").at, 12..18);
     assert_eq!(error("x ${{  a b }}").at, 19..20);
     assert!(Template::parse(&format!("${{{{ 1 }}}}{}", "x".repeat(21_000)), 0).is_err());
@@ -315,24 +510,49 @@ fn a_lone_expression_keeps_its_kind_and_others_become_text() {
 
 #[test]
 fn what_can_be_seen_depends_on_the_place() {
-    let check = |text: &str, place| Expr::parse(text, 0).unwrap().check(place).map_err(|error| error.sentence());
+    let check = |text: &str, place| {
+        Expr::parse(text, 0)
+            .unwrap()
+            .check(place)
+            .map_err(|error| error.sentence())
+    };
     assert_eq!(check("secrets.A", Place::Step), Ok(()));
-    assert_eq!(check("github.x && (a || secrets.A)", Place::StepIf).unwrap_err(), "unknown name `a`; there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`");
-    assert_eq!(check("secrets.A", Place::JobIf).unwrap_err(), "`secrets` can't be used here; here there are `github`, `inputs`, `vars` and `needs`");
-    assert_eq!(check("hashFiles('x')", Place::JobIf).unwrap_err(), "`hashFiles` can't be used here; it can be used in steps, where there is a workspace");
-    assert_eq!(check("always()", Place::Step).unwrap_err(), "`always` can't be used here; it can be used in the `if` of a job or a step");
+    assert_eq!(
+        check("github.x && (a || secrets.A)", Place::StepIf).unwrap_err(),
+        "unknown name `a`; there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`"
+    );
+    assert_eq!(
+        check("secrets.A", Place::JobIf).unwrap_err(),
+        "`secrets` can't be used here; here there are `github`, `inputs`, `vars` and `needs`"
+    );
+    assert_eq!(
+        check("hashFiles('x')", Place::JobIf).unwrap_err(),
+        "`hashFiles` can't be used here; it can be used in steps, where there is a workspace"
+    );
+    assert_eq!(
+        check("always()", Place::Step).unwrap_err(),
+        "`always` can't be used here; it can be used in the `if` of a job or a step"
+    );
 }
 
 #[test]
 fn templates_and_conditions_survive_serde() {
-    let template = Template::parse("a ${{ github.ref }}", 0).unwrap().at_line(3);
+    let template = Template::parse("a ${{ github.ref }}", 0)
+        .unwrap()
+        .at_line(3);
     let json = serde_json::to_string(&template).unwrap();
     assert_eq!(json, r#"{"text":"a ${{ github.ref }}","line":3}"#);
     assert_eq!(serde_json::from_str::<Template>(&json).unwrap(), template);
     let plain = Template::literal("${{ not meant }}");
-    assert_eq!(serde_json::from_str::<Template>(&serde_json::to_string(&plain).unwrap()).unwrap(), plain);
+    assert_eq!(
+        serde_json::from_str::<Template>(&serde_json::to_string(&plain).unwrap()).unwrap(),
+        plain
+    );
     let condition = Condition::parse("${{ failure() }}", 0).unwrap();
-    assert_eq!(serde_json::from_str::<Condition>(&serde_json::to_string(&condition).unwrap()).unwrap(), condition);
+    assert_eq!(
+        serde_json::from_str::<Condition>(&serde_json::to_string(&condition).unwrap()).unwrap(),
+        condition
+    );
 }
 
 proptest! {

@@ -26,7 +26,11 @@ pub(crate) fn parse_number(text: &str) -> f64 {
         b'+' => (1.0, &text[1..]),
         _ => (1.0, text),
     };
-    if word.eq_ignore_ascii_case("infinity") { sign * f64::INFINITY } else { f64::NAN }
+    if word.eq_ignore_ascii_case("infinity") {
+        sign * f64::INFINITY
+    } else {
+        f64::NAN
+    }
 }
 
 /// `[sign] digits [. digits] [e [sign] digits]`, with a digit before or after the point.
@@ -69,7 +73,9 @@ pub(crate) fn format_number(value: f64) -> String {
         return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
     }
     let scientific = format!("{:.14e}", value.abs());
-    let (mantissa, exponent) = scientific.split_once('e').expect("the format has an exponent");
+    let (mantissa, exponent) = scientific
+        .split_once('e')
+        .expect("the format has an exponent");
     let exponent: i32 = exponent.parse().expect("the format has an exponent");
     let all: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let digits = match all.trim_end_matches('0') {
@@ -77,12 +83,19 @@ pub(crate) fn format_number(value: f64) -> String {
         digits => digits,
     };
     let sign = if value < 0.0 { "-" } else { "" };
-    if (-4..15).contains(&exponent) { format!("{sign}{}", fixed(digits, exponent)) } else { format!("{sign}{}", exponential(digits, exponent)) }
+    if (-4..15).contains(&exponent) {
+        format!("{sign}{}", fixed(digits, exponent))
+    } else {
+        format!("{sign}{}", exponential(digits, exponent))
+    }
 }
 
 fn fixed(digits: &str, exponent: i32) -> String {
     let Ok(exponent) = usize::try_from(exponent) else {
-        return format!("0.{}{digits}", "0".repeat(exponent.unsigned_abs() as usize - 1));
+        return format!(
+            "0.{}{digits}",
+            "0".repeat(exponent.unsigned_abs() as usize - 1)
+        );
     };
     let whole = exponent + 1;
     if digits.len() <= whole {
@@ -127,7 +140,10 @@ pub(crate) fn equal(left: &str, right: &str) -> bool {
 pub(crate) fn compare(left: &str, right: &str) -> Ordering {
     let units = |text: &str| fold(text).encode_utf16().collect::<Vec<_>>();
     if left.is_ascii() && right.is_ascii() {
-        return left.bytes().map(|b| b.to_ascii_uppercase()).cmp(right.bytes().map(|b| b.to_ascii_uppercase()));
+        return left
+            .bytes()
+            .map(|b| b.to_ascii_uppercase())
+            .cmp(right.bytes().map(|b| b.to_ascii_uppercase()));
     }
     units(left).cmp(&units(right))
 }
@@ -182,7 +198,26 @@ mod tests {
         ] {
             assert_eq!(parse_number(text), value, "{text:?}");
         }
-        for text in ["a", "1a", "0x", "0xg", "0o8", "0X1", "-0x1", "0x1FFFFFFFF", "1e", "1e+", ".", "-", "1 2", "1,000", "NaN", "inf", "1_000", "١"] {
+        for text in [
+            "a",
+            "1a",
+            "0x",
+            "0xg",
+            "0o8",
+            "0X1",
+            "-0x1",
+            "0x1FFFFFFFF",
+            "1e",
+            "1e+",
+            ".",
+            "-",
+            "1 2",
+            "1,000",
+            "NaN",
+            "inf",
+            "1_000",
+            "١",
+        ] {
             assert!(parse_number(text).is_nan(), "{text:?}");
         }
     }

@@ -146,7 +146,9 @@ impl PartialEq for Value {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Bool(left), Self::Bool(right)) => left == right,
-            (Self::Number(left), Self::Number(right)) => left == right || (left.is_nan() && right.is_nan()),
+            (Self::Number(left), Self::Number(right)) => {
+                left == right || (left.is_nan() && right.is_nan())
+            }
             (Self::String(left), Self::String(right)) => left == right,
             (Self::Array(left), Self::Array(right)) => left == right,
             (Self::Object(left), Self::Object(right)) => left == right,
@@ -158,6 +160,12 @@ impl PartialEq for Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::String(Arc::from(text))
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Self::String(text)
     }
 }
 
@@ -187,7 +195,11 @@ impl From<&serde_json::Value> for Value {
             serde_json::Value::Number(value) => Self::Number(value.as_f64().unwrap_or(f64::NAN)),
             serde_json::Value::String(value) => Self::from(value.as_str()),
             serde_json::Value::Array(items) => Self::array(items.iter().map(Self::from)),
-            serde_json::Value::Object(entries) => Self::object(entries.iter().map(|(name, value)| (name.as_str(), Self::from(value)))),
+            serde_json::Value::Object(entries) => Self::object(
+                entries
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), Self::from(value))),
+            ),
         }
     }
 }
@@ -214,7 +226,11 @@ impl Object {
     /// An empty object.
     #[must_use]
     pub const fn new(names: Names) -> Self {
-        Self { names, entries: Vec::new(), index: BTreeMap::new() }
+        Self {
+            names,
+            entries: Vec::new(),
+            index: BTreeMap::new(),
+        }
     }
 
     /// Sets a property; one that is there keeps its place and its spelling.
@@ -232,7 +248,9 @@ impl Object {
     /// The property `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.index.get(&self.key(name)).map(|&at| &self.entries[at].1)
+        self.index
+            .get(&self.key(name))
+            .map(|&at| &self.entries[at].1)
     }
 
     /// All properties, in order.
@@ -269,7 +287,9 @@ impl PartialEq for Object {
 impl<K: Into<Arc<str>>> FromIterator<(K, Value)> for Object {
     fn from_iter<I: IntoIterator<Item = (K, Value)>>(entries: I) -> Self {
         let mut object = Self::default();
-        entries.into_iter().for_each(|(name, value)| object.insert(name, value));
+        entries
+            .into_iter()
+            .for_each(|(name, value)| object.insert(name, value));
         object
     }
 }
@@ -280,7 +300,11 @@ impl Serialize for Value {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
             // Whole numbers are written without a fraction while a double holds them exactly.
-            Self::Number(value) if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 => serializer.serialize_i64(*value as i64),
+            Self::Number(value)
+                if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 =>
+            {
+                serializer.serialize_i64(*value as i64)
+            }
             Self::Number(value) => serializer.serialize_f64(*value),
             Self::String(value) => serializer.serialize_str(value),
             Self::Array(items) => {
@@ -303,64 +327,64 @@ impl Serialize for Value {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("plain JSON")
-            }
-
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-
-            fn visit_none<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-
-            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-                Value::deserialize(deserializer)
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-                Ok(Value::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-                Ok(Value::Number(value as f64))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-                Ok(Value::Number(value as f64))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-                Ok(Value::Number(value))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-                Ok(Value::from(value))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = list.next_element()? {
-                    items.push(item);
-                }
-                Ok(Value::array(items))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                let mut object = Object::default();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    object.insert(name, value);
-                }
-                Ok(Value::Object(Arc::new(object)))
-            }
-        }
-
         deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("plain JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Object::default();
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            object.insert(name, value);
+        }
+        Ok(Value::Object(Arc::new(object)))
     }
 }

@@ -59,7 +59,11 @@ struct Row {
 
 /// All combinations, in GitHub's order: the first list varies slowest, then what `include` adds.
 pub fn expand(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Vec<Combination>, MatrixError> {
-    let (axes, include, exclude) = parts(matrix, contexts)?;
+    let Parts {
+        axes,
+        include,
+        exclude,
+    } = parts(matrix, contexts)?;
     let mut rows = product(&axes)?;
     drop_excluded(&mut rows, &axes, &exclude)?;
     if rows.len() > CELLS_MAX {
@@ -79,17 +83,29 @@ pub fn expand(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Vec<Combinatio
 }
 
 type Entries = Vec<(String, Value)>;
+type Axis = (String, Vec<Value>);
 
-/// The lists, and the entries of `include` and `exclude`.
-fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<(Vec<(String, Vec<Value>)>, Vec<Entries>, Vec<Entries>), MatrixError> {
+/// A matrix with its expressions resolved.
+struct Parts {
+    axes: Vec<Axis>,
+    include: Vec<Entries>,
+    exclude: Vec<Entries>,
+}
+
+fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError> {
     let mut axes = Vec::new();
     let (mut include, mut exclude) = (Vec::new(), Vec::new());
     match matrix {
-        Matrix::Written { axes: written, include: included, exclude: excluded } => {
+        Matrix::Written {
+            axes: written,
+            include: included,
+            exclude: excluded,
+        } => {
             for (name, tree) in written {
                 axes.push((name.clone(), list(name, &tree.resolve(contexts)?)?));
             }
-            let resolve = |tree: &Option<Tree>| tree.as_ref().map(|tree| tree.resolve(contexts)).transpose();
+            let resolve =
+                |tree: &Option<Tree>| tree.as_ref().map(|tree| tree.resolve(contexts)).transpose();
             include.extend(resolve(included)?);
             exclude.extend(resolve(excluded)?);
         }
@@ -103,24 +119,41 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<(Vec<(String, Vec<V
                     }
                 }
             }
-            other => return Err(MatrixError::Kind { expected: "an object of lists".to_owned(), got: other.kind() }),
+            other => {
+                return Err(MatrixError::Kind {
+                    expected: "an object of lists".to_owned(),
+                    got: other.kind(),
+                });
+            }
         },
     }
-    let include = include.iter().map(|value| entries("include", value)).collect::<Result<Vec<_>, _>>()?.concat();
-    let exclude = exclude.iter().map(|value| entries("exclude", value)).collect::<Result<Vec<_>, _>>()?.concat();
-    Ok((axes, include, exclude))
+    let all = |name: &str, values: &[Value]| {
+        let lists: Result<Vec<_>, _> = values.iter().map(|value| entries(name, value)).collect();
+        lists.map(|lists| lists.concat())
+    };
+    Ok(Parts {
+        axes,
+        include: all("include", &include)?,
+        exclude: all("exclude", &exclude)?,
+    })
 }
 
 fn list(name: &str, value: &Value) -> Result<Vec<Value>, MatrixError> {
     match value {
         Value::Array(items) if items.is_empty() => Err(MatrixError::EmptyAxis(name.to_owned())),
         Value::Array(items) => Ok(items.to_vec()),
-        other => Err(MatrixError::Kind { expected: format!("lists: `{name}` one too"), got: other.kind() }),
+        other => Err(MatrixError::Kind {
+            expected: format!("lists: `{name}` one too"),
+            got: other.kind(),
+        }),
     }
 }
 
 fn entries(name: &str, value: &Value) -> Result<Vec<Entries>, MatrixError> {
-    let wrong = |got: &Value| MatrixError::Kind { expected: format!("lists: `{name}` a list of objects"), got: got.kind() };
+    let wrong = |got: &Value| MatrixError::Kind {
+        expected: format!("lists: `{name}` a list of objects"),
+        got: got.kind(),
+    };
     let items = match value {
         Value::Array(items) => items,
         Value::Null => return Ok(Vec::new()),
@@ -129,17 +162,23 @@ fn entries(name: &str, value: &Value) -> Result<Vec<Entries>, MatrixError> {
     items
         .iter()
         .map(|item| match item {
-            Value::Object(object) => Ok(object.iter().map(|(name, value)| (name.to_string(), value.clone())).collect()),
+            Value::Object(object) => Ok(object
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect()),
             other => Err(wrong(other)),
         })
         .collect()
 }
 
-fn product(axes: &[(String, Vec<Value>)]) -> Result<Vec<Row>, MatrixError> {
+fn product(axes: &[Axis]) -> Result<Vec<Row>, MatrixError> {
     if axes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut rows = vec![Row { entries: Vec::new(), original: axes.len() }];
+    let mut rows = vec![Row {
+        entries: Vec::new(),
+        original: axes.len(),
+    }];
     for (name, values) in axes {
         if rows.len().saturating_mul(values.len()) > PRODUCT_MAX {
             return Err(MatrixError::TooMany);
@@ -147,21 +186,35 @@ fn product(axes: &[(String, Vec<Value>)]) -> Result<Vec<Row>, MatrixError> {
         let with = |row: &Row, value: &Value| {
             let mut entries = row.entries.clone();
             entries.push((name.clone(), value.clone()));
-            Row { entries, original: row.original }
+            Row {
+                entries,
+                original: row.original,
+            }
         };
-        rows = rows.iter().flat_map(|row| values.iter().map(move |value| with(row, value))).collect();
+        rows = rows
+            .iter()
+            .flat_map(|row| values.iter().map(move |value| with(row, value)))
+            .collect();
     }
     Ok(rows)
 }
 
-fn drop_excluded(rows: &mut Vec<Row>, axes: &[(String, Vec<Value>)], exclude: &[Entries]) -> Result<(), MatrixError> {
+fn drop_excluded(
+    rows: &mut Vec<Row>,
+    axes: &[Axis],
+    exclude: &[Entries],
+) -> Result<(), MatrixError> {
     for (name, _) in exclude.iter().flatten() {
         if !axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(name)) {
             return Err(MatrixError::UnknownExclude(name.clone()));
         }
     }
     rows.retain(|row| {
-        let excluded = |entry: &Entries| entry.iter().all(|(name, value)| row.get(name).is_some_and(|mine| matches(mine, value)));
+        let excluded = |entry: &Entries| {
+            entry
+                .iter()
+                .all(|(name, value)| row.get(name).is_some_and(|mine| matches(mine, value)))
+        };
         !exclude.iter().any(excluded)
     });
     Ok(())
@@ -172,7 +225,10 @@ fn add_included(rows: &mut Vec<Row>, before: usize, entry: &Entries) {
     let mut added = false;
     for row in &mut rows[..before] {
         let fits = row.entries[..row.original].iter().all(|(name, mine)| {
-            entry.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).all(|(_, value)| matches(mine, value))
+            entry
+                .iter()
+                .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+                .all(|(_, value)| matches(mine, value))
         });
         if !fits {
             continue;
@@ -183,28 +239,44 @@ fn add_included(rows: &mut Vec<Row>, before: usize, entry: &Entries) {
         }
     }
     if !added {
-        rows.push(Row { entries: entry.clone(), original: entry.len() });
+        rows.push(Row {
+            entries: entry.clone(),
+            original: entry.len(),
+        });
     }
 }
 
 /// Whether a value of the matrix is what a filter asks for: text ignores case, of objects the named properties count.
 fn matches(mine: &Value, asked: &Value) -> bool {
     match (mine, asked) {
-        (Value::Array(mine), Value::Array(asked)) => mine.len() == asked.len() && mine.iter().zip(asked.iter()).all(|(mine, asked)| matches(mine, asked)),
-        (Value::Object(mine), Value::Object(asked)) => {
-            asked.iter().all(|(name, asked)| mine.get(name).is_some_and(|mine| matches(mine, asked)))
+        (Value::Array(mine), Value::Array(asked)) => {
+            mine.len() == asked.len()
+                && mine
+                    .iter()
+                    .zip(asked.iter())
+                    .all(|(mine, asked)| matches(mine, asked))
         }
+        (Value::Object(mine), Value::Object(asked)) => asked
+            .iter()
+            .all(|(name, asked)| mine.get(name).is_some_and(|mine| matches(mine, asked))),
         (mine, asked) => mine.loosely_equals(asked),
     }
 }
 
 impl Row {
     fn get(&self, name: &str) -> Option<&Value> {
-        self.entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.entries
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     fn set(&mut self, name: &str, value: &Value) {
-        match self.entries.iter().position(|(key, _)| key.eq_ignore_ascii_case(name)) {
+        match self
+            .entries
+            .iter()
+            .position(|(key, _)| key.eq_ignore_ascii_case(name))
+        {
             Some(at) if at < self.original => {}
             Some(at) => self.entries[at].1 = value.clone(),
             None => self.entries.push((name.to_owned(), value.clone())),
@@ -213,8 +285,13 @@ impl Row {
 
     fn finish(self) -> Combination {
         let mut words = Vec::new();
-        self.entries[..self.original].iter().for_each(|(_, value)| label(value, &mut words));
-        Combination { label: words.join(", "), values: Value::object(self.entries) }
+        self.entries[..self.original]
+            .iter()
+            .for_each(|(_, value)| label(value, &mut words));
+        Combination {
+            label: words.join(", "),
+            values: Value::object(self.entries),
+        }
     }
 }
 
@@ -229,9 +306,16 @@ fn label(value: &Value, words: &mut Vec<String>) {
 /// `test (3.11, ubuntu)`, cut as GitHub cuts it.
 #[must_use]
 pub(super) fn name(base: &str, label: &str) -> String {
-    let name = if label.is_empty() { base.to_owned() } else { format!("{base} ({label})") };
+    let name = if label.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base} ({label})")
+    };
     if name.chars().count() <= NAME_MAX {
         return name;
     }
-    name.chars().take(NAME_MAX - 3).chain("...".chars()).collect()
+    name.chars()
+        .take(NAME_MAX - 3)
+        .chain("...".chars())
+        .collect()
 }

@@ -74,7 +74,10 @@ impl JobProgress {
     /// The cells that should be under way now: those that have not ended, as many as may run at once.
     pub fn active(&self) -> impl Iterator<Item = &Cell> {
         let most = self.max_parallel.unwrap_or(usize::MAX);
-        self.cells.iter().filter(|cell| cell.outcome.is_none()).take(most)
+        self.cells
+            .iter()
+            .filter(|cell| cell.outcome.is_none())
+            .take(most)
     }
 
     /// Whether nothing of it can change any more.
@@ -88,7 +91,10 @@ impl Progress {
     /// Nothing has begun.
     #[must_use]
     pub fn of(jobs: usize) -> Self {
-        Self { jobs: vec![JobProgress::default(); jobs], cancelled: None }
+        Self {
+            jobs: vec![JobProgress::default(); jobs],
+            cancelled: None,
+        }
     }
 
     /// Whether all jobs have ended.
@@ -110,14 +116,14 @@ impl Progress {
         }
     }
 
-    /// A cell by its key.
+    /// A cell of a job.
     #[must_use]
-    pub fn cell(&self, key: &JobKey) -> Option<(usize, &Cell)> {
-        self.jobs.iter().enumerate().find_map(|(at, job)| job.cells.iter().find(|cell| cell.key == *key).map(|cell| (at, cell)))
-    }
-
-    fn cell_mut(&mut self, key: &JobKey) -> Option<(usize, &mut Cell)> {
-        self.jobs.iter_mut().enumerate().find_map(|(at, job)| job.cells.iter_mut().find(|cell| cell.key == *key).map(|cell| (at, cell)))
+    pub fn cell(&self, job: usize, key: &JobKey) -> Option<&Cell> {
+        self.jobs
+            .get(job)?
+            .cells
+            .iter()
+            .find(|cell| cell.key == *key)
     }
 
     /// The run is cancelled.
@@ -128,44 +134,70 @@ impl Progress {
     /// A job may start.
     pub fn expand(&mut self, job: usize, expanded: Expanded) {
         if let Some(job) = self.jobs.get_mut(job) {
-            (job.cells, job.fail_fast, job.max_parallel) = (expanded.cells, expanded.fail_fast, expanded.max_parallel);
+            (job.cells, job.fail_fast, job.max_parallel) =
+                (expanded.cells, expanded.fail_fast, expanded.max_parallel);
         }
     }
 
-    /// A cell is told to stop.
-    pub fn stop(&mut self, key: &JobKey, why: &str) {
-        if let Some((_, cell)) = self.cell_mut(key) {
+    /// A cell of a job is told to stop.
+    pub fn stop(&mut self, job: usize, key: &JobKey, why: &str) {
+        let cells = self
+            .jobs
+            .get_mut(job)
+            .map(|job| job.cells.as_mut_slice())
+            .unwrap_or_default();
+        if let Some(cell) = cells.iter_mut().find(|cell| cell.key == *key) {
             cell.stopping.get_or_insert_with(|| why.to_owned());
         }
     }
 
-    /// A cell has ended. Its outputs are the job's; of several cells the last to end wins.
-    pub fn end_cell(&mut self, key: &JobKey, outcome: Conclusion, outputs: &[(String, String)], why: Option<&str>) -> Option<usize> {
-        let (at, cell) = self.cell_mut(key)?;
-        if cell.outcome.is_some() {
-            return None;
-        }
+    /// A cell of a job has ended. Its outputs are the job's; of several cells the last to end wins.
+    pub fn end_cell(
+        &mut self,
+        job: usize,
+        key: &JobKey,
+        outcome: Conclusion,
+        outputs: &[(String, String)],
+        why: Option<&str>,
+    ) {
+        let Some(job) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let Some(cell) = job
+            .cells
+            .iter_mut()
+            .find(|cell| cell.key == *key && cell.outcome.is_none())
+        else {
+            return;
+        };
         cell.outcome = Some(outcome);
         let counts = cell.conclusion();
-        let job = &mut self.jobs[at];
         for (name, value) in outputs {
-            match job.outputs.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            match job
+                .outputs
+                .iter_mut()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            {
                 Some((_, known)) if !value.is_empty() => known.clone_from(value),
                 Some(_) => {}
                 None => job.outputs.push((name.clone(), value.clone())),
             }
         }
-        if matches!(counts, Some(Conclusion::Failure | Conclusion::Cancelled)) && job.why.is_none() {
+        if matches!(counts, Some(Conclusion::Failure | Conclusion::Cancelled)) && job.why.is_none()
+        {
             job.why = why.map(str::to_owned);
         }
-        Some(at)
     }
 
     /// A job has ended, or will never start.
     pub fn end(&mut self, job: usize, needs: &[usize], result: Conclusion, why: Option<String>) {
-        let clear = result == Conclusion::Success && needs.iter().all(|&need| self.jobs[need].clear);
-        let tainted = result == Conclusion::Failure || needs.iter().any(|&need| self.jobs[need].tainted);
-        let Some(job) = self.jobs.get_mut(job) else { return };
+        let clear =
+            result == Conclusion::Success && needs.iter().all(|&need| self.jobs[need].clear);
+        let tainted =
+            result == Conclusion::Failure || needs.iter().any(|&need| self.jobs[need].tainted);
+        let Some(job) = self.jobs.get_mut(job) else {
+            return;
+        };
         (job.result, job.clear, job.tainted) = (Some(result), clear, tainted);
         if job.why.is_none() {
             job.why = why;

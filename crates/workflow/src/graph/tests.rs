@@ -10,7 +10,11 @@ use crate::expr::Template;
 fn workflow(jobs: &str) -> Workflow {
     let source = Source::new("ci.yml", format!("on: push\njobs:\n{jobs}"));
     let parsed = crate::parse(&source);
-    let told: Vec<String> = parsed.diagnostics.iter().map(|diagnostic| diagnostic.one_line(&source)).collect();
+    let told: Vec<String> = parsed
+        .diagnostics
+        .iter()
+        .map(|diagnostic| diagnostic.one_line(&source))
+        .collect();
     parsed.workflow.unwrap_or_else(|| panic!("{told:#?}"))
 }
 
@@ -27,13 +31,23 @@ impl Run {
         let workflow = workflow(jobs);
         let progress = Progress::of(workflow.jobs.len());
         let github = Value::object([("ref_name", Value::from("main"))]);
-        Self { graph: Graph::of(&workflow), workflow, progress, ground: Ground { github, ..Ground::default() } }
+        Self {
+            graph: Graph::of(&workflow),
+            workflow,
+            progress,
+            ground: Ground {
+                github,
+                ..Ground::default()
+            },
+        }
     }
 
     /// What follows, a line each: `+` what may run, `~` what is told to stop, `=` what has ended.
     fn next(&mut self) -> Vec<String> {
         let before: Vec<String> = self.active();
-        let decisions = self.graph.next(&self.workflow, &mut self.progress, &self.ground);
+        let decisions = self
+            .graph
+            .next(&self.workflow, &mut self.progress, &self.ground);
         let mut lines = Vec::new();
         for decision in decisions {
             match decision {
@@ -46,23 +60,55 @@ impl Run {
                 Decision::Stop { key, why } => lines.push(format!("~ {key}: {why}")),
             }
         }
-        lines.extend(self.active().into_iter().filter(|key| !before.contains(key)).map(|key| format!("+ {key}")));
+        lines.extend(
+            self.active()
+                .into_iter()
+                .filter(|key| !before.contains(key))
+                .map(|key| format!("+ {key}")),
+        );
         lines
     }
 
     fn active(&self) -> Vec<String> {
-        self.progress.jobs.iter().flat_map(JobProgress::active).map(|cell| cell.key.to_string()).collect()
+        self.progress
+            .jobs
+            .iter()
+            .flat_map(JobProgress::active)
+            .map(|cell| cell.key.to_string())
+            .collect()
     }
 
     fn end(&mut self, key: &str, outcome: Conclusion) -> Vec<String> {
         self.end_with(key, outcome, &[])
     }
 
-    fn end_with(&mut self, key: &str, outcome: Conclusion, outputs: &[(&str, &str)]) -> Vec<String> {
-        let outputs: Vec<_> = outputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    fn end_with(
+        &mut self,
+        key: &str,
+        outcome: Conclusion,
+        outputs: &[(&str, &str)],
+    ) -> Vec<String> {
+        let outputs: Vec<_> = outputs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let was = self.active();
-        self.progress.end_cell(&key.parse().unwrap(), outcome, &outputs, Some("exit code 1")).expect("a cell that runs");
-        let made_room = self.active().into_iter().filter(|key| !was.contains(key)).map(|key| format!("+ {key}")).collect::<Vec<_>>();
+        let key = key.parse::<JobKey>().unwrap();
+        let job = self.graph.place(key.job_id()).unwrap();
+        assert!(
+            self.progress
+                .cell(job, &key)
+                .is_some_and(|cell| cell.outcome.is_none()),
+            "{key} runs"
+        );
+        self.progress
+            .end_cell(job, &key, outcome, &outputs, Some("exit code 1"));
+        let made_room = self
+            .active()
+            .into_iter()
+            .filter(|key| !was.contains(key))
+            .map(|key| format!("+ {key}"))
+            .collect::<Vec<_>>();
         made_room.into_iter().chain(self.next()).collect()
     }
 
@@ -72,7 +118,12 @@ impl Run {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.progress.jobs.iter().flat_map(|job| &job.cells).map(|cell| cell.name.as_str()).collect()
+        self.progress
+            .jobs
+            .iter()
+            .flat_map(|job| &job.cells)
+            .map(|cell| cell.name.as_str())
+            .collect()
     }
 }
 
@@ -92,7 +143,14 @@ fn jobs_start_when_what_they_need_has_succeeded() {
     assert_eq!(run.next(), ["+ a"]);
     assert_eq!(run.next(), Vec::<String>::new());
     assert_eq!(run.end("a", Success), ["= a success", "+ b"]);
-    assert_eq!(run.end("b", Success), ["= b success", "= rescue skipped: its condition is false: `failure()`", "+ c"]);
+    assert_eq!(
+        run.end("b", Success),
+        [
+            "= b success",
+            "= rescue skipped: its condition is false: `failure()`",
+            "+ c"
+        ]
+    );
     assert_eq!(run.end("c", Success), ["= c success", "+ last"]);
     assert_eq!(run.end("last", Success), ["= last success", "+ after"]);
     assert_eq!(run.end("after", Success), ["= after success"]);
@@ -106,12 +164,21 @@ fn a_failure_skips_all_that_follows_but_what_asks_for_it() {
     run.next();
     assert_eq!(
         run.end("a", Failure),
-        ["= a failure: exit code 1", "= b skipped: `a`, which it needs, failed", "= c skipped: `b`, which it needs, was skipped", "+ last", "+ rescue"]
+        [
+            "= a failure: exit code 1",
+            "= b skipped: `a`, which it needs, failed",
+            "= c skipped: `b`, which it needs, was skipped",
+            "+ last",
+            "+ rescue"
+        ]
     );
     // The job before succeeded, but one before that did not: GitHub skips, and the page says what would help.
     assert_eq!(
         run.end("last", Success),
-        ["= last success", "= after skipped: a job before `last`, which it needs, did not succeed; `if: always() && …` would let it run"]
+        [
+            "= last success",
+            "= after skipped: a job before `last`, which it needs, did not succeed; `if: always() && …` would let it run"
+        ]
     );
     assert_eq!(run.end("rescue", Success), ["= rescue success"]);
     assert_eq!(run.progress.conclusion(), Failure);
@@ -119,7 +186,9 @@ fn a_failure_skips_all_that_follows_but_what_asks_for_it() {
 
 #[test]
 fn a_failure_that_may_be_counts_as_success() {
-    let mut run = Run::of("  a: { runs-on: x, continue-on-error: true, steps: [{ run: a }] }\n  b: { runs-on: x, needs: a, steps: [{ run: a }] }\n");
+    let mut run = Run::of(
+        "  a: { runs-on: x, continue-on-error: true, steps: [{ run: a }] }\n  b: { runs-on: x, needs: a, steps: [{ run: a }] }\n",
+    );
     run.next();
     assert_eq!(run.end("a", Failure), ["= a success", "+ b"]);
     run.end("b", Success);
@@ -154,21 +223,49 @@ fn a_failed_cell_stops_its_sisters() {
     assert_eq!(run.next(), ["+ t.1", "+ t.2"]);
     assert_eq!(run.end("t.2", Success), ["+ t.3"]);
     let why = "`t (1)` failed, and the matrix is fail-fast";
-    assert_eq!(run.end("t.1", Failure), ["+ t.4".to_owned(), format!("~ t.3: {why}"), format!("~ t.4: {why}")]);
+    assert_eq!(
+        run.end("t.1", Failure),
+        [
+            "+ t.4".to_owned(),
+            format!("~ t.3: {why}"),
+            format!("~ t.4: {why}")
+        ]
+    );
     assert_eq!(run.end("t.4", Cancelled), Vec::<String>::new());
-    assert_eq!(run.end("t.3", Cancelled), ["= t failure: exit code 1", "= u skipped: `t`, which it needs, failed"]);
+    assert_eq!(
+        run.end("t.3", Cancelled),
+        [
+            "= t failure: exit code 1",
+            "= u skipped: `t`, which it needs, failed"
+        ]
+    );
 
     let mut run = Run::of(&matrix.replace("max-parallel: 2", "max-parallel: 1"));
     run.next();
     let mut lines = run.end("t.1", Failure);
     assert_eq!(lines.remove(0), "+ t.2");
-    assert_eq!(lines, [format!("= t.4 cancelled: {why}"), format!("= t.3 cancelled: {why}"), format!("~ t.2: {why}")]);
-    assert_eq!(run.end("t.2", Cancelled), ["= t failure: exit code 1", "= u skipped: `t`, which it needs, failed"]);
+    assert_eq!(
+        lines,
+        [
+            format!("= t.4 cancelled: {why}"),
+            format!("= t.3 cancelled: {why}"),
+            format!("~ t.2: {why}")
+        ]
+    );
+    assert_eq!(
+        run.end("t.2", Cancelled),
+        [
+            "= t failure: exit code 1",
+            "= u skipped: `t`, which it needs, failed"
+        ]
+    );
 }
 
 #[test]
 fn without_fail_fast_every_cell_comes_to_its_end() {
-    let mut run = Run::of("  t:\n    runs-on: x\n    continue-on-error: ${{ matrix.n == 1 }}\n    strategy: { fail-fast: false, matrix: { n: [1, 2, 3] } }\n    steps: [{ run: a }]\n");
+    let mut run = Run::of(
+        "  t:\n    runs-on: x\n    continue-on-error: ${{ matrix.n == 1 }}\n    strategy: { fail-fast: false, matrix: { n: [1, 2, 3] } }\n    steps: [{ run: a }]\n",
+    );
     assert_eq!(run.next(), ["+ t.1", "+ t.2", "+ t.3"]);
     assert_eq!(run.end("t.1", Failure), Vec::<String>::new());
     assert_eq!(run.end("t.2", Failure), Vec::<String>::new());
@@ -177,15 +274,29 @@ fn without_fail_fast_every_cell_comes_to_its_end() {
 
 #[test]
 fn cancelling_spares_what_asks_to_go_on() {
-    let mut run = Run::of(&format!("{CHAIN}  clean: {{ runs-on: x, if: always(), steps: [{{ run: a }}] }}\n"));
+    let mut run = Run::of(&format!(
+        "{CHAIN}  clean: {{ runs-on: x, if: always(), steps: [{{ run: a }}] }}\n"
+    ));
     assert_eq!(run.next(), ["+ a", "+ clean"]);
     assert_eq!(run.cancel(), ["~ a: the run was cancelled: enough"]);
     assert_eq!(
         run.end("a", Cancelled),
-        ["= a cancelled: exit code 1", "= b cancelled: the run was cancelled: enough", "= c cancelled: the run was cancelled: enough", "= rescue cancelled: the run was cancelled: enough", "+ last"]
+        [
+            "= a cancelled: exit code 1",
+            "= b cancelled: the run was cancelled: enough",
+            "= c cancelled: the run was cancelled: enough",
+            "= rescue cancelled: the run was cancelled: enough",
+            "+ last"
+        ]
     );
     run.end("clean", Success);
-    assert_eq!(run.end("last", Success), ["= last success", "= after cancelled: the run was cancelled: enough"]);
+    assert_eq!(
+        run.end("last", Success),
+        [
+            "= last success",
+            "= after cancelled: the run was cancelled: enough"
+        ]
+    );
     assert_eq!(run.progress.conclusion(), Cancelled);
 }
 
@@ -201,18 +312,50 @@ fn a_matrix_can_come_from_an_earlier_job() {
 ",
     );
     run.next();
-    assert_eq!(run.end_with("a", Success, &[("m", r#"{"v": ["1.10", 2], "include": [{"v": 3}]}"#)]), ["= a success", "+ t.1", "+ t.2", "+ t.3"]);
+    assert_eq!(
+        run.end_with(
+            "a",
+            Success,
+            &[("m", r#"{"v": ["1.10", 2], "include": [{"v": 3}]}"#)]
+        ),
+        ["= a success", "+ t.1", "+ t.2", "+ t.3"]
+    );
     assert_eq!(run.names(), ["a", "t (1.10)", "t (2)", "t (3)"]);
-    let mut run = Run { progress: Progress::of(2), ..run };
+    let mut run = Run {
+        progress: Progress::of(2),
+        ..run
+    };
     run.next();
-    assert_eq!(run.end_with("a", Success, &[("m", "[]")]), ["= a success", "= t failure: the matrix of the job `t` (line 4): the matrix must be an object of lists, not array"]);
+    assert_eq!(
+        run.end_with("a", Success, &[("m", "[]")]),
+        [
+            "= a success",
+            "= t failure: the matrix of the job `t` (line 4): the matrix must be an object of lists, not array"
+        ]
+    );
 }
 
 fn cells(matrix: &str) -> Result<Vec<String>, String> {
-    let run = workflow(&format!("  t:\n    runs-on: x\n    strategy:\n      matrix: {matrix}\n    steps: [{{ run: a }}]\n"));
-    let matrix = run.jobs[0].strategy.as_ref().and_then(|strategy| strategy.matrix.clone()).unwrap();
-    let made = expand(&matrix, &Contexts::new().with("github", Value::Null)).map_err(|error| error.to_string())?;
-    Ok(made.into_iter().map(|cell| format!("{} {}", cell.label, serde_json::to_string(&cell.values).unwrap())).collect())
+    let run = workflow(&format!(
+        "  t:\n    runs-on: x\n    strategy:\n      matrix: {matrix}\n    steps: [{{ run: a }}]\n"
+    ));
+    let matrix = run.jobs[0]
+        .strategy
+        .as_ref()
+        .and_then(|strategy| strategy.matrix.clone())
+        .unwrap();
+    let made = expand(&matrix, &Contexts::new().with("github", Value::Null))
+        .map_err(|error| error.to_string())?;
+    Ok(made
+        .into_iter()
+        .map(|cell| {
+            format!(
+                "{} {}",
+                cell.label,
+                serde_json::to_string(&cell.values).unwrap()
+            )
+        })
+        .collect())
 }
 
 /// The examples of GitHub's documentation.
@@ -242,23 +385,57 @@ fn matrices_are_made_as_github_makes_them() {
         cells("{ os: [macos, windows], version: [12, 14, 16], environment: [staging, production], exclude: [{ os: macos, version: 12, environment: production }, { os: Windows, version: '16' }] }").unwrap().len(),
         9
     );
-    assert_eq!(cells("{ include: [{ site: production, datacenter: a }, { site: staging }] }").unwrap(), [r#"production, a {"site":"production","datacenter":"a"}"#, r#"staging {"site":"staging"}"#]);
     assert_eq!(
-        cells("{ node: [{ version: 14 }, { version: 20, env: x }], exclude: [{ node: { env: x } }] }").unwrap(),
+        cells("{ include: [{ site: production, datacenter: a }, { site: staging }] }").unwrap(),
+        [
+            r#"production, a {"site":"production","datacenter":"a"}"#,
+            r#"staging {"site":"staging"}"#
+        ]
+    );
+    assert_eq!(
+        cells(
+            "{ node: [{ version: 14 }, { version: 20, env: x }], exclude: [{ node: { env: x } }] }"
+        )
+        .unwrap(),
         [r#"14 {"node":{"version":14}}"#]
     );
 }
 
 #[test]
 fn a_matrix_that_makes_no_sense_says_so() {
-    let numbers = |count: u32| (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
-    assert_eq!(cells(&format!("{{ a: [{}] }}", numbers(256))).unwrap().len(), 256);
-    assert_eq!(cells(&format!("{{ a: [{}] }}", numbers(257))).unwrap_err(), "the matrix makes more than 256 jobs");
+    let numbers = |count: u32| {
+        (0..count)
+            .map(|number| number.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    assert_eq!(
+        cells(&format!("{{ a: [{}] }}", numbers(256)))
+            .unwrap()
+            .len(),
+        256
+    );
+    assert_eq!(
+        cells(&format!("{{ a: [{}] }}", numbers(257))).unwrap_err(),
+        "the matrix makes more than 256 jobs"
+    );
     let million = format!("{{ a: [{0}], b: [{0}], c: [{0}] }}", numbers(100));
-    assert_eq!(cells(&million).unwrap_err(), "the matrix makes more than 256 jobs");
-    assert_eq!(cells("{ a: [1], exclude: [{ a: 1 }] }").unwrap_err(), "the matrix makes no jobs: everything is excluded");
-    assert_eq!(cells("{ a: [1], exclude: [{ b: 1 }] }").unwrap_err(), "`exclude` names `b`, which isn't in the matrix");
-    assert_eq!(cells("{ a: \"${{ github.x }}\" }").unwrap_err(), "the matrix must be lists: `a` one too, not null");
+    assert_eq!(
+        cells(&million).unwrap_err(),
+        "the matrix makes more than 256 jobs"
+    );
+    assert_eq!(
+        cells("{ a: [1], exclude: [{ a: 1 }] }").unwrap_err(),
+        "the matrix makes no jobs: everything is excluded"
+    );
+    assert_eq!(
+        cells("{ a: [1], exclude: [{ b: 1 }] }").unwrap_err(),
+        "`exclude` names `b`, which isn't in the matrix"
+    );
+    assert_eq!(
+        cells("{ a: \"${{ github.x }}\" }").unwrap_err(),
+        "the matrix must be lists: `a` one too, not null"
+    );
 }
 
 #[test]
@@ -271,14 +448,25 @@ fn names_and_times_are_resolved_for_each_cell() {
     );
     run.next();
     assert_eq!(run.names()[..3], ["Build 1", "Build 2", "Plain (1)"]);
-    assert_eq!((run.names()[3].len(), run.names()[3].ends_with("...")), (100, true));
-    let times: Vec<u64> = run.progress.jobs.iter().flat_map(|job| &job.cells).map(|cell| cell.timeout_ms).collect();
+    assert_eq!(
+        (run.names()[3].len(), run.names()[3].ends_with("...")),
+        (100, true)
+    );
+    let times: Vec<u64> = run
+        .progress
+        .jobs
+        .iter()
+        .flat_map(|job| &job.cells)
+        .map(|cell| cell.timeout_ms)
+        .collect();
     assert_eq!(times[..3], [60_000, 120_000, 21_600_000]);
 }
 
 #[test]
 fn what_can_not_run_yet_fails_with_a_reason() {
-    let mut run = Run::of("  a: { uses: ./.github/workflows/b.yml }\n  b: { runs-on: x, container: alpine, steps: [{ run: a }] }\n");
+    let mut run = Run::of(
+        "  a: { uses: ./.github/workflows/b.yml }\n  b: { runs-on: x, container: alpine, steps: [{ run: a }] }\n",
+    );
     assert_eq!(
         run.next(),
         [
@@ -291,24 +479,45 @@ fn what_can_not_run_yet_fails_with_a_reason() {
 /// Ten thousand jobs, each needing up to ten before it.
 #[test]
 fn ten_thousand_jobs_are_planned_at_once() {
-    let step = workflow("  a: { runs-on: x, steps: [{ run: a }] }\n").jobs.remove(0);
+    let step = workflow("  a: { runs-on: x, steps: [{ run: a }] }\n")
+        .jobs
+        .remove(0);
     let jobs = (0..10_000_usize).map(|n| {
-        let needs = if n % 100 == 0 { Vec::new() } else { (n.saturating_sub(10).max(n - n % 100)..n).map(|need| format!("j{need}")).collect() };
-        Job { id: format!("j{n}"), needs, ..step.clone() }
+        let needs = if n % 100 == 0 {
+            Vec::new()
+        } else {
+            (n.saturating_sub(10).max(n - n % 100)..n)
+                .map(|need| format!("j{need}"))
+                .collect()
+        };
+        Job {
+            id: format!("j{n}"),
+            needs,
+            ..step.clone()
+        }
     });
     let mut large = workflow("  a: { runs-on: x, steps: [{ run: a }] }\n");
     large.jobs = jobs.collect();
     // The clock is only for the test's own bound, which is ten times what a slow machine needs without optimisation.
-    #[expect(clippy::disallowed_methods, reason = "measures the scheduler, decides nothing")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures the scheduler, decides nothing"
+    )]
     let begin = Instant::now();
     let graph = Graph::of(&large);
     let mut progress = Progress::of(large.jobs.len());
     let first = graph.next(&large, &mut progress, &Ground::default());
     assert_eq!(first.len(), 100);
     // The first job of a chain fails: the other ninety-nine are skipped in one walk.
-    progress.end_cell(&"j0".parse().unwrap(), Failure, &[], None);
-    assert_eq!(graph.next(&large, &mut progress, &Ground::default()).len(), 100);
-    #[expect(clippy::disallowed_methods, reason = "measures the scheduler, decides nothing")]
+    progress.end_cell(0, &"j0".parse().unwrap(), Failure, &[], None);
+    assert_eq!(
+        graph.next(&large, &mut progress, &Ground::default()).len(),
+        100
+    );
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "measures the scheduler, decides nothing"
+    )]
     let took = begin.elapsed();
     assert!(took.as_millis() < 2_000, "{took:?}");
 }
@@ -319,7 +528,15 @@ fn the_needs_context_holds_what_the_job_needs_itself() {
     run.next();
     run.end_with("a", Success, &[("v", "1")]);
     let context = run.graph.needs_context(&run.workflow, &run.progress, 1);
-    assert_eq!(serde_json::to_string(&context).unwrap(), r#"{"a":{"result":"success","outputs":{"v":"1"}}}"#);
+    assert_eq!(
+        serde_json::to_string(&context).unwrap(),
+        r#"{"a":{"result":"success","outputs":{"v":"1"}}}"#
+    );
     let template = Template::parse("${{ needs.a.result }} ${{ needs.A.outputs.v }}", 0).unwrap();
-    assert_eq!(template.resolve_text(&Contexts::new().with("needs", context)).unwrap(), "success 1");
+    assert_eq!(
+        template
+            .resolve_text(&Contexts::new().with("needs", context))
+            .unwrap(),
+        "success 1"
+    );
 }

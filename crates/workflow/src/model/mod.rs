@@ -10,8 +10,8 @@ use crate::expr::{Condition, Contexts, EvalError, Template, Value};
 mod triggers;
 
 pub use triggers::{
-    CallInput, Dispatch, Filter, Input, InputError, InputType, OtherEvent, PathFilter, Pattern, PushEvent, PushTrigger, RefFilter, RefKind, Schedule, Triggers,
-    WorkflowCall,
+    CallInput, Dispatch, Filter, Input, InputError, InputType, OtherEvent, PathFilter, Pattern,
+    PushEvent, PushTrigger, RefFilter, RefKind, Schedule, Triggers, WorkflowCall,
 };
 
 /// A place in the workflow's file; both from 1.
@@ -114,7 +114,10 @@ impl Job {
         } else {
             return None;
         };
-        Some(format!("the job `{}` (line {}) {part}, which this version of Shipway reads but can't run", self.id, self.at.line))
+        Some(format!(
+            "the job `{}` (line {}) {part}, which this version of Shipway reads but can't run",
+            self.id, self.at.line
+        ))
     }
 }
 
@@ -146,7 +149,11 @@ impl Step {
         match (&self.name, &self.action) {
             (Some(name), _) => name.text().to_owned(),
             (None, Action::Run { script, .. }) => {
-                let line = script.text().lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                let line = script
+                    .text()
+                    .lines()
+                    .find(|line| !line.trim().is_empty())
+                    .unwrap_or_default();
                 format!("Run {}", line.trim())
             }
             (None, Action::Uses { action, .. }) => format!("Run {action}"),
@@ -203,7 +210,10 @@ impl Table {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Template> {
         match self {
-            Self::Entries(entries) => entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value),
+            Self::Entries(entries) => entries
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value),
             Self::Computed(_) => None,
         }
     }
@@ -211,13 +221,20 @@ impl Table {
     /// The names and values, as text.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Vec<(String, String)>, EvalError> {
         match self {
-            Self::Entries(entries) => {
-                entries.iter().map(|(name, value)| Ok((name.clone(), value.resolve_text(contexts)?))).collect()
-            }
+            Self::Entries(entries) => entries
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), value.resolve_text(contexts)?)))
+                .collect(),
             Self::Computed(template) => match template.resolve(contexts)? {
-                Value::Object(object) => Ok(object.iter().map(|(name, value)| (name.to_string(), value.to_text().to_string())).collect()),
+                Value::Object(object) => Ok(object
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.to_text().to_string()))
+                    .collect()),
                 Value::Null => Ok(Vec::new()),
-                other => Err(template.error(format!("expected a mapping of names to values, got a value of kind {}", other.kind()))),
+                other => Err(template.error(format!(
+                    "expected a mapping of names to values, got a value of kind {}",
+                    other.kind()
+                ))),
             },
         }
     }
@@ -247,7 +264,10 @@ impl Setting<bool> {
             Self::Expr(template) => match template.resolve(contexts)? {
                 Value::Bool(value) => Ok(value),
                 Value::String(text) if matches!(&*text, "true" | "false") => Ok(&*text == "true"),
-                other => Err(template.error(format!("expected true or false, got {}", described(&other)))),
+                other => {
+                    Err(template
+                        .error(format!("expected true or false, got {}", described(&other))))
+                }
             },
         }
     }
@@ -260,11 +280,18 @@ impl Setting<f64> {
             Self::Value(value) => Ok(*value),
             Self::Expr(template) => {
                 let value = template.resolve(contexts)?;
-                let number = if value.is_primitive() { value.to_number() } else { f64::NAN };
+                let number = if value.is_primitive() {
+                    value.to_number()
+                } else {
+                    f64::NAN
+                };
                 if number.is_finite() && number >= 0.0 {
                     return Ok(number);
                 }
-                Err(template.error(format!("expected a number that isn't negative, got {}", described(&value))))
+                Err(template.error(format!(
+                    "expected a number that isn't negative, got {}",
+                    described(&value)
+                )))
             }
         }
     }
@@ -295,7 +322,10 @@ impl RunDefaults {
     pub fn or(&self, outer: &Self) -> Self {
         Self {
             shell: self.shell.clone().or_else(|| outer.shell.clone()),
-            working_directory: self.working_directory.clone().or_else(|| outer.working_directory.clone()),
+            working_directory: self
+                .working_directory
+                .clone()
+                .or_else(|| outer.working_directory.clone()),
         }
     }
 }
@@ -348,9 +378,16 @@ impl Tree {
         Ok(match self {
             Self::Value(value) => value.clone(),
             Self::Template(template) => template.resolve(contexts)?,
-            Self::List(items) => Value::array(items.iter().map(|item| item.resolve(contexts)).collect::<Result<Vec<_>, _>>()?),
+            Self::List(items) => Value::array(
+                items
+                    .iter()
+                    .map(|item| item.resolve(contexts))
+                    .collect::<Result<Vec<_>, _>>()?,
+            ),
             Self::Map(entries) => {
-                let entries = entries.iter().map(|(name, value)| Ok((name.as_str(), value.resolve(contexts)?)));
+                let entries = entries
+                    .iter()
+                    .map(|(name, value)| Ok((name.as_str(), value.resolve(contexts)?)));
                 Value::object(entries.collect::<Result<Vec<_>, EvalError>>()?)
             }
         })

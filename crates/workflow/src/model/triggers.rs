@@ -29,7 +29,9 @@ impl Triggers {
     /// list of changed paths (a new branch without a base) counts as a change everywhere.
     #[must_use]
     pub fn matches_push(&self, push: &PushEvent<'_>) -> bool {
-        let Some(trigger) = &self.push else { return false };
+        let Some(trigger) = &self.push else {
+            return false;
+        };
         let (kind, name) = match push.reference.split_at_checked("refs/heads/".len()) {
             Some(("refs/heads/", branch)) => (RefKind::Branch, branch),
             _ => match push.reference.strip_prefix("refs/tags/") {
@@ -39,10 +41,17 @@ impl Triggers {
         };
         let of_refs = match (kind, &trigger.refs.branches, &trigger.refs.tags) {
             (_, None, None) => true,
-            (RefKind::Branch, Some(filter), _) | (RefKind::Tag, _, Some(filter)) => filter.takes(name),
+            (RefKind::Branch, Some(filter), _) | (RefKind::Tag, _, Some(filter)) => {
+                filter.takes(name)
+            }
             (RefKind::Branch, None, Some(_)) | (RefKind::Tag, Some(_), None) => false,
         };
-        of_refs && (kind == RefKind::Tag || trigger.paths.as_ref().is_none_or(|paths| paths.takes(push.changed_paths)))
+        of_refs
+            && (kind == RefKind::Tag
+                || trigger
+                    .paths
+                    .as_ref()
+                    .is_none_or(|paths| paths.takes(push.changed_paths)))
     }
 
     /// Whether a workflow is started by hand with it.
@@ -118,7 +127,11 @@ impl Filter {
 }
 
 fn in_order(patterns: &[Pattern], name: &str) -> bool {
-    patterns.iter().rev().find(|pattern| pattern.glob.matches(name)).is_some_and(|pattern| !pattern.negated)
+    patterns
+        .iter()
+        .rev()
+        .find(|pattern| pattern.glob.matches(name))
+        .is_some_and(|pattern| !pattern.negated)
 }
 
 /// Which changed paths matter.
@@ -149,7 +162,10 @@ impl std::str::FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, GlobError> {
         let rest = text.strip_prefix('!');
-        Ok(Self { negated: rest.is_some(), glob: Glob::parse(rest.unwrap_or(text))? })
+        Ok(Self {
+            negated: rest.is_some(),
+            glob: Glob::parse(rest.unwrap_or(text))?,
+        })
     }
 }
 
@@ -163,7 +179,11 @@ impl TryFrom<String> for Pattern {
 
 impl From<Pattern> for String {
     fn from(pattern: Pattern) -> Self {
-        format!("{}{}", if pattern.negated { "!" } else { "" }, pattern.glob.as_str())
+        format!(
+            "{}{}",
+            if pattern.negated { "!" } else { "" },
+            pattern.glob.as_str()
+        )
     }
 }
 
@@ -234,19 +254,31 @@ pub enum InputError {
 
 impl Dispatch {
     /// The `inputs` context: what was given, checked and typed, and the defaults of what wasn't.
-    pub fn inputs<'g>(&self, given: impl IntoIterator<Item = (&'g str, &'g str)>) -> Result<Value, InputError> {
+    pub fn inputs<'g>(
+        &self,
+        given: impl IntoIterator<Item = (&'g str, &'g str)>,
+    ) -> Result<Value, InputError> {
         let given: Vec<_> = given.into_iter().collect();
         for (name, _) in &given {
-            if !self.inputs.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            if !self
+                .inputs
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(name))
+            {
                 let known = crate::expr::listed(self.inputs.iter().map(|(name, _)| name.as_str()));
-                return Err(InputError::Unknown { name: (*name).to_owned(), known });
+                return Err(InputError::Unknown {
+                    name: (*name).to_owned(),
+                    known,
+                });
             }
         }
         let mut entries = Vec::new();
         for (name, input) in &self.inputs {
             let value = match given.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
                 Some((_, text)) => input.read(name, text)?,
-                None if input.required && input.default.is_none() => return Err(InputError::Missing(name.clone())),
+                None if input.required && input.default.is_none() => {
+                    return Err(InputError::Missing(name.clone()));
+                }
                 None => input.default.clone().unwrap_or_else(|| input.kind.empty()),
             };
             entries.push((name.as_str(), value));
@@ -257,17 +289,28 @@ impl Dispatch {
 
 impl Input {
     fn read(&self, name: &str, text: &str) -> Result<Value, InputError> {
-        let invalid = |expected: String| InputError::Invalid { name: name.to_owned(), value: text.chars().take(80).collect(), expected };
+        let invalid = |expected: String| InputError::Invalid {
+            name: name.to_owned(),
+            value: text.chars().take(80).collect(),
+            expected,
+        };
         match self.kind {
             InputType::String | InputType::Environment => Ok(Value::from(text)),
-            InputType::Boolean if text == "true" || text == "false" => Ok(Value::Bool(text == "true")),
+            InputType::Boolean if text == "true" || text == "false" => {
+                Ok(Value::Bool(text == "true"))
+            }
             InputType::Boolean => Err(invalid("true or false".to_owned())),
             InputType::Number => match Value::from(text).to_number() {
                 number if number.is_nan() => Err(invalid("a number".to_owned())),
                 number => Ok(Value::Number(number)),
             },
-            InputType::Choice if self.options.iter().any(|option| option == text) => Ok(Value::from(text)),
-            InputType::Choice => Err(invalid(format!("one of {}", crate::expr::listed(self.options.iter().map(String::as_str))))),
+            InputType::Choice if self.options.iter().any(|option| option == text) => {
+                Ok(Value::from(text))
+            }
+            InputType::Choice => Err(invalid(format!(
+                "one of {}",
+                crate::expr::listed(self.options.iter().map(String::as_str))
+            ))),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     model::{Call, CallSecrets, Container, Job, JobEnvironment, RunsOn, Table},
 };
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "name",
     "needs",
     "if",
@@ -30,10 +30,21 @@ const KEYS: [&str; 20] = [
     "uses",
     "with",
     "secrets",
+    "snapshot",
 ];
 
 /// What a job that calls a workflow may have.
-const CALL_KEYS: [&str; 9] = ["name", "uses", "with", "secrets", "needs", "if", "permissions", "concurrency", "strategy"];
+const CALL_KEYS: [&str; 9] = [
+    "name",
+    "uses",
+    "with",
+    "secrets",
+    "needs",
+    "if",
+    "permissions",
+    "concurrency",
+    "strategy",
+];
 
 pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
     let Some(entries) = node.as_mapping() else {
@@ -48,9 +59,21 @@ pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
     for (key, node) in entries {
         if !is_identifier(&key.text) {
             let help = "ids begin with a letter or _ and hold letters, digits, - and _, at most 100 of them";
-            reader.error_with_help("name", key.span, format!("`{}` can't be the id of a job", key.text), help);
+            reader.error_with_help(
+                "name",
+                key.span,
+                format!("`{}` can't be the id of a job", key.text),
+                help,
+            );
         } else if let Some(other) = seen.insert(key.text.to_ascii_lowercase(), &key.text) {
-            reader.error("duplicate-id", key.span, format!("the job ids `{other}` and `{}` differ only in case", key.text));
+            reader.error(
+                "duplicate-id",
+                key.span,
+                format!(
+                    "the job ids `{other}` and `{}` differ only in case",
+                    key.text
+                ),
+            );
         }
         jobs.extend(job(reader, key, node));
     }
@@ -61,60 +84,120 @@ fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
     let what = format!("the job `{}`", key.text);
     let fields = Fields::of(node, &what, &KEYS, &mut reader.problems)?;
     let calls = call(reader, &fields, node);
-    if calls.is_none() && fields.get("uses").is_none() {
-        fields.require("runs-on", &mut reader.problems);
-        fields.require("steps", &mut reader.problems);
-        for key in ["with", "secrets"] {
-            if let Some(node) = fields.get(key) {
-                reader.error("conflict", node.span, format!("`{key}` is for jobs that call a workflow with `uses`"));
-            }
-        }
+    if fields.get("uses").is_none() {
+        check_runs(reader, &fields);
     }
-    if let Some(node) = fields.get("cancel-timeout-minutes") {
-        reader.number(node, "cancel-timeout-minutes", Place::Job);
-    }
-    let template = |reader: &mut Reader<'_>, key: &str, place| fields.get(key).and_then(|node| reader.template(node, key, place));
-    let table = |reader: &mut Reader<'_>, key: &str, place| fields.get(key).map(|node| reader.table(node, key, place)).unwrap_or_default();
+    let template = |reader: &mut Reader<'_>, key: &str, place| {
+        fields
+            .get(key)
+            .and_then(|node| reader.template(node, key, place))
+    };
+    let table = |reader: &mut Reader<'_>, key: &str, place| {
+        fields
+            .get(key)
+            .map(|node| reader.table(node, key, place))
+            .unwrap_or_default()
+    };
     Some(Job {
         id: key.text.clone(),
         at: reader.position(key.span),
         name: template(reader, "name", Place::Job),
-        needs: fields.get("needs").map(|node| needs(reader, node)).unwrap_or_default(),
+        needs: fields
+            .get("needs")
+            .map(|node| needs(reader, node))
+            .unwrap_or_default(),
         if_: reader.condition(fields.get("if"), Place::JobIf),
         runs_on: fields.get("runs-on").and_then(|node| runs_on(reader, node)),
         env: table(reader, "env", Place::JobEnv),
         outputs: table(reader, "outputs", Place::JobOutputs),
-        strategy: fields.get("strategy").and_then(|node| strategy(reader, node)),
-        continue_on_error: fields.get("continue-on-error").map(|node| reader.truth(node, "continue-on-error", Place::Job)).unwrap_or_default(),
-        timeout_minutes: fields.get("timeout-minutes").and_then(|node| reader.number(node, "timeout-minutes", Place::Job)),
+        strategy: fields
+            .get("strategy")
+            .and_then(|node| strategy(reader, node)),
+        continue_on_error: fields
+            .get("continue-on-error")
+            .map(|node| reader.truth(node, "continue-on-error", Place::Job))
+            .unwrap_or_default(),
+        timeout_minutes: fields
+            .get("timeout-minutes")
+            .and_then(|node| reader.number(node, "timeout-minutes", Place::Job)),
         defaults: defaults(reader, &fields, Place::JobDefaults),
-        steps: fields.get("steps").map(|node| steps(reader, node)).unwrap_or_default(),
-        environment: fields.get("environment").and_then(|node| environment(reader, node)),
-        concurrency: fields.get("concurrency").and_then(|node| concurrency(reader, node, Place::Job)),
-        permissions: fields.get("permissions").and_then(|node| permissions(reader, node)),
-        container: fields.get("container").and_then(|node| container(reader, node, "container", &CONTAINER_KEYS)),
+        steps: fields
+            .get("steps")
+            .map(|node| steps(reader, node))
+            .unwrap_or_default(),
+        environment: fields
+            .get("environment")
+            .and_then(|node| environment(reader, node)),
+        concurrency: fields
+            .get("concurrency")
+            .and_then(|node| concurrency(reader, node, Place::Job)),
+        permissions: fields
+            .get("permissions")
+            .and_then(|node| permissions(reader, node)),
+        container: fields
+            .get("container")
+            .and_then(|node| container(reader, node, "container", &CONTAINER_KEYS)),
         services: services(reader, fields.get("services")),
         calls,
     })
 }
 
+/// What a job must and can't have that doesn't call a workflow.
+fn check_runs(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+    fields.require("runs-on", &mut reader.problems);
+    fields.require("steps", &mut reader.problems);
+    for key in ["with", "secrets"] {
+        if let Some(node) = fields.get(key) {
+            reader.error(
+                "conflict",
+                node.span,
+                format!("`{key}` is for jobs that call a workflow with `uses`"),
+            );
+        }
+    }
+    if let Some(node) = fields.get("cancel-timeout-minutes") {
+        reader.number(node, "cancel-timeout-minutes", Place::Job);
+    }
+}
+
 fn needs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
-    reader.words(node, "needs").into_iter().map(|(_, word)| word).collect()
+    reader
+        .words(node, "needs")
+        .into_iter()
+        .map(|(_, word)| word)
+        .collect()
 }
 
 fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Call> {
     let uses = fields.get("uses")?;
     for (key, _) in node.as_mapping().unwrap_or_default() {
         if KEYS.contains(&key.text.as_str()) && !CALL_KEYS.contains(&key.text.as_str()) {
-            reader.error("conflict", key.span, format!("a job that calls a workflow with `uses` can't have `{}`", key.text));
+            reader.error(
+                "conflict",
+                key.span,
+                format!(
+                    "a job that calls a workflow with `uses` can't have `{}`",
+                    key.text
+                ),
+            );
         }
     }
     let workflow = reader.plain(uses, "uses")?;
-    let local = workflow.strip_prefix("./").is_some_and(|path| !path.contains('@'));
-    let remote = workflow.split_once('@').is_some_and(|(path, at)| path.split('/').count() >= 4 && !at.is_empty());
+    let local = workflow
+        .strip_prefix("./")
+        .is_some_and(|path| !path.contains('@'));
+    let remote = workflow
+        .split_once('@')
+        .is_some_and(|(path, at)| path.split('/').count() >= 4 && !at.is_empty());
     if !local && !remote {
-        let help = "write ./.github/workflows/file.yml, or owner/repo/.github/workflows/file.yml@ref";
-        reader.error_with_help("uses", uses.span, format!("`{workflow}` is not a workflow file"), help);
+        let help =
+            "write ./.github/workflows/file.yml, or owner/repo/.github/workflows/file.yml@ref";
+        reader.error_with_help(
+            "uses",
+            uses.span,
+            format!("`{workflow}` is not a workflow file"),
+            help,
+        );
         return None;
     }
     let secrets = match fields.get("secrets") {
@@ -122,24 +205,41 @@ fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Cal
         Some(node) if node.as_str() == Some("inherit") => CallSecrets::Inherit,
         Some(node) => CallSecrets::Named(reader.table(node, "secrets", Place::JobSecrets)),
     };
-    let with = fields.get("with").map(|node| reader.table(node, "with", Place::Job)).unwrap_or_default();
-    Some(Call { workflow, with, secrets })
+    let with = fields
+        .get("with")
+        .map(|node| reader.table(node, "with", Place::Job))
+        .unwrap_or_default();
+    Some(Call {
+        workflow,
+        with,
+        secrets,
+    })
 }
 
 fn runs_on(reader: &mut Reader<'_>, node: &Node) -> Option<RunsOn> {
     if node.as_mapping().is_none() {
-        return Some(RunsOn { labels: reader.templates(node, "runs-on", Place::Job), group: None });
+        return Some(RunsOn {
+            labels: reader.templates(node, "runs-on", Place::Job),
+            group: None,
+        });
     }
     let fields = reader.fields(node, "runs-on", &["group", "labels"])?;
     Some(RunsOn {
-        labels: fields.get("labels").map(|node| reader.templates(node, "labels", Place::Job)).unwrap_or_default(),
-        group: fields.get("group").and_then(|node| reader.filled(node, "group", Place::Job)),
+        labels: fields
+            .get("labels")
+            .map(|node| reader.templates(node, "labels", Place::Job))
+            .unwrap_or_default(),
+        group: fields
+            .get("group")
+            .and_then(|node| reader.filled(node, "group", Place::Job)),
     })
 }
 
 fn environment(reader: &mut Reader<'_>, node: &Node) -> Option<JobEnvironment> {
     if node.as_mapping().is_none() {
-        return reader.template(node, "environment", Place::Job).map(|name| JobEnvironment { name, url: None });
+        return reader
+            .template(node, "environment", Place::Job)
+            .map(|name| JobEnvironment { name, url: None });
     }
     let fields = reader.fields(node, "environment", &["name", "url", "deployment"])?;
     let name = fields.require("name", &mut reader.problems)?;
@@ -148,12 +248,23 @@ fn environment(reader: &mut Reader<'_>, node: &Node) -> Option<JobEnvironment> {
     }
     Some(JobEnvironment {
         name: reader.template(name, "name", Place::Job)?,
-        url: fields.get("url").and_then(|node| reader.template(node, "url", Place::EnvironmentUrl)),
+        url: fields
+            .get("url")
+            .and_then(|node| reader.template(node, "url", Place::EnvironmentUrl)),
     })
 }
 
 const CONTAINER_KEYS: [&str; 6] = ["image", "options", "env", "ports", "volumes", "credentials"];
-const SERVICE_KEYS: [&str; 8] = ["image", "options", "env", "ports", "volumes", "credentials", "command", "entrypoint"];
+const SERVICE_KEYS: [&str; 8] = [
+    "image",
+    "options",
+    "env",
+    "ports",
+    "volumes",
+    "credentials",
+    "command",
+    "entrypoint",
+];
 
 fn container(reader: &mut Reader<'_>, node: &Node, what: &str, keys: &[&str]) -> Option<Container> {
     if node.as_mapping().is_none() {
@@ -179,14 +290,26 @@ fn container(reader: &mut Reader<'_>, node: &Node, what: &str, keys: &[&str]) ->
         }
         None => Vec::new(),
     };
-    let template = |reader: &mut Reader<'_>, key: &str| fields.get(key).and_then(|node| reader.template(node, key, Place::Job));
+    let template = |reader: &mut Reader<'_>, key: &str| {
+        fields
+            .get(key)
+            .and_then(|node| reader.template(node, key, Place::Job))
+    };
     let credentials = fields.get("credentials").and_then(|node| {
-        Fields::of(node, "credentials", &["username", "password"], &mut reader.problems)?;
+        Fields::of(
+            node,
+            "credentials",
+            &["username", "password"],
+            &mut reader.problems,
+        )?;
         Some(reader.table(node, "credentials", Place::Credentials))
     });
     Some(Container {
         image: reader.filled(image, "image", Place::Job)?,
-        env: fields.get("env").map(|node| reader.table(node, "env", Place::ContainerEnv)).unwrap_or_default(),
+        env: fields
+            .get("env")
+            .map(|node| reader.table(node, "env", Place::ContainerEnv))
+            .unwrap_or_default(),
         ports: templates(reader, "ports"),
         volumes: templates(reader, "volumes"),
         options: template(reader, "options"),
@@ -205,7 +328,10 @@ fn services(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Contai
     let mut services = Vec::new();
     for (key, node) in entries {
         let what = format!("the service `{}`", key.text);
-        services.extend(container(reader, node, &what, &SERVICE_KEYS).map(|container| (key.text.clone(), container)));
+        services.extend(
+            container(reader, node, &what, &SERVICE_KEYS)
+                .map(|container| (key.text.clone(), container)),
+        );
     }
     services
 }

@@ -42,30 +42,63 @@ pub struct Parsed {
 pub fn parse(source: &Source) -> Parsed {
     let tree = match shipway_syntax::parse(source) {
         Ok(tree) => tree,
-        Err(diagnostics) => return Parsed { workflow: None, diagnostics },
+        Err(diagnostics) => {
+            return Parsed {
+                workflow: None,
+                diagnostics,
+            };
+        }
     };
     let mut reader = Reader::new(source);
     let workflow = workflow(&mut reader, &tree);
     let mut diagnostics = reader.problems;
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
     let workflow = workflow.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
-    Parsed { workflow, diagnostics }
+    Parsed {
+        workflow,
+        diagnostics,
+    }
 }
 
-const KEYS: [&str; 9] = ["name", "description", "run-name", "on", "permissions", "env", "defaults", "concurrency", "jobs"];
+const KEYS: [&str; 9] = [
+    "name",
+    "description",
+    "run-name",
+    "on",
+    "permissions",
+    "env",
+    "defaults",
+    "concurrency",
+    "jobs",
+];
 
 fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
     let fields = Fields::of(tree, "the workflow", &KEYS, &mut reader.problems)?;
-    let on = fields.require("on", &mut reader.problems).map(|node| events::triggers(reader, node));
-    let jobs = fields.require("jobs", &mut reader.problems).map(|node| job::jobs(reader, node));
+    let on = fields
+        .require("on", &mut reader.problems)
+        .map(|node| events::triggers(reader, node));
+    let jobs = fields
+        .require("jobs", &mut reader.problems)
+        .map(|node| job::jobs(reader, node));
     let workflow = Workflow {
-        name: fields.get("name").and_then(|node| reader.plain(node, "name")),
-        run_name: fields.get("run-name").and_then(|node| reader.template(node, "run-name", Place::RunName)),
+        name: fields
+            .get("name")
+            .and_then(|node| reader.plain(node, "name")),
+        run_name: fields
+            .get("run-name")
+            .and_then(|node| reader.template(node, "run-name", Place::RunName)),
         on: on.unwrap_or_default(),
-        env: fields.get("env").map(|node| reader.table(node, "env", Place::Env)).unwrap_or_default(),
+        env: fields
+            .get("env")
+            .map(|node| reader.table(node, "env", Place::Env))
+            .unwrap_or_default(),
         defaults: defaults(reader, &fields, Place::Nowhere),
-        concurrency: fields.get("concurrency").and_then(|node| concurrency(reader, node, Place::Concurrency)),
-        permissions: fields.get("permissions").and_then(|node| permissions(reader, node)),
+        concurrency: fields
+            .get("concurrency")
+            .and_then(|node| concurrency(reader, node, Place::Concurrency)),
+        permissions: fields
+            .get("permissions")
+            .and_then(|node| permissions(reader, node)),
         jobs: jobs.unwrap_or_default(),
     };
     needs::check(reader, &workflow.jobs, fields.get("jobs"));
@@ -75,24 +108,48 @@ fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
 
 /// `defaults: { run: … }`
 fn defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, place: Place) -> RunDefaults {
-    let Some(node) = fields.get("defaults") else { return RunDefaults::default() };
-    let Some(outer) = Fields::of(node, "defaults", &["run"], &mut reader.problems) else { return RunDefaults::default() };
-    let Some(run) = outer.get("run") else { return RunDefaults::default() };
-    let Some(inner) = Fields::of(run, "defaults.run", &["shell", "working-directory"], &mut reader.problems) else {
+    let Some(node) = fields.get("defaults") else {
+        return RunDefaults::default();
+    };
+    let Some(outer) = Fields::of(node, "defaults", &["run"], &mut reader.problems) else {
+        return RunDefaults::default();
+    };
+    let Some(run) = outer.get("run") else {
+        return RunDefaults::default();
+    };
+    let Some(inner) = Fields::of(
+        run,
+        "defaults.run",
+        &["shell", "working-directory"],
+        &mut reader.problems,
+    ) else {
         return RunDefaults::default();
     };
     RunDefaults {
-        shell: inner.get("shell").and_then(|node| reader.filled(node, "shell", place)),
-        working_directory: inner.get("working-directory").and_then(|node| reader.filled(node, "working-directory", place)),
+        shell: inner
+            .get("shell")
+            .and_then(|node| reader.filled(node, "shell", place)),
+        working_directory: inner
+            .get("working-directory")
+            .and_then(|node| reader.filled(node, "working-directory", place)),
     }
 }
 
 fn concurrency(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Concurrency> {
     if node.as_mapping().is_none() {
         let group = reader.template(node, "concurrency", place)?;
-        return Some(Concurrency { group, cancel_in_progress: false.into(), queue: Queue::Single });
+        return Some(Concurrency {
+            group,
+            cancel_in_progress: false.into(),
+            queue: Queue::Single,
+        });
     }
-    let fields = Fields::of(node, "concurrency", &["group", "cancel-in-progress", "queue"], &mut reader.problems)?;
+    let fields = Fields::of(
+        node,
+        "concurrency",
+        &["group", "cancel-in-progress", "queue"],
+        &mut reader.problems,
+    )?;
     let group = fields.require("group", &mut reader.problems)?;
     let queue = match fields.get("queue") {
         None => Queue::Single,
@@ -107,7 +164,10 @@ fn concurrency(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Con
     };
     Some(Concurrency {
         group: reader.filled(group, "group", place)?,
-        cancel_in_progress: fields.get("cancel-in-progress").map(|node| reader.truth(node, "cancel-in-progress", place)).unwrap_or_default(),
+        cancel_in_progress: fields
+            .get("cancel-in-progress")
+            .map(|node| reader.truth(node, "cancel-in-progress", place))
+            .unwrap_or_default(),
         queue,
     })
 }
@@ -147,7 +207,9 @@ fn permissions(reader: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
     Fields::of(node, "permissions", &SCOPES, &mut reader.problems)?;
     let mut scopes = Vec::new();
     for (key, node) in node.as_mapping().unwrap_or_default() {
-        let Some(level) = reader.plain(node, &key.text) else { continue };
+        let Some(level) = reader.plain(node, &key.text) else {
+            continue;
+        };
         if matches!(level.as_str(), "read" | "write" | "none") {
             scopes.push((key.text.clone(), level));
         } else {

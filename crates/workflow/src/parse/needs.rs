@@ -9,7 +9,11 @@ use crate::{expr::listed, model::Job};
 
 /// Reports unknown jobs and cycles, each cycle once and in full.
 pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job], node: Option<&Node>) {
-    let index: BTreeMap<String, usize> = jobs.iter().enumerate().map(|(at, job)| (job.id.to_ascii_lowercase(), at)).collect();
+    let index: BTreeMap<String, usize> = jobs
+        .iter()
+        .enumerate()
+        .map(|(at, job)| (job.id.to_ascii_lowercase(), at))
+        .collect();
     let spans: BTreeMap<&str, &Node> = node
         .and_then(Node::as_mapping)
         .unwrap_or_default()
@@ -18,35 +22,68 @@ pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job], node: Option<&Node>) 
         .collect();
     let mut edges: Vec<Vec<usize>> = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let mut needed = Vec::new();
-        for (place, name) in job.needs.iter().enumerate() {
-            match index.get(&name.to_ascii_lowercase()) {
-                Some(&at) => needed.push(at),
-                None => {
-                    let help = match nearest(name, jobs.iter().map(|job| job.id.as_str())) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("there are {}", listed(jobs.iter().take(10).map(|job| job.id.as_str()))),
-                    };
-                    let span = span(&spans, &job.id, place);
-                    reader.error_with_help("unknown-job", span, format!("the job `{}` needs `{name}`, which doesn't exist", job.id), help);
-                }
-            }
+        let places = job
+            .needs
+            .iter()
+            .map(|name| index.get(&name.to_ascii_lowercase()).copied());
+        edges.push(places.clone().flatten().collect());
+        for (at, name) in places
+            .zip(&job.needs)
+            .enumerate()
+            .filter_map(|(at, (place, name))| place.is_none().then_some((at, name)))
+        {
+            unknown(reader, jobs, &job.id, name, span(&spans, &job.id, at));
         }
-        edges.push(needed);
     }
     for cycle in cycles(&edges) {
-        let names: Vec<&str> = cycle.iter().chain(cycle.first()).map(|&at| jobs[at].id.as_str()).collect();
-        let first = &jobs[cycle[0]];
-        let next = cycle.get(1).unwrap_or(&cycle[0]);
-        let place = edges[cycle[0]].iter().position(|at| at == next).unwrap_or_default();
-        let message = format!("these jobs wait for each other and can never start: {}", names.join(" needs "));
-        reader.error_with_help("cycle", span(&spans, &first.id, place), message, "take one of these `needs` away");
+        let names: Vec<&str> = cycle
+            .iter()
+            .chain(cycle.first())
+            .map(|&at| jobs[at].id.as_str())
+            .collect();
+        let (first, next) = (cycle[0], *cycle.get(1).unwrap_or(&cycle[0]));
+        let is_next = |name: &String| index.get(&name.to_ascii_lowercase()) == Some(&next);
+        let at = jobs[first]
+            .needs
+            .iter()
+            .position(is_next)
+            .unwrap_or_default();
+        let message = format!(
+            "these jobs wait for each other and can never start: {}",
+            names.join(" needs ")
+        );
+        reader.error_with_help(
+            "cycle",
+            span(&spans, &jobs[first].id, at),
+            message,
+            "take one of these `needs` away",
+        );
     }
 }
 
+fn unknown(reader: &mut Reader<'_>, jobs: &[Job], id: &str, name: &str, span: Span) {
+    let help = match nearest(name, jobs.iter().map(|job| job.id.as_str())) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "there are {}",
+            listed(jobs.iter().take(10).map(|job| job.id.as_str()))
+        ),
+    };
+    reader.error_with_help(
+        "unknown-job",
+        span,
+        format!("the job `{id}` needs `{name}`, which doesn't exist"),
+        help,
+    );
+}
+
 fn span(spans: &BTreeMap<&str, &Node>, id: &str, place: usize) -> Span {
-    let Some(node) = spans.get(id) else { return Span::default() };
-    node.as_sequence().and_then(|items| items.get(place)).map_or(node.span, |item| item.span)
+    let Some(node) = spans.get(id) else {
+        return Span::default();
+    };
+    node.as_sequence()
+        .and_then(|items| items.get(place))
+        .map_or(node.span, |item| item.span)
 }
 
 /// The cycles that a walk in the order of the file meets; every graph with a cycle has one of them.
@@ -80,7 +117,10 @@ fn cycles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
                     path.push((next, 0));
                 }
                 Seen::OnPath => {
-                    let from = path.iter().position(|(job, _)| *job == next).unwrap_or_default();
+                    let from = path
+                        .iter()
+                        .position(|(job, _)| *job == next)
+                        .unwrap_or_default();
                     cycles.push(path[from..].iter().map(|(job, _)| *job).collect());
                 }
             }

@@ -1,7 +1,7 @@
 //! Scalars of a workflow file: text with expressions, switches, numbers, tables. Finds the place in the file that an error
 //! within a text means, also in quotes and blocks.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Span, Style, Value as Yaml, nearest};
 
@@ -19,32 +19,68 @@ pub(super) struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     pub(super) fn new(source: &'s Source) -> Self {
-        let starts = source.text.match_indices('\n').map(|(newline, _)| newline + 1);
-        Self { source, problems: Vec::new(), lines: std::iter::once(0).chain(starts).collect() }
+        let starts = source
+            .text
+            .match_indices('\n')
+            .map(|(newline, _)| newline + 1);
+        Self {
+            source,
+            problems: Vec::new(),
+            lines: std::iter::once(0).chain(starts).collect(),
+        }
     }
 
     pub(super) fn position(&self, span: Span) -> Position {
         let line = self.lines.partition_point(|&start| start <= span.start);
         let start = self.lines[line - 1];
-        let column = self.source.text.get(start..span.start).map_or(0, |before| before.chars().count()) + 1;
-        Position { line: line as u32, column: column as u32 }
+        let column = self
+            .source
+            .text
+            .get(start..span.start)
+            .map_or(0, |before| before.chars().count())
+            + 1;
+        Position {
+            line: line as u32,
+            column: column as u32,
+        }
     }
 
     pub(super) fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) {
         self.problems.push(Diagnostic::error(code, span, message));
     }
 
-    pub(super) fn error_with_help(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Diagnostic::error(code, span, message).help(help));
+    pub(super) fn error_with_help(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.problems
+            .push(Diagnostic::error(code, span, message).help(help));
     }
 
-    pub(super) fn warn(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Diagnostic::warning(code, span, message).help(help));
+    pub(super) fn warn(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.problems
+            .push(Diagnostic::warning(code, span, message).help(help));
     }
 
     pub(super) fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
-        let got = node.as_scalar_text().map_or_else(|| node.kind().to_owned(), |text| format!("`{}`", first_line(text)));
-        self.error("wrong-type", node.span, format!("`{what}` is {expected}, not {got}"));
+        let got = node.as_scalar_text().map_or_else(
+            || node.kind().to_owned(),
+            |text| format!("`{}`", first_line(text)),
+        );
+        self.error(
+            "wrong-type",
+            node.span,
+            format!("`{what}` is {expected}, not {got}"),
+        );
     }
 
     pub(super) fn unknown_word(&mut self, node: &Node, what: &str, word: &str, known: &[&str]) {
@@ -52,7 +88,12 @@ impl<'s> Reader<'s> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("it can be {}", listed(known.iter().copied())),
         };
-        self.error_with_help("unknown-value", node.span, format!("unknown {what} `{}`", first_line(word)), help);
+        self.error_with_help(
+            "unknown-value",
+            node.span,
+            format!("unknown {what} `{}`", first_line(word)),
+            help,
+        );
     }
 
     /// An error within the text of `node`, whose places are counted from the beginning of that text.
@@ -65,11 +106,19 @@ impl<'s> Reader<'s> {
 
     /// Where a part of a scalar's text stands in the file.
     pub(super) fn within(&self, node: &Node, at: Range<usize>) -> Span {
-        let (Some(text), Some(raw)) = (node.as_scalar_text(), self.source.text.get(node.span.start..node.span.end)) else {
+        let (Some(text), Some(raw)) = (
+            node.as_scalar_text(),
+            self.source.text.get(node.span.start..node.span.end),
+        ) else {
             return node.span;
         };
-        let from = |start: usize| Span::new(node.span.start + start, node.span.start + start + at.len());
-        if let Yaml::String { style: Style::Plain | Style::Quoted, .. } = node.value {
+        let from =
+            |start: usize| Span::new(node.span.start + start, node.span.start + start + at.len());
+        if let Yaml::String {
+            style: Style::Plain | Style::Quoted,
+            ..
+        } = node.value
+        {
             let skipped = usize::from(raw.starts_with(['"', '\'']));
             if raw.get(skipped..).is_some_and(|raw| raw.starts_with(text)) {
                 return from(skipped + at.start);
@@ -83,11 +132,18 @@ impl<'s> Reader<'s> {
         let (mut place, mut cursor) = (0, 0);
         for line in text.split_inclusive('\n') {
             let (blank, content) = (line.len() - line.trim_start().len(), line.trim());
-            let found = raw.get(cursor..).and_then(|rest| rest.find(content)).map(|found| cursor + found);
+            let found = raw
+                .get(cursor..)
+                .and_then(|rest| rest.find(content))
+                .map(|found| cursor + found);
             if at.start < place + line.len() {
                 // Folded lines are joined in the text: then at least the words themselves can be found.
                 let inside = found.map(|found| found + at.start.saturating_sub(place + blank));
-                return inside.or_else(|| text.get(at.clone()).filter(|words| !words.is_empty()).and_then(|words| raw.find(words)));
+                return inside.or_else(|| {
+                    text.get(at.clone())
+                        .filter(|words| !words.is_empty())
+                        .and_then(|words| raw.find(words))
+                });
             }
             cursor = found? + content.len();
             place += line.len();
@@ -95,13 +151,30 @@ impl<'s> Reader<'s> {
         None
     }
 
-    /// The text of a scalar, as it was written.
-    pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
-        let text = node.as_scalar_text();
+    /// The text of a scalar. A number is written as expressions write it, as at GitHub: `3.10` without quotes is `3.1`.
+    pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<Cow<'n, str>> {
+        if let Yaml::Number { number, text } = &node.value {
+            let meant = Value::Number(*number).to_text();
+            self.warn_of_number(node, text, &meant);
+            return Some(Cow::Owned(meant.to_string()));
+        }
+        let text = node.as_scalar_text().map(Cow::Borrowed);
         if text.is_none() {
             self.wrong_type(node, what, "a text");
         }
         text
+    }
+
+    fn warn_of_number(&mut self, node: &Node, written: &str, meant: &str) {
+        if written != meant {
+            let help = format!("write '{written}' in quotes if the text is meant");
+            self.warn(
+                "number",
+                node.span,
+                format!("`{written}` is the number {meant} here"),
+                help,
+            );
+        }
     }
 
     /// A text that can't hold expressions.
@@ -109,10 +182,14 @@ impl<'s> Reader<'s> {
         let text = self.text(node, what)?;
         if let Some(start) = text.find("${{") {
             let span = self.within(node, start..start + 3);
-            self.error("expression", span, format!("`{what}` can't hold expressions"));
+            self.error(
+                "expression",
+                span,
+                format!("`{what}` can't hold expressions"),
+            );
             return None;
         }
-        Some(text.to_owned())
+        Some(text.into_owned())
     }
 
     /// A text that may hold expressions.
@@ -121,7 +198,9 @@ impl<'s> Reader<'s> {
         if place == Place::Nowhere {
             self.plain(node, what)?;
         }
-        match Template::parse(text, 0).and_then(|template| template.check(place).map(|()| template)) {
+        match Template::parse(&text, 0)
+            .and_then(|template| template.check(place).map(|()| template))
+        {
             Ok(template) => Some(template.at_line(self.position(node.span).line)),
             Err(error) => {
                 self.expression_error(node, error);
@@ -143,7 +222,10 @@ impl<'s> Reader<'s> {
     /// One text or a list of them, none empty.
     pub(super) fn templates(&mut self, node: &Node, what: &str, place: Place) -> Vec<Template> {
         match node.as_sequence() {
-            Some(items) => items.iter().filter_map(|item| self.filled(item, what, place)).collect(),
+            Some(items) => items
+                .iter()
+                .filter_map(|item| self.filled(item, what, place))
+                .collect(),
             None => self.filled(node, what, place).into_iter().collect(),
         }
     }
@@ -154,7 +236,9 @@ impl<'s> Reader<'s> {
         let mut words = Vec::new();
         for node in nodes {
             match self.plain(node, what) {
-                Some(word) if word.is_empty() => self.error("empty", node.span, format!("`{what}` is empty")),
+                Some(word) if word.is_empty() => {
+                    self.error("empty", node.span, format!("`{what}` is empty"))
+                }
                 Some(word) => words.push((node, word)),
                 None => {}
             }
@@ -163,9 +247,15 @@ impl<'s> Reader<'s> {
     }
 
     pub(super) fn condition(&mut self, node: Option<&Node>, place: Place) -> Condition {
-        let Some(node) = node else { return Condition::default() };
-        let Some(text) = self.text(node, "if") else { return Condition::default() };
-        let condition = match Condition::parse(text, 0).and_then(|condition| condition.check(place).map(|()| condition)) {
+        let Some(node) = node else {
+            return Condition::default();
+        };
+        let Some(text) = self.text(node, "if") else {
+            return Condition::default();
+        };
+        let condition = match Condition::parse(&text, 0)
+            .and_then(|condition| condition.check(place).map(|()| condition))
+        {
             Ok(condition) => condition.at_line(self.position(node.span).line),
             Err(error) => {
                 self.expression_error(node, error);
@@ -174,7 +264,12 @@ impl<'s> Reader<'s> {
         };
         if condition.is_text() {
             let help = "put the whole condition inside `${{ }}`, or leave them out";
-            self.warn("always-true", node.span, "text around `${{ }}` makes this condition a text, and so always true", help);
+            self.warn(
+                "always-true",
+                node.span,
+                "text around `${{ }}` makes this condition a text, and so always true",
+                help,
+            );
         }
         condition
     }
@@ -183,9 +278,9 @@ impl<'s> Reader<'s> {
     pub(super) fn truth(&mut self, node: &Node, what: &str, place: Place) -> Setting<bool> {
         match &node.value {
             Yaml::Bool(value) => Setting::Value(*value),
-            Yaml::String { text, .. } if text.contains("${{") => {
-                self.template(node, what, place).map_or_else(Setting::default, Setting::Expr)
-            }
+            Yaml::String { text, .. } if text.contains("${{") => self
+                .template(node, what, place)
+                .map_or_else(Setting::default, Setting::Expr),
             _ => {
                 self.wrong_type(node, what, "true, false or an expression");
                 Setting::default()
@@ -196,8 +291,12 @@ impl<'s> Reader<'s> {
     /// A number above 0, or an expression.
     pub(super) fn number(&mut self, node: &Node, what: &str, place: Place) -> Option<Setting<f64>> {
         match &node.value {
-            Yaml::Number { number, .. } if number.is_finite() && *number > 0.0 => Some(Setting::Value(*number)),
-            Yaml::String { text, .. } if text.contains("${{") => self.template(node, what, place).map(Setting::Expr),
+            Yaml::Number { number, .. } if number.is_finite() && *number > 0.0 => {
+                Some(Setting::Value(*number))
+            }
+            Yaml::String { text, .. } if text.contains("${{") => {
+                self.template(node, what, place).map(Setting::Expr)
+            }
             _ => {
                 self.wrong_type(node, what, "a number above 0, or an expression");
                 None
@@ -208,9 +307,17 @@ impl<'s> Reader<'s> {
     /// Names and texts, or an expression that gives them.
     pub(super) fn table(&mut self, node: &Node, what: &str, place: Place) -> Table {
         match &node.value {
-            Yaml::Mapping(entries) => Table::Entries(entries.iter().filter_map(|(key, node)| self.entry(key, node, place)).collect()),
-            Yaml::String { text, .. } if text.trim_start().starts_with("${{") && place != Place::Nowhere => {
-                self.template(node, what, place).map_or_else(Table::default, Table::Computed)
+            Yaml::Mapping(entries) => Table::Entries(
+                entries
+                    .iter()
+                    .filter_map(|(key, node)| self.entry(key, node, place))
+                    .collect(),
+            ),
+            Yaml::String { text, .. }
+                if text.trim_start().starts_with("${{") && place != Place::Nowhere =>
+            {
+                self.template(node, what, place)
+                    .map_or_else(Table::default, Table::Computed)
             }
             _ => {
                 self.wrong_type(node, what, "a mapping of names to values");
@@ -225,7 +332,9 @@ impl<'s> Reader<'s> {
             return None;
         }
         if node.is_null() {
-            return Template::parse("", 0).ok().map(|empty| (key.text.clone(), empty));
+            return Template::parse("", 0)
+                .ok()
+                .map(|empty| (key.text.clone(), empty));
         }
         Some((key.text.clone(), self.template(node, &key.text, place)?))
     }
@@ -235,18 +344,39 @@ impl<'s> Reader<'s> {
         Some(match &node.value {
             Yaml::Null => Tree::Value(Value::Null),
             Yaml::Bool(value) => Tree::Value(Value::Bool(*value)),
-            Yaml::Number { number, .. } => Tree::Value(Value::Number(*number)),
-            Yaml::String { text, .. } if text.contains("${{") => Tree::Template(self.template(node, what, place)?),
-            Yaml::String { text, .. } => Tree::Value(Value::from(text.as_str())),
-            Yaml::Sequence(items) => Tree::List(items.iter().filter_map(|item| self.tree(item, what, place)).collect()),
-            Yaml::Mapping(entries) => {
-                Tree::Map(entries.iter().filter_map(|(key, node)| Some((key.text.clone(), self.tree(node, what, place)?))).collect())
+            Yaml::Number { number, text } => {
+                let value = Value::Number(*number);
+                self.warn_of_number(node, text, &value.to_text());
+                Tree::Value(value)
             }
+            Yaml::String { text, .. } if text.contains("${{") => {
+                Tree::Template(self.template(node, what, place)?)
+            }
+            Yaml::String { text, .. } => Tree::Value(Value::from(text.as_str())),
+            Yaml::Sequence(items) => Tree::List(
+                items
+                    .iter()
+                    .filter_map(|item| self.tree(item, what, place))
+                    .collect(),
+            ),
+            Yaml::Mapping(entries) => Tree::Map(
+                entries
+                    .iter()
+                    .filter_map(|(key, node)| {
+                        Some((key.text.clone(), self.tree(node, what, place)?))
+                    })
+                    .collect(),
+            ),
         })
     }
 
     /// The keys of a mapping.
-    pub(super) fn fields<'n>(&mut self, node: &'n Node, what: &'n str, known: &[&str]) -> Option<Fields<'n>> {
+    pub(super) fn fields<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &'n str,
+        known: &[&str],
+    ) -> Option<Fields<'n>> {
         Fields::of(node, what, known, &mut self.problems)
     }
 }
@@ -259,5 +389,9 @@ impl From<bool> for Setting<bool> {
 
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() > 60 { format!("{}…", line.chars().take(60).collect::<String>()) } else { line.to_owned() }
+    if line.chars().count() > 60 {
+        format!("{}…", line.chars().take(60).collect::<String>())
+    } else {
+        line.to_owned()
+    }
 }

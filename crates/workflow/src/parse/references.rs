@@ -12,22 +12,45 @@ use crate::{
 };
 
 pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&Node>) {
-    let nodes: BTreeMap<&str, &Node> =
-        jobs.and_then(Node::as_mapping).unwrap_or_default().iter().map(|(key, node)| (key.text.as_str(), node)).collect();
+    let nodes: BTreeMap<&str, &Node> = jobs
+        .and_then(Node::as_mapping)
+        .unwrap_or_default()
+        .iter()
+        .map(|(key, node)| (key.text.as_str(), node))
+        .collect();
     for job in &workflow.jobs {
-        let Some(node) = nodes.get(job.id.as_str()) else { continue };
+        let Some(node) = nodes.get(job.id.as_str()) else {
+            continue;
+        };
         // A step with an error is not in the model: then the two can't be walked side by side.
-        let nodes = node.get("steps").and_then(Node::as_sequence).unwrap_or_default();
+        let nodes = node
+            .get("steps")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
         if nodes.len() == job.steps.len() {
             steps(reader, job, nodes);
         }
         let known: BTreeSet<String> = job.needs.iter().map(|id| id.to_ascii_lowercase()).collect();
-        let mut scope = Scope { reader, context: "needs", known: &known, missing: "isn't among the `needs` of this job" };
+        let mut scope = Scope {
+            reader,
+            context: "needs",
+            known: &known,
+            missing: "isn't among the `needs` of this job",
+        };
         scope.condition(&job.if_, node.get("if"));
         scope.table(&job.env, node.get("env"));
         scope.table(&job.outputs, node.get("outputs"));
-        let known: BTreeSet<String> = job.steps.iter().map(|step| step.id.to_ascii_lowercase()).collect();
-        let mut scope = Scope { reader, context: "steps", known: &known, missing: "isn't a step of this job" };
+        let known: BTreeSet<String> = job
+            .steps
+            .iter()
+            .map(|step| step.id.to_ascii_lowercase())
+            .collect();
+        let mut scope = Scope {
+            reader,
+            context: "steps",
+            known: &known,
+            missing: "isn't a step of this job",
+        };
         scope.table(&job.outputs, node.get("outputs"));
     }
 }
@@ -36,8 +59,20 @@ fn steps(reader: &mut Reader<'_>, job: &Job, nodes: &[Node]) {
     let needed: BTreeSet<String> = job.needs.iter().map(|id| id.to_ascii_lowercase()).collect();
     let mut before = BTreeSet::new();
     for (step, node) in job.steps.iter().zip(nodes) {
-        Scope { reader, context: "needs", known: &needed, missing: "isn't among the `needs` of this job" }.step(step, node);
-        Scope { reader, context: "steps", known: &before, missing: "isn't a step before this one" }.step(step, node);
+        Scope {
+            reader,
+            context: "needs",
+            known: &needed,
+            missing: "isn't among the `needs` of this job",
+        }
+        .step(step, node);
+        Scope {
+            reader,
+            context: "steps",
+            known: &before,
+            missing: "isn't a step before this one",
+        }
+        .step(step, node);
         before.insert(step.id.to_ascii_lowercase());
     }
 }
@@ -54,7 +89,11 @@ impl Scope<'_, '_, '_> {
         self.condition(&step.if_, node.get("if"));
         self.table(&step.env, node.get("env"));
         match &step.action {
-            Action::Run { script, working_directory, .. } => {
+            Action::Run {
+                script,
+                working_directory,
+                ..
+            } => {
                 self.template(Some(script), node.get("run"));
                 self.template(working_directory.as_ref(), node.get("working-directory"));
             }
@@ -81,7 +120,9 @@ impl Scope<'_, '_, '_> {
     }
 
     fn template(&mut self, template: Option<&Template>, node: Option<&Node>) {
-        let (Some(template), Some(node)) = (template, node) else { return };
+        let (Some(template), Some(node)) = (template, node) else {
+            return;
+        };
         for expr in template.exprs() {
             self.names(expr.properties_of(self.context), node);
         }
@@ -97,7 +138,12 @@ impl Scope<'_, '_, '_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "its value is always empty".to_owned(),
             };
-            self.reader.warn("unknown-reference", span, format!("`{}.{name}` {}", self.context, self.missing), help);
+            self.reader.warn(
+                "unknown-reference",
+                span,
+                format!("`{}.{name}` {}", self.context, self.missing),
+                help,
+            );
         }
     }
 }

@@ -29,6 +29,9 @@ const KEYS: [&str; 15] = [
     "cancel",
 ];
 
+/// Keys of steps in the background, which GitHub has and this version has not.
+const BACKGROUND_KEYS: [&str; 4] = ["background", "wait", "wait-all", "cancel"];
+
 pub(super) fn steps(reader: &mut Reader<'_>, node: &Node) -> Vec<Step> {
     let Some(items) = node.as_sequence() else {
         reader.wrong_type(node, "steps", "a list of steps");
@@ -53,13 +56,28 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node) -> Vec<Step> {
 /// The ids that the file gives, checked, in lower case.
 fn written_ids(reader: &mut Reader<'_>, items: &[Node]) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    for node in items.iter().filter_map(|item| item.get("id")).filter(|node| !node.is_null()) {
-        let Some(id) = reader.plain(node, "id") else { continue };
+    for node in items
+        .iter()
+        .filter_map(|item| item.get("id"))
+        .filter(|node| !node.is_null())
+    {
+        let Some(id) = reader.plain(node, "id") else {
+            continue;
+        };
         if !is_identifier(&id) || id.starts_with("__") {
             let help = "ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them";
-            reader.error_with_help("name", node.span, format!("`{id}` can't be the id of a step"), help);
+            reader.error_with_help(
+                "name",
+                node.span,
+                format!("`{id}` can't be the id of a step"),
+                help,
+            );
         } else if !ids.insert(id.to_ascii_lowercase()) {
-            reader.error("duplicate-id", node.span, format!("the step id `{id}` is here twice"));
+            reader.error(
+                "duplicate-id",
+                node.span,
+                format!("the step id `{id}` is here twice"),
+            );
         }
     }
     ids
@@ -69,70 +87,153 @@ fn written_ids(reader: &mut Reader<'_>, items: &[Node]) -> BTreeSet<String> {
 fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
     let base = match action {
         Action::Run { .. } => "run",
-        Action::Uses { action, .. } => action.split('@').next().unwrap_or_default().trim_start_matches("./").trim_start_matches("docker://"),
+        Action::Uses { action, .. } => action
+            .split('@')
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("./")
+            .trim_start_matches("docker://"),
     };
-    let legal: String = base.chars().take(80).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let legal: String = base
+        .chars()
+        .take(80)
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
     let id = format!("__{legal}");
-    let free = std::iter::once(id.clone()).chain((2..).map(|number| format!("{id}_{number}"))).find(|id| taken.insert(id.to_ascii_lowercase()));
+    let free = std::iter::once(id.clone())
+        .chain((2..).map(|number| format!("{id}_{number}")))
+        .find(|id| taken.insert(id.to_ascii_lowercase()));
     free.expect("numbers go on")
 }
 
 fn step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
     let fields = reader.fields(node, "the step", &KEYS)?;
     let action = action(reader, &fields, node);
-    let id = fields.get("id").and_then(|node| node.as_scalar_text()).unwrap_or_default().to_owned();
-    let name = fields.get("name").and_then(|node| reader.template(node, "name", Place::Step));
+    let id = fields
+        .get("id")
+        .and_then(|node| node.as_scalar_text())
+        .unwrap_or_default()
+        .to_owned();
+    let name = fields
+        .get("name")
+        .and_then(|node| reader.template(node, "name", Place::Step));
     let if_ = reader.condition(fields.get("if"), Place::StepIf);
-    let env = fields.get("env").map(|node| reader.table(node, "env", Place::Step)).unwrap_or_default();
-    let continue_on_error = fields.get("continue-on-error").map(|node| reader.truth(node, "continue-on-error", Place::Step)).unwrap_or_default();
-    let timeout_minutes = fields.get("timeout-minutes").and_then(|node| reader.number(node, "timeout-minutes", Place::Step));
-    Some(Step { id, at: reader.position(node.span), name, if_, action: action?, env, continue_on_error, timeout_minutes })
+    let env = fields
+        .get("env")
+        .map(|node| reader.table(node, "env", Place::Step))
+        .unwrap_or_default();
+    let continue_on_error = fields
+        .get("continue-on-error")
+        .map(|node| reader.truth(node, "continue-on-error", Place::Step))
+        .unwrap_or_default();
+    let timeout_minutes = fields
+        .get("timeout-minutes")
+        .and_then(|node| reader.number(node, "timeout-minutes", Place::Step));
+    Some(Step {
+        id,
+        at: reader.position(node.span),
+        name,
+        if_,
+        action: action?,
+        env,
+        continue_on_error,
+        timeout_minutes,
+    })
 }
 
 fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Action> {
-    for key in ["background", "wait", "wait-all", "cancel"] {
-        if let Some((key, _)) = node.as_mapping().unwrap_or_default().iter().find(|(it, _)| it.text == key) {
-            reader.error("unsupported", key.span, format!("`{}`: this version of Shipway can't run steps in the background", key.text));
-            return None;
-        }
+    let keys = node
+        .as_mapping()
+        .unwrap_or_default()
+        .iter()
+        .map(|(key, _)| key);
+    if let Some(key) = keys
+        .into_iter()
+        .find(|key| BACKGROUND_KEYS.contains(&key.text.as_str()))
+    {
+        let message = format!(
+            "`{}`: this version of Shipway can't run steps in the background",
+            key.text
+        );
+        reader.error("unsupported", key.span, message);
+        return None;
     }
     match (fields.get("run"), fields.get("uses")) {
-        (Some(script), None) => {
-            forbid(reader, fields, &["with"], "run");
-            Some(Action::Run {
-                script: reader.template(script, "run", Place::Step)?,
-                shell: fields.get("shell").and_then(|node| reader.plain(node, "shell")),
-                working_directory: fields.get("working-directory").and_then(|node| reader.template(node, "working-directory", Place::Step)),
-            })
-        }
-        (None, Some(uses)) => {
-            forbid(reader, fields, &["shell", "working-directory"], "uses");
-            let action = reader.plain(uses, "uses")?;
-            let local = action.starts_with("./") || action.starts_with("docker://");
-            let remote = action.split_once('@').is_some_and(|(path, at)| path.contains('/') && !at.is_empty());
-            // Shipway's own need no version: they come with it.
-            if !local && !remote && !action.starts_with("shipway/") {
-                let help = "write owner/repo@ref, ./path or docker://image";
-                reader.error_with_help("uses", uses.span, format!("`{action}` is not an action"), help);
-                return None;
-            }
-            Some(Action::Uses { action, with: fields.get("with").map(|node| reader.table(node, "with", Place::Step)).unwrap_or_default() })
-        }
-        (Some(_), Some(uses)) => {
-            reader.error_with_help("conflict", uses.span, "a step has `run` or `uses`, not both", "make two steps of it");
+        (Some(script), None) => run(reader, fields, script),
+        (None, Some(node)) => uses(reader, fields, node),
+        (Some(_), Some(node)) => {
+            reader.error_with_help(
+                "conflict",
+                node.span,
+                "a step has `run` or `uses`, not both",
+                "make two steps of it",
+            );
             None
         }
         (None, None) => {
-            reader.error_with_help("missing-key", node.span, "the step does nothing", "give it `run` or `uses`");
+            reader.error_with_help(
+                "missing-key",
+                node.span,
+                "the step does nothing",
+                "give it `run` or `uses`",
+            );
             None
         }
     }
+}
+
+fn run(reader: &mut Reader<'_>, fields: &Fields<'_>, script: &Node) -> Option<Action> {
+    forbid(reader, fields, &["with"], "run");
+    let directory = fields.get("working-directory");
+    Some(Action::Run {
+        script: reader.template(script, "run", Place::Step)?,
+        shell: fields
+            .get("shell")
+            .and_then(|node| reader.plain(node, "shell")),
+        working_directory: directory
+            .and_then(|node| reader.template(node, "working-directory", Place::Step)),
+    })
+}
+
+fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Action> {
+    forbid(reader, fields, &["shell", "working-directory"], "uses");
+    let action = reader.plain(node, "uses")?;
+    let local = action.starts_with("./") || action.starts_with("docker://");
+    let versioned = |(path, at): (&str, &str)| path.contains('/') && !at.is_empty();
+    // Shipway's own need no version: they come with it.
+    if !local && !action.starts_with("shipway/") && !action.split_once('@').is_some_and(versioned) {
+        let help = "write owner/repo@ref, ./path or docker://image";
+        reader.error_with_help(
+            "uses",
+            node.span,
+            format!("`{action}` is not an action"),
+            help,
+        );
+        return None;
+    }
+    let with = fields
+        .get("with")
+        .map(|node| reader.table(node, "with", Place::Step));
+    Some(Action::Uses {
+        action,
+        with: with.unwrap_or_default(),
+    })
 }
 
 fn forbid(reader: &mut Reader<'_>, fields: &Fields<'_>, keys: &[&str], with: &str) {
     for key in keys {
         if let Some(node) = fields.get(key) {
-            reader.error("conflict", node.span, format!("`{key}` can't be used in a step with `{with}`"));
+            reader.error(
+                "conflict",
+                node.span,
+                format!("`{key}` can't be used in a step with `{with}`"),
+            );
         }
     }
 }

@@ -12,44 +12,74 @@ pub(super) fn strategy(reader: &mut Reader<'_>, node: &Node) -> Option<Strategy>
     let fields = reader.fields(node, "strategy", &["matrix", "fail-fast", "max-parallel"])?;
     Some(Strategy {
         matrix: fields.get("matrix").and_then(|node| matrix(reader, node)),
-        fail_fast: fields.get("fail-fast").map_or(Setting::Value(true), |node| reader.truth(node, "fail-fast", Place::Strategy)),
-        max_parallel: fields.get("max-parallel").and_then(|node| reader.number(node, "max-parallel", Place::Strategy)),
+        fail_fast: fields
+            .get("fail-fast")
+            .map_or(Setting::Value(true), |node| {
+                reader.truth(node, "fail-fast", Place::Strategy)
+            }),
+        max_parallel: fields
+            .get("max-parallel")
+            .and_then(|node| reader.number(node, "max-parallel", Place::Strategy)),
     })
 }
 
 fn matrix(reader: &mut Reader<'_>, node: &Node) -> Option<Matrix> {
     let entries = match &node.value {
         Yaml::Mapping(entries) => entries,
-        Yaml::String { text, .. } if text.contains("${{") => return reader.template(node, "matrix", Place::Strategy).map(Matrix::Computed),
+        Yaml::String { text, .. } if text.contains("${{") => {
+            return reader
+                .template(node, "matrix", Place::Strategy)
+                .map(Matrix::Computed);
+        }
         _ => {
-            reader.wrong_type(node, "matrix", "a mapping of names to lists, or an expression");
+            reader.wrong_type(
+                node,
+                "matrix",
+                "a mapping of names to lists, or an expression",
+            );
             return None;
         }
     };
     let (mut axes, mut include, mut exclude) = (Vec::new(), None, None);
     for (key, node) in entries {
-        let Some(tree) = list(reader, node, &key.text) else { continue };
+        let Some(tree) = list(reader, node, &key.text) else {
+            continue;
+        };
         match key.text.as_str() {
             "include" => include = Some(tree),
             "exclude" => exclude = Some(tree),
             _ => {
                 if matches!(&tree, Tree::List(items) if items.is_empty()) {
-                    reader.error("empty", node.span, format!("`{}` in the matrix has no values", key.text));
+                    reader.error(
+                        "empty",
+                        node.span,
+                        format!("`{}` in the matrix has no values", key.text),
+                    );
                 }
                 axes.push((key.text.clone(), tree));
             }
         }
     }
     if entries.iter().all(|(key, _)| key.text == "exclude") {
-        reader.error("empty", node.span, "the matrix has neither lists nor `include`");
+        reader.error(
+            "empty",
+            node.span,
+            "the matrix has neither lists nor `include`",
+        );
     }
-    Some(Matrix::Written { axes, include, exclude })
+    Some(Matrix::Written {
+        axes,
+        include,
+        exclude,
+    })
 }
 
 fn list(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Tree> {
     let items = match &node.value {
         Yaml::Sequence(items) => items,
-        Yaml::String { text, .. } if text.contains("${{") => return reader.tree(node, what, Place::Strategy),
+        Yaml::String { text, .. } if text.contains("${{") => {
+            return reader.tree(node, what, Place::Strategy);
+        }
         _ => {
             reader.wrong_type(node, what, "a list, or an expression");
             return None;
@@ -57,7 +87,8 @@ fn list(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Tree> {
     };
     if matches!(what, "include" | "exclude") {
         for item in items {
-            let fine = item.as_mapping().is_some() || item.as_str().is_some_and(|text| text.contains("${{"));
+            let fine = item.as_mapping().is_some()
+                || item.as_str().is_some_and(|text| text.contains("${{"));
             if !fine {
                 reader.wrong_type(item, what, "a list of mappings");
             }

@@ -12,7 +12,14 @@ use crate::{
 fn read(text: &str) -> (Option<Workflow>, Vec<String>) {
     let source = Source::new("ci.yml", text);
     let parsed = parse(&source);
-    (parsed.workflow, parsed.diagnostics.iter().map(|diagnostic| diagnostic.one_line(&source)).collect())
+    (
+        parsed.workflow,
+        parsed
+            .diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.one_line(&source))
+            .collect(),
+    )
 }
 
 fn good(text: &str) -> Workflow {
@@ -74,7 +81,7 @@ jobs:
       max-parallel: 2
       matrix:
         os: [a, b]
-        python: [3.10, '3.9']
+        python: ['3.10', 3.9]
         include: [{ os: a, extra: true }]
         exclude: [{ os: b, python: 3.9 }]
     steps:
@@ -93,20 +100,50 @@ fn a_file_with_everything_is_understood() {
     let workflow = good(LARGE);
     assert_eq!(workflow.name.as_deref(), Some("CI"));
     let dispatch = workflow.on.workflow_dispatch.as_ref().unwrap();
-    assert_eq!(dispatch.inputs([("LEVEL", "high")]).unwrap(), Value::object([("level", Value::from("high")), ("dry", Value::Bool(false))]));
-    assert_eq!(dispatch.inputs([("level", "x")]).unwrap_err().to_string(), "the input `level` is 'x', not one of `low` and `high`");
-    assert_eq!(dispatch.inputs([("lvl", "x")]).unwrap_err().to_string(), "this workflow has no input `lvl`; it has `level` and `dry`");
-    let [build, test, call] = workflow.jobs.as_slice() else { panic!("three jobs") };
+    assert_eq!(
+        dispatch.inputs([("LEVEL", "high")]).unwrap(),
+        Value::object([("level", Value::from("high")), ("dry", Value::Bool(false))])
+    );
+    assert_eq!(
+        dispatch.inputs([("level", "x")]).unwrap_err().to_string(),
+        "the input `level` is 'x', not one of `low` and `high`"
+    );
+    assert_eq!(
+        dispatch.inputs([("lvl", "x")]).unwrap_err().to_string(),
+        "this workflow has no input `lvl`; it has `level` and `dry`"
+    );
+    let [build, test, call] = workflow.jobs.as_slice() else {
+        panic!("three jobs")
+    };
     let ids: Vec<&str> = build.steps.iter().map(|step| step.id.as_str()).collect();
     assert_eq!(ids, ["__actions_checkout", "v", "__run", "__run_2"]);
-    assert_eq!((build.at.line, build.at.column, build.steps[1].at.line), (20, 3, 27));
-    assert!(matches!(&build.steps[2].continue_on_error, Setting::Expr(template) if template.line() == 32));
-    assert!(matches!(&test.strategy.as_ref().unwrap().matrix, Some(Matrix::Written { axes, .. }) if axes.len() == 2));
+    assert_eq!(
+        (build.at.line, build.at.column, build.steps[1].at.line),
+        (20, 3, 27)
+    );
+    assert!(
+        matches!(&build.steps[2].continue_on_error, Setting::Expr(template) if template.line() == 32)
+    );
+    assert!(
+        matches!(&test.strategy.as_ref().unwrap().matrix, Some(Matrix::Written { axes, .. }) if axes.len() == 2)
+    );
     assert_eq!(test.needs, ["build"]);
-    assert!(call.unsupported().unwrap().starts_with("the job `call` (line 51) calls a reusable workflow"));
-    assert_eq!(build.steps[1].title(), r#"Run echo "version=1" >> "$GITHUB_OUTPUT""#);
-    let Action::Run { script, .. } = &build.steps[1].action else { panic!("a script") };
-    assert_eq!(script.resolve_text(&Contexts::new()).unwrap(), "echo \"version=1\" >> \"$GITHUB_OUTPUT\"\n");
+    assert!(
+        call.unsupported()
+            .unwrap()
+            .starts_with("the job `call` (line 51) calls a reusable workflow")
+    );
+    assert_eq!(
+        build.steps[1].title(),
+        r#"Run echo "version=1" >> "$GITHUB_OUTPUT""#
+    );
+    let Action::Run { script, .. } = &build.steps[1].action else {
+        panic!("a script")
+    };
+    assert_eq!(
+        script.resolve_text(&Contexts::new()).unwrap(),
+        "echo \"version=1\" >> \"$GITHUB_OUTPUT\"\n"
+    );
 }
 
 #[test]
@@ -124,13 +161,21 @@ fn the_examples_of_this_repository_are_understood() {
         include_str!("../../../../examples/tiny/.github/workflows/cd.yml"),
     ] {
         let workflow = good(text);
-        assert!(workflow.on.matches_push(&PushEvent { reference: "refs/heads/main", changed_paths: None }));
+        assert!(workflow.on.matches_push(&PushEvent {
+            reference: "refs/heads/main",
+            changed_paths: None
+        }));
     }
 }
 
 #[test]
 fn pushes_are_filtered_as_github_filters_them() {
-    let on = |filters: &str| good(&format!("on:\n  push: {filters}\njobs: {{ a: {{ runs-on: x, steps: [{{ run: a }}] }} }}\n")).on;
+    let on = |filters: &str| {
+        good(&format!(
+            "on:\n  push: {filters}\njobs: {{ a: {{ runs-on: x, steps: [{{ run: a }}] }} }}\n"
+        ))
+        .on
+    };
     let paths: Vec<String> = ["docs/a.md", "src/b.rs"].map(str::to_owned).to_vec();
     for (filters, reference, changed, expected) in [
         ("", "refs/heads/any", 2, true),
@@ -141,29 +186,66 @@ fn pushes_are_filtered_as_github_filters_them() {
         ("{ branches: main }", "refs/tags/main", 2, false),
         ("{ tags: 'v*' }", "refs/heads/main", 2, false),
         ("{ branches: main, tags: 'v*' }", "refs/tags/v1", 2, true),
-        ("{ branches: ['releases/**', '!releases/**-alpha'] }", "refs/heads/releases/1-alpha", 2, false),
-        ("{ branches: ['releases/**', '!releases/**-alpha', releases/9-alpha] }", "refs/heads/releases/9-alpha", 2, true),
-        ("{ branches-ignore: ['wip/**'] }", "refs/heads/wip/a", 2, false),
-        ("{ branches-ignore: ['wip/**'] }", "refs/heads/main", 2, true),
+        (
+            "{ branches: ['releases/**', '!releases/**-alpha'] }",
+            "refs/heads/releases/1-alpha",
+            2,
+            false,
+        ),
+        (
+            "{ branches: ['releases/**', '!releases/**-alpha', releases/9-alpha] }",
+            "refs/heads/releases/9-alpha",
+            2,
+            true,
+        ),
+        (
+            "{ branches-ignore: ['wip/**'] }",
+            "refs/heads/wip/a",
+            2,
+            false,
+        ),
+        (
+            "{ branches-ignore: ['wip/**'] }",
+            "refs/heads/main",
+            2,
+            true,
+        ),
         ("{ paths: ['src/**'] }", "refs/heads/main", 2, true),
         ("{ paths: ['src/**'] }", "refs/heads/main", 1, false),
         ("{ paths: ['**', '!docs/**'] }", "refs/heads/main", 1, false),
         ("{ paths-ignore: ['docs/**'] }", "refs/heads/main", 1, false),
         ("{ paths-ignore: ['docs/**'] }", "refs/heads/main", 2, true),
         ("{ paths: ['never'] }", "refs/tags/v1", 2, true),
-        ("{ branches: main, paths: ['src/**'] }", "refs/heads/other", 2, false),
+        (
+            "{ branches: main, paths: ['src/**'] }",
+            "refs/heads/other",
+            2,
+            false,
+        ),
     ] {
-        let push = PushEvent { reference, changed_paths: Some(&paths[..changed]) };
-        assert_eq!(on(filters).matches_push(&push), expected, "{filters} {reference} {changed}");
+        let push = PushEvent {
+            reference,
+            changed_paths: Some(&paths[..changed]),
+        };
+        assert_eq!(
+            on(filters).matches_push(&push),
+            expected,
+            "{filters} {reference} {changed}"
+        );
     }
-    let unknown = PushEvent { reference: "refs/heads/main", changed_paths: None };
+    let unknown = PushEvent {
+        reference: "refs/heads/main",
+        changed_paths: None,
+    };
     assert!(on("{ paths: ['src/**'] }").matches_push(&unknown));
 }
 
 #[test]
 fn unknown_words_come_with_the_nearest_known() {
     assert_eq!(
-        complaints("on: pull_requst\nenvs: {}\njobs:\n  a:\n    runs_on: x\n    steps:\n      - rnu: echo\n"),
+        complaints(
+            "on: pull_requst\nenvs: {}\njobs:\n  a:\n    runs_on: x\n    steps:\n      - rnu: echo\n"
+        ),
         [
             "ci.yml:1:5: error: unknown event `pull_requst`; did you mean `pull_request`?",
             "ci.yml:2:1: error: unknown key `envs` in the workflow; did you mean `env`?",
@@ -177,15 +259,31 @@ fn unknown_words_come_with_the_nearest_known() {
 
 #[test]
 fn what_is_missing_is_named() {
-    assert_eq!(complaints(""), ["ci.yml:1:1: error: the workflow is a mapping, not nothing; its keys are name, description, run-name, on, permissions, env, defaults, concurrency, jobs"]);
-    assert_eq!(complaints("name: x\n"), ["ci.yml:1:1: error: the workflow lacks `on`", "ci.yml:1:1: error: the workflow lacks `jobs`"]);
-    assert_eq!(complaints("on: push\njobs: {}\n"), ["ci.yml:2:7: error: there are no jobs"]);
+    assert_eq!(
+        complaints(""),
+        [
+            "ci.yml:1:1: error: the workflow is a mapping, not nothing; its keys are name, description, run-name, on, permissions, env, defaults, concurrency, jobs"
+        ]
+    );
+    assert_eq!(
+        complaints("name: x\n"),
+        [
+            "ci.yml:1:1: error: the workflow lacks `on`",
+            "ci.yml:1:1: error: the workflow lacks `jobs`"
+        ]
+    );
+    assert_eq!(
+        complaints("on: push\njobs: {}\n"),
+        ["ci.yml:2:7: error: there are no jobs"]
+    );
     assert_eq!(complaints("on: [push\n").len(), 1);
 }
 
 #[test]
 fn places_are_found_in_quotes_and_blocks_too() {
-    let text = job("steps:\n  - run: |\n      echo one\n      echo ${{ gihub.sha }}\n  - run: \"say ${{ secret.A }}\"\n    if: >-\n      github.ref == 'x'\n      && contians(github.ref, 'y')\n  - run: 'it''s ${{ nope }}'\n");
+    let text = job(
+        "steps:\n  - run: |\n      echo one\n      echo ${{ gihub.sha }}\n  - run: \"say ${{ secret.A }}\"\n    if: >-\n      github.ref == 'x'\n      && contians(github.ref, 'y')\n  - run: 'it''s ${{ nope }}'\n",
+    );
     assert_eq!(
         complaints(&text),
         [
@@ -216,13 +314,25 @@ fn contexts_are_refused_where_they_are_not_there() {
 #[test]
 fn needs_must_exist_and_come_to_an_end() {
     let jobs = |jobs: &[(&str, &str)]| {
-        let jobs: String = jobs.iter().map(|(id, needs)| format!("  {id}: {{ runs-on: x, needs: {needs}, steps: [{{ run: a }}] }}\n")).collect();
+        let jobs: String = jobs
+            .iter()
+            .map(|(id, needs)| {
+                format!("  {id}: {{ runs-on: x, needs: {needs}, steps: [{{ run: a }}] }}\n")
+            })
+            .collect();
         complaints(&format!("on: push\njobs:\n{jobs}"))
     };
-    assert_eq!(jobs(&[("build", "[]"), ("test", "biuld")]), ["ci.yml:4:30: error: the job `test` needs `biuld`, which doesn't exist; did you mean `build`?"]);
+    assert_eq!(
+        jobs(&[("build", "[]"), ("test", "biuld")]),
+        [
+            "ci.yml:4:30: error: the job `test` needs `biuld`, which doesn't exist; did you mean `build`?"
+        ]
+    );
     assert_eq!(
         jobs(&[("a", "[c]"), ("b", "[a]"), ("c", "[x, b]"), ("x", "[]")]),
-        ["ci.yml:3:28: error: these jobs wait for each other and can never start: a needs c needs b needs a; take one of these `needs` away"]
+        [
+            "ci.yml:3:28: error: these jobs wait for each other and can never start: a needs c needs b needs a; take one of these `needs` away"
+        ]
     );
     assert_eq!(jobs(&[("a", "a")]).len(), 1);
     assert_eq!(jobs(&[("a", "B"), ("b", "[]")]), Vec::<String>::new());
@@ -244,7 +354,9 @@ fn names_must_be_names_and_unique() {
 
 #[test]
 fn what_can_not_go_together_is_refused() {
-    let text = job("steps:\n  - { run: a, uses: b/c@1 }\n  - { run: a, with: { x: 1 } }\n  - { uses: b/c@1, shell: sh }\n  - { uses: checkout }\n  - { run: a, background: true }\nstrategy: { matrix: { a: 1 } }\ntimeout-minutes: 0\ncontinue-on-error: maybe");
+    let text = job(
+        "steps:\n  - { run: a, uses: b/c@1 }\n  - { run: a, with: { x: 1 } }\n  - { uses: b/c@1, shell: sh }\n  - { uses: checkout }\n  - { run: a, background: true }\nstrategy: { matrix: { a: 1 } }\ntimeout-minutes: 0\ncontinue-on-error: maybe",
+    );
     assert_eq!(
         complaints(&text),
         [
@@ -286,12 +398,41 @@ fn what_is_legal_but_hardly_meant_is_a_warning() {
 }
 
 #[test]
+fn a_number_without_quotes_is_a_number() {
+    let (workflow, told) = read(&job(
+        "env: { A: 3.10, B: 1e3, C: '3.10', D: True, E: 5 }\nsteps: [{ run: a }]\nstrategy: { matrix: { v: [3.10] } }",
+    ));
+    assert_eq!(
+        told,
+        [
+            "ci.yml:5:15: warning: `3.10` is the number 3.1 here; write '3.10' in quotes if the text is meant",
+            "ci.yml:5:24: warning: `1e3` is the number 1000 here; write '1e3' in quotes if the text is meant",
+            "ci.yml:7:31: warning: `3.10` is the number 3.1 here; write '3.10' in quotes if the text is meant",
+        ]
+    );
+    let env = workflow.unwrap().jobs[0]
+        .env
+        .resolve(&Contexts::new())
+        .unwrap();
+    let values: Vec<&str> = env.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(values, ["3.1", "1000", "3.10", "true", "5"]);
+}
+
+#[test]
 fn anchors_and_every_form_of_on_are_read() {
     let text = "on: [push, workflow_dispatch]\njobs:\n  a: { runs-on: x, steps: &steps [{ run: a }], env: &env { A: 1 } }\n  b: { runs-on: x, steps: *steps, env: *env }\n";
     let workflow = good(text);
-    assert_eq!(workflow.jobs[1].steps[0].action, workflow.jobs[0].steps[0].action);
+    assert_eq!(
+        workflow.jobs[1].steps[0].action,
+        workflow.jobs[0].steps[0].action
+    );
     assert!(workflow.on.takes_dispatch());
-    assert!(good("on:\n  push:\n  workflow_call:\njobs: { a: { runs-on: x, steps: [{ run: a }] } }\n").on.push.is_some());
+    assert!(
+        good("on:\n  push:\n  workflow_call:\njobs: { a: { runs-on: x, steps: [{ run: a }] } }\n")
+            .on
+            .push
+            .is_some()
+    );
 }
 
 #[test]
