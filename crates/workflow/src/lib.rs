@@ -1,6 +1,6 @@
 //! GitHub Actions files: model, expressions, job graph. Pure: no files, no clock, no network, and nothing is run here.
 //!
-//! [`parse`] reads a file into a [`model::Workflow`], [`graph`] says which jobs may start, [`expr`] evaluates expressions,
+//! [`parse()`] reads a file into a [`model::Workflow`], [`graph`] says which jobs may start, [`expr`] evaluates expressions,
 //! and [`job`] is what a worker process is given and what it writes down.
 
 pub mod expr;

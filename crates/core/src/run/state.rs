@@ -93,6 +93,10 @@ impl Run {
         Some((at, self.progress.cell(at, key)?))
     }
 
+    fn record(&mut self, key: &JobKey) -> &mut JobRecord {
+        self.jobs.entry(key.clone()).or_default()
+    }
+
     /// The workflow ready to be scheduled, or what is wrong with it.
     pub fn plan(&self) -> Result<&Arc<Plan>, &str> {
         self.plan
@@ -152,18 +156,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         }
         Body::JobStarted { key } => {
             run.started_at.get_or_insert(event.at);
-            run.jobs
-                .entry(key.clone())
-                .or_default()
-                .started_at
-                .get_or_insert(event.at);
+            run.record(key).started_at.get_or_insert(event.at);
         }
-        Body::StepFinished { key, step } => run
-            .jobs
-            .entry(key.clone())
-            .or_default()
-            .steps
-            .push(step.clone()),
+        Body::StepFinished { key, step } => run.record(key).steps.push(step.clone()),
         Body::ArtifactStored { artifact } => {
             run.artifacts.retain(|known| known.name != artifact.name);
             run.artifacts.push(artifact.clone());
@@ -183,7 +178,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 run.progress
                     .end_cell(at, key, *conclusion, outputs, why.as_deref());
             }
-            let record = run.jobs.entry(key.clone()).or_default();
+            let record = run.record(key);
             (record.finished_at, record.why) = (Some(event.at), why.clone());
         }
         Body::JobSettled { job, result, why } => {

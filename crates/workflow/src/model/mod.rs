@@ -1,4 +1,4 @@
-//! What a workflow file says, ready to be run. Data only: reading is [`crate::parse`], deciding is [`crate::graph`].
+//! What a workflow file says, ready to be run. Data only: reading is [`crate::parse()`], deciding is [`crate::graph`].
 //!
 //! The whole model is plain JSON under serde: it travels in job specs. What may hold an expression is a [`Template`], a
 //! [`Condition`] or a [`Setting`], parsed already, with the place in the file where it stands.
