@@ -10,4 +10,5 @@ pub mod job;
 pub mod model;
 pub mod parse;
 
+pub use model::PushEvent;
 pub use parse::{Parsed, parse};

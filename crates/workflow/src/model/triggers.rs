@@ -28,7 +28,7 @@ impl Triggers {
     /// Filters on branches alone leave tags out, and the other way round; paths are looked at for branches only. An unknown
     /// list of changed paths (a new branch without a base) counts as a change everywhere.
     #[must_use]
-    pub fn matches_push(&self, push: &PushEvent<'_>) -> bool {
+    pub fn matches_push(&self, push: &PushEvent) -> bool {
         let Some(trigger) = &self.push else {
             return false;
         };
@@ -51,7 +51,7 @@ impl Triggers {
                 || trigger
                     .paths
                     .as_ref()
-                    .is_none_or(|paths| paths.takes(push.changed_paths)))
+                    .is_none_or(|paths| paths.takes(push.changed_paths.as_deref())))
     }
 
     /// Whether a workflow is started by hand with it.
@@ -62,12 +62,12 @@ impl Triggers {
 }
 
 /// A push, as far as filters look at it.
-#[derive(Clone, Copy, Debug)]
-pub struct PushEvent<'p> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushEvent {
     /// The full name of the ref: `refs/heads/main`, `refs/tags/v1`.
-    pub reference: &'p str,
+    pub reference: String,
     /// The paths that changed, from the root of the repository; none when they can't be known.
-    pub changed_paths: Option<&'p [String]>,
+    pub changed_paths: Option<Vec<String>>,
 }
 
 /// What a ref is.

@@ -162,7 +162,7 @@ fn the_examples_of_this_repository_are_understood() {
     ] {
         let workflow = good(text);
         assert!(workflow.on.matches_push(&PushEvent {
-            reference: "refs/heads/main",
+            reference: "refs/heads/main".to_owned(),
             changed_paths: None
         }));
     }
@@ -224,8 +224,8 @@ fn pushes_are_filtered_as_github_filters_them() {
         ),
     ] {
         let push = PushEvent {
-            reference,
-            changed_paths: Some(&paths[..changed]),
+            reference: reference.to_owned(),
+            changed_paths: Some(paths[..changed].to_vec()),
         };
         assert_eq!(
             on(filters).matches_push(&push),
@@ -234,7 +234,7 @@ fn pushes_are_filtered_as_github_filters_them() {
         );
     }
     let unknown = PushEvent {
-        reference: "refs/heads/main",
+        reference: "refs/heads/main".to_owned(),
         changed_paths: None,
     };
     assert!(on("{ paths: ['src/**'] }").matches_push(&unknown));
