@@ -163,6 +163,12 @@ impl From<&str> for Value {
     }
 }
 
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Self::Object(Arc::new(object))
+    }
+}
+
 impl From<Arc<str>> for Value {
     fn from(text: Arc<str>) -> Self {
         Self::String(text)
