@@ -3,6 +3,8 @@
 pub mod checks;
 pub mod data_plane;
 pub mod git;
+pub mod jobs;
 pub mod notify;
 pub mod process;
+pub mod tail;
 pub mod target;

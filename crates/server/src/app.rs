@@ -108,8 +108,8 @@ impl App {
     /// Where a notification goes, with its secrets filled in.
     pub fn destination(&self, to: &Notify) -> Result<Destination, String> {
         Ok(match to {
-            Notify::Slack(url) => Destination::Slack { url: self.secrets.expand(url)? },
-            Notify::Webhook(url) => Destination::Webhook { url: self.secrets.expand(url)?, secret: None },
+            Notify::Slack(url) => Destination::slack(&self.secrets.expand(url)?).map_err(|error| error.to_string())?,
+            Notify::Webhook(url) => Destination::webhook(&self.secrets.expand(url)?, None).map_err(|error| error.to_string())?,
         })
     }
 

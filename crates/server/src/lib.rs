@@ -3,7 +3,7 @@
 //! What it must never do: decide anything about delivery (the core does), touch the world other than through a driver, or
 //! stand in the way of traffic (the data plane is a process of its own).
 
-pub mod api;
+mod api;
 mod app;
 mod drive;
 mod follow;
@@ -15,6 +15,7 @@ mod secrets;
 mod start;
 mod traffic;
 
+pub use api::openapi;
 pub use app::App;
 pub use secrets::{Secrets, SecretsError};
 pub use start::{Options, Running, StartError, start};

@@ -12,7 +12,7 @@ use shipway_core::{
 use shipway_engine::StoreError;
 use utoipa::ToSchema;
 
-use crate::{app::App, routes::default_path};
+use crate::app::App;
 
 /// One environment of one service, as it is now.
 #[derive(Clone, Debug, Serialize, ToSchema)]

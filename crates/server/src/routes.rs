@@ -77,14 +77,34 @@ pub fn compose(lanes: &BTreeMap<Place, Lane>, instances: &[InstanceStatus]) -> S
 }
 
 fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Route> {
-    let backends: Vec<Backend> = lane.split.0.iter().map(|(release, weight)| Backend {
+    let backend = |(release, weight): &(ReleaseNumber, shipway_core::exposure::Weight)| Backend {
         release: release.0,
         weight: weight.basis_points(),
         instances: ready(place, *release, lane, instances),
-        only_if: None,
-    }).collect();
-    let _ = (backends, HOLD_MS, RESPONSE_MS);
-    Vec::new()
+    };
+    let base = Route {
+        service: place.service.to_string(),
+        environment: place.environment.to_string(),
+        hosts: lane.hosts.clone(),
+        path_prefix: None,
+        port: lane.port,
+        salt: lane.salt.clone(),
+        sticky: match &lane.sticky {
+            Sticky::Cookie(name) => protocol::Sticky::Cookie(name.clone()),
+            Sticky::Header(name) => protocol::Sticky::Header(name.clone()),
+            Sticky::Address => protocol::Sticky::Address,
+            Sticky::None => protocol::Sticky::None,
+        },
+        backends: lane.split.0.iter().map(backend).collect(),
+        hold_ms: HOLD_MS,
+        timeout_ms: RESPONSE_MS,
+    };
+    if lane.paths.is_empty() {
+        return vec![base];
+    }
+    // One port leads to one route.
+    let with_path = |(index, path): (usize, &String)| Route { path_prefix: Some(path.clone()), port: lane.port.filter(|_| index == 0), ..base.clone() };
+    lane.paths.iter().enumerate().map(with_path).collect()
 }
 
 fn ready(place: &Place, release: ReleaseNumber, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Instance> {

@@ -106,8 +106,10 @@ impl Traffic {
             let revision = *self.revision.borrow();
             let snapshot = compose(&self.lanes(), &self.target.instances());
             if last.as_ref() != Some(&snapshot) {
-                self.plane.put(snapshot.clone()).await;
-                last = Some(snapshot);
+                match self.plane.put(snapshot.clone()).await {
+                    Ok(()) => last = Some(snapshot),
+                    Err(error) => tracing::error!(%error, "the proxy does not take the routes; those before stay in force"),
+                }
             }
             self.applied.send_replace(revision);
             tokio::select! {

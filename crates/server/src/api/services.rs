@@ -209,7 +209,8 @@ async fn deploy_step(app: &App, service: &ServiceName, run: &str, wanted: &Deplo
     let environment = environment.ok_or_else(|| Problem::bad_request("a deploying step names its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
     let state = app.runs.state(&stream).await?.ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
-    let artifacts: Vec<Artifact> = state.artifacts();
+    let stored = state.0.as_deref().map(|run| run.artifacts.clone()).unwrap_or_default();
+    let artifacts: Vec<Artifact> = stored.into_iter().map(|artifact| Artifact { name: artifact.name, digest: artifact.digest }).collect();
     let named = |artifact: &&Artifact| wanted.artifact.as_deref().is_none_or(|name| artifact.name == name);
     let artifact = match artifacts.iter().filter(named).collect::<Vec<_>>().as_slice() {
         [one] => (*one).clone(),

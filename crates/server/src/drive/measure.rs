@@ -51,7 +51,8 @@ struct Reading {
 }
 
 fn read(app: &App, totals: Option<&shipway_drivers::data_plane::meter::Reading>, place: &Place, release: ReleaseNumber) -> Reading {
-    let instances: Vec<_> = app.target.instances().into_iter().filter(|status| status.id.set.place == *place && status.id.set.release == release).collect();
+    let mut instances: Vec<_> = app.target.instances().into_iter().filter(|status| status.id.set.place == *place && status.id.set.release == release).collect();
+    app.target.measure(&mut instances);
     Reading {
         traffic: totals.map(|totals| totals.of(place, release)),
         usage: instances.iter().filter_map(|status| Some((status.pid?, status.usage?))).collect(),

@@ -1,9 +1,6 @@
 //! What a rollout asks for: instances, probes, shares of traffic, measurements, news.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use shipway_core::{
@@ -17,7 +14,7 @@ use shipway_core::{
 };
 use shipway_drivers::{
     checks::smoke,
-    notify::{Destination, Notification, Severity},
+    notify::{Destination, Notification, RetryPolicy, Severity},
     target::await_ready,
 };
 use shipway_engine::{Driver, Work};
@@ -88,7 +85,8 @@ async fn carry(app: &Arc<App>, rollout: &Rollout, action: &Action, work: &Work<R
         Action::Smoke { release } => smoke_test(app, spec, &SetKey { place, release: *release }).await,
         Action::Shift { split } => {
             let salt = spec.id.to_string();
-            app.traffic.shift(&place, &spec.environment, split, &salt).await;
+            let is_last = spec.release.config.environments.last().is_some_and(|last| last.name == spec.environment.name);
+            app.traffic.shift(&place, &spec.environment, is_last, split, &salt).await;
             Ok((None, None))
         }
         Action::Drain { release, keep, grace } => {
@@ -154,17 +152,11 @@ async fn tell_service(
     }
 }
 
-/// First wait after a failed try; doubles up to [`NOTIFY_WAIT_MAX`].
-const NOTIFY_WAIT: Duration = Duration::from_secs(2);
-/// Longest wait between two tries.
-const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Tries before a notification is given up: about a quarter of an hour.
-const NOTIFY_TRIES: u32 = 20;
-
 /// Sends to every destination, each until it has it or is given up. A dead receiver holds nothing but its own news.
 async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice) -> Input {
     let spec = &rollout.spec;
     let notification = Notification {
+        id: format!("{}-notice-{index}", spec.id),
         title: notice.title.clone(),
         text: notice.text.clone(),
         severity: match notice.tone {
@@ -172,11 +164,11 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
             Tone::Asking => Severity::Info,
             Tone::Bad => Severity::Bad,
         },
-        service: spec.id.service.to_string(),
-        environment: spec.environment.name.to_string(),
-        release: spec.release.number.to_string(),
-        rollout: spec.id.to_string(),
-        url: format!("{}/rollouts/{}/{}", app.url, spec.id.service, spec.id.number.0),
+        service: Some(spec.id.service.clone()),
+        environment: Some(spec.environment.name.clone()),
+        release: Some(spec.release.number),
+        rollout: Some(spec.id.number),
+        url: Some(format!("{}/rollouts/{}/{}", app.url, spec.id.service, spec.id.number.0)),
         at: notice.at,
         facts: vec![("commit".to_owned(), format!("{} {}", spec.release.commit.id.short(), spec.release.commit.subject))],
     };
@@ -197,18 +189,17 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
 }
 
 async fn deliver(app: &Arc<App>, to: &Destination, notification: &Notification) -> Result<(), String> {
-    let mut wait = NOTIFY_WAIT;
-    let mut tries = 1;
+    let policy = RetryPolicy::default();
+    let mut failed = 0;
     loop {
         match app.notifier.send(to, notification).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_retryable() && tries < NOTIFY_TRIES => {
+            Err(error) => {
+                failed += 1;
+                let wait = policy.wait(failed, error.retry_after()).filter(|_| error.is_retryable()).ok_or_else(|| error.to_string())?;
                 tracing::warn!(%error, "a notification is tried again");
                 tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(NOTIFY_WAIT_MAX);
-                tries += 1;
             }
-            Err(error) => return Err(error.to_string()),
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn page(title: &str, events: &str, content: &Markup) -> Response {
         }
     };
     const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'";
-    ([(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], page).into_response()
+    ([(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], axum::response::Html(page.into_string())).into_response()
 }
 
 /// A page for what isn't there.

@@ -5,6 +5,7 @@
 mod follow;
 mod read;
 
+pub(crate) use read::{commit_of, dispatchable};
 use std::sync::Arc;
 
 use shipway_core::{

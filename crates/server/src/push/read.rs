@@ -6,9 +6,9 @@ use shipway_core::{
     release::{Commit, WorkflowFile},
     service::Push,
 };
-use shipway_drivers::git::{RefUpdate, Repo};
+use shipway_drivers::git::{GitError, RefUpdate, Repo};
 use shipway_syntax::{Diagnostic, Source};
-use shipway_workflow::PushEvent;
+use shipway_workflow::model::PushEvent;
 
 use super::PushError;
 use crate::app::App;
@@ -31,10 +31,9 @@ pub(super) struct Contents {
 pub(super) async fn contents(app: &App, repo: &Repo, service: &ServiceName, update: &RefUpdate, commit: &CommitId) -> Result<Contents, PushError> {
     let mut problems = Vec::new();
     let config = read_config(repo, service, commit, &mut problems).await?;
-    let info = repo.commit_info(commit).await?;
     let default_branch = config.as_ref().map_or("main", |config| config.branch.as_str());
     let changed = repo.changed_paths(update, default_branch).await?;
-    let event = PushEvent { reference: update.name.clone(), changed_paths: changed };
+    let event = PushEvent { reference: update.name.clone(), changed_paths: Some(changed) };
     let workflows = matching_workflows(repo, commit, config.as_ref(), &event, &mut problems).await?;
     let is_released = config.as_ref().is_some_and(|config| update.branch() == Some(config.branch.as_str()));
     let (mut tests, mut source) = (Vec::new(), None);
@@ -49,7 +48,7 @@ pub(super) async fn contents(app: &App, repo: &Repo, service: &ServiceName, upda
             source = Some(store_tree(app, repo, commit).await?);
         }
     }
-    let commit = Commit { id: commit.clone(), subject: info.subject, author: info.author.to_string(), at: info.at };
+    let commit = commit_of(repo, commit).await?;
     let push = Push { reference: update.name.clone(), before: update.old.clone(), commit, config: config.map(Box::new), tests, source };
     Ok(Contents { push, workflows, problems })
 }
@@ -117,10 +116,44 @@ async fn store_tree(app: &App, repo: &Repo, commit: &CommitId) -> Result<Digest,
     let tar = folder.path().join("tree.tar");
     repo.export_tar(commit, "", &tar).await?;
     let file = tokio::fs::File::open(&tar).await.map_err(|error| fail(&error))?;
-    app.blobs.put(&mut { file }).await.map(|stored| stored.digest).map_err(|error| fail(&error))
+    app.blobs.put(Box::pin(file)).await.map(|stored| stored.digest).map_err(|error| fail(&error))
 }
 
 /// `shipway.yaml:3:5: error: unknown key; help: did you mean …`
 fn one_line(source: &Source, diagnostic: &Diagnostic) -> String {
     diagnostic.one_line(source)
+}
+
+/// A workflow that can be started by hand: the one named, or the only one.
+pub(crate) async fn dispatchable(repo: &Repo, commit: &CommitId, wanted: Option<&str>) -> Result<WorkflowFile, String> {
+    let paths = match wanted {
+        Some(path) if path.contains('/') => vec![path.to_owned()],
+        Some(name) => vec![format!("{WORKFLOWS}/{name}")],
+        None => repo.list_files(commit, WORKFLOWS).await.map_err(|error| error.to_string())?,
+    };
+    let mut found = Vec::new();
+    for path in paths {
+        let Some(text) = text(repo, commit, &path).await.map_err(|error| error.to_string())? else { continue };
+        let source = Source::new(&path, text.clone());
+        let parsed = shipway_workflow::parse(&source);
+        match parsed.workflow {
+            Some(workflow) if workflow.on.workflow_dispatch.is_some() => found.push(WorkflowFile { path, text }),
+            Some(_) => {}
+            None if wanted.is_some() => return Err(parsed.diagnostics.first().map(|first| one_line(&source, first)).unwrap_or_default()),
+            None => {}
+        }
+    }
+    match (found.len(), wanted) {
+        (1, _) => Ok(found.remove(0)),
+        (0, Some(wanted)) => Err(format!("{wanted} is not in the commit, or has no `on: workflow_dispatch`")),
+        (0, None) => Err("no workflow of the commit has `on: workflow_dispatch`".to_owned()),
+        _ => Err(format!("which workflow? {}", found.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// A commit, as releases remember it.
+pub(crate) async fn commit_of(repo: &Repo, commit: &CommitId) -> Result<Commit, GitError> {
+    let info = repo.commit_info(commit).await?;
+    let author = format!("{} <{}>", info.author.name, info.author.email);
+    Ok(Commit { id: commit.clone(), subject: info.subject, author, at: info.at })
 }

@@ -1,0 +1,5 @@
+//! Questions put to instances: probes of their health, smoke tests. What counts as a good answer is the core's.
+
+mod http;
+pub mod probe;
+pub mod smoke;

@@ -1,0 +1,70 @@
+//! A file read as it grows, woken by the kernel instead of looking again and again.
+
+use std::{
+    io::{self, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt, AsyncSeekExt},
+};
+
+/// Bytes read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// A file that somebody else writes to. It need not exist yet; its folder must.
+pub struct Tail {
+    path: PathBuf,
+    file: Option<File>,
+    offset: u64,
+    events: EventStream<Vec<u8>>,
+}
+
+impl Tail {
+    /// Follows `path` from `offset` on.
+    pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let inotify = Inotify::init()?;
+        inotify.watches().add(folder, WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO)?;
+        let events = inotify.into_event_stream(vec![0; 4_096])?;
+        Ok(Self { path: path.to_owned(), file: None, offset, events })
+    }
+
+    /// Where the next read begins.
+    #[must_use]
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What has been written since, without waiting; empty when nothing has.
+    pub async fn read(&mut self) -> io::Result<Bytes> {
+        if self.file.is_none() {
+            match File::open(&self.path).await {
+                Ok(mut file) => {
+                    file.seek(SeekFrom::Start(self.offset)).await?;
+                    self.file = Some(file);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bytes::new()),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(file) = &mut self.file else { return Ok(Bytes::new()) };
+        let mut chunk = vec![0; CHUNK];
+        let count = file.read(&mut chunk).await?;
+        chunk.truncate(count);
+        self.offset += count as u64;
+        Ok(chunk.into())
+    }
+
+    /// Returns when something in the folder has changed. What changed before the last [`Tail::read`] may count.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        match self.events.next().await {
+            Some(event) => event.map(|_| ()),
+            None => Err(io::Error::other("the kernel reports no more changes")),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What runs instances. A target is a machine: it brings a set up to a count, takes it down, and says what runs. It decides
+//! nothing, and keeps what it was told across restarts of the server.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use shipway_core::target::{InstanceStatus, Launch, Phase, SetKey};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Runs instances.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Brings the set up to `count` instances; returns when they are started, not when they are ready. Idempotent: what runs
+    /// is found, not started twice; a larger set is left as it is.
+    async fn ensure(&self, set: &SetKey, launch: &Launch, count: u32) -> Result<(), TargetError>;
+
+    /// Takes the set down to the instances in the slots up to `keep`; returns when the others are gone. 0 forgets the set.
+    async fn stop(&self, set: &SetKey, keep: u32) -> Result<(), TargetError>;
+
+    /// What runs, or should.
+    fn instances(&self) -> Vec<InstanceStatus>;
+
+    /// Fills in what the instances use.
+    fn measure(&self, instances: &mut [InstanceStatus]);
+
+    /// A number that rises whenever [`Target::instances`] changes.
+    fn watch(&self) -> watch::Receiver<u64>;
+
+    /// Why the set is in a crash loop, if it is: it has ended too often, too soon.
+    fn crash_loop(&self, set: &SetKey) -> Option<String>;
+
+    /// The folder that smoke test commands run in.
+    fn workdir(&self, set: &SetKey) -> PathBuf;
+
+    /// The log of an instance, by its name.
+    fn log(&self, instance: &str) -> Option<PathBuf>;
+}
+
+/// Why a target could not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The artifact is missing, damaged, empty or hostile.
+    #[error("the artifact can't be unpacked: {0}")]
+    Artifact(String),
+    /// A secret that the launch names isn't set.
+    #[error("the secret {0} is not set on the server (--secrets FILE)")]
+    Secret(String),
+    /// Files or processes.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Why a set did not become ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// Its instances end again and again.
+    #[error("crash loop: {0}")]
+    CrashLoop(String),
+    /// The time is over; with what each instance said last.
+    #[error("not ready within {} s: {why}", within.as_secs())]
+    Late {
+        /// How long was waited.
+        within: Duration,
+        /// What the instances say.
+        why: String,
+    },
+    /// Nobody waits any more.
+    #[error("no longer wanted")]
+    Cancelled,
+}
+
+/// Waits until `count` instances of the set are ready, at most `within`. A crash loop ends it at once.
+pub async fn await_ready(
+    target: &dyn Target,
+    set: &SetKey,
+    count: u32,
+    within: Duration,
+    cancelled: &CancellationToken,
+) -> Result<(), NotReady> {
+    let mut changes = target.watch();
+    let ready = async {
+        loop {
+            changes.borrow_and_update();
+            let of_set = of(target, set);
+            if of_set.iter().filter(|status| status.is_ready()).count() >= count as usize {
+                return Ok(());
+            }
+            if let Some(why) = target.crash_loop(set) {
+                return Err(NotReady::CrashLoop(why));
+            }
+            if changes.changed().await.is_err() {
+                return Err(NotReady::Cancelled);
+            }
+        }
+    };
+    tokio::select! {
+        () = cancelled.cancelled() => Err(NotReady::Cancelled),
+        ended = tokio::time::timeout(within, ready) => ended.unwrap_or_else(|_| Err(NotReady::Late { within, why: reasons(&of(target, set)) })),
+    }
+}
+
+/// Waits for a crash loop of the set; `None` when cancelled first.
+pub async fn crash_loop(
+    target: &dyn Target,
+    set: &SetKey,
+    cancelled: &CancellationToken,
+) -> Option<String> {
+    let mut changes = target.watch();
+    loop {
+        changes.borrow_and_update();
+        if let Some(why) = target.crash_loop(set) {
+            return Some(why);
+        }
+        tokio::select! {
+            () = cancelled.cancelled() => return None,
+            changed = changes.changed() => if changed.is_err() { return None },
+        }
+    }
+}
+
+fn of(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
+    target
+        .instances()
+        .into_iter()
+        .filter(|status| status.id.set == *set)
+        .collect()
+}
+
+fn reasons(statuses: &[InstanceStatus]) -> String {
+    let why = |status: &InstanceStatus| match &status.phase {
+        Phase::Ready | Phase::Stopping => None,
+        Phase::Starting { why } | Phase::Unready { why } | Phase::Backoff { why, .. } => {
+            Some(format!("instance {}: {why}", status.id.slot))
+        }
+    };
+    let all: Vec<String> = statuses.iter().filter_map(why).collect();
+    if all.is_empty() {
+        "no instance runs".to_owned()
+    } else {
+        all.join("; ")
+    }
+}
