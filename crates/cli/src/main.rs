@@ -1,3 +1,136 @@
-//! The `shipway` binary.
+//! The `shipway` binary: thin. It parses the command line and wires the crates together; everything else is theirs.
 
-fn main() {}
+mod client;
+mod commands;
+mod exit;
+mod print;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use client::Server;
+use commands::{admin, check, demo, eval, init, logs, processes, run, server, ship, steer, watch};
+use exit::Failure;
+use print::Output;
+
+const ABOUT: &str = "Takes a commit to production and stands guard there.
+
+If the pipeline is green, it is in production; if production turns red, the previous version is back before people notice.";
+
+const FIRST_STEPS: &str = "\
+Three commands to start with:
+  shipway demo      a real service, three releases, one of them bad; about a minute, no network
+  shipway init      write shipway.yaml for this repository
+  shipway server    start a server; then: git push http://localhost:7878/git/SERVICE main
+
+All commands: shipway --help";
+
+/// Takes a commit to production and stands guard there.
+#[derive(Debug, Parser)]
+#[command(name = "shipway", version, about = ABOUT, after_help = FIRST_STEPS, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    server: Server,
+
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Print only what was asked for
+    #[arg(long, short, global = true)]
+    quiet: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Init(init::Args),
+    Server(server::Args),
+    Check(check::Args),
+    Schema,
+    Run(run::Args),
+    Deploy(ship::Deploy),
+    Plan(ship::Plan),
+    Status(ship::Status),
+    History(ship::History),
+    Logs(logs::Args),
+    Watch(watch::Args),
+    #[command(flatten)]
+    Steer(steer::Command),
+    Rollback(ship::Rollback),
+    Dispatch(ship::Dispatch),
+    Cancel(ship::Cancel),
+    Eval(eval::Args),
+    Admin(admin::Args),
+    Proxy(processes::Proxy),
+    #[command(hide = true)]
+    Worker(processes::Worker),
+    #[command(hide = true)]
+    Instance(processes::Instance),
+    #[command(hide = true)]
+    Hook(processes::Hook),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.json, quiet: cli.quiet };
+    let Some(command) = cli.command else {
+        println!("shipway {}: takes a commit to production and stands guard there.\n\n{FIRST_STEPS}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    };
+    match carry_out(command, &cli.server, output) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCode, Failure> {
+    let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
+    match command {
+        Command::Demo(args) => done(demo::run(&args)),
+        Command::Init(args) => done(init::run(&args)),
+        Command::Server(args) => done(server::run(args, server)),
+        Command::Check(args) => check::run(&args, output),
+        Command::Schema => done(output.document(&shipway_core::config::schema())),
+        Command::Run(args) => run::run(args, output),
+        Command::Deploy(args) => done(ship::deploy(server, &args, output)),
+        Command::Plan(args) => done(ship::plan(server, &args, output)),
+        Command::Status(args) => done(ship::status(server, &args, output)),
+        Command::History(args) => done(ship::history(server, &args, output)),
+        Command::Logs(args) => done(logs::run(server, &args)),
+        Command::Watch(args) => done(watch::run(server, &args, output)),
+        Command::Steer(command) => done(steer::run(server, &command, output)),
+        Command::Rollback(args) => done(ship::rollback(server, &args, output)),
+        Command::Dispatch(args) => done(ship::dispatch(server, &args, output)),
+        Command::Cancel(args) => done(ship::cancel(server, &args, output)),
+        Command::Eval(args) => eval::run(&args, output),
+        Command::Admin(args) => done(admin::run(&args)),
+        Command::Proxy(args) => done(processes::proxy(args)),
+        Command::Worker(args) => Ok(shipway_worker::run(&args.dir)),
+        Command::Instance(args) => Ok(shipway_drivers::process::shim::main(&args.dir)),
+        Command::Hook(_) => Ok(shipway_drivers::git::hook::post_receive()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

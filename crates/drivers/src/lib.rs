@@ -6,5 +6,8 @@ pub mod git;
 pub mod jobs;
 pub mod notify;
 pub mod process;
+mod stop_all;
 pub mod tail;
 pub mod target;
+
+pub use stop_all::{Stopped, stop_all};

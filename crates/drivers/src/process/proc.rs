@@ -16,7 +16,7 @@ pub(crate) struct ProcessId {
 
 impl ProcessId {
     /// The process that has this number now.
-    pub(super) fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         Some(Self {
             pid,
             start_time: stat(pid)?.start_time,

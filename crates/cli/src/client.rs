@@ -1,0 +1,153 @@
+//! The server's HTTP API as the command line sees it. Blocking: a command has nothing else to do meanwhile.
+
+use std::io::{BufRead, BufReader};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Where the server is, and who asks.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Server {
+    /// Where the server listens
+    #[arg(long, env = "SHIPWAY_URL", default_value = "http://127.0.0.1:7878", global = true, value_name = "URL")]
+    pub server: String,
+
+    /// The server's token, when it asks for one
+    #[arg(long, env = "SHIPWAY_TOKEN", hide_env_values = true, global = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+
+    /// Who you are, in the record of what was done
+    #[arg(long = "as", env = "SHIPWAY_USER", global = true, value_name = "NAME")]
+    pub user: Option<String>,
+}
+
+/// Why a request to the server didn't do what was asked, with the exit code that says so.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers.
+    #[error("no server answers at {url}: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The token is missing or wrong.
+    #[error("the server wants a token: {0}")]
+    Unauthorized(String),
+    /// This person may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The server says why not.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer is not what this version understands.
+    #[error("the server at {url} answered something else than expected: {why}")]
+    Strange {
+        /// Where.
+        url: String,
+        /// What.
+        why: String,
+    },
+}
+
+impl ClientError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { .. } => Some("start one with `shipway server`, or name another with --server or SHIPWAY_URL"),
+            Self::Unauthorized(_) => Some("set SHIPWAY_TOKEN, or give --token"),
+            Self::Strange { .. } => Some("are the server and this command of the same version?"),
+            Self::Forbidden(_) | Self::Refused(_) => None,
+        }
+    }
+
+    /// 1 failed, 3 not allowed, 4 unreachable.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unreachable { .. } => 4,
+            Self::Unauthorized(_) | Self::Forbidden(_) => 3,
+            Self::Refused(_) | Self::Strange { .. } => 1,
+        }
+    }
+}
+
+/// A problem document (RFC 9457), as far as people read it.
+#[derive(serde::Deserialize)]
+struct Problem {
+    title: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl Server {
+    /// GETs `path` and reads its JSON.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let request = self.head(agent().get(self.url(path)));
+        self.read(path, request.call())
+    }
+
+    /// POSTs `body` to `path` and reads the JSON answer.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let request = self.head(agent().post(self.url(path)));
+        self.read(path, request.send_json(body))
+    }
+
+    /// GETs a text that may go on for as long as the server likes, line by line.
+    pub fn lines(&self, path: &str) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+        let answer = self.check(path, self.head(agent().get(self.url(path))).call())?;
+        Ok(BufReader::new(answer.into_body().into_reader()).lines())
+    }
+
+    /// The server's events from now on, as the `data` of each.
+    pub fn events(&self, query: &str) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+        let lines = self.lines(&format!("/api/v1/events?{query}"))?;
+        Ok(lines.filter_map(|line| match line {
+            Ok(line) => line.strip_prefix("data:").map(|data| Ok(data.trim_start().to_owned())),
+            Err(error) => Some(Err(error)),
+        }))
+    }
+
+    /// The address of `path`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.trim_end_matches('/'))
+    }
+
+    fn head<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let user = self.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "someone".to_owned());
+        request.header("x-shipway-user", user)
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T, ClientError> {
+        let mut answer = self.check(path, answer)?;
+        answer.body_mut().read_json().map_err(|error| ClientError::Strange { url: self.url(path), why: error.to_string() })
+    }
+
+    fn check(&self, path: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<ureq::http::Response<ureq::Body>, ClientError> {
+        let mut answer = answer.map_err(|error| ClientError::Unreachable { url: self.server.clone(), why: error.to_string() })?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let text = answer.body_mut().read_to_string().unwrap_or_default();
+        let why = match serde_json::from_str::<Problem>(&text) {
+            Ok(problem) if problem.detail.is_empty() => problem.title,
+            Ok(problem) => problem.detail,
+            Err(_) => format!("{status} for {path}: {}", text.lines().next().unwrap_or_default()),
+        };
+        Err(match status.as_u16() {
+            401 => ClientError::Unauthorized(why),
+            403 => ClientError::Forbidden(why),
+            _ => ClientError::Refused(why),
+        })
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into()
+}

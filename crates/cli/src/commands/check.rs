@@ -1,0 +1,92 @@
+//! `shipway check`: every mistake in `shipway.yaml` and in workflows, with its place and what to do.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde_json::json;
+use shipway_syntax::{Diagnostic, Source};
+
+use crate::{exit::Failure, print::{Output, line}, report};
+
+/// Check shipway.yaml and workflows; exit code 2 when something is wrong
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files or folders; this folder when none is given
+    paths: Vec<PathBuf>,
+}
+
+/// Folders that hold no files of ours.
+const PASSED_OVER: [&str; 4] = [".git", "target", "node_modules", "vendor"];
+
+/// Checks, and reports.
+pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
+    let roots = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
+    let mut files = Vec::new();
+    for root in &roots {
+        find(root, &mut files).map_err(|error| Failure::usage(format!("{}: {error}", root.display())))?;
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::usage_with("there is neither a shipway.yaml nor a workflow here", "`shipway init` writes a shipway.yaml"));
+    }
+    let mut found = Vec::new();
+    for path in &files {
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let source = Source::new(path.display().to_string().trim_start_matches("./"), text);
+        let problems = if is_workflow(path) { shipway_workflow::parse(&source).diagnostics } else { config_problems(&source) };
+        found.extend(problems.into_iter().map(|problem| (source.clone(), problem)));
+    }
+    let errors = found.iter().filter(|(_, problem)| problem.is_error()).count();
+    if output.json {
+        let entry = |(source, problem): &(Source, Diagnostic)| {
+            let place = problem.span.map(|span| source.position(span.start));
+            json!({ "path": source.path, "line": place.map(|it| it.0), "column": place.map(|it| it.1), "severity": problem.severity, "code": problem.code, "message": problem.message, "help": problem.help })
+        };
+        output.document(&found.iter().map(entry).collect::<Vec<_>>())?;
+    } else {
+        for (source, problem) in &found {
+            line(&if output.quiet { problem.one_line(source) } else { format!("{}\n", report::render(source, problem)) });
+        }
+        if !output.quiet {
+            let warnings = found.len() - errors;
+            line(&format!("{} files checked: {errors} errors, {warnings} warnings", files.len()));
+        }
+    }
+    Ok(if errors > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+fn config_problems(source: &Source) -> Vec<Diagnostic> {
+    match shipway_core::config::parse(source) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    }
+}
+
+fn is_workflow(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name != "shipway.yaml")
+}
+
+fn find(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if path.is_file() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let (inner, name) = (entry.path(), entry.file_name());
+        if entry.file_type()?.is_dir() {
+            if !PASSED_OVER.iter().any(|passed| name == *passed) {
+                find(&inner, files)?;
+            }
+        } else {
+            let in_workflows = path.ends_with(".github/workflows");
+            let is_yaml = inner.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+            if name == "shipway.yaml" || (in_workflows && is_yaml) {
+                files.push(inner);
+            }
+        }
+    }
+    Ok(())
+}

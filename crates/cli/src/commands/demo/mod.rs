@@ -1,0 +1,260 @@
+//! `shipway demo`: a real service, three releases, one of them bad; ends with what happened and where to look.
+//!
+//! Nothing is staged: a server is started, a git repository is pushed to it, requests go through the proxy, and the numbers of
+//! the summary are those that the proxy and the clients counted.
+
+mod shop;
+mod summary;
+mod traffic;
+
+use std::{
+    io::{BufRead, BufReader, IsTerminal, Read},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::{client::Server, exit::Failure};
+use summary::{Shipped, Summary};
+use traffic::Traffic;
+
+/// Requests a second that are sent all the time.
+const RATE: u32 = 250;
+/// The server is there within this, or something is wrong.
+const START_MAX: Duration = Duration::from_secs(20);
+/// From one look at the numbers to the next.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A real service, three releases, one of them bad; ends with what happened and where to look
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Stop everything at the end instead of staying up for you to look around
+    #[arg(long)]
+    exit: bool,
+
+    /// Keep the folder with the repository and the server's data
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the demo; fails when it did not go as it says.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let folder = tempfile::Builder::new().prefix("shipway-demo-").disable_cleanup(args.keep).tempdir().map_err(failed("making a folder"))?;
+    let screen = Screen::new();
+    screen.say(&format!("Shipway demo in {}", folder.path().display()));
+    let server = DemoServer::start(folder.path())?;
+    screen.say(&format!("A server is up: {} (page and API), {} (proxy)", server.client.server, server.proxy));
+    let repo = shop::Repository::create(&folder.path().join("shop"))?;
+    let mut shipped = Vec::new();
+    ship(&screen, &server, &repo, "1.0", "0", "the first release", None, &mut shipped)?;
+    let traffic = Traffic::start(&format!("{}/shop", server.proxy), RATE);
+    screen.say(&format!("Steady traffic: {RATE} requests a second, each from a new user"));
+    ship(&screen, &server, &repo, "1.1", "0", "a fine change", Some(&traffic), &mut shipped)?;
+    ship(&screen, &server, &repo, "1.2", "0.05", "a change that fails 5 % of its requests", Some(&traffic), &mut shipped)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let counted = traffic.stop();
+    screen.end();
+    let summary = Summary { shipped, counted, page: server.client.server.clone() };
+    println!("\n{summary}");
+    if !args.exit {
+        println!("\nThe server stays up: look at {}. Ctrl-C ends it.", server.client.server);
+        wait_for_interrupt();
+    }
+    drop(server);
+    summary.verdict().map_err(Failure::Failed)
+}
+
+/// Pushes a version and follows it to its end.
+#[expect(clippy::too_many_arguments, reason = "one line of the story")]
+fn ship(
+    screen: &Screen,
+    server: &DemoServer,
+    repo: &shop::Repository,
+    version: &str,
+    error_share: &str,
+    what: &str,
+    traffic: Option<&Traffic>,
+    shipped: &mut Vec<Shipped>,
+) -> Result<(), Failure> {
+    screen.say(&format!("\n── push {version}: {what}"));
+    repo.commit(version, error_share, what)?;
+    let before = traffic.map(Traffic::counted);
+    let begun = Instant::now();
+    let mut push = repo.push(&server.git_url())?;
+    let (lines, heard) = mpsc::channel();
+    let stderr = push.stderr.take();
+    let reader = std::thread::spawn(move || {
+        for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines()).map_while(Result::ok) {
+            if let Some(text) = line.strip_prefix("remote: ") {
+                let _ = lines.send(text.trim_end().to_owned());
+            }
+        }
+    });
+    loop {
+        match heard.recv_timeout(LOOK) {
+            Ok(line) => screen.say(&format!("   {line}")),
+            Err(mpsc::RecvTimeoutError::Timeout) => screen.draw(&server.client, traffic),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    // Its end says that all lines were read.
+    let _ = reader.join();
+    let status = push.wait().map_err(failed("git push"))?;
+    if !status.success() {
+        return Err(Failure::Failed(format!("git push of {version} failed; the server's log is {}", server.log.display())));
+    }
+    let rollout = server.settled(version)?;
+    let after = traffic.map(Traffic::counted);
+    shipped.push(Shipped::read(version, &rollout, begun.elapsed(), before.zip(after)));
+    Ok(())
+}
+
+/// What is drawn: lines that stay, and on a terminal one line below that moves.
+struct Screen {
+    bar: Option<ProgressBar>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+
+    /// Weights and error rates as they are now.
+    fn draw(&self, client: &Server, traffic: Option<&Traffic>) {
+        let Some(bar) = &self.bar else { return };
+        let Ok(page) = client.get::<Value>("/api/v1/environments") else { return };
+        let places = page["items"].as_array().cloned().unwrap_or_default();
+        let Some(production) = places.iter().find(|place| place["environment"] == "production") else { return };
+        let mut text: Vec<String> = Vec::new();
+        for share in production["split"].as_array().into_iter().flatten() {
+            let (release, points) = (share[0].as_u64().unwrap_or(0), share[1].as_f64().unwrap_or(0.0));
+            let counted = production["traffic"].as_array().into_iter().flatten().find(|entry| entry["release"] == release);
+            let (requests, errors) = counted.map_or((0.0, 0.0), |entry| (entry["requests"].as_f64().unwrap_or(0.0), entry["errors"].as_f64().unwrap_or(0.0)));
+            let width = (points / 500.0).round() as usize;
+            text.push(format!("#{release} {:20} {:>3.0} %  errors {:.1} %", "█".repeat(width), points / 100.0, errors * 100.0 / requests.max(1.0)));
+        }
+        let sent = traffic.map(|traffic| format!("   {} requests", traffic.counted().sent())).unwrap_or_default();
+        bar.set_message(format!("production  {}{sent}", text.join("   ")));
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The server of the demo; ended with all that it started when dropped.
+struct DemoServer {
+    child: Child,
+    client: Server,
+    proxy: String,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl DemoServer {
+    fn start(folder: &Path) -> Result<Self, Failure> {
+        let (listen, proxy) = (free_address()?, free_address()?);
+        let (data, log) = (folder.join("data"), folder.join("server.log"));
+        let exe = std::env::current_exe().map_err(failed("finding this program"))?;
+        let output = std::fs::File::create(&log).map_err(failed("making the server's log"))?;
+        let mut command = Command::new(exe);
+        command.args(["server", "--data"]).arg(&data).args(["--listen", &listen, "--proxy-listen", &proxy]);
+        command.env_remove("SHIPWAY_TOKEN").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        let child = command.spawn().map_err(failed("starting the server"))?;
+        let client = Server { server: format!("http://{listen}"), token: None, user: Some("demo".to_owned()) };
+        let mut server = Self { child, client, proxy: format!("http://{proxy}"), data, log };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_MAX;
+        while self.client.get::<Value>("/readyz").is_err() {
+            let gone = matches!(self.child.try_wait(), Ok(Some(_)));
+            if gone || Instant::now() > deadline {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                return Err(Failure::Failed(format!("the server did not start: {}", log.trim())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn git_url(&self) -> String {
+        format!("{}/git/shop", self.client.server)
+    }
+
+    /// The production rollout of a version, once it has ended.
+    fn settled(&self, version: &str) -> Result<Value, Failure> {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        loop {
+            let page: Value = self.client.get("/api/v1/rollouts?service=shop")?;
+            let ours = |rollout: &&Value| rollout["environment"] == "production" && rollout["subject"].as_str().is_some_and(|subject| subject.starts_with(version));
+            if let Some(rollout) = page["items"].as_array().into_iter().flatten().find(ours).filter(|rollout| !rollout["ended"].is_null()) {
+                return Ok(rollout.clone());
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Failed(format!("the rollout of {version} did not end; the server's log is {}", self.log.display())));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for DemoServer {
+    /// The server first, so that it starts nothing again; then what it leaves running on purpose.
+    fn drop(&mut self) {
+        let exe = std::env::current_exe().unwrap_or_else(|_| "shipway".into());
+        signal(self.child.id(), rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+        let stopped = Command::new(exe).args(["admin", "stop-all", "--data"]).arg(&self.data).stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            eprintln!("shipway: something of the demo may still run; its data is {}", self.data.display());
+        }
+    }
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        // Gone already is as good.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+fn free_address() -> Result<String, Failure> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed("looking for a free port"))?;
+    listener.local_addr().map(|address| address.to_string()).map_err(failed("looking for a free port"))
+}
+
+/// Returns at Ctrl-C, or when the input ends.
+fn wait_for_interrupt() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let waited = runtime.is_ok_and(|runtime| runtime.block_on(tokio::signal::ctrl_c()).is_ok());
+    if !waited {
+        let _ = std::io::stdin().read(&mut [0]);
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::Failed(format!("{what}: {error}"))
+}

@@ -1,0 +1,60 @@
+//! The processes that a server starts: proxy, worker, instance, git hook. The proxy can be used alone.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Failure;
+
+/// Run the data plane alone; routes come by its control socket
+#[derive(Debug, clap::Args)]
+pub struct Proxy {
+    /// Where it listens; may be given several times
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+
+    /// The control socket
+    #[arg(long, value_name = "SOCKET")]
+    control: PathBuf,
+
+    /// The folder that keeps the last routes
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+
+    /// Threads; 0: one for each core
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    workers: usize,
+}
+
+/// Run one job; started by the server and by `shipway run`
+#[derive(Debug, clap::Args)]
+pub struct Worker {
+    /// The job's folder
+    #[arg(long)]
+    pub dir: PathBuf,
+}
+
+/// Run one instance; started by the server
+#[derive(Debug, clap::Args)]
+pub struct Instance {
+    /// The instance's folder
+    #[arg(long)]
+    pub dir: PathBuf,
+}
+
+/// Report a push to the server; called by git
+#[derive(Debug, clap::Args)]
+pub struct Hook {
+    /// Which of git's hooks
+    name: String,
+}
+
+/// Runs the proxy until it is told to stop.
+pub fn proxy(args: Proxy) -> Result<(), Failure> {
+    let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let options = shipway_proxy::Options { listen: args.listen, control: args.control, state: args.state, workers: args.workers };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| Failure::Failed(error.to_string()))?;
+    let ready = |addresses: &[SocketAddr]| tracing::info!("proxy listening on {addresses:?}");
+    runtime.block_on(shipway_proxy::run(options, ready)).map_err(|error| Failure::usage(error.to_string()))
+}

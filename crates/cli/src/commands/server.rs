@@ -1,0 +1,91 @@
+//! `shipway server`: the control plane, until it is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{client::Server, exit::Failure};
+
+/// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where everything is kept; default: ~/.local/share/shipway
+    #[arg(long, env = "SHIPWAY_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Where the API, the git remote and the pages listen
+    #[arg(long, default_value = "127.0.0.1:7878", value_name = "ADDR")]
+    listen: SocketAddr,
+
+    /// Where the proxy listens for the services' traffic
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    proxy_listen: SocketAddr,
+
+    /// Threads of the proxy; 0: one for each core
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    proxy_workers: usize,
+
+    /// A file of NAME=value lines, readable by you alone: the secrets of workflows, instances and notifications
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+
+    /// A local repository to follow: its commits count as pushed; may be given several times
+    #[arg(long, value_name = "PATH")]
+    repo: Vec<PathBuf>,
+
+    /// How people reach the API, when not by the address it listens on
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+}
+
+/// Runs the server until SIGTERM or Ctrl-C.
+pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
+    let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let data = args.data.map_or_else(default_data, Ok)?;
+    let exe = std::env::current_exe().map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;
+    let options = shipway_server::Options {
+        data: data.clone(),
+        listen: args.listen,
+        proxy_listen: args.proxy_listen,
+        proxy_workers: args.proxy_workers,
+        token: shared.token.clone(),
+        secrets: args.secrets,
+        repos: args.repo,
+        public_url: args.public_url,
+        exe,
+        crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS").ok().and_then(|text| text.parse().ok()),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::Failed(error.to_string()))?;
+    runtime.block_on(async {
+        let running = shipway_server::start(options).await.map_err(|error| Failure::usage(error.to_string()))?;
+        tracing::info!("pages and API  {}", running.app.url);
+        tracing::info!("proxy          {}", running.app.proxy_url);
+        tracing::info!("data           {}", data.display());
+        tracing::info!("push to        {}/git/SERVICE", running.app.url);
+        terminated().await;
+        tracing::info!("stopping; the proxy, instances and jobs go on");
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// `~/.local/share/shipway`, as the desktop's rules have it.
+pub fn default_data() -> Result<PathBuf, Failure> {
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+    base.map(|base| base.join("shipway")).ok_or_else(|| Failure::usage_with("there is no home folder to keep data in", "name one with --data"))
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut term) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = term.recv() => {}
+            }
+        }
+        Err(_) => drop(interrupt.await),
+    }
+}

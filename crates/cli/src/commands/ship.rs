@@ -1,0 +1,269 @@
+//! Deploys, rollbacks, plans; and what there is: status and history.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shipway_core::{
+    rollout::RolloutView,
+    service::ServiceView,
+    target::InstanceStatus,
+};
+
+use super::{ids::{Page, only_service, path_of}, watch};
+use crate::{client::Server, exit::Failure, print::{Output, ago, line, table, words}};
+
+/// Roll a release out: the newest, or the one named; from the first environment on, or into one alone
+#[derive(Debug, clap::Args)]
+pub struct Deploy {
+    /// The service; may be left out when the server has only one
+    service: Option<String>,
+    /// The release of this commit
+    #[arg(long, conflicts_with = "release")]
+    commit: Option<String>,
+    /// The release with this number
+    #[arg(long, value_name = "N")]
+    release: Option<u32>,
+    /// Into this environment alone
+    #[arg(long, value_name = "ENV")]
+    to: Option<String>,
+    /// Even if it was rolled back there before
+    #[arg(long)]
+    force: bool,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
+    /// Follow it to its end
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What a deploy would do, action by action; nothing is changed
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    /// The service; may be left out when the server has only one
+    service: Option<String>,
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    to: String,
+    /// The release; the newest when not said
+    #[arg(long, value_name = "N")]
+    release: Option<u32>,
+}
+
+/// What runs where, its health, what is moving
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Only this service
+    service: Option<String>,
+}
+
+/// Rollouts of a service, the newest first
+#[derive(Debug, clap::Args)]
+pub struct History {
+    /// The service; may be left out when the server has only one
+    service: Option<String>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: u32,
+}
+
+/// Go back to an earlier release: no steps, no analysis
+#[derive(Debug, clap::Args)]
+pub struct Rollback {
+    /// The service; may be left out when the server has only one
+    service: Option<String>,
+    /// The environment
+    #[arg(long = "in", value_name = "ENV")]
+    environment: String,
+    /// The release; the one before when not said
+    #[arg(long, value_name = "RELEASE")]
+    to: Option<u32>,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
+    /// Follow it to its end
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Start a workflow by hand (`on: workflow_dispatch`)
+#[derive(Debug, clap::Args)]
+pub struct Dispatch {
+    /// The service; may be left out when the server has only one
+    #[arg(long)]
+    service: Option<String>,
+    /// The workflow; the only one that can be started by hand when not said
+    workflow: Option<String>,
+    /// The branch
+    #[arg(long = "ref", value_name = "BRANCH")]
+    reference: Option<String>,
+    /// An input, as NAME=VALUE; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    input: Vec<String>,
+}
+
+/// Cancel a run
+#[derive(Debug, clap::Args)]
+pub struct Cancel {
+    /// The run, such as r12
+    run: String,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// What a deploy or rollback set off.
+#[derive(Debug, Deserialize, serde::Serialize)]
+struct SetOff {
+    release: Option<u32>,
+    rollouts: Vec<String>,
+    queued: bool,
+    making_way: Option<String>,
+    dropped: Option<String>,
+}
+
+fn service_or_only(server: &Server, service: Option<&str>) -> Result<String, Failure> {
+    match service {
+        Some(service) => Ok(service.to_owned()),
+        None => only_service(server).map(|name| name.to_string()),
+    }
+}
+
+/// Asks for a rollout.
+pub fn deploy(server: &Server, args: &Deploy, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let body = json!({ "release": args.release, "commit": args.commit, "environment": args.to, "force": args.force, "reason": args.reason });
+    let answer: SetOff = server.post(&format!("/api/v1/services/{service}/deploys"), &body)?;
+    told(server, &answer, args.watch, output)
+}
+
+/// Asks to go back.
+pub fn rollback(server: &Server, args: &Rollback, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let body = json!({ "environment": args.environment, "release": args.to, "reason": args.reason });
+    let answer: SetOff = server.post(&format!("/api/v1/services/{service}/rollbacks"), &body)?;
+    told(server, &answer, args.watch, output)
+}
+
+fn told(server: &Server, answer: &SetOff, follow: bool, output: Output) -> Result<(), Failure> {
+    if let Some(why) = &answer.dropped {
+        return Err(Failure::Failed(format!("nothing is rolled out: {why}")));
+    }
+    let rollout = answer.rollouts.first().or(answer.making_way.as_ref());
+    if output.json && !follow {
+        return output.document(answer);
+    }
+    match (rollout, answer.queued) {
+        (Some(rollout), true) => line(&format!("it waits for its turn; {rollout} makes way")),
+        (Some(rollout), false) if answer.rollouts.is_empty() => line(&format!("{rollout} goes back")),
+        (Some(rollout), false) => line(&format!("rollout {rollout} has begun: shipway watch {rollout}")),
+        (None, _) => line("it waits for its turn"),
+    }
+    match rollout.filter(|_| follow) {
+        Some(rollout) => watch::follow(server, rollout, output),
+        None => Ok(()),
+    }
+}
+
+/// Shows what a deploy would do.
+pub fn plan(server: &Server, args: &Plan, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let release = args.release.map(|release| format!("&release={release}")).unwrap_or_default();
+    let plan: Value = server.get(&format!("/api/v1/services/{service}/plan?to={}{release}", args.to))?;
+    if output.json {
+        return output.document(&plan);
+    }
+    let stable = plan["stable"].as_u64().map_or_else(|| "nothing".to_owned(), |stable| format!("#{stable}"));
+    line(&format!("{service} #{} → {} ({}); {stable} serves now", plan["release"], args.to, plan["strategy"].as_str().unwrap_or_default()));
+    for (index, action) in plan["actions"].as_array().into_iter().flatten().enumerate() {
+        line(&format!("  {:>2}. {}", index + 1, action.as_str().unwrap_or_default()));
+    }
+    for note in plan["notes"].as_array().into_iter().flatten() {
+        line(&format!("  note: {}", note.as_str().unwrap_or_default()));
+    }
+    Ok(())
+}
+
+/// One environment, as far as the status shows it.
+#[derive(Deserialize)]
+struct PlaceStatus {
+    service: String,
+    environment: String,
+    url: String,
+    stable: Option<shipway_core::service::ReleaseView>,
+    rollout: Option<RolloutView>,
+    instances: Vec<InstanceStatus>,
+}
+
+/// Shows what runs where.
+pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Failure> {
+    let mut page: Page<Value> = server.get("/api/v1/environments")?;
+    page.items.retain(|place| args.service.as_deref().is_none_or(|service| place["service"] == *service));
+    if let (Some(service), true) = (&args.service, page.items.is_empty()) {
+        // Says what is wrong in the server's words.
+        let _: ServiceView = server.get(&format!("/api/v1/services/{service}"))?;
+    }
+    if output.json {
+        return output.document(&page.items);
+    }
+    if page.items.is_empty() {
+        line(&format!("no service yet: push a commit with a shipway.yaml to {}/git/SERVICE", server.server));
+        return Ok(());
+    }
+    let places: Vec<PlaceStatus> = page.items.into_iter().filter_map(|place| serde_json::from_value(place).ok()).collect();
+    let row = |place: &PlaceStatus| {
+        let ready = place.instances.iter().filter(|status| status.is_ready()).count();
+        let serves = place.stable.as_ref().map_or_else(|| "–".to_owned(), |stable| format!("{} {} {}", stable.number, stable.commit.id.short(), short(&stable.commit.subject)));
+        let moving = place.rollout.as_ref().map_or_else(String::new, |rollout| format!("{} of {}: {}", rollout.id.number, rollout.release, words(&rollout.status)));
+        vec![place.service.clone(), place.environment.clone(), serves, format!("{ready}/{} ready", place.instances.len()), moving, place.url.clone()]
+    };
+    table(&["SERVICE", "ENVIRONMENT", "SERVES", "INSTANCES", "MOVING", "ADDRESS"], &places.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+fn short(text: &str) -> String {
+    let cut: String = text.chars().take(40).collect();
+    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+}
+
+/// Shows the rollouts of a service.
+pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let page: Page<RolloutView> = server.get(&format!("/api/v1/rollouts?service={service}&limit={}", args.limit))?;
+    if output.json {
+        return output.document(&page.items);
+    }
+    let row = |view: &RolloutView| {
+        let why = view.ended.as_ref().map_or_else(|| view.why.clone(), |end| end.why.clone());
+        vec![view.id.number.to_string(), view.release.to_string(), view.environment.to_string(), words(&view.status), ago(view.opened_at), view.by.clone(), why]
+    };
+    table(&["ROLLOUT", "RELEASE", "ENVIRONMENT", "STATUS", "BEGUN", "BY", "WHY"], &page.items.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Starts a workflow by hand.
+pub fn dispatch(server: &Server, args: &Dispatch, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let mut inputs = serde_json::Map::new();
+    for input in &args.input {
+        let (name, value) = input.split_once('=').ok_or_else(|| Failure::usage(format!("{input:?} is not NAME=VALUE")))?;
+        inputs.insert(name.to_owned(), value.into());
+    }
+    let answer: Value = server.post(&format!("/api/v1/services/{service}/runs"), &json!({ "workflow": args.workflow, "ref": args.reference, "inputs": inputs }))?;
+    if output.json {
+        return output.document(&answer);
+    }
+    let run = answer["run"].as_str().unwrap_or_default();
+    line(&format!("run {run} has begun: shipway logs {run} --follow"));
+    Ok(())
+}
+
+/// Cancels a run.
+pub fn cancel(server: &Server, args: &Cancel, output: Output) -> Result<(), Failure> {
+    let path = path_of(server, &args.run)?;
+    let run: Value = server.post(&format!("/api/v1/runs/{path}/cancel"), &json!({ "reason": args.reason }))?;
+    if output.json {
+        return output.document(&run);
+    }
+    line(&format!("{} is {}", args.run, run["status"].as_str().unwrap_or("being cancelled")));
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! `shipway watch`: a rollout as it goes, to its end.
+
+use std::{io::IsTerminal, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use shipway_core::rollout::{Progress, RolloutView, Status};
+
+use super::ids::path_of;
+use crate::{client::Server, exit::Failure, print::{Output, line, words}};
+
+/// From one look to the next; events of the log come sooner.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Follow a rollout to its end; exit code 1 when it was rolled back or failed
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The rollout, such as ro7 or shop/ro7
+    rollout: String,
+}
+
+/// Follows a rollout.
+pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> {
+    follow(server, &args.rollout, output)
+}
+
+/// Follows a rollout to its end: its story line by line, on a terminal with a line below that moves.
+pub fn follow(server: &Server, id: &str, output: Output) -> Result<(), Failure> {
+    let path = format!("/api/v1/rollouts/{}", path_of(server, id)?);
+    let bar = (std::io::stderr().is_terminal() && !output.json && !output.quiet).then(|| {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar
+    });
+    let mut told = 0;
+    let mut announced = String::new();
+    loop {
+        let view: RolloutView = server.get(&path)?;
+        for note in view.notes.iter().skip(told).filter(|_| !output.json) {
+            let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), note.text);
+            match &bar {
+                Some(bar) => bar.suspend(|| line(&text)),
+                None => line(&text),
+            }
+        }
+        told = view.notes.len();
+        if let Some(end) = &view.ended {
+            if let Some(bar) = &bar {
+                bar.finish_and_clear();
+            }
+            if output.json {
+                output.document(&view)?;
+            }
+            return match view.status {
+                Status::Promoted => Ok(()),
+                _ => Err(Failure::Failed(format!("{}: {}", view.id, end.why))),
+            };
+        }
+        let now = moving_line(&view);
+        match &bar {
+            Some(bar) => {
+                bar.set_message(now);
+                bar.tick();
+            }
+            None if !output.json && now != announced && view.judgement.is_none() => {
+                line(&format!("          {now}"));
+                announced = now;
+            }
+            None => {}
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Where it is: shares, the action under way, what the evidence says.
+fn moving_line(view: &RolloutView) -> String {
+    let shares: Vec<String> = view.split.0.iter().map(|(release, weight)| format!("{release} {weight}")).collect();
+    let action = view.plan.iter().find(|line| line.progress == Progress::Now).map_or("", |line| line.text.as_str());
+    let verdict = view.judgement.as_ref().map(|judgement| format!(" · {}", judgement.verdict)).unwrap_or_default();
+    format!("{} · {} · {action}{verdict}", words(&view.status), shares.join(", "))
+}

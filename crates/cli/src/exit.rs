@@ -1,0 +1,56 @@
+//! How a command ends: 0 done, 1 the thing failed, 2 usage or configuration, 3 not allowed, 4 server unreachable.
+
+use std::process::ExitCode;
+
+use crate::client::ClientError;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The server, or the way to it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What was asked makes no sense; with what would.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What would be right.
+        help: Option<String>,
+    },
+    /// The thing itself failed: a red run, a rollout that was rolled back.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// A usage error without further help.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::Usage { what: what.into(), help: None }
+    }
+
+    /// A usage error with what would be right.
+    pub fn usage_with(what: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Usage { what: what.into(), help: Some(help.into()) }
+    }
+
+    /// Prints the error with its help, and gives the exit code.
+    #[must_use]
+    pub fn report(self) -> ExitCode {
+        let code = match &self {
+            Self::Client(error) => error.exit_code(),
+            Self::Usage { .. } => 2,
+            Self::Failed(_) => 1,
+        };
+        eprintln!("shipway: {self}");
+        let help = match &self {
+            Self::Client(error) => error.help().map(str::to_owned),
+            Self::Usage { help, .. } => help.clone(),
+            Self::Failed(_) => None,
+        };
+        if let Some(help) = help {
+            eprintln!("  help: {help}");
+        }
+        ExitCode::from(code)
+    }
+}

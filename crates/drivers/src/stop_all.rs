@@ -1,0 +1,83 @@
+//! Everything that a server leaves running on purpose, stopped: when a data directory is to be given up, or a demo is over.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Signal, kill_process, kill_process_group};
+use serde::Deserialize;
+use shipway_proxy::{client::Control, protocol::Stop};
+use shipway_workflow::job::{JournalBody, JournalEntry};
+
+use crate::process::proc::ProcessId;
+
+/// How long everything together may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// What was stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Instances.
+    pub instances: usize,
+    /// Jobs.
+    pub jobs: usize,
+    /// Whether a proxy ran.
+    pub proxy: bool,
+}
+
+/// A shim's note of what runs, as far as it matters here.
+#[derive(Deserialize)]
+struct Runs {
+    shim: ProcessId,
+    instance: ProcessId,
+}
+
+/// Stops what the server of this data directory has left running. No server may be using it.
+pub async fn stop_all(data: &Path) -> Stopped {
+    let control = Control::new(data.join("proxy").join("control.sock"));
+    let proxy = control.healthz().await.ok();
+    if proxy.is_some() {
+        // It answers before it stops, or it is gone: both are good.
+        let _ = control.stop(Stop { grace_ms: 2_000 }).await;
+    }
+    let instances: Vec<Runs> = children(&data.join("instances")).iter().flat_map(|set| children(set)).filter_map(|slot| runs(&slot)).collect();
+    let workers: Vec<ProcessId> = children(&data.join("runs")).iter().flat_map(|service| children(service)).flat_map(|run| children(&run)).filter_map(|job| worker(&job)).collect();
+    let mut waiting: Vec<ProcessId> = instances.iter().map(|runs| runs.shim).chain(workers.iter().copied()).filter(|process| process.is_alive()).collect();
+    waiting.extend(proxy.as_ref().and_then(|health| ProcessId::of(health.pid)));
+    let stopped = Stopped { instances: instances.iter().filter(|runs| runs.shim.is_alive()).count(), jobs: workers.iter().filter(|worker| worker.is_alive()).count(), proxy: proxy.is_some() };
+    for pid in waiting.iter().filter_map(|process| process.as_pid()) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + GRACE;
+    for process in waiting {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if tokio::time::timeout(left, process.ended()).await.is_err()
+            && let Some(pid) = process.as_pid()
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    for group in instances.iter().filter(|runs| runs.instance.is_alive()).filter_map(|runs| runs.instance.as_pid()) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    stopped
+}
+
+fn children(folder: &Path) -> Vec<std::path::PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn runs(slot: &Path) -> Option<Runs> {
+    serde_json::from_slice(&fs::read(slot.join("runs.json")).ok()?).ok()
+}
+
+fn worker(job: &Path) -> Option<ProcessId> {
+    let text = fs::read_to_string(job.join("journal.jsonl")).ok()?;
+    let started = |line: &str| match serde_json::from_str::<JournalEntry>(line).ok()?.body {
+        JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),
+        _ => None,
+    };
+    text.lines().filter_map(started).last()
+}
