@@ -8,11 +8,23 @@ use serde::{Serialize, de::DeserializeOwned};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Server {
     /// Where the server listens
-    #[arg(long, env = "SHIPWAY_URL", default_value = "http://127.0.0.1:7878", global = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "SHIPWAY_URL",
+        default_value = "http://127.0.0.1:7878",
+        global = true,
+        value_name = "URL"
+    )]
     pub server: String,
 
     /// The server's token, when it asks for one
-    #[arg(long, env = "SHIPWAY_TOKEN", hide_env_values = true, global = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "SHIPWAY_TOKEN",
+        hide_env_values = true,
+        global = true,
+        value_name = "TOKEN"
+    )]
     pub token: Option<String>,
 
     /// Who you are, in the record of what was done
@@ -55,7 +67,9 @@ impl ClientError {
     #[must_use]
     pub const fn help(&self) -> Option<&'static str> {
         match self {
-            Self::Unreachable { .. } => Some("start one with `shipway server`, or name another with --server or SHIPWAY_URL"),
+            Self::Unreachable { .. } => Some(
+                "start one with `shipway server`, or name another with --server or SHIPWAY_URL",
+            ),
             Self::Unauthorized(_) => Some("set SHIPWAY_TOKEN, or give --token"),
             Self::Strange { .. } => Some("are the server and this command of the same version?"),
             Self::Forbidden(_) | Self::Refused(_) => None,
@@ -89,22 +103,34 @@ impl Server {
     }
 
     /// POSTs `body` to `path` and reads the JSON answer.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let request = self.head(agent().post(self.url(path)));
         self.read(path, request.send_json(body))
     }
 
     /// GETs a text that may go on for as long as the server likes, line by line.
-    pub fn lines(&self, path: &str) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+    pub fn lines(
+        &self,
+        path: &str,
+    ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
         let answer = self.check(path, self.head(agent().get(self.url(path))).call())?;
         Ok(BufReader::new(answer.into_body().into_reader()).lines())
     }
 
     /// The server's events from now on, as the `data` of each.
-    pub fn events(&self, query: &str) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+    pub fn events(
+        &self,
+        query: &str,
+    ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
         let lines = self.lines(&format!("/api/v1/events?{query}"))?;
         Ok(lines.filter_map(|line| match line {
-            Ok(line) => line.strip_prefix("data:").map(|data| Ok(data.trim_start().to_owned())),
+            Ok(line) => line
+                .strip_prefix("data:")
+                .map(|data| Ok(data.trim_start().to_owned())),
             Err(error) => Some(Err(error)),
         }))
     }
@@ -119,17 +145,38 @@ impl Server {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let user = self.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "someone".to_owned());
+        let user = self
+            .user
+            .clone()
+            .or_else(|| std::env::var("USER").ok())
+            .unwrap_or_else(|| "someone".to_owned());
         request.header("x-shipway-user", user)
     }
 
-    fn read<T: DeserializeOwned>(&self, path: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T, ClientError> {
+    fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, ClientError> {
         let mut answer = self.check(path, answer)?;
-        answer.body_mut().read_json().map_err(|error| ClientError::Strange { url: self.url(path), why: error.to_string() })
+        answer
+            .body_mut()
+            .read_json()
+            .map_err(|error| ClientError::Strange {
+                url: self.url(path),
+                why: error.to_string(),
+            })
     }
 
-    fn check(&self, path: &str, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<ureq::http::Response<ureq::Body>, ClientError> {
-        let mut answer = answer.map_err(|error| ClientError::Unreachable { url: self.server.clone(), why: error.to_string() })?;
+    fn check(
+        &self,
+        path: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<ureq::http::Response<ureq::Body>, ClientError> {
+        let mut answer = answer.map_err(|error| ClientError::Unreachable {
+            url: self.server.clone(),
+            why: error.to_string(),
+        })?;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -138,7 +185,10 @@ impl Server {
         let why = match serde_json::from_str::<Problem>(&text) {
             Ok(problem) if problem.detail.is_empty() => problem.title,
             Ok(problem) => problem.detail,
-            Err(_) => format!("{status} for {path}: {}", text.lines().next().unwrap_or_default()),
+            Err(_) => format!(
+                "{status} for {path}: {}",
+                text.lines().next().unwrap_or_default()
+            ),
         };
         Err(match status.as_u16() {
             401 => ClientError::Unauthorized(why),
@@ -149,5 +199,9 @@ impl Server {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into()
 }

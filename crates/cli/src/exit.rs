@@ -26,12 +26,18 @@ pub enum Failure {
 impl Failure {
     /// A usage error without further help.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self::Usage { what: what.into(), help: None }
+        Self::Usage {
+            what: what.into(),
+            help: None,
+        }
     }
 
     /// A usage error with what would be right.
     pub fn usage_with(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::Usage { what: what.into(), help: Some(help.into()) }
+        Self::Usage {
+            what: what.into(),
+            help: Some(help.into()),
+        }
     }
 
     /// Prints the error with its help, and gives the exit code.

@@ -77,9 +77,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output { json: cli.json, quiet: cli.quiet };
+    let output = Output {
+        json: cli.json,
+        quiet: cli.quiet,
+    };
     let Some(command) = cli.command else {
-        println!("shipway {}: takes a commit to production and stands guard there.\n\n{FIRST_STEPS}", env!("CARGO_PKG_VERSION"));
+        println!(
+            "shipway {}: takes a commit to production and stands guard there.\n\n{FIRST_STEPS}",
+            env!("CARGO_PKG_VERSION")
+        );
         return ExitCode::SUCCESS;
     };
     match carry_out(command, &cli.server, output) {
@@ -129,7 +135,10 @@ mod tests {
 
     #[test]
     fn every_command_says_what_it_is_for() {
-        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+        {
             assert!(command.get_about().is_some(), "{}", command.get_name());
         }
     }

@@ -19,7 +19,8 @@ pub struct Output {
 impl Output {
     /// Prints a document as JSON.
     pub fn document(self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Failed(error.to_string()))?;
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::Failed(error.to_string()))?;
         line(&text);
         Ok(())
     }
@@ -36,7 +37,10 @@ pub fn line(text: &str) {
 /// Rows as a table without frames, columns as wide as they must be.
 pub fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(head).add_rows(rows);
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(head)
+        .add_rows(rows);
     line(table.to_string().trim_end());
 }
 
@@ -54,5 +58,8 @@ pub fn ago(at: Timestamp) -> String {
 /// A snake-case word as people read it.
 #[must_use]
 pub fn words(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(|text| text.replace('_', " "))).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(|text| text.replace('_', " ")))
+        .unwrap_or_default()
 }

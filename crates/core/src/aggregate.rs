@@ -56,7 +56,12 @@ pub trait Aggregate: Send + Sync + 'static {
     type Rejection: std::error::Error + Clone + Send + Sync + 'static;
 
     /// Facts that follow from `input`, or why it is refused. An input that changes nothing gives no facts.
-    fn decide(state: &Self::State, input: Self::Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Self::Body>>, Self::Rejection>;
+    fn decide(
+        state: &Self::State,
+        input: Self::Input,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Event<Self::Body>>, Self::Rejection>;
 
     /// Folds one fact. Total: reads every version ever written.
     fn apply(state: &mut Self::State, event: &Event<Self::Body>);
@@ -87,7 +92,11 @@ impl<E> Pending<E> {
     /// Nothing outstanding, nothing to wait for: the stream rests until somebody speaks to it.
     #[must_use]
     pub const fn nothing() -> Self {
-        Self { effects: Vec::new(), wake_at: None, live: false }
+        Self {
+            effects: Vec::new(),
+            wake_at: None,
+            live: false,
+        }
     }
 }
 
@@ -117,7 +126,10 @@ pub struct Row {
 }
 
 /// Folds `events` into `state`.
-pub fn fold<'e, A: Aggregate>(state: &mut A::State, events: impl IntoIterator<Item = &'e Event<A::Body>>) {
+pub fn fold<'e, A: Aggregate>(
+    state: &mut A::State,
+    events: impl IntoIterator<Item = &'e Event<A::Body>>,
+) {
     for event in events {
         A::apply(state, event);
     }

@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// A share of the traffic or of the users, in basis points: 10,000 is everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Weight(u32);
 
@@ -22,7 +24,11 @@ impl Weight {
 
     /// From basis points, 0 to 10,000.
     pub fn from_basis_points(points: u32) -> Result<Self, WeightError> {
-        if points <= Self::FULL.0 { Ok(Self(points)) } else { Err(WeightError(points.to_string())) }
+        if points <= Self::FULL.0 {
+            Ok(Self(points))
+        } else {
+            Err(WeightError(points.to_string()))
+        }
     }
 
     /// From a percentage, 0 to 100; rounded to a basis point.
@@ -84,8 +90,17 @@ impl fmt::Display for Weight {
 impl FromStr for Weight {
     type Err = WeightError;
     fn from_str(text: &str) -> Result<Self, WeightError> {
-        let number = text.trim().strip_suffix('%').unwrap_or(text.trim()).trim_end();
-        number.parse().map_err(|_| WeightError(text.to_owned())).and_then(|percent| Self::from_percent(percent).map_err(|_| WeightError(text.to_owned())))
+        let number = text
+            .trim()
+            .strip_suffix('%')
+            .unwrap_or(text.trim())
+            .trim_end();
+        number
+            .parse()
+            .map_err(|_| WeightError(text.to_owned()))
+            .and_then(|percent| {
+                Self::from_percent(percent).map_err(|_| WeightError(text.to_owned()))
+            })
     }
 }
 

@@ -13,7 +13,10 @@ pub struct ParseIdError {
 }
 
 fn refuse<T>(text: &str, expected: &'static str) -> Result<T, ParseIdError> {
-    Err(ParseIdError { text: text.chars().take(80).collect(), expected })
+    Err(ParseIdError {
+        text: text.chars().take(80).collect(),
+        expected,
+    })
 }
 
 macro_rules! name {
@@ -202,7 +205,12 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
-        Self::from_hash(sha2::Sha256::digest(bytes).as_slice().try_into().expect("SHA-256 has 32 bytes"))
+        Self::from_hash(
+            sha2::Sha256::digest(bytes)
+                .as_slice()
+                .try_into()
+                .expect("SHA-256 has 32 bytes"),
+        )
     }
 
     /// The digest whose hash is already known.
@@ -234,7 +242,14 @@ impl FromStr for Digest {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         match text.strip_prefix("sha256:") {
-            Some(hex) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) => Ok(Self(text.to_owned())),
+            Some(hex)
+                if hex.len() == 64
+                    && hex
+                        .bytes()
+                        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
             _ => refuse(text, "a digest: sha256: and 64 lower-case hex digits"),
         }
     }
@@ -287,7 +302,11 @@ impl CommitId {
 impl FromStr for CommitId {
     type Err = ParseIdError;
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        if matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if matches!(text.len(), 40 | 64)
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             Ok(Self(text.to_owned()))
         } else {
             refuse(text, "a full commit id: 40 or 64 lower-case hex digits")
@@ -321,8 +340,14 @@ mod tests {
     #[test]
     fn ids_read_what_they_print() {
         let rollout: RolloutId = "shop/ro7".parse().unwrap();
-        assert_eq!((rollout.to_string().as_str(), rollout.stream().as_str()), ("shop/ro7", "rollout/shop/7"));
-        assert_eq!(Digest::of(b"").hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            (rollout.to_string().as_str(), rollout.stream().as_str()),
+            ("shop/ro7", "rollout/shop/7")
+        );
+        assert_eq!(
+            Digest::of(b"").hex(),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!("12".parse::<RunNumber>().unwrap().to_string(), "r12");
     }
 

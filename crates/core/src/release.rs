@@ -59,13 +59,20 @@ impl Release {
     /// Its configuration of `environment`.
     #[must_use]
     pub fn environment(&self, environment: &EnvironmentName) -> Option<&Environment> {
-        self.config.environments.iter().find(|it| it.name == *environment)
+        self.config
+            .environments
+            .iter()
+            .find(|it| it.name == *environment)
     }
 
     /// The environment after `environment` in order of promotion.
     #[must_use]
     pub fn environment_after(&self, environment: &EnvironmentName) -> Option<&Environment> {
-        self.config.environments.iter().skip_while(|it| it.name != *environment).nth(1)
+        self.config
+            .environments
+            .iter()
+            .skip_while(|it| it.name != *environment)
+            .nth(1)
     }
 
     /// How one instance is launched in `environment`.
@@ -87,6 +94,9 @@ impl Release {
     /// Where it runs when it is in `environment`.
     #[must_use]
     pub fn place(&self, environment: &EnvironmentName) -> Place {
-        Place { service: self.service.clone(), environment: environment.clone() }
+        Place {
+            service: self.service.clone(),
+            environment: environment.clone(),
+        }
     }
 }

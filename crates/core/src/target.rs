@@ -73,7 +73,11 @@ impl std::fmt::Display for InstanceId {
     /// `shop.production.3.1`: service, environment, release, slot. No part may hold a dot, so it reads back.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let SetKey { place, release } = &self.set;
-        write!(f, "{}.{}.{}.{}", place.service, place.environment, release.0, self.slot)
+        write!(
+            f,
+            "{}.{}.{}.{}",
+            place.service, place.environment, release.0, self.slot
+        )
     }
 }
 

@@ -42,11 +42,29 @@ pub async fn stop_all(data: &Path) -> Stopped {
         // It answers before it stops, or it is gone: both are good.
         let _ = control.stop(Stop { grace_ms: 2_000 }).await;
     }
-    let instances: Vec<Runs> = children(&data.join("instances")).iter().flat_map(|set| children(set)).filter_map(|slot| runs(&slot)).collect();
-    let workers: Vec<ProcessId> = children(&data.join("runs")).iter().flat_map(|service| children(service)).flat_map(|run| children(&run)).filter_map(|job| worker(&job)).collect();
-    let mut waiting: Vec<ProcessId> = instances.iter().map(|runs| runs.shim).chain(workers.iter().copied()).filter(|process| process.is_alive()).collect();
+    let instances: Vec<Runs> = children(&data.join("instances"))
+        .iter()
+        .flat_map(|set| children(set))
+        .filter_map(|slot| runs(&slot))
+        .collect();
+    let workers: Vec<ProcessId> = children(&data.join("runs"))
+        .iter()
+        .flat_map(|service| children(service))
+        .flat_map(|run| children(&run))
+        .filter_map(|job| worker(&job))
+        .collect();
+    let mut waiting: Vec<ProcessId> = instances
+        .iter()
+        .map(|runs| runs.shim)
+        .chain(workers.iter().copied())
+        .filter(|process| process.is_alive())
+        .collect();
     waiting.extend(proxy.as_ref().and_then(|health| ProcessId::of(health.pid)));
-    let stopped = Stopped { instances: instances.iter().filter(|runs| runs.shim.is_alive()).count(), jobs: workers.iter().filter(|worker| worker.is_alive()).count(), proxy: proxy.is_some() };
+    let stopped = Stopped {
+        instances: instances.iter().filter(|runs| runs.shim.is_alive()).count(),
+        jobs: workers.iter().filter(|worker| worker.is_alive()).count(),
+        proxy: proxy.is_some(),
+    };
     for pid in waiting.iter().filter_map(|process| process.as_pid()) {
         let _ = kill_process(pid, Signal::TERM);
     }
@@ -59,14 +77,24 @@ pub async fn stop_all(data: &Path) -> Stopped {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
-    for group in instances.iter().filter(|runs| runs.instance.is_alive()).filter_map(|runs| runs.instance.as_pid()) {
+    for group in instances
+        .iter()
+        .filter(|runs| runs.instance.is_alive())
+        .filter_map(|runs| runs.instance.as_pid())
+    {
         let _ = kill_process_group(group, Signal::KILL);
     }
     stopped
 }
 
 fn children(folder: &Path) -> Vec<std::path::PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
 fn runs(slot: &Path) -> Option<Runs> {

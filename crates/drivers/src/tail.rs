@@ -29,9 +29,17 @@ impl Tail {
     pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let inotify = Inotify::init()?;
-        inotify.watches().add(folder, WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO)?;
+        inotify.watches().add(
+            folder,
+            WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO,
+        )?;
         let events = inotify.into_event_stream(vec![0; 4_096])?;
-        Ok(Self { path: path.to_owned(), file: None, offset, events })
+        Ok(Self {
+            path: path.to_owned(),
+            file: None,
+            offset,
+            events,
+        })
     }
 
     /// Where the next read begins.
@@ -52,7 +60,9 @@ impl Tail {
                 Err(error) => return Err(error),
             }
         }
-        let Some(file) = &mut self.file else { return Ok(Bytes::new()) };
+        let Some(file) = &mut self.file else {
+            return Ok(Bytes::new());
+        };
         let mut chunk = vec![0; CHUNK];
         let count = file.read(&mut chunk).await?;
         chunk.truncate(count);

@@ -19,16 +19,36 @@ type Reply<A> = oneshot::Sender<Result<Outcome<A>, EngineError<<A as Aggregate>:
 
 /// What a stream is told.
 pub(crate) enum Message<A: Aggregate> {
-    Input { input: A::Input, by: Actor, reply: Reply<A> },
+    Input {
+        input: A::Input,
+        by: Actor,
+        reply: Reply<A>,
+    },
     /// An effect has ended; `None` when its driver panicked.
-    EffectEnded { key: EffectKey, dispatch: u64, input: Option<A::Input> },
-    Peek { reply: oneshot::Sender<Result<Option<Arc<A::State>>, StoreError>> },
+    EffectEnded {
+        key: EffectKey,
+        dispatch: u64,
+        input: Option<A::Input>,
+    },
+    Peek {
+        reply: oneshot::Sender<Result<Option<Arc<A::State>>, StoreError>>,
+    },
 }
 
 /// Loads the stream and serves it until it rests or the engine stops.
-pub(crate) async fn run<A: Aggregate>(engine: Engine<A>, stream: String, this: mpsc::WeakSender<Message<A>>, mut mailbox: mpsc::Receiver<Message<A>>) {
+pub(crate) async fn run<A: Aggregate>(
+    engine: Engine<A>,
+    stream: String,
+    this: mpsc::WeakSender<Message<A>>,
+    mut mailbox: mpsc::Receiver<Message<A>>,
+) {
     let mut actor = match Loaded::load(&engine, &stream).await {
-        Ok(loaded) => StreamActor { effects: Effects::new(engine.clone(), stream.clone(), this.clone()), engine: engine.clone(), stream: stream.clone(), loaded },
+        Ok(loaded) => StreamActor {
+            effects: Effects::new(engine.clone(), stream.clone(), this.clone()),
+            engine: engine.clone(),
+            stream: stream.clone(),
+            loaded,
+        },
         Err(error) => {
             // Everybody who waits gets the reason; the next message tries again.
             if let Some(sender) = this.upgrade() {
@@ -86,7 +106,11 @@ impl<A: Aggregate> Loaded<A> {
                 serde_json::from_str(&text).map_err(|error| StoreError(format!("event {version} of {stream} can't be read ({error}); is the log of a newer Shipway?")))?;
             A::apply(&mut state, &event);
         }
-        Ok(Self { state: Arc::new(state), version, snapshot_version })
+        Ok(Self {
+            state: Arc::new(state),
+            version,
+            snapshot_version,
+        })
     }
 }
 
@@ -135,12 +159,21 @@ impl<A: Aggregate> StreamActor<A> {
 
     /// The time has come: for the aggregate, or for an effect that is to be tried again.
     async fn wake(&mut self, now: Timestamp) {
-        if A::pending(&self.loaded.state, now).wake_at.is_none_or(|at| at > now) && self.effects.has_due_retry(now) {
+        if A::pending(&self.loaded.state, now)
+            .wake_at
+            .is_none_or(|at| at > now)
+            && self.effects.has_due_retry(now)
+        {
             return;
         }
         let (reply, _) = oneshot::channel();
         let by = Actor::Shipway("the time has come".to_owned());
-        self.hear(vec![Message::Input { input: A::woken(), by, reply }]).await;
+        self.hear(vec![Message::Input {
+            input: A::woken(),
+            by,
+            reply,
+        }])
+        .await;
     }
 
     async fn hear(&mut self, batch: Vec<Message<A>>) {
@@ -149,8 +182,16 @@ impl<A: Aggregate> StreamActor<A> {
         for message in batch {
             match message {
                 Message::Input { input, by, reply } => inputs.push((input, by, Some(reply))),
-                Message::EffectEnded { key, dispatch, input } => {
-                    if let (true, Some(input)) = (self.effects.ended(&key, dispatch, self.engine.0.clock.now()), input) {
+                Message::EffectEnded {
+                    key,
+                    dispatch,
+                    input,
+                } => {
+                    if let (true, Some(input)) = (
+                        self.effects
+                            .ended(&key, dispatch, self.engine.0.clock.now()),
+                        input,
+                    ) {
                         inputs.push((input, Actor::Shipway(key.0), None));
                     }
                 }
@@ -161,14 +202,19 @@ impl<A: Aggregate> StreamActor<A> {
             self.decide(inputs).await;
         }
         for reply in peeks {
-            let _ = reply.send(Ok((self.loaded.version > 0).then(|| self.loaded.state.clone())));
+            let _ = reply.send(Ok(
+                (self.loaded.version > 0).then(|| self.loaded.state.clone())
+            ));
         }
     }
 
     /// Decides all inputs in order, appends what follows as one batch, answers. A conflict reloads and decides again.
     async fn decide(&mut self, inputs: Vec<(A::Input, Actor, Option<Reply<A>>)>) {
         let now = self.engine.0.clock.now();
-        let (mut questions, mut replies) = (Vec::with_capacity(inputs.len()), Vec::with_capacity(inputs.len()));
+        let (mut questions, mut replies) = (
+            Vec::with_capacity(inputs.len()),
+            Vec::with_capacity(inputs.len()),
+        );
         for (input, by, reply) in inputs {
             questions.push((input, by));
             replies.push(reply);
@@ -176,7 +222,12 @@ impl<A: Aggregate> StreamActor<A> {
         let outcome = loop {
             let mut next = self.loaded.state.clone();
             let mut events = Vec::new();
-            let results = questions.iter().map(|(input, by)| decide_one::<A>(&mut next, &mut events, input.clone(), by.clone(), now)).collect::<Vec<_>>();
+            let results = questions
+                .iter()
+                .map(|(input, by)| {
+                    decide_one::<A>(&mut next, &mut events, input.clone(), by.clone(), now)
+                })
+                .collect::<Vec<_>>();
             match self.append(&next, &events, now).await {
                 Ok(()) => {
                     self.loaded.version += events.len() as u64;
@@ -196,7 +247,17 @@ impl<A: Aggregate> StreamActor<A> {
         self.answer(outcome, replies);
     }
 
-    fn answer(&self, outcome: Result<(Vec<Result<(usize, usize), A::Rejection>>, Vec<Event<A::Body>>), StoreError>, replies: Vec<Option<Reply<A>>>) {
+    fn answer(
+        &self,
+        outcome: Result<
+            (
+                Vec<Result<(usize, usize), A::Rejection>>,
+                Vec<Event<A::Body>>,
+            ),
+            StoreError,
+        >,
+        replies: Vec<Option<Reply<A>>>,
+    ) {
         match outcome {
             Ok((results, events)) => {
                 for (result, reply) in results.into_iter().zip(replies) {
@@ -207,11 +268,13 @@ impl<A: Aggregate> StreamActor<A> {
                         }
                         continue;
                     };
-                    let answer = result.map_err(EngineError::Rejected).map(|(from, to)| Outcome {
-                        version: self.loaded.version,
-                        events: events[from..to].to_vec(),
-                        state: self.loaded.state.clone(),
-                    });
+                    let answer = result
+                        .map_err(EngineError::Rejected)
+                        .map(|(from, to)| Outcome {
+                            version: self.loaded.version,
+                            events: events[from..to].to_vec(),
+                            state: self.loaded.state.clone(),
+                        });
                     let _ = reply.send(answer);
                 }
             }
@@ -224,14 +287,26 @@ impl<A: Aggregate> StreamActor<A> {
         }
     }
 
-    async fn append(&mut self, next: &Arc<A::State>, events: &[Event<A::Body>], now: Timestamp) -> Result<(), AppendError> {
+    async fn append(
+        &mut self,
+        next: &Arc<A::State>,
+        events: &[Event<A::Body>],
+        now: Timestamp,
+    ) -> Result<(), AppendError> {
         if events.is_empty() {
             return Ok(());
         }
-        let text = |event: &Event<A::Body>| serde_json::to_string(event).map_err(|error| StoreError(format!("an event can't be written: {error}")));
+        let text = |event: &Event<A::Body>| {
+            serde_json::to_string(event)
+                .map_err(|error| StoreError(format!("an event can't be written: {error}")))
+        };
         let version = self.loaded.version + events.len() as u64;
         let due = version - self.loaded.snapshot_version >= self.engine.0.options.snapshot_every;
-        let snapshot = if due { serde_json::to_string(&**next).ok() } else { None };
+        let snapshot = if due {
+            serde_json::to_string(&**next).ok()
+        } else {
+            None
+        };
         let rows: Vec<Row> = A::rows(next, events);
         let append = Append {
             stream: self.stream.clone(),

@@ -49,7 +49,11 @@ pub trait Blobs: Send + Sync {
     async fn put(&self, source: Reader) -> Result<StoredBlob, BlobError>;
 
     /// As [`Blobs::put`], refused when the bytes are not `expected`.
-    async fn put_expecting(&self, source: Reader, expected: &Digest) -> Result<StoredBlob, BlobError>;
+    async fn put_expecting(
+        &self,
+        source: Reader,
+        expected: &Digest,
+    ) -> Result<StoredBlob, BlobError>;
 
     /// The bytes; the reader fails at the end when they are not what their name says.
     async fn open(&self, digest: &Digest) -> Result<Reader, BlobError>;

@@ -28,14 +28,17 @@ pub struct RealClock {
 
 impl Default for RealClock {
     fn default() -> Self {
-        Self { base: Mutex::new((Timestamp::now(), Instant::now())) }
+        Self {
+            base: Mutex::new((Timestamp::now(), Instant::now())),
+        }
     }
 }
 
 impl RealClock {
     fn at(&self, wall: Timestamp, monotonic: Instant) -> Timestamp {
         let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = SignedDuration::try_from(monotonic.saturating_duration_since(base.1)).unwrap_or_default();
+        let elapsed = SignedDuration::try_from(monotonic.saturating_duration_since(base.1))
+            .unwrap_or_default();
         let expected = base.0.saturating_add(elapsed).unwrap_or(base.0);
         let now = expected.max(wall);
         *base = (now, monotonic.max(base.1));
@@ -77,7 +80,8 @@ impl ManualClock {
 
     /// Moves on by `by`.
     pub fn advance(&self, by: SignedDuration) {
-        self.0.send_modify(|now| *now = now.saturating_add(by).unwrap_or(*now));
+        self.0
+            .send_modify(|now| *now = now.saturating_add(by).unwrap_or(*now));
     }
 }
 
@@ -108,6 +112,9 @@ mod tests {
         assert_eq!(back, start + SignedDuration::from_secs(5));
         let forward = clock.at(start + hour, tick + Duration::from_secs(6));
         assert_eq!(forward, start + hour, "a clock set forward is followed");
-        assert_eq!(clock.at(start, tick + Duration::from_secs(8)), forward + SignedDuration::from_secs(2));
+        assert_eq!(
+            clock.at(start, tick + Duration::from_secs(8)),
+            forward + SignedDuration::from_secs(2)
+        );
     }
 }

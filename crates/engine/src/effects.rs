@@ -1,11 +1,7 @@
 //! The effects of one stream that are under way: dispatched by key, cancelled when their key no longer comes out, tried again
 //! with growing patience when they end without having changed anything.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use shipway_core::aggregate::{Actor, Aggregate, EffectKey};
@@ -44,8 +40,19 @@ struct Retry {
 }
 
 impl<A: Aggregate> Effects<A> {
-    pub(crate) fn new(engine: Engine<A>, stream: String, mailbox: mpsc::WeakSender<Message<A>>) -> Self {
-        Self { engine, stream, mailbox, running: HashMap::new(), retries: HashMap::new(), dispatches: 0 }
+    pub(crate) fn new(
+        engine: Engine<A>,
+        stream: String,
+        mailbox: mpsc::WeakSender<Message<A>>,
+    ) -> Self {
+        Self {
+            engine,
+            stream,
+            mailbox,
+            running: HashMap::new(),
+            retries: HashMap::new(),
+            dispatches: 0,
+        }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -57,9 +64,18 @@ impl<A: Aggregate> Effects<A> {
     }
 
     /// Makes what is under way what the state asks for. Gives when to wake up, and whether the stream is live.
-    pub(crate) fn reconcile(&mut self, state: &Arc<A::State>, now: Timestamp) -> (Option<Timestamp>, bool) {
+    pub(crate) fn reconcile(
+        &mut self,
+        state: &Arc<A::State>,
+        now: Timestamp,
+    ) -> (Option<Timestamp>, bool) {
         let pending = A::pending(state, now);
-        let wanted = |key: &EffectKey, effect: &A::Effect| pending.effects.iter().any(|(it, wanted)| it == key && wanted == effect);
+        let wanted = |key: &EffectKey, effect: &A::Effect| {
+            pending
+                .effects
+                .iter()
+                .any(|(it, wanted)| it == key && wanted == effect)
+        };
         self.running.retain(|key, running| {
             let keep = wanted(key, &running.effect);
             if !keep {
@@ -67,14 +83,17 @@ impl<A: Aggregate> Effects<A> {
             }
             keep
         });
-        self.retries.retain(|key, _| pending.effects.iter().any(|(it, _)| it == key));
+        self.retries
+            .retain(|key, _| pending.effects.iter().any(|(it, _)| it == key));
         let mut wake_at = pending.wake_at;
         for (key, effect) in pending.effects {
             if self.running.contains_key(&key) {
                 continue;
             }
             match self.retries.get(&key) {
-                Some(retry) if retry.at > now => wake_at = Some(wake_at.map_or(retry.at, |at| at.min(retry.at))),
+                Some(retry) if retry.at > now => {
+                    wake_at = Some(wake_at.map_or(retry.at, |at| at.min(retry.at)))
+                }
                 _ => self.dispatch(key, effect, state),
             }
         }
@@ -83,14 +102,26 @@ impl<A: Aggregate> Effects<A> {
 
     /// An effect has ended. False when it was cancelled before: then nobody wants to know.
     pub(crate) fn ended(&mut self, key: &EffectKey, dispatch: u64, now: Timestamp) -> bool {
-        if self.running.get(key).is_none_or(|running| running.dispatch != dispatch) {
+        if self
+            .running
+            .get(key)
+            .is_none_or(|running| running.dispatch != dispatch)
+        {
             return false;
         }
         self.running.remove(key);
         // If the key still comes out after its input was decided, it is dispatched again, but not at once.
         let times = self.retries.get(key).map_or(0, |retry| retry.times);
-        let wait = RETRY_FIRST.saturating_mul(1 << times.min(10)).min(RETRY_MAX);
-        self.retries.insert(key.clone(), Retry { times: times + 1, at: now + wait });
+        let wait = RETRY_FIRST
+            .saturating_mul(1 << times.min(10))
+            .min(RETRY_MAX);
+        self.retries.insert(
+            key.clone(),
+            Retry {
+                times: times + 1,
+                at: now + wait,
+            },
+        );
         true
     }
 
@@ -104,9 +135,27 @@ impl<A: Aggregate> Effects<A> {
         self.dispatches += 1;
         let dispatch = self.dispatches;
         let cancelled = self.engine.0.stopping.child_token();
-        self.running.insert(key.clone(), Running { effect: effect.clone(), dispatch, cancelled: cancelled.clone() });
-        let report = Reporter { engine: self.engine.clone(), stream: self.stream.clone(), by: Actor::Shipway(key.0.clone()) };
-        let work = Work { stream: self.stream.clone(), state: state.clone(), key: key.clone(), effect, report, cancelled: cancelled.clone() };
+        self.running.insert(
+            key.clone(),
+            Running {
+                effect: effect.clone(),
+                dispatch,
+                cancelled: cancelled.clone(),
+            },
+        );
+        let report = Reporter {
+            engine: self.engine.clone(),
+            stream: self.stream.clone(),
+            by: Actor::Shipway(key.0.clone()),
+        };
+        let work = Work {
+            stream: self.stream.clone(),
+            state: state.clone(),
+            key: key.clone(),
+            effect,
+            report,
+            cancelled: cancelled.clone(),
+        };
         let (inner, mailbox) = (self.engine.0.clone(), self.mailbox.clone());
         self.engine.0.tasks.spawn(async move {
             let Some(permit) = cancelled.run_until_cancelled(inner.effects.clone().acquire_owned()).await else { return };

@@ -36,7 +36,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { effects_max: 4_096, snapshot_every: 500, idle_after: Duration::from_secs(30), stop_grace: Duration::from_secs(5) }
+        Self {
+            effects_max: 4_096,
+            snapshot_every: 500,
+            idle_after: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(5),
+        }
     }
 }
 
@@ -87,7 +92,12 @@ pub(crate) struct Inner<A: Aggregate> {
 
 impl<A: Aggregate> Engine<A> {
     /// An engine with nothing loaded yet; [`Engine::resume`] loads what is live.
-    pub fn start(store: Arc<dyn Store>, driver: Arc<dyn Driver<A>>, clock: Arc<dyn Clock>, options: Options) -> Self {
+    pub fn start(
+        store: Arc<dyn Store>,
+        driver: Arc<dyn Driver<A>>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             driver,
@@ -101,9 +111,15 @@ impl<A: Aggregate> Engine<A> {
     }
 
     /// Says `input` to a stream, and returns when what follows from it is durable.
-    pub async fn send(&self, stream: &str, input: A::Input, by: Actor) -> Result<Outcome<A>, EngineError<A::Rejection>> {
+    pub async fn send(
+        &self,
+        stream: &str,
+        input: A::Input,
+        by: Actor,
+    ) -> Result<Outcome<A>, EngineError<A::Rejection>> {
         let (reply, answer) = oneshot::channel();
-        self.deliver(stream, Message::Input { input, by, reply }).await?;
+        self.deliver(stream, Message::Input { input, by, reply })
+            .await?;
         answer.await.unwrap_or(Err(EngineError::Stopping))
     }
 
@@ -111,7 +127,9 @@ impl<A: Aggregate> Engine<A> {
     pub async fn state(&self, stream: &str) -> Result<Option<Arc<A::State>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let stopping = || StoreError("the server is stopping".to_owned());
-        self.deliver::<A::Rejection>(stream, Message::Peek { reply }).await.map_err(|_| stopping())?;
+        self.deliver::<A::Rejection>(stream, Message::Peek { reply })
+            .await
+            .map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
 
@@ -128,12 +146,22 @@ impl<A: Aggregate> Engine<A> {
     pub async fn stop(&self) {
         self.0.stopping.cancel();
         self.0.tasks.close();
-        if tokio::time::timeout(self.0.options.stop_grace, self.0.tasks.wait()).await.is_err() {
-            tracing::warn!(kind = A::KIND, "some effects did not end in time; the next server takes them up again");
+        if tokio::time::timeout(self.0.options.stop_grace, self.0.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                kind = A::KIND,
+                "some effects did not end in time; the next server takes them up again"
+            );
         }
     }
 
-    async fn deliver<R: std::error::Error>(&self, stream: &str, mut message: Message<A>) -> Result<(), EngineError<R>> {
+    async fn deliver<R: std::error::Error>(
+        &self,
+        stream: &str,
+        mut message: Message<A>,
+    ) -> Result<(), EngineError<R>> {
         loop {
             if self.0.stopping.is_cancelled() {
                 return Err(EngineError::Stopping);
@@ -151,20 +179,36 @@ impl<A: Aggregate> Engine<A> {
     }
 
     fn mailbox(&self, stream: &str) -> mpsc::Sender<Message<A>> {
-        let mut streams = self.0.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self
+            .0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(mailbox) = streams.get(stream) {
             return mailbox.clone();
         }
         let (sender, receiver) = mpsc::channel(MAILBOX);
         streams.insert(stream.to_owned(), sender.clone());
-        self.0.tasks.spawn(actor::run(self.clone(), stream.to_owned(), sender.downgrade(), receiver));
+        self.0.tasks.spawn(actor::run(
+            self.clone(),
+            stream.to_owned(),
+            sender.downgrade(),
+            receiver,
+        ));
         sender
     }
 
     /// Removes a mailbox that nobody reads any more, unless a new one is there already.
     pub(crate) fn forget(&self, stream: &str, mailbox: &mpsc::Sender<Message<A>>) {
-        let mut streams = self.0.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if streams.get(stream).is_some_and(|known| known.same_channel(mailbox)) {
+        let mut streams = self
+            .0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if streams
+            .get(stream)
+            .is_some_and(|known| known.same_channel(mailbox))
+        {
             streams.remove(stream);
         }
     }

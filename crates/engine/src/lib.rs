@@ -20,4 +20,6 @@ pub use blobs::{BlobError, Blobs, Reader, StoredBlob};
 pub use clock::{Clock, ManualClock, RealClock};
 pub use driver::{Driver, Reporter, Work};
 pub use engine::{Engine, EngineError, Options, Outcome};
-pub use store::{Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription};
+pub use store::{
+    Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
+};

@@ -106,7 +106,14 @@ pub trait Store: Send + Sync {
     async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError>;
 
     /// Rows of a kind, the newest change first: of one service, of those still moving, from a cursor on.
-    async fn rows(&self, kind: &str, service: Option<&str>, live: bool, cursor: Option<u64>, limit: u32) -> Result<RowPage, StoreError>;
+    async fn rows(
+        &self,
+        kind: &str,
+        service: Option<&str>,
+        live: bool,
+        cursor: Option<u64>,
+        limit: u32,
+    ) -> Result<RowPage, StoreError>;
 
     /// Replaces rows outside of an append: for rebuilding read models, never for facts.
     async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError>;

@@ -38,9 +38,15 @@ pub fn murmur3_32(bytes: &[u8]) -> u32 {
     let mix = |word: u32| word.wrapping_mul(C1).rotate_left(15).wrapping_mul(C2);
     let (words, rest) = bytes.as_chunks::<4>();
     let mut hash = words.iter().fold(0u32, |hash, word| {
-        (hash ^ mix(u32::from_le_bytes(*word))).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
+        (hash ^ mix(u32::from_le_bytes(*word)))
+            .rotate_left(13)
+            .wrapping_mul(5)
+            .wrapping_add(0xe654_6b64)
     });
-    let tail = rest.iter().rev().fold(0u32, |word, &byte| (word << 8) | u32::from(byte));
+    let tail = rest
+        .iter()
+        .rev()
+        .fold(0u32, |word, &byte| (word << 8) | u32::from(byte));
     if !rest.is_empty() {
         hash ^= mix(tail);
     }
@@ -51,7 +57,8 @@ pub fn murmur3_32(bytes: &[u8]) -> u32 {
 }
 
 fn scale(hash: u32, total: u32) -> u32 {
-    u32::try_from((u64::from(hash) * u64::from(total)) >> 32).expect("a product shifted by 32 bits fits 32 bits")
+    u32::try_from((u64::from(hash) * u64::from(total)) >> 32)
+        .expect("a product shifted by 32 bits fits 32 bits")
 }
 
 /// A CBOR text string: major type 3, shortest length form (RFC 8949, deterministic encoding).
@@ -78,7 +85,13 @@ mod tests {
 
     #[test]
     fn the_hash_reaches_its_published_edges() {
-        for (text, hash) in [("ejOoVL", 0), ("bY9fO-", 1), ("SI7p-", i32::MAX as u32), ("6LvT0", 1 << 31), ("ceQdGm", u32::MAX)] {
+        for (text, hash) in [
+            ("ejOoVL", 0),
+            ("bY9fO-", 1),
+            ("SI7p-", i32::MAX as u32),
+            ("6LvT0", 1 << 31),
+            ("ceQdGm", u32::MAX),
+        ] {
             assert_eq!(murmur3_32(text.as_bytes()), hash, "{text}");
         }
     }
@@ -86,9 +99,14 @@ mod tests {
     #[test]
     fn ten_thousand_users_are_split_within_half_a_point() {
         for weight in [100, 1_000, 5_000, 9_000] {
-            let on = (0..10_000).filter(|user| bucket_of("shop/7", &format!("user-{user}"), 10_000) < weight).count();
+            let on = (0..10_000)
+                .filter(|user| bucket_of("shop/7", &format!("user-{user}"), 10_000) < weight)
+                .count();
             let off_by = (on as f64 - f64::from(weight)).abs() / 100.0;
-            assert!(off_by <= 0.5, "weight {weight}: {on} users, off by {off_by} points");
+            assert!(
+                off_by <= 0.5,
+                "weight {weight}: {on} users, off by {off_by} points"
+            );
         }
     }
 

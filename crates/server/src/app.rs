@@ -84,14 +84,23 @@ impl App {
         input: service::Input,
         by: Actor,
     ) -> Result<shipway_engine::Outcome<Services>, EngineError<service::Rejection>> {
-        self.services.send(&service_stream(service), input, by).await
+        self.services
+            .send(&service_stream(service), input, by)
+            .await
     }
 
     /// Opens the stream of a run that was ordered.
-    pub async fn open_run(&self, id: &RunId, order: RunOrder) -> Result<(), EngineError<run::Rejection>> {
+    pub async fn open_run(
+        &self,
+        id: &RunId,
+        order: RunOrder,
+    ) -> Result<(), EngineError<run::Rejection>> {
         let by = Actor::Shipway(format!("{} of {}", order.event, order.reference));
         let spec = run::RunSpec::from_order(id.clone(), order);
-        self.runs.send(&id.stream(), run::Input::Open(Box::new(spec)), by).await.map(|_| ())
+        self.runs
+            .send(&id.stream(), run::Input::Open(Box::new(spec)), by)
+            .await
+            .map(|_| ())
     }
 
     /// The state of a rollout.
@@ -100,16 +109,27 @@ impl App {
     }
 
     /// A release, from the log.
-    pub async fn release(&self, service: &ServiceName, number: ReleaseNumber) -> Option<Arc<Release>> {
-        let row: Row = self.store.row("release", &format!("{service}/{}", number.0)).await.ok()??;
+    pub async fn release(
+        &self,
+        service: &ServiceName,
+        number: ReleaseNumber,
+    ) -> Option<Arc<Release>> {
+        let row: Row = self
+            .store
+            .row("release", &format!("{service}/{}", number.0))
+            .await
+            .ok()??;
         serde_json::from_value(row.doc).ok().map(Arc::new)
     }
 
     /// Where a notification goes, with its secrets filled in.
     pub fn destination(&self, to: &Notify) -> Result<Destination, String> {
         Ok(match to {
-            Notify::Slack(url) => Destination::slack(&self.secrets.expand(url)?).map_err(|error| error.to_string())?,
-            Notify::Webhook(url) => Destination::webhook(&self.secrets.expand(url)?, None).map_err(|error| error.to_string())?,
+            Notify::Slack(url) => {
+                Destination::slack(&self.secrets.expand(url)?).map_err(|error| error.to_string())?
+            }
+            Notify::Webhook(url) => Destination::webhook(&self.secrets.expand(url)?, None)
+                .map_err(|error| error.to_string())?,
         })
     }
 
@@ -117,12 +137,19 @@ impl App {
     #[must_use]
     pub fn address(&self, place: &Place, is_last: bool) -> String {
         let lane = self.traffic.lane(place);
-        let host = lane.as_ref().and_then(|lane| lane.hosts.first()).map(|host| format!("http://{host}"));
+        let host = lane
+            .as_ref()
+            .and_then(|lane| lane.hosts.first())
+            .map(|host| format!("http://{host}"));
         let path = lane.as_ref().and_then(|lane| lane.paths.first()).cloned();
         match (host, path) {
             (Some(host), path) => format!("{host}{}/", path.unwrap_or_default()),
             (None, Some(path)) => format!("{}{path}", self.proxy_url),
-            (None, None) => format!("{}{}", self.proxy_url, crate::routes::default_path(place, is_last)),
+            (None, None) => format!(
+                "{}{}",
+                self.proxy_url,
+                crate::routes::default_path(place, is_last)
+            ),
         }
     }
 
@@ -141,24 +168,50 @@ pub fn service_stream(service: &ServiceName) -> String {
 }
 
 /// The lanes as the log tells them: the shares that the last rollout of each place left or is at.
-pub async fn lanes(store: &dyn Store, services: &Engine<Services>, rollouts: &Engine<Rollouts>) -> Result<BTreeMap<Place, Lane>, shipway_engine::StoreError> {
+pub async fn lanes(
+    store: &dyn Store,
+    services: &Engine<Services>,
+    rollouts: &Engine<Rollouts>,
+) -> Result<BTreeMap<Place, Lane>, shipway_engine::StoreError> {
     let mut lanes = BTreeMap::new();
     for row in store.all_rows("service").await? {
-        let Some(state) = services.state(&format!("{}/{}", Services::KIND, row.key)).await? else { continue };
-        let Some(name) = state.name.clone() else { continue };
+        let Some(state) = services
+            .state(&format!("{}/{}", Services::KIND, row.key))
+            .await?
+        else {
+            continue;
+        };
+        let Some(name) = state.name.clone() else {
+            continue;
+        };
         for (environment, current) in &state.environments {
-            let place = Place { service: name.clone(), environment: environment.clone() };
-            let (mut split, mut salt, mut configured) = (current.observed.split.clone(), String::new(), None);
+            let place = Place {
+                service: name.clone(),
+                environment: environment.clone(),
+            };
+            let (mut split, mut salt, mut configured) =
+                (current.observed.split.clone(), String::new(), None);
             if let Some(active) = &current.active {
                 configured = Some(active.spec.environment.clone());
                 split = active.spec.observed.split.clone();
-                if let Some(rollout) = rollouts.state(&active.spec.id.stream()).await?.and_then(|state| state.0.clone()) {
+                if let Some(rollout) = rollouts
+                    .state(&active.spec.id.stream())
+                    .await?
+                    .and_then(|state| state.0.clone())
+                {
                     split = rollout.observed.split.clone();
                     salt = active.spec.id.to_string();
                 }
             }
-            let configured = configured.or_else(|| current.stable.as_ref().and_then(|stable| stable.environment(environment).cloned()));
-            let Some(configured) = configured else { continue };
+            let configured = configured.or_else(|| {
+                current
+                    .stable
+                    .as_ref()
+                    .and_then(|stable| stable.environment(environment).cloned())
+            });
+            let Some(configured) = configured else {
+                continue;
+            };
             let mut lane = Lane::new(&place, &configured, is_last(&state, environment));
             lane.split = split;
             lane.salt = salt;
@@ -169,5 +222,9 @@ pub async fn lanes(store: &dyn Store, services: &Engine<Services>, rollouts: &En
 }
 
 fn is_last(state: &service::State, environment: &shipway_core::ids::EnvironmentName) -> bool {
-    state.config.as_ref().and_then(|config| config.environments.last()).is_some_and(|last| last.name == *environment)
+    state
+        .config
+        .as_ref()
+        .and_then(|config| config.environments.last())
+        .is_some_and(|last| last.name == *environment)
 }

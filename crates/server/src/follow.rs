@@ -15,7 +15,18 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
     let service = service_of(path).await?;
     let into = app.repos.ensure(&service).await?;
     // What was pushed or followed before is known: only what moved since is new.
-    let seen = if app.store.row("service", service.as_str()).await.ok().flatten().is_some() { into.refs().await? } else { BTreeMap::default() };
+    let seen = if app
+        .store
+        .row("service", service.as_str())
+        .await
+        .ok()
+        .flatten()
+        .is_some()
+    {
+        into.refs().await?
+    } else {
+        BTreeMap::default()
+    };
     let mut follower = Follower::start(path, into, seen).await?;
     tracing::info!(%service, path = %path.display(), "following the repository");
     while let Some(updates) = follower.next().await {
@@ -43,9 +54,19 @@ async fn service_of(path: &Path) -> Result<ServiceName, GitError> {
         None => None,
     };
     let config = text.and_then(|bytes| {
-        let source = shipway_syntax::Source::new("shipway.yaml", String::from_utf8_lossy(&bytes).into_owned());
-        shipway_core::config::parse(&source).ok().map(|(config, _)| config.service)
+        let source = shipway_syntax::Source::new(
+            "shipway.yaml",
+            String::from_utf8_lossy(&bytes).into_owned(),
+        );
+        shipway_core::config::parse(&source)
+            .ok()
+            .map(|(config, _)| config.service)
     });
-    let folder = path.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.to_string_lossy().to_lowercase()));
-    Ok(config.or_else(|| folder.and_then(|name| name.parse().ok())).unwrap_or_else(|| "service".parse().expect("a plain word is a name")))
+    let folder = path.canonicalize().ok().and_then(|path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().to_lowercase())
+    });
+    Ok(config
+        .or_else(|| folder.and_then(|name| name.parse().ok()))
+        .unwrap_or_else(|| "service".parse().expect("a plain word is a name")))
 }

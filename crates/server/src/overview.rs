@@ -70,10 +70,15 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
     let mut rows = app.store.all_rows("service").await?;
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     for row in rows {
-        let Ok(service) = serde_json::from_value::<ServiceView>(row.doc) else { continue };
+        let Ok(service) = serde_json::from_value::<ServiceView>(row.doc) else {
+            continue;
+        };
         let last = service.environments.last().map(|last| last.name.clone());
         for environment in service.environments {
-            let at = target::Place { service: service.name.clone(), environment: environment.name.clone() };
+            let at = target::Place {
+                service: service.name.clone(),
+                environment: environment.name.clone(),
+            };
             let is_last = last.as_ref() == Some(&environment.name);
             let rollout = match &environment.rollout {
                 Some(id) => rollout_view(app, id).await,
@@ -82,8 +87,15 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
             places.push(Place {
                 url: app.address(&at, is_last),
                 split: app.traffic.split(&at),
-                instances: instances.iter().filter(|status| status.id.set.place == at).cloned().collect(),
-                traffic: reading.as_ref().map(|reading| traffic(reading, &at)).unwrap_or_default(),
+                instances: instances
+                    .iter()
+                    .filter(|status| status.id.set.place == at)
+                    .cloned()
+                    .collect(),
+                traffic: reading
+                    .as_ref()
+                    .map(|reading| traffic(reading, &at))
+                    .unwrap_or_default(),
                 service: at.service,
                 environment: at.environment,
                 stable: environment.stable,
@@ -96,18 +108,24 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
 }
 
 async fn rollout_view(app: &App, id: &RolloutId) -> Option<RolloutView> {
-    app.rollout(id).await.and_then(|state| state.0.as_deref().map(RolloutView::from))
+    app.rollout(id)
+        .await
+        .and_then(|state| state.0.as_deref().map(RolloutView::from))
 }
 
-fn traffic(reading: &shipway_drivers::data_plane::meter::Reading, at: &target::Place) -> Vec<Traffic> {
+fn traffic(
+    reading: &shipway_drivers::data_plane::meter::Reading,
+    at: &target::Place,
+) -> Vec<Traffic> {
     let millis = |took: Option<std::time::Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
-    let of = |(release, totals): (ReleaseNumber, &shipway_drivers::data_plane::meter::Totals)| Traffic {
-        release,
-        requests: totals.requests,
-        errors: totals.errors,
-        proxy_errors: totals.proxy_errors,
-        p50_ms: millis(totals.latency.quantile(0.5)),
-        p99_ms: millis(totals.latency.quantile(0.99)),
-    };
+    let of =
+        |(release, totals): (ReleaseNumber, &shipway_drivers::data_plane::meter::Totals)| Traffic {
+            release,
+            requests: totals.requests,
+            errors: totals.errors,
+            proxy_errors: totals.proxy_errors,
+            p50_ms: millis(totals.latency.quantile(0.5)),
+            p99_ms: millis(totals.latency.quantile(0.99)),
+        };
     reading.at(at).map(of).collect()
 }

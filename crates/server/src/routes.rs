@@ -66,14 +66,24 @@ impl Lane {
 /// The default first path segment of a place: `/shop` for the last environment, `/shop-staging` for the others.
 #[must_use]
 pub fn default_path(place: &Place, is_last: bool) -> String {
-    if is_last { format!("/{}", place.service) } else { format!("/{}-{}", place.service, place.environment) }
+    if is_last {
+        format!("/{}", place.service)
+    } else {
+        format!("/{}-{}", place.service, place.environment)
+    }
 }
 
 /// All routes: each lane by its hosts, by its path and by its port.
 #[must_use]
 pub fn compose(lanes: &BTreeMap<Place, Lane>, instances: &[InstanceStatus]) -> Snapshot {
-    let routes = lanes.iter().flat_map(|(place, lane)| routes_of(place, lane, instances)).collect();
-    Snapshot { version: protocol::VERSION, routes }
+    let routes = lanes
+        .iter()
+        .flat_map(|(place, lane)| routes_of(place, lane, instances))
+        .collect();
+    Snapshot {
+        version: protocol::VERSION,
+        routes,
+    }
 }
 
 fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Route> {
@@ -103,12 +113,33 @@ fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Ro
         return vec![base];
     }
     // One port leads to one route.
-    let with_path = |(index, path): (usize, &String)| Route { path_prefix: Some(path.clone()), port: lane.port.filter(|_| index == 0), ..base.clone() };
+    let with_path = |(index, path): (usize, &String)| Route {
+        path_prefix: Some(path.clone()),
+        port: lane.port.filter(|_| index == 0),
+        ..base.clone()
+    };
     lane.paths.iter().enumerate().map(with_path).collect()
 }
 
-fn ready(place: &Place, release: ReleaseNumber, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Instance> {
+fn ready(
+    place: &Place,
+    release: ReleaseNumber,
+    lane: &Lane,
+    instances: &[InstanceStatus],
+) -> Vec<Instance> {
     let keep = lane.kept.get(&release).copied().unwrap_or(u32::MAX);
-    let serves = |status: &&InstanceStatus| status.id.set.place == *place && status.id.set.release == release && status.id.slot <= keep && status.is_ready();
-    instances.iter().filter(serves).map(|status| Instance { id: status.id.to_string(), address: status.address.clone() }).collect()
+    let serves = |status: &&InstanceStatus| {
+        status.id.set.place == *place
+            && status.id.set.release == release
+            && status.id.slot <= keep
+            && status.is_ready()
+    };
+    instances
+        .iter()
+        .filter(serves)
+        .map(|status| Instance {
+            id: status.id.to_string(),
+            address: status.address.clone(),
+        })
+        .collect()
 }

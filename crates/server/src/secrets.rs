@@ -41,7 +41,10 @@ impl Secrets {
     /// Reads a file of `NAME=value` lines; empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
         let shown = path.display().to_string();
-        let unreadable = |source| SecretsError::Unreadable { path: shown.clone(), source };
+        let unreadable = |source| SecretsError::Unreadable {
+            path: shown.clone(),
+            source,
+        };
         let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(SecretsError::Exposed { path: shown });
@@ -53,7 +56,13 @@ impl Secrets {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (name, value) = line.split_once('=').filter(|(name, _)| is_name(name.trim())).ok_or(SecretsError::Malformed { path: shown.clone(), line: index + 1 })?;
+            let (name, value) = line
+                .split_once('=')
+                .filter(|(name, _)| is_name(name.trim()))
+                .ok_or(SecretsError::Malformed {
+                    path: shown.clone(),
+                    line: index + 1,
+                })?;
             values.insert(name.trim().to_owned(), value.trim().to_owned());
         }
         Ok(Self { values })
@@ -78,12 +87,16 @@ impl Secrets {
         while let Some(place) = rest.find('$') {
             out.push_str(&rest[..place]);
             let after = &rest[place + 1..];
-            let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+            let end = after
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .unwrap_or(after.len());
             let name = &after[..end];
             if name.is_empty() {
                 out.push('$');
             } else {
-                out.push_str(self.get(name).ok_or_else(|| format!("the secret {name} is not set on the server (--secrets FILE)"))?);
+                out.push_str(self.get(name).ok_or_else(|| {
+                    format!("the secret {name} is not set on the server (--secrets FILE)")
+                })?);
             }
             rest = &after[end..];
         }
@@ -93,7 +106,9 @@ impl Secrets {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 #[cfg(test)]
@@ -102,8 +117,13 @@ mod tests {
 
     #[test]
     fn names_are_replaced_and_unknown_ones_named_without_a_value() {
-        let secrets = Secrets { values: [("HOOK".to_owned(), "http://127.0.0.1/x".to_owned())].into() };
-        assert_eq!(secrets.expand("$HOOK/y?z=$"), Ok("http://127.0.0.1/x/y?z=$".to_owned()));
+        let secrets = Secrets {
+            values: [("HOOK".to_owned(), "http://127.0.0.1/x".to_owned())].into(),
+        };
+        assert_eq!(
+            secrets.expand("$HOOK/y?z=$"),
+            Ok("http://127.0.0.1/x/y?z=$".to_owned())
+        );
         assert!(secrets.expand("$NONE").unwrap_err().contains("NONE"));
     }
 
@@ -113,10 +133,19 @@ mod tests {
         let path = folder.path().join("secrets");
         fs::write(&path, "A=1\n# no\n\nB = 2\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Secrets::read(&path), Err(SecretsError::Exposed { .. })));
+        assert!(matches!(
+            Secrets::read(&path),
+            Err(SecretsError::Exposed { .. })
+        ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(Secrets::read(&path).unwrap().get("B"), Some("2"));
         fs::write(&path, "no equals sign\n").unwrap();
-        assert!(Secrets::read(&path).err().unwrap().to_string().contains("line 1"));
+        assert!(
+            Secrets::read(&path)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("line 1")
+        );
     }
 }

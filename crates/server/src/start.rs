@@ -69,7 +69,9 @@ pub enum StartError {
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     /// A listener.
-    #[error("{address} can't be listened on: {source}; is another server running? Choose another address with --listen")]
+    #[error(
+        "{address} can't be listened on: {source}; is another server running? Choose another address with --listen"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -114,20 +116,46 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     let data = DataDir::lock(&options.data)?;
     let path = data.path().to_owned();
-    let secrets = options.secrets.as_deref().map(Secrets::read).transpose()?.unwrap_or_default();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path.join("shipway.db"), SqliteOptions { crash_after_events: options.crash_after_events, pages_max: None })?);
+    let secrets = options
+        .secrets
+        .as_deref()
+        .map(Secrets::read)
+        .transpose()?
+        .unwrap_or_default();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(
+        &path.join("shipway.db"),
+        SqliteOptions {
+            crash_after_events: options.crash_after_events,
+            pages_max: None,
+        },
+    )?);
     let io = |what: &str| {
         let what = what.to_owned();
         move |source| StartError::Io { what, source }
     };
-    let blobs: Arc<dyn Blobs> = Arc::new(FileBlobs::open(&path.join("blobs")).map_err(io("opening the blobs"))?);
-    let listener = TcpListener::bind(options.listen).await.map_err(|source| StartError::Listen { address: options.listen, source })?;
+    let blobs: Arc<dyn Blobs> =
+        Arc::new(FileBlobs::open(&path.join("blobs")).map_err(io("opening the blobs"))?);
+    let listener =
+        TcpListener::bind(options.listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                address: options.listen,
+                source,
+            })?;
     let address = listener.local_addr().map_err(io("reading the address"))?;
-    let plane = Arc::new(DataPlane::attach_or_start(plane_options(&options, &path)).await.map_err(|error| StartError::Proxy(error.to_string()))?);
+    let plane = Arc::new(
+        DataPlane::attach_or_start(plane_options(&options, &path))
+            .await
+            .map_err(|error| StartError::Proxy(error.to_string()))?,
+    );
     let target: Arc<dyn Target> = Arc::new(
         ProcessTarget::open(process::Options {
             root: path.join("instances"),
-            shim: vec![options.exe.clone().into_os_string(), "instance".into(), "--dir".into()],
+            shim: vec![
+                options.exe.clone().into_os_string(),
+                "instance".into(),
+                "--dir".into(),
+            ],
             artifacts: Arc::new(UnpackBlobs(blobs.clone())),
             secrets: secret_resolver(secrets.clone()),
         })
@@ -137,21 +165,42 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
     let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
     let repos = Arc::new(Repos::open(path.join("git"))?);
-    let loopback_url = format!("http://{}", SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port()));
+    let loopback_url = format!(
+        "http://{}",
+        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
+    );
     let proxy_address = plane.listen().await.unwrap_or(options.proxy_listen);
 
     // The drivers need the application and the application needs the engines that call them.
     let app = Arc::new_cyclic(|weak: &Weak<App>| {
         let engine = EngineOptions::default();
-        let services = Engine::start(store.clone(), Arc::new(ServiceDriver(weak.clone())), clock.clone(), engine);
-        let runs = Engine::start(store.clone(), Arc::new(RunDriver(weak.clone())), clock.clone(), engine);
-        let rollouts = Engine::start(store.clone(), Arc::new(RolloutDriver(weak.clone())), clock.clone(), engine);
+        let services = Engine::start(
+            store.clone(),
+            Arc::new(ServiceDriver(weak.clone())),
+            clock.clone(),
+            engine,
+        );
+        let runs = Engine::start(
+            store.clone(),
+            Arc::new(RunDriver(weak.clone())),
+            clock.clone(),
+            engine,
+        );
+        let rollouts = Engine::start(
+            store.clone(),
+            Arc::new(RolloutDriver(weak.clone())),
+            clock.clone(),
+            engine,
+        );
         App {
             traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
             meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
             jobs: JobRunner::new(options.exe.clone(), path.join("runs")),
             notifier: Notifier::new(),
-            url: options.public_url.clone().unwrap_or_else(|| loopback_url.clone()),
+            url: options
+                .public_url
+                .clone()
+                .unwrap_or_else(|| loopback_url.clone()),
             proxy_url: format!("http://{proxy_address}"),
             token: options.token.clone(),
             exe: options.exe.clone(),
@@ -170,7 +219,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             internal_token,
         }
     });
-    app.traffic.restore(app::lanes(&*app.store, &app.services, &app.rollouts).await?);
+    app.traffic
+        .restore(app::lanes(&*app.store, &app.services, &app.rollouts).await?);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let traffic = app.traffic.clone();
@@ -186,11 +236,19 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     let (router, stopped) = (api::router(app.clone()), stop.clone());
     tasks.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await {
+        if let Err(error) = axum::serve(listener, router)
+            .with_graceful_shutdown(stopped.cancelled_owned())
+            .await
+        {
             tracing::error!(%error, "the listener failed");
         }
     });
-    Ok(Running { app, tasks, stop, _data: data })
+    Ok(Running {
+        app,
+        tasks,
+        stop,
+        _data: data,
+    })
 }
 
 impl Running {
@@ -229,7 +287,12 @@ fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
     let mut random = [0u8; 32];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     let token = shipway_core::ids::Digest::of(&random).hex().to_owned();
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()?;
     Ok(token)
@@ -244,7 +307,10 @@ struct UnpackBlobs(Arc<dyn Blobs>);
 
 #[async_trait::async_trait]
 impl process::Artifacts for UnpackBlobs {
-    async fn open(&self, digest: &shipway_core::ids::Digest) -> Result<shipway_engine::Reader, String> {
+    async fn open(
+        &self,
+        digest: &shipway_core::ids::Digest,
+    ) -> Result<shipway_engine::Reader, String> {
         self.0.open(digest).await.map_err(|error| error.to_string())
     }
 }

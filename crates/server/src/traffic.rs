@@ -40,7 +40,14 @@ impl Traffic {
     /// Without lanes yet. [`Traffic::run`] must be running for anything to happen.
     #[must_use]
     pub fn new(plane: Arc<DataPlane>, target: Arc<dyn Target>) -> Self {
-        Self { lanes: Mutex::new(BTreeMap::new()), changed: Notify::new(), applied: watch::Sender::new(0), revision: watch::Sender::new(1), plane, target }
+        Self {
+            lanes: Mutex::new(BTreeMap::new()),
+            changed: Notify::new(),
+            applied: watch::Sender::new(0),
+            revision: watch::Sender::new(1),
+            plane,
+            target,
+        }
     }
 
     /// Takes over the lanes as the log tells them, before [`Traffic::run`].
@@ -49,9 +56,18 @@ impl Traffic {
     }
 
     /// Gives each release its share, and returns when the data plane has it.
-    pub async fn shift(&self, place: &Place, environment: &Environment, is_last: bool, split: &Split, salt: &str) {
+    pub async fn shift(
+        &self,
+        place: &Place,
+        environment: &Environment,
+        is_last: bool,
+        split: &Split,
+        salt: &str,
+    ) {
         let revision = self.change(|lanes| {
-            let lane = lanes.entry(place.clone()).or_insert_with(|| Lane::new(place, environment, is_last));
+            let lane = lanes
+                .entry(place.clone())
+                .or_insert_with(|| Lane::new(place, environment, is_last));
             lane.configure(place, environment, is_last);
             lane.split = split.clone();
             salt.clone_into(&mut lane.salt);
@@ -61,7 +77,13 @@ impl Traffic {
 
     /// Takes the instances of `release` beyond `keep` out of the routes and waits until their open requests are over, `grace` at most.
     /// Returns how many requests were still open.
-    pub async fn drain(&self, place: &Place, release: ReleaseNumber, keep: u32, grace: Duration) -> u64 {
+    pub async fn drain(
+        &self,
+        place: &Place,
+        release: ReleaseNumber,
+        keep: u32,
+        grace: Duration,
+    ) -> u64 {
         let revision = self.change(|lanes| {
             if let Some(lane) = lanes.get_mut(place) {
                 lane.kept.insert(release, keep);
@@ -86,7 +108,10 @@ impl Traffic {
     /// The shares of a lane.
     #[must_use]
     pub fn split(&self, place: &Place) -> Split {
-        self.lanes().get(place).map(|lane| lane.split.clone()).unwrap_or_default()
+        self.lanes()
+            .get(place)
+            .map(|lane| lane.split.clone())
+            .unwrap_or_default()
     }
 
     /// A lane, for pages.
@@ -108,7 +133,9 @@ impl Traffic {
             if last.as_ref() != Some(&snapshot) {
                 match self.plane.put(snapshot.clone()).await {
                     Ok(()) => last = Some(snapshot),
-                    Err(error) => tracing::error!(%error, "the proxy does not take the routes; those before stay in force"),
+                    Err(error) => {
+                        tracing::error!(%error, "the proxy does not take the routes; those before stay in force")
+                    }
                 }
             }
             self.applied.send_replace(revision);
@@ -124,7 +151,10 @@ impl Traffic {
     async fn await_adoption(&self, instances: &mut watch::Receiver<u64>) {
         let routed: BTreeSet<String> = self.plane.routed_instances().await;
         let settled = |statuses: &[InstanceStatus]| {
-            statuses.iter().filter(|status| routed.contains(&status.id.to_string())).all(|status| status.is_ready())
+            statuses
+                .iter()
+                .filter(|status| routed.contains(&status.id.to_string()))
+                .all(|status| status.is_ready())
         };
         let wait = async {
             while !settled(&self.target.instances()) {

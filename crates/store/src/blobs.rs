@@ -36,7 +36,9 @@ impl FileBlobs {
             std::fs::remove_dir_all(&unfinished)?;
         }
         std::fs::create_dir_all(&unfinished)?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self {
+            root: root.to_owned(),
+        })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -44,34 +46,69 @@ impl FileBlobs {
         self.root.join("sha256").join(folder).join(name)
     }
 
-    async fn store(&self, mut source: Reader, expected: Option<&Digest>) -> Result<StoredBlob, BlobError> {
-        let unfinished = Unfinished(self.root.join("unfinished").join(Uuid::now_v7().to_string()));
+    async fn store(
+        &self,
+        mut source: Reader,
+        expected: Option<&Digest>,
+    ) -> Result<StoredBlob, BlobError> {
+        let unfinished = Unfinished(
+            self.root
+                .join("unfinished")
+                .join(Uuid::now_v7().to_string()),
+        );
         let failed = |what: &str| {
             let what = format!("{what} {}", unfinished.0.display());
             move |source| BlobError::Io { what, source }
         };
-        let mut file = File::create_new(&unfinished.0).await.map_err(failed("creating"))?;
+        let mut file = File::create_new(&unfinished.0)
+            .await
+            .map_err(failed("creating"))?;
         let (mut hash, mut size, mut chunk) = (Sha256::new(), 0u64, vec![0; CHUNK]);
         loop {
-            let count = source.read(&mut chunk).await.map_err(|source| BlobError::Io { what: "reading what is to be stored".to_owned(), source })?;
+            let count = source
+                .read(&mut chunk)
+                .await
+                .map_err(|source| BlobError::Io {
+                    what: "reading what is to be stored".to_owned(),
+                    source,
+                })?;
             if count == 0 {
                 break;
             }
             hash.update(&chunk[..count]);
             size += count as u64;
-            file.write_all(&chunk[..count]).await.map_err(failed("writing"))?;
+            file.write_all(&chunk[..count])
+                .await
+                .map_err(failed("writing"))?;
         }
-        let digest = Digest::from_hash(hash.finalize().as_slice().try_into().expect("SHA-256 has 32 bytes"));
+        let digest = Digest::from_hash(
+            hash.finalize()
+                .as_slice()
+                .try_into()
+                .expect("SHA-256 has 32 bytes"),
+        );
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
-            return Err(BlobError::Damaged { expected: expected.clone(), actual: digest });
+            return Err(BlobError::Damaged {
+                expected: expected.clone(),
+                actual: digest,
+            });
         }
         file.sync_all().await.map_err(failed("writing"))?;
         let path = self.path(&digest);
         if !fs::try_exists(&path).await.unwrap_or(false) {
             let folder = path.parent().expect("a blob is in a folder");
-            fs::create_dir_all(folder).await.map_err(failed("placing"))?;
-            fs::rename(&unfinished.0, &path).await.map_err(failed("placing"))?;
-            File::open(folder).await.map_err(failed("placing"))?.sync_all().await.map_err(failed("placing"))?;
+            fs::create_dir_all(folder)
+                .await
+                .map_err(failed("placing"))?;
+            fs::rename(&unfinished.0, &path)
+                .await
+                .map_err(failed("placing"))?;
+            File::open(folder)
+                .await
+                .map_err(failed("placing"))?
+                .sync_all()
+                .await
+                .map_err(failed("placing"))?;
         }
         Ok(StoredBlob { digest, size })
     }
@@ -93,15 +130,28 @@ impl Blobs for FileBlobs {
         self.store(source, None).await
     }
 
-    async fn put_expecting(&self, source: Reader, expected: &Digest) -> Result<StoredBlob, BlobError> {
+    async fn put_expecting(
+        &self,
+        source: Reader,
+        expected: &Digest,
+    ) -> Result<StoredBlob, BlobError> {
         self.store(source, Some(expected)).await
     }
 
     async fn open(&self, digest: &Digest) -> Result<Reader, BlobError> {
         match File::open(self.path(digest)).await {
-            Ok(file) => Ok(Box::pin(Verified { file, hash: Sha256::new(), expected: digest.clone() })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(BlobError::Missing(digest.clone())),
-            Err(source) => Err(BlobError::Io { what: format!("opening {digest}"), source }),
+            Ok(file) => Ok(Box::pin(Verified {
+                file,
+                hash: Sha256::new(),
+                expected: digest.clone(),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(BlobError::Missing(digest.clone()))
+            }
+            Err(source) => Err(BlobError::Io {
+                what: format!("opening {digest}"),
+                source,
+            }),
         }
     }
 
@@ -109,7 +159,10 @@ impl Blobs for FileBlobs {
         match fs::metadata(self.path(digest)).await {
             Ok(found) => Ok(Some(found.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(BlobError::Io { what: format!("looking for {digest}"), source }),
+            Err(source) => Err(BlobError::Io {
+                what: format!("looking for {digest}"),
+                source,
+            }),
         }
     }
 
@@ -124,7 +177,10 @@ impl Blobs for FileBlobs {
 
     async fn delete(&self, digest: &Digest) -> Result<(), BlobError> {
         match fs::remove_file(self.path(digest)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::Io { what: format!("deleting {digest}"), source: error }),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::Io {
+                what: format!("deleting {digest}"),
+                source: error,
+            }),
             _ => Ok(()),
         }
     }
@@ -136,10 +192,19 @@ impl Blobs for FileBlobs {
 struct OtherBytes(Digest);
 
 fn damage(error: io::Error, expected: &Digest) -> BlobError {
-    let actual = error.get_ref().and_then(|inner| inner.downcast_ref::<OtherBytes>()).map(|other| other.0.clone());
+    let actual = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<OtherBytes>())
+        .map(|other| other.0.clone());
     match actual {
-        Some(actual) => BlobError::Damaged { expected: expected.clone(), actual },
-        None => BlobError::Io { what: format!("reading {expected}"), source: error },
+        Some(actual) => BlobError::Damaged {
+            expected: expected.clone(),
+            actual,
+        },
+        None => BlobError::Io {
+            what: format!("reading {expected}"),
+            source: error,
+        },
     }
 }
 
@@ -151,16 +216,24 @@ struct Verified {
 }
 
 impl AsyncRead for Verified {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.file).poll_read(cx, buffer);
         if let Poll::Ready(Ok(())) = &polled {
             let new = &buffer.filled()[before..];
             if new.is_empty() && buffer.remaining() > 0 {
                 let hash = self.hash.clone().finalize();
-                let actual = Digest::from_hash(hash.as_slice().try_into().expect("SHA-256 has 32 bytes"));
+                let actual =
+                    Digest::from_hash(hash.as_slice().try_into().expect("SHA-256 has 32 bytes"));
                 if actual != self.expected {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, OtherBytes(actual))));
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        OtherBytes(actual),
+                    )));
                 }
             } else {
                 self.hash.update(new);

@@ -20,7 +20,9 @@ pub struct DataDir {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another server holds it.
-    #[error("another server (pid {pid}) uses {path}; stop it, or give this one a folder of its own with --data")]
+    #[error(
+        "another server (pid {pid}) uses {path}; stop it, or give this one a folder of its own with --data"
+    )]
     Held {
         /// The folder.
         path: String,
@@ -41,17 +43,32 @@ impl DataDir {
     /// Makes the folder where it is missing, readable by its owner alone, and locks it.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let shown = path.display().to_string();
-        let failed = |source| DataDirError::Io { path: shown.clone(), source };
+        let failed = |source| DataDirError::Io {
+            path: shown.clone(),
+            source,
+        };
         make_private(path).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
-        let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("shipway.lock")).map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("shipway.lock"))
+            .map_err(failed)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             // For the message only.
             let _ = lock.read_to_string(&mut pid);
-            return Err(DataDirError::Held { path: shown, pid: pid.trim().to_owned() });
+            return Err(DataDirError::Held {
+                path: shown,
+                pid: pid.trim().to_owned(),
+            });
         }
-        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed)?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(failed)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -64,5 +81,8 @@ impl DataDir {
 
 fn make_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }

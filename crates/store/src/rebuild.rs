@@ -12,11 +12,15 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
     for stream in store.streams(A::KIND).await? {
         let mut state = A::State::default();
         for text in store.read(&stream, 0).await? {
-            let event: Event<A::Body> = serde_json::from_str(&text).map_err(|error| StoreError(format!("{stream}: {error}")))?;
+            let event: Event<A::Body> = serde_json::from_str(&text)
+                .map_err(|error| StoreError(format!("{stream}: {error}")))?;
             A::apply(&mut state, &event);
             for row in A::rows(&state, std::slice::from_ref(&event)) {
                 order += 1;
-                by_kind.entry(row.kind.clone()).or_default().insert(row.key.clone(), (order, row));
+                by_kind
+                    .entry(row.kind.clone())
+                    .or_default()
+                    .insert(row.key.clone(), (order, row));
             }
         }
     }
@@ -25,7 +29,9 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
         let mut rows: Vec<_> = rows.into_values().collect();
         rows.sort_by_key(|(order, _)| *order);
         count += rows.len();
-        store.replace_rows(&kind, rows.into_iter().map(|(_, row)| row).collect()).await?;
+        store
+            .replace_rows(&kind, rows.into_iter().map(|(_, row)| row).collect())
+            .await?;
     }
     Ok(count)
 }

@@ -8,12 +8,13 @@ use std::{
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
 use shipway_core::aggregate::Row;
-use shipway_engine::{Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription};
+use shipway_engine::{
+    Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    schema,
-    subscribe,
+    schema, subscribe,
     writer::{self, Job},
 };
 
@@ -35,7 +36,9 @@ pub struct SqliteOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A newer Shipway has written it.
-    #[error("{path} has schema version {found}, this binary knows {known}: use the newer shipway that wrote it; nothing was changed")]
+    #[error(
+        "{path} has schema version {found}, this binary knows {known}: use the newer shipway that wrote it; nothing was changed"
+    )]
     Newer {
         /// The file.
         path: String,
@@ -65,12 +68,19 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the file, making it where it is missing.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Sqlite { path: path.display().to_string(), source };
+        let failed = |source| OpenError::Sqlite {
+            path: path.display().to_string(),
+            source,
+        };
         let is_new = !path.exists();
         let connection = Connection::open(path).map_err(failed)?;
         let found = schema::version(&connection).map_err(failed)?;
         if found > schema::VERSION {
-            return Err(OpenError::Newer { path: path.display().to_string(), found, known: schema::VERSION });
+            return Err(OpenError::Newer {
+                path: path.display().to_string(),
+                found,
+                known: schema::VERSION,
+            });
         }
         schema::configure(&connection).map_err(failed)?;
         if found == 0 {
@@ -81,13 +91,29 @@ impl SqliteStore {
             let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
         }
         if let Some(pages) = options.pages_max {
-            connection.pragma_update(None, "max_page_count", pages).map_err(failed)?;
+            connection
+                .pragma_update(None, "max_page_count", pages)
+                .map_err(failed)?;
         }
-        let last: u64 = connection.query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| row.get(0)).map_err(failed)?;
+        let last: u64 = connection
+            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| {
+                row.get(0)
+            })
+            .map_err(failed)?;
         let (position_sender, position) = watch::channel(last);
         let (jobs, queue) = mpsc::channel(QUEUE);
-        writer::start(connection, queue, position_sender, options.crash_after_events);
-        Ok(Self { path: path.to_owned(), jobs, readers: Readers::default(), position })
+        writer::start(
+            connection,
+            queue,
+            position_sender,
+            options.crash_after_events,
+        );
+        Ok(Self {
+            path: path.to_owned(),
+            jobs,
+            readers: Readers::default(),
+            position,
+        })
     }
 
     async fn write<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, StoreError> {
@@ -97,7 +123,10 @@ impl SqliteStore {
         answer.await.map_err(|_| gone())
     }
 
-    async fn query<T: Send + 'static>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Result<T, StoreError> {
+    async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
         self.readers.query(self.path.clone(), query).await
     }
 }
@@ -111,7 +140,9 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {
     StoreError(match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "the disk is full; free some space and it goes on".to_owned(),
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            "the disk is full; free some space and it goes on".to_owned()
+        }
         Some(rusqlite::ErrorCode::ReadOnly) => "the file is read-only".to_owned(),
         _ => error.to_string(),
     })
@@ -148,14 +179,20 @@ impl Readers {
             answer
         };
         let joined = tokio::task::spawn_blocking(work).await;
-        joined.map_err(|error| StoreError(error.to_string()))?.map_err(store_error)
+        joined
+            .map_err(|error| StoreError(error.to_string()))?
+            .map_err(store_error)
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn append(&self, append: Append) -> Result<(), AppendError> {
-        self.write(|reply| Job::Append { append: Box::new(append), reply }).await?
+        self.write(|reply| Job::Append {
+            append: Box::new(append),
+            reply,
+        })
+        .await?
     }
 
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError> {
@@ -185,7 +222,10 @@ impl Store for SqliteStore {
         let kind = kind.to_owned();
         self.query(move |connection| {
             let sql = "SELECT name FROM streams WHERE kind = ?1 AND live = 1 ORDER BY id";
-            connection.prepare_cached(sql)?.query_map([kind], |row| row.get(0))?.collect()
+            connection
+                .prepare_cached(sql)?
+                .query_map([kind], |row| row.get(0))?
+                .collect()
         })
         .await
     }
@@ -193,13 +233,21 @@ impl Store for SqliteStore {
     async fn streams(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         let kind = kind.to_owned();
         self.query(move |connection| {
-            connection.prepare_cached("SELECT name FROM streams WHERE kind = ?1 ORDER BY id")?.query_map([kind], |row| row.get(0))?.collect()
+            connection
+                .prepare_cached("SELECT name FROM streams WHERE kind = ?1 ORDER BY id")?
+                .query_map([kind], |row| row.get(0))?
+                .collect()
         })
         .await
     }
 
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
-        Ok(subscribe::stream(self.readers.clone(), self.path.clone(), self.position.clone(), after))
+        Ok(subscribe::stream(
+            self.readers.clone(),
+            self.path.clone(),
+            self.position.clone(),
+            after,
+        ))
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {
@@ -210,13 +258,24 @@ impl Store for SqliteStore {
         let (kind, key) = (kind.to_owned(), key.to_owned());
         self.query(move |connection| {
             let sql = "SELECT kind, key, service, live, doc FROM rows WHERE kind = ?1 AND key = ?2";
-            connection.prepare_cached(sql)?.query_row([kind, key], read_row).optional()
+            connection
+                .prepare_cached(sql)?
+                .query_row([kind, key], read_row)
+                .optional()
         })
         .await
     }
 
-    async fn rows(&self, kind: &str, service: Option<&str>, live: bool, cursor: Option<u64>, limit: u32) -> Result<RowPage, StoreError> {
-        let mut sql = "SELECT kind, key, service, live, doc, changed FROM rows WHERE kind = ?".to_owned();
+    async fn rows(
+        &self,
+        kind: &str,
+        service: Option<&str>,
+        live: bool,
+        cursor: Option<u64>,
+        limit: u32,
+    ) -> Result<RowPage, StoreError> {
+        let mut sql =
+            "SELECT kind, key, service, live, doc, changed FROM rows WHERE kind = ?".to_owned();
         let mut values: Vec<Value> = vec![kind.to_owned().into()];
         if let Some(service) = service {
             sql.push_str(" AND service = ?");
@@ -234,28 +293,59 @@ impl Store for SqliteStore {
         self.query(move |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let read = |row: &rusqlite::Row<'_>| Ok((read_row(row)?, row.get::<_, u64>(5)?));
-            let found: Vec<(Row, u64)> = statement.query_map(params_from_iter(values), read)?.collect::<Result<_, _>>()?;
-            let next = found.last().filter(|_| found.len() == limit as usize).map(|(_, changed)| *changed);
-            Ok(RowPage { rows: found.into_iter().map(|(row, _)| row).collect(), next })
+            let found: Vec<(Row, u64)> = statement
+                .query_map(params_from_iter(values), read)?
+                .collect::<Result<_, _>>()?;
+            let next = found
+                .last()
+                .filter(|_| found.len() == limit as usize)
+                .map(|(_, changed)| *changed);
+            Ok(RowPage {
+                rows: found.into_iter().map(|(row, _)| row).collect(),
+                next,
+            })
         })
         .await
     }
 
     async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError> {
         let kind = kind.to_owned();
-        self.write(|reply| Job::ReplaceRows { kind, rows, reply }).await?
+        self.write(|reply| Job::ReplaceRows { kind, rows, reply })
+            .await?
     }
 }
 
 fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let doc: String = row.get(4)?;
-    let doc = serde_json::from_str(&doc).map_err(|error| rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error)))?;
-    Ok(Row { kind: row.get(0)?, key: row.get(1)?, service: row.get(2)?, live: row.get(3)?, doc })
+    let doc = serde_json::from_str(&doc).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error))
+    })?;
+    Ok(Row {
+        kind: row.get(0)?,
+        key: row.get(1)?,
+        service: row.get(2)?,
+        live: row.get(3)?,
+        doc,
+    })
 }
 
 /// Events after a position, at most `limit`.
-pub(crate) fn events_after(connection: &Connection, after: u64, limit: u32) -> rusqlite::Result<Vec<Recorded>> {
+pub(crate) fn events_after(
+    connection: &Connection,
+    after: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Recorded>> {
     let sql = "SELECT e.position, t.name, e.version, e.body FROM events e JOIN streams t ON t.id = e.stream WHERE e.position > ?1 ORDER BY e.position LIMIT ?2";
-    let read = |row: &rusqlite::Row<'_>| Ok(Recorded { position: row.get(0)?, stream: row.get(1)?, version: row.get(2)?, event: row.get(3)? });
-    connection.prepare_cached(sql)?.query_map(params![after, limit], read)?.collect()
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Recorded {
+            position: row.get(0)?,
+            stream: row.get(1)?,
+            version: row.get(2)?,
+            event: row.get(3)?,
+        })
+    };
+    connection
+        .prepare_cached(sql)?
+        .query_map(params![after, limit], read)?
+        .collect()
 }

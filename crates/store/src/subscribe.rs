@@ -20,9 +20,26 @@ struct Reading {
     buffer: VecDeque<Recorded>,
 }
 
-pub(crate) fn stream(readers: Readers, path: PathBuf, position: watch::Receiver<u64>, after: u64) -> Subscription {
-    let reading = Reading { readers, path, position, after, buffer: VecDeque::new() };
-    stream::try_unfold(reading, |mut reading| async move { reading.next().await.map(|found| found.map(|event| (event, reading))) }).boxed()
+pub(crate) fn stream(
+    readers: Readers,
+    path: PathBuf,
+    position: watch::Receiver<u64>,
+    after: u64,
+) -> Subscription {
+    let reading = Reading {
+        readers,
+        path,
+        position,
+        after,
+        buffer: VecDeque::new(),
+    };
+    stream::try_unfold(reading, |mut reading| async move {
+        reading
+            .next()
+            .await
+            .map(|found| found.map(|event| (event, reading)))
+    })
+    .boxed()
 }
 
 impl Reading {
@@ -34,10 +51,21 @@ impl Reading {
             }
             let after = self.after;
             // Ends when the writer is gone.
-            if self.position.wait_for(|position| *position > after).await.is_err() {
+            if self
+                .position
+                .wait_for(|position| *position > after)
+                .await
+                .is_err()
+            {
                 return Ok(None);
             }
-            self.buffer = self.readers.query(self.path.clone(), move |connection| events_after(connection, after, CHUNK)).await?.into();
+            self.buffer = self
+                .readers
+                .query(self.path.clone(), move |connection| {
+                    events_after(connection, after, CHUNK)
+                })
+                .await?
+                .into();
         }
     }
 }

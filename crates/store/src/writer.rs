@@ -16,9 +16,18 @@ const KNOWN_MAX: usize = 100_000;
 
 /// What the writer is asked.
 pub(crate) enum Job {
-    Append { append: Box<Append>, reply: oneshot::Sender<Result<(), AppendError>> },
-    ReplaceRows { kind: String, rows: Vec<Row>, reply: oneshot::Sender<Result<(), StoreError>> },
-    ForgetSnapshots { reply: oneshot::Sender<Result<(), StoreError>> },
+    Append {
+        append: Box<Append>,
+        reply: oneshot::Sender<Result<(), AppendError>>,
+    },
+    ReplaceRows {
+        kind: String,
+        rows: Vec<Row>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    ForgetSnapshots {
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
 
 struct Writer {
@@ -37,9 +46,21 @@ struct Known {
 }
 
 /// Starts the thread; it ends when nobody can ask any more.
-pub(crate) fn start(connection: Connection, mut jobs: mpsc::Receiver<Job>, published: watch::Sender<u64>, crash_after: Option<u64>) {
+pub(crate) fn start(
+    connection: Connection,
+    mut jobs: mpsc::Receiver<Job>,
+    published: watch::Sender<u64>,
+    crash_after: Option<u64>,
+) {
     let position = *published.borrow();
-    let mut writer = Writer { connection, position, known: HashMap::new(), published, crash_after, written: 0 };
+    let mut writer = Writer {
+        connection,
+        position,
+        known: HashMap::new(),
+        published,
+        crash_after,
+        written: 0,
+    };
     std::thread::Builder::new()
         .name("event-log".to_owned())
         .spawn(move || {
@@ -53,7 +74,10 @@ pub(crate) fn start(connection: Connection, mut jobs: mpsc::Receiver<Job>, publi
 
 impl Writer {
     fn handle(&mut self, jobs: Vec<Job>) {
-        let (mut appends, mut replies) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
+        let (mut appends, mut replies) = (
+            Vec::with_capacity(jobs.len()),
+            Vec::with_capacity(jobs.len()),
+        );
         for job in jobs {
             match job {
                 Job::Append { append, reply } => {
@@ -64,7 +88,12 @@ impl Writer {
                     let _ = reply.send(self.replace_rows(&kind, &rows).map_err(store_error));
                 }
                 Job::ForgetSnapshots { reply } => {
-                    let _ = reply.send(self.connection.execute("DELETE FROM snapshots", []).map(|_| ()).map_err(store_error));
+                    let _ = reply.send(
+                        self.connection
+                            .execute("DELETE FROM snapshots", [])
+                            .map(|_| ())
+                            .map_err(store_error),
+                    );
                 }
             }
         }
@@ -109,12 +138,15 @@ impl Writer {
             };
             if known.version != append.expected {
                 self.known.insert(append.stream.clone(), known);
-                results.push(Err(AppendError::Conflict { actual: known.version }));
+                results.push(Err(AppendError::Conflict {
+                    actual: known.version,
+                }));
                 continue;
             }
             self.position = write(&transaction, append, known, self.position)?;
             let version = known.version + append.events.len() as u64;
-            self.known.insert(append.stream.clone(), Known { version, ..known });
+            self.known
+                .insert(append.stream.clone(), Known { version, ..known });
             results.push(Ok(()));
         }
         transaction.commit()?;
@@ -132,38 +164,64 @@ impl Writer {
 }
 
 fn find_or_add(connection: &Connection, name: &str) -> rusqlite::Result<Known> {
-    let read = |row: &rusqlite::Row<'_>| Ok(Known { id: row.get(0)?, version: row.get(1)? });
-    if let Some(known) = connection.prepare_cached("SELECT id, version FROM streams WHERE name = ?1")?.query_row([name], read).optional()? {
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Known {
+            id: row.get(0)?,
+            version: row.get(1)?,
+        })
+    };
+    if let Some(known) = connection
+        .prepare_cached("SELECT id, version FROM streams WHERE name = ?1")?
+        .query_row([name], read)
+        .optional()?
+    {
         return Ok(known);
     }
     let kind = name.split('/').next().unwrap_or(name);
-    connection.prepare_cached("INSERT INTO streams(name, kind, version, live) VALUES (?1, ?2, 0, 0)")?.execute([name, kind])?;
-    Ok(Known { id: connection.last_insert_rowid(), version: 0 })
+    connection
+        .prepare_cached("INSERT INTO streams(name, kind, version, live) VALUES (?1, ?2, 0, 0)")?
+        .execute([name, kind])?;
+    Ok(Known {
+        id: connection.last_insert_rowid(),
+        version: 0,
+    })
 }
 
 /// Writes one append; gives the position of its last event.
-fn write(connection: &Connection, append: &Append, known: Known, mut position: u64) -> rusqlite::Result<u64> {
-    let mut insert = connection.prepare_cached("INSERT INTO events(position, stream, version, body) VALUES (?1, ?2, ?3, ?4)")?;
+fn write(
+    connection: &Connection,
+    append: &Append,
+    known: Known,
+    mut position: u64,
+) -> rusqlite::Result<u64> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO events(position, stream, version, body) VALUES (?1, ?2, ?3, ?4)",
+    )?;
     let mut version = known.version;
     for event in &append.events {
         position += 1;
         version += 1;
         insert.execute(params![position, known.id, version, event])?;
     }
-    connection.prepare_cached("UPDATE streams SET version = ?2, live = ?3 WHERE id = ?1")?.execute(params![known.id, version, append.live])?;
+    connection
+        .prepare_cached("UPDATE streams SET version = ?2, live = ?3 WHERE id = ?1")?
+        .execute(params![known.id, version, append.live])?;
     for row in &append.rows {
         put_row(connection, row, position)?;
     }
     if let Some(state) = &append.snapshot {
         connection
-            .prepare_cached("INSERT OR REPLACE INTO snapshots(stream, version, state) VALUES (?1, ?2, ?3)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO snapshots(stream, version, state) VALUES (?1, ?2, ?3)",
+            )?
             .execute(params![known.id, version, state])?;
     }
     Ok(position)
 }
 
 fn put_row(connection: &Connection, row: &Row, changed: u64) -> rusqlite::Result<()> {
-    let doc = serde_json::to_string(&row.doc).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let doc = serde_json::to_string(&row.doc)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection
         .prepare_cached(
             "INSERT INTO rows(kind, key, service, live, changed, doc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)

@@ -34,12 +34,21 @@ pub enum Severity {
 impl Diagnostic {
     /// A mistake.
     pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code, message: message.into(), span: Some(span), help: None }
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            span: Some(span),
+            help: None,
+        }
     }
 
     /// Something legal that is hardly meant.
     pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(code, span, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, span, message)
+        }
     }
 
     /// With what to do about it.
@@ -58,9 +67,20 @@ impl Diagnostic {
     /// `shipway.yaml:2:1: error: unknown key …; did you mean …?`
     #[must_use]
     pub fn one_line(&self, source: &Source) -> String {
-        let place = self.span.map(|span| source.position(span.start)).map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
-        let help = self.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
-        format!("{}{place}: {}: {}{help}", source.path, self.severity, self.message)
+        let place = self
+            .span
+            .map(|span| source.position(span.start))
+            .map(|(line, column)| format!(":{line}:{column}"))
+            .unwrap_or_default();
+        let help = self
+            .help
+            .as_ref()
+            .map(|help| format!("; {help}"))
+            .unwrap_or_default();
+        format!(
+            "{}{place}: {}: {}{help}",
+            source.path, self.severity, self.message
+        )
     }
 }
 

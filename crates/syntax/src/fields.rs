@@ -21,25 +21,55 @@ pub struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// The keys of `node`, called `what` in messages; unknown ones and anything but a mapping are reported.
-    pub fn of(node: &'n Node, what: &'n str, known: &[&str], problems: &mut Vec<Diagnostic>) -> Option<Self> {
+    pub fn of(
+        node: &'n Node,
+        what: &'n str,
+        known: &[&str],
+        problems: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
         let Some(entries) = node.as_mapping() else {
-            problems.push(Diagnostic::error("wrong-type", node.span, format!("{what} is a mapping, not {}", node.kind())).help(format!("its keys are {}", known.join(", "))));
+            problems.push(
+                Diagnostic::error(
+                    "wrong-type",
+                    node.span,
+                    format!("{what} is a mapping, not {}", node.kind()),
+                )
+                .help(format!("its keys are {}", known.join(", "))),
+            );
             return None;
         };
-        for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str())) {
+        for (key, _) in entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.text.as_str()))
+        {
             let help = match nearest(&key.text, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the keys here are {}", known.join(", ")),
             };
-            problems.push(Diagnostic::error("unknown-key", key.span, format!("unknown key `{}` in {what}", key.text)).help(help));
+            problems.push(
+                Diagnostic::error(
+                    "unknown-key",
+                    key.span,
+                    format!("unknown key `{}` in {what}", key.text),
+                )
+                .help(help),
+            );
         }
-        Some(Self { entries, span: node.span, what })
+        Some(Self {
+            entries,
+            span: node.span,
+            what,
+        })
     }
 
     /// The value of a key, unless absent or null.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'n Node> {
-        self.entries.iter().find(|(it, _)| it.text == key).map(|(_, node)| node).filter(|node| !node.is_null())
+        self.entries
+            .iter()
+            .find(|(it, _)| it.text == key)
+            .map(|(_, node)| node)
+            .filter(|node| !node.is_null())
     }
 
     /// The value of a key that must be there.
@@ -47,7 +77,11 @@ impl<'n> Fields<'n> {
         let found = self.get(key);
         if found.is_none() {
             let place = Span::new(self.span.start, self.span.start);
-            problems.push(Diagnostic::error("missing-key", place, format!("{} lacks `{key}`", self.what)));
+            problems.push(Diagnostic::error(
+                "missing-key",
+                place,
+                format!("{} lacks `{key}`", self.what),
+            ));
         }
         found
     }
@@ -68,11 +102,27 @@ impl<'n> Fields<'n> {
     }
 
     /// A whole number within bounds.
-    pub fn integer(&self, key: &str, least: u32, most: u32, problems: &mut Vec<Diagnostic>) -> Option<u32> {
+    pub fn integer(
+        &self,
+        key: &str,
+        least: u32,
+        most: u32,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Option<u32> {
         let node = self.get(key)?;
         match node.value {
-            Value::Number { number, .. } if number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(&number) => Some(number as u32),
-            _ => report(problems, node, key, &format!("a whole number from {least} to {most}")),
+            Value::Number { number, .. }
+                if number.fract() == 0.0
+                    && (f64::from(least)..=f64::from(most)).contains(&number) =>
+            {
+                Some(number as u32)
+            }
+            _ => report(
+                problems,
+                node,
+                key,
+                &format!("a whole number from {least} to {most}"),
+            ),
         }
     }
 
@@ -80,7 +130,14 @@ impl<'n> Fields<'n> {
     pub fn duration(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Option<Duration> {
         let node = self.get(key)?;
         let parsed = node.as_scalar_text().and_then(parse_duration);
-        parsed.or_else(|| report(problems, node, key, "a duration, such as 250ms, 2s, 5m or 1h30m"))
+        parsed.or_else(|| {
+            report(
+                problems,
+                node,
+                key,
+                "a duration, such as 250ms, 2s, 5m or 1h30m",
+            )
+        })
     }
 
     /// An amount of memory: `256MiB`.
@@ -94,7 +151,13 @@ impl<'n> Fields<'n> {
     pub fn strings(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Vec<Spanned<String>> {
         match self.get(key) {
             None => Vec::new(),
-            Some(Node { value: Value::Sequence(items), .. }) => items.iter().filter_map(|item| string(item, key, problems)).collect(),
+            Some(Node {
+                value: Value::Sequence(items),
+                ..
+            }) => items
+                .iter()
+                .filter_map(|item| string(item, key, problems))
+                .collect(),
             Some(node) => string(node, key, problems).into_iter().collect(),
         }
     }
@@ -111,10 +174,20 @@ impl<'n> Fields<'n> {
     }
 
     /// Texts by key.
-    pub fn map(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Vec<(&'n Key, Spanned<String>)> {
+    pub fn map(
+        &self,
+        key: &str,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Vec<(&'n Key, Spanned<String>)> {
         match self.get(key) {
             None => Vec::new(),
-            Some(Node { value: Value::Mapping(entries), .. }) => entries.iter().filter_map(|(key, node)| Some((key, string(node, &key.text, problems)?))).collect(),
+            Some(Node {
+                value: Value::Mapping(entries),
+                ..
+            }) => entries
+                .iter()
+                .filter_map(|(key, node)| Some((key, string(node, &key.text, problems)?)))
+                .collect(),
             Some(node) => {
                 let _: Option<()> = report(problems, node, key, "a mapping of names to texts");
                 Vec::new()
@@ -125,13 +198,22 @@ impl<'n> Fields<'n> {
 
 fn string(node: &Node, key: &str, problems: &mut Vec<Diagnostic>) -> Option<Spanned<String>> {
     match node.as_scalar_text() {
-        Some(text) => Some(Spanned { value: text.to_owned(), span: node.span }),
+        Some(text) => Some(Spanned {
+            value: text.to_owned(),
+            span: node.span,
+        }),
         None => report(problems, node, key, "a text"),
     }
 }
 
 fn report<T>(problems: &mut Vec<Diagnostic>, node: &Node, key: &str, expected: &str) -> Option<T> {
-    let got = node.as_scalar_text().map_or_else(|| node.kind().to_owned(), |text| format!("`{text}`"));
-    problems.push(Diagnostic::error("wrong-type", node.span, format!("`{key}` is {expected}, not {got}")));
+    let got = node
+        .as_scalar_text()
+        .map_or_else(|| node.kind().to_owned(), |text| format!("`{text}`"));
+    problems.push(Diagnostic::error(
+        "wrong-type",
+        node.span,
+        format!("`{key}` is {expected}, not {got}"),
+    ));
     None
 }

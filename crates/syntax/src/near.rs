@@ -6,6 +6,9 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
     let folded = |text: &str| text.to_lowercase().replace(['_', ' '], "-");
     let wanted = folded(word);
     let distance = |known: &str| strsim::damerau_levenshtein(&wanted, &folded(known));
-    let (distance, found) = known.into_iter().map(|known| (distance(known), known)).min_by_key(|(distance, _)| *distance)?;
+    let (distance, found) = known
+        .into_iter()
+        .map(|known| (distance(known), known))
+        .min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + word.chars().count() / 3).then_some(found)
 }

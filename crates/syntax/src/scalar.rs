@@ -5,16 +5,28 @@ use std::time::Duration;
 /// Reads `250ms`, `2s`, `5m`, `1h30m`, `30d`. Units must be given and fall.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    const UNITS: [(&str, u64); 5] = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
     let mut rest = text.trim();
     let (mut total, mut largest) = (0u64, u64::MAX);
     if rest.is_empty() {
         return None;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).filter(|end| *end > 0)?;
-        let unit_end = rest[digits..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |end| digits + end);
-        let (_, factor) = UNITS.iter().find(|(unit, _)| *unit == &rest[digits..unit_end])?;
+        let digits = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .filter(|end| *end > 0)?;
+        let unit_end = rest[digits..]
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .map_or(rest.len(), |end| digits + end);
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(unit, _)| *unit == &rest[digits..unit_end])?;
         if *factor >= largest {
             return None;
         }
@@ -35,7 +47,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 #[must_use]
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     let factor: u64 = match text[end..].trim() {
         "" | "B" => 1,
@@ -58,10 +72,32 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_write_them() {
-        for (text, millis) in [("250ms", 250), ("2s", 2_000), ("1.5s", 1_500), ("1h30m", 5_400_000), ("30d", 2_592_000_000), ("0s", 0)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("250ms", 250),
+            ("2s", 2_000),
+            ("1.5s", 1_500),
+            ("1h30m", 5_400_000),
+            ("30d", 2_592_000_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
-        for bad in ["", "5", "s", "5 parsecs", "-1s", "1s1h", "1m1m", "9999999999d", ".", "NaNs"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5 parsecs",
+            "-1s",
+            "1s1h",
+            "1m1m",
+            "9999999999d",
+            ".",
+            "NaNs",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }

@@ -121,7 +121,10 @@ impl Node {
     /// The value under a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
-        self.as_mapping()?.iter().find(|(it, _)| it.text == key).map(|(_, node)| node)
+        self.as_mapping()?
+            .iter()
+            .find(|(it, _)| it.text == key)
+            .map(|(_, node)| node)
     }
 
     /// What it is, for messages: "a list".
@@ -140,7 +143,12 @@ impl Node {
     fn size(&self) -> usize {
         match &self.value {
             Value::Sequence(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
-            Value::Mapping(entries) => 1 + entries.iter().map(|(_, node)| 1 + node.size()).sum::<usize>(),
+            Value::Mapping(entries) => {
+                1 + entries
+                    .iter()
+                    .map(|(_, node)| 1 + node.size())
+                    .sum::<usize>()
+            }
             Value::Null | Value::Bool(_) | Value::Number { .. } | Value::String { .. } => 1,
         }
     }
@@ -150,10 +158,18 @@ impl Node {
 pub fn parse(source: &Source) -> Result<Node, Vec<Diagnostic>> {
     let text: &str = &source.text;
     if text.len() > TEXT_BYTES_MAX {
-        return Err(vec![Diagnostic::error("too-large", Span::default(), format!("the file is larger than {} MiB", TEXT_BYTES_MAX >> 20))]);
+        return Err(vec![Diagnostic::error(
+            "too-large",
+            Span::default(),
+            format!("the file is larger than {} MiB", TEXT_BYTES_MAX >> 20),
+        )]);
     }
     if let Some(place) = text.find('\0') {
-        return Err(vec![Diagnostic::error("yaml", Span::new(place, place + 1), "a NUL byte; is this a text file?")]);
+        return Err(vec![Diagnostic::error(
+            "yaml",
+            Span::new(place, place + 1),
+            "a NUL byte; is this a text file?",
+        )]);
     }
     Reader::new(text).read().map_err(|problem| vec![problem])
 }
@@ -173,8 +189,18 @@ const STRIDE: usize = 1_024;
 
 impl<'t> Reader<'t> {
     fn new(text: &'t str) -> Self {
-        let bytes = text.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect();
-        Self { text, events: Parser::new_from_str(text), bytes, anchors: HashMap::new(), nodes: 0 }
+        let bytes = text
+            .char_indices()
+            .step_by(STRIDE)
+            .map(|(byte, _)| byte)
+            .collect();
+        Self {
+            text,
+            events: Parser::new_from_str(text),
+            bytes,
+            anchors: HashMap::new(),
+            nodes: 0,
+        }
     }
 
     fn read(mut self) -> Read<Node> {
@@ -183,12 +209,25 @@ impl<'t> Reader<'t> {
             let (event, mark) = self.next()?;
             match event {
                 Event::StreamEnd => break,
-                Event::DocumentStart(_) | Event::DocumentEnd | Event::StreamStart | Event::Nothing => {}
+                Event::DocumentStart(_)
+                | Event::DocumentEnd
+                | Event::StreamStart
+                | Event::Nothing => {}
                 other if document.is_none() => document = Some(self.node(other, mark, 0)?),
-                _ => return Err(Diagnostic::error("yaml", self.span(mark), "a second document; one file holds one").help("remove the `---` line")),
+                _ => {
+                    return Err(Diagnostic::error(
+                        "yaml",
+                        self.span(mark),
+                        "a second document; one file holds one",
+                    )
+                    .help("remove the `---` line"));
+                }
             }
         }
-        Ok(document.unwrap_or(Node { span: Span::default(), value: Value::Null }))
+        Ok(document.unwrap_or(Node {
+            span: Span::default(),
+            value: Value::Null,
+        }))
     }
 
     fn next(&mut self) -> Read<(Event<'t>, Marked)> {
@@ -196,7 +235,11 @@ impl<'t> Reader<'t> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let place = self.byte(*error.marker());
-                Err(Diagnostic::error("yaml", Span::new(place, place), error.info().to_owned()))
+                Err(Diagnostic::error(
+                    "yaml",
+                    Span::new(place, place),
+                    error.info().to_owned(),
+                ))
             }
             None => Ok((Event::StreamEnd, Marked::empty(Marker::new(0, 1, 0)))),
         }
@@ -206,17 +249,37 @@ impl<'t> Reader<'t> {
         let span = self.span(mark);
         self.nodes += 1;
         if depth > DEPTH_MAX {
-            return Err(Diagnostic::error("yaml", span, format!("nested deeper than {DEPTH_MAX} levels")));
+            return Err(Diagnostic::error(
+                "yaml",
+                span,
+                format!("nested deeper than {DEPTH_MAX} levels"),
+            ));
         }
         if self.nodes > NODES_MAX {
-            return Err(Diagnostic::error("yaml", span, format!("more than {NODES_MAX} nodes, aliases expanded")));
+            return Err(Diagnostic::error(
+                "yaml",
+                span,
+                format!("more than {NODES_MAX} nodes, aliases expanded"),
+            ));
         }
         let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (Node { span, value: scalar(&text, style) }, anchor),
+            Event::Scalar(text, style, anchor, _) => (
+                Node {
+                    span,
+                    value: scalar(&text, style),
+                },
+                anchor,
+            ),
             Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
             Event::Alias(anchor) => return self.alias(anchor, span),
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd | Event::SequenceEnd | Event::MappingEnd => {
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => {
                 return Err(Diagnostic::error("yaml", span, "the text ends too early"));
             }
         };
@@ -228,10 +291,20 @@ impl<'t> Reader<'t> {
     }
 
     fn alias(&mut self, anchor: usize, span: Span) -> Read<Node> {
-        let (node, size) = self.anchors.get(&anchor).ok_or_else(|| Diagnostic::error("yaml", span, "an alias of an anchor that is not complete yet"))?;
+        let (node, size) = self.anchors.get(&anchor).ok_or_else(|| {
+            Diagnostic::error(
+                "yaml",
+                span,
+                "an alias of an anchor that is not complete yet",
+            )
+        })?;
         self.nodes += size;
         if self.nodes > NODES_MAX {
-            return Err(Diagnostic::error("yaml", span, format!("more than {NODES_MAX} nodes, aliases expanded")));
+            return Err(Diagnostic::error(
+                "yaml",
+                span,
+                format!("more than {NODES_MAX} nodes, aliases expanded"),
+            ));
         }
         Ok(node.clone())
     }
@@ -242,7 +315,10 @@ impl<'t> Reader<'t> {
             let (event, mark) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
                 let end = self.end_of(items.last(), start, mark);
-                return Ok(Node { span: Span::new(start.start, end), value: Value::Sequence(items) });
+                return Ok(Node {
+                    span: Span::new(start.start, end),
+                    value: Value::Sequence(items),
+                });
             }
             items.push(self.node(event, mark, depth + 1)?);
         }
@@ -255,23 +331,45 @@ impl<'t> Reader<'t> {
             let (event, mark) = self.next()?;
             if matches!(event, Event::MappingEnd) {
                 let end = self.end_of(entries.last().map(|(_, node)| node), start, mark);
-                return Ok(Node { span: Span::new(start.start, end), value: Value::Mapping(entries) });
+                return Ok(Node {
+                    span: Span::new(start.start, end),
+                    value: Value::Mapping(entries),
+                });
             }
             let key = self.node(event, mark, depth + 1)?;
             let text = key.as_scalar_text().map(str::to_owned);
             let Some(text) = text.or_else(|| key.is_null().then(String::new)) else {
-                return Err(Diagnostic::error("yaml", key.span, format!("a key is a text, not {}", key.kind())));
+                return Err(Diagnostic::error(
+                    "yaml",
+                    key.span,
+                    format!("a key is a text, not {}", key.kind()),
+                ));
             };
             if text == "<<" {
-                return Err(Diagnostic::error("yaml", key.span, "merge keys (`<<`) are not part of YAML 1.2").help("repeat the keys, or use an alias for the whole value"));
+                return Err(Diagnostic::error(
+                    "yaml",
+                    key.span,
+                    "merge keys (`<<`) are not part of YAML 1.2",
+                )
+                .help("repeat the keys, or use an alias for the whole value"));
             }
             if let Some(first) = seen.insert(text.clone(), key.span) {
                 let line = self.text[..first.start].matches('\n').count() + 1;
-                return Err(Diagnostic::error("duplicate-key", key.span, format!("`{text}` is here twice; the first is on line {line}")));
+                return Err(Diagnostic::error(
+                    "duplicate-key",
+                    key.span,
+                    format!("`{text}` is here twice; the first is on line {line}"),
+                ));
             }
             let (event, mark) = self.next()?;
             let node = self.node(event, mark, depth + 1)?;
-            entries.push((Key { text, span: key.span }, node));
+            entries.push((
+                Key {
+                    text,
+                    span: key.span,
+                },
+                node,
+            ));
         }
     }
 
@@ -279,7 +377,11 @@ impl<'t> Reader<'t> {
     fn end_of(&self, last: Option<&Node>, start: Span, mark: Marked) -> usize {
         let end = self.span(mark).end;
         let flow = self.text[..end.min(self.text.len())].ends_with([']', '}']);
-        last.map_or(end.max(start.end), |last| if flow { end } else { last.span.end }).max(start.start)
+        last.map_or(
+            end.max(start.end),
+            |last| if flow { end } else { last.span.end },
+        )
+        .max(start.start)
     }
 
     fn span(&self, mark: Marked) -> Span {
@@ -290,8 +392,13 @@ impl<'t> Reader<'t> {
     /// Markers count characters.
     fn byte(&self, mark: Marker) -> usize {
         let index = mark.index();
-        let Some(&from) = self.bytes.get(index / STRIDE) else { return self.text.len() };
-        self.text[from..].char_indices().nth(index % STRIDE).map_or(self.text.len(), |(byte, _)| from + byte)
+        let Some(&from) = self.bytes.get(index / STRIDE) else {
+            return self.text.len();
+        };
+        self.text[from..]
+            .char_indices()
+            .nth(index % STRIDE)
+            .map_or(self.text.len(), |(byte, _)| from + byte)
     }
 }
 
@@ -309,16 +416,27 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
             "false" | "False" | "FALSE" => return Value::Bool(false),
             _ => {
                 if let Some(number) = number(text) {
-                    return Value::Number { number, text: text.to_owned() };
+                    return Value::Number {
+                        number,
+                        text: text.to_owned(),
+                    };
                 }
             }
         }
     }
-    Value::String { text: text.to_owned(), style }
+    Value::String {
+        text: text.to_owned(),
+        style,
+    }
 }
 
 fn number(text: &str) -> Option<f64> {
-    let radix = |digits: &str, radix| u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+')).map(|number| number as f64);
+    let radix = |digits: &str, radix| {
+        u64::from_str_radix(digits, radix)
+            .ok()
+            .filter(|_| !digits.starts_with('+'))
+            .map(|number| number as f64)
+    };
     if let Some(digits) = text.strip_prefix("0x") {
         return radix(digits, 16);
     }
@@ -332,7 +450,10 @@ fn number(text: &str) -> Option<f64> {
         _ => {}
     }
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let starts = unsigned.starts_with(|c: char| c.is_ascii_digit()) || (unsigned.starts_with('.') && unsigned[1..].starts_with(|c: char| c.is_ascii_digit()));
-    let plain = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let starts = unsigned.starts_with(|c: char| c.is_ascii_digit())
+        || (unsigned.starts_with('.') && unsigned[1..].starts_with(|c: char| c.is_ascii_digit()));
+    let plain = unsigned
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     (starts && plain).then(|| text.parse().ok()).flatten()
 }

@@ -10,22 +10,39 @@ fn read(text: &str) -> Result<shipway_syntax::Node, String> {
 
 #[test]
 fn only_true_and_false_are_booleans_and_texts_stay_as_written() {
-    let tree = read("on: push\nyes: no\nversion: 3.10\nhex: 0x1F\nflag: true\nempty:\nquoted: '1'\n").unwrap();
+    let tree =
+        read("on: push\nyes: no\nversion: 3.10\nhex: 0x1F\nflag: true\nempty:\nquoted: '1'\n")
+            .unwrap();
     let text = |key: &str| tree.get(key).unwrap().as_scalar_text().map(str::to_owned);
     assert_eq!(text("on"), Some("push".into()));
     assert_eq!(text("yes"), Some("no".into()));
     assert_eq!(text("version"), Some("3.10".into()));
-    assert!(matches!(tree.get("hex").unwrap().value, Value::Number { number: 31.0, .. }));
-    assert!(matches!(tree.get("quoted").unwrap().value, Value::String { .. }));
+    assert!(matches!(
+        tree.get("hex").unwrap().value,
+        Value::Number { number: 31.0, .. }
+    ));
+    assert!(matches!(
+        tree.get("quoted").unwrap().value,
+        Value::String { .. }
+    ));
     assert!(tree.get("empty").unwrap().is_null());
 }
 
 #[test]
 fn mistakes_are_named_with_their_place() {
     for (text, expected) in [
-        ("a: 1\nb: 2\na: 3\n", "t.yaml:3:1: error: `a` is here twice; the first is on line 1"),
-        ("a: 1\n---\nb: 2\n", "t.yaml:3:1: error: a second document; one file holds one; remove the `---` line"),
-        ("x: &a {b: 1}\ny:\n  <<: *a\n", "t.yaml:3:3: error: merge keys (`<<`) are not part of YAML 1.2; repeat the keys, or use an alias for the whole value"),
+        (
+            "a: 1\nb: 2\na: 3\n",
+            "t.yaml:3:1: error: `a` is here twice; the first is on line 1",
+        ),
+        (
+            "a: 1\n---\nb: 2\n",
+            "t.yaml:3:1: error: a second document; one file holds one; remove the `---` line",
+        ),
+        (
+            "x: &a {b: 1}\ny:\n  <<: *a\n",
+            "t.yaml:3:3: error: merge keys (`<<`) are not part of YAML 1.2; repeat the keys, or use an alias for the whole value",
+        ),
     ] {
         assert_eq!(read(text).unwrap_err(), expected);
     }

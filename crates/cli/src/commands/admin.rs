@@ -35,16 +35,27 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let (Command::Rebuild(folder) | Command::StopAll(folder)) = &args.command;
     let path = folder.data.clone().map_or_else(default_data, Ok)?;
     if !path.is_dir() {
-        return Err(Failure::usage(format!("there is no data directory {}", path.display())));
+        return Err(Failure::usage(format!(
+            "there is no data directory {}",
+            path.display()
+        )));
     }
     let data = DataDir::lock(&path).map_err(|error| Failure::usage(error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| Failure::Failed(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     runtime.block_on(async {
         match &args.command {
             Command::Rebuild(_) => rebuild(&data).await,
             Command::StopAll(_) => {
                 let stopped = shipway_drivers::stop_all(data.path()).await;
-                line(&format!("stopped {} instances, {} jobs{}", stopped.instances, stopped.jobs, if stopped.proxy { " and the proxy" } else { "" }));
+                line(&format!(
+                    "stopped {} instances, {} jobs{}",
+                    stopped.instances,
+                    stopped.jobs,
+                    if stopped.proxy { " and the proxy" } else { "" }
+                ));
                 Ok(())
             }
         }
@@ -52,7 +63,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 async fn rebuild(data: &DataDir) -> Result<(), Failure> {
-    let store = SqliteStore::open(&data.path().join("shipway.db"), SqliteOptions::default()).map_err(|error| Failure::usage(error.to_string()))?;
+    let store = SqliteStore::open(&data.path().join("shipway.db"), SqliteOptions::default())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let failed = |error: shipway_engine::StoreError| Failure::Failed(error.to_string());
     let mut rows = rebuild_rows::<Services>(&store).await.map_err(failed)?;
     rows += rebuild_rows::<Runs>(&store).await.map_err(failed)?;

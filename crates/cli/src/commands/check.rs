@@ -8,7 +8,11 @@ use std::{
 use serde_json::json;
 use shipway_syntax::{Diagnostic, Source};
 
-use crate::{exit::Failure, print::{Output, line}, report};
+use crate::{
+    exit::Failure,
+    print::{Output, line},
+    report,
+};
 
 /// Check shipway.yaml and workflows; exit code 2 when something is wrong
 #[derive(Debug, clap::Args)]
@@ -22,23 +26,43 @@ const PASSED_OVER: [&str; 4] = [".git", "target", "node_modules", "vendor"];
 
 /// Checks, and reports.
 pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
-    let roots = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
+    let roots = if args.paths.is_empty() {
+        vec![PathBuf::from(".")]
+    } else {
+        args.paths.clone()
+    };
     let mut files = Vec::new();
     for root in &roots {
-        find(root, &mut files).map_err(|error| Failure::usage(format!("{}: {error}", root.display())))?;
+        find(root, &mut files)
+            .map_err(|error| Failure::usage(format!("{}: {error}", root.display())))?;
     }
     files.sort();
     if files.is_empty() {
-        return Err(Failure::usage_with("there is neither a shipway.yaml nor a workflow here", "`shipway init` writes a shipway.yaml"));
+        return Err(Failure::usage_with(
+            "there is neither a shipway.yaml nor a workflow here",
+            "`shipway init` writes a shipway.yaml",
+        ));
     }
     let mut found = Vec::new();
     for path in &files {
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let source = Source::new(path.display().to_string().trim_start_matches("./"), text);
-        let problems = if is_workflow(path) { shipway_workflow::parse(&source).diagnostics } else { config_problems(&source) };
-        found.extend(problems.into_iter().map(|problem| (source.clone(), problem)));
+        let problems = if is_workflow(path) {
+            shipway_workflow::parse(&source).diagnostics
+        } else {
+            config_problems(&source)
+        };
+        found.extend(
+            problems
+                .into_iter()
+                .map(|problem| (source.clone(), problem)),
+        );
     }
-    let errors = found.iter().filter(|(_, problem)| problem.is_error()).count();
+    let errors = found
+        .iter()
+        .filter(|(_, problem)| problem.is_error())
+        .count();
     if output.json {
         let entry = |(source, problem): &(Source, Diagnostic)| {
             let place = problem.span.map(|span| source.position(span.start));
@@ -47,14 +71,25 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         output.document(&found.iter().map(entry).collect::<Vec<_>>())?;
     } else {
         for (source, problem) in &found {
-            line(&if output.quiet { problem.one_line(source) } else { format!("{}\n", report::render(source, problem)) });
+            line(&if output.quiet {
+                problem.one_line(source)
+            } else {
+                format!("{}\n", report::render(source, problem))
+            });
         }
         if !output.quiet {
             let warnings = found.len() - errors;
-            line(&format!("{} files checked: {errors} errors, {warnings} warnings", files.len()));
+            line(&format!(
+                "{} files checked: {errors} errors, {warnings} warnings",
+                files.len()
+            ));
         }
     }
-    Ok(if errors > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    Ok(if errors > 0 {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn config_problems(source: &Source) -> Vec<Diagnostic> {
@@ -82,7 +117,9 @@ fn find(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
             }
         } else {
             let in_workflows = path.ends_with(".github/workflows");
-            let is_yaml = inner.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+            let is_yaml = inner
+                .extension()
+                .is_some_and(|extension| extension == "yml" || extension == "yaml");
             if name == "shipway.yaml" || (in_workflows && is_yaml) {
                 files.push(inner);
             }

@@ -24,9 +24,15 @@ pub enum Kind {
 #[must_use]
 pub fn kind_of(id: &str) -> Option<Kind> {
     let number = id.rsplit('/').next().unwrap_or(id);
-    if number.strip_prefix("ro").is_some_and(|digits| digits.parse::<u32>().is_ok()) {
+    if number
+        .strip_prefix("ro")
+        .is_some_and(|digits| digits.parse::<u32>().is_ok())
+    {
         Some(Kind::Rollout)
-    } else if number.strip_prefix('r').is_some_and(|digits| digits.parse::<u32>().is_ok()) {
+    } else if number
+        .strip_prefix('r')
+        .is_some_and(|digits| digits.parse::<u32>().is_ok())
+    {
         Some(Kind::Run)
     } else {
         None
@@ -42,7 +48,10 @@ pub fn path_of(server: &Server, id: &str) -> Result<String, Failure> {
     let digits = number.trim_start_matches("ro").trim_start_matches('r');
     match digits.parse::<u32>() {
         Ok(number) if number > 0 => Ok(format!("{service}/{number}")),
-        _ => Err(Failure::usage_with(format!("{id:?} is no id"), "ids look like r12 (a run), ro7 (a rollout) or shop/ro7")),
+        _ => Err(Failure::usage_with(
+            format!("{id:?} is no id"),
+            "ids look like r12 (a run), ro7 (a rollout) or shop/ro7",
+        )),
     }
 }
 
@@ -51,10 +60,23 @@ pub fn only_service(server: &Server) -> Result<ServiceName, Failure> {
     let services: Page<ServiceView> = server.get("/api/v1/services")?;
     match services.items.as_slice() {
         [service] => Ok(service.name.clone()),
-        [] => Err(Failure::usage_with("the server has no service yet", "push a commit with a shipway.yaml, as `shipway init` writes it")),
+        [] => Err(Failure::usage_with(
+            "the server has no service yet",
+            "push a commit with a shipway.yaml, as `shipway init` writes it",
+        )),
         several => {
-            let names: Vec<_> = several.iter().map(|service| service.name.as_str()).collect();
-            Err(Failure::usage_with("which service?", format!("there are {}; ids can name one, as in {}/ro7", names.join(", "), names[0])))
+            let names: Vec<_> = several
+                .iter()
+                .map(|service| service.name.as_str())
+                .collect();
+            Err(Failure::usage_with(
+                "which service?",
+                format!(
+                    "there are {}; ids can name one, as in {}/ro7",
+                    names.join(", "),
+                    names[0]
+                ),
+            ))
         }
     }
 }

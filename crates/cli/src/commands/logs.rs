@@ -24,21 +24,44 @@ pub fn run(server: &Server, args: &Args) -> Result<(), Failure> {
     match kind_of(&args.id) {
         Some(Kind::Run) => run_logs(server, args),
         Some(Kind::Rollout) => rollout_logs(server, args),
-        None => show(server, &format!("/api/v1/instances/{}/log?follow={}", args.id, args.follow), ""),
+        None => show(
+            server,
+            &format!("/api/v1/instances/{}/log?follow={}", args.id, args.follow),
+            "",
+        ),
     }
 }
 
 fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
     let path = path_of(server, &args.id)?;
     let run: Value = server.get(&format!("/api/v1/runs/{path}"))?;
-    let keys: Vec<String> = run["jobs"].as_array().into_iter().flatten().filter_map(|job| job["key"].as_str().map(str::to_owned)).collect();
-    let wanted: Vec<&String> = keys.iter().filter(|key| args.job.as_ref().is_none_or(|job| job == *key)).collect();
+    let keys: Vec<String> = run["jobs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|job| job["key"].as_str().map(str::to_owned))
+        .collect();
+    let wanted: Vec<&String> = keys
+        .iter()
+        .filter(|key| args.job.as_ref().is_none_or(|job| job == *key))
+        .collect();
     if wanted.is_empty() {
-        return Err(Failure::usage_with(format!("{} has no such job", args.id), format!("its jobs are {}", keys.join(", "))));
+        return Err(Failure::usage_with(
+            format!("{} has no such job", args.id),
+            format!("its jobs are {}", keys.join(", ")),
+        ));
     }
     for key in &wanted {
-        let prefix = if wanted.len() > 1 { format!("{key} │ ") } else { String::new() };
-        show(server, &format!("/api/v1/runs/{path}/jobs/{key}/log?follow={}", args.follow), &prefix)?;
+        let prefix = if wanted.len() > 1 {
+            format!("{key} │ ")
+        } else {
+            String::new()
+        };
+        show(
+            server,
+            &format!("/api/v1/runs/{path}/jobs/{key}/log?follow={}", args.follow),
+            &prefix,
+        )?;
     }
     Ok(())
 }
@@ -48,8 +71,15 @@ fn rollout_logs(server: &Server, args: &Args) -> Result<(), Failure> {
     let view: RolloutView = server.get(&format!("/api/v1/rollouts/{path}"))?;
     let mut shown = false;
     for slot in 1.. {
-        let name = format!("{}.{}.{}.{slot}", view.id.service, view.environment, view.release.0);
-        match show(server, &format!("/api/v1/instances/{name}/log?follow=false"), &format!("{slot} │ ")) {
+        let name = format!(
+            "{}.{}.{}.{slot}",
+            view.id.service, view.environment, view.release.0
+        );
+        match show(
+            server,
+            &format!("/api/v1/instances/{name}/log?follow=false"),
+            &format!("{slot} │ "),
+        ) {
             Ok(()) => shown = true,
             Err(error) if !shown => return Err(error),
             Err(_) => return Ok(()),

@@ -52,9 +52,24 @@ pub struct Hook {
 /// Runs the proxy until it is told to stop.
 pub fn proxy(args: Proxy) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    let options = shipway_proxy::Options { listen: args.listen, control: args.control, state: args.state, workers: args.workers };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| Failure::Failed(error.to_string()))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let options = shipway_proxy::Options {
+        listen: args.listen,
+        control: args.control,
+        state: args.state,
+        workers: args.workers,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     let ready = |addresses: &[SocketAddr]| tracing::info!("proxy listening on {addresses:?}");
-    runtime.block_on(shipway_proxy::run(options, ready)).map_err(|error| Failure::usage(error.to_string()))
+    runtime
+        .block_on(shipway_proxy::run(options, ready))
+        .map_err(|error| Failure::usage(error.to_string()))
 }

@@ -41,9 +41,14 @@ pub struct Args {
 /// Runs the server until SIGTERM or Ctrl-C.
 pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     let data = args.data.map_or_else(default_data, Ok)?;
-    let exe = std::env::current_exe().map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;
+    let exe = std::env::current_exe()
+        .map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;
     let options = shipway_server::Options {
         data: data.clone(),
         listen: args.listen,
@@ -54,11 +59,18 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         repos: args.repo,
         public_url: args.public_url,
         exe,
-        crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS").ok().and_then(|text| text.parse().ok()),
+        crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")
+            .ok()
+            .and_then(|text| text.parse().ok()),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::Failed(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     runtime.block_on(async {
-        let running = shipway_server::start(options).await.map_err(|error| Failure::usage(error.to_string()))?;
+        let running = shipway_server::start(options)
+            .await
+            .map_err(|error| Failure::usage(error.to_string()))?;
         tracing::info!("pages and API  {}", running.app.url);
         tracing::info!("proxy          {}", running.app.proxy_url);
         tracing::info!("data           {}", data.display());
@@ -72,8 +84,15 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
 
 /// `~/.local/share/shipway`, as the desktop's rules have it.
 pub fn default_data() -> Result<PathBuf, Failure> {
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
-    base.map(|base| base.join("shipway")).ok_or_else(|| Failure::usage_with("there is no home folder to keep data in", "name one with --data"))
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+    base.map(|base| base.join("shipway")).ok_or_else(|| {
+        Failure::usage_with(
+            "there is no home folder to keep data in",
+            "name one with --data",
+        )
+    })
 }
 
 async fn terminated() {

@@ -2,14 +2,17 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shipway_core::{
-    rollout::RolloutView,
-    service::ServiceView,
-    target::InstanceStatus,
-};
+use shipway_core::{rollout::RolloutView, service::ServiceView, target::InstanceStatus};
 
-use super::{ids::{Page, only_service, path_of}, watch};
-use crate::{client::Server, exit::Failure, print::{Output, ago, line, table, words}};
+use super::{
+    ids::{Page, only_service, path_of},
+    watch,
+};
+use crate::{
+    client::Server,
+    exit::Failure,
+    print::{Output, ago, line, table, words},
+};
 
 /// Roll a release out: the newest, or the one named; from the first environment on, or into one alone
 #[derive(Debug, clap::Args)]
@@ -139,7 +142,8 @@ pub fn deploy(server: &Server, args: &Deploy, output: Output) -> Result<(), Fail
 /// Asks to go back.
 pub fn rollback(server: &Server, args: &Rollback, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let body = json!({ "environment": args.environment, "release": args.to, "reason": args.reason });
+    let body =
+        json!({ "environment": args.environment, "release": args.to, "reason": args.reason });
     let answer: SetOff = server.post(&format!("/api/v1/services/{service}/rollbacks"), &body)?;
     told(server, &answer, args.watch, output)
 }
@@ -154,8 +158,12 @@ fn told(server: &Server, answer: &SetOff, follow: bool, output: Output) -> Resul
     }
     match (rollout, answer.queued) {
         (Some(rollout), true) => line(&format!("it waits for its turn; {rollout} makes way")),
-        (Some(rollout), false) if answer.rollouts.is_empty() => line(&format!("{rollout} goes back")),
-        (Some(rollout), false) => line(&format!("rollout {rollout} has begun: shipway watch {rollout}")),
+        (Some(rollout), false) if answer.rollouts.is_empty() => {
+            line(&format!("{rollout} goes back"))
+        }
+        (Some(rollout), false) => line(&format!(
+            "rollout {rollout} has begun: shipway watch {rollout}"
+        )),
         (None, _) => line("it waits for its turn"),
     }
     match rollout.filter(|_| follow) {
@@ -167,15 +175,32 @@ fn told(server: &Server, answer: &SetOff, follow: bool, output: Output) -> Resul
 /// Shows what a deploy would do.
 pub fn plan(server: &Server, args: &Plan, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let release = args.release.map(|release| format!("&release={release}")).unwrap_or_default();
-    let plan: Value = server.get(&format!("/api/v1/services/{service}/plan?to={}{release}", args.to))?;
+    let release = args
+        .release
+        .map(|release| format!("&release={release}"))
+        .unwrap_or_default();
+    let plan: Value = server.get(&format!(
+        "/api/v1/services/{service}/plan?to={}{release}",
+        args.to
+    ))?;
     if output.json {
         return output.document(&plan);
     }
-    let stable = plan["stable"].as_u64().map_or_else(|| "nothing".to_owned(), |stable| format!("#{stable}"));
-    line(&format!("{service} #{} → {} ({}); {stable} serves now", plan["release"], args.to, plan["strategy"].as_str().unwrap_or_default()));
+    let stable = plan["stable"]
+        .as_u64()
+        .map_or_else(|| "nothing".to_owned(), |stable| format!("#{stable}"));
+    line(&format!(
+        "{service} #{} → {} ({}); {stable} serves now",
+        plan["release"],
+        args.to,
+        plan["strategy"].as_str().unwrap_or_default()
+    ));
     for (index, action) in plan["actions"].as_array().into_iter().flatten().enumerate() {
-        line(&format!("  {:>2}. {}", index + 1, action.as_str().unwrap_or_default()));
+        line(&format!(
+            "  {:>2}. {}",
+            index + 1,
+            action.as_str().unwrap_or_default()
+        ));
     }
     for note in plan["notes"].as_array().into_iter().flatten() {
         line(&format!("  note: {}", note.as_str().unwrap_or_default()));
@@ -197,7 +222,11 @@ struct PlaceStatus {
 /// Shows what runs where.
 pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Failure> {
     let mut page: Page<Value> = server.get("/api/v1/environments")?;
-    page.items.retain(|place| args.service.as_deref().is_none_or(|service| place["service"] == *service));
+    page.items.retain(|place| {
+        args.service
+            .as_deref()
+            .is_none_or(|service| place["service"] == *service)
+    });
     if let (Some(service), true) = (&args.service, page.items.is_empty()) {
         // Says what is wrong in the server's words.
         let _: ServiceView = server.get(&format!("/api/v1/services/{service}"))?;
@@ -206,37 +235,111 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
         return output.document(&page.items);
     }
     if page.items.is_empty() {
-        line(&format!("no service yet: push a commit with a shipway.yaml to {}/git/SERVICE", server.server));
+        line(&format!(
+            "no service yet: push a commit with a shipway.yaml to {}/git/SERVICE",
+            server.server
+        ));
         return Ok(());
     }
-    let places: Vec<PlaceStatus> = page.items.into_iter().filter_map(|place| serde_json::from_value(place).ok()).collect();
+    let places: Vec<PlaceStatus> = page
+        .items
+        .into_iter()
+        .filter_map(|place| serde_json::from_value(place).ok())
+        .collect();
     let row = |place: &PlaceStatus| {
-        let ready = place.instances.iter().filter(|status| status.is_ready()).count();
-        let serves = place.stable.as_ref().map_or_else(|| "–".to_owned(), |stable| format!("{} {} {}", stable.number, stable.commit.id.short(), short(&stable.commit.subject)));
-        let moving = place.rollout.as_ref().map_or_else(String::new, |rollout| format!("{} of {}: {}", rollout.id.number, rollout.release, words(&rollout.status)));
-        vec![place.service.clone(), place.environment.clone(), serves, format!("{ready}/{} ready", place.instances.len()), moving, place.url.clone()]
+        let ready = place
+            .instances
+            .iter()
+            .filter(|status| status.is_ready())
+            .count();
+        let serves = place.stable.as_ref().map_or_else(
+            || "–".to_owned(),
+            |stable| {
+                format!(
+                    "{} {} {}",
+                    stable.number,
+                    stable.commit.id.short(),
+                    short(&stable.commit.subject)
+                )
+            },
+        );
+        let moving = place.rollout.as_ref().map_or_else(String::new, |rollout| {
+            format!(
+                "{} of {}: {}",
+                rollout.id.number,
+                rollout.release,
+                words(&rollout.status)
+            )
+        });
+        vec![
+            place.service.clone(),
+            place.environment.clone(),
+            serves,
+            format!("{ready}/{} ready", place.instances.len()),
+            moving,
+            place.url.clone(),
+        ]
     };
-    table(&["SERVICE", "ENVIRONMENT", "SERVES", "INSTANCES", "MOVING", "ADDRESS"], &places.iter().map(row).collect::<Vec<_>>());
+    table(
+        &[
+            "SERVICE",
+            "ENVIRONMENT",
+            "SERVES",
+            "INSTANCES",
+            "MOVING",
+            "ADDRESS",
+        ],
+        &places.iter().map(row).collect::<Vec<_>>(),
+    );
     Ok(())
 }
 
 fn short(text: &str) -> String {
     let cut: String = text.chars().take(40).collect();
-    if cut.len() < text.len() { format!("{cut}…") } else { cut }
+    if cut.len() < text.len() {
+        format!("{cut}…")
+    } else {
+        cut
+    }
 }
 
 /// Shows the rollouts of a service.
 pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let page: Page<RolloutView> = server.get(&format!("/api/v1/rollouts?service={service}&limit={}", args.limit))?;
+    let page: Page<RolloutView> = server.get(&format!(
+        "/api/v1/rollouts?service={service}&limit={}",
+        args.limit
+    ))?;
     if output.json {
         return output.document(&page.items);
     }
     let row = |view: &RolloutView| {
-        let why = view.ended.as_ref().map_or_else(|| view.why.clone(), |end| end.why.clone());
-        vec![view.id.number.to_string(), view.release.to_string(), view.environment.to_string(), words(&view.status), ago(view.opened_at), view.by.clone(), why]
+        let why = view
+            .ended
+            .as_ref()
+            .map_or_else(|| view.why.clone(), |end| end.why.clone());
+        vec![
+            view.id.number.to_string(),
+            view.release.to_string(),
+            view.environment.to_string(),
+            words(&view.status),
+            ago(view.opened_at),
+            view.by.clone(),
+            why,
+        ]
     };
-    table(&["ROLLOUT", "RELEASE", "ENVIRONMENT", "STATUS", "BEGUN", "BY", "WHY"], &page.items.iter().map(row).collect::<Vec<_>>());
+    table(
+        &[
+            "ROLLOUT",
+            "RELEASE",
+            "ENVIRONMENT",
+            "STATUS",
+            "BEGUN",
+            "BY",
+            "WHY",
+        ],
+        &page.items.iter().map(row).collect::<Vec<_>>(),
+    );
     Ok(())
 }
 
@@ -245,10 +348,15 @@ pub fn dispatch(server: &Server, args: &Dispatch, output: Output) -> Result<(), 
     let service = service_or_only(server, args.service.as_deref())?;
     let mut inputs = serde_json::Map::new();
     for input in &args.input {
-        let (name, value) = input.split_once('=').ok_or_else(|| Failure::usage(format!("{input:?} is not NAME=VALUE")))?;
+        let (name, value) = input
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("{input:?} is not NAME=VALUE")))?;
         inputs.insert(name.to_owned(), value.into());
     }
-    let answer: Value = server.post(&format!("/api/v1/services/{service}/runs"), &json!({ "workflow": args.workflow, "ref": args.reference, "inputs": inputs }))?;
+    let answer: Value = server.post(
+        &format!("/api/v1/services/{service}/runs"),
+        &json!({ "workflow": args.workflow, "ref": args.reference, "inputs": inputs }),
+    )?;
     if output.json {
         return output.document(&answer);
     }
@@ -260,10 +368,17 @@ pub fn dispatch(server: &Server, args: &Dispatch, output: Output) -> Result<(), 
 /// Cancels a run.
 pub fn cancel(server: &Server, args: &Cancel, output: Output) -> Result<(), Failure> {
     let path = path_of(server, &args.run)?;
-    let run: Value = server.post(&format!("/api/v1/runs/{path}/cancel"), &json!({ "reason": args.reason }))?;
+    let run: Value = server.post(
+        &format!("/api/v1/runs/{path}/cancel"),
+        &json!({ "reason": args.reason }),
+    )?;
     if output.json {
         return output.document(&run);
     }
-    line(&format!("{} is {}", args.run, run["status"].as_str().unwrap_or("being cancelled")));
+    line(&format!(
+        "{} is {}",
+        args.run,
+        run["status"].as_str().unwrap_or("being cancelled")
+    ));
     Ok(())
 }

@@ -4,7 +4,11 @@ use serde_json::json;
 use shipway_core::rollout::RolloutView;
 
 use super::ids::path_of;
-use crate::{client::Server, exit::Failure, print::{Output, line, words}};
+use crate::{
+    client::Server,
+    exit::Failure,
+    print::{Output, line, words},
+};
 
 /// A rollout, and why.
 #[derive(Debug, clap::Args)]
@@ -47,10 +51,19 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
         Command::Retry(target) => ("retry", target),
     };
     let path = path_of(server, &target.id)?;
-    let view: RolloutView = server.post(&format!("/api/v1/rollouts/{path}/{verb}"), &json!({ "reason": target.reason }))?;
+    let view: RolloutView = server.post(
+        &format!("/api/v1/rollouts/{path}/{verb}"),
+        &json!({ "reason": target.reason }),
+    )?;
     if output.json {
         return output.document(&view);
     }
-    line(&format!("{} of {} → {}: {}", view.id, view.release, view.environment, words(&view.status)));
+    line(&format!(
+        "{} of {} → {}: {}",
+        view.id,
+        view.release,
+        view.environment,
+        words(&view.status)
+    ));
     Ok(())
 }

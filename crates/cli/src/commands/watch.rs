@@ -6,7 +6,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shipway_core::rollout::{Progress, RolloutView, Status};
 
 use super::ids::path_of;
-use crate::{client::Server, exit::Failure, print::{Output, line, words}};
+use crate::{
+    client::Server,
+    exit::Failure,
+    print::{Output, line, words},
+};
 
 /// From one look to the next; events of the log come sooner.
 const LOOK: Duration = Duration::from_millis(300);
@@ -28,7 +32,10 @@ pub fn follow(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
     let path = format!("/api/v1/rollouts/{}", path_of(server, id)?);
     let bar = (std::io::stderr().is_terminal() && !output.json && !output.quiet).then(|| {
         let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar
     });
     let mut told = 0;
@@ -73,8 +80,25 @@ pub fn follow(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
 
 /// Where it is: shares, the action under way, what the evidence says.
 fn moving_line(view: &RolloutView) -> String {
-    let shares: Vec<String> = view.split.0.iter().map(|(release, weight)| format!("{release} {weight}")).collect();
-    let action = view.plan.iter().find(|line| line.progress == Progress::Now).map_or("", |line| line.text.as_str());
-    let verdict = view.judgement.as_ref().map(|judgement| format!(" · {}", judgement.verdict)).unwrap_or_default();
-    format!("{} · {} · {action}{verdict}", words(&view.status), shares.join(", "))
+    let shares: Vec<String> = view
+        .split
+        .0
+        .iter()
+        .map(|(release, weight)| format!("{release} {weight}"))
+        .collect();
+    let action = view
+        .plan
+        .iter()
+        .find(|line| line.progress == Progress::Now)
+        .map_or("", |line| line.text.as_str());
+    let verdict = view
+        .judgement
+        .as_ref()
+        .map(|judgement| format!(" · {}", judgement.verdict))
+        .unwrap_or_default();
+    format!(
+        "{} · {} · {action}{verdict}",
+        words(&view.status),
+        shares.join(", ")
+    )
 }

@@ -7,12 +7,25 @@ use shipway_syntax::{Diagnostic, Fields, Node, Value};
 use crate::check::{Expect, Health, Probe, SmokeProbe, SmokeTest};
 
 /// Keys of `health`.
-pub(super) const HEALTH_KEYS: &[&str] = &["http", "tcp", "exec", "status", "liveness", "interval", "timeout", "healthy_after", "unhealthy_after", "start_period"];
+pub(super) const HEALTH_KEYS: &[&str] = &[
+    "http",
+    "tcp",
+    "exec",
+    "status",
+    "liveness",
+    "interval",
+    "timeout",
+    "healthy_after",
+    "unhealthy_after",
+    "start_period",
+];
 /// Methods, each of which is a key with the path as its value.
 const METHODS: [&str; 7] = ["get", "post", "put", "patch", "delete", "head", "options"];
 /// Keys of a smoke test.
-pub(super) const SMOKE_KEYS: &[&str] =
-    &["name", "method", "path", "get", "post", "put", "patch", "delete", "head", "options", "headers", "body", "expect", "retries", "exec"];
+pub(super) const SMOKE_KEYS: &[&str] = &[
+    "name", "method", "path", "get", "post", "put", "patch", "delete", "head", "options",
+    "headers", "body", "expect", "retries", "exec",
+];
 /// Keys of `expect`.
 pub(super) const EXPECT_KEYS: &[&str] = &["status", "headers", "json", "body", "within"];
 
@@ -23,25 +36,47 @@ pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<Health> {
     let fields = Fields::of(node, "health", HEALTH_KEYS, problems)?;
     let usual = Health::default();
     let liveness = fields.get("liveness").and_then(|node| {
-        let fields = Fields::of(node, "liveness", &["http", "tcp", "exec", "status"], problems)?;
+        let fields = Fields::of(
+            node,
+            "liveness",
+            &["http", "tcp", "exec", "status"],
+            problems,
+        )?;
         probe(&fields, problems)
     });
     Some(Health {
         readiness: probe(&fields, problems).unwrap_or(usual.readiness),
         liveness,
-        interval: at_least(&fields, "interval", Duration::from_millis(50), problems).unwrap_or(usual.interval),
-        timeout: at_least(&fields, "timeout", Duration::from_millis(10), problems).unwrap_or(usual.timeout),
-        healthy_after: fields.integer("healthy_after", 1, 100, problems).unwrap_or(usual.healthy_after),
-        unhealthy_after: fields.integer("unhealthy_after", 1, 100, problems).unwrap_or(usual.unhealthy_after),
-        start_period: fields.duration("start_period", problems).unwrap_or(usual.start_period),
+        interval: at_least(&fields, "interval", Duration::from_millis(50), problems)
+            .unwrap_or(usual.interval),
+        timeout: at_least(&fields, "timeout", Duration::from_millis(10), problems)
+            .unwrap_or(usual.timeout),
+        healthy_after: fields
+            .integer("healthy_after", 1, 100, problems)
+            .unwrap_or(usual.healthy_after),
+        unhealthy_after: fields
+            .integer("unhealthy_after", 1, 100, problems)
+            .unwrap_or(usual.unhealthy_after),
+        start_period: fields
+            .duration("start_period", problems)
+            .unwrap_or(usual.start_period),
     })
 }
 
-fn at_least(fields: &Fields<'_>, key: &str, least: Duration, problems: &mut Problems) -> Option<Duration> {
+fn at_least(
+    fields: &Fields<'_>,
+    key: &str,
+    least: Duration,
+    problems: &mut Problems,
+) -> Option<Duration> {
     let duration = fields.duration(key, problems)?;
     if duration < least {
         let span = fields.get(key)?.span;
-        problems.push(Diagnostic::error("bad-value", span, format!("`{key}` is at least {} ms", least.as_millis())));
+        problems.push(Diagnostic::error(
+            "bad-value",
+            span,
+            format!("`{key}` is at least {} ms", least.as_millis()),
+        ));
     }
     Some(duration.max(least))
 }
@@ -49,13 +84,27 @@ fn at_least(fields: &Fields<'_>, key: &str, least: Duration, problems: &mut Prob
 fn probe(fields: &Fields<'_>, problems: &mut Problems) -> Option<Probe> {
     if let Some(path) = fields.string("http", problems) {
         if !path.value.starts_with('/') {
-            problems.push(Diagnostic::error("bad-value", path.span, format!("`{}` is no path", path.value)).help("begin with a slash: /health"));
+            problems.push(
+                Diagnostic::error(
+                    "bad-value",
+                    path.span,
+                    format!("`{}` is no path", path.value),
+                )
+                .help("begin with a slash: /health"),
+            );
         }
-        let status = fields.integer("status", 100, 599, problems).and_then(|status| u16::try_from(status).ok());
-        return Some(Probe::Http { path: path.value, status });
+        let status = fields
+            .integer("status", 100, 599, problems)
+            .and_then(|status| u16::try_from(status).ok());
+        return Some(Probe::Http {
+            path: path.value,
+            status,
+        });
     }
     if let Some(command) = fields.string("exec", problems) {
-        return Some(Probe::Exec { command: command.value });
+        return Some(Probe::Exec {
+            command: command.value,
+        });
     }
     fields.bool("tcp", problems).map(|_| Probe::Tcp)
 }
@@ -67,31 +116,78 @@ pub(super) fn smoke_test(node: &Node, problems: &mut Problems) -> Option<SmokeTe
     let name = fields.string("name", problems).map(|name| name.value);
     if let Some(command) = fields.string("exec", problems) {
         let name = name.unwrap_or_else(|| command.value.clone());
-        return Some(SmokeTest { name, probe: SmokeProbe::Exec { command: command.value }, retries });
+        return Some(SmokeTest {
+            name,
+            probe: SmokeProbe::Exec {
+                command: command.value,
+            },
+            retries,
+        });
     }
-    let short = METHODS.iter().find_map(|method| fields.string(method, problems).map(|path| (method.to_ascii_uppercase(), path)));
+    let short = METHODS.iter().find_map(|method| {
+        fields
+            .string(method, problems)
+            .map(|path| (method.to_ascii_uppercase(), path))
+    });
     let (method, path) = match short {
         Some(short) => short,
         None => {
             let path = fields.string("path", problems);
             let Some(path) = path else {
-                problems.push(Diagnostic::error("missing-key", node.span, "a smoke test asks something").help("for example `get: /` or `exec: ./scripts/smoke-tests.sh $URL`"));
+                problems.push(
+                    Diagnostic::error("missing-key", node.span, "a smoke test asks something")
+                        .help("for example `get: /` or `exec: ./scripts/smoke-tests.sh $URL`"),
+                );
                 return None;
             };
-            (fields.string("method", problems).map_or_else(|| "GET".to_owned(), |method| method.value.to_ascii_uppercase()), path)
+            (
+                fields.string("method", problems).map_or_else(
+                    || "GET".to_owned(),
+                    |method| method.value.to_ascii_uppercase(),
+                ),
+                path,
+            )
         }
     };
     if !path.value.starts_with('/') {
-        problems.push(Diagnostic::error("bad-value", path.span, format!("`{}` is no path", path.value)).help("begin with a slash: /items"));
+        problems.push(
+            Diagnostic::error(
+                "bad-value",
+                path.span,
+                format!("`{}` is no path", path.value),
+            )
+            .help("begin with a slash: /items"),
+        );
     }
     let (body, is_json) = body(&fields);
-    let mut headers: BTreeMap<String, String> = fields.map("headers", problems).into_iter().map(|(key, value)| (key.text.clone(), value.value)).collect();
-    if is_json && !headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) {
+    let mut headers: BTreeMap<String, String> = fields
+        .map("headers", problems)
+        .into_iter()
+        .map(|(key, value)| (key.text.clone(), value.value))
+        .collect();
+    if is_json
+        && !headers
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("content-type"))
+    {
         headers.insert("content-type".to_owned(), "application/json".to_owned());
     }
-    let expect = fields.get("expect").and_then(|node| expect(node, problems)).unwrap_or_default();
+    let expect = fields
+        .get("expect")
+        .and_then(|node| expect(node, problems))
+        .unwrap_or_default();
     let name = name.unwrap_or_else(|| format!("{method} {}", path.value));
-    Some(SmokeTest { name, probe: SmokeProbe::Request { method, path: path.value, headers, body, expect }, retries })
+    Some(SmokeTest {
+        name,
+        probe: SmokeProbe::Request {
+            method,
+            path: path.value,
+            headers,
+            body,
+            expect,
+        },
+        retries,
+    })
 }
 
 /// A text is sent as it is, a mapping or list as JSON.
@@ -107,11 +203,26 @@ fn body(fields: &Fields<'_>) -> (Option<String>, bool) {
 
 fn expect(node: &Node, problems: &mut Problems) -> Option<Expect> {
     let fields = Fields::of(node, "expect", EXPECT_KEYS, problems)?;
-    let status = fields.integer("status", 100, 599, problems).and_then(|status| u16::try_from(status).ok());
-    let mut expected = Expect { status, within: fields.duration("within", problems), ..Expect::default() };
-    expected.headers = fields.map("headers", problems).into_iter().map(|(key, value)| (key.text.to_ascii_lowercase(), value.value)).collect();
+    let status = fields
+        .integer("status", 100, 599, problems)
+        .and_then(|status| u16::try_from(status).ok());
+    let mut expected = Expect {
+        status,
+        within: fields.duration("within", problems),
+        ..Expect::default()
+    };
+    expected.headers = fields
+        .map("headers", problems)
+        .into_iter()
+        .map(|(key, value)| (key.text.to_ascii_lowercase(), value.value))
+        .collect();
     match fields.get("json").map(|node| (node, node.as_mapping())) {
-        Some((_, Some(entries))) => expected.json = entries.iter().map(|(key, value)| (key.text.clone(), json(value))).collect(),
+        Some((_, Some(entries))) => {
+            expected.json = entries
+                .iter()
+                .map(|(key, value)| (key.text.clone(), json(value)))
+                .collect()
+        }
         Some((node, None)) => {
             expected.json.insert("$".to_owned(), json(node));
         }
@@ -122,7 +233,10 @@ fn expect(node: &Node, problems: &mut Problems) -> Option<Expect> {
         Some((node, None)) => {
             let inner = Fields::of(node, "body", &["contains", "matches", "regex"], problems)?;
             expected.body_contains = inner.string("contains", problems).map(|text| text.value);
-            expected.body_matches = inner.string("matches", problems).or_else(|| inner.string("regex", problems)).map(|text| text.value);
+            expected.body_matches = inner
+                .string("matches", problems)
+                .or_else(|| inner.string("regex", problems))
+                .map(|text| text.value);
         }
         None => {}
     }
@@ -134,10 +248,18 @@ fn json(node: &Node) -> serde_json::Value {
     match &node.value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),
-        Value::Number { number, .. } if number.fract() == 0.0 && number.abs() < 9.0e15 => (*number as i64).into(),
-        Value::Number { number, .. } => serde_json::Number::from_f64(*number).map_or(serde_json::Value::Null, Into::into),
+        Value::Number { number, .. } if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+            (*number as i64).into()
+        }
+        Value::Number { number, .. } => {
+            serde_json::Number::from_f64(*number).map_or(serde_json::Value::Null, Into::into)
+        }
         Value::String { text, .. } => text.clone().into(),
         Value::Sequence(items) => items.iter().map(json).collect::<Vec<_>>().into(),
-        Value::Mapping(entries) => entries.iter().map(|(key, value)| (key.text.clone(), json(value))).collect::<serde_json::Map<_, _>>().into(),
+        Value::Mapping(entries) => entries
+            .iter()
+            .map(|(key, value)| (key.text.clone(), json(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
     }
 }

@@ -5,19 +5,50 @@ use std::{collections::BTreeMap, time::Duration};
 use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, Value, nearest};
 
-use super::{Approvals, ArtifactSource, Config, Environment, Notify, RunConfig, Sticky, WhenBusy, checks, metrics, strategy};
+use super::{
+    Approvals, ArtifactSource, Config, Environment, Notify, RunConfig, Sticky, WhenBusy, checks,
+    metrics, strategy,
+};
 use crate::{ids::EnvironmentName, target::Limits};
 
 /// Keys of the whole file.
-pub(super) const FILE_KEYS: &[&str] = &["service", "branch", "workflow", "artifact", "run", "environments"];
+pub(super) const FILE_KEYS: &[&str] = &[
+    "service",
+    "branch",
+    "workflow",
+    "artifact",
+    "run",
+    "environments",
+];
 /// Keys of `run`.
 pub(super) const RUN_KEYS: &[&str] = &["command", "env", "health", "limits", "grace"];
 /// Keys of an environment.
 pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
-    "instances", "strategy", "hosts", "path", "port", "sticky", "approvals", "smoke", "tests", "analysis", "env", "when_busy", "notify", "progress_deadline", "drain", "target",
+    "instances",
+    "strategy",
+    "hosts",
+    "path",
+    "port",
+    "sticky",
+    "approvals",
+    "smoke",
+    "tests",
+    "analysis",
+    "env",
+    "when_busy",
+    "notify",
+    "progress_deadline",
+    "drain",
+    "target",
 ];
 /// Keys that the format knows and this version doesn't do: refused with that, never passed over.
-const LATER: &[(&str, &str)] = &[("migrations", "database migrations"), ("mirror", "mirrored traffic"), ("match", "matching by header or cookie"), ("freeze", "freezes"), ("infrastructure", "infrastructure as code")];
+const LATER: &[(&str, &str)] = &[
+    ("migrations", "database migrations"),
+    ("mirror", "mirrored traffic"),
+    ("match", "matching by header or cookie"),
+    ("freeze", "freezes"),
+    ("infrastructure", "infrastructure as code"),
+];
 
 /// Reads a `shipway.yaml`: the configuration with warnings, or what is wrong with it.
 pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
@@ -35,13 +66,30 @@ type Problems = Vec<Diagnostic>;
 
 fn file(tree: &Node, problems: &mut Problems) -> Option<Config> {
     let fields = Fields::of(tree, "shipway.yaml", FILE_KEYS, problems)?;
-    let service = fields.require("service", problems).and_then(|node| parsed(node, problems));
-    let branch = fields.string("branch", problems).map_or_else(|| "main".to_owned(), |branch| branch.value);
-    let workflows = fields.strings("workflow", problems).into_iter().filter_map(|path| inside(path, problems)).collect();
+    let service = fields
+        .require("service", problems)
+        .and_then(|node| parsed(node, problems));
+    let branch = fields
+        .string("branch", problems)
+        .map_or_else(|| "main".to_owned(), |branch| branch.value);
+    let workflows = fields
+        .strings("workflow", problems)
+        .into_iter()
+        .filter_map(|path| inside(path, problems))
+        .collect();
     let artifact = artifact(&fields, problems);
-    let run = fields.require("run", problems).and_then(|node| run(node, problems));
+    let run = fields
+        .require("run", problems)
+        .and_then(|node| run(node, problems));
     let environments = environments(&fields, problems);
-    Some(Config { service: service?, branch, workflows, artifact, run: run?, environments: environments? })
+    Some(Config {
+        service: service?,
+        branch,
+        workflows,
+        artifact,
+        run: run?,
+        environments: environments?,
+    })
 }
 
 /// A value that knows how to read itself from a text.
@@ -50,7 +98,11 @@ where
     T::Err: std::fmt::Display,
 {
     let text = node.as_scalar_text().unwrap_or_default();
-    text.parse().map_err(|error: T::Err| problems.push(Diagnostic::error("bad-value", node.span, error.to_string()))).ok()
+    text.parse()
+        .map_err(|error: T::Err| {
+            problems.push(Diagnostic::error("bad-value", node.span, error.to_string()))
+        })
+        .ok()
 }
 
 /// A path that stays in the repository.
@@ -58,18 +110,27 @@ fn inside(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let leaves = path.value.starts_with('/') || path.value.split('/').any(|part| part == "..");
     if leaves || path.value.is_empty() {
         let message = format!("the path `{}` leaves the repository", path.value);
-        problems.push(Diagnostic::error("path-leaves", path.span, message).help("name a path relative to the folder of shipway.yaml, without `..`"));
+        problems.push(
+            Diagnostic::error("path-leaves", path.span, message)
+                .help("name a path relative to the folder of shipway.yaml, without `..`"),
+        );
         return None;
     }
     Some(path.value.trim_start_matches("./").to_owned())
 }
 
 fn artifact(fields: &Fields<'_>, problems: &mut Problems) -> ArtifactSource {
-    let Some(node) = fields.get("artifact") else { return ArtifactSource::Run { name: None } };
+    let Some(node) = fields.get("artifact") else {
+        return ArtifactSource::Run { name: None };
+    };
     if let Some(name) = node.as_scalar_text() {
-        return ArtifactSource::Run { name: Some(name.to_owned()) };
+        return ArtifactSource::Run {
+            name: Some(name.to_owned()),
+        };
     }
-    let Some(inner) = Fields::of(node, "artifact", &["source", "image"], problems) else { return ArtifactSource::Run { name: None } };
+    let Some(inner) = Fields::of(node, "artifact", &["source", "image"], problems) else {
+        return ArtifactSource::Run { name: None };
+    };
     if let Some(image) = inner.string("image", problems) {
         problems.push(later(image.span, "container images as artifacts"));
         return ArtifactSource::Image { name: image.value };
@@ -77,7 +138,14 @@ fn artifact(fields: &Fields<'_>, problems: &mut Problems) -> ArtifactSource {
     if let Some(source) = inner.string("source", problems)
         && !matches!(source.value.as_str(), "." | "./")
     {
-        problems.push(Diagnostic::error("bad-value", source.span, "only the whole tree can be the artifact").help("write `artifact: { source: . }`"));
+        problems.push(
+            Diagnostic::error(
+                "bad-value",
+                source.span,
+                "only the whole tree can be the artifact",
+            )
+            .help("write `artifact: { source: . }`"),
+        );
     }
     ArtifactSource::Source
 }
@@ -87,29 +155,54 @@ fn run(node: &Node, problems: &mut Problems) -> Option<RunConfig> {
     fields.require("command", problems);
     let command = fields.string("command", problems)?;
     if command.value.trim().is_empty() {
-        problems.push(Diagnostic::error("bad-value", command.span, "the command is empty"));
+        problems.push(Diagnostic::error(
+            "bad-value",
+            command.span,
+            "the command is empty",
+        ));
     }
-    let limits = fields.get("limits").and_then(|node| limits(node, problems)).unwrap_or_default();
+    let limits = fields
+        .get("limits")
+        .and_then(|node| limits(node, problems))
+        .unwrap_or_default();
     Some(RunConfig {
         command: command.value,
         env: env(&fields, problems),
-        health: fields.get("health").and_then(|node| checks::health(node, problems)).unwrap_or_default(),
+        health: fields
+            .get("health")
+            .and_then(|node| checks::health(node, problems))
+            .unwrap_or_default(),
         limits,
-        grace: fields.duration("grace", problems).unwrap_or(Duration::from_secs(10)),
+        grace: fields
+            .duration("grace", problems)
+            .unwrap_or(Duration::from_secs(10)),
     })
 }
 
 fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
     let fields = Fields::of(node, "limits", &["memory", "cpu"], problems)?;
     let cpu_millis = fields.string("cpu", problems).and_then(|text| {
-        let cores: Option<f64> = text.value.strip_suffix('m').map_or_else(|| text.value.parse().ok(), |millis| millis.parse::<f64>().ok().map(|millis| millis / 1_000.0));
+        let cores: Option<f64> = text.value.strip_suffix('m').map_or_else(
+            || text.value.parse().ok(),
+            |millis| millis.parse::<f64>().ok().map(|millis| millis / 1_000.0),
+        );
         let fine = cores.filter(|cores| (0.001..=1_024.0).contains(cores));
         if fine.is_none() {
-            problems.push(Diagnostic::error("wrong-type", text.span, format!("`cpu` is a number of cores, such as 0.5 or 500m, not `{}`", text.value)));
+            problems.push(Diagnostic::error(
+                "wrong-type",
+                text.span,
+                format!(
+                    "`cpu` is a number of cores, such as 0.5 or 500m, not `{}`",
+                    text.value
+                ),
+            ));
         }
         fine.map(|cores| (cores * 1_000.0).round() as u32)
     });
-    Some(Limits { memory_bytes: fields.bytes("memory", problems), cpu_millis })
+    Some(Limits {
+        memory_bytes: fields.bytes("memory", problems),
+        cpu_millis,
+    })
 }
 
 /// Names that a shell can export.
@@ -117,11 +210,20 @@ fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String>
     let mut variables = BTreeMap::new();
     for (key, value) in fields.map("env", problems) {
         let name = &key.text;
-        let fine = !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let fine = !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if fine {
             variables.insert(name.clone(), value.value);
         } else {
-            problems.push(Diagnostic::error("bad-value", key.span, format!("`{name}` is no name of an environment variable")).help("use letters, digits and `_`, not beginning with a digit"));
+            problems.push(
+                Diagnostic::error(
+                    "bad-value",
+                    key.span,
+                    format!("`{name}` is no name of an environment variable"),
+                )
+                .help("use letters, digits and `_`, not beginning with a digit"),
+            );
         }
     }
     variables
@@ -131,7 +233,14 @@ fn environments(fields: &Fields<'_>, problems: &mut Problems) -> Option<Vec<Envi
     let node = fields.require("environments", problems)?;
     let entries = node.as_mapping().filter(|entries| !entries.is_empty());
     let Some(entries) = entries else {
-        problems.push(Diagnostic::error("wrong-type", node.span, "`environments` names at least one environment").help("for example `production: { strategy: rolling }`"));
+        problems.push(
+            Diagnostic::error(
+                "wrong-type",
+                node.span,
+                "`environments` names at least one environment",
+            )
+            .help("for example `production: { strategy: rolling }`"),
+        );
         return None;
     };
     let mut environments: Vec<Environment> = Vec::new();
@@ -153,20 +262,47 @@ fn environments(fields: &Fields<'_>, problems: &mut Problems) -> Option<Vec<Envi
 }
 
 /// Two environments can't be reached at the same place.
-fn refuse_shared_addresses(new: &Environment, others: &[Environment], span: Span, problems: &mut Problems) {
+fn refuse_shared_addresses(
+    new: &Environment,
+    others: &[Environment],
+    span: Span,
+    problems: &mut Problems,
+) {
     for other in others {
-        let host = new.hosts.iter().find(|host| other.hosts.iter().any(|it| it.eq_ignore_ascii_case(host)) && new.path == other.path);
+        let host = new.hosts.iter().find(|host| {
+            other.hosts.iter().any(|it| it.eq_ignore_ascii_case(host)) && new.path == other.path
+        });
         let port = new.port.filter(|port| other.port == Some(*port));
-        let path = new.path.as_ref().filter(|path| other.path.as_ref() == Some(path) && new.hosts.is_empty() && other.hosts.is_empty());
-        let shared = host.map(|host| format!("the host {host}")).or_else(|| port.map(|port| format!("port {port}"))).or_else(|| path.map(|path| format!("the path {path}")));
+        let path = new.path.as_ref().filter(|path| {
+            other.path.as_ref() == Some(path) && new.hosts.is_empty() && other.hosts.is_empty()
+        });
+        let shared = host
+            .map(|host| format!("the host {host}"))
+            .or_else(|| port.map(|port| format!("port {port}")))
+            .or_else(|| path.map(|path| format!("the path {path}")));
         if let Some(shared) = shared {
-            problems.push(Diagnostic::error("shared-address", span, format!("{} and {} are both reached at {shared}", other.name, new.name)));
+            problems.push(Diagnostic::error(
+                "shared-address",
+                span,
+                format!(
+                    "{} and {} are both reached at {shared}",
+                    other.name, new.name
+                ),
+            ));
         }
     }
 }
 
-fn environment(name: EnvironmentName, node: &Node, span: Span, problems: &mut Problems) -> Option<Environment> {
-    let empty = Node { span, value: Value::Mapping(Vec::new()) };
+fn environment(
+    name: EnvironmentName,
+    node: &Node,
+    span: Span,
+    problems: &mut Problems,
+) -> Option<Environment> {
+    let empty = Node {
+        span,
+        value: Value::Mapping(Vec::new()),
+    };
     let node = if node.is_null() { &empty } else { node };
     let what = format!("environment {name}");
     for (key, _) in node.as_mapping().unwrap_or_default() {
@@ -174,80 +310,186 @@ fn environment(name: EnvironmentName, node: &Node, span: Span, problems: &mut Pr
             problems.push(later(key.span, thing));
         }
     }
-    let known: Vec<&str> = ENVIRONMENT_KEYS.iter().copied().chain(LATER.iter().map(|(word, _)| *word)).collect();
+    let known: Vec<&str> = ENVIRONMENT_KEYS
+        .iter()
+        .copied()
+        .chain(LATER.iter().map(|(word, _)| *word))
+        .collect();
     let fields = Fields::of(node, &what, &known, problems)?;
     target(&fields, problems);
     Some(Environment {
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
         strategy: strategy::strategy(&fields, problems),
-        hosts: fields.strings("hosts", problems).into_iter().filter_map(|host| host_name(host, problems)).collect(),
-        path: fields.string("path", problems).and_then(|path| url_path(path, problems)),
-        port: fields.integer("port", 1, 65_535, problems).and_then(|port| u16::try_from(port).ok()),
+        hosts: fields
+            .strings("hosts", problems)
+            .into_iter()
+            .filter_map(|host| host_name(host, problems))
+            .collect(),
+        path: fields
+            .string("path", problems)
+            .and_then(|path| url_path(path, problems)),
+        port: fields
+            .integer("port", 1, 65_535, problems)
+            .and_then(|port| u16::try_from(port).ok()),
         sticky: sticky(&fields, problems),
-        approvals: fields.get("approvals").and_then(|node| approvals(node, problems)),
-        smoke: fields.list("smoke", problems).iter().filter_map(|node| checks::smoke_test(node, problems)).collect(),
-        tests: fields.string("tests", problems).and_then(|path| inside(path, problems)),
-        analysis: Analysis::new(fields.list("analysis", problems).iter().filter_map(|node| metrics::limit(node, problems)).collect()),
+        approvals: fields
+            .get("approvals")
+            .and_then(|node| approvals(node, problems)),
+        smoke: fields
+            .list("smoke", problems)
+            .iter()
+            .filter_map(|node| checks::smoke_test(node, problems))
+            .collect(),
+        tests: fields
+            .string("tests", problems)
+            .and_then(|path| inside(path, problems)),
+        analysis: Analysis::new(
+            fields
+                .list("analysis", problems)
+                .iter()
+                .filter_map(|node| metrics::limit(node, problems))
+                .collect(),
+        ),
         env: env(&fields, problems),
-        when_busy: word(&fields, "when_busy", &[("supersede", WhenBusy::Supersede), ("queue", WhenBusy::Queue), ("refuse", WhenBusy::Refuse)], problems).unwrap_or_default(),
-        notify: fields.list("notify", problems).iter().filter_map(|node| notify(node, problems)).collect(),
-        progress_deadline: fields.duration("progress_deadline", problems).unwrap_or(Duration::from_secs(600)),
-        drain: fields.duration("drain", problems).unwrap_or(Duration::from_secs(30)),
+        when_busy: word(
+            &fields,
+            "when_busy",
+            &[
+                ("supersede", WhenBusy::Supersede),
+                ("queue", WhenBusy::Queue),
+                ("refuse", WhenBusy::Refuse),
+            ],
+            problems,
+        )
+        .unwrap_or_default(),
+        notify: fields
+            .list("notify", problems)
+            .iter()
+            .filter_map(|node| notify(node, problems))
+            .collect(),
+        progress_deadline: fields
+            .duration("progress_deadline", problems)
+            .unwrap_or(Duration::from_secs(600)),
+        drain: fields
+            .duration("drain", problems)
+            .unwrap_or(Duration::from_secs(30)),
         name,
     })
 }
 
 /// One of a few words.
-pub(super) fn word<T: Clone>(fields: &Fields<'_>, key: &str, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+pub(super) fn word<T: Clone>(
+    fields: &Fields<'_>,
+    key: &str,
+    words: &[(&str, T)],
+    problems: &mut Problems,
+) -> Option<T> {
     let text = fields.string(key, problems)?;
-    let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| value.clone());
+    let found = words
+        .iter()
+        .find(|(word, _)| *word == text.value)
+        .map(|(_, value)| value.clone());
     if found.is_none() {
-        problems.push(unknown_word(&text, &format!("`{key}`"), &words.iter().map(|(word, _)| *word).collect::<Vec<_>>()));
+        problems.push(unknown_word(
+            &text,
+            &format!("`{key}`"),
+            &words.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
+        ));
     }
     found
 }
 
 /// A word that isn't one of those known.
 pub(super) fn unknown_word(text: &Spanned<String>, what: &str, known: &[&str]) -> Diagnostic {
-    let help = nearest(&text.value, known.iter().copied()).map_or_else(|| format!("there are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
-    Diagnostic::error("unknown-word", text.span, format!("{what} is one of {}, not `{}`", known.join(", "), text.value)).help(help)
+    let help = nearest(&text.value, known.iter().copied()).map_or_else(
+        || format!("there are {}", known.join(", ")),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Diagnostic::error(
+        "unknown-word",
+        text.span,
+        format!(
+            "{what} is one of {}, not `{}`",
+            known.join(", "),
+            text.value
+        ),
+    )
+    .help(help)
 }
 
 /// Something the format has and this version doesn't do.
 pub(super) fn later(span: Span, thing: &str) -> Diagnostic {
-    Diagnostic::error("not-yet", span, format!("{thing} can't be used yet")).help("this version of Shipway doesn't do it; leave it out")
+    Diagnostic::error("not-yet", span, format!("{thing} can't be used yet"))
+        .help("this version of Shipway doesn't do it; leave it out")
 }
 
 fn target(fields: &Fields<'_>, problems: &mut Problems) {
-    let Some(node) = fields.get("target") else { return };
-    let named = node.as_scalar_text().or_else(|| node.as_mapping().and_then(|entries| entries.first()).map(|(key, _)| key.text.as_str()));
+    let Some(node) = fields.get("target") else {
+        return;
+    };
+    let named = node.as_scalar_text().or_else(|| {
+        node.as_mapping()
+            .and_then(|entries| entries.first())
+            .map(|(key, _)| key.text.as_str())
+    });
     match named {
         Some("process") => {}
-        Some(other @ ("docker" | "kubernetes")) => problems.push(later(node.span, &format!("the target {other}"))),
-        _ => problems.push(Diagnostic::error("unknown-word", node.span, "`target` is process, docker or kubernetes")),
+        Some(other @ ("docker" | "kubernetes")) => {
+            problems.push(later(node.span, &format!("the target {other}")))
+        }
+        _ => problems.push(Diagnostic::error(
+            "unknown-word",
+            node.span,
+            "`target` is process, docker or kubernetes",
+        )),
     }
 }
 
 fn host_name(host: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let name = host.value.to_ascii_lowercase();
     let rest = name.strip_prefix("*.").unwrap_or(&name);
-    let fine = !rest.is_empty() && rest.len() <= 253 && rest.split('.').all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+    let fine = !rest.is_empty()
+        && rest.len() <= 253
+        && rest.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        });
     if !fine {
-        problems.push(Diagnostic::error("bad-value", host.span, format!("`{}` is no host name", host.value)).help("write it without scheme and port: shop.example.com or *.shop.example.com"));
+        problems.push(
+            Diagnostic::error(
+                "bad-value",
+                host.span,
+                format!("`{}` is no host name", host.value),
+            )
+            .help("write it without scheme and port: shop.example.com or *.shop.example.com"),
+        );
     }
     fine.then_some(name)
 }
 
 fn url_path(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
-    let fine = path.value.starts_with('/') && !path.value.contains(['?', '#', ' ']) && !path.value.contains("//");
+    let fine = path.value.starts_with('/')
+        && !path.value.contains(['?', '#', ' '])
+        && !path.value.contains("//");
     if !fine {
-        problems.push(Diagnostic::error("bad-value", path.span, format!("`{}` is no path", path.value)).help("begin with a slash: /shop"));
+        problems.push(
+            Diagnostic::error(
+                "bad-value",
+                path.span,
+                format!("`{}` is no path", path.value),
+            )
+            .help("begin with a slash: /shop"),
+        );
     }
     fine.then(|| path.value.trim_end_matches('/').to_owned())
 }
 
 fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {
-    let Some(node) = fields.get("sticky") else { return Sticky::default() };
+    let Some(node) = fields.get("sticky") else {
+        return Sticky::default();
+    };
     match node.as_scalar_text() {
         Some("cookie") => return Sticky::default(),
         Some("address") => return Sticky::Address,
@@ -256,19 +498,33 @@ fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {
     }
     let inner = Fields::of(node, "sticky", &["cookie", "header"], problems);
     let named = inner.and_then(|inner| {
-        let cookie = inner.string("cookie", problems).map(|name| Sticky::Cookie(name.value));
-        cookie.or_else(|| inner.string("header", problems).map(|name| Sticky::Header(name.value.to_ascii_lowercase())))
+        let cookie = inner
+            .string("cookie", problems)
+            .map(|name| Sticky::Cookie(name.value));
+        cookie.or_else(|| {
+            inner
+                .string("header", problems)
+                .map(|name| Sticky::Header(name.value.to_ascii_lowercase()))
+        })
     });
     named.unwrap_or_default()
 }
 
 fn approvals(node: &Node, problems: &mut Problems) -> Option<Approvals> {
     let fields = Fields::of(node, "approvals", &["count", "from"], problems)?;
-    let from: Vec<String> = fields.strings("from", problems).into_iter().map(|name| name.value).collect();
+    let from: Vec<String> = fields
+        .strings("from", problems)
+        .into_iter()
+        .map(|name| name.value)
+        .collect();
     let count = fields.integer("count", 1, 100, problems).unwrap_or(1);
     let people = from.iter().filter(|name| !name.starts_with('@')).count();
     if !from.is_empty() && people == from.len() && (count as usize) > people {
-        problems.push(Diagnostic::error("bad-value", node.span, format!("{count} approvals can't come from {people} people")));
+        problems.push(Diagnostic::error(
+            "bad-value",
+            node.span,
+            format!("{count} approvals can't come from {people} people"),
+        ));
     }
     Some(Approvals { count, from })
 }
@@ -277,11 +533,18 @@ fn notify(node: &Node, problems: &mut Problems) -> Option<Notify> {
     let fields = Fields::of(node, "notify", &["slack", "webhook"], problems)?;
     let mut address = |key: &str| {
         let text = fields.string(key, problems)?;
-        let fine = ["$", "http://", "https://"].iter().any(|start| text.value.starts_with(start));
+        let fine = ["$", "http://", "https://"]
+            .iter()
+            .any(|start| text.value.starts_with(start));
         if !fine {
-            problems.push(Diagnostic::error("bad-value", text.span, format!("`{key}` is an address")).help("write http://…, https://… or a secret as $NAME"));
+            problems.push(
+                Diagnostic::error("bad-value", text.span, format!("`{key}` is an address"))
+                    .help("write http://…, https://… or a secret as $NAME"),
+            );
         }
         fine.then_some(text.value)
     };
-    address("slack").map(Notify::Slack).or_else(|| address("webhook").map(Notify::Webhook))
+    address("slack")
+        .map(Notify::Slack)
+        .or_else(|| address("webhook").map(Notify::Webhook))
 }

@@ -285,13 +285,21 @@ impl Approvals {
     /// One person, whoever it is.
     #[must_use]
     pub const fn anyone() -> Self {
-        Self { count: 1, from: Vec::new() }
+        Self {
+            count: 1,
+            from: Vec::new(),
+        }
     }
 }
 
 impl fmt::Display for Approvals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} approval{}", self.count, if self.count == 1 { "" } else { "s" })?;
+        write!(
+            f,
+            "{} approval{}",
+            self.count,
+            if self.count == 1 { "" } else { "s" }
+        )?;
         if !self.from.is_empty() {
             write!(f, " from {}", self.from.join(", "))?;
         }

@@ -39,7 +39,10 @@ fn problems(text: &str) -> Vec<String> {
     let source = Source::new("shipway.yaml", text);
     match parse(&source) {
         Ok(_) => Vec::new(),
-        Err(problems) => problems.iter().map(|problem| problem.one_line(&source)).collect(),
+        Err(problems) => problems
+            .iter()
+            .map(|problem| problem.one_line(&source))
+            .collect(),
     }
 }
 
@@ -47,16 +50,34 @@ fn problems(text: &str) -> Vec<String> {
 fn a_whole_file_reads_with_its_defaults() {
     let (config, warnings) = parse(&Source::new("shipway.yaml", GOOD)).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
-    assert_eq!((config.branch.as_str(), config.run.limits.cpu_millis), ("main", Some(500)));
-    let [staging, production] = config.environments.as_slice() else { panic!("two environments") };
-    assert_eq!((staging.instances, staging.strategy.word(), staging.smoke.len()), (1, "recreate", 1));
-    let Strategy::Canary(canary) = &production.strategy else { panic!("a canary") };
+    assert_eq!(
+        (config.branch.as_str(), config.run.limits.cpu_millis),
+        ("main", Some(500))
+    );
+    let [staging, production] = config.environments.as_slice() else {
+        panic!("two environments")
+    };
+    assert_eq!(
+        (
+            staging.instances,
+            staging.strategy.word(),
+            staging.smoke.len()
+        ),
+        (1, "recreate", 1)
+    );
+    let Strategy::Canary(canary) = &production.strategy else {
+        panic!("a canary")
+    };
     assert_eq!(canary.steps[1].weight.to_string(), "10 %");
     assert!(canary.steps[1].ask);
     assert_eq!(production.analysis.limits().len(), 2);
     assert_eq!(production.drain, Duration::from_secs(30));
     let text = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config, "it travels in events");
+    assert_eq!(
+        serde_json::from_str::<Config>(&text).unwrap(),
+        config,
+        "it travels in events"
+    );
     assert_eq!(config.digest(), config.clone().digest());
 }
 
@@ -99,32 +120,77 @@ environments:
 
 #[test]
 fn empty_and_absent_parts_are_named() {
-    assert_eq!(problems(""), ["shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, environments"]);
+    assert_eq!(
+        problems(""),
+        [
+            "shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, environments"
+        ]
+    );
     let missing = problems("service: shop\n");
-    assert_eq!(missing, ["shipway.yaml:1:1: error: shipway.yaml lacks `run`", "shipway.yaml:1:1: error: shipway.yaml lacks `environments`"]);
+    assert_eq!(
+        missing,
+        [
+            "shipway.yaml:1:1: error: shipway.yaml lacks `run`",
+            "shipway.yaml:1:1: error: shipway.yaml lacks `environments`"
+        ]
+    );
 }
 
 #[test]
 fn steps_rise_and_addresses_are_not_shared() {
-    let file = |environments: &str| format!("service: shop\nrun: {{ command: ./shop }}\nenvironments:\n{environments}");
-    let falling = problems(&file("  p: { strategy: { canary: { steps: [{ weight: 10 }, { weight: 10 }] } } }\n"));
-    assert_eq!(falling, ["shipway.yaml:4:54: error: the weights of the steps must rise: 10 % comes after 10 %"]);
+    let file = |environments: &str| {
+        format!("service: shop\nrun: {{ command: ./shop }}\nenvironments:\n{environments}")
+    };
+    let falling = problems(&file(
+        "  p: { strategy: { canary: { steps: [{ weight: 10 }, { weight: 10 }] } } }\n",
+    ));
+    assert_eq!(
+        falling,
+        ["shipway.yaml:4:54: error: the weights of the steps must rise: 10 % comes after 10 %"]
+    );
     let shared = problems(&file("  a: { port: 8081 }\n  b: { port: 8081 }\n"));
-    assert_eq!(shared, ["shipway.yaml:5:3: error: a and b are both reached at port 8081"]);
+    assert_eq!(
+        shared,
+        ["shipway.yaml:5:3: error: a and b are both reached at port 8081"]
+    );
 }
 
 #[test]
 fn the_schema_has_every_key_that_is_read_and_no_other() {
     let schema = schema();
-    let keys = |at: &serde_json::Value| at["properties"].as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
-    let read = |keys: &[&str], but: &[&str]| keys.iter().filter(|key| !but.contains(key)).map(|key| (*key).to_owned()).collect::<std::collections::BTreeSet<_>>();
+    let keys = |at: &serde_json::Value| {
+        at["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let read = |keys: &[&str], but: &[&str]| {
+        keys.iter()
+            .filter(|key| !but.contains(key))
+            .map(|key| (*key).to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
     let defs = &schema["$defs"];
     assert_eq!(keys(&schema), read(decode::FILE_KEYS, &[]));
-    assert_eq!(keys(&schema["properties"]["run"]), read(decode::RUN_KEYS, &[]));
-    assert_eq!(keys(&defs["environment"]), read(decode::ENVIRONMENT_KEYS, &[]));
+    assert_eq!(
+        keys(&schema["properties"]["run"]),
+        read(decode::RUN_KEYS, &[])
+    );
+    assert_eq!(
+        keys(&defs["environment"]),
+        read(decode::ENVIRONMENT_KEYS, &[])
+    );
     assert_eq!(keys(&defs["health"]), read(checks::HEALTH_KEYS, &[]));
     assert_eq!(keys(&defs["smoke"]), read(checks::SMOKE_KEYS, &[]));
     assert_eq!(keys(&defs["step"]), read(strategy::STEP_KEYS, &[]));
     // What is refused as "not yet" is not offered to editors.
-    assert_eq!(keys(&defs["metric"]), read(metrics::METRIC_KEYS, &["worse_than", "provider", "direction", "skip", "judge"]));
+    assert_eq!(
+        keys(&defs["metric"]),
+        read(
+            metrics::METRIC_KEYS,
+            &["worse_than", "provider", "direction", "skip", "judge"]
+        )
+    );
 }

@@ -1,7 +1,6 @@
 //! What may happen next in a rollout, and what the world still owes it. Every rule of "what a correct executor does" that a
 //! rollout can keep by itself is kept here.
 
-use jiff::Timestamp;
 use super::{
     event::{Body, Direction, Effect, Input, Kind, Outcome, Rejection, Spec},
     plan::{Action, HoldReason, Span},
@@ -12,6 +11,7 @@ use crate::{
     aggregate::{Actor, Event, Pending},
     config::OnInconclusive,
 };
+use jiff::Timestamp;
 
 /// Collects facts and folds each at once, so that later rules see what earlier ones decided.
 struct Decider {
@@ -23,7 +23,11 @@ struct Decider {
 
 impl Decider {
     fn emit(&mut self, body: Body) {
-        let event = Event { at: self.now, by: self.by.clone(), body };
+        let event = Event {
+            at: self.now,
+            by: self.by.clone(),
+            body,
+        };
         apply(&mut self.state, &event);
         self.events.push(event);
     }
@@ -47,44 +51,88 @@ impl Decider {
         };
         let why = spec.why.clone();
         self.emit(Body::Opened { spec });
-        self.emit(Body::Planned { direction: Direction::Forward, plan, why });
+        self.emit(Body::Planned {
+            direction: Direction::Forward,
+            plan,
+            why,
+        });
     }
 
     /// Back to stable, or a stop where there is nothing to go back to.
     fn turn_back(&mut self, why: &str) {
-        let Some(rollout) = self.rollout() else { return };
-        let stable = rollout.spec.stable.as_ref().map(|stable| (stable.release.number, stable.instances)).filter(|(stable, _)| *stable != rollout.candidate());
-        match way_back::compile(rollout.candidate(), stable, &rollout.observed, rollout.spec.environment.drain) {
-            Some(plan) => self.emit(Body::Planned { direction: Direction::Back, plan, why: why.to_owned() }),
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let stable = rollout
+            .spec
+            .stable
+            .as_ref()
+            .map(|stable| (stable.release.number, stable.instances))
+            .filter(|(stable, _)| *stable != rollout.candidate());
+        match way_back::compile(
+            rollout.candidate(),
+            stable,
+            &rollout.observed,
+            rollout.spec.environment.drain,
+        ) {
+            Some(plan) => self.emit(Body::Planned {
+                direction: Direction::Back,
+                plan,
+                why: why.to_owned(),
+            }),
             None => self.emit(Body::Ended {
                 outcome: Outcome::Failed,
-                why: format!("{why}; there is no earlier release to go back to, so {} stays", rollout.candidate()),
+                why: format!(
+                    "{why}; there is no earlier release to go back to, so {} stays",
+                    rollout.candidate()
+                ),
             }),
         }
     }
 
     fn fail_action(&mut self, why: String, smoke: Option<crate::check::SmokeReport>) {
-        let Some(rollout) = self.rollout() else { return };
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
         let (index, direction) = (rollout.cursor, rollout.direction);
-        self.emit(Body::ActionFailed { index, why: why.clone(), smoke });
+        self.emit(Body::ActionFailed {
+            index,
+            why: why.clone(),
+            smoke,
+        });
         match direction {
             Direction::Forward => self.turn_back(&why),
-            Direction::Back => self.emit(Body::Ended { outcome: Outcome::Failed, why: format!("the way back failed: {why}") }),
+            Direction::Back => self.emit(Body::Ended {
+                outcome: Outcome::Failed,
+                why: format!("the way back failed: {why}"),
+            }),
         }
     }
 
     /// Everything that follows from the state and the time alone.
     fn settle(&mut self) {
-        while let Some(step) = self.rollout().and_then(|rollout| next_step(rollout, self.now)) {
+        while let Some(step) = self
+            .rollout()
+            .and_then(|rollout| next_step(rollout, self.now))
+        {
             match step {
-                Step::Done(index, note) => self.emit_because("the plan goes on", Body::ActionDone { index, note, smoke: None }),
+                Step::Done(index, note) => self.emit_because(
+                    "the plan goes on",
+                    Body::ActionDone {
+                        index,
+                        note,
+                        smoke: None,
+                    },
+                ),
                 Step::TurnBack(why) => self.turn_back_because(&why),
                 Step::FailAction(why) => {
                     self.by = Actor::Shipway("no progress".to_owned());
                     self.fail_action(why, None);
                 }
                 Step::Pause(reason) => self.emit_because("inconclusive", Body::Paused { reason }),
-                Step::End(outcome, why) => self.emit_because("the plan is done", Body::Ended { outcome, why }),
+                Step::End(outcome, why) => {
+                    self.emit_because("the plan is done", Body::Ended { outcome, why })
+                }
             }
         }
     }
@@ -114,14 +162,20 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
     {
         return Some(Step::TurnBack(judgement.verdict.why().to_owned()));
     }
-    let Some(action) = rollout.action() else { return Some(end_of_plan(rollout)) };
+    let Some(action) = rollout.action() else {
+        return Some(end_of_plan(rollout));
+    };
     if rollout.paused.is_some() {
         return None;
     }
     match action {
         Action::Hold { why, .. } => hold_step(rollout, *why, now),
-        Action::Ask { gate } => (rollout.approvals.len() >= gate.count as usize)
-            .then(|| Step::Done(rollout.cursor, Some(format!("approved by {}", rollout.approvals.join(", "))))),
+        Action::Ask { gate } => (rollout.approvals.len() >= gate.count as usize).then(|| {
+            Step::Done(
+                rollout.cursor,
+                Some(format!("approved by {}", rollout.approvals.join(", "))),
+            )
+        }),
         Action::Start { .. }
         | Action::Await { .. }
         | Action::Smoke { .. }
@@ -130,17 +184,31 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
         | Action::Stop { .. }
         | Action::Promote { .. } => {
             let deadline = rollout.progress_deadline()?;
-            (now >= deadline).then(|| Step::FailAction(format!("no progress for {}", Span(rollout.spec.environment.progress_deadline))))
+            (now >= deadline).then(|| {
+                Step::FailAction(format!(
+                    "no progress for {}",
+                    Span(rollout.spec.environment.progress_deadline)
+                ))
+            })
         }
     }
 }
 
 fn end_of_plan(rollout: &Rollout) -> Step {
     match rollout.direction {
-        Direction::Forward => Step::End(Outcome::Promoted, format!("{} serves all traffic", rollout.candidate())),
+        Direction::Forward => Step::End(
+            Outcome::Promoted,
+            format!("{} serves all traffic", rollout.candidate()),
+        ),
         Direction::Back => {
-            let now_serves = rollout.stable().map(|stable| format!("; {stable} serves all traffic")).unwrap_or_default();
-            let why = rollout.turned_back.as_ref().map_or("it was aborted", |turn| turn.why.as_str());
+            let now_serves = rollout
+                .stable()
+                .map(|stable| format!("; {stable} serves all traffic"))
+                .unwrap_or_default();
+            let why = rollout
+                .turned_back
+                .as_ref()
+                .map_or("it was aborted", |turn| turn.why.as_str());
             Step::End(Outcome::RolledBack, format!("{why}{now_serves}"))
         }
     }
@@ -157,13 +225,20 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
     if why == HoldReason::KeepWarm || !rollout.is_judged() {
         return Some(Step::Done(index, None));
     }
-    match rollout.evidence.judgement().map(|judgement| &judgement.verdict) {
-        Some(verdict) if verdict.is_pass() => Some(Step::Done(index, Some(verdict.why().to_owned()))),
+    match rollout
+        .evidence
+        .judgement()
+        .map(|judgement| &judgement.verdict)
+    {
+        Some(verdict) if verdict.is_pass() => {
+            Some(Step::Done(index, Some(verdict.why().to_owned())))
+        }
         inconclusive => {
             if now < rollout.hold_deadline()? {
                 return None;
             }
-            let evidence = inconclusive.map_or("nothing could be measured", |verdict| verdict.why());
+            let evidence =
+                inconclusive.map_or("nothing could be measured", |verdict| verdict.why());
             let reason = format!("the evidence is inconclusive: {evidence}");
             Some(match rollout.spec.environment.strategy.on_inconclusive() {
                 OnInconclusive::Pause => Step::Pause(reason),
@@ -175,13 +250,25 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
 }
 
 /// Facts that follow from an input.
-pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider { state: state.clone(), events: Vec::new(), by, now };
+pub(super) fn decide(
+    state: &State,
+    input: Input,
+    by: Actor,
+    now: Timestamp,
+) -> Result<Vec<Event<Body>>, Rejection> {
+    let mut decider = Decider {
+        state: state.clone(),
+        events: Vec::new(),
+        by,
+        now,
+    };
     match (&state.0, input) {
         (None, Input::Open(spec)) => decider.open(spec),
         (None, _) => return Err(Rejection::NotOpened),
         (Some(rollout), Input::Open(spec)) if *rollout.spec == *spec => return Ok(Vec::new()),
-        (Some(rollout), Input::Open(_)) => return Err(Rejection::OpenedAlready(rollout.spec.id.clone())),
+        (Some(rollout), Input::Open(_)) => {
+            return Err(Rejection::OpenedAlready(rollout.spec.id.clone()));
+        }
         (Some(rollout), input) => hear(&mut decider, rollout, input)?,
     }
     decider.settle();
@@ -191,25 +278,49 @@ pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> 
 /// One input to an opened rollout.
 fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Rejection> {
     let running = rollout.ended.is_none();
-    let at_cursor = |plan: u32, index: usize| running && plan == rollout.plan_number && index == rollout.cursor;
+    let at_cursor =
+        |plan: u32, index: usize| running && plan == rollout.plan_number && index == rollout.cursor;
     match input {
         // A late answer of work that no longer counts changes nothing.
-        Input::Done { plan, index, note, smoke } if at_cursor(plan, index) => decider.emit(Body::ActionDone { index, note, smoke }),
-        Input::Failed { plan, index, why, smoke } if at_cursor(plan, index) => decider.fail_action(why, smoke),
-        Input::CrashLoop { why } if running && rollout.direction == Direction::Forward => decider.fail_action(why, None),
-        Input::Measured { exposure, seen } if exposure == rollout.exposure && rollout.is_judged() => {
+        Input::Done {
+            plan,
+            index,
+            note,
+            smoke,
+        } if at_cursor(plan, index) => decider.emit(Body::ActionDone { index, note, smoke }),
+        Input::Failed {
+            plan,
+            index,
+            why,
+            smoke,
+        } if at_cursor(plan, index) => decider.fail_action(why, smoke),
+        Input::CrashLoop { why } if running && rollout.direction == Direction::Forward => {
+            decider.fail_action(why, None)
+        }
+        Input::Measured { exposure, seen }
+            if exposure == rollout.exposure && rollout.is_judged() =>
+        {
             let mut evidence = rollout.evidence.clone();
             let judgement = evidence.observe(&rollout.spec.environment.analysis, &seen);
             decider.emit(Body::Measured { seen, judgement });
         }
-        Input::Done { .. } | Input::Failed { .. } | Input::CrashLoop { .. } | Input::Measured { .. } | Input::Open(_) | Input::Woken => {}
+        Input::Done { .. }
+        | Input::Failed { .. }
+        | Input::CrashLoop { .. }
+        | Input::Measured { .. }
+        | Input::Open(_)
+        | Input::Woken => {}
         Input::Told if !rollout.told && !running => decider.emit(Body::ServiceTold),
-        Input::Noticed { index, failed } if index >= rollout.notices_settled => decider.emit(Body::NoticeSettled { index, failed }),
+        Input::Noticed { index, failed } if index >= rollout.notices_settled => {
+            decider.emit(Body::NoticeSettled { index, failed })
+        }
         Input::Told | Input::Noticed { .. } => {}
         Input::Approve { groups, comment } => approve(decider, rollout, &groups, comment)?,
         Input::Reject { reason } => {
             gate(rollout)?;
-            decider.emit(Body::Rejected { reason: reason.clone() });
+            decider.emit(Body::Rejected {
+                reason: reason.clone(),
+            });
             decider.turn_back(&format!("rejected by {}: {reason}", decider.by));
         }
         Input::Pause { reason } => {
@@ -233,12 +344,25 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
     Ok(())
 }
 
-fn approve(decider: &mut Decider, rollout: &Rollout, groups: &[String], comment: Option<String>) -> Result<(), Rejection> {
+fn approve(
+    decider: &mut Decider,
+    rollout: &Rollout,
+    groups: &[String],
+    comment: Option<String>,
+) -> Result<(), Rejection> {
     let asked = gate(rollout)?;
     let who = decider.by.to_string();
-    let allowed = asked.from.is_empty() || asked.from.iter().any(|from| *from == who || groups.contains(from));
+    let allowed = asked.from.is_empty()
+        || asked
+            .from
+            .iter()
+            .any(|from| *from == who || groups.contains(from));
     if !allowed {
-        return Err(Rejection::NotAllowed { rollout: rollout.spec.id.clone(), who, from: asked.from.join(", ") });
+        return Err(Rejection::NotAllowed {
+            rollout: rollout.spec.id.clone(),
+            who,
+            from: asked.from.join(", "),
+        });
     }
     if !rollout.approvals.contains(&who) {
         decider.emit(Body::Approved { comment });
@@ -267,13 +391,20 @@ fn gate(rollout: &Rollout) -> Result<&crate::config::Approvals, Rejection> {
     running(rollout, "answering the gate")?;
     match rollout.action() {
         Some(Action::Ask { gate }) => Ok(gate),
-        other => Err(Rejection::NotAsked { rollout: rollout.spec.id.clone(), at: other.map_or_else(|| "the end".to_owned(), ToString::to_string) }),
+        other => Err(Rejection::NotAsked {
+            rollout: rollout.spec.id.clone(),
+            at: other.map_or_else(|| "the end".to_owned(), ToString::to_string),
+        }),
     }
 }
 
 fn running(rollout: &Rollout, what: &'static str) -> Result<(), Rejection> {
     match &rollout.ended {
-        Some(end) => Err(Rejection::Ended { rollout: rollout.spec.id.clone(), outcome: end.why.clone(), what }),
+        Some(end) => Err(Rejection::Ended {
+            rollout: rollout.spec.id.clone(),
+            outcome: end.why.clone(),
+            what,
+        }),
         None => Ok(()),
     }
 }
@@ -282,38 +413,85 @@ fn forward(rollout: &Rollout, what: &'static str) -> Result<(), Rejection> {
     running(rollout, what)?;
     match rollout.direction {
         Direction::Forward => Ok(()),
-        Direction::Back => Err(Rejection::GoingBack { rollout: rollout.spec.id.clone(), what }),
+        Direction::Back => Err(Rejection::GoingBack {
+            rollout: rollout.spec.id.clone(),
+            what,
+        }),
     }
 }
 
 /// What the world still owes the rollout.
 pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
-    let Some(rollout) = &state.0 else { return Pending::nothing() };
+    let Some(rollout) = &state.0 else {
+        return Pending::nothing();
+    };
     let mut effects = Vec::new();
     if let Some(notice) = rollout.notices.get(rollout.notices_settled) {
         let index = rollout.notices_settled;
-        effects.push((format!("notice-{index}").into(), Effect::Notify { index, notice: notice.clone() }));
+        effects.push((
+            format!("notice-{index}").into(),
+            Effect::Notify {
+                index,
+                notice: notice.clone(),
+            },
+        ));
     }
     if let Some(end) = &rollout.ended {
         if !rollout.told {
-            effects.push(("tell-service".into(), Effect::TellService { outcome: end.outcome, why: end.why.clone(), observed: rollout.observed.clone() }));
+            effects.push((
+                "tell-service".into(),
+                Effect::TellService {
+                    outcome: end.outcome,
+                    why: end.why.clone(),
+                    observed: rollout.observed.clone(),
+                },
+            ));
         }
-        return Pending { live: !effects.is_empty(), effects, wake_at: None };
+        return Pending {
+            live: !effects.is_empty(),
+            effects,
+            wake_at: None,
+        };
     }
     let (plan, index) = (rollout.plan_number, rollout.cursor);
-    if let Some(action) = rollout.action().filter(|action| !matches!(action, Action::Hold { .. } | Action::Ask { .. }))
+    if let Some(action) = rollout
+        .action()
+        .filter(|action| !matches!(action, Action::Hold { .. } | Action::Ask { .. }))
         && !rollout.stands_still()
     {
-        effects.push((format!("action-{plan}-{index}").into(), Effect::Carry { plan, index, action: action.clone() }));
+        effects.push((
+            format!("action-{plan}-{index}").into(),
+            Effect::Carry {
+                plan,
+                index,
+                action: action.clone(),
+            },
+        ));
     }
     if rollout.is_judged() {
         let exposure = rollout.exposure;
-        effects.push((format!("measure-{exposure}").into(), Effect::Measure { exposure, candidate: rollout.candidate(), stable: rollout.stable() }));
+        effects.push((
+            format!("measure-{exposure}").into(),
+            Effect::Measure {
+                exposure,
+                candidate: rollout.candidate(),
+                stable: rollout.stable(),
+            },
+        ));
     }
     if rollout.direction == Direction::Forward && rollout.observed.count(rollout.candidate()) > 0 {
-        effects.push(("guard".into(), Effect::Guard { release: rollout.candidate() }));
+        effects.push((
+            "guard".into(),
+            Effect::Guard {
+                release: rollout.candidate(),
+            },
+        ));
     }
-    Pending { effects, wake_at: wake_at(rollout, now), live: true }
+    Pending {
+        effects,
+        wake_at: wake_at(rollout, now),
+        live: true,
+    }
 }
 
 /// The next moment at which time alone changes something.
@@ -322,6 +500,12 @@ fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
         return None;
     }
     // A hold that is due but inconclusive lasts until its deadline, or until a measurement ends it.
-    let hold = rollout.hold_due().and_then(|due| if now < due { Some(due) } else { rollout.hold_deadline() });
+    let hold = rollout.hold_due().and_then(|due| {
+        if now < due {
+            Some(due)
+        } else {
+            rollout.hold_deadline()
+        }
+    });
     hold.into_iter().chain(rollout.progress_deadline()).min()
 }

@@ -18,8 +18,10 @@ pub mod strategy;
 mod tests;
 mod view;
 
+pub use event::{
+    Body, Direction, Effect, Input, Kind, Notice, Outcome, Rejection, Spec, Stable, Tone,
+};
 pub use evidence::Evidence;
-pub use event::{Body, Direction, Effect, Input, Kind, Notice, Outcome, Rejection, Spec, Stable, Tone};
 pub use state::{End, Note, Pause, Rollout, State, Status, Turn};
 pub use view::{PlanLine, Progress, RolloutView};
 
@@ -35,7 +37,12 @@ impl Aggregate for Rollouts {
     type Effect = Effect;
     type Rejection = Rejection;
 
-    fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
+    fn decide(
+        state: &State,
+        input: Input,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Event<Body>>, Rejection> {
         decide::decide(state, input, by, now)
     }
 

@@ -96,13 +96,20 @@ impl Split {
     /// `weight` to `newcomer`, the rest to `stable`.
     #[must_use]
     pub fn between(newcomer: ReleaseNumber, weight: Weight, stable: ReleaseNumber) -> Self {
-        if weight == Weight::FULL { Self::all_to(newcomer) } else { Self(vec![(newcomer, weight), (stable, weight.rest())]) }
+        if weight == Weight::FULL {
+            Self::all_to(newcomer)
+        } else {
+            Self(vec![(newcomer, weight), (stable, weight.rest())])
+        }
     }
 
     /// The share of `release`.
     #[must_use]
     pub fn weight_of(&self, release: ReleaseNumber) -> Weight {
-        self.0.iter().find(|(it, _)| *it == release).map_or(Weight::ZERO, |(_, weight)| *weight)
+        self.0
+            .iter()
+            .find(|(it, _)| *it == release)
+            .map_or(Weight::ZERO, |(_, weight)| *weight)
     }
 }
 
@@ -134,17 +141,46 @@ pub struct Plan {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Start { release, count } => write!(f, "start {count} {} of {release}, without traffic", instances(*count)),
-            Self::Await { release, count } => write!(f, "wait until {count} {} of {release} {} ready", instances(*count), if *count == 1 { "is" } else { "are" }),
+            Self::Start { release, count } => write!(
+                f,
+                "start {count} {} of {release}, without traffic",
+                instances(*count)
+            ),
+            Self::Await { release, count } => write!(
+                f,
+                "wait until {count} {} of {release} {} ready",
+                instances(*count),
+                if *count == 1 { "is" } else { "are" }
+            ),
             Self::Smoke { release } => write!(f, "smoke tests against {release}"),
             Self::Shift { split } => write!(f, "shift traffic: {split}"),
-            Self::Hold { duration, why: HoldReason::Evidence } => write!(f, "hold for {} and judge", Span(*duration)),
-            Self::Hold { duration, why: HoldReason::KeepWarm } => write!(f, "keep the previous instances warm for {}", Span(*duration)),
+            Self::Hold {
+                duration,
+                why: HoldReason::Evidence,
+            } => write!(f, "hold for {} and judge", Span(*duration)),
+            Self::Hold {
+                duration,
+                why: HoldReason::KeepWarm,
+            } => write!(
+                f,
+                "keep the previous instances warm for {}",
+                Span(*duration)
+            ),
             Self::Ask { gate } => write!(f, "wait for {gate}"),
-            Self::Drain { release, keep: 0, grace } => write!(f, "drain {release}, up to {}", Span(*grace)),
-            Self::Drain { release, keep, grace } => write!(f, "drain {release} down to {keep}, up to {}", Span(*grace)),
+            Self::Drain {
+                release,
+                keep: 0,
+                grace,
+            } => write!(f, "drain {release}, up to {}", Span(*grace)),
+            Self::Drain {
+                release,
+                keep,
+                grace,
+            } => write!(f, "drain {release} down to {keep}, up to {}", Span(*grace)),
             Self::Stop { release, keep: 0 } => write!(f, "stop {release}"),
-            Self::Stop { release, keep } => write!(f, "stop {release} down to {keep} {}", instances(*keep)),
+            Self::Stop { release, keep } => {
+                write!(f, "stop {release} down to {keep} {}", instances(*keep))
+            }
             Self::Promote { release } => write!(f, "{release} becomes the stable release"),
         }
     }
@@ -168,8 +204,18 @@ impl fmt::Display for Span {
             return write!(f, "{:.1} s", self.0.as_secs_f64());
         }
         let seconds = self.0.as_secs();
-        let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-        let shown: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).take(2).map(|(n, unit)| format!("{n} {unit}")).collect();
+        let parts = [
+            (seconds / 86_400, "d"),
+            (seconds / 3_600 % 24, "h"),
+            (seconds / 60 % 60, "m"),
+            (seconds % 60, "s"),
+        ];
+        let shown: Vec<String> = parts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .take(2)
+            .map(|(n, unit)| format!("{n} {unit}"))
+            .collect();
         f.write_str(&shown.join(" "))
     }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    evidence::Evidence,
     event::{Body, Direction, Kind, Notice, Outcome, Spec, Tone},
+    evidence::Evidence,
     plan::{Action, HoldReason, Plan, Span},
     strategy::{Brief, Observed},
 };
@@ -155,7 +155,11 @@ impl Rollout {
     /// The release it would go back to.
     #[must_use]
     pub fn stable(&self) -> Option<ReleaseNumber> {
-        self.spec.stable.as_ref().map(|stable| stable.release.number).filter(|stable| *stable != self.candidate())
+        self.spec
+            .stable
+            .as_ref()
+            .map(|stable| stable.release.number)
+            .filter(|stable| *stable != self.candidate())
     }
 
     /// The action under the cursor; `None` at the end of the plan.
@@ -176,7 +180,13 @@ impl Rollout {
             has_smoke: !spec.environment.smoke.is_empty(),
             drain: spec.environment.drain,
             approvals: spec.environment.approvals.clone(),
-            leftovers: spec.observed.counts.keys().copied().filter(|it| *it != spec.release.number && Some(*it) != stable).collect(),
+            leftovers: spec
+                .observed
+                .counts
+                .keys()
+                .copied()
+                .filter(|it| *it != spec.release.number && Some(*it) != stable)
+                .collect(),
         }
     }
 
@@ -195,7 +205,9 @@ impl Rollout {
     #[must_use]
     pub fn hold_due(&self) -> Option<Timestamp> {
         match self.action() {
-            Some(Action::Hold { duration, .. }) => Some(self.action_since + duration.saturating_sub(self.hold_spent)),
+            Some(Action::Hold { duration, .. }) => {
+                Some(self.action_since + duration.saturating_sub(self.hold_spent))
+            }
             _ => None,
         }
     }
@@ -204,7 +216,9 @@ impl Rollout {
     #[must_use]
     pub fn hold_deadline(&self) -> Option<Timestamp> {
         match self.action() {
-            Some(Action::Hold { duration, .. }) => Some(self.hold_due()? + (*duration).max(Duration::from_secs(60))),
+            Some(Action::Hold { duration, .. }) => {
+                Some(self.hold_due()? + (*duration).max(Duration::from_secs(60)))
+            }
             _ => None,
         }
     }
@@ -216,9 +230,12 @@ impl Rollout {
         match self.action()? {
             Action::Hold { .. } | Action::Ask { .. } => None,
             Action::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
-            Action::Start { .. } | Action::Await { .. } | Action::Smoke { .. } | Action::Shift { .. } | Action::Stop { .. } | Action::Promote { .. } => {
-                Some(self.action_since + allowed)
-            }
+            Action::Start { .. }
+            | Action::Await { .. }
+            | Action::Smoke { .. }
+            | Action::Shift { .. }
+            | Action::Stop { .. }
+            | Action::Promote { .. } => Some(self.action_since + allowed),
         }
     }
 
@@ -226,7 +243,10 @@ impl Rollout {
     #[must_use]
     pub fn stands_still(&self) -> bool {
         self.paused.is_some()
-            && !matches!(self.action(), Some(Action::Start { .. } | Action::Await { .. } | Action::Smoke { .. }))
+            && !matches!(
+                self.action(),
+                Some(Action::Start { .. } | Action::Await { .. } | Action::Smoke { .. })
+            )
             && self.direction == Direction::Forward
     }
 
@@ -234,25 +254,66 @@ impl Rollout {
     #[must_use]
     pub fn status(&self) -> Status {
         match (&self.ended, self.direction, self.action()) {
-            (Some(End { outcome: Outcome::Promoted, .. }), ..) => Status::Promoted,
-            (Some(End { outcome: Outcome::RolledBack, .. }), ..) => Status::RolledBack,
-            (Some(End { outcome: Outcome::Failed, .. }), ..) => Status::Failed,
+            (
+                Some(End {
+                    outcome: Outcome::Promoted,
+                    ..
+                }),
+                ..,
+            ) => Status::Promoted,
+            (
+                Some(End {
+                    outcome: Outcome::RolledBack,
+                    ..
+                }),
+                ..,
+            ) => Status::RolledBack,
+            (
+                Some(End {
+                    outcome: Outcome::Failed,
+                    ..
+                }),
+                ..,
+            ) => Status::Failed,
             (None, Direction::Back, _) => Status::GoingBack,
             _ if self.paused.is_some() => Status::Paused,
             (None, _, Some(Action::Ask { .. })) => Status::Waiting,
-            (None, _, Some(Action::Hold { why: HoldReason::Evidence, .. })) => Status::Holding,
-            (None, _, Some(Action::Hold { why: HoldReason::KeepWarm, .. })) => Status::KeptWarm,
+            (
+                None,
+                _,
+                Some(Action::Hold {
+                    why: HoldReason::Evidence,
+                    ..
+                }),
+            ) => Status::Holding,
+            (
+                None,
+                _,
+                Some(Action::Hold {
+                    why: HoldReason::KeepWarm,
+                    ..
+                }),
+            ) => Status::KeptWarm,
             (None, ..) => Status::Moving,
         }
     }
 
     fn note(&mut self, event: &Event<Body>, text: impl Into<String>) {
-        self.notes.push(Note { at: event.at, by: event.by.to_string(), text: text.into() });
+        self.notes.push(Note {
+            at: event.at,
+            by: event.by.to_string(),
+            text: text.into(),
+        });
     }
 
     fn notice(&mut self, event: &Event<Body>, tone: Tone, title: String, text: impl Into<String>) {
         if !self.spec.environment.notify.is_empty() {
-            self.notices.push(Notice { tone, title, text: text.into(), at: event.at });
+            self.notices.push(Notice {
+                tone,
+                title,
+                text: text.into(),
+                at: event.at,
+            });
         }
     }
 
@@ -262,7 +323,10 @@ impl Rollout {
         self.hold_spent = Duration::ZERO;
         self.approvals.clear();
         if let Some(Action::Ask { gate }) = self.action() {
-            let (title, text) = (format!("{} waits for approval", self.headline()), format!("{gate}; shipway approve {}", self.spec.id));
+            let (title, text) = (
+                format!("{} waits for approval", self.headline()),
+                format!("{gate}; shipway approve {}", self.spec.id),
+            );
             self.notice(event, Tone::Asking, title, text);
         }
     }
@@ -270,16 +334,32 @@ impl Rollout {
     /// `shop #4 → production`.
     #[must_use]
     pub fn headline(&self) -> String {
-        format!("{} {} → {}", self.spec.id.service, self.candidate(), self.spec.environment.name)
+        format!(
+            "{} {} → {}",
+            self.spec.id.service,
+            self.candidate(),
+            self.spec.environment.name
+        )
     }
 
     fn fold(&mut self, event: &Event<Body>) {
         match &event.body {
             Body::Opened { .. } => {}
-            Body::Planned { direction, plan, why } => self.planned(event, *direction, plan, why),
-            Body::ActionDone { index, note, smoke } => self.action_done(event, *index, note.as_deref(), smoke.as_ref()),
+            Body::Planned {
+                direction,
+                plan,
+                why,
+            } => self.planned(event, *direction, plan, why),
+            Body::ActionDone { index, note, smoke } => {
+                self.action_done(event, *index, note.as_deref(), smoke.as_ref())
+            }
             Body::ActionFailed { index, why, smoke } => {
-                let what = self.plan.actions.get(*index).map(ToString::to_string).unwrap_or_default();
+                let what = self
+                    .plan
+                    .actions
+                    .get(*index)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 self.note(event, format!("failed: {what}: {why}"));
                 if smoke.is_some() {
                     self.smoke.clone_from(smoke);
@@ -295,7 +375,10 @@ impl Rollout {
             }
             Body::Approved { comment } => {
                 self.approvals.push(event.by.to_string());
-                let comment = comment.as_ref().map(|comment| format!(": {comment}")).unwrap_or_default();
+                let comment = comment
+                    .as_ref()
+                    .map(|comment| format!(": {comment}"))
+                    .unwrap_or_default();
                 self.note(event, format!("approved{comment}"));
             }
             Body::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
@@ -327,7 +410,10 @@ impl Rollout {
         self.paused = None;
         self.hurried = false;
         if direction == Direction::Back {
-            self.turned_back = Some(Turn { at: event.at, why: why.to_owned() });
+            self.turned_back = Some(Turn {
+                at: event.at,
+                why: why.to_owned(),
+            });
             self.note(event, format!("going back: {why}"));
             let title = format!("{} is rolled back", self.headline());
             self.notice(event, Tone::Bad, title, why);
@@ -335,8 +421,16 @@ impl Rollout {
         self.begin_action(event, 0);
     }
 
-    fn action_done(&mut self, event: &Event<Body>, index: usize, note: Option<&str>, smoke: Option<&SmokeReport>) {
-        let Some(action) = self.plan.actions.get(index).cloned() else { return };
+    fn action_done(
+        &mut self,
+        event: &Event<Body>,
+        index: usize,
+        note: Option<&str>,
+        smoke: Option<&SmokeReport>,
+    ) {
+        let Some(action) = self.plan.actions.get(index).cloned() else {
+            return;
+        };
         self.observed.done(&action);
         if let Action::Shift { split } = &action {
             self.exposure += 1;
@@ -349,7 +443,10 @@ impl Rollout {
         if smoke.is_some() {
             self.smoke = smoke.cloned();
         }
-        self.note(event, note.map_or_else(|| action.to_string(), |note| format!("{action}: {note}")));
+        self.note(
+            event,
+            note.map_or_else(|| action.to_string(), |note| format!("{action}: {note}")),
+        );
         self.begin_action(event, index + 1);
     }
 
@@ -358,25 +455,41 @@ impl Rollout {
         if matches!(self.action(), Some(Action::Hold { .. })) {
             self.hold_spent += Duration::try_from(since_action).unwrap_or_default();
         }
-        self.paused = Some(Pause { since: event.at, reason: reason.to_owned(), by: event.by.to_string() });
+        self.paused = Some(Pause {
+            since: event.at,
+            reason: reason.to_owned(),
+            by: event.by.to_string(),
+        });
         self.note(event, format!("paused: {reason}"));
         if matches!(event.by, Actor::Shipway(_)) {
-            let (title, text) = (format!("{} is paused", self.headline()), format!("{reason}; shipway resume|promote|abort {}", self.spec.id));
+            let (title, text) = (
+                format!("{} is paused", self.headline()),
+                format!("{reason}; shipway resume|promote|abort {}", self.spec.id),
+            );
             self.notice(event, Tone::Asking, title, text);
         }
     }
 
     fn end(&mut self, event: &Event<Body>, outcome: Outcome, why: &str) {
-        self.ended = Some(End { at: event.at, outcome, why: why.to_owned() });
+        self.ended = Some(End {
+            at: event.at,
+            outcome,
+            why: why.to_owned(),
+        });
         self.paused = None;
         self.note(event, why);
-        let took = Span(Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default());
+        let took =
+            Span(Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default());
         let title = match outcome {
             Outcome::Promoted => format!("{} is live", self.headline()),
             Outcome::RolledBack => format!("{} was rolled back", self.headline()),
             Outcome::Failed => format!("{} failed: a person must look", self.headline()),
         };
-        let tone = if outcome == Outcome::Promoted { Tone::Good } else { Tone::Bad };
+        let tone = if outcome == Outcome::Promoted {
+            Tone::Good
+        } else {
+            Tone::Bad
+        };
         self.notice(event, tone, title, format!("{why}; took {took}"));
     }
 }

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     aggregate::fold,
-    config::{self, Approvals, ArtifactSource, BlueGreen, Canary, CanaryStep, Config, Count, Environment, OnInconclusive, Rolling, RunConfig, Strategy},
+    config::{
+        self, Approvals, ArtifactSource, BlueGreen, Canary, CanaryStep, Config, Count, Environment,
+        OnInconclusive, Rolling, RunConfig, Strategy,
+    },
     exposure::Weight,
     ids::{Digest, ReleaseNumber},
     release::{Commit, Release},
@@ -34,7 +37,9 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         approvals: None,
         smoke: Vec::new(),
         tests: None,
-        analysis: Analysis::new(vec![Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap()]),
+        analysis: Analysis::new(vec![
+            Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap(),
+        ]),
         env: Default::default(),
         when_busy: Default::default(),
         notify: vec![config::Notify::Webhook("http://127.0.0.1:9/".into())],
@@ -63,7 +68,12 @@ fn release(number: u32, environment: &Environment) -> Arc<Release> {
         service: "shop".parse().unwrap(),
         number: ReleaseNumber(number),
         sequence: number.into(),
-        commit: Commit { id: format!("{number:040}").parse().unwrap(), subject: "a change".into(), author: "ada".into(), at: start() },
+        commit: Commit {
+            id: format!("{number:040}").parse().unwrap(),
+            subject: "a change".into(),
+            author: "ada".into(),
+            at: start(),
+        },
         artifact: Digest::of(&[number as u8]),
         run: None,
         config,
@@ -73,21 +83,37 @@ fn release(number: u32, environment: &Environment) -> Arc<Release> {
 }
 
 fn canary() -> Strategy {
-    let step = |percent: f64| CanaryStep { weight: Weight::from_percent(percent).unwrap(), hold: Some(Duration::from_secs(60)), smoke: false, ask: false, scale: None };
-    Strategy::Canary(Canary { steps: vec![step(10.0), step(50.0)], on_inconclusive: OnInconclusive::Pause })
+    let step = |percent: f64| CanaryStep {
+        weight: Weight::from_percent(percent).unwrap(),
+        hold: Some(Duration::from_secs(60)),
+        smoke: false,
+        ask: false,
+        scale: None,
+    };
+    Strategy::Canary(Canary {
+        steps: vec![step(10.0), step(50.0)],
+        on_inconclusive: OnInconclusive::Pause,
+    })
 }
 
 fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
     let environment = environment(strategy, instances);
     let observed = stable.map_or_else(Observed::default, |stable| {
         let stable = ReleaseNumber(stable);
-        Observed { counts: [(stable, instances)].into(), split: Split::all_to(stable), promoted: Some(stable) }
+        Observed {
+            counts: [(stable, instances)].into(),
+            split: Split::all_to(stable),
+            promoted: Some(stable),
+        }
     });
     Spec {
         id: "shop/ro7".parse().unwrap(),
         kind: Kind::Deploy,
         release: release(4, &environment),
-        stable: stable.map(|stable| Stable { release: release(stable, &environment), instances }),
+        stable: stable.map(|stable| Stable {
+            release: release(stable, &environment),
+            instances,
+        }),
         environment,
         observed,
         why: "run r12 is green".into(),
@@ -104,7 +130,12 @@ struct Stage {
 
 impl Stage {
     fn open(spec: Spec) -> Self {
-        let mut stage = Self { state: State::default(), now: start(), story: Vec::new(), log: Vec::new() };
+        let mut stage = Self {
+            state: State::default(),
+            now: start(),
+            story: Vec::new(),
+            log: Vec::new(),
+        };
         stage.say(Input::Open(Box::new(spec))).unwrap();
         stage
     }
@@ -116,10 +147,23 @@ impl Stage {
             self.story.push(match &event.body {
                 Body::ActionDone { index, .. } => format!("done {index}"),
                 Body::ActionFailed { why, .. } => format!("action failed: {why}"),
-                Body::Planned { direction, plan, .. } => format!("{direction:?}: {}", plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")),
+                Body::Planned {
+                    direction, plan, ..
+                } => format!(
+                    "{direction:?}: {}",
+                    plan.actions
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" | ")
+                ),
                 Body::Ended { outcome, why } => format!("{outcome:?}: {why}"),
                 Body::Measured { judgement, .. } => judgement.verdict.to_string(),
-                other => format!("{other:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+                other => format!("{other:?}")
+                    .split([' ', '{'])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
             });
         }
         self.log.extend(events.iter().cloned());
@@ -133,15 +177,24 @@ impl Stage {
     /// Carries out what is pending until only time or people can go on.
     fn carry(&mut self) {
         while let Some((plan, index)) = self.carried() {
-            self.say(Input::Done { plan, index, note: None, smoke: None }).unwrap();
+            self.say(Input::Done {
+                plan,
+                index,
+                note: None,
+                smoke: None,
+            })
+            .unwrap();
         }
     }
 
     fn carried(&self) -> Option<(u32, usize)> {
-        Rollouts::pending(&self.state, self.now).effects.iter().find_map(|(_, effect)| match effect {
-            Effect::Carry { plan, index, .. } => Some((*plan, *index)),
-            _ => None,
-        })
+        Rollouts::pending(&self.state, self.now)
+            .effects
+            .iter()
+            .find_map(|(_, effect)| match effect {
+                Effect::Carry { plan, index, .. } => Some((*plan, *index)),
+                _ => None,
+            })
     }
 
     fn pass_time(&mut self, seconds: i64) {
@@ -150,11 +203,23 @@ impl Stage {
     }
 
     fn measure(&mut self, requests: u64, errors: u64) {
-        let sample = |requests, errors| Some(Sample { requests, errors, ..Sample::default() });
+        let sample = |requests, errors| {
+            Some(Sample {
+                requests,
+                errors,
+                ..Sample::default()
+            })
+        };
         let seen = Observation {
             at: self.now,
-            canary: Side { release: "#4".into(), sample: sample(requests, errors) },
-            stable: Some(Side { release: "#3".into(), sample: sample(requests * 9, 0) }),
+            canary: Side {
+                release: "#4".into(),
+                sample: sample(requests, errors),
+            },
+            stable: Some(Side {
+                release: "#3".into(),
+                sample: sample(requests * 9, 0),
+            }),
         };
         let exposure = self.rollout().exposure;
         self.say(Input::Measured { exposure, seen }).unwrap();
@@ -175,14 +240,28 @@ fn a_good_canary_grows_step_by_step_and_is_promoted() {
     let mut stage = Stage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::Holding);
-    assert_eq!(stage.rollout().observed.split.to_string(), "10 % to #4, 90 % to #3");
+    assert_eq!(
+        stage.rollout().observed.split.to_string(),
+        "10 % to #4, 90 % to #3"
+    );
     stage.good_hold();
     stage.carry();
-    assert_eq!(stage.rollout().observed.split.to_string(), "50 % to #4, 50 % to #3");
+    assert_eq!(
+        stage.rollout().observed.split.to_string(),
+        "50 % to #4, 50 % to #3"
+    );
     stage.good_hold();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Promoted, "{:#?}", stage.story);
-    assert_eq!(stage.rollout().observed.counts, [(ReleaseNumber(4), 3)].into());
+    assert_eq!(
+        stage.rollout().status(),
+        Status::Promoted,
+        "{:#?}",
+        stage.story
+    );
+    assert_eq!(
+        stage.rollout().observed.counts,
+        [(ReleaseNumber(4), 3)].into()
+    );
     assert_eq!(stage.story.first().unwrap(), "Opened");
 }
 
@@ -193,13 +272,33 @@ fn a_bad_canary_goes_back_at_once_and_stable_was_never_touched() {
     stage.measure(0, 0);
     stage.pass_time(5);
     stage.measure(1_000, 60);
-    assert_eq!(stage.rollout().direction, Direction::Back, "{:#?}", stage.story);
-    assert_eq!(stage.rollout().action(), Some(&Action::Shift { split: Split::all_to(ReleaseNumber(3)) }), "the first thing is the traffic");
+    assert_eq!(
+        stage.rollout().direction,
+        Direction::Back,
+        "{:#?}",
+        stage.story
+    );
+    assert_eq!(
+        stage.rollout().action(),
+        Some(&Action::Shift {
+            split: Split::all_to(ReleaseNumber(3))
+        }),
+        "the first thing is the traffic"
+    );
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::RolledBack);
     assert!(stage.rollout().back_at.is_some() && stage.rollout().served);
-    assert_eq!(stage.rollout().observed.counts, [(ReleaseNumber(3), 3)].into());
-    assert!(stage.rollout().notices.iter().any(|notice| notice.tone == Tone::Bad));
+    assert_eq!(
+        stage.rollout().observed.counts,
+        [(ReleaseNumber(3), 3)].into()
+    );
+    assert!(
+        stage
+            .rollout()
+            .notices
+            .iter()
+            .any(|notice| notice.tone == Tone::Bad)
+    );
 }
 
 #[test]
@@ -207,14 +306,31 @@ fn no_traffic_never_passes_and_pauses_at_the_deadline() {
     let mut stage = Stage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.pass_time(61);
-    assert_eq!(stage.rollout().status(), Status::Holding, "the time alone is not enough");
+    assert_eq!(
+        stage.rollout().status(),
+        Status::Holding,
+        "the time alone is not enough"
+    );
     stage.pass_time(60);
     assert_eq!(stage.rollout().status(), Status::Paused);
     stage.pass_time(100_000);
-    assert_eq!(stage.rollout().status(), Status::Paused, "a pause eats no deadline");
-    stage.say(Input::Promote { reason: "looked at it".into() }).unwrap();
+    assert_eq!(
+        stage.rollout().status(),
+        Status::Paused,
+        "a pause eats no deadline"
+    );
+    stage
+        .say(Input::Promote {
+            reason: "looked at it".into(),
+        })
+        .unwrap();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Promoted, "{:#?}", stage.story);
+    assert_eq!(
+        stage.rollout().status(),
+        Status::Promoted,
+        "{:#?}",
+        stage.story
+    );
 }
 
 #[test]
@@ -223,11 +339,24 @@ fn a_pause_stops_the_hold_where_it_is() {
     stage.carry();
     stage.pass_time(40);
     stage.measure(0, 0);
-    stage.say(Input::Pause { reason: "lunch".into() }).unwrap();
-    assert_eq!(stage.say(Input::Pause { reason: "again".into() }), Ok(0), "idempotent");
+    stage
+        .say(Input::Pause {
+            reason: "lunch".into(),
+        })
+        .unwrap();
+    assert_eq!(
+        stage.say(Input::Pause {
+            reason: "again".into()
+        }),
+        Ok(0),
+        "idempotent"
+    );
     stage.pass_time(3_600);
     stage.say(Input::Resume).unwrap();
-    assert_eq!(stage.rollout().hold_due().unwrap(), stage.now + Duration::from_secs(20));
+    assert_eq!(
+        stage.rollout().hold_due().unwrap(),
+        stage.now + Duration::from_secs(20)
+    );
     assert!(stage.rollout().is_judged());
 }
 
@@ -235,7 +364,14 @@ fn a_pause_stops_the_hold_where_it_is() {
 fn a_failing_start_leaves_stable_alone() {
     let mut stage = Stage::open(spec(canary(), 3, Some(3)));
     let (plan, index) = stage.carried().unwrap();
-    stage.say(Input::Failed { plan, index, why: "exit code 1".into(), smoke: None }).unwrap();
+    stage
+        .say(Input::Failed {
+            plan,
+            index,
+            why: "exit code 1".into(),
+            smoke: None,
+        })
+        .unwrap();
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::RolledBack);
     assert!(!stage.rollout().served, "users never saw it");
@@ -244,17 +380,34 @@ fn a_failing_start_leaves_stable_alone() {
 #[test]
 fn no_progress_fails_an_action_at_its_deadline() {
     let mut stage = Stage::open(spec(canary(), 3, Some(3)));
-    assert_eq!(Rollouts::pending(&stage.state, stage.now).wake_at, Some(start() + Duration::from_secs(600)));
+    assert_eq!(
+        Rollouts::pending(&stage.state, stage.now).wake_at,
+        Some(start() + Duration::from_secs(600))
+    );
     stage.pass_time(600);
     assert_eq!(stage.rollout().direction, Direction::Back);
-    assert!(stage.rollout().turned_back.as_ref().unwrap().why.contains("no progress"), "{:?}", stage.rollout().turned_back);
+    assert!(
+        stage
+            .rollout()
+            .turned_back
+            .as_ref()
+            .unwrap()
+            .why
+            .contains("no progress"),
+        "{:?}",
+        stage.rollout().turned_back
+    );
 }
 
 #[test]
 fn a_crash_loop_does_not_wait_for_the_metric() {
     let mut stage = Stage::open(spec(canary(), 3, Some(3)));
     stage.carry();
-    stage.say(Input::CrashLoop { why: "3 crashes in 5 s".into() }).unwrap();
+    stage
+        .say(Input::CrashLoop {
+            why: "3 crashes in 5 s".into(),
+        })
+        .unwrap();
     assert_eq!(stage.rollout().direction, Direction::Back);
 }
 
@@ -262,7 +415,14 @@ fn a_crash_loop_does_not_wait_for_the_metric() {
 fn a_first_deployment_that_fails_before_traffic_is_cleaned_up() {
     let mut stage = Stage::open(spec(canary(), 2, None));
     let (plan, index) = stage.carried().unwrap();
-    stage.say(Input::Failed { plan, index, why: "exit code 1".into(), smoke: None }).unwrap();
+    stage
+        .say(Input::Failed {
+            plan,
+            index,
+            why: "exit code 1".into(),
+            smoke: None,
+        })
+        .unwrap();
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::RolledBack);
     assert!(stage.rollout().observed.counts.is_empty());
@@ -273,29 +433,67 @@ fn a_first_deployment_that_serves_has_nothing_to_go_back_to() {
     let mut stage = Stage::open(spec(canary(), 2, None));
     while !stage.rollout().served {
         let (plan, index) = stage.carried().unwrap();
-        stage.say(Input::Done { plan, index, note: None, smoke: None }).unwrap();
+        stage
+            .say(Input::Done {
+                plan,
+                index,
+                note: None,
+                smoke: None,
+            })
+            .unwrap();
     }
-    stage.say(Input::Abort { reason: "no".into() }).unwrap();
+    stage
+        .say(Input::Abort {
+            reason: "no".into(),
+        })
+        .unwrap();
     assert_eq!(stage.rollout().status(), Status::Failed);
-    assert_eq!(stage.rollout().observed.counts, [(ReleaseNumber(4), 2)].into(), "the only copy stays");
+    assert_eq!(
+        stage.rollout().observed.counts,
+        [(ReleaseNumber(4), 2)].into(),
+        "the only copy stays"
+    );
 }
 
 #[test]
 fn approvals_come_first_from_those_who_may_and_each_counts_once() {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.environment.approvals = Some(Approvals { count: 2, from: vec!["ada".into(), "@ops".into()] });
+    wanted.environment.approvals = Some(Approvals {
+        count: 2,
+        from: vec!["ada".into(), "@ops".into()],
+    });
     let mut stage = Stage::open(wanted);
     assert_eq!(stage.rollout().status(), Status::Waiting);
     assert!(stage.carried().is_none(), "nothing starts before");
-    let approve = |groups: &[&str]| Input::Approve { groups: groups.iter().map(|it| (*it).to_owned()).collect(), comment: None };
+    let approve = |groups: &[&str]| Input::Approve {
+        groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+        comment: None,
+    };
     assert_eq!(stage.say(approve(&[])), Ok(1));
     assert_eq!(stage.say(approve(&[])), Ok(0), "one person is one approval");
-    let refused = Rollouts::decide(&stage.state, approve(&[]), Actor::Person("eve".into()), stage.now);
-    assert!(matches!(refused, Err(Rejection::NotAllowed { .. })), "{refused:?}");
-    let events = Rollouts::decide(&stage.state, approve(&["@ops"]), Actor::Person("bob".into()), stage.now).unwrap();
+    let refused = Rollouts::decide(
+        &stage.state,
+        approve(&[]),
+        Actor::Person("eve".into()),
+        stage.now,
+    );
+    assert!(
+        matches!(refused, Err(Rejection::NotAllowed { .. })),
+        "{refused:?}"
+    );
+    let events = Rollouts::decide(
+        &stage.state,
+        approve(&["@ops"]),
+        Actor::Person("bob".into()),
+        stage.now,
+    )
+    .unwrap();
     fold::<Rollouts>(&mut stage.state, &events);
     assert!(stage.carried().is_some());
-    assert!(matches!(stage.say(approve(&[])), Err(Rejection::NotAsked { .. })));
+    assert!(matches!(
+        stage.say(approve(&[])),
+        Err(Rejection::NotAsked { .. })
+    ));
 }
 
 #[test]
@@ -303,21 +501,50 @@ fn a_rejection_ends_it_before_anything_started() {
     let mut wanted = spec(canary(), 3, Some(3));
     wanted.environment.approvals = Some(Approvals::anyone());
     let mut stage = Stage::open(wanted);
-    stage.say(Input::Reject { reason: "not today".into() }).unwrap();
+    stage
+        .say(Input::Reject {
+            reason: "not today".into(),
+        })
+        .unwrap();
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::RolledBack);
-    assert!(matches!(stage.say(Input::Resume), Err(Rejection::Ended { .. })));
-    assert_eq!(stage.say(Input::Abort { reason: "again".into() }), Ok(0), "abort of what has ended is a no-op");
+    assert!(matches!(
+        stage.say(Input::Resume),
+        Err(Rejection::Ended { .. })
+    ));
+    assert_eq!(
+        stage.say(Input::Abort {
+            reason: "again".into()
+        }),
+        Ok(0),
+        "abort of what has ended is a no-op"
+    );
 }
 
 #[test]
 fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
-    let mut stage = Stage::open(spec(Strategy::BlueGreen(BlueGreen { keep: Duration::from_secs(3_600) }), 2, Some(3)));
+    let mut stage = Stage::open(spec(
+        Strategy::BlueGreen(BlueGreen {
+            keep: Duration::from_secs(3_600),
+        }),
+        2,
+        Some(3),
+    ));
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::KeptWarm);
     stage.pass_time(10);
-    stage.say(Input::Abort { reason: "customers call".into() }).unwrap();
-    let plan: Vec<_> = stage.rollout().plan.actions.iter().map(ToString::to_string).collect();
+    stage
+        .say(Input::Abort {
+            reason: "customers call".into(),
+        })
+        .unwrap();
+    let plan: Vec<_> = stage
+        .rollout()
+        .plan
+        .actions
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     insta::assert_debug_snapshot!(plan, @r##"
     [
         "start 2 instances of #3, without traffic",
@@ -332,24 +559,61 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
 
 #[test]
 fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
-    let params = Rolling { max_surge: Count::Number(1), max_unavailable: Count::Number(0) };
+    let params = Rolling {
+        max_surge: Count::Number(1),
+        max_unavailable: Count::Number(0),
+    };
     let mut stage = Stage::open(spec(Strategy::Rolling(params), 3, Some(3)));
     while let Some((plan, index)) = stage.carried() {
-        stage.say(Input::Done { plan, index, note: None, smoke: None }).unwrap();
+        stage
+            .say(Input::Done {
+                plan,
+                index,
+                note: None,
+                smoke: None,
+            })
+            .unwrap();
         let total: u32 = stage.rollout().observed.counts.values().sum();
-        assert!((3..=4).contains(&total), "{total} at {:?}", stage.rollout().action());
+        assert!(
+            (3..=4).contains(&total),
+            "{total} at {:?}",
+            stage.rollout().action()
+        );
     }
     assert_eq!(stage.rollout().status(), Status::Promoted);
-    assert_eq!(stage.rollout().observed.counts, [(ReleaseNumber(4), 3)].into());
+    assert_eq!(
+        stage.rollout().observed.counts,
+        [(ReleaseNumber(4), 3)].into()
+    );
 }
 
 #[test]
 fn late_answers_of_work_that_no_longer_counts_change_nothing() {
     let mut stage = Stage::open(spec(canary(), 3, Some(3)));
     let (plan, index) = stage.carried().unwrap();
-    stage.say(Input::Abort { reason: "stop".into() }).unwrap();
-    assert_eq!(stage.say(Input::Done { plan, index, note: None, smoke: None }), Ok(0));
-    assert_eq!(stage.say(Input::Failed { plan, index, why: "late".into(), smoke: None }), Ok(0));
+    stage
+        .say(Input::Abort {
+            reason: "stop".into(),
+        })
+        .unwrap();
+    assert_eq!(
+        stage.say(Input::Done {
+            plan,
+            index,
+            note: None,
+            smoke: None
+        }),
+        Ok(0)
+    );
+    assert_eq!(
+        stage.say(Input::Failed {
+            plan,
+            index,
+            why: "late".into(),
+            smoke: None
+        }),
+        Ok(0)
+    );
 }
 
 #[test]
@@ -360,14 +624,22 @@ fn a_log_cut_anywhere_asks_for_the_same_work_again() {
     stage.pass_time(5);
     stage.measure(1_000, 60);
     stage.carry();
-    let text: Vec<String> = stage.log.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+    let text: Vec<String> = stage
+        .log
+        .iter()
+        .map(|event| serde_json::to_string(event).unwrap())
+        .collect();
     let mut live = State::default();
     for (length, event) in stage.log.iter().enumerate() {
         let mut read = State::default();
         for line in &text[..length] {
             state::apply(&mut read, &serde_json::from_str(line).unwrap());
         }
-        assert_eq!(Rollouts::pending(&read, stage.now), Rollouts::pending(&live, stage.now), "after {length} events");
+        assert_eq!(
+            Rollouts::pending(&read, stage.now),
+            Rollouts::pending(&live, stage.now),
+            "after {length} events"
+        );
         state::apply(&mut live, event);
     }
 }

@@ -142,7 +142,13 @@ fn plan_lines(rollout: &Rollout) -> Vec<PlanLine> {
 /// The row of a rollout.
 pub(super) fn row(rollout: &Rollout) -> Row {
     let id = &rollout.spec.id;
-    let kept_warm = matches!(rollout.action(), Some(Action::Hold { why: HoldReason::KeepWarm, .. }));
+    let kept_warm = matches!(
+        rollout.action(),
+        Some(Action::Hold {
+            why: HoldReason::KeepWarm,
+            ..
+        })
+    );
     Row {
         kind: "rollout".to_owned(),
         key: format!("{}/{}", id.service, id.number.0),

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    event::{Artifact, Body, Effect, Force, Input, Onward, Push, Purpose, Rejection, Request, RunOrder, Way},
+    event::{
+        Artifact, Body, Effect, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder,
+        Way,
+    },
     state::{OpenPush, State, apply},
 };
 use crate::{
@@ -25,8 +28,18 @@ struct Decider {
 }
 
 /// Facts that follow from an input.
-pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider { state: state.clone(), events: Vec::new(), by, now };
+pub(super) fn decide(
+    state: &State,
+    input: Input,
+    by: Actor,
+    now: Timestamp,
+) -> Result<Vec<Event<Body>>, Rejection> {
+    let mut decider = Decider {
+        state: state.clone(),
+        events: Vec::new(),
+        by,
+        now,
+    };
     decider.hear(input)?;
     decider.settle();
     Ok(decider.events)
@@ -34,15 +47,28 @@ pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> 
 
 impl Decider {
     fn emit(&mut self, body: Body) {
-        let event = Event { at: self.now, by: self.by.clone(), body };
+        let event = Event {
+            at: self.now,
+            by: self.by.clone(),
+            body,
+        };
         apply(&mut self.state, &event);
         self.events.push(event);
     }
 
     fn hear(&mut self, input: Input) -> Result<(), Rejection> {
         match input {
-            Input::Pushed { service: _, push, workflows } => self.pushed(push, workflows),
-            Input::Dispatch { workflow, commit, reference, inputs } => {
+            Input::Pushed {
+                service: _,
+                push,
+                workflows,
+            } => self.pushed(push, workflows),
+            Input::Dispatch {
+                workflow,
+                commit,
+                reference,
+                inputs,
+            } => {
                 let order = RunOrder {
                     number: self.state.last_run.next(),
                     purpose: Purpose::Dispatch,
@@ -53,29 +79,66 @@ impl Decider {
                     event: "workflow_dispatch".to_owned(),
                     inputs,
                 };
-                self.emit(Body::RunOrdered { order: Box::new(order) });
+                self.emit(Body::RunOrdered {
+                    order: Box::new(order),
+                });
             }
             Input::RunOpened(number) => {
-                if self.state.open_runs.get(&number).is_some_and(|run| !run.opened) {
+                if self
+                    .state
+                    .open_runs
+                    .get(&number)
+                    .is_some_and(|run| !run.opened)
+                {
                     self.emit(Body::RunOpened { number });
                 }
             }
-            Input::RunEnded { number, green, artifacts } => self.run_ended(number, green, artifacts),
-            Input::DeployStep { run, artifact, environment } => self.deploy_step(run, artifact, &environment)?,
-            Input::Deploy { release, environment, force, why } => self.deploy(release, environment, force, why)?,
-            Input::Rollback { environment, to, why } => self.roll_back(&environment, to, why)?,
+            Input::RunEnded {
+                number,
+                green,
+                artifacts,
+            } => self.run_ended(number, green, artifacts),
+            Input::DeployStep {
+                run,
+                artifact,
+                environment,
+            } => self.deploy_step(run, artifact, &environment)?,
+            Input::Deploy {
+                release,
+                environment,
+                force,
+                why,
+            } => self.deploy(release, environment, force, why)?,
+            Input::Rollback {
+                environment,
+                to,
+                why,
+            } => self.roll_back(&environment, to, why)?,
             Input::RolloutOpened(number) => {
-                if self.state.active(number).is_some_and(|(_, active)| !active.opened) {
+                if self
+                    .state
+                    .active(number)
+                    .is_some_and(|(_, active)| !active.opened)
+                {
                     self.emit(Body::RolloutOpened { number });
                 }
             }
             Input::WayAnswered(number) => {
-                if self.state.active(number).is_some_and(|(_, active)| !active.way_answered) {
+                if self
+                    .state
+                    .active(number)
+                    .is_some_and(|(_, active)| !active.way_answered)
+                {
                     self.emit(Body::WayAnswered { number });
                 }
             }
             Input::Promoted { rollout, release } => self.promoted(rollout, release),
-            Input::RolloutEnded { number, outcome, why, observed } => self.rollout_ended(number, outcome, why, observed),
+            Input::RolloutEnded {
+                number,
+                outcome,
+                why,
+                observed,
+            } => self.rollout_ended(number, outcome, why, observed),
             Input::Woken => {}
         }
         Ok(())
@@ -83,7 +146,10 @@ impl Decider {
 
     fn pushed(&mut self, push: Box<Push>, workflows: Vec<WorkflowFile>) {
         let sequence = self.state.pushes + 1;
-        self.emit(Body::Pushed { sequence, push: push.clone() });
+        self.emit(Body::Pushed {
+            sequence,
+            push: push.clone(),
+        });
         for workflow in workflows {
             let order = RunOrder {
                 number: self.state.last_run.next(),
@@ -95,7 +161,9 @@ impl Decider {
                 event: "push".to_owned(),
                 inputs: BTreeMap::new(),
             };
-            self.emit(Body::RunOrdered { order: Box::new(order) });
+            self.emit(Body::RunOrdered {
+                order: Box::new(order),
+            });
         }
     }
 
@@ -104,37 +172,74 @@ impl Decider {
             return;
         }
         let tested = self.state.in_tests.get(&number).cloned();
-        self.emit(Body::RunEnded { number, green, artifacts });
+        self.emit(Body::RunEnded {
+            number,
+            green,
+            artifacts,
+        });
         if let Some((environment, release)) = tested {
             if green {
                 self.pass(&environment, &release);
             } else {
                 let why = format!("the tests of {environment} are red (run {number})");
-                self.emit(Body::Held { environment, release: release.number, why });
+                self.emit(Body::Held {
+                    environment,
+                    release: release.number,
+                    why,
+                });
             }
         }
     }
 
     /// The release goes on to the environment after this one, if there is one.
     fn pass(&mut self, environment: &EnvironmentName, release: &Arc<Release>) {
-        self.emit(Body::Passed { environment: environment.clone(), release: release.number });
-        if let Some(next) = release.environment_after(environment).map(|next| next.name.clone()) {
+        self.emit(Body::Passed {
+            environment: environment.clone(),
+            release: release.number,
+        });
+        if let Some(next) = release
+            .environment_after(environment)
+            .map(|next| next.name.clone())
+        {
             let why = format!("promoted in {environment}");
-            self.request_by_itself(Request { kind: Kind::Deploy, release: release.clone(), environment: next, onward: Onward::Next, why });
+            self.request_by_itself(Request {
+                kind: Kind::Deploy,
+                release: release.clone(),
+                environment: next,
+                onward: Onward::Next,
+                why,
+            });
         }
     }
 
-    fn deploy_step(&mut self, run: RunNumber, artifact: Artifact, environment: &EnvironmentName) -> Result<(), Rejection> {
-        let order = self.state.open_runs.get(&run).map(|run| run.order.clone()).ok_or(Rejection::UnknownRun(run))?;
+    fn deploy_step(
+        &mut self,
+        run: RunNumber,
+        artifact: Artifact,
+        environment: &EnvironmentName,
+    ) -> Result<(), Rejection> {
+        let order = self
+            .state
+            .open_runs
+            .get(&run)
+            .map(|run| run.order.clone())
+            .ok_or(Rejection::UnknownRun(run))?;
         let push = match order.purpose {
             Purpose::Push { sequence } => self.state.open_pushes.get(&sequence).cloned(),
             Purpose::Dispatch | Purpose::Tests { .. } => None,
         };
-        let made = push.iter().flat_map(|push| &push.deployed_by_step).find(|release| release.artifact == artifact.digest).cloned();
+        let made = push
+            .iter()
+            .flat_map(|push| &push.deployed_by_step)
+            .find(|release| release.artifact == artifact.digest)
+            .cloned();
         let release = match made {
             Some(release) => release,
             None => {
-                let config = push.as_ref().and_then(|push| push.push.config.as_deref()).or(self.state.config.as_deref());
+                let config = push
+                    .as_ref()
+                    .and_then(|push| push.push.config.as_deref())
+                    .or(self.state.config.as_deref());
                 let config = config.ok_or(Rejection::NoConfig(run))?.clone();
                 let sequence = match order.purpose {
                     Purpose::Push { sequence } => sequence,
@@ -152,51 +257,123 @@ impl Decider {
                     created_at: self.now,
                 });
                 known_environment(&release, environment)?;
-                self.emit(Body::ReleaseMade { release: release.clone(), by_step: true });
+                self.emit(Body::ReleaseMade {
+                    release: release.clone(),
+                    by_step: true,
+                });
                 release
             }
         };
         known_environment(&release, environment)?;
         let why = format!("a step of run {run}");
-        self.request_by_itself(Request { kind: Kind::Deploy, release, environment: environment.clone(), onward: Onward::Stay, why });
+        self.request_by_itself(Request {
+            kind: Kind::Deploy,
+            release,
+            environment: environment.clone(),
+            onward: Onward::Stay,
+            why,
+        });
         Ok(())
     }
 
-    fn deploy(&mut self, release: Arc<Release>, environment: Option<EnvironmentName>, force: Force, why: String) -> Result<(), Rejection> {
+    fn deploy(
+        &mut self,
+        release: Arc<Release>,
+        environment: Option<EnvironmentName>,
+        force: Force,
+        why: String,
+    ) -> Result<(), Rejection> {
         let (environment, onward) = match environment {
             Some(environment) => (environment, Onward::Stay),
-            None => (release.config.environments.first().map(|first| first.name.clone()).ok_or(Rejection::NoService)?, Onward::Next),
+            None => (
+                release
+                    .config
+                    .environments
+                    .first()
+                    .map(|first| first.name.clone())
+                    .ok_or(Rejection::NoService)?,
+                Onward::Next,
+            ),
         };
         known_environment(&release, &environment)?;
         let place = self.state.environments.get(&environment);
         if force == Force::No && place.is_some_and(|place| place.bad.contains(&release.number)) {
-            return Err(Rejection::MarkedBad { release: release.number, environment });
+            return Err(Rejection::MarkedBad {
+                release: release.number,
+                environment,
+            });
         }
-        let busy = place.and_then(|place| place.active.as_ref()).filter(|active| !active.promoted);
-        if let (Some(active), Some(WhenBusy::Refuse)) = (busy, release.environment(&environment).map(|it| it.when_busy)) {
-            return Err(Rejection::Busy { environment, running: active.spec.id.number });
+        let busy = place
+            .and_then(|place| place.active.as_ref())
+            .filter(|active| !active.promoted);
+        if let (Some(active), Some(WhenBusy::Refuse)) = (
+            busy,
+            release.environment(&environment).map(|it| it.when_busy),
+        ) {
+            return Err(Rejection::Busy {
+                environment,
+                running: active.spec.id.number,
+            });
         }
-        self.request(Request { kind: Kind::Deploy, release, environment, onward, why });
+        self.request(Request {
+            kind: Kind::Deploy,
+            release,
+            environment,
+            onward,
+            why,
+        });
         Ok(())
     }
 
-    fn roll_back(&mut self, environment: &EnvironmentName, to: Option<Arc<Release>>, why: String) -> Result<(), Rejection> {
+    fn roll_back(
+        &mut self,
+        environment: &EnvironmentName,
+        to: Option<Arc<Release>>,
+        why: String,
+    ) -> Result<(), Rejection> {
         let Some(place) = self.state.environments.get(environment) else {
-            let known = self.state.environments.keys().map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Rejection::UnknownEnvironment { release: self.state.last_release, environment: environment.to_string(), known });
+            let known = self
+                .state
+                .environments
+                .keys()
+                .map(EnvironmentName::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(Rejection::UnknownEnvironment {
+                release: self.state.last_release,
+                environment: environment.to_string(),
+                known,
+            });
         };
         if let Some(active) = place.active.as_ref() {
-            let back_to = active.spec.stable.as_ref().map(|stable| stable.release.number);
+            let back_to = active
+                .spec
+                .stable
+                .as_ref()
+                .map(|stable| stable.release.number);
             let wanted = to.as_ref().map(|release| release.number);
             if back_to.is_some() && (wanted.is_none() || wanted == back_to) {
                 let number = active.spec.id.number;
-                self.emit(Body::WayAsked { number, way: Way::Back(why) });
+                self.emit(Body::WayAsked {
+                    number,
+                    way: Way::Back(why),
+                });
                 return Ok(());
             }
         }
-        let release = to.or_else(|| place.former.back().cloned()).ok_or_else(|| Rejection::NothingBefore { environment: environment.clone() })?;
+        let release = to.or_else(|| place.former.back().cloned()).ok_or_else(|| {
+            Rejection::NothingBefore {
+                environment: environment.clone(),
+            }
+        })?;
         known_environment(&release, environment)?;
-        self.request(Request { kind: Kind::Rollback, release, environment: environment.clone(), onward: Onward::Stay, why });
+        self.request(Request {
+            kind: Kind::Rollback,
+            release,
+            environment: environment.clone(),
+            onward: Onward::Stay,
+            why,
+        });
         Ok(())
     }
 
@@ -204,45 +381,87 @@ impl Decider {
     fn request_by_itself(&mut self, request: Request) {
         let place = self.state.environments.get(&request.environment);
         let release = &request.release;
-        let busy = place.and_then(|place| place.active.as_ref()).filter(|active| !active.promoted);
-        let refuses = release.environment(&request.environment).is_some_and(|it| it.when_busy == WhenBusy::Refuse);
+        let busy = place
+            .and_then(|place| place.active.as_ref())
+            .filter(|active| !active.promoted);
+        let refuses = release
+            .environment(&request.environment)
+            .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
         let why = if place.is_some_and(|place| place.newest > release.sequence) {
             Some("a newer push has been sent there already".to_owned())
         } else if place.is_some_and(|place| place.bad.contains(&release.number)) {
             Some("it was rolled back there before; deploy it with --force".to_owned())
         } else {
-            busy.filter(|_| refuses).map(|active| format!("{} is busy with rollout {} (when_busy: refuse)", request.environment, active.spec.id.number))
+            busy.filter(|_| refuses).map(|active| {
+                format!(
+                    "{} is busy with rollout {} (when_busy: refuse)",
+                    request.environment, active.spec.id.number
+                )
+            })
         };
         match why {
-            Some(why) => self.emit(Body::RequestDropped { environment: request.environment, release: release.number, why }),
+            Some(why) => self.emit(Body::RequestDropped {
+                environment: request.environment,
+                release: release.number,
+                why,
+            }),
             None => self.request(request),
         }
     }
 
     fn request(&mut self, request: Request) {
         let environment = request.environment.clone();
-        let supersedes = request.kind == Kind::Rollback || request.release.environment(&environment).is_some_and(|it| it.when_busy == WhenBusy::Supersede);
+        let supersedes = request.kind == Kind::Rollback
+            || request
+                .release
+                .environment(&environment)
+                .is_some_and(|it| it.when_busy == WhenBusy::Supersede);
         if supersedes {
-            let queued: Vec<ReleaseNumber> =
-                self.state.environments.get(&environment).map(|place| place.queue.iter().map(|it| it.release.number).collect()).unwrap_or_default();
+            let queued: Vec<ReleaseNumber> = self
+                .state
+                .environments
+                .get(&environment)
+                .map(|place| place.queue.iter().map(|it| it.release.number).collect())
+                .unwrap_or_default();
             for release in queued {
                 let why = format!("superseded by {}", request.release.number);
-                self.emit(Body::RequestDropped { environment: environment.clone(), release, why });
+                self.emit(Body::RequestDropped {
+                    environment: environment.clone(),
+                    release,
+                    why,
+                });
             }
         }
         let by = request.release.number;
-        self.emit(Body::RolloutRequested { request: Box::new(request) });
-        let Some(active) = self.state.environments.get(&environment).and_then(|place| place.active.as_ref()) else { return };
+        self.emit(Body::RolloutRequested {
+            request: Box::new(request),
+        });
+        let Some(active) = self
+            .state
+            .environments
+            .get(&environment)
+            .and_then(|place| place.active.as_ref())
+        else {
+            return;
+        };
         let number = active.spec.id.number;
         if active.promoted {
-            self.emit(Body::WayAsked { number, way: Way::Finish(format!("{by} is waiting")) });
+            self.emit(Body::WayAsked {
+                number,
+                way: Way::Finish(format!("{by} is waiting")),
+            });
         } else if supersedes && active.way_asked.is_none() {
-            self.emit(Body::WayAsked { number, way: Way::Supersede(format!("superseded by {by}")) });
+            self.emit(Body::WayAsked {
+                number,
+                way: Way::Supersede(format!("superseded by {by}")),
+            });
         }
     }
 
     fn promoted(&mut self, rollout: RolloutNumber, number: ReleaseNumber) {
-        let Some((environment, active)) = self.state.active(rollout) else { return };
+        let Some((environment, active)) = self.state.active(rollout) else {
+            return;
+        };
         let (environment, spec, onward) = (environment.clone(), active.spec.clone(), active.onward);
         let (forward, already) = (spec.release.number == number, active.promoted);
         let release = match &spec.stable {
@@ -253,13 +472,25 @@ impl Decider {
         if forward && already {
             return;
         }
-        self.emit(Body::Promoted { environment: environment.clone(), rollout, release: release.clone() });
+        self.emit(Body::Promoted {
+            environment: environment.clone(),
+            rollout,
+            release: release.clone(),
+        });
         if !forward {
             return;
         }
-        if let Some(next) = self.state.environments.get(&environment).and_then(|place| place.queue.front()) {
+        if let Some(next) = self
+            .state
+            .environments
+            .get(&environment)
+            .and_then(|place| place.queue.front())
+        {
             let why = format!("{} is waiting", next.release.number);
-            self.emit(Body::WayAsked { number: rollout, way: Way::Finish(why) });
+            self.emit(Body::WayAsked {
+                number: rollout,
+                way: Way::Finish(why),
+            });
         }
         if onward == Onward::Next {
             self.go_on(&environment, &release, &spec);
@@ -268,12 +499,19 @@ impl Decider {
 
     /// After a promotion: the environment's tests first, where it has any.
     fn go_on(&mut self, environment: &EnvironmentName, release: &Arc<Release>, spec: &Spec) {
-        let tests = spec.environment.tests.as_ref().and_then(|path| release.tests.iter().find(|file| file.path == *path));
+        let tests = spec
+            .environment
+            .tests
+            .as_ref()
+            .and_then(|path| release.tests.iter().find(|file| file.path == *path));
         match tests {
             Some(workflow) => {
                 let order = RunOrder {
                     number: self.state.last_run.next(),
-                    purpose: Purpose::Tests { environment: environment.clone(), release: release.number },
+                    purpose: Purpose::Tests {
+                        environment: environment.clone(),
+                        release: release.number,
+                    },
                     workflow: workflow.clone(),
                     commit: release.commit.clone(),
                     reference: format!("refs/heads/{}", release.config.branch),
@@ -281,21 +519,44 @@ impl Decider {
                     event: "deployment".to_owned(),
                     inputs: BTreeMap::new(),
                 };
-                self.emit(Body::RunOrdered { order: Box::new(order) });
+                self.emit(Body::RunOrdered {
+                    order: Box::new(order),
+                });
             }
             None => self.pass(environment, release),
         }
     }
 
-    fn rollout_ended(&mut self, number: RolloutNumber, outcome: Outcome, why: String, observed: Observed) {
-        let Some((environment, active)) = self.state.active(number) else { return };
+    fn rollout_ended(
+        &mut self,
+        number: RolloutNumber,
+        outcome: Outcome,
+        why: String,
+        observed: Observed,
+    ) {
+        let Some((environment, active)) = self.state.active(number) else {
+            return;
+        };
         let (environment, release) = (environment.clone(), active.spec.release.number);
-        self.emit(Body::RolloutEnded { number, environment, release, outcome, why, observed });
+        self.emit(Body::RolloutEnded {
+            number,
+            environment,
+            release,
+            outcome,
+            why,
+            observed,
+        });
     }
 
     /// Everything that follows from the state alone.
     fn settle(&mut self) {
-        let settled: Vec<u64> = self.state.open_pushes.iter().filter(|(_, push)| push.waiting.is_empty()).map(|(sequence, _)| *sequence).collect();
+        let settled: Vec<u64> = self
+            .state
+            .open_pushes
+            .iter()
+            .filter(|(_, push)| push.waiting.is_empty())
+            .map(|(sequence, _)| *sequence)
+            .collect();
         for sequence in settled {
             self.settle_push(sequence);
         }
@@ -309,10 +570,17 @@ impl Decider {
     }
 
     fn settle_push(&mut self, sequence: u64) {
-        let Some(push) = self.state.open_pushes.get(&sequence).cloned() else { return };
+        let Some(push) = self.state.open_pushes.get(&sequence).cloned() else {
+            return;
+        };
         match release_of(&push) {
             Ok((artifact, run)) => {
-                let config = push.push.config.as_deref().expect("a releasable push has a configuration").clone();
+                let config = push
+                    .push
+                    .config
+                    .as_deref()
+                    .expect("a releasable push has a configuration")
+                    .clone();
                 let first = config.environments.first().map(|first| first.name.clone());
                 let release = Arc::new(Release {
                     service: config.service.clone(),
@@ -325,10 +593,22 @@ impl Decider {
                     tests: push.push.tests.clone(),
                     created_at: self.now,
                 });
-                self.emit(Body::ReleaseMade { release: release.clone(), by_step: false });
+                self.emit(Body::ReleaseMade {
+                    release: release.clone(),
+                    by_step: false,
+                });
                 if let Some(environment) = first {
-                    let why = run.map_or_else(|| "its commit was pushed".to_owned(), |run| format!("run {run} is green"));
-                    self.request_by_itself(Request { kind: Kind::Deploy, release, environment, onward: Onward::Next, why });
+                    let why = run.map_or_else(
+                        || "its commit was pushed".to_owned(),
+                        |run| format!("run {run} is green"),
+                    );
+                    self.request_by_itself(Request {
+                        kind: Kind::Deploy,
+                        release,
+                        environment,
+                        onward: Onward::Next,
+                        why,
+                    });
                 }
             }
             Err(why) => self.emit(Body::PushSettled { sequence, why }),
@@ -336,15 +616,28 @@ impl Decider {
     }
 
     fn order_rollout(&mut self, environment: &EnvironmentName) {
-        let Some(place) = self.state.environments.get(environment) else { return };
-        let Some(request) = place.queue.front().cloned() else { return };
+        let Some(place) = self.state.environments.get(environment) else {
+            return;
+        };
+        let Some(request) = place.queue.front().cloned() else {
+            return;
+        };
         let stable = place.stable.as_ref().map(|release| Stable {
             release: release.clone(),
-            instances: release.environment(environment).map_or(1, |it| it.instances),
+            instances: release
+                .environment(environment)
+                .map_or(1, |it| it.instances),
         });
-        let configured = request.release.environment(environment).expect("checked when it was requested").clone();
+        let configured = request
+            .release
+            .environment(environment)
+            .expect("checked when it was requested")
+            .clone();
         let spec = Spec {
-            id: RolloutId { service: request.release.service.clone(), number: self.state.last_rollout.next() },
+            id: RolloutId {
+                service: request.release.service.clone(),
+                number: self.state.last_rollout.next(),
+            },
             kind: request.kind,
             release: request.release,
             environment: configured,
@@ -352,7 +645,10 @@ impl Decider {
             observed: place.observed.clone(),
             why: request.why,
         };
-        self.emit(Body::RolloutOrdered { spec: Box::new(spec), onward: request.onward });
+        self.emit(Body::RolloutOrdered {
+            spec: Box::new(spec),
+            onward: request.onward,
+        });
     }
 }
 
@@ -360,13 +656,28 @@ fn known_environment(release: &Release, environment: &EnvironmentName) -> Result
     if release.environment(environment).is_some() {
         return Ok(());
     }
-    let known = release.config.environments.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Rejection::UnknownEnvironment { release: release.number, environment: environment.to_string(), known })
+    let known = release
+        .config
+        .environments
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    Err(Rejection::UnknownEnvironment {
+        release: release.number,
+        environment: environment.to_string(),
+        known,
+    })
 }
 
 /// The artifact that a settled push is released by, or why there is none.
 fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), String> {
-    let Some(config) = push.push.config.as_deref().filter(|_| push.push.is_released()) else {
+    let Some(config) = push
+        .push
+        .config
+        .as_deref()
+        .filter(|_| push.push.is_released())
+    else {
         return Err("its branch isn't released".to_owned());
     };
     if !push.red.is_empty() {
@@ -377,21 +688,45 @@ fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), String> {
         return Err("a step of its run deployed it".to_owned());
     }
     match &config.artifact {
-        ArtifactSource::Source => push.push.source.clone().map(|digest| (digest, None)).ok_or_else(|| "its tree could not be stored".to_owned()),
+        ArtifactSource::Source => push
+            .push
+            .source
+            .clone()
+            .map(|digest| (digest, None))
+            .ok_or_else(|| "its tree could not be stored".to_owned()),
         ArtifactSource::Run { name } => run_artifact(push, name.as_deref()),
         ArtifactSource::Image { name } => Err(format!("images ({name}) can't be released yet")),
     }
 }
 
-fn run_artifact(push: &OpenPush, name: Option<&str>) -> Result<(Digest, Option<RunNumber>), String> {
-    let all: Vec<&str> = push.artifacts.iter().map(|(_, artifact)| artifact.name.as_str()).collect();
-    let found: Vec<_> = push.artifacts.iter().filter(|(_, artifact)| name.is_none_or(|name| artifact.name == name)).collect();
+fn run_artifact(
+    push: &OpenPush,
+    name: Option<&str>,
+) -> Result<(Digest, Option<RunNumber>), String> {
+    let all: Vec<&str> = push
+        .artifacts
+        .iter()
+        .map(|(_, artifact)| artifact.name.as_str())
+        .collect();
+    let found: Vec<_> = push
+        .artifacts
+        .iter()
+        .filter(|(_, artifact)| name.is_none_or(|name| artifact.name == name))
+        .collect();
     match (found.as_slice(), name) {
         ([(run, artifact)], _) => Ok((artifact.digest.clone(), Some(*run))),
-        ([], _) if all.is_empty() => Err("no run has uploaded an artifact (actions/upload-artifact)".to_owned()),
-        ([], Some(name)) => Err(format!("no run has uploaded an artifact {name:?}, only {}", all.join(", "))),
+        ([], _) if all.is_empty() => {
+            Err("no run has uploaded an artifact (actions/upload-artifact)".to_owned())
+        }
+        ([], Some(name)) => Err(format!(
+            "no run has uploaded an artifact {name:?}, only {}",
+            all.join(", ")
+        )),
         (_, Some(name)) => Err(format!("several runs have uploaded an artifact {name:?}")),
-        (_, None) => Err(format!("which artifact is the release? name one of {} as `artifact` in shipway.yaml", all.join(", "))),
+        (_, None) => Err(format!(
+            "which artifact is the release? name one of {} as `artifact` in shipway.yaml",
+            all.join(", ")
+        )),
     }
 }
 
@@ -399,12 +734,20 @@ fn run_artifact(push: &OpenPush, name: Option<&str>) -> Result<(Digest, Option<R
 pub(super) fn pending(state: &State) -> Pending<Effect> {
     let runs = (state.open_runs.iter())
         .filter(|(_, run)| !run.opened)
-        .map(|(number, run)| (format!("run-{}", number.0).into(), Effect::OpenRun(Box::new((*run.order).clone()))));
+        .map(|(number, run)| {
+            (
+                format!("run-{}", number.0).into(),
+                Effect::OpenRun(Box::new((*run.order).clone())),
+            )
+        });
     let rollouts = state.environments.values().filter_map(|place| {
         let active = place.active.as_ref()?;
         let number = active.spec.id.number;
         if !active.opened {
-            return Some((format!("rollout-{}", number.0).into(), Effect::OpenRollout(Box::new((*active.spec).clone()))));
+            return Some((
+                format!("rollout-{}", number.0).into(),
+                Effect::OpenRollout(Box::new((*active.spec).clone())),
+            ));
         }
         let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
         let how = match way {
@@ -412,8 +755,18 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
             Way::Back(_) => "back",
             Way::Finish(_) => "finish",
         };
-        Some((format!("way-{}-{how}", number.0).into(), Effect::AskWay { number, way: way.clone() }))
+        Some((
+            format!("way-{}-{how}", number.0).into(),
+            Effect::AskWay {
+                number,
+                way: way.clone(),
+            },
+        ))
     });
     let effects: Vec<_> = runs.chain(rollouts).collect();
-    Pending { live: !effects.is_empty(), effects, wake_at: None }
+    Pending {
+        live: !effects.is_empty(),
+        effects,
+        wake_at: None,
+    }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
-    ids::{CommitId, Digest, EnvironmentName, ReleaseNumber, RunNumber, RolloutNumber, ServiceName},
+    ids::{
+        CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
+    },
     release::{Commit, Release, WorkflowFile},
     rollout::{Kind, Outcome, Spec, strategy::Observed},
 };
@@ -40,7 +42,9 @@ impl Push {
     /// Whether its green runs make a release.
     #[must_use]
     pub fn is_released(&self) -> bool {
-        self.config.as_ref().is_some_and(|config| self.branch() == Some(config.branch.as_str()))
+        self.config
+            .as_ref()
+            .is_some_and(|config| self.branch() == Some(config.branch.as_str()))
     }
 }
 
@@ -387,7 +391,9 @@ pub enum Rejection {
         known: String,
     },
     /// It was rolled back there.
-    #[error("{release} was rolled back in {environment} before; use --force to roll it out there again")]
+    #[error(
+        "{release} was rolled back in {environment} before; use --force to roll it out there again"
+    )]
     MarkedBad {
         /// Which.
         release: ReleaseNumber,
@@ -395,7 +401,9 @@ pub enum Rejection {
         environment: EnvironmentName,
     },
     /// Another rollout is running, and this environment refuses a second.
-    #[error("{environment} is busy with rollout {running}, and refuses others meanwhile (when_busy: refuse)")]
+    #[error(
+        "{environment} is busy with rollout {running}, and refuses others meanwhile (when_busy: refuse)"
+    )]
     Busy {
         /// Where.
         environment: EnvironmentName,

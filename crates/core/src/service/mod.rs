@@ -15,7 +15,9 @@ mod state;
 mod tests;
 mod view;
 
-pub use event::{Artifact, Body, Effect, Force, Input, Onward, Push, Purpose, Rejection, Request, RunOrder, Way};
+pub use event::{
+    Artifact, Body, Effect, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
+};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};
 
@@ -31,7 +33,12 @@ impl Aggregate for Services {
     type Effect = Effect;
     type Rejection = Rejection;
 
-    fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Result<Vec<Event<Body>>, Rejection> {
+    fn decide(
+        state: &State,
+        input: Input,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Event<Body>>, Rejection> {
         decide::decide(state, input, by, now)
     }
 

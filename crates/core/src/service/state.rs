@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Artifact, Body, Onward, Push, Purpose, Request, RunOrder, Way};
+use super::event::{Artifact, Body, Onward, Purpose, Push, Request, RunOrder, Way};
 use crate::{
     aggregate::Event,
     config::Config,
@@ -113,7 +113,9 @@ impl State {
     pub fn in_order(&self) -> Vec<(&EnvironmentName, &Environment)> {
         let position = |name: &EnvironmentName| {
             let known = self.config.as_ref().map(|config| &config.environments);
-            known.and_then(|known| known.iter().position(|it| it.name == *name)).unwrap_or(usize::MAX)
+            known
+                .and_then(|known| known.iter().position(|it| it.name == *name))
+                .unwrap_or(usize::MAX)
         };
         let mut ordered: Vec<_> = self.environments.iter().collect();
         ordered.sort_by_key(|(name, _)| position(name));
@@ -124,12 +126,19 @@ impl State {
     #[must_use]
     pub fn active(&self, number: RolloutNumber) -> Option<(&EnvironmentName, &Active)> {
         self.environments.iter().find_map(|(name, environment)| {
-            environment.active.as_ref().filter(|active| active.spec.id.number == number).map(|active| (name, active))
+            environment
+                .active
+                .as_ref()
+                .filter(|active| active.spec.id.number == number)
+                .map(|active| (name, active))
         })
     }
 
     fn active_mut(&mut self, number: RolloutNumber) -> Option<&mut Active> {
-        self.environments.values_mut().filter_map(|environment| environment.active.as_mut()).find(|active| active.spec.id.number == number)
+        self.environments
+            .values_mut()
+            .filter_map(|environment| environment.active.as_mut())
+            .find(|active| active.spec.id.number == number)
     }
 
     fn environment(&mut self, name: &EnvironmentName) -> &mut Environment {
@@ -145,7 +154,13 @@ impl State {
                 self.environment(&environment.name);
             }
         }
-        let open = OpenPush { push: push.clone(), waiting: BTreeSet::new(), red: BTreeSet::new(), artifacts: Vec::new(), deployed_by_step: Vec::new() };
+        let open = OpenPush {
+            push: push.clone(),
+            waiting: BTreeSet::new(),
+            red: BTreeSet::new(),
+            artifacts: Vec::new(),
+            deployed_by_step: Vec::new(),
+        };
         self.open_pushes.insert(sequence, open);
     }
 
@@ -159,17 +174,26 @@ impl State {
             }
             Purpose::Tests { environment, .. } => {
                 if let Some(stable) = self.environment(environment).stable.clone() {
-                    self.in_tests.insert(order.number, (environment.clone(), stable));
+                    self.in_tests
+                        .insert(order.number, (environment.clone(), stable));
                 }
             }
             Purpose::Dispatch => {}
         }
-        self.open_runs.insert(order.number, OpenRun { order: Arc::new(order.clone()), opened: false });
+        self.open_runs.insert(
+            order.number,
+            OpenRun {
+                order: Arc::new(order.clone()),
+                opened: false,
+            },
+        );
     }
 
     fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: &[Artifact]) {
         self.in_tests.remove(&number);
-        let Some(run) = self.open_runs.remove(&number) else { return };
+        let Some(run) = self.open_runs.remove(&number) else {
+            return;
+        };
         if let Purpose::Push { sequence } = run.order.purpose
             && let Some(push) = self.open_pushes.get_mut(&sequence)
         {
@@ -177,7 +201,8 @@ impl State {
             if !green {
                 push.red.insert(number);
             }
-            push.artifacts.extend(artifacts.iter().map(|artifact| (number, artifact.clone())));
+            push.artifacts
+                .extend(artifacts.iter().map(|artifact| (number, artifact.clone())));
         }
     }
 
@@ -192,16 +217,32 @@ impl State {
         }
     }
 
-    fn promoted(&mut self, name: &EnvironmentName, rollout: RolloutNumber, release: &Arc<Release>, at: Timestamp) {
+    fn promoted(
+        &mut self,
+        name: &EnvironmentName,
+        rollout: RolloutNumber,
+        release: &Arc<Release>,
+        at: Timestamp,
+    ) {
         let environment = self.environment(name);
-        if let Some(active) = environment.active.as_mut().filter(|active| active.spec.id.number == rollout) {
+        if let Some(active) = environment
+            .active
+            .as_mut()
+            .filter(|active| active.spec.id.number == rollout)
+        {
             active.promoted = active.spec.release.number == release.number;
         }
-        if environment.stable.as_ref().is_some_and(|stable| stable.number == release.number) {
+        if environment
+            .stable
+            .as_ref()
+            .is_some_and(|stable| stable.number == release.number)
+        {
             return;
         }
         if let Some(former) = environment.stable.replace(release.clone()) {
-            environment.former.retain(|it| it.number != release.number && it.number != former.number);
+            environment
+                .former
+                .retain(|it| it.number != release.number && it.number != former.number);
             environment.former.push_back(former);
             while environment.former.len() > FORMER_MAX {
                 environment.former.pop_front();
@@ -210,10 +251,21 @@ impl State {
         environment.stable_since = Some(at);
     }
 
-    fn rollout_ended(&mut self, name: &EnvironmentName, number: RolloutNumber, outcome: Outcome, observed: &Observed) {
+    fn rollout_ended(
+        &mut self,
+        name: &EnvironmentName,
+        number: RolloutNumber,
+        outcome: Outcome,
+        observed: &Observed,
+    ) {
         let environment = self.environment(name);
         environment.observed = observed.clone();
-        let Some(active) = environment.active.take_if(|active| active.spec.id.number == number) else { return };
+        let Some(active) = environment
+            .active
+            .take_if(|active| active.spec.id.number == number)
+        else {
+            return;
+        };
         let release = active.spec.release.number;
         match outcome {
             Outcome::Promoted => {
@@ -223,11 +275,14 @@ impl State {
                     && left.release.number != release
                 {
                     environment.bad.insert(left.release.number);
-                    environment.former.retain(|it| it.number != left.release.number);
+                    environment
+                        .former
+                        .retain(|it| it.number != left.release.number);
                 }
             }
             // Who had to make way for a newer one was not found bad.
-            Outcome::RolledBack | Outcome::Failed if matches!(active.way_asked, Some(Way::Supersede(_))) => {}
+            Outcome::RolledBack | Outcome::Failed
+                if matches!(active.way_asked, Some(Way::Supersede(_))) => {}
             Outcome::RolledBack | Outcome::Failed => {
                 environment.bad.insert(release);
                 environment.former.retain(|it| it.number != release);
@@ -246,7 +301,11 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 run.opened = true;
             }
         }
-        Body::RunEnded { number, green, artifacts } => state.run_ended(*number, *green, artifacts),
+        Body::RunEnded {
+            number,
+            green,
+            artifacts,
+        } => state.run_ended(*number, *green, artifacts),
         Body::PushSettled { sequence, .. } => {
             state.open_pushes.remove(sequence);
         }
@@ -257,9 +316,16 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             environment.newest = environment.newest.max(sequence);
             environment.queue.push_back((**request).clone());
         }
-        Body::RequestDropped { environment, release, .. } => {
+        Body::RequestDropped {
+            environment,
+            release,
+            ..
+        } => {
             let queue = &mut state.environment(environment).queue;
-            if let Some(place) = queue.iter().position(|request| request.release.number == *release) {
+            if let Some(place) = queue
+                .iter()
+                .position(|request| request.release.number == *release)
+            {
                 queue.remove(place);
             }
         }
@@ -292,8 +358,18 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 active.way_answered = true;
             }
         }
-        Body::Promoted { environment, rollout, release } => state.promoted(environment, *rollout, release, event.at),
+        Body::Promoted {
+            environment,
+            rollout,
+            release,
+        } => state.promoted(environment, *rollout, release, event.at),
         Body::Passed { .. } | Body::Held { .. } => {}
-        Body::RolloutEnded { number, environment, outcome, observed, .. } => state.rollout_ended(environment, *number, *outcome, observed),
+        Body::RolloutEnded {
+            number,
+            environment,
+            outcome,
+            observed,
+            ..
+        } => state.rollout_ended(environment, *number, *outcome, observed),
     }
 }

@@ -81,8 +81,15 @@ impl EnvironmentView {
             stable: place.stable.as_deref().map(ReleaseView::from),
             since: place.stable_since,
             rollout: place.active.as_ref().map(|active| active.spec.id.clone()),
-            coming: place.active.as_ref().map(|active| active.spec.release.number),
-            queue: place.queue.iter().map(|request| request.release.number).collect(),
+            coming: place
+                .active
+                .as_ref()
+                .map(|active| active.spec.release.number),
+            queue: place
+                .queue
+                .iter()
+                .map(|request| request.release.number)
+                .collect(),
             before: place.former.back().map(|release| release.number),
         }
     }
@@ -90,16 +97,41 @@ impl EnvironmentView {
 
 /// The rows that changed: the service, and each release that was made (whole: a later deploy of it needs all of it).
 pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
-    let Some(name) = &state.name else { return Vec::new() };
+    let Some(name) = &state.name else {
+        return Vec::new();
+    };
     let service = ServiceView {
         name: name.clone(),
-        branch: state.config.as_ref().map(|config| config.branch.clone()).unwrap_or_default(),
-        environments: state.in_order().into_iter().map(|(name, place)| EnvironmentView::of(name, place)).collect(),
+        branch: state
+            .config
+            .as_ref()
+            .map(|config| config.branch.clone())
+            .unwrap_or_default(),
+        environments: state
+            .in_order()
+            .into_iter()
+            .map(|(name, place)| EnvironmentView::of(name, place))
+            .collect(),
         running: state.open_runs.keys().copied().collect(),
     };
-    let row = |kind: &str, key: String, live: bool, doc: serde_json::Value| Row { kind: kind.to_owned(), key, service: name.to_string(), live, doc };
-    let live = !service.running.is_empty() || service.environments.iter().any(|environment| environment.rollout.is_some());
-    let mut rows = vec![row("service", name.to_string(), live, serde_json::to_value(&service).expect("a view is plain data"))];
+    let row = |kind: &str, key: String, live: bool, doc: serde_json::Value| Row {
+        kind: kind.to_owned(),
+        key,
+        service: name.to_string(),
+        live,
+        doc,
+    };
+    let live = !service.running.is_empty()
+        || service
+            .environments
+            .iter()
+            .any(|environment| environment.rollout.is_some());
+    let mut rows = vec![row(
+        "service",
+        name.to_string(),
+        live,
+        serde_json::to_value(&service).expect("a view is plain data"),
+    )];
     rows.extend(events.iter().filter_map(|event| match &event.body {
         Body::ReleaseMade { release, .. } => Some(release_row(release, &row)),
         _ => None,
@@ -107,7 +139,15 @@ pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
     rows
 }
 
-fn release_row(release: &Arc<Release>, row: &impl Fn(&str, String, bool, serde_json::Value) -> Row) -> Row {
+fn release_row(
+    release: &Arc<Release>,
+    row: &impl Fn(&str, String, bool, serde_json::Value) -> Row,
+) -> Row {
     let doc = serde_json::to_value(&**release).expect("a release is plain data");
-    row("release", format!("{}/{}", release.service, release.number.0), false, doc)
+    row(
+        "release",
+        format!("{}/{}", release.service, release.number.0),
+        false,
+        doc,
+    )
 }

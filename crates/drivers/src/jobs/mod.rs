@@ -57,7 +57,10 @@ impl JobRunner {
     /// The folder of a job.
     #[must_use]
     pub fn folder(&self, run: &RunId, key: &JobKey) -> PathBuf {
-        self.root.join(run.service.as_str()).join(run.number.0.to_string()).join(key.as_str())
+        self.root
+            .join(run.service.as_str())
+            .join(run.number.0.to_string())
+            .join(key.as_str())
     }
 
     /// The log of a job.
@@ -80,11 +83,23 @@ impl JobRunner {
         };
         fs::create_dir_all(&spec.folder).map_err(io("making the job's folder"))?;
         write_private(&spec.folder, spec).map_err(io("writing the job"))?;
-        let words = OpenOptions::new().create(true).append(true).open(spec.folder.join(WORDS_FILE)).map_err(io("opening the worker's log"))?;
+        let words = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(spec.folder.join(WORDS_FILE))
+            .map_err(io("opening the worker's log"))?;
         let mut command = Command::new(&self.exe);
-        command.args(["worker", "--dir"]).arg(&spec.folder).current_dir(&spec.folder);
+        command
+            .args(["worker", "--dir"])
+            .arg(&spec.folder)
+            .current_dir(&spec.folder);
         // A group of its own: it outlives the server and its terminal.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(words).kill_on_drop(false);
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(words)
+            .kill_on_drop(false);
         let mut child = command.spawn().map_err(io("starting the worker"))?;
         // Reaped when it ends.
         tokio::spawn(async move { child.wait().await });
@@ -93,19 +108,34 @@ impl JobRunner {
 
     /// The journal of a job, from its first line on.
     pub fn journal(&self, folder: &Path) -> Result<Journal, JobError> {
-        let tail = Tail::open(&folder.join(JOURNAL_FILE), 0).map_err(|error| unreadable(folder, error))?;
-        Ok(Journal { tail, folder: folder.to_owned(), text: Vec::new(), worker: None, state: Reading::Open })
+        let tail =
+            Tail::open(&folder.join(JOURNAL_FILE), 0).map_err(|error| unreadable(folder, error))?;
+        Ok(Journal {
+            tail,
+            folder: folder.to_owned(),
+            text: Vec::new(),
+            worker: None,
+            state: Reading::Open,
+        })
     }
 
     /// Asks a worker to stop: what runs is ended, what must be cleaned up is.
     pub fn cancel(&self, folder: &Path) {
-        let Ok(text) = fs::read_to_string(folder.join(JOURNAL_FILE)) else { return };
-        let entries = text.lines().filter_map(|line| serde_json::from_str::<JournalEntry>(line).ok());
+        let Ok(text) = fs::read_to_string(folder.join(JOURNAL_FILE)) else {
+            return;
+        };
+        let entries = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<JournalEntry>(line).ok());
         let worker = entries.filter_map(|entry| match entry.body {
             JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),
             _ => None,
         });
-        if let Some(pid) = worker.last().filter(|worker| worker.is_alive()).and_then(ProcessId::as_pid) {
+        if let Some(pid) = worker
+            .last()
+            .filter(|worker| worker.is_alive())
+            .and_then(ProcessId::as_pid)
+        {
             // Gone in this moment is as good.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -132,7 +162,10 @@ enum Reading {
 
 impl Journal {
     /// The next entry; `None` after the last. A worker that is gone without a last line is an error.
-    pub async fn next(&mut self, cancelled: &CancellationToken) -> Result<Option<JournalEntry>, JobError> {
+    pub async fn next(
+        &mut self,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<JournalEntry>, JobError> {
         loop {
             if self.state == Reading::Done {
                 return Ok(None);
@@ -158,15 +191,23 @@ impl Journal {
     }
 
     async fn read(&mut self) -> Result<bytes::Bytes, JobError> {
-        self.tail.read().await.map_err(|error| unreadable(&self.folder, error))
+        self.tail
+            .read()
+            .await
+            .map_err(|error| unreadable(&self.folder, error))
     }
 
     fn take_line(&mut self) -> Result<Option<JournalEntry>, JobError> {
-        let Some(end) = self.text.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let Some(end) = self.text.iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
         let line: Vec<u8> = self.text.drain(..=end).collect();
-        let entry: JournalEntry = serde_json::from_slice(&line).map_err(|error| unreadable(&self.folder, error.into()))?;
+        let entry: JournalEntry = serde_json::from_slice(&line)
+            .map_err(|error| unreadable(&self.folder, error.into()))?;
         match entry.body {
-            JournalBody::Started { pid, start_time } => self.worker = Some(ProcessId { pid, start_time }),
+            JournalBody::Started { pid, start_time } => {
+                self.worker = Some(ProcessId { pid, start_time })
+            }
             JournalBody::Finished { .. } => self.state = Reading::Done,
             _ => {}
         }
@@ -175,7 +216,10 @@ impl Journal {
 }
 
 fn unreadable(folder: &Path, source: io::Error) -> JobError {
-    JobError::Io { what: format!("reading the journal in {}", folder.display()), source }
+    JobError::Io {
+        what: format!("reading the journal in {}", folder.display()),
+        source,
+    }
 }
 
 /// Returns when the worker has ended; one that has not yet said who it is gets a while to do so.
@@ -200,13 +244,22 @@ async fn ended(worker: Option<ProcessId>, folder: &Path) {
 
 fn last_words(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join(WORDS_FILE)).unwrap_or_default();
-    text.trim().lines().last().map(|line| format!(": {line}")).unwrap_or_default()
+    text.trim()
+        .lines()
+        .last()
+        .map(|line| format!(": {line}"))
+        .unwrap_or_default()
 }
 
 /// The spec holds secrets: only its owner may read it, and the worker removes it.
 fn write_private(folder: &Path, spec: &JobSpec) -> io::Result<()> {
     let beside = folder.join("job.json.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(&serde_json::to_vec(spec)?)?;
     file.sync_all()?;
     fs::rename(&beside, folder.join(JOB_FILE))

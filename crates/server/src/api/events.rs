@@ -35,7 +35,10 @@ pub(super) async fn events(
     Query(from): Query<From>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let seen = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok());
     let after = match seen.or(from.after) {
         Some(after) => after,
         None => app.store.last_position().await?,
@@ -43,12 +46,23 @@ pub(super) async fn events(
     let log = app.store.subscribe(after).await?;
     let events = log
         .take_while(|recorded| future::ready(recorded.is_ok()))
-        .filter_map(move |recorded| future::ready(recorded.ok().filter(|recorded| wanted(&from, &recorded.stream)).map(|recorded| Ok(to_event(&recorded)))));
+        .filter_map(move |recorded| {
+            future::ready(
+                recorded
+                    .ok()
+                    .filter(|recorded| wanted(&from, &recorded.stream))
+                    .map(|recorded| Ok(to_event(&recorded))),
+            )
+        });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
 fn wanted(from: &From, stream: &str) -> bool {
-    from.stream.as_ref().is_none_or(|wanted| wanted == stream) && from.service.as_ref().is_none_or(|service| stream.split('/').nth(1) == Some(service))
+    from.stream.as_ref().is_none_or(|wanted| wanted == stream)
+        && from
+            .service
+            .as_ref()
+            .is_none_or(|service| stream.split('/').nth(1) == Some(service))
 }
 
 fn to_event(recorded: &Recorded) -> Event {
@@ -61,6 +75,14 @@ fn to_event(recorded: &Recorded) -> Event {
     }
     let kind = recorded.stream.split('/').next().unwrap_or_default();
     let event = RawValue::from_string(recorded.event.clone()).unwrap_or_default();
-    let data = Data { position: recorded.position, stream: &recorded.stream, version: recorded.version, event };
-    Event::default().id(recorded.position.to_string()).event(kind).data(serde_json::to_string(&data).unwrap_or_default())
+    let data = Data {
+        position: recorded.position,
+        stream: &recorded.stream,
+        version: recorded.version,
+        event,
+    };
+    Event::default()
+        .id(recorded.position.to_string())
+        .event(kind)
+        .data(serde_json::to_string(&data).unwrap_or_default())
 }

@@ -31,24 +31,43 @@ pub(super) fn routes() -> Router<Arc<App>> {
 }
 
 /// A clone, a fetch or a push. The first push to a name makes its repository.
-async fn backend(State(app): State<Arc<App>>, Path((service, path)): Path<(String, String)>, request: Request) -> Result<Response, Problem> {
-    let service: ServiceName =
-        service.strip_suffix(".git").unwrap_or(&service).parse().map_err(|error: shipway_core::ids::ParseIdError| Problem::bad_request(error.to_string()))?;
+async fn backend(
+    State(app): State<Arc<App>>,
+    Path((service, path)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let service: ServiceName = service
+        .strip_suffix(".git")
+        .unwrap_or(&service)
+        .parse()
+        .map_err(|error: shipway_core::ids::ParseIdError| {
+            Problem::bad_request(error.to_string())
+        })?;
     if Operation::of(request.method(), &path, request.uri().query()) == Some(Operation::Write) {
         app.repos.ensure(&service).await.map_err(git_problem)?;
     }
     let caller = Caller {
         name: name_of(request.headers()),
         address: None,
-        hook: Some(HookTarget { exe: app.exe.clone(), url: format!("{}/internal/push", app.loopback_url), token: Token::new(app.internal_token.clone()) }),
+        hook: Some(HookTarget {
+            exe: app.exe.clone(),
+            url: format!("{}/internal/push", app.loopback_url),
+            token: Token::new(app.internal_token.clone()),
+        }),
     };
-    let answer = app.repos.http_backend(&service, &path, request, caller).await.map_err(git_problem)?;
+    let answer = app
+        .repos
+        .http_backend(&service, &path, request, caller)
+        .await
+        .map_err(git_problem)?;
     Ok(answer.map(Body::new))
 }
 
 fn git_problem(error: GitError) -> Problem {
     match error {
-        GitError::Missing(_) => Problem::not_found("there is no such repository yet; the first push makes it"),
+        GitError::Missing(_) => {
+            Problem::not_found("there is no such repository yet; the first push makes it")
+        }
         error => {
             tracing::error!(%error, "git failed");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -57,19 +76,44 @@ fn git_problem(error: GitError) -> Problem {
 }
 
 /// What the hook of a repository reports after a push; answered with the story of it, line by line, for the pusher's terminal.
-pub(super) async fn push_report(State(app): State<Arc<App>>, headers: HeaderMap, Json(report): Json<Report>) -> Result<Response, Problem> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+pub(super) async fn push_report(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(report): Json<Report>,
+) -> Result<Response, Problem> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
     if !bool::from(given.as_bytes().ct_eq(app.internal_token.as_bytes())) {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "only this server's own hooks report pushes"));
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "only this server's own hooks report pushes",
+        ));
     }
     let (terminal, lines) = Terminal::new();
     // A task of its own: a pusher who goes away stops no more than their own story.
     tokio::spawn(async move {
-        push::receive(&app, &report.service, report.ref_updates(), report.pusher.as_deref(), &terminal).await;
+        push::receive(
+            &app,
+            &report.service,
+            report.ref_updates(),
+            report.pusher.as_deref(),
+            &terminal,
+        )
+        .await;
     });
     let lines = stream::unfold(lines, |mut lines| async move {
         let line = lines.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\n"))), lines))
+        Some((
+            Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\n"))),
+            lines,
+        ))
     });
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(lines)).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+        Body::from_stream(lines),
+    )
+        .into_response())
 }

@@ -39,12 +39,24 @@ pub(super) async fn job(
     Query(reading): Query<Reading>,
 ) -> Result<Response, Problem> {
     let id = runs::id(&service, &number)?;
-    let key: JobKey = key.parse().map_err(|error: shipway_workflow::job::ParseJobKeyError| Problem::bad_request(error.to_string()))?;
+    let key: JobKey = key
+        .parse()
+        .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
+            Problem::bad_request(error.to_string())
+        })?;
     let path = app.jobs.log(&id, &key);
     if !path.exists() {
         let run = runs::doc(&app, &id).await?;
-        let known: Vec<&str> = run["jobs"].as_array().into_iter().flatten().filter_map(|job| job["key"].as_str()).collect();
-        return Err(Problem::not_found(format!("the job {key} of {id} has no log yet; its jobs are {}", known.join(", "))));
+        let known: Vec<&str> = run["jobs"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|job| job["key"].as_str())
+            .collect();
+        return Err(Problem::not_found(format!(
+            "the job {key} of {id} has no log yet; its jobs are {}",
+            known.join(", ")
+        )));
     }
     let over = {
         let (app, id, key) = (app.clone(), id.clone(), key.clone());
@@ -56,13 +68,29 @@ pub(super) async fn job(
 /// The log of an instance, by its name: `shop.production.3.1`.
 #[utoipa::path(get, path = "/api/v1/instances/{name}/log", params(("name" = String, Path), Reading),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = Problem)))]
-pub(super) async fn instance(State(app): State<Arc<App>>, Path(name): Path<String>, Query(reading): Query<Reading>) -> Result<Response, Problem> {
+pub(super) async fn instance(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(reading): Query<Reading>,
+) -> Result<Response, Problem> {
     let path = app.target.log(&name).ok_or_else(|| {
-        let known: Vec<String> = app.target.instances().iter().map(|status| status.id.to_string()).collect();
-        Problem::not_found(format!("there is no log of {name}; running are {}", known.join(", ")))
+        let known: Vec<String> = app
+            .target
+            .instances()
+            .iter()
+            .map(|status| status.id.to_string())
+            .collect();
+        Problem::not_found(format!(
+            "there is no log of {name}; running are {}",
+            known.join(", ")
+        ))
     })?;
     let over = move || {
-        let gone = !app.target.instances().iter().any(|status| status.id.to_string() == name);
+        let gone = !app
+            .target
+            .instances()
+            .iter()
+            .any(|status| status.id.to_string() == name);
         async move { gone }
     };
     send(path, reading, over)
@@ -70,20 +98,32 @@ pub(super) async fn instance(State(app): State<Arc<App>>, Path(name): Path<Strin
 
 async fn is_over(app: Arc<App>, id: shipway_core::ids::RunId, key: JobKey) -> bool {
     let run = runs::doc(&app, &id).await.unwrap_or_default();
-    let job = run["jobs"].as_array().into_iter().flatten().find(|job| job["key"] == *key.as_str()).cloned();
+    let job = run["jobs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|job| job["key"] == *key.as_str())
+        .cloned();
     job.is_none_or(|job| !matches!(job["status"].as_str(), Some("running" | "queued")))
 }
 
 /// How long a log that doesn't grow is waited for before it is asked whether it still can.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
-fn send<F: Future<Output = bool> + Send>(path: PathBuf, reading: Reading, over: impl Fn() -> F + Send + 'static) -> Result<Response, Problem> {
-    let tail = Tail::open(&path, reading.offset).map_err(|error| Problem::conflict(format!("the log can't be read: {error}")))?;
+fn send<F: Future<Output = bool> + Send>(
+    path: PathBuf,
+    reading: Reading,
+    over: impl Fn() -> F + Send + 'static,
+) -> Result<Response, Problem> {
+    let tail = Tail::open(&path, reading.offset)
+        .map_err(|error| Problem::conflict(format!("the log can't be read: {error}")))?;
     let chunks = stream::unfold((tail, over), move |(mut tail, over)| async move {
         loop {
             let chunk = tail.read().await;
             match chunk {
-                Ok(bytes) if !bytes.is_empty() => return Some((Ok::<Bytes, std::io::Error>(bytes), (tail, over))),
+                Ok(bytes) if !bytes.is_empty() => {
+                    return Some((Ok::<Bytes, std::io::Error>(bytes), (tail, over)));
+                }
                 Ok(_) if !reading.follow => return None,
                 Ok(_) => {
                     let grew = tokio::time::timeout(PATIENCE, tail.changed()).await;
@@ -97,5 +137,9 @@ fn send<F: Future<Output = bool> + Send>(path: PathBuf, reading: Reading, over: 
             }
         }
     });
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(chunks)).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+        Body::from_stream(chunks),
+    )
+        .into_response())
 }

@@ -17,9 +17,9 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use caller::Caller;
+pub use problem::Problem;
 pub(crate) use rollouts::view as rollout_view;
 pub(crate) use runs::doc as run_doc;
-pub use problem::Problem;
 
 use crate::{app::App, pages};
 
@@ -36,17 +36,25 @@ pub fn router(app: Arc<App>) -> Router {
     let (guarded, description) = guarded();
     let text = serde_json::to_string(&description).expect("a description is plain data");
     let guarded = guarded
-        .route("/api/openapi.json", axum::routing::get(move || health::document(text.clone())))
+        .route(
+            "/api/openapi.json",
+            axum::routing::get(move || health::document(text.clone())),
+        )
         .merge(git::routes())
         .merge(pages::routes())
-        .layer(middleware::from_fn_with_state(app.clone(), caller::require_token));
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            caller::require_token,
+        ));
     let open = Router::new()
         .route("/healthz", axum::routing::get(health::healthz))
         .route("/readyz", axum::routing::get(health::readyz))
         .route("/metrics", axum::routing::get(health::metrics))
         .route("/schema/shipway.json", axum::routing::get(health::schema))
         .route("/internal/push", axum::routing::post(git::push_report));
-    open.merge(guarded).fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") }).with_state(app)
+    open.merge(guarded)
+        .fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") })
+        .with_state(app)
 }
 
 fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {

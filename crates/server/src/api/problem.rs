@@ -27,7 +27,12 @@ impl Problem {
     /// A problem of a status.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { r#type: "about:blank".to_owned(), title, status: status.as_u16(), detail: detail.into() }
+        Self {
+            r#type: "about:blank".to_owned(),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+        }
     }
 
     /// 404.
@@ -50,9 +55,15 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("application/problem+json"),
+        );
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer, Basic realm=\"shipway\""));
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer, Basic realm=\"shipway\""),
+            );
         }
         response
     }
@@ -76,7 +87,10 @@ impl Refusal for rollout::Rejection {
         match self {
             Self::NotOpened => StatusCode::NOT_FOUND,
             Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
-            Self::OpenedAlready(_) | Self::Ended { .. } | Self::NotAsked { .. } | Self::GoingBack { .. } => StatusCode::CONFLICT,
+            Self::OpenedAlready(_)
+            | Self::Ended { .. }
+            | Self::NotAsked { .. }
+            | Self::GoingBack { .. } => StatusCode::CONFLICT,
         }
     }
 }
@@ -86,7 +100,9 @@ impl Refusal for service::Rejection {
         match self {
             Self::NoService | Self::UnknownRun(_) => StatusCode::NOT_FOUND,
             Self::UnknownEnvironment { .. } | Self::NoConfig(_) => StatusCode::BAD_REQUEST,
-            Self::MarkedBad { .. } | Self::Busy { .. } | Self::NothingBefore { .. } => StatusCode::CONFLICT,
+            Self::MarkedBad { .. } | Self::Busy { .. } | Self::NothingBefore { .. } => {
+                StatusCode::CONFLICT
+            }
         }
     }
 }

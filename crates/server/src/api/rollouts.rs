@@ -67,9 +67,25 @@ pub(super) enum Verb {
 
 /// Rollouts, the newest change first.
 #[utoipa::path(get, path = "/api/v1/rollouts", params(Filter), responses((status = 200, description = "A page of rollouts", body = Value)))]
-pub(super) async fn list(State(app): State<Arc<App>>, Query(filter): Query<Filter>) -> Result<Json<Page<Value>>, Problem> {
-    let wanted = |doc: &Value| filter.environment.as_ref().is_none_or(|wanted| doc["environment"] == **wanted);
-    let mut page = Page::of(&app, "rollout", filter.service.as_deref(), filter.live, filter.cursor, filter.limit).await?;
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<Value>>, Problem> {
+    let wanted = |doc: &Value| {
+        filter
+            .environment
+            .as_ref()
+            .is_none_or(|wanted| doc["environment"] == **wanted)
+    };
+    let mut page = Page::of(
+        &app,
+        "rollout",
+        filter.service.as_deref(),
+        filter.live,
+        filter.cursor,
+        filter.limit,
+    )
+    .await?;
     page.items.retain(wanted);
     Ok(Json(page))
 }
@@ -77,7 +93,10 @@ pub(super) async fn list(State(app): State<Arc<App>>, Query(filter): Query<Filte
 /// One rollout: its plan with where it is, who gets which share, what the evidence says, its story.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = Value), (status = 404, body = Problem)))]
-pub(super) async fn show(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Result<Json<RolloutView>, Problem> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Result<Json<RolloutView>, Problem> {
     view(&app, &id(&service, &number)?).await.map(Json)
 }
 
@@ -93,9 +112,15 @@ pub(super) async fn steer(
 ) -> Result<Json<RolloutView>, Problem> {
     let id = id(&service, &number)?;
     let Json(said) = body.unwrap_or_default();
-    let reason = said.reason.clone().unwrap_or_else(|| format!("asked by {}", caller.name));
+    let reason = said
+        .reason
+        .clone()
+        .unwrap_or_else(|| format!("asked by {}", caller.name));
     let input = match verb {
-        Verb::Approve => Input::Approve { groups: said.groups, comment: said.reason },
+        Verb::Approve => Input::Approve {
+            groups: said.groups,
+            comment: said.reason,
+        },
         Verb::Reject => Input::Reject { reason },
         Verb::Pause => Input::Pause { reason },
         Verb::Resume => Input::Resume,
@@ -104,25 +129,52 @@ pub(super) async fn steer(
         Verb::Retry => return retry(&app, &id, &caller).await,
     };
     view(&app, &id).await?;
-    app.rollouts.send(&id.stream(), input, caller.actor()).await?;
+    app.rollouts
+        .send(&id.stream(), input, caller.actor())
+        .await?;
     view(&app, &id).await.map(Json)
 }
 
 /// Rollouts that wait for people.
 #[utoipa::path(get, path = "/api/v1/approvals", responses((status = 200, description = "Rollouts that wait for people", body = Value)))]
-pub(super) async fn approvals(State(app): State<Arc<App>>) -> Result<Json<Page<RolloutView>>, Problem> {
+pub(super) async fn approvals(
+    State(app): State<Arc<App>>,
+) -> Result<Json<Page<RolloutView>>, Problem> {
     let live: Page<Value> = Page::of(&app, "rollout", None, true, None, Some(200)).await?;
-    let views = live.items.into_iter().filter_map(|doc| serde_json::from_value::<RolloutView>(doc).ok());
-    Ok(Json(Page { items: views.filter(|view| view.status == Status::Waiting).collect(), next: None }))
+    let views = live
+        .items
+        .into_iter()
+        .filter_map(|doc| serde_json::from_value::<RolloutView>(doc).ok());
+    Ok(Json(Page {
+        items: views
+            .filter(|view| view.status == Status::Waiting)
+            .collect(),
+        next: None,
+    }))
 }
 
-async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<RolloutView>, Problem> {
+async fn retry(
+    app: &Arc<App>,
+    id: &RolloutId,
+    caller: &Caller,
+) -> Result<Json<RolloutView>, Problem> {
     let view = view(app, id).await?;
     if view.ended.is_none() {
-        return Err(Problem::conflict(format!("{id} has not ended: it is {}", serde_json::json!(view.status))));
+        return Err(Problem::conflict(format!(
+            "{id} has not ended: it is {}",
+            serde_json::json!(view.status)
+        )));
     }
-    let release = app.release(&id.service, view.release).await.ok_or_else(|| Problem::not_found(format!("release {} is not in the log", view.release)))?;
-    let input = service::Input::Deploy { release, environment: Some(view.environment.clone()), force: Force::Yes, why: format!("{id} is tried again") };
+    let release = app
+        .release(&id.service, view.release)
+        .await
+        .ok_or_else(|| Problem::not_found(format!("release {} is not in the log", view.release)))?;
+    let input = service::Input::Deploy {
+        release,
+        environment: Some(view.environment.clone()),
+        force: Force::Yes,
+        why: format!("{id} is tried again"),
+    };
     app.tell_service(&id.service, input, caller.actor()).await?;
     Ok(Json(view))
 }
@@ -131,13 +183,19 @@ async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<R
 pub(crate) async fn view(app: &Arc<App>, id: &RolloutId) -> Result<RolloutView, Problem> {
     let state = app.rollout(id).await;
     let rollout = state.as_ref().and_then(|state| state.0.as_deref());
-    rollout.map(RolloutView::from).ok_or_else(|| Problem::not_found(format!("there is no rollout {id}")))
+    rollout
+        .map(RolloutView::from)
+        .ok_or_else(|| Problem::not_found(format!("there is no rollout {id}")))
 }
 
 fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {
     let bad = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
     Ok(RolloutId {
-        service: service.parse::<ServiceName>().map_err(|error| bad(&error))?,
-        number: number.parse::<RolloutNumber>().map_err(|error| bad(&error))?,
+        service: service
+            .parse::<ServiceName>()
+            .map_err(|error| bad(&error))?,
+        number: number
+            .parse::<RolloutNumber>()
+            .map_err(|error| bad(&error))?,
     })
 }

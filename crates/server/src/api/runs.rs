@@ -41,14 +41,29 @@ pub(super) struct Cancel {
 
 /// Runs, the newest change first.
 #[utoipa::path(get, path = "/api/v1/runs", params(Filter), responses((status = 200, description = "A page of runs", body = Value)))]
-pub(super) async fn list(State(app): State<Arc<App>>, Query(filter): Query<Filter>) -> Result<Json<Page<Value>>, Problem> {
-    Page::of(&app, "run", filter.service.as_deref(), filter.live, filter.cursor, filter.limit).await.map(Json)
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<Value>>, Problem> {
+    Page::of(
+        &app,
+        "run",
+        filter.service.as_deref(),
+        filter.live,
+        filter.cursor,
+        filter.limit,
+    )
+    .await
+    .map(Json)
 }
 
 /// One run: its jobs and steps with how they ended.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`")),
     responses((status = 200, body = Value), (status = 404, body = Problem)))]
-pub(super) async fn show(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
     doc(&app, &id(&service, &number)?).await.map(Json)
 }
 
@@ -63,21 +78,31 @@ pub(super) async fn cancel(
 ) -> Result<Json<Value>, Problem> {
     let id = id(&service, &number)?;
     doc(&app, &id).await?;
-    let reason = body.and_then(|Json(body)| body.reason).unwrap_or_else(|| format!("cancelled by {}", caller.name));
-    app.runs.send(&id.stream(), Input::Cancel { reason }, caller.actor()).await?;
+    let reason = body
+        .and_then(|Json(body)| body.reason)
+        .unwrap_or_else(|| format!("cancelled by {}", caller.name));
+    app.runs
+        .send(&id.stream(), Input::Cancel { reason }, caller.actor())
+        .await?;
     doc(&app, &id).await.map(Json)
 }
 
 /// The row of a run.
 pub(crate) async fn doc(app: &App, id: &RunId) -> Result<Value, Problem> {
-    let row = app.store.row("run", &format!("{}/{}", id.service, id.number.0)).await?;
-    row.map(|row| row.doc).ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
+    let row = app
+        .store
+        .row("run", &format!("{}/{}", id.service, id.number.0))
+        .await?;
+    row.map(|row| row.doc)
+        .ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
 }
 
 pub(super) fn id(service: &str, number: &str) -> Result<RunId, Problem> {
     let bad = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
     Ok(RunId {
-        service: service.parse::<ServiceName>().map_err(|error| bad(&error))?,
+        service: service
+            .parse::<ServiceName>()
+            .map_err(|error| bad(&error))?,
         number: number.parse::<RunNumber>().map_err(|error| bad(&error))?,
     })
 }

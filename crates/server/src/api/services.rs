@@ -39,10 +39,20 @@ const LIMIT_MAX: u32 = 200;
 
 impl Page<Value> {
     /// A page of a read model, the newest change first.
-    pub(crate) async fn of(app: &App, kind: &str, service: Option<&str>, live: bool, cursor: Option<u64>, limit: Option<u32>) -> Result<Self, Problem> {
+    pub(crate) async fn of(
+        app: &App,
+        kind: &str,
+        service: Option<&str>,
+        live: bool,
+        cursor: Option<u64>,
+        limit: Option<u32>,
+    ) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
         let page = app.store.rows(kind, service, live, cursor, limit).await?;
-        Ok(Self { items: page.rows.into_iter().map(|row| row.doc).collect(), next: page.next })
+        Ok(Self {
+            items: page.rows.into_iter().map(|row| row.doc).collect(),
+            next: page.next,
+        })
     }
 }
 
@@ -59,23 +69,42 @@ pub(super) struct Paging {
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", responses((status = 200, body = Value)))]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<Value>>, Problem> {
-    Page::of(&app, "service", None, false, None, Some(LIMIT_MAX)).await.map(Json)
+    Page::of(&app, "service", None, false, None, Some(LIMIT_MAX))
+        .await
+        .map(Json)
 }
 
 /// One service: what serves in each of its environments, what is coming.
 #[utoipa::path(get, path = "/api/v1/services/{service}", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = Problem)))]
-pub(super) async fn show(State(app): State<Arc<App>>, Path(service): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let row = app.store.row("service", &service).await?;
-    row.map(|row| Json(row.doc)).ok_or_else(|| unknown(&service))
+    row.map(|row| Json(row.doc))
+        .ok_or_else(|| unknown(&service))
 }
 
 /// Releases, the newest first.
 #[utoipa::path(get, path = "/api/v1/services/{service}/releases", params(("service" = String, Path), Paging), responses((status = 200, body = Value)))]
-pub(super) async fn releases(State(app): State<Arc<App>>, Path(service): Path<String>, Query(paging): Query<Paging>) -> Result<Json<Page<Value>>, Problem> {
-    let mut page = Page::of(&app, "release", Some(&service), false, paging.cursor, paging.limit).await?;
+pub(super) async fn releases(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<Value>>, Problem> {
+    let mut page = Page::of(
+        &app,
+        "release",
+        Some(&service),
+        false,
+        paging.cursor,
+        paging.limit,
+    )
+    .await?;
     for doc in &mut page.items {
         if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
-            *doc = serde_json::to_value(service::ReleaseView::from(&release)).expect("a view is plain data");
+            *doc = serde_json::to_value(service::ReleaseView::from(&release))
+                .expect("a view is plain data");
         }
     }
     Ok(Json(page))
@@ -93,27 +122,57 @@ pub(super) struct PlanFor {
 
 /// What a deploy would do, action by action. Nothing is changed.
 #[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanFor), responses((status = 200, body = Value), (status = 404, body = Problem)))]
-pub(super) async fn plan(State(app): State<Arc<App>>, Path(service): Path<String>, Query(wanted): Query<PlanFor>) -> Result<Json<Value>, Problem> {
+pub(super) async fn plan(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+    Query(wanted): Query<PlanFor>,
+) -> Result<Json<Value>, Problem> {
     let name = parse::<ServiceName>(&service)?;
     let environment = parse::<EnvironmentName>(&wanted.to)?;
-    let number = wanted.release.as_deref().map(parse::<ReleaseNumber>).transpose()?;
+    let number = wanted
+        .release
+        .as_deref()
+        .map(parse::<ReleaseNumber>)
+        .transpose()?;
     let release = find_release(&app, &name, number, None).await?;
-    let state = app.services.state(&service_stream(&name)).await?.ok_or_else(|| unknown(&service))?;
+    let state = app
+        .services
+        .state(&service_stream(&name))
+        .await?
+        .ok_or_else(|| unknown(&service))?;
     let configured = release.environment(&environment).ok_or_else(|| {
-        let known: Vec<_> = release.config.environments.iter().map(|it| it.name.as_str()).collect();
-        Problem::not_found(format!("{} has no environment {environment}; its shipway.yaml names {}", release.number, known.join(", ")))
+        let known: Vec<_> = release
+            .config
+            .environments
+            .iter()
+            .map(|it| it.name.as_str())
+            .collect();
+        Problem::not_found(format!(
+            "{} has no environment {environment}; its shipway.yaml names {}",
+            release.number,
+            known.join(", ")
+        ))
     })?;
     let current = state.environments.get(&environment);
     let spec = rollout::Spec {
-        id: shipway_core::ids::RolloutId { service: name, number: state.last_rollout.next() },
+        id: shipway_core::ids::RolloutId {
+            service: name,
+            number: state.last_rollout.next(),
+        },
         kind: rollout::Kind::Deploy,
         release: release.clone(),
         environment: configured.clone(),
-        stable: current.and_then(|current| current.stable.clone()).map(|stable| rollout::Stable {
-            instances: stable.environment(&environment).map_or(1, |it| it.instances),
-            release: stable,
-        }),
-        observed: current.map(|current| current.observed.clone()).unwrap_or_default(),
+        stable: current
+            .and_then(|current| current.stable.clone())
+            .map(|stable| rollout::Stable {
+                instances: stable
+                    .environment(&environment)
+                    .map_or(1, |it| it.instances),
+                release: stable,
+            }),
+        observed: current
+            .map(|current| current.observed.clone())
+            .unwrap_or_default(),
         why: "plan".to_owned(),
     };
     let plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
@@ -172,8 +231,12 @@ impl SetOff {
                     set_off.rollouts.push(spec.id.to_string());
                     set_off.queued = false;
                 }
-                Body::WayAsked { number, .. } => set_off.making_way = Some(format!("{service}/{number}")),
-                Body::RequestDropped { why, .. } if !set_off.queued => set_off.dropped = Some(why.clone()),
+                Body::WayAsked { number, .. } => {
+                    set_off.making_way = Some(format!("{service}/{number}"))
+                }
+                Body::RequestDropped { why, .. } if !set_off.queued => {
+                    set_off.dropped = Some(why.clone())
+                }
                 _ => {}
             }
         }
@@ -191,33 +254,96 @@ pub(super) async fn deploy(
     Json(wanted): Json<Deploy>,
 ) -> Result<(StatusCode, Json<SetOff>), Problem> {
     let name = parse::<ServiceName>(&service)?;
-    let environment = wanted.environment.as_deref().map(parse::<EnvironmentName>).transpose()?;
+    let environment = wanted
+        .environment
+        .as_deref()
+        .map(parse::<EnvironmentName>)
+        .transpose()?;
     let input = match wanted.run.as_deref() {
         Some(run) => deploy_step(&app, &name, run, &wanted, environment).await?,
         None => {
-            let release = find_release(&app, &name, wanted.release.map(ReleaseNumber), wanted.commit.as_deref()).await?;
-            let why = wanted.reason.unwrap_or_else(|| format!("asked by {}", caller.name));
-            Input::Deploy { release, environment, force: if wanted.force { Force::Yes } else { Force::No }, why }
+            let release = find_release(
+                &app,
+                &name,
+                wanted.release.map(ReleaseNumber),
+                wanted.commit.as_deref(),
+            )
+            .await?;
+            let why = wanted
+                .reason
+                .unwrap_or_else(|| format!("asked by {}", caller.name));
+            Input::Deploy {
+                release,
+                environment,
+                force: if wanted.force { Force::Yes } else { Force::No },
+                why,
+            }
         }
     };
     let outcome = app.tell_service(&name, input, caller.actor()).await?;
-    Ok((StatusCode::ACCEPTED, Json(SetOff::of(&outcome.events, &name))))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(SetOff::of(&outcome.events, &name)),
+    ))
 }
 
-async fn deploy_step(app: &App, service: &ServiceName, run: &str, wanted: &Deploy, environment: Option<EnvironmentName>) -> Result<Input, Problem> {
+async fn deploy_step(
+    app: &App,
+    service: &ServiceName,
+    run: &str,
+    wanted: &Deploy,
+    environment: Option<EnvironmentName>,
+) -> Result<Input, Problem> {
     let run = parse::<RunNumber>(run.rsplit('/').next().unwrap_or(run))?;
-    let environment = environment.ok_or_else(|| Problem::bad_request("a deploying step names its environment"))?;
+    let environment = environment
+        .ok_or_else(|| Problem::bad_request("a deploying step names its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
-    let state = app.runs.state(&stream).await?.ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
-    let stored = state.0.as_deref().map(|run| run.artifacts.clone()).unwrap_or_default();
-    let artifacts: Vec<Artifact> = stored.into_iter().map(|artifact| Artifact { name: artifact.name, digest: artifact.digest }).collect();
-    let named = |artifact: &&Artifact| wanted.artifact.as_deref().is_none_or(|name| artifact.name == name);
-    let artifact = match artifacts.iter().filter(named).collect::<Vec<_>>().as_slice() {
-        [one] => (*one).clone(),
-        [] => return Err(Problem::conflict(format!("run {run} has uploaded no such artifact; actions/upload-artifact must come before the deploy"))),
-        _ => return Err(Problem::bad_request(format!("run {run} has uploaded several artifacts: name one"))),
+    let state = app
+        .runs
+        .state(&stream)
+        .await?
+        .ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
+    let stored = state
+        .0
+        .as_deref()
+        .map(|run| run.artifacts.clone())
+        .unwrap_or_default();
+    let artifacts: Vec<Artifact> = stored
+        .into_iter()
+        .map(|artifact| Artifact {
+            name: artifact.name,
+            digest: artifact.digest,
+        })
+        .collect();
+    let named = |artifact: &&Artifact| {
+        wanted
+            .artifact
+            .as_deref()
+            .is_none_or(|name| artifact.name == name)
     };
-    Ok(Input::DeployStep { run, artifact, environment })
+    let artifact = match artifacts
+        .iter()
+        .filter(named)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        [one] => (*one).clone(),
+        [] => {
+            return Err(Problem::conflict(format!(
+                "run {run} has uploaded no such artifact; actions/upload-artifact must come before the deploy"
+            )));
+        }
+        _ => {
+            return Err(Problem::bad_request(format!(
+                "run {run} has uploaded several artifacts: name one"
+            )));
+        }
+    };
+    Ok(Input::DeployStep {
+        run,
+        artifact,
+        environment,
+    })
 }
 
 /// Where to go back, and to what.
@@ -245,10 +371,19 @@ pub(super) async fn rollback(
         Some(number) => Some(find_release(&app, &name, Some(ReleaseNumber(number)), None).await?),
         None => None,
     };
-    let why = wanted.reason.unwrap_or_else(|| format!("rollback asked by {}", caller.name));
-    let input = Input::Rollback { environment: parse(&wanted.environment)?, to, why };
+    let why = wanted
+        .reason
+        .unwrap_or_else(|| format!("rollback asked by {}", caller.name));
+    let input = Input::Rollback {
+        environment: parse(&wanted.environment)?,
+        to,
+        why,
+    };
     let outcome = app.tell_service(&name, input, caller.actor()).await?;
-    Ok((StatusCode::ACCEPTED, Json(SetOff::of(&outcome.events, &name))))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(SetOff::of(&outcome.events, &name)),
+    ))
 }
 
 /// What to run by hand.
@@ -276,12 +411,27 @@ pub(super) async fn dispatch(
     let git = |error: shipway_drivers::git::GitError| Problem::conflict(error.to_string());
     let repo = app.repos.get(&name).ok_or_else(|| unknown(&service))?;
     let state = app.services.state(&service_stream(&name)).await?;
-    let branch = wanted.r#ref.or_else(|| Some(state?.config.as_ref()?.branch.clone())).unwrap_or_else(|| "main".to_owned());
+    let branch = wanted
+        .r#ref
+        .or_else(|| Some(state?.config.as_ref()?.branch.clone()))
+        .unwrap_or_else(|| "main".to_owned());
     let reference = format!("refs/heads/{}", branch.trim_start_matches("refs/heads/"));
-    let commit = repo.resolve(&reference).await.map_err(git)?.ok_or_else(|| Problem::not_found(format!("there is no branch {branch}")))?;
-    let workflow: WorkflowFile = crate::push::dispatchable(&repo, &commit, wanted.workflow.as_deref()).await.map_err(Problem::bad_request)?;
+    let commit = repo
+        .resolve(&reference)
+        .await
+        .map_err(git)?
+        .ok_or_else(|| Problem::not_found(format!("there is no branch {branch}")))?;
+    let workflow: WorkflowFile =
+        crate::push::dispatchable(&repo, &commit, wanted.workflow.as_deref())
+            .await
+            .map_err(Problem::bad_request)?;
     let commit = crate::push::commit_of(&repo, &commit).await.map_err(git)?;
-    let input = Input::Dispatch { workflow, commit, reference, inputs: wanted.inputs };
+    let input = Input::Dispatch {
+        workflow,
+        commit,
+        reference,
+        inputs: wanted.inputs,
+    };
     let outcome = app.tell_service(&name, input, caller.actor()).await?;
     let run = outcome.events.iter().find_map(|event| match &event.body {
         Body::RunOrdered { order } => Some(format!("{name}/{}", order.number)),
@@ -292,18 +442,37 @@ pub(super) async fn dispatch(
 
 /// Every environment of every service: what serves, its instances, who gets which share, what the traffic showed.
 #[utoipa::path(get, path = "/api/v1/environments", responses((status = 200, body = Value)))]
-pub(super) async fn environments(State(app): State<Arc<App>>) -> Result<Json<Page<overview::Place>>, Problem> {
-    Ok(Json(Page { items: overview::places(&app).await?, next: None }))
+pub(super) async fn environments(
+    State(app): State<Arc<App>>,
+) -> Result<Json<Page<overview::Place>>, Problem> {
+    Ok(Json(Page {
+        items: overview::places(&app).await?,
+        next: None,
+    }))
 }
 
 /// The release with this number or commit, or the newest.
-async fn find_release(app: &App, service: &ServiceName, number: Option<ReleaseNumber>, commit: Option<&str>) -> Result<Arc<Release>, Problem> {
+async fn find_release(
+    app: &App,
+    service: &ServiceName,
+    number: Option<ReleaseNumber>,
+    commit: Option<&str>,
+) -> Result<Arc<Release>, Problem> {
     if let Some(number) = number {
-        return app.release(service, number).await.ok_or_else(|| Problem::not_found(format!("there is no release {number} of {service}")));
+        return app.release(service, number).await.ok_or_else(|| {
+            Problem::not_found(format!("there is no release {number} of {service}"))
+        });
     }
-    let page = app.store.rows("release", Some(service.as_str()), false, None, LIMIT_MAX).await?;
-    let mut releases = page.rows.into_iter().filter_map(|row| serde_json::from_value::<Release>(row.doc).ok());
-    let found = releases.find(|release| commit.is_none_or(|commit| release.commit.id.as_str().starts_with(commit)));
+    let page = app
+        .store
+        .rows("release", Some(service.as_str()), false, None, LIMIT_MAX)
+        .await?;
+    let mut releases = page
+        .rows
+        .into_iter()
+        .filter_map(|row| serde_json::from_value::<Release>(row.doc).ok());
+    let found = releases
+        .find(|release| commit.is_none_or(|commit| release.commit.id.as_str().starts_with(commit)));
     found.map(Arc::new).ok_or_else(|| match commit {
         Some(commit) => Problem::not_found(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
         None => Problem::not_found(format!("{service} has no release yet; push a commit whose run is green")),
@@ -311,13 +480,15 @@ async fn find_release(app: &App, service: &ServiceName, number: Option<ReleaseNu
 }
 
 fn unknown(service: &str) -> Problem {
-    Problem::not_found(format!("there is no service {service}; push a commit with a shipway.yaml to /git/{service}"))
+    Problem::not_found(format!(
+        "there is no service {service}; push a commit with a shipway.yaml to /git/{service}"
+    ))
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
 where
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|error: T::Err| Problem::bad_request(error.to_string()))
+    text.parse()
+        .map_err(|error: T::Err| Problem::bad_request(error.to_string()))
 }
-

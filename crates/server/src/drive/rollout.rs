@@ -31,79 +31,172 @@ type Carried = Result<(Option<String>, Option<SmokeReport>), (String, Option<Smo
 #[async_trait]
 impl Driver<Rollouts> for RolloutDriver {
     async fn carry_out(&self, work: Work<Rollouts>) -> Input {
-        let Some(app) = self.0.upgrade() else { return Input::Woken };
-        let Some(rollout) = work.state.0.as_deref() else { return Input::Woken };
+        let Some(app) = self.0.upgrade() else {
+            return Input::Woken;
+        };
+        let Some(rollout) = work.state.0.as_deref() else {
+            return Input::Woken;
+        };
         match &work.effect {
-            Effect::Carry { plan, index, action } => {
+            Effect::Carry {
+                plan,
+                index,
+                action,
+            } => {
                 let (plan, index) = (*plan, *index);
                 match carry(&app, rollout, action, &work).await {
-                    Ok((note, smoke)) => Input::Done { plan, index, note, smoke },
-                    Err((why, smoke)) => Input::Failed { plan, index, why, smoke },
+                    Ok((note, smoke)) => Input::Done {
+                        plan,
+                        index,
+                        note,
+                        smoke,
+                    },
+                    Err((why, smoke)) => Input::Failed {
+                        plan,
+                        index,
+                        why,
+                        smoke,
+                    },
                 }
             }
-            Effect::Measure { exposure, candidate, stable } => {
+            Effect::Measure {
+                exposure,
+                candidate,
+                stable,
+            } => {
                 measure::run(&app, &work, rollout, *exposure, *candidate, *stable).await;
                 Input::Woken
             }
             Effect::Guard { release } => {
                 let set = set_of(rollout, *release);
-                match shipway_drivers::target::crash_loop(&*app.target, &set, &work.cancelled).await {
+                match shipway_drivers::target::crash_loop(&*app.target, &set, &work.cancelled).await
+                {
                     Some(why) => Input::CrashLoop { why },
                     None => Input::Woken,
                 }
             }
-            Effect::TellService { outcome, why, observed } => tell_service(&app, rollout, *outcome, why, observed).await,
+            Effect::TellService {
+                outcome,
+                why,
+                observed,
+            } => tell_service(&app, rollout, *outcome, why, observed).await,
             Effect::Notify { index, notice } => notify(&app, rollout, *index, notice).await,
         }
     }
 }
 
 fn set_of(rollout: &Rollout, release: ReleaseNumber) -> SetKey {
-    SetKey { place: place_of(&rollout.spec), release }
+    SetKey {
+        place: place_of(&rollout.spec),
+        release,
+    }
 }
 
 fn place_of(spec: &Spec) -> Place {
     spec.release.place(&spec.environment.name)
 }
 
-async fn carry(app: &Arc<App>, rollout: &Rollout, action: &Action, work: &Work<Rollouts>) -> Carried {
+async fn carry(
+    app: &Arc<App>,
+    rollout: &Rollout,
+    action: &Action,
+    work: &Work<Rollouts>,
+) -> Carried {
     let spec = &rollout.spec;
     let place = place_of(spec);
-    let plain = |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
+    let plain =
+        |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
     match action {
         Action::Start { release, count } => {
-            let (release, environment) = known(spec, *release).ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
-            let set = SetKey { place: place.clone(), release: release.number };
+            let (release, environment) = known(spec, *release)
+                .ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
+            let set = SetKey {
+                place: place.clone(),
+                release: release.number,
+            };
             app.traffic.undrain(&place, release.number);
-            plain(app.target.ensure(&set, &release.launch(environment), *count).await.map_err(|error| error.to_string()))
+            plain(
+                app.target
+                    .ensure(&set, &release.launch(environment), *count)
+                    .await
+                    .map_err(|error| error.to_string()),
+            )
         }
         Action::Await { release, count } => {
-            let set = SetKey { place, release: *release };
+            let set = SetKey {
+                place,
+                release: *release,
+            };
             let deadline = spec.environment.progress_deadline;
-            plain(await_ready(&*app.target, &set, *count, deadline, &work.cancelled).await.map_err(|error| error.to_string()))
+            plain(
+                await_ready(&*app.target, &set, *count, deadline, &work.cancelled)
+                    .await
+                    .map_err(|error| error.to_string()),
+            )
         }
-        Action::Smoke { release } => smoke_test(app, spec, &SetKey { place, release: *release }).await,
+        Action::Smoke { release } => {
+            smoke_test(
+                app,
+                spec,
+                &SetKey {
+                    place,
+                    release: *release,
+                },
+            )
+            .await
+        }
         Action::Shift { split } => {
             let salt = spec.id.to_string();
-            let is_last = spec.release.config.environments.last().is_some_and(|last| last.name == spec.environment.name);
-            app.traffic.shift(&place, &spec.environment, is_last, split, &salt).await;
+            let is_last = spec
+                .release
+                .config
+                .environments
+                .last()
+                .is_some_and(|last| last.name == spec.environment.name);
+            app.traffic
+                .shift(&place, &spec.environment, is_last, split, &salt)
+                .await;
             Ok((None, None))
         }
-        Action::Drain { release, keep, grace } => {
+        Action::Drain {
+            release,
+            keep,
+            grace,
+        } => {
             let open = app.traffic.drain(&place, *release, *keep, *grace).await;
-            Ok(((open > 0).then(|| format!("{open} requests were still open after the grace period")), None))
+            Ok((
+                (open > 0)
+                    .then(|| format!("{open} requests were still open after the grace period")),
+                None,
+            ))
         }
         Action::Stop { release, keep } => {
-            let set = SetKey { place: place.clone(), release: *release };
-            let stopped = app.target.stop(&set, *keep).await.map_err(|error| error.to_string());
+            let set = SetKey {
+                place: place.clone(),
+                release: *release,
+            };
+            let stopped = app
+                .target
+                .stop(&set, *keep)
+                .await
+                .map_err(|error| error.to_string());
             app.traffic.undrain(&place, *release);
             plain(stopped)
         }
         Action::Promote { release } => {
-            let input = service::Input::Promoted { rollout: spec.id.number, release: *release };
+            let input = service::Input::Promoted {
+                rollout: spec.id.number,
+                release: *release,
+            };
             let by = Actor::Shipway(format!("rollout {}", spec.id.number));
             let stream = format!("service/{}", spec.id.service);
-            plain(app.services.send(&stream, input, by).await.map(|_| ()).map_err(|error| error.to_string()))
+            plain(
+                app.services
+                    .send(&stream, input, by)
+                    .await
+                    .map(|_| ())
+                    .map_err(|error| error.to_string()),
+            )
         }
         // Time and people carry these out.
         Action::Hold { .. } | Action::Ask { .. } => Ok((None, None)),
@@ -111,12 +204,21 @@ async fn carry(app: &Arc<App>, rollout: &Rollout, action: &Action, work: &Work<R
 }
 
 /// The release with this number and its own configuration of the rollout's environment.
-fn known(spec: &Spec, number: ReleaseNumber) -> Option<(&Release, &shipway_core::config::Environment)> {
+fn known(
+    spec: &Spec,
+    number: ReleaseNumber,
+) -> Option<(&Release, &shipway_core::config::Environment)> {
     if spec.release.number == number {
         return Some((&spec.release, &spec.environment));
     }
-    let stable = spec.stable.as_ref().filter(|stable| stable.release.number == number)?;
-    Some((&stable.release, stable.release.environment(&spec.environment.name)?))
+    let stable = spec
+        .stable
+        .as_ref()
+        .filter(|stable| stable.release.number == number)?;
+    Some((
+        &stable.release,
+        stable.release.environment(&spec.environment.name)?,
+    ))
 }
 
 async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> Carried {
@@ -129,9 +231,18 @@ async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> Carried {
     if instances.is_empty() {
         return Err(("no instance is ready to be tested".to_owned(), None));
     }
-    let report = smoke::run_suite(&spec.environment.smoke, &instances, &app.target.workdir(set)).await;
+    let report = smoke::run_suite(
+        &spec.environment.smoke,
+        &instances,
+        &app.target.workdir(set),
+    )
+    .await;
     let sentence = report.sentence();
-    if report.failed() == 0 { Ok((Some(sentence), Some(report))) } else { Err((format!("smoke tests: {sentence}"), Some(report))) }
+    if report.failed() == 0 {
+        Ok((Some(sentence), Some(report)))
+    } else {
+        Err((format!("smoke tests: {sentence}"), Some(report)))
+    }
 }
 
 async fn tell_service(
@@ -142,8 +253,21 @@ async fn tell_service(
     observed: &shipway_core::rollout::strategy::Observed,
 ) -> Input {
     let id = &rollout.spec.id;
-    let input = service::Input::RolloutEnded { number: id.number, outcome, why: why.to_owned(), observed: observed.clone() };
-    match app.services.send(&format!("service/{}", id.service), input, Actor::Shipway(format!("rollout {}", id.number))).await {
+    let input = service::Input::RolloutEnded {
+        number: id.number,
+        outcome,
+        why: why.to_owned(),
+        observed: observed.clone(),
+    };
+    match app
+        .services
+        .send(
+            &format!("service/{}", id.service),
+            input,
+            Actor::Shipway(format!("rollout {}", id.number)),
+        )
+        .await
+    {
         Ok(_) => Input::Told,
         Err(error) => {
             tracing::error!(%error, rollout = %id, "the service could not be told");
@@ -168,9 +292,19 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
         environment: Some(spec.environment.name.clone()),
         release: Some(spec.release.number),
         rollout: Some(spec.id.number),
-        url: Some(format!("{}/rollouts/{}/{}", app.url, spec.id.service, spec.id.number.0)),
+        url: Some(format!(
+            "{}/rollouts/{}/{}",
+            app.url, spec.id.service, spec.id.number.0
+        )),
         at: notice.at,
-        facts: vec![("commit".to_owned(), format!("{} {}", spec.release.commit.id.short(), spec.release.commit.subject))],
+        facts: vec![(
+            "commit".to_owned(),
+            format!(
+                "{} {}",
+                spec.release.commit.id.short(),
+                spec.release.commit.subject
+            ),
+        )],
     };
     let mut given_up = Vec::new();
     for to in &spec.environment.notify {
@@ -185,10 +319,17 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
             given_up.push(why);
         }
     }
-    Input::Noticed { index, failed: (!given_up.is_empty()).then(|| given_up.join("; ")) }
+    Input::Noticed {
+        index,
+        failed: (!given_up.is_empty()).then(|| given_up.join("; ")),
+    }
 }
 
-async fn deliver(app: &Arc<App>, to: &Destination, notification: &Notification) -> Result<(), String> {
+async fn deliver(
+    app: &Arc<App>,
+    to: &Destination,
+    notification: &Notification,
+) -> Result<(), String> {
     let policy = RetryPolicy::default();
     let mut failed = 0;
     loop {
@@ -196,7 +337,10 @@ async fn deliver(app: &Arc<App>, to: &Destination, notification: &Notification) 
             Ok(()) => return Ok(()),
             Err(error) => {
                 failed += 1;
-                let wait = policy.wait(failed, error.retry_after()).filter(|_| error.is_retryable()).ok_or_else(|| error.to_string())?;
+                let wait = policy
+                    .wait(failed, error.retry_after())
+                    .filter(|_| error.is_retryable())
+                    .ok_or_else(|| error.to_string())?;
                 tracing::warn!(%error, "a notification is tried again");
                 tokio::time::sleep(wait).await;
             }

@@ -14,7 +14,9 @@ use shipway_core::{
 };
 use shipway_drivers::jobs::JobError;
 use shipway_engine::{Driver, Work};
-use shipway_workflow::job::{Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact};
+use shipway_workflow::job::{
+    Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
+};
 
 use crate::app::{App, service_stream};
 
@@ -24,14 +26,34 @@ pub struct RunDriver(pub Weak<App>);
 #[async_trait]
 impl Driver<Runs> for RunDriver {
     async fn carry_out(&self, work: Work<Runs>) -> Input {
-        let Some(app) = self.0.upgrade() else { return Input::Woken };
-        let Some(spec) = work.state.0.as_deref().map(|run| run.spec.clone()) else { return Input::Woken };
+        let Some(app) = self.0.upgrade() else {
+            return Input::Woken;
+        };
+        let Some(spec) = work.state.0.as_deref().map(|run| run.spec.clone()) else {
+            return Input::Woken;
+        };
         match &work.effect {
             Effect::RunJob { key, stop } => run_job(&app, &work, &spec, key, stop.as_deref()).await,
-            Effect::TellService { conclusion, artifacts, .. } => {
+            Effect::TellService {
+                conclusion,
+                artifacts,
+                ..
+            } => {
                 let green = *conclusion == Conclusion::Success;
-                let input = service::Input::RunEnded { number: spec.id.number, green, artifacts: artifacts.clone() };
-                match app.services.send(&service_stream(&spec.id.service), input, Actor::Shipway(format!("run {}", spec.id.number))).await {
+                let input = service::Input::RunEnded {
+                    number: spec.id.number,
+                    green,
+                    artifacts: artifacts.clone(),
+                };
+                match app
+                    .services
+                    .send(
+                        &service_stream(&spec.id.service),
+                        input,
+                        Actor::Shipway(format!("run {}", spec.id.number)),
+                    )
+                    .await
+                {
                     Ok(_) => Input::Told,
                     Err(error) => {
                         tracing::error!(%error, run = %spec.id, "the service could not be told");
@@ -43,8 +65,19 @@ impl Driver<Runs> for RunDriver {
     }
 }
 
-async fn run_job(app: &Arc<App>, work: &Work<Runs>, run: &RunSpec, key: &JobKey, stop: Option<&str>) -> Input {
-    let ended = |conclusion, why: String| Input::JobEnded { key: key.clone(), conclusion, outputs: Vec::new(), why: Some(why) };
+async fn run_job(
+    app: &Arc<App>,
+    work: &Work<Runs>,
+    run: &RunSpec,
+    key: &JobKey,
+    stop: Option<&str>,
+) -> Input {
+    let ended = |conclusion, why: String| Input::JobEnded {
+        key: key.clone(),
+        conclusion,
+        outputs: Vec::new(),
+        why: Some(why),
+    };
     let folder = app.jobs.folder(&run.id, key);
     let begun = app.jobs.has_begun(&folder);
     match stop {
@@ -56,7 +89,12 @@ async fn run_job(app: &Arc<App>, work: &Work<Runs>, run: &RunSpec, key: &JobKey,
                 Ok(around) => around,
                 Err(why) => return ended(Conclusion::Failure, why),
             };
-            let Some(spec) = job_spec(&work.state, key, around) else { return ended(Conclusion::Failure, "the job is not part of the run".to_owned()) };
+            let Some(spec) = job_spec(&work.state, key, around) else {
+                return ended(
+                    Conclusion::Failure,
+                    "the job is not part of the run".to_owned(),
+                );
+            };
             if let Err(error) = app.jobs.start(&spec) {
                 return ended(Conclusion::Failure, error.to_string());
             }
@@ -77,7 +115,11 @@ async fn run_job(app: &Arc<App>, work: &Work<Runs>, run: &RunSpec, key: &JobKey,
                     tracing::debug!(%error, run = %run.id, "what a worker said is not recorded");
                 }
             }
-            Ok(None) => return last.unwrap_or_else(|| ended(Conclusion::Failure, "the journal has no end".to_owned())),
+            Ok(None) => {
+                return last.unwrap_or_else(|| {
+                    ended(Conclusion::Failure, "the journal has no end".to_owned())
+                });
+            }
             // The server stops, or the run wants something else of the job: whoever comes next follows the same journal.
             Err(JobError::Cancelled) => return Input::Woken,
             Err(error) => return ended(Conclusion::Failure, error.to_string()),
@@ -86,27 +128,64 @@ async fn run_job(app: &Arc<App>, work: &Work<Runs>, run: &RunSpec, key: &JobKey,
 }
 
 /// What an entry of the journal means to the run. The last one is kept in `last`: it ends the effect.
-async fn heard(app: &App, key: &JobKey, entry: JournalEntry, names: &mut BTreeMap<usize, String>, last: &mut Option<Input>) -> Option<Input> {
+async fn heard(
+    app: &App,
+    key: &JobKey,
+    entry: JournalEntry,
+    names: &mut BTreeMap<usize, String>,
+    last: &mut Option<Input>,
+) -> Option<Input> {
     match entry.body {
         JournalBody::Started { .. } => Some(Input::JobStarted { key: key.clone() }),
         JournalBody::StepStarted { index, name, .. } => {
             names.insert(index, name);
             None
         }
-        JournalBody::StepFinished { index, outcome, conclusion, took_ms, .. } => {
+        JournalBody::StepFinished {
+            index,
+            outcome,
+            conclusion,
+            took_ms,
+            ..
+        } => {
             let name = names.get(&index).cloned().unwrap_or_default();
-            let step = StepLine { index, name, conclusion, outcome: (outcome != conclusion).then_some(outcome), took_ms };
-            Some(Input::StepFinished { key: key.clone(), step })
+            let step = StepLine {
+                index,
+                name,
+                conclusion,
+                outcome: (outcome != conclusion).then_some(outcome),
+                took_ms,
+            };
+            Some(Input::StepFinished {
+                key: key.clone(),
+                step,
+            })
         }
-        JournalBody::ArtifactSaved { name, path, digest, size } => match store(app, &path, &digest).await {
-            Ok(digest) => Some(Input::ArtifactStored { artifact: Artifact { name, digest, size } }),
+        JournalBody::ArtifactSaved {
+            name,
+            path,
+            digest,
+            size,
+        } => match store(app, &path, &digest).await {
+            Ok(digest) => Some(Input::ArtifactStored {
+                artifact: Artifact { name, digest, size },
+            }),
             Err(why) => {
                 tracing::error!(name, why, "an artifact could not be stored");
                 None
             }
         },
-        JournalBody::Finished { conclusion, outputs, why } => {
-            *last = Some(Input::JobEnded { key: key.clone(), conclusion, outputs, why });
+        JournalBody::Finished {
+            conclusion,
+            outputs,
+            why,
+        } => {
+            *last = Some(Input::JobEnded {
+                key: key.clone(),
+                conclusion,
+                outputs,
+                why,
+            });
             None
         }
         JournalBody::Annotation { .. } | JournalBody::DeployAsked { .. } => None,
@@ -115,38 +194,97 @@ async fn heard(app: &App, key: &JobKey, entry: JournalEntry, names: &mut BTreeMa
 
 /// Brings an artifact into the blobs. Read again after a crash, it is there already.
 async fn store(app: &App, path: &std::path::Path, digest: &str) -> Result<Digest, String> {
-    let digest: Digest = digest.parse().map_err(|error: shipway_core::ids::ParseIdError| error.to_string())?;
-    if app.blobs.size(&digest).await.map_err(|error| error.to_string())?.is_some() {
+    let digest: Digest = digest
+        .parse()
+        .map_err(|error: shipway_core::ids::ParseIdError| error.to_string())?;
+    if app
+        .blobs
+        .size(&digest)
+        .await
+        .map_err(|error| error.to_string())?
+        .is_some()
+    {
         return Ok(digest);
     }
-    let file = tokio::fs::File::open(path).await.map_err(|error| format!("{}: {error}", path.display()))?;
-    app.blobs.put_expecting(Box::pin(file), &digest).await.map(|stored| stored.digest).map_err(|error| error.to_string())
+    let file = tokio::fs::File::open(path)
+        .await
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    app.blobs
+        .put_expecting(Box::pin(file), &digest)
+        .await
+        .map(|stored| stored.digest)
+        .map_err(|error| error.to_string())
 }
 
-async fn surroundings(app: &App, work: &Work<Runs>, run: &RunSpec, folder: std::path::PathBuf) -> Result<Surroundings, String> {
-    let git_dir = app.repos.get(&run.id.service).map(|repo| repo.git_dir().to_owned()).ok_or_else(|| format!("{} has no repository here", run.id.service))?;
+async fn surroundings(
+    app: &App,
+    work: &Work<Runs>,
+    run: &RunSpec,
+    folder: std::path::PathBuf,
+) -> Result<Surroundings, String> {
+    let git_dir = app
+        .repos
+        .get(&run.id.service)
+        .map(|repo| repo.git_dir().to_owned())
+        .ok_or_else(|| format!("{} has no repository here", run.id.service))?;
     let mut artifacts = Vec::new();
-    for artifact in work.state.0.as_deref().map(|run| run.artifacts.clone()).unwrap_or_default() {
-        let path = app.blobs.file(&artifact.digest).await.map_err(|error| error.to_string())?;
-        artifacts.push(StoredArtifact { name: artifact.name, digest: artifact.digest.to_string(), path });
+    for artifact in work
+        .state
+        .0
+        .as_deref()
+        .map(|run| run.artifacts.clone())
+        .unwrap_or_default()
+    {
+        let path = app
+            .blobs
+            .file(&artifact.digest)
+            .await
+            .map_err(|error| error.to_string())?;
+        artifacts.push(StoredArtifact {
+            name: artifact.name,
+            digest: artifact.digest.to_string(),
+            path,
+        });
     }
     Ok(Surroundings {
         secrets: app.secrets.all().clone(),
         vars: BTreeMap::new(),
         env: tested_environment(app, &run.id, &run.purpose).await,
         folder,
-        source: SourceTree::Git { git_dir, commit: run.commit.id.to_string(), reference: run.reference.clone() },
+        source: SourceTree::Git {
+            git_dir,
+            commit: run.commit.id.to_string(),
+            reference: run.reference.clone(),
+        },
         artifacts,
-        server: Some(ServerAccess { url: app.loopback_url.clone(), token: app.internal_token.clone() }),
+        server: Some(ServerAccess {
+            url: app.loopback_url.clone(),
+            token: app.internal_token.clone(),
+        }),
     })
 }
 
 /// Tests of an environment are told where it is.
 async fn tested_environment(app: &App, run: &RunId, purpose: &Purpose) -> BTreeMap<String, String> {
-    let Purpose::Tests { environment, release } = purpose else { return BTreeMap::new() };
-    let place = shipway_core::target::Place { service: run.service.clone(), environment: environment.clone() };
+    let Purpose::Tests {
+        environment,
+        release,
+    } = purpose
+    else {
+        return BTreeMap::new();
+    };
+    let place = shipway_core::target::Place {
+        service: run.service.clone(),
+        environment: environment.clone(),
+    };
     let known = app.release(&run.service, *release).await;
-    let is_last = known.is_some_and(|release| release.config.environments.last().is_some_and(|last| last.name == *environment));
+    let is_last = known.is_some_and(|release| {
+        release
+            .config
+            .environments
+            .last()
+            .is_some_and(|last| last.name == *environment)
+    });
     BTreeMap::from([
         ("SHIPWAY_URL".to_owned(), app.address(&place, is_last)),
         ("SHIPWAY_ENVIRONMENT".to_owned(), environment.to_string()),

@@ -20,14 +20,20 @@ pub struct ServiceDriver(pub Weak<App>);
 impl Driver<Services> for ServiceDriver {
     async fn carry_out(&self, work: Work<Services>) -> Input {
         // The application outlives its engines but for the moment in which both end.
-        let Some(app) = self.0.upgrade() else { return Input::Woken };
+        let Some(app) = self.0.upgrade() else {
+            return Input::Woken;
+        };
         let service = work.state.name.clone();
         match work.effect {
             Effect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
             Effect::OpenRollout(spec) => {
                 let number = spec.id.number;
                 let by = Actor::Shipway(spec.why.clone());
-                match app.rollouts.send(&spec.id.stream(), rollout::Input::Open(spec), by).await {
+                match app
+                    .rollouts
+                    .send(&spec.id.stream(), rollout::Input::Open(spec), by)
+                    .await
+                {
                     Ok(_) => Input::RolloutOpened(number),
                     Err(error) => {
                         tracing::error!(%error, rollout = %number, "the rollout could not be opened");
@@ -36,14 +42,30 @@ impl Driver<Services> for ServiceDriver {
                 }
             }
             Effect::AskWay { number, way } => {
-                let Some(service) = service else { return Input::Woken };
+                let Some(service) = service else {
+                    return Input::Woken;
+                };
                 let id = RolloutId { service, number };
                 let (input, why) = match way {
-                    Way::Supersede(reason) | Way::Back(reason) => (rollout::Input::Abort { reason: reason.clone() }, reason),
-                    Way::Finish(reason) => (rollout::Input::Promote { reason: reason.clone() }, reason),
+                    Way::Supersede(reason) | Way::Back(reason) => (
+                        rollout::Input::Abort {
+                            reason: reason.clone(),
+                        },
+                        reason,
+                    ),
+                    Way::Finish(reason) => (
+                        rollout::Input::Promote {
+                            reason: reason.clone(),
+                        },
+                        reason,
+                    ),
                 };
                 // A refusal means that it ends by itself.
-                if let Err(error) = app.rollouts.send(&id.stream(), input, Actor::Shipway(why)).await {
+                if let Err(error) = app
+                    .rollouts
+                    .send(&id.stream(), input, Actor::Shipway(why))
+                    .await
+                {
                     tracing::debug!(%error, rollout = %id, "asked to make way");
                 }
                 Input::WayAnswered(number)
@@ -54,7 +76,12 @@ impl Driver<Services> for ServiceDriver {
 
 async fn open_run(app: &Arc<App>, stream: &str, order: RunOrder) -> Input {
     let number = order.number;
-    let Some(service) = stream.strip_prefix("service/").and_then(|name| name.parse().ok()) else { return Input::Woken };
+    let Some(service) = stream
+        .strip_prefix("service/")
+        .and_then(|name| name.parse().ok())
+    else {
+        return Input::Woken;
+    };
     let id = RunId { service, number };
     match app.open_run(&id, order).await {
         Ok(()) => Input::RunOpened(number),

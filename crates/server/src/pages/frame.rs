@@ -31,13 +31,24 @@ pub(super) fn page(title: &str, events: &str, content: &Markup) -> Response {
         }
     };
     const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'";
-    ([(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], axum::response::Html(page.into_string())).into_response()
+    (
+        [
+            (header::CONTENT_SECURITY_POLICY, POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ],
+        axum::response::Html(page.into_string()),
+    )
+        .into_response()
 }
 
 /// A page for what isn't there.
 pub(super) fn missing(what: &str) -> Response {
     let content = html! { h1 { "Not here" } p { (what) } p { a href="/" { "All services" } } };
-    (axum::http::StatusCode::NOT_FOUND, page("Not here", "", &content)).into_response()
+    (
+        axum::http::StatusCode::NOT_FOUND,
+        page("Not here", "", &content),
+    )
+        .into_response()
 }
 
 /// A moment, exact for machines and relative for people.
@@ -77,7 +88,10 @@ pub(super) fn badge(word: &str) -> Markup {
 
 /// A snake-case word as people read it.
 pub(super) fn words(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(|text| text.replace('_', " "))).unwrap_or_default()
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(|text| text.replace('_', " ")))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -87,7 +101,12 @@ mod tests {
     #[test]
     fn moments_are_told_as_people_tell_them() {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        for (at, told) in [("2026-11-21T11:59:50Z", "10 s ago"), ("2026-11-21T11:00:00Z", "60 min ago"), ("2026-11-20T12:00:00Z", "24 h ago"), ("2026-10-01T00:00:00Z", "2026-10-01")] {
+        for (at, told) in [
+            ("2026-11-21T11:59:50Z", "10 s ago"),
+            ("2026-11-21T11:00:00Z", "60 min ago"),
+            ("2026-11-20T12:00:00Z", "24 h ago"),
+            ("2026-10-01T00:00:00Z", "2026-10-01"),
+        ] {
             assert_eq!(ago(at.parse().unwrap(), now), told);
         }
     }

@@ -25,10 +25,23 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/services/{service}", get(service::page))
         .route("/rollouts/{service}/{number}", get(rollout::page))
         .route("/runs/{service}/{number}", get(run::page))
-        .route("/assets/shipway.css", get(|| asset("text/css; charset=utf-8", include_str!("shipway.css"))))
-        .route("/assets/shipway.js", get(|| asset("text/javascript; charset=utf-8", include_str!("shipway.js"))))
+        .route(
+            "/assets/shipway.css",
+            get(|| asset("text/css; charset=utf-8", include_str!("shipway.css"))),
+        )
+        .route(
+            "/assets/shipway.js",
+            get(|| asset("text/javascript; charset=utf-8", include_str!("shipway.js"))),
+        )
 }
 
 async fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=60")], text).into_response()
+    (
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, "max-age=60"),
+        ],
+        text,
+    )
+        .into_response()
 }

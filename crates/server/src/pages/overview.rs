@@ -19,7 +19,9 @@ use crate::{
 
 /// The handler of `/`.
 pub(super) async fn page(State(app): State<Arc<App>>) -> Response {
-    render(&app).await.unwrap_or_else(IntoResponse::into_response)
+    render(&app)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn render(app: &Arc<App>) -> Result<Response, Problem> {
@@ -27,7 +29,10 @@ async fn render(app: &Arc<App>) -> Result<Response, Problem> {
     let now = app.now();
     let mut services: Vec<(&str, Vec<&Place>)> = Vec::new();
     for place in &places {
-        match services.last_mut().filter(|(name, _)| *name == place.service.as_str()) {
+        match services
+            .last_mut()
+            .filter(|(name, _)| *name == place.service.as_str())
+        {
             Some((_, of)) => of.push(place),
             None => services.push((place.service.as_str(), vec![place])),
         }
@@ -56,7 +61,11 @@ fn first_steps(url: &str) -> Markup {
 
 /// One environment of a service.
 pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
-    let ready = place.instances.iter().filter(|status| status.is_ready()).count();
+    let ready = place
+        .instances
+        .iter()
+        .filter(|status| status.is_ready())
+        .count();
     html! {
         article.place {
             header {
@@ -104,7 +113,18 @@ fn shares(place: &Place) -> Markup {
 }
 
 fn traffic(place: &Place) -> Markup {
-    let shown: Vec<_> = place.traffic.iter().filter(|traffic| traffic.requests > 0 && place.split.0.iter().any(|(release, _)| *release == traffic.release)).collect();
+    let shown: Vec<_> = place
+        .traffic
+        .iter()
+        .filter(|traffic| {
+            traffic.requests > 0
+                && place
+                    .split
+                    .0
+                    .iter()
+                    .any(|(release, _)| *release == traffic.release)
+        })
+        .collect();
     html! {
         @if !shown.is_empty() {
             table {

@@ -17,11 +17,23 @@ use super::frame::{self, badge, moment, words};
 use crate::{api, app::App};
 
 /// The handler of `/rollouts/{service}/{number}`.
-pub(super) async fn page(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Response {
-    let id = service.parse::<ServiceName>().ok().zip(number.parse::<RolloutNumber>().ok());
-    let Some(id) = id.map(|(service, number)| RolloutId { service, number }) else { return frame::missing("That is no rollout.") };
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Response {
+    let id = service
+        .parse::<ServiceName>()
+        .ok()
+        .zip(number.parse::<RolloutNumber>().ok());
+    let Some(id) = id.map(|(service, number)| RolloutId { service, number }) else {
+        return frame::missing("That is no rollout.");
+    };
     match api::rollout_view(&app, &id).await {
-        Ok(view) => frame::page(&format!("{} of {}", id.number, id.service), &format!("stream={}", id.stream()), &content(&view, app.now())),
+        Ok(view) => frame::page(
+            &format!("{} of {}", id.number, id.service),
+            &format!("stream={}", id.stream()),
+            &content(&view, app.now()),
+        ),
         Err(problem) if problem.status == 404 => frame::missing(&problem.detail),
         Err(problem) => problem.into_response(),
     }
@@ -60,9 +72,15 @@ fn content(view: &RolloutView, now: Timestamp) -> Markup {
 }
 
 fn measured(view: &RolloutView) -> Markup {
-    let Some(seen) = &view.seen else { return html! {} };
+    let Some(seen) = &view.seen else {
+        return html! {};
+    };
     let sides = std::iter::once(&seen.canary).chain(&seen.stable);
-    let shown = |value: Option<f64>, unit: &str| value.filter(|value| value.is_finite()).map_or_else(|| "–".to_owned(), |value| format!("{value:.1} {unit}"));
+    let shown = |value: Option<f64>, unit: &str| {
+        value
+            .filter(|value| value.is_finite())
+            .map_or_else(|| "–".to_owned(), |value| format!("{value:.1} {unit}"))
+    };
     html! {
         table {
             thead { tr { th { "release" } th { "requests" } th { "errors" } th { "p99" } th { "cpu" } th { "memory" } th { "restarts" } } }
@@ -78,7 +96,9 @@ fn measured(view: &RolloutView) -> Markup {
 }
 
 fn smoke(view: &RolloutView) -> Markup {
-    let Some(report) = &view.smoke else { return html! {} };
+    let Some(report) = &view.smoke else {
+        return html! {};
+    };
     html! {
         section.card {
             h2 { "Smoke tests" }

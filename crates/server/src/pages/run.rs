@@ -14,9 +14,17 @@ use super::frame::{self, badge};
 use crate::{api, app::App};
 
 /// The handler of `/runs/{service}/{number}`.
-pub(super) async fn page(State(app): State<Arc<App>>, Path((service, number)): Path<(String, String)>) -> Response {
-    let id = service.parse::<ServiceName>().ok().zip(number.parse::<RunNumber>().ok());
-    let Some(id) = id.map(|(service, number)| RunId { service, number }) else { return frame::missing("That is no run.") };
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Response {
+    let id = service
+        .parse::<ServiceName>()
+        .ok()
+        .zip(number.parse::<RunNumber>().ok());
+    let Some(id) = id.map(|(service, number)| RunId { service, number }) else {
+        return frame::missing("That is no run.");
+    };
     let run = match api::run_doc(&app, &id).await {
         Ok(run) => run,
         Err(problem) if problem.status == 404 => return frame::missing(&problem.detail),
@@ -41,5 +49,9 @@ pub(super) async fn page(State(app): State<Arc<App>>, Path((service, number)): P
             }
         }
     };
-    frame::page(&id.to_string(), &format!("stream={}", id.stream()), &content)
+    frame::page(
+        &id.to_string(),
+        &format!("stream={}", id.stream()),
+        &content,
+    )
 }

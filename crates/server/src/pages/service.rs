@@ -21,18 +21,42 @@ const SHOWN: u32 = 15;
 
 /// The handler of `/services/{service}`.
 pub(super) async fn page(State(app): State<Arc<App>>, Path(service): Path<String>) -> Response {
-    render(&app, &service).await.unwrap_or_else(IntoResponse::into_response)
+    render(&app, &service)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn render(app: &Arc<App>, service: &str) -> Result<Response, Problem> {
-    let places: Vec<_> = places(app).await?.into_iter().filter(|place| place.service.as_str() == service).collect();
+    let places: Vec<_> = places(app)
+        .await?
+        .into_iter()
+        .filter(|place| place.service.as_str() == service)
+        .collect();
     if places.is_empty() {
         return Ok(frame::missing(&format!("There is no service {service}.")));
     }
     let now = app.now();
-    let docs = async |kind: &str| app.store.rows(kind, Some(service), false, None, SHOWN).await.map(|page| page.rows.into_iter().map(|row| row.doc).collect::<Vec<Value>>());
-    let releases: Vec<Release> = docs("release").await?.into_iter().filter_map(|doc| serde_json::from_value(doc).ok()).collect();
-    let rollouts: Vec<RolloutView> = docs("rollout").await?.into_iter().filter_map(|doc| serde_json::from_value(doc).ok()).collect();
+    let docs = async |kind: &str| {
+        app.store
+            .rows(kind, Some(service), false, None, SHOWN)
+            .await
+            .map(|page| {
+                page.rows
+                    .into_iter()
+                    .map(|row| row.doc)
+                    .collect::<Vec<Value>>()
+            })
+    };
+    let releases: Vec<Release> = docs("release")
+        .await?
+        .into_iter()
+        .filter_map(|doc| serde_json::from_value(doc).ok())
+        .collect();
+    let rollouts: Vec<RolloutView> = docs("rollout")
+        .await?
+        .into_iter()
+        .filter_map(|doc| serde_json::from_value(doc).ok())
+        .collect();
     let runs = docs("run").await?;
     let content = html! {
         h1 { (service) }
@@ -67,5 +91,9 @@ async fn render(app: &Arc<App>, service: &str) -> Result<Response, Problem> {
             } } } }
         }
     };
-    Ok(frame::page(service, &format!("service={service}"), &content))
+    Ok(frame::page(
+        service,
+        &format!("service={service}"),
+        &content,
+    ))
 }

@@ -28,7 +28,13 @@ use crate::app::App;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Shows what follows from the pushes with these numbers, from the log's `position` on.
-pub(super) async fn until_settled(app: &Arc<App>, service: &ServiceName, pushes: &[u64], position: u64, terminal: &Terminal) {
+pub(super) async fn until_settled(
+    app: &Arc<App>,
+    service: &ServiceName,
+    pushes: &[u64],
+    position: u64,
+    terminal: &Terminal,
+) {
     let mut story = Story::new(app, service, pushes);
     let mut log = match app.store.subscribe(position).await {
         Ok(log) => log,
@@ -86,15 +92,37 @@ impl Story {
     fn hear(&mut self, recorded: &Recorded) -> Vec<String> {
         let [service, run, rollout] = &self.prefix;
         if recorded.stream == *service {
-            return read(recorded).map(|event| self.service_event(&event)).unwrap_or_default();
+            return read(recorded)
+                .map(|event| self.service_event(&event))
+                .unwrap_or_default();
         }
-        let numbered = |prefix: &String| recorded.stream.strip_prefix(prefix.as_str())?.strip_prefix('/')?.parse::<u32>().ok();
-        if let Some(number) = numbered(run).map(RunNumber).filter(|number| self.runs.contains(number)) {
-            let lines = read::<run::Body>(recorded).map(|event| run::story_lines(&event.body)).unwrap_or_default();
-            return lines.into_iter().map(|line| format!("{number}   {line}")).collect();
+        let numbered = |prefix: &String| {
+            recorded
+                .stream
+                .strip_prefix(prefix.as_str())?
+                .strip_prefix('/')?
+                .parse::<u32>()
+                .ok()
+        };
+        if let Some(number) = numbered(run)
+            .map(RunNumber)
+            .filter(|number| self.runs.contains(number))
+        {
+            let lines = read::<run::Body>(recorded)
+                .map(|event| run::story_lines(&event.body))
+                .unwrap_or_default();
+            return lines
+                .into_iter()
+                .map(|line| format!("{number}   {line}"))
+                .collect();
         }
-        if let Some(number) = numbered(rollout).map(RolloutNumber).filter(|number| self.rollouts.contains_key(number)) {
-            return read(recorded).map(|event| self.rollout_event(number, &event)).unwrap_or_default();
+        if let Some(number) = numbered(rollout)
+            .map(RolloutNumber)
+            .filter(|number| self.rollouts.contains_key(number))
+        {
+            return read(recorded)
+                .map(|event| self.rollout_event(number, &event))
+                .unwrap_or_default();
         }
         Vec::new()
     }
@@ -113,34 +141,73 @@ impl Story {
                 }
                 if let (true, Purpose::Tests { environment, .. }) = (ours, &order.purpose) {
                     let address = format!("{}/runs/{}/{}", self.url, self.service, order.number.0);
-                    return vec![format!("run {} · tests of {environment} · {} · {address}", order.number, order.workflow.path)];
+                    return vec![format!(
+                        "run {} · tests of {environment} · {} · {address}",
+                        order.number, order.workflow.path
+                    )];
                 }
                 Vec::new()
             }
             Body::RunEnded { number, green, .. } if self.runs.contains(number) => {
-                vec![format!("{} run {number} is {}", mark(*green), if *green { "green" } else { "red" })]
+                vec![format!(
+                    "{} run {number} is {}",
+                    mark(*green),
+                    if *green { "green" } else { "red" }
+                )]
             }
-            Body::PushSettled { sequence, why } if self.pushes.remove(sequence) => vec![format!("nothing is released: {why}")],
+            Body::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
+                vec![format!("nothing is released: {why}")]
+            }
             Body::ReleaseMade { release, .. } if self.pushes.contains(&release.sequence) => {
-                let order: Vec<_> = release.config.environments.iter().map(|it| format!("{} ({})", it.name, it.strategy.word())).collect();
+                let order: Vec<_> = release
+                    .config
+                    .environments
+                    .iter()
+                    .map(|it| format!("{} ({})", it.name, it.strategy.word()))
+                    .collect();
                 self.releases.insert(release.number, release.config.clone());
-                vec![format!("release {} → {}", release.number, order.join(" → "))]
+                vec![format!(
+                    "release {} → {}",
+                    release.number,
+                    order.join(" → ")
+                )]
             }
-            Body::RequestDropped { release, environment, why } if self.releases.contains_key(release) => {
+            Body::RequestDropped {
+                release,
+                environment,
+                why,
+            } if self.releases.contains_key(release) => {
                 self.told = true;
                 vec![format!("{release} does not go to {environment}: {why}")]
             }
-            Body::RolloutOrdered { spec, .. } if self.releases.contains_key(&spec.release.number) => {
+            Body::RolloutOrdered { spec, .. }
+                if self.releases.contains_key(&spec.release.number) =>
+            {
                 self.rollouts.insert(spec.id.number, Plan::default());
-                let address = format!("{}/rollouts/{}/{}", self.url, self.service, spec.id.number.0);
-                vec![format!("rollout {} · {} → {} · {address}", spec.id.number, spec.release.number, spec.environment.name)]
+                let address = format!(
+                    "{}/rollouts/{}/{}",
+                    self.url, self.service, spec.id.number.0
+                );
+                vec![format!(
+                    "rollout {} · {} → {} · {address}",
+                    spec.id.number, spec.release.number, spec.environment.name
+                )]
             }
-            Body::Promoted { environment, rollout, release } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
+            Body::Promoted {
+                environment,
+                rollout,
+                release,
+            } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
             Body::Held { release, why, .. } if self.releases.contains_key(release) => {
                 self.told = true;
                 vec![format!("✗ {release} stays where it is: {why}")]
             }
-            Body::RolloutEnded { number, outcome, why, .. } if self.rollouts.contains_key(number) && *outcome != Outcome::Promoted => {
+            Body::RolloutEnded {
+                number,
+                outcome,
+                why,
+                ..
+            } if self.rollouts.contains_key(number) && *outcome != Outcome::Promoted => {
                 self.told = true;
                 vec![format!("✗ rollout {number}: {why}")]
             }
@@ -148,50 +215,115 @@ impl Story {
         }
     }
 
-    fn promoted(&mut self, environment: &shipway_core::ids::EnvironmentName, release: &shipway_core::release::Release) -> Vec<String> {
-        let Some(config) = self.releases.get(&release.number) else { return Vec::new() };
-        let is_last = config.environments.last().is_some_and(|last| last.name == *environment);
+    fn promoted(
+        &mut self,
+        environment: &shipway_core::ids::EnvironmentName,
+        release: &shipway_core::release::Release,
+    ) -> Vec<String> {
+        let Some(config) = self.releases.get(&release.number) else {
+            return Vec::new();
+        };
+        let is_last = config
+            .environments
+            .last()
+            .is_some_and(|last| last.name == *environment);
         self.told = is_last;
         let place = release.place(environment);
-        let host = config.environments.iter().find(|it| it.name == *environment).and_then(|it| it.hosts.first());
-        let address = host.map_or_else(|| format!("{}{}", self.proxy_url, crate::routes::default_path(&place, is_last)), |host| format!("http://{host}/"));
-        vec![format!("✓ {} serves {environment}: {address}", release.number)]
+        let host = config
+            .environments
+            .iter()
+            .find(|it| it.name == *environment)
+            .and_then(|it| it.hosts.first());
+        let address = host.map_or_else(
+            || {
+                format!(
+                    "{}{}",
+                    self.proxy_url,
+                    crate::routes::default_path(&place, is_last)
+                )
+            },
+            |host| format!("http://{host}/"),
+        );
+        vec![format!(
+            "✓ {} serves {environment}: {address}",
+            release.number
+        )]
     }
 
-    fn rollout_event(&mut self, number: RolloutNumber, event: &Event<rollout::Body>) -> Vec<String> {
+    fn rollout_event(
+        &mut self,
+        number: RolloutNumber,
+        event: &Event<rollout::Body>,
+    ) -> Vec<String> {
         use rollout::Body;
-        let Some(plan) = self.rollouts.get_mut(&number) else { return Vec::new() };
-        let text = |plan: &Plan, index: usize| plan.actions.get(index).map(ToString::to_string).unwrap_or_default();
+        let Some(plan) = self.rollouts.get_mut(&number) else {
+            return Vec::new();
+        };
+        let text = |plan: &Plan, index: usize| {
+            plan.actions
+                .get(index)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
         match &event.body {
-            Body::Planned { direction, plan: new, why } => {
+            Body::Planned {
+                direction,
+                plan: new,
+                why,
+            } => {
                 *plan = new.clone();
-                let lines = if *direction == Direction::Back { vec![format!("{number}  ↩ going back: {why}")] } else { Vec::new() };
+                let lines = if *direction == Direction::Back {
+                    vec![format!("{number}  ↩ going back: {why}")]
+                } else {
+                    Vec::new()
+                };
                 self.wait_at(number, 0, lines)
             }
             Body::ActionDone { index, note, .. } => {
-                let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+                let note = note
+                    .as_ref()
+                    .map(|note| format!(" ({note})"))
+                    .unwrap_or_default();
                 let lines = vec![format!("{number}  ✓ {}{note}", text(plan, *index))];
                 self.wait_at(number, index + 1, lines)
             }
-            Body::ActionFailed { index, why, .. } => vec![format!("{number}  ✗ {}: {why}", text(plan, *index))],
+            Body::ActionFailed { index, why, .. } => {
+                vec![format!("{number}  ✗ {}: {why}", text(plan, *index))]
+            }
             Body::Paused { reason } => {
                 self.told = true;
-                vec![format!("{number}  paused: {reason}; shipway resume|promote|abort {number}")]
+                vec![format!(
+                    "{number}  paused: {reason}; shipway resume|promote|abort {number}"
+                )]
             }
             _ => Vec::new(),
         }
     }
 
     /// What takes people or minutes is announced and not waited for.
-    fn wait_at(&mut self, number: RolloutNumber, index: usize, mut lines: Vec<String>) -> Vec<String> {
-        match self.rollouts.get(&number).and_then(|plan| plan.actions.get(index)) {
+    fn wait_at(
+        &mut self,
+        number: RolloutNumber,
+        index: usize,
+        mut lines: Vec<String>,
+    ) -> Vec<String> {
+        match self
+            .rollouts
+            .get(&number)
+            .and_then(|plan| plan.actions.get(index))
+        {
             Some(Action::Ask { gate }) => {
                 self.told = true;
-                lines.push(format!("{number}  waits for {gate}: shipway approve {number}"));
+                lines.push(format!(
+                    "{number}  waits for {gate}: shipway approve {number}"
+                ));
             }
             Some(Action::Hold { duration, .. }) if *duration > PATIENCE => {
                 self.told = true;
-                lines.push(format!("{number}  holds for {}; it goes on by itself: shipway watch {number}", Span(*duration)));
+                lines.push(format!(
+                    "{number}  holds for {}; it goes on by itself: shipway watch {number}",
+                    Span(*duration)
+                ));
             }
             _ => {}
         }

@@ -48,7 +48,13 @@ impl Terminal {
 }
 
 /// Takes in what moved in the repository of `service`, one reference after the other, and then tells the story of it.
-pub async fn receive(app: &Arc<App>, service: &ServiceName, updates: Vec<RefUpdate>, pusher: Option<&str>, terminal: &Terminal) {
+pub async fn receive(
+    app: &Arc<App>,
+    service: &ServiceName,
+    updates: Vec<RefUpdate>,
+    pusher: Option<&str>,
+    terminal: &Terminal,
+) {
     let before = app.store.last_position().await.unwrap_or_default();
     let mut followed = Vec::new();
     for update in &updates {
@@ -78,10 +84,21 @@ pub enum PushError {
 }
 
 /// Tells the service of one reference; gives the number of the push when something follows from it.
-async fn take_in(app: &Arc<App>, service: &ServiceName, update: &RefUpdate, pusher: Option<&str>, terminal: &Terminal) -> Result<Option<u64>, PushError> {
+async fn take_in(
+    app: &Arc<App>,
+    service: &ServiceName,
+    update: &RefUpdate,
+    pusher: Option<&str>,
+    terminal: &Terminal,
+) -> Result<Option<u64>, PushError> {
     let repo: Repo = app.repos.ensure(service).await?;
     let Some(commit) = &update.new else {
-        terminal.line(format!("{} deleted; releases and what runs stay as they are", update.name)).await;
+        terminal
+            .line(format!(
+                "{} deleted; releases and what runs stay as they are",
+                update.name
+            ))
+            .await;
         return Ok(None);
     };
     let contents = read::contents(app, &repo, service, update, commit).await?;
@@ -90,27 +107,61 @@ async fn take_in(app: &Arc<App>, service: &ServiceName, update: &RefUpdate, push
     }
     let has_config = contents.push.config.is_some();
     let by = Actor::Push(pusher.map_or_else(|| contents.push.commit.author.clone(), str::to_owned));
-    let input = Input::Pushed { service: service.clone(), push: Box::new(contents.push), workflows: contents.workflows };
-    let outcome = app.services.send(&service_stream(service), input, by).await.map_err(|error| PushError::Refused(error.to_string()))?;
+    let input = Input::Pushed {
+        service: service.clone(),
+        push: Box::new(contents.push),
+        workflows: contents.workflows,
+    };
+    let outcome = app
+        .services
+        .send(&service_stream(service), input, by)
+        .await
+        .map_err(|error| PushError::Refused(error.to_string()))?;
     let mut sequence = None;
     let mut quiet = true;
     for event in &outcome.events {
         match &event.body {
-            Body::Pushed { sequence: number, push } => {
+            Body::Pushed {
+                sequence: number,
+                push,
+            } => {
                 sequence = Some(*number);
-                terminal.line(format!("{} {} {}", push.branch().unwrap_or(&push.reference), push.commit.id.short(), push.commit.subject)).await;
+                terminal
+                    .line(format!(
+                        "{} {} {}",
+                        push.branch().unwrap_or(&push.reference),
+                        push.commit.id.short(),
+                        push.commit.subject
+                    ))
+                    .await;
             }
             Body::RunOrdered { order } => {
                 quiet = false;
                 let address = format!("{}/runs/{service}/{}", app.url, order.number.0);
-                terminal.line(format!("run {} · {} · {address}", order.number, order.workflow.path)).await;
+                terminal
+                    .line(format!(
+                        "run {} · {} · {address}",
+                        order.number, order.workflow.path
+                    ))
+                    .await;
             }
             Body::ReleaseMade { release, .. } => {
                 quiet = false;
-                terminal.line(format!("release {} made of the commit's tree", release.number)).await;
+                terminal
+                    .line(format!(
+                        "release {} made of the commit's tree",
+                        release.number
+                    ))
+                    .await;
             }
-            Body::PushSettled { why, .. } if has_config => terminal.line(format!("nothing is released: {why}")).await,
-            Body::PushSettled { .. } => terminal.line("nothing to do: no workflow matches this push").await,
+            Body::PushSettled { why, .. } if has_config => {
+                terminal.line(format!("nothing is released: {why}")).await
+            }
+            Body::PushSettled { .. } => {
+                terminal
+                    .line("nothing to do: no workflow matches this push")
+                    .await
+            }
             _ => {}
         }
     }

@@ -28,17 +28,35 @@ pub(super) struct Contents {
     pub(super) problems: Vec<String>,
 }
 
-pub(super) async fn contents(app: &App, repo: &Repo, service: &ServiceName, update: &RefUpdate, commit: &CommitId) -> Result<Contents, PushError> {
+pub(super) async fn contents(
+    app: &App,
+    repo: &Repo,
+    service: &ServiceName,
+    update: &RefUpdate,
+    commit: &CommitId,
+) -> Result<Contents, PushError> {
     let mut problems = Vec::new();
     let config = read_config(repo, service, commit, &mut problems).await?;
-    let default_branch = config.as_ref().map_or("main", |config| config.branch.as_str());
+    let default_branch = config
+        .as_ref()
+        .map_or("main", |config| config.branch.as_str());
     let changed = repo.changed_paths(update, default_branch).await?;
-    let event = PushEvent { reference: update.name.clone(), changed_paths: Some(changed) };
-    let workflows = matching_workflows(repo, commit, config.as_ref(), &event, &mut problems).await?;
-    let is_released = config.as_ref().is_some_and(|config| update.branch() == Some(config.branch.as_str()));
+    let event = PushEvent {
+        reference: update.name.clone(),
+        changed_paths: Some(changed),
+    };
+    let workflows =
+        matching_workflows(repo, commit, config.as_ref(), &event, &mut problems).await?;
+    let is_released = config
+        .as_ref()
+        .is_some_and(|config| update.branch() == Some(config.branch.as_str()));
     let (mut tests, mut source) = (Vec::new(), None);
     if let Some(config) = config.as_ref().filter(|_| is_released) {
-        for path in config.environments.iter().filter_map(|environment| environment.tests.as_ref()) {
+        for path in config
+            .environments
+            .iter()
+            .filter_map(|environment| environment.tests.as_ref())
+        {
             match text(repo, commit, path).await? {
                 Some(text) => tests.push(WorkflowFile { path: path.clone(), text }),
                 None => problems.push(format!("{CONFIG}: the tests {path} are not in the commit; without them releases go on untested")),
@@ -49,8 +67,19 @@ pub(super) async fn contents(app: &App, repo: &Repo, service: &ServiceName, upda
         }
     }
     let commit = commit_of(repo, commit).await?;
-    let push = Push { reference: update.name.clone(), before: update.old.clone(), commit, config: config.map(Box::new), tests, source };
-    Ok(Contents { push, workflows, problems })
+    let push = Push {
+        reference: update.name.clone(),
+        before: update.old.clone(),
+        commit,
+        config: config.map(Box::new),
+        tests,
+        source,
+    };
+    Ok(Contents {
+        push,
+        workflows,
+        problems,
+    })
 }
 
 async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Option<String>, PushError> {
@@ -58,7 +87,12 @@ async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Option<Strin
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-async fn read_config(repo: &Repo, service: &ServiceName, commit: &CommitId, problems: &mut Vec<String>) -> Result<Option<Config>, PushError> {
+async fn read_config(
+    repo: &Repo,
+    service: &ServiceName,
+    commit: &CommitId,
+    problems: &mut Vec<String>,
+) -> Result<Option<Config>, PushError> {
     let Some(text) = text(repo, commit, CONFIG).await? else {
         problems.push(format!("no {CONFIG} in this commit: its workflows run, but nothing is released (`shipway init` writes one)"));
         return Ok(None);
@@ -89,20 +123,36 @@ async fn matching_workflows(
     problems: &mut Vec<String>,
 ) -> Result<Vec<WorkflowFile>, PushError> {
     let named = config.map_or(&[][..], |config| config.workflows.as_slice());
-    let paths = if named.is_empty() { repo.list_files(commit, WORKFLOWS).await? } else { named.to_vec() };
+    let paths = if named.is_empty() {
+        repo.list_files(commit, WORKFLOWS).await?
+    } else {
+        named.to_vec()
+    };
     let mut matching = Vec::new();
-    for path in paths.into_iter().filter(|path| path.ends_with(".yml") || path.ends_with(".yaml")) {
+    for path in paths
+        .into_iter()
+        .filter(|path| path.ends_with(".yml") || path.ends_with(".yaml"))
+    {
         let Some(text) = text(repo, commit, &path).await? else {
-            problems.push(format!("{CONFIG}: the workflow {path} is not in the commit"));
+            problems.push(format!(
+                "{CONFIG}: the workflow {path} is not in the commit"
+            ));
             continue;
         };
         let source = Source::new(&path, text.clone());
         let parsed = shipway_workflow::parse(&source);
         match parsed.workflow {
-            Some(workflow) if workflow.on.matches_push(event) => matching.push(WorkflowFile { path, text }),
+            Some(workflow) if workflow.on.matches_push(event) => {
+                matching.push(WorkflowFile { path, text })
+            }
             Some(_) => {}
             None => {
-                problems.extend(parsed.diagnostics.iter().map(|diagnostic| one_line(&source, diagnostic)));
+                problems.extend(
+                    parsed
+                        .diagnostics
+                        .iter()
+                        .map(|diagnostic| one_line(&source, diagnostic)),
+                );
                 problems.push(format!("{path} has mistakes and does not run"));
             }
         }
@@ -115,8 +165,14 @@ async fn store_tree(app: &App, repo: &Repo, commit: &CommitId) -> Result<Digest,
     let folder = tempfile::tempdir_in(&app.data).map_err(|error| fail(&error))?;
     let tar = folder.path().join("tree.tar");
     repo.export_tar(commit, "", &tar).await?;
-    let file = tokio::fs::File::open(&tar).await.map_err(|error| fail(&error))?;
-    app.blobs.put(Box::pin(file)).await.map(|stored| stored.digest).map_err(|error| fail(&error))
+    let file = tokio::fs::File::open(&tar)
+        .await
+        .map_err(|error| fail(&error))?;
+    app.blobs
+        .put(Box::pin(file))
+        .await
+        .map(|stored| stored.digest)
+        .map_err(|error| fail(&error))
 }
 
 /// `shipway.yaml:3:5: error: unknown key; help: did you mean …`
@@ -125,29 +181,58 @@ fn one_line(source: &Source, diagnostic: &Diagnostic) -> String {
 }
 
 /// A workflow that can be started by hand: the one named, or the only one.
-pub(crate) async fn dispatchable(repo: &Repo, commit: &CommitId, wanted: Option<&str>) -> Result<WorkflowFile, String> {
+pub(crate) async fn dispatchable(
+    repo: &Repo,
+    commit: &CommitId,
+    wanted: Option<&str>,
+) -> Result<WorkflowFile, String> {
     let paths = match wanted {
         Some(path) if path.contains('/') => vec![path.to_owned()],
         Some(name) => vec![format!("{WORKFLOWS}/{name}")],
-        None => repo.list_files(commit, WORKFLOWS).await.map_err(|error| error.to_string())?,
+        None => repo
+            .list_files(commit, WORKFLOWS)
+            .await
+            .map_err(|error| error.to_string())?,
     };
     let mut found = Vec::new();
     for path in paths {
-        let Some(text) = text(repo, commit, &path).await.map_err(|error| error.to_string())? else { continue };
+        let Some(text) = text(repo, commit, &path)
+            .await
+            .map_err(|error| error.to_string())?
+        else {
+            continue;
+        };
         let source = Source::new(&path, text.clone());
         let parsed = shipway_workflow::parse(&source);
         match parsed.workflow {
-            Some(workflow) if workflow.on.workflow_dispatch.is_some() => found.push(WorkflowFile { path, text }),
+            Some(workflow) if workflow.on.workflow_dispatch.is_some() => {
+                found.push(WorkflowFile { path, text })
+            }
             Some(_) => {}
-            None if wanted.is_some() => return Err(parsed.diagnostics.first().map(|first| one_line(&source, first)).unwrap_or_default()),
+            None if wanted.is_some() => {
+                return Err(parsed
+                    .diagnostics
+                    .first()
+                    .map(|first| one_line(&source, first))
+                    .unwrap_or_default());
+            }
             None => {}
         }
     }
     match (found.len(), wanted) {
         (1, _) => Ok(found.remove(0)),
-        (0, Some(wanted)) => Err(format!("{wanted} is not in the commit, or has no `on: workflow_dispatch`")),
+        (0, Some(wanted)) => Err(format!(
+            "{wanted} is not in the commit, or has no `on: workflow_dispatch`"
+        )),
         (0, None) => Err("no workflow of the commit has `on: workflow_dispatch`".to_owned()),
-        _ => Err(format!("which workflow? {}", found.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", "))),
+        _ => Err(format!(
+            "which workflow? {}",
+            found
+                .iter()
+                .map(|file| file.path.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        )),
     }
 }
 
@@ -155,5 +240,10 @@ pub(crate) async fn dispatchable(repo: &Repo, commit: &CommitId, wanted: Option<
 pub(crate) async fn commit_of(repo: &Repo, commit: &CommitId) -> Result<Commit, GitError> {
     let info = repo.commit_info(commit).await?;
     let author = format!("{} <{}>", info.author.name, info.author.email);
-    Ok(Commit { id: commit.clone(), subject: info.subject, author, at: info.at })
+    Ok(Commit {
+        id: commit.clone(),
+        subject: info.subject,
+        author,
+        at: info.at,
+    })
 }

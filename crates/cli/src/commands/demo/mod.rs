@@ -44,25 +44,68 @@ pub struct Args {
 
 /// Runs the demo; fails when it did not go as it says.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let folder = tempfile::Builder::new().prefix("shipway-demo-").disable_cleanup(args.keep).tempdir().map_err(failed("making a folder"))?;
+    let folder = tempfile::Builder::new()
+        .prefix("shipway-demo-")
+        .disable_cleanup(args.keep)
+        .tempdir()
+        .map_err(failed("making a folder"))?;
     let screen = Screen::new();
     screen.say(&format!("Shipway demo in {}", folder.path().display()));
     let server = DemoServer::start(folder.path())?;
-    screen.say(&format!("A server is up: {} (page and API), {} (proxy)", server.client.server, server.proxy));
+    screen.say(&format!(
+        "A server is up: {} (page and API), {} (proxy)",
+        server.client.server, server.proxy
+    ));
     let repo = shop::Repository::create(&folder.path().join("shop"))?;
     let mut shipped = Vec::new();
-    ship(&screen, &server, &repo, "1.0", "0", "the first release", None, &mut shipped)?;
+    ship(
+        &screen,
+        &server,
+        &repo,
+        "1.0",
+        "0",
+        "the first release",
+        None,
+        &mut shipped,
+    )?;
     let traffic = Traffic::start(&format!("{}/shop", server.proxy), RATE);
-    screen.say(&format!("Steady traffic: {RATE} requests a second, each from a new user"));
-    ship(&screen, &server, &repo, "1.1", "0", "a fine change", Some(&traffic), &mut shipped)?;
-    ship(&screen, &server, &repo, "1.2", "0.05", "a change that fails 5 % of its requests", Some(&traffic), &mut shipped)?;
+    screen.say(&format!(
+        "Steady traffic: {RATE} requests a second, each from a new user"
+    ));
+    ship(
+        &screen,
+        &server,
+        &repo,
+        "1.1",
+        "0",
+        "a fine change",
+        Some(&traffic),
+        &mut shipped,
+    )?;
+    ship(
+        &screen,
+        &server,
+        &repo,
+        "1.2",
+        "0.05",
+        "a change that fails 5 % of its requests",
+        Some(&traffic),
+        &mut shipped,
+    )?;
     std::thread::sleep(Duration::from_secs(1));
     let counted = traffic.stop();
     screen.end();
-    let summary = Summary { shipped, counted, page: server.client.server.clone() };
+    let summary = Summary {
+        shipped,
+        counted,
+        page: server.client.server.clone(),
+    };
     println!("\n{summary}");
     if !args.exit {
-        println!("\nThe server stays up: look at {}. Ctrl-C ends it.", server.client.server);
+        println!(
+            "\nThe server stays up: look at {}. Ctrl-C ends it.",
+            server.client.server
+        );
         wait_for_interrupt();
     }
     drop(server);
@@ -89,7 +132,11 @@ fn ship(
     let (lines, heard) = mpsc::channel();
     let stderr = push.stderr.take();
     let reader = std::thread::spawn(move || {
-        for line in stderr.into_iter().flat_map(|stderr| BufReader::new(stderr).lines()).map_while(Result::ok) {
+        for line in stderr
+            .into_iter()
+            .flat_map(|stderr| BufReader::new(stderr).lines())
+            .map_while(Result::ok)
+        {
             if let Some(text) = line.strip_prefix("remote: ") {
                 let _ = lines.send(text.trim_end().to_owned());
             }
@@ -106,11 +153,19 @@ fn ship(
     let _ = reader.join();
     let status = push.wait().map_err(failed("git push"))?;
     if !status.success() {
-        return Err(Failure::Failed(format!("git push of {version} failed; the server's log is {}", server.log.display())));
+        return Err(Failure::Failed(format!(
+            "git push of {version} failed; the server's log is {}",
+            server.log.display()
+        )));
     }
     let rollout = server.settled(version)?;
     let after = traffic.map(Traffic::counted);
-    shipped.push(Shipped::read(version, &rollout, begun.elapsed(), before.zip(after)));
+    shipped.push(Shipped::read(
+        version,
+        &rollout,
+        begun.elapsed(),
+        before.zip(after),
+    ));
     Ok(())
 }
 
@@ -123,7 +178,10 @@ impl Screen {
     fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
@@ -140,18 +198,44 @@ impl Screen {
     /// Weights and error rates as they are now.
     fn draw(&self, client: &Server, traffic: Option<&Traffic>) {
         let Some(bar) = &self.bar else { return };
-        let Ok(page) = client.get::<Value>("/api/v1/environments") else { return };
+        let Ok(page) = client.get::<Value>("/api/v1/environments") else {
+            return;
+        };
         let places = page["items"].as_array().cloned().unwrap_or_default();
-        let Some(production) = places.iter().find(|place| place["environment"] == "production") else { return };
+        let Some(production) = places
+            .iter()
+            .find(|place| place["environment"] == "production")
+        else {
+            return;
+        };
         let mut text: Vec<String> = Vec::new();
         for share in production["split"].as_array().into_iter().flatten() {
-            let (release, points) = (share[0].as_u64().unwrap_or(0), share[1].as_f64().unwrap_or(0.0));
-            let counted = production["traffic"].as_array().into_iter().flatten().find(|entry| entry["release"] == release);
-            let (requests, errors) = counted.map_or((0.0, 0.0), |entry| (entry["requests"].as_f64().unwrap_or(0.0), entry["errors"].as_f64().unwrap_or(0.0)));
+            let (release, points) = (
+                share[0].as_u64().unwrap_or(0),
+                share[1].as_f64().unwrap_or(0.0),
+            );
+            let counted = production["traffic"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|entry| entry["release"] == release);
+            let (requests, errors) = counted.map_or((0.0, 0.0), |entry| {
+                (
+                    entry["requests"].as_f64().unwrap_or(0.0),
+                    entry["errors"].as_f64().unwrap_or(0.0),
+                )
+            });
             let width = (points / 500.0).round() as usize;
-            text.push(format!("#{release} {:20} {:>3.0} %  errors {:.1} %", "█".repeat(width), points / 100.0, errors * 100.0 / requests.max(1.0)));
+            text.push(format!(
+                "#{release} {:20} {:>3.0} %  errors {:.1} %",
+                "█".repeat(width),
+                points / 100.0,
+                errors * 100.0 / requests.max(1.0)
+            ));
         }
-        let sent = traffic.map(|traffic| format!("   {} requests", traffic.counted().sent())).unwrap_or_default();
+        let sent = traffic
+            .map(|traffic| format!("   {} requests", traffic.counted().sent()))
+            .unwrap_or_default();
         bar.set_message(format!("production  {}{sent}", text.join("   ")));
     }
 
@@ -178,11 +262,30 @@ impl DemoServer {
         let exe = std::env::current_exe().map_err(failed("finding this program"))?;
         let output = std::fs::File::create(&log).map_err(failed("making the server's log"))?;
         let mut command = Command::new(exe);
-        command.args(["server", "--data"]).arg(&data).args(["--listen", &listen, "--proxy-listen", &proxy]);
-        command.env_remove("SHIPWAY_TOKEN").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        command.args(["server", "--data"]).arg(&data).args([
+            "--listen",
+            &listen,
+            "--proxy-listen",
+            &proxy,
+        ]);
+        command
+            .env_remove("SHIPWAY_TOKEN")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output);
         let child = command.spawn().map_err(failed("starting the server"))?;
-        let client = Server { server: format!("http://{listen}"), token: None, user: Some("demo".to_owned()) };
-        let mut server = Self { child, client, proxy: format!("http://{proxy}"), data, log };
+        let client = Server {
+            server: format!("http://{listen}"),
+            token: None,
+            user: Some("demo".to_owned()),
+        };
+        let mut server = Self {
+            child,
+            client,
+            proxy: format!("http://{proxy}"),
+            data,
+            log,
+        };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -193,7 +296,10 @@ impl DemoServer {
             let gone = matches!(self.child.try_wait(), Ok(Some(_)));
             if gone || Instant::now() > deadline {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                return Err(Failure::Failed(format!("the server did not start: {}", log.trim())));
+                return Err(Failure::Failed(format!(
+                    "the server did not start: {}",
+                    log.trim()
+                )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -209,12 +315,26 @@ impl DemoServer {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
             let page: Value = self.client.get("/api/v1/rollouts?service=shop")?;
-            let ours = |rollout: &&Value| rollout["environment"] == "production" && rollout["subject"].as_str().is_some_and(|subject| subject.starts_with(version));
-            if let Some(rollout) = page["items"].as_array().into_iter().flatten().find(ours).filter(|rollout| !rollout["ended"].is_null()) {
+            let ours = |rollout: &&Value| {
+                rollout["environment"] == "production"
+                    && rollout["subject"]
+                        .as_str()
+                        .is_some_and(|subject| subject.starts_with(version))
+            };
+            if let Some(rollout) = page["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(ours)
+                .filter(|rollout| !rollout["ended"].is_null())
+            {
                 return Ok(rollout.clone());
             }
             if Instant::now() > deadline {
-                return Err(Failure::Failed(format!("the rollout of {version} did not end; the server's log is {}", self.log.display())));
+                return Err(Failure::Failed(format!(
+                    "the rollout of {version} did not end; the server's log is {}",
+                    self.log.display()
+                )));
             }
             std::thread::sleep(LOOK);
         }
@@ -227,28 +347,45 @@ impl Drop for DemoServer {
         let exe = std::env::current_exe().unwrap_or_else(|_| "shipway".into());
         signal(self.child.id(), rustix::process::Signal::TERM);
         let _ = self.child.wait();
-        let stopped = Command::new(exe).args(["admin", "stop-all", "--data"]).arg(&self.data).stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let stopped = Command::new(exe)
+            .args(["admin", "stop-all", "--data"])
+            .arg(&self.data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
         if !stopped.is_ok_and(|status| status.success()) {
-            eprintln!("shipway: something of the demo may still run; its data is {}", self.data.display());
+            eprintln!(
+                "shipway: something of the demo may still run; its data is {}",
+                self.data.display()
+            );
         }
     }
 }
 
 fn signal(pid: u32, signal: rustix::process::Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    {
         // Gone already is as good.
         let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
 fn free_address() -> Result<String, Failure> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed("looking for a free port"))?;
-    listener.local_addr().map(|address| address.to_string()).map_err(failed("looking for a free port"))
+    let listener =
+        TcpListener::bind(("127.0.0.1", 0)).map_err(failed("looking for a free port"))?;
+    listener
+        .local_addr()
+        .map(|address| address.to_string())
+        .map_err(failed("looking for a free port"))
 }
 
 /// Returns at Ctrl-C, or when the input ends.
 fn wait_for_interrupt() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let waited = runtime.is_ok_and(|runtime| runtime.block_on(tokio::signal::ctrl_c()).is_ok());
     if !waited {
         let _ = std::io::stdin().read(&mut [0]);

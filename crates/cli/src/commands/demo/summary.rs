@@ -22,17 +22,41 @@ pub(super) struct Shipped {
 }
 
 impl Shipped {
-    pub(super) fn read(version: &str, rollout: &Value, took: Duration, traffic: Option<(Counted, Counted)>) -> Self {
-        let time = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    pub(super) fn read(
+        version: &str,
+        rollout: &Value,
+        took: Duration,
+        traffic: Option<(Counted, Counted)>,
+    ) -> Self {
+        let time = |value: &Value| {
+            value
+                .as_str()
+                .and_then(|text| text.parse::<Timestamp>().ok())
+        };
         let turned = time(&rollout["turned_back"]["at"]);
-        let between = |from: Option<Timestamp>, to: Option<Timestamp>| Duration::try_from(to?.duration_since(from?)).ok();
+        let between = |from: Option<Timestamp>, to: Option<Timestamp>| {
+            Duration::try_from(to?.duration_since(from?)).ok()
+        };
         let notes = rollout["notes"].as_array().cloned().unwrap_or_default();
-        let first_shift = notes.iter().find(|note| note["text"].as_str().is_some_and(|text| text.starts_with("shift traffic"))).and_then(|note| time(&note["at"]));
+        let first_shift = notes
+            .iter()
+            .find(|note| {
+                note["text"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with("shift traffic"))
+            })
+            .and_then(|note| time(&note["at"]));
         Self {
             version: version.to_owned(),
             release: rollout["release"].as_u64().unwrap_or(0),
-            status: rollout["status"].as_str().unwrap_or_default().replace('_', " "),
-            why: rollout["turned_back"]["why"].as_str().unwrap_or_default().to_owned(),
+            status: rollout["status"]
+                .as_str()
+                .unwrap_or_default()
+                .replace('_', " "),
+            why: rollout["turned_back"]["why"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             took,
             way_back: between(turned, time(&rollout["back_at"])),
             exposed: between(first_shift, turned),
@@ -51,15 +75,29 @@ pub(super) struct Summary {
 impl Summary {
     /// Whether it went as the demo promises.
     pub(super) fn verdict(&self) -> Result<(), String> {
-        let status = |version: &str| self.shipped.iter().find(|it| it.version == version).map_or("not shipped", |it| it.status.as_str());
-        for (version, wanted) in [("1.0", "promoted"), ("1.1", "promoted"), ("1.2", "rolled back")] {
+        let status = |version: &str| {
+            self.shipped
+                .iter()
+                .find(|it| it.version == version)
+                .map_or("not shipped", |it| it.status.as_str())
+        };
+        for (version, wanted) in [
+            ("1.0", "promoted"),
+            ("1.1", "promoted"),
+            ("1.2", "rolled back"),
+        ] {
             if status(version) != wanted {
-                return Err(format!("{version} is {}, which is not what the demo promises ({wanted})", status(version)));
+                return Err(format!(
+                    "{version} is {}, which is not what the demo promises ({wanted})",
+                    status(version)
+                ));
             }
         }
         match self.counted.failed_by_shipway {
             0 => Ok(()),
-            failed => Err(format!("{failed} requests failed because of Shipway itself")),
+            failed => Err(format!(
+                "{failed} requests failed because of Shipway itself"
+            )),
         }
     }
 }
@@ -68,23 +106,54 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "What happened")?;
         for it in &self.shipped {
-            writeln!(f, "  {} (#{})  {:<12} {:>5.1} s from push to the end in production", it.version, it.release, it.status, it.took.as_secs_f64())?;
+            writeln!(
+                f,
+                "  {} (#{})  {:<12} {:>5.1} s from push to the end in production",
+                it.version,
+                it.release,
+                it.status,
+                it.took.as_secs_f64()
+            )?;
             if !it.why.is_empty() {
                 writeln!(f, "            why: {}", it.why)?;
             }
             if let Some(exposed) = it.exposed {
-                writeln!(f, "            {:.1} s after its first user it was found bad", exposed.as_secs_f64())?;
+                writeln!(
+                    f,
+                    "            {:.1} s after its first user it was found bad",
+                    exposed.as_secs_f64()
+                )?;
             }
             if let Some(back) = it.way_back {
-                writeln!(f, "            the way back took {} ms: all traffic was on the previous release", back.as_millis())?;
+                writeln!(
+                    f,
+                    "            the way back took {} ms: all traffic was on the previous release",
+                    back.as_millis()
+                )?;
             }
             if let Some(traffic) = it.traffic {
-                writeln!(f, "            {} requests were served meanwhile, {} of them failed", traffic.sent(), traffic.failed_by_service + traffic.failed_by_shipway)?;
+                writeln!(
+                    f,
+                    "            {} requests were served meanwhile, {} of them failed",
+                    traffic.sent(),
+                    traffic.failed_by_service + traffic.failed_by_shipway
+                )?;
             }
         }
-        let Counted { good, failed_by_service, failed_by_shipway } = self.counted;
-        writeln!(f, "\nRequests     {} sent: {good} good, {failed_by_service} answered 500 by release 1.2 while it was out", self.counted.sent())?;
-        writeln!(f, "             {failed_by_shipway} failed because of Shipway itself")?;
+        let Counted {
+            good,
+            failed_by_service,
+            failed_by_shipway,
+        } = self.counted;
+        writeln!(
+            f,
+            "\nRequests     {} sent: {good} good, {failed_by_service} answered 500 by release 1.2 while it was out",
+            self.counted.sent()
+        )?;
+        writeln!(
+            f,
+            "             {failed_by_shipway} failed because of Shipway itself"
+        )?;
         write!(f, "The page     {}", self.page)
     }
 }

@@ -65,8 +65,17 @@ impl Traffic {
     }
 
     pub(super) fn counted(&self) -> Counted {
-        let Counters { good, failed_by_service, failed_by_shipway, .. } = &*self.counters;
-        Counted { good: good.load(Relaxed), failed_by_service: failed_by_service.load(Relaxed), failed_by_shipway: failed_by_shipway.load(Relaxed) }
+        let Counters {
+            good,
+            failed_by_service,
+            failed_by_shipway,
+            ..
+        } = &*self.counters;
+        Counted {
+            good: good.load(Relaxed),
+            failed_by_service: failed_by_service.load(Relaxed),
+            failed_by_shipway: failed_by_shipway.load(Relaxed),
+        }
     }
 
     pub(super) fn stop(self) -> Counted {
@@ -76,14 +85,22 @@ impl Traffic {
             // A client that panicked has counted until then.
             let _ = client.join();
         }
-        Self { counters, clients: Vec::new() }.counted()
+        Self {
+            counters,
+            clients: Vec::new(),
+        }
+        .counted()
     }
 }
 
 fn send(url: &str, pause: Duration, counters: &Counters) {
     // No cookies are kept: each request is from a new user, so the shares are those of the requests.
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(Duration::from_secs(20))).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .into();
     let mut next = Instant::now();
     while !counters.stop.load(Relaxed) {
         let answer = agent.get(url).call().and_then(|mut answer| {

@@ -70,9 +70,15 @@ impl Observed {
                 self.counts.insert(*release, *keep);
             }
             Action::Shift { split } => self.split = split.clone(),
-            Action::Drain { release, keep: 0, .. } => self.split.0.retain(|(it, _)| it != release),
+            Action::Drain {
+                release, keep: 0, ..
+            } => self.split.0.retain(|(it, _)| it != release),
             Action::Promote { release } => self.promoted = Some(*release),
-            Action::Await { .. } | Action::Smoke { .. } | Action::Hold { .. } | Action::Ask { .. } | Action::Drain { .. } => {}
+            Action::Await { .. }
+            | Action::Smoke { .. }
+            | Action::Hold { .. }
+            | Action::Ask { .. }
+            | Action::Drain { .. } => {}
         }
     }
 }
@@ -90,7 +96,12 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });
     }
-    plan.actions.extend(brief.leftovers.iter().flat_map(|left| take_down(*left, 0, brief.drain)));
+    plan.actions.extend(
+        brief
+            .leftovers
+            .iter()
+            .flat_map(|left| take_down(*left, 0, brief.drain)),
+    );
     plan
 }
 
@@ -102,38 +113,68 @@ pub fn straight(brief: &Brief) -> Plan {
         Some(stable) if stable == brief.release => already_stable(brief),
         Some(stable) => {
             let mut actions = bring_up(brief, brief.instances);
-            actions.push(Action::Shift { split: Split::all_to(brief.release) });
+            actions.push(Action::Shift {
+                split: Split::all_to(brief.release),
+            });
             actions.extend(finish(brief, Some(stable)));
-            Plan { actions, notes: Vec::new() }
+            Plan {
+                actions,
+                notes: Vec::new(),
+            }
         }
     };
-    plan.actions.extend(brief.leftovers.iter().flat_map(|left| take_down(*left, 0, brief.drain)));
+    plan.actions.extend(
+        brief
+            .leftovers
+            .iter()
+            .flat_map(|left| take_down(*left, 0, brief.drain)),
+    );
     plan
 }
 
 /// Nothing to be careful with yet: checks only.
 fn first_deployment(brief: &Brief) -> Plan {
     let mut actions = bring_up(brief, brief.instances);
-    actions.push(Action::Shift { split: Split::all_to(brief.release) });
+    actions.push(Action::Shift {
+        split: Split::all_to(brief.release),
+    });
     actions.extend(finish(brief, None));
-    Plan { actions, notes: vec!["first deployment: there is no release to compare with or to go back to".to_owned()] }
+    Plan {
+        actions,
+        notes: vec![
+            "first deployment: there is no release to compare with or to go back to".to_owned(),
+        ],
+    }
 }
 
 /// The release is the stable one already: make sure of it, without steps or analysis.
 fn already_stable(brief: &Brief) -> Plan {
     let mut actions = bring_up(brief, brief.instances);
-    actions.push(Action::Shift { split: Split::all_to(brief.release) });
+    actions.push(Action::Shift {
+        split: Split::all_to(brief.release),
+    });
     if brief.stable_count > brief.instances {
         actions.extend(take_down(brief.release, brief.instances, brief.drain));
     }
-    actions.push(Action::Promote { release: brief.release });
-    Plan { actions, notes: vec![format!("{} is the stable release already: no steps, no analysis", brief.release)] }
+    actions.push(Action::Promote {
+        release: brief.release,
+    });
+    Plan {
+        actions,
+        notes: vec![format!(
+            "{} is the stable release already: no steps, no analysis",
+            brief.release
+        )],
+    }
 }
 
 /// Start, await, and smoke where there are tests. `count` is the number there shall be, not the number added.
 fn bring_up(brief: &Brief, count: u32) -> Vec<Action> {
     let release = brief.release;
-    let mut actions = vec![Action::Start { release, count }, Action::Await { release, count }];
+    let mut actions = vec![
+        Action::Start { release, count },
+        Action::Await { release, count },
+    ];
     if brief.has_smoke {
         actions.push(Action::Smoke { release });
     }
@@ -142,12 +183,21 @@ fn bring_up(brief: &Brief, count: u32) -> Vec<Action> {
 
 /// Drain, then stop, down to `keep`.
 fn take_down(release: ReleaseNumber, keep: u32, grace: Duration) -> Vec<Action> {
-    vec![Action::Drain { release, keep, grace }, Action::Stop { release, keep }]
+    vec![
+        Action::Drain {
+            release,
+            keep,
+            grace,
+        },
+        Action::Stop { release, keep },
+    ]
 }
 
 /// Promote, and take the old set down where one still runs.
 fn finish(brief: &Brief, old: Option<ReleaseNumber>) -> Vec<Action> {
-    let mut actions = vec![Action::Promote { release: brief.release }];
+    let mut actions = vec![Action::Promote {
+        release: brief.release,
+    }];
     if let Some(old) = old {
         actions.extend(take_down(old, 0, brief.drain));
     }

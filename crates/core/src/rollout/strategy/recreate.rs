@@ -17,7 +17,9 @@ pub(super) fn compile(brief: &Brief) -> Plan {
         ));
     }
     actions.extend(bring_up(brief, brief.instances));
-    actions.push(Action::Shift { split: Split::all_to(brief.release) });
+    actions.push(Action::Shift {
+        split: Split::all_to(brief.release),
+    });
     actions.extend(finish(brief, None));
     Plan { actions, notes }
 }

@@ -15,22 +15,41 @@ use crate::{
 /// Back from `failed` to `stable`, which needs `instances` to carry all traffic. `None` when there is nothing to go back to
 /// and `failed` already serves: then it stays.
 #[must_use]
-pub fn compile(failed: ReleaseNumber, stable: Option<(ReleaseNumber, u32)>, observed: &Observed, drain: Duration) -> Option<Plan> {
+pub fn compile(
+    failed: ReleaseNumber,
+    stable: Option<(ReleaseNumber, u32)>,
+    observed: &Observed,
+    drain: Duration,
+) -> Option<Plan> {
     let serves = !observed.split.weight_of(failed).is_zero();
     let Some((stable, instances)) = stable else {
-        return (!serves).then(|| Plan { actions: take_down(failed, 0, drain), notes: Vec::new() });
+        return (!serves).then(|| Plan {
+            actions: take_down(failed, 0, drain),
+            notes: Vec::new(),
+        });
     };
     let mut actions = Vec::new();
     let promoted = observed.promoted == Some(failed);
     if observed.count(stable) < instances || promoted {
         // A set kept warm may have died meanwhile: the failed release serves until stable is known to be well.
-        actions.push(Action::Start { release: stable, count: instances });
-        actions.push(Action::Await { release: stable, count: instances });
+        actions.push(Action::Start {
+            release: stable,
+            count: instances,
+        });
+        actions.push(Action::Await {
+            release: stable,
+            count: instances,
+        });
     }
-    actions.push(Action::Shift { split: Split::all_to(stable) });
+    actions.push(Action::Shift {
+        split: Split::all_to(stable),
+    });
     if promoted {
         actions.push(Action::Promote { release: stable });
     }
     actions.extend(take_down(failed, 0, drain));
-    Some(Plan { actions, notes: Vec::new() })
+    Some(Plan {
+        actions,
+        notes: Vec::new(),
+    })
 }
