@@ -121,20 +121,6 @@ impl Server {
         Ok(BufReader::new(answer.into_body().into_reader()).lines())
     }
 
-    /// The server's events from now on, as the `data` of each.
-    pub fn events(
-        &self,
-        query: &str,
-    ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
-        let lines = self.lines(&format!("/api/v1/events?{query}"))?;
-        Ok(lines.filter_map(|line| match line {
-            Ok(line) => line
-                .strip_prefix("data:")
-                .map(|data| Ok(data.trim_start().to_owned())),
-            Err(error) => Some(Err(error)),
-        }))
-    }
-
     /// The address of `path`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

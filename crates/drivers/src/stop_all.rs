@@ -107,5 +107,5 @@ fn worker(job: &Path) -> Option<ProcessId> {
         JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),
         _ => None,
     };
-    text.lines().filter_map(started).last()
+    text.lines().filter_map(started).next_back()
 }

@@ -121,10 +121,10 @@ struct StreamActor<A: Aggregate> {
     effects: Effects<A>,
 }
 
-/// What has been decided for one message of a batch.
-struct Decided<A: Aggregate> {
-    result: Result<(usize, usize), A::Rejection>,
-    reply: Option<Reply<A>>,
+/// A batch that has been decided and stored: all events, and which of them are whose.
+struct Batch<A: Aggregate> {
+    results: Vec<Result<(usize, usize), A::Rejection>>,
+    events: Vec<Event<A::Body>>,
 }
 
 impl<A: Aggregate> StreamActor<A> {
@@ -232,7 +232,7 @@ impl<A: Aggregate> StreamActor<A> {
                 Ok(()) => {
                     self.loaded.version += events.len() as u64;
                     self.loaded.state = next;
-                    break Ok((results, events));
+                    break Ok(Batch { results, events });
                 }
                 Err(AppendError::Conflict { actual }) => {
                     tracing::debug!(stream = self.stream, actual, "somebody else was faster");
@@ -247,43 +247,32 @@ impl<A: Aggregate> StreamActor<A> {
         self.answer(outcome, replies);
     }
 
-    fn answer(
-        &self,
-        outcome: Result<
-            (
-                Vec<Result<(usize, usize), A::Rejection>>,
-                Vec<Event<A::Body>>,
-            ),
-            StoreError,
-        >,
-        replies: Vec<Option<Reply<A>>>,
-    ) {
-        match outcome {
-            Ok((results, events)) => {
-                for (result, reply) in results.into_iter().zip(replies) {
-                    let Decided { result, reply } = Decided::<A> { result, reply };
-                    let Some(reply) = reply else {
-                        if let Err(rejection) = result {
-                            tracing::debug!(stream = self.stream, %rejection, "what a driver said is refused");
-                        }
-                        continue;
-                    };
-                    let answer = result
-                        .map_err(EngineError::Rejected)
-                        .map(|(from, to)| Outcome {
-                            version: self.loaded.version,
-                            events: events[from..to].to_vec(),
-                            state: self.loaded.state.clone(),
-                        });
-                    let _ = reply.send(answer);
-                }
-            }
+    fn answer(&self, outcome: Result<Batch<A>, StoreError>, replies: Vec<Option<Reply<A>>>) {
+        let Batch { results, events } = match outcome {
+            Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(stream = self.stream, %error, "nothing could be appended");
                 for reply in replies.into_iter().flatten() {
                     let _ = reply.send(Err(EngineError::Store(error.clone())));
                 }
+                return;
             }
+        };
+        for (result, reply) in results.into_iter().zip(replies) {
+            let Some(reply) = reply else {
+                if let Err(rejection) = result {
+                    tracing::debug!(stream = self.stream, %rejection, "what a driver said is refused");
+                }
+                continue;
+            };
+            let answer = result
+                .map_err(EngineError::Rejected)
+                .map(|(from, to)| Outcome {
+                    version: self.loaded.version,
+                    events: events[from..to].to_vec(),
+                    state: self.loaded.state.clone(),
+                });
+            let _ = reply.send(answer);
         }
     }
 

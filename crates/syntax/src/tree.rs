@@ -1,6 +1,6 @@
 //! YAML 1.2 (core schema) as a tree with places. Aliases are expanded within a bound, duplicate keys are refused.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Marked};
 use serde::{Deserialize, Serialize};
@@ -179,7 +179,7 @@ struct Reader<'t> {
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     /// Bytes of each 1,024th character, so that character positions are found quickly.
     bytes: Vec<usize>,
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: BTreeMap<usize, (Node, usize)>,
     nodes: usize,
 }
 
@@ -198,7 +198,7 @@ impl<'t> Reader<'t> {
             text,
             events: Parser::new_from_str(text),
             bytes,
-            anchors: HashMap::new(),
+            anchors: BTreeMap::new(),
             nodes: 0,
         }
     }
@@ -326,7 +326,7 @@ impl<'t> Reader<'t> {
 
     fn mapping(&mut self, start: Span, depth: usize) -> Read<Node> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
-        let mut seen: HashMap<String, Span> = HashMap::new();
+        let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         loop {
             let (event, mark) = self.next()?;
             if matches!(event, Event::MappingEnd) {

@@ -118,7 +118,7 @@ pub enum Body {
     /// What the metrics showed since the last reading, and what the judge makes of all of it.
     Measured {
         /// The reading.
-        seen: Observation,
+        seen: Box<Observation>,
         /// What all of it adds up to.
         judgement: Judgement,
     },
@@ -201,7 +201,7 @@ pub enum Input {
         /// The exposure it belongs to: the number of the shift, so that a late reading is not counted for the next step.
         exposure: u32,
         /// The reading.
-        seen: Observation,
+        seen: Box<Observation>,
     },
     /// Yes, by somebody with these groups.
     Approve {

@@ -222,7 +222,11 @@ impl Stage {
             }),
         };
         let exposure = self.rollout().exposure;
-        self.say(Input::Measured { exposure, seen }).unwrap();
+        self.say(Input::Measured {
+            exposure,
+            seen: Box::new(seen),
+        })
+        .unwrap();
     }
 
     /// Good evidence, then the end of the hold.

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 
 use super::{
     event::{
-        Artifact, Body, Effect, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder,
-        Way,
+        Artifact, Body, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
     },
-    state::{OpenPush, State, apply},
+    releasable::{known_environment, release_of},
+    state::{State, apply},
 };
 use crate::{
-    aggregate::{Actor, Event, Pending},
-    config::{ArtifactSource, WhenBusy},
-    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunNumber},
+    aggregate::{Actor, Event},
+    config::WhenBusy,
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunNumber},
     release::{Release, WorkflowFile},
     rollout::{Kind, Outcome, Spec, Stable, strategy::Observed},
 };
@@ -649,124 +649,5 @@ impl Decider {
             spec: Box::new(spec),
             onward: request.onward,
         });
-    }
-}
-
-fn known_environment(release: &Release, environment: &EnvironmentName) -> Result<(), Rejection> {
-    if release.environment(environment).is_some() {
-        return Ok(());
-    }
-    let known = release
-        .config
-        .environments
-        .iter()
-        .map(|it| it.name.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
-    Err(Rejection::UnknownEnvironment {
-        release: release.number,
-        environment: environment.to_string(),
-        known,
-    })
-}
-
-/// The artifact that a settled push is released by, or why there is none.
-fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), String> {
-    let Some(config) = push
-        .push
-        .config
-        .as_deref()
-        .filter(|_| push.push.is_released())
-    else {
-        return Err("its branch isn't released".to_owned());
-    };
-    if !push.red.is_empty() {
-        let red: Vec<String> = push.red.iter().map(ToString::to_string).collect();
-        return Err(format!("not green: {}", red.join(", ")));
-    }
-    if !push.deployed_by_step.is_empty() {
-        return Err("a step of its run deployed it".to_owned());
-    }
-    match &config.artifact {
-        ArtifactSource::Source => push
-            .push
-            .source
-            .clone()
-            .map(|digest| (digest, None))
-            .ok_or_else(|| "its tree could not be stored".to_owned()),
-        ArtifactSource::Run { name } => run_artifact(push, name.as_deref()),
-        ArtifactSource::Image { name } => Err(format!("images ({name}) can't be released yet")),
-    }
-}
-
-fn run_artifact(
-    push: &OpenPush,
-    name: Option<&str>,
-) -> Result<(Digest, Option<RunNumber>), String> {
-    let all: Vec<&str> = push
-        .artifacts
-        .iter()
-        .map(|(_, artifact)| artifact.name.as_str())
-        .collect();
-    let found: Vec<_> = push
-        .artifacts
-        .iter()
-        .filter(|(_, artifact)| name.is_none_or(|name| artifact.name == name))
-        .collect();
-    match (found.as_slice(), name) {
-        ([(run, artifact)], _) => Ok((artifact.digest.clone(), Some(*run))),
-        ([], _) if all.is_empty() => {
-            Err("no run has uploaded an artifact (actions/upload-artifact)".to_owned())
-        }
-        ([], Some(name)) => Err(format!(
-            "no run has uploaded an artifact {name:?}, only {}",
-            all.join(", ")
-        )),
-        (_, Some(name)) => Err(format!("several runs have uploaded an artifact {name:?}")),
-        (_, None) => Err(format!(
-            "which artifact is the release? name one of {} as `artifact` in shipway.yaml",
-            all.join(", ")
-        )),
-    }
-}
-
-/// What the world still owes the service.
-pub(super) fn pending(state: &State) -> Pending<Effect> {
-    let runs = (state.open_runs.iter())
-        .filter(|(_, run)| !run.opened)
-        .map(|(number, run)| {
-            (
-                format!("run-{}", number.0).into(),
-                Effect::OpenRun(Box::new((*run.order).clone())),
-            )
-        });
-    let rollouts = state.environments.values().filter_map(|place| {
-        let active = place.active.as_ref()?;
-        let number = active.spec.id.number;
-        if !active.opened {
-            return Some((
-                format!("rollout-{}", number.0).into(),
-                Effect::OpenRollout(Box::new((*active.spec).clone())),
-            ));
-        }
-        let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
-        let how = match way {
-            Way::Supersede(_) => "supersede",
-            Way::Back(_) => "back",
-            Way::Finish(_) => "finish",
-        };
-        Some((
-            format!("way-{}-{how}", number.0).into(),
-            Effect::AskWay {
-                number,
-                way: way.clone(),
-            },
-        ))
-    });
-    let effects: Vec<_> = runs.chain(rollouts).collect();
-    Pending {
-        live: !effects.is_empty(),
-        effects,
-        wake_at: None,
     }
 }

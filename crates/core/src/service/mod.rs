@@ -10,6 +10,8 @@ use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 
 mod decide;
 mod event;
+mod pending;
+mod releasable;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -47,7 +49,7 @@ impl Aggregate for Services {
     }
 
     fn pending(state: &State, _now: Timestamp) -> Pending<Effect> {
-        decide::pending(state)
+        pending::pending(state)
     }
 
     fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {

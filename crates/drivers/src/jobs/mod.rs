@@ -132,7 +132,7 @@ impl JobRunner {
             _ => None,
         });
         if let Some(pid) = worker
-            .last()
+            .next_back()
             .filter(|worker| worker.is_alive())
             .and_then(ProcessId::as_pid)
         {
@@ -246,7 +246,7 @@ fn last_words(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join(WORDS_FILE)).unwrap_or_default();
     text.trim()
         .lines()
-        .last()
+        .next_back()
         .map(|line| format!(": {line}"))
         .unwrap_or_default()
 }

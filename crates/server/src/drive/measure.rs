@@ -53,7 +53,10 @@ pub(super) async fn run(
         before = Some(now);
         if work
             .report
-            .send(Input::Measured { exposure, seen })
+            .send(Input::Measured {
+                exposure,
+                seen: Box::new(seen),
+            })
             .await
             .is_err()
         {

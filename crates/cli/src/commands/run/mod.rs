@@ -1,0 +1,79 @@
+//! `shipway run`: one workflow, here, without a server. The same decisions as on the server, the same workers; only the log of
+//! the run is in memory.
+
+mod follow;
+mod local;
+mod pick;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use local::Local;
+use shipway_drivers::jobs::JobRunner;
+
+use crate::{
+    exit::Failure,
+    print::{Output, line},
+};
+
+/// Run a workflow here, without a server
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The workflow; the only one in .github/workflows when not said
+    workflow: Option<PathBuf>,
+    /// The event it is started by
+    #[arg(long, default_value = "push", value_name = "EVENT")]
+    event: String,
+    /// Only this job and those it needs
+    #[arg(long, short, value_name = "ID")]
+    job: Option<String>,
+    /// An input, as NAME=VALUE; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    input: Vec<String>,
+    /// A secret, as NAME=VALUE, or NAME to take it from the environment; may be given several times
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    secret: Vec<String>,
+    /// A variable (`vars`), as NAME=VALUE; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    var: Vec<String>,
+    /// Keep the jobs' folders
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the workflow; exit code 1 when it isn't green.
+pub fn run(args: Args, output: Output) -> Result<ExitCode, Failure> {
+    let file = pick::read_workflow(args.workflow.as_deref(), args.job.as_deref())?;
+    let secrets = pick::secrets(&args.secret)?;
+    let (inputs, vars) = (pick::pairs(&args.input)?, pick::pairs(&args.var)?);
+    let here = std::env::current_dir().map_err(|error| Failure::usage(error.to_string()))?;
+    let spec = pick::spec(&here, file, &args.event, inputs, vars)?;
+    let folder = tempfile::Builder::new()
+        .prefix("shipway-run-")
+        .disable_cleanup(args.keep)
+        .tempdir()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let exe = std::env::current_exe().map_err(|error| Failure::Failed(error.to_string()))?;
+    let local = Local {
+        spec: spec.clone(),
+        secrets,
+        here,
+        runner: JobRunner::new(exe, folder.path().to_owned()),
+        output,
+    };
+    let green = runtime.block_on(local.drive())?;
+    if args.keep && !output.quiet {
+        line(&format!(
+            "The jobs' folders are in {}",
+            folder.path().display()
+        ));
+    }
+    Ok(if green {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}

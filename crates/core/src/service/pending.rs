@@ -1,0 +1,48 @@
+//! What the world still owes a service: derived from its state, so that it comes out again after a crash.
+
+use super::{
+    event::{Effect, Way},
+    state::State,
+};
+use crate::aggregate::Pending;
+
+/// What the world still owes the service.
+pub(super) fn pending(state: &State) -> Pending<Effect> {
+    let runs = (state.open_runs.iter())
+        .filter(|(_, run)| !run.opened)
+        .map(|(number, run)| {
+            (
+                format!("run-{}", number.0).into(),
+                Effect::OpenRun(Box::new((*run.order).clone())),
+            )
+        });
+    let rollouts = state.environments.values().filter_map(|place| {
+        let active = place.active.as_ref()?;
+        let number = active.spec.id.number;
+        if !active.opened {
+            return Some((
+                format!("rollout-{}", number.0).into(),
+                Effect::OpenRollout(Box::new((*active.spec).clone())),
+            ));
+        }
+        let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
+        let how = match way {
+            Way::Supersede(_) => "supersede",
+            Way::Back(_) => "back",
+            Way::Finish(_) => "finish",
+        };
+        Some((
+            format!("way-{}-{how}", number.0).into(),
+            Effect::AskWay {
+                number,
+                way: way.clone(),
+            },
+        ))
+    });
+    let effects: Vec<_> = runs.chain(rollouts).collect();
+    Pending {
+        live: !effects.is_empty(),
+        effects,
+        wake_at: None,
+    }
+}
