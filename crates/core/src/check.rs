@@ -1,8 +1,12 @@
 //! Health checks and smoke tests: what is asked and what counts as a good answer. Asking is a driver's work.
 
+mod judge;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use judge::{Answer, Difference, named_failures};
 
 /// How an instance is known to be ready (gets traffic) and alive (is not restarted).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,23 +113,6 @@ pub struct Expect {
     pub within: Option<Duration>,
 }
 
-/// An HTTP answer, as far as expectations look at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The status code.
-    pub status: u16,
-    /// Header names in lower case.
-    pub headers: BTreeMap<String, String>,
-    /// The body, cut at a megabyte.
-    pub body: String,
-    /// From sending to the last byte.
-    pub took: Duration,
-}
-
-/// One way in which an answer differs from what was expected, ready to be read: `status: expected 200, got 503`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference(pub String);
-
 /// How a smoke test went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SmokeResult {
@@ -194,201 +181,5 @@ impl SmokeReport {
             text.push_str(&format!("; {}: {}", failure.name, differences.join("; ")));
         }
         text
-    }
-}
-
-impl Expect {
-    /// In which ways an answer differs from what is expected; none: it is good.
-    #[must_use]
-    pub fn differences(&self, answer: &Answer) -> Vec<Difference> {
-        let mut found = Vec::new();
-        let good = self
-            .status
-            .map_or(answer.status < 400, |status| status == answer.status);
-        if !good {
-            let wanted = self
-                .status
-                .map_or_else(|| "below 400".to_owned(), |status| status.to_string());
-            found.push(format!("status: expected {wanted}, got {}", answer.status));
-        }
-        for (name, wanted) in &self.headers {
-            match answer.headers.get(&name.to_ascii_lowercase()) {
-                Some(got) if got == wanted => {}
-                Some(got) => found.push(format!("header {name}: expected {wanted:?}, got {got:?}")),
-                None => found.push(format!("header {name}: expected {wanted:?}, got none")),
-            }
-        }
-        found.extend(self.json_differences(&answer.body));
-        if let Some(text) = self
-            .body_contains
-            .as_ref()
-            .filter(|text| !answer.body.contains(text.as_str()))
-        {
-            found.push(format!(
-                "body: expected to contain {text:?}, got {:?}",
-                excerpt(&answer.body)
-            ));
-        }
-        if let Some(pattern) = &self.body_matches {
-            match regex::RegexBuilder::new(pattern)
-                .size_limit(1 << 20)
-                .build()
-            {
-                Ok(regex) if regex.is_match(&answer.body) => {}
-                Ok(_) => found.push(format!(
-                    "body: expected to match {pattern:?}, got {:?}",
-                    excerpt(&answer.body)
-                )),
-                Err(error) => found.push(format!(
-                    "body: {pattern:?} is no regular expression: {error}"
-                )),
-            }
-        }
-        if let Some(within) = self.within.filter(|within| answer.took > *within) {
-            found.push(format!(
-                "time: expected within {} ms, took {} ms",
-                within.as_millis(),
-                answer.took.as_millis()
-            ));
-        }
-        found.into_iter().map(Difference).collect()
-    }
-
-    fn json_differences(&self, body: &str) -> Vec<String> {
-        if self.json.is_empty() {
-            return Vec::new();
-        }
-        let Ok(document) = serde_json::from_str::<serde_json::Value>(body) else {
-            return vec![format!("body: expected JSON, got {:?}", excerpt(body))];
-        };
-        let differs = |(path, wanted): (&String, &serde_json::Value)| match at_path(&document, path)
-        {
-            Some(got) if contains(got, wanted) => None,
-            Some(got) => Some(format!(
-                "json {path}: expected {wanted}, got {}",
-                excerpt(&got.to_string())
-            )),
-            None => Some(format!(
-                "json {path}: expected {wanted}, there is no such value"
-            )),
-        };
-        self.json.iter().filter_map(differs).collect()
-    }
-}
-
-/// The value at a path such as `items[0].name`; `$` is the whole.
-fn at_path<'v>(document: &'v serde_json::Value, path: &str) -> Option<&'v serde_json::Value> {
-    let path = path.strip_prefix('$').unwrap_or(path);
-    let steps = path
-        .split(['.', '['])
-        .map(|step| step.trim_end_matches(']'))
-        .filter(|step| !step.is_empty());
-    steps
-        .into_iter()
-        .try_fold(document, |value, step| match value {
-            serde_json::Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-            other => other.get(step),
-        })
-}
-
-/// Whether `got` has everything that `wanted` has: mappings may have more keys, all else is equal.
-fn contains(got: &serde_json::Value, wanted: &serde_json::Value) -> bool {
-    match (got, wanted) {
-        (serde_json::Value::Object(got), serde_json::Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| got.get(key).is_some_and(|got| contains(got, wanted))),
-        (serde_json::Value::Number(got), serde_json::Value::Number(wanted)) => {
-            got.as_f64() == wanted.as_f64()
-        }
-        _ => got == wanted,
-    }
-}
-
-fn excerpt(text: &str) -> String {
-    let short: String = text.chars().take(120).collect();
-    if short.len() < text.len() {
-        format!("{short}…")
-    } else {
-        short
-    }
-}
-
-/// The dependencies that a health endpoint reports as not well: `{"checks":{"database":false}}`, or with a status word.
-#[must_use]
-pub fn named_failures(body: &str) -> Vec<String> {
-    let document: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let well = |value: &serde_json::Value| match value {
-        serde_json::Value::Bool(well) => *well,
-        serde_json::Value::String(word) => matches!(
-            word.to_ascii_lowercase().as_str(),
-            "ok" | "up" | "pass" | "healthy"
-        ),
-        serde_json::Value::Object(inner) => inner
-            .get("status")
-            .or_else(|| inner.get("ok"))
-            .is_none_or(|value| {
-                !matches!(value, serde_json::Value::Bool(false)) && value != "down"
-            }),
-        _ => true,
-    };
-    let checks = document
-        .get("checks")
-        .and_then(serde_json::Value::as_object);
-    checks
-        .into_iter()
-        .flatten()
-        .filter(|(_, value)| !well(value))
-        .map(|(name, _)| name.clone())
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer {
-            status,
-            headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
-            body: body.to_owned(),
-            took: Duration::from_millis(30),
-        }
-    }
-
-    #[test]
-    fn every_expectation_is_looked_at_and_differences_are_readable() {
-        let expect = Expect {
-            status: Some(200),
-            headers: [("Content-Type".to_owned(), "text/html".to_owned())].into(),
-            json: [
-                ("items[0].name".to_owned(), "tea".into()),
-                ("$".to_owned(), serde_json::json!({"total": 2})),
-            ]
-            .into(),
-            body_contains: Some("coffee".into()),
-            body_matches: Some("^\\[".into()),
-            within: Some(Duration::from_millis(10)),
-        };
-        let got: Vec<String> = expect
-            .differences(&answer(503, r#"{"items":[{"name":"milk"}],"total":2.0}"#))
-            .into_iter()
-            .map(|it| it.0)
-            .collect();
-        assert_eq!(got.len(), 6, "{got:#?}");
-        assert_eq!(got[0], "status: expected 200, got 503");
-        assert_eq!(got[2], r#"json items[0].name: expected "tea", got "milk""#);
-        assert!(Expect::default().differences(&answer(302, "")).is_empty());
-        assert_eq!(Expect::default().differences(&answer(404, "")).len(), 1);
-    }
-
-    #[test]
-    fn dependencies_are_named() {
-        assert_eq!(
-            named_failures(
-                r#"{"checks":{"database":false,"cache":true,"queue":{"status":"down"}}}"#
-            ),
-            ["database", "queue"]
-        );
-        assert!(named_failures("oops").is_empty());
     }
 }

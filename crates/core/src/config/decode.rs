@@ -6,8 +6,8 @@ use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, Value, nearest};
 
 use super::{
-    Approvals, ArtifactSource, Config, Environment, Notify, RunConfig, Sticky, WhenBusy, checks,
-    metrics, strategy,
+    Approvals, ArtifactSource, Config, Count, Environment, Notify, RunConfig, Sticky, Strategy,
+    WhenBusy, checks, metrics,
 };
 use crate::{ids::EnvironmentName, target::Limits};
 
@@ -319,7 +319,7 @@ fn environment(
     target(&fields, problems);
     Some(Environment {
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
-        strategy: strategy::strategy(&fields, problems),
+        strategy: strategy(&fields, problems),
         hosts: fields
             .strings("hosts", problems)
             .into_iter()
@@ -378,7 +378,7 @@ fn environment(
 }
 
 /// One of a few words.
-pub(super) fn word<T: Clone>(
+pub(crate) fn word<T: Clone>(
     fields: &Fields<'_>,
     key: &str,
     words: &[(&str, T)],
@@ -547,4 +547,59 @@ fn notify(node: &Node, problems: &mut Problems) -> Option<Notify> {
     address("slack")
         .map(Notify::Slack)
         .or_else(|| address("webhook").map(Notify::Webhook))
+}
+
+/// The strategy of an environment: a word, or a word with its parameters; rolling when none is named.
+fn strategy(fields: &Fields<'_>, problems: &mut Problems) -> Strategy {
+    let Some(node) = fields.get("strategy") else {
+        return Strategy::default();
+    };
+    let (name, parameters) = match (node.as_scalar_text(), node.as_mapping()) {
+        (Some(text), _) => (
+            Spanned {
+                value: text.to_owned(),
+                span: node.span,
+            },
+            None,
+        ),
+        (None, Some([(key, parameters)])) => (
+            Spanned {
+                value: key.text.clone(),
+                span: key.span,
+            },
+            Some(parameters).filter(|it| !it.is_null()),
+        ),
+        _ => {
+            problems.push(
+                Diagnostic::error(
+                    "wrong-type",
+                    node.span,
+                    "`strategy` is one word, or one word with its parameters",
+                )
+                .help("for example `strategy: canary`"),
+            );
+            return Strategy::default();
+        }
+    };
+    Strategy::read(&name.value, parameters, problems).unwrap_or_else(|| {
+        problems.push(unknown_word(&name, "`strategy`", Strategy::WORDS));
+        Strategy::default()
+    })
+}
+
+/// A number or a percentage.
+pub(crate) fn count(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<Count> {
+    let text = fields.string(key, problems)?;
+    let parsed = match text.value.strip_suffix('%') {
+        Some(_) => text.value.parse().ok().map(Count::Percent),
+        None => text.value.parse().ok().map(Count::Number),
+    };
+    if parsed.is_none() {
+        problems.push(Diagnostic::error(
+            "wrong-type",
+            text.span,
+            format!("`{key}` is a number or a percentage, not `{}`", text.value),
+        ));
+    }
+    parsed
 }

@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 mod checks;
-mod decode;
+pub(crate) mod decode;
 mod metrics;
 mod schema;
-mod strategy;
 #[cfg(test)]
 mod tests;
 
+pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
@@ -128,86 +128,6 @@ pub struct Environment {
     pub drain: Duration,
 }
 
-/// How a release goes in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// Stop the old, then start the new.
-    Recreate,
-    /// Replace in batches.
-    Rolling(Rolling),
-    /// A full new set beside the old one, switched at once.
-    BlueGreen(BlueGreen),
-    /// A growing share of users.
-    Canary(Canary),
-}
-
-impl Strategy {
-    /// Its word in `shipway.yaml`.
-    #[must_use]
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Recreate => "recreate",
-            Self::Rolling(_) => "rolling",
-            Self::BlueGreen(_) => "blue-green",
-            Self::Canary(_) => "canary",
-        }
-    }
-
-    /// What happens at the end of a hold whose evidence is inconclusive.
-    #[must_use]
-    pub const fn on_inconclusive(&self) -> OnInconclusive {
-        match self {
-            Self::Canary(canary) => canary.on_inconclusive,
-            Self::Recreate | Self::Rolling(_) | Self::BlueGreen(_) => OnInconclusive::Pause,
-        }
-    }
-}
-
-/// How far a rolling rollout may go above and below the wanted number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rolling {
-    /// Above; default 25 %.
-    pub max_surge: Count,
-    /// Below; default 0.
-    pub max_unavailable: Count,
-}
-
-/// How long the previous set stays warm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlueGreen {
-    /// Default 60 min.
-    pub keep: Duration,
-}
-
-/// The steps of a canary; default 1 → 10 → 50 → 100.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Canary {
-    /// Rising weights; 100 % need not be named.
-    pub steps: Vec<CanaryStep>,
-    /// What happens when the evidence of a hold is inconclusive at its deadline; default pause.
-    #[serde(default)]
-    pub on_inconclusive: OnInconclusive,
-}
-
-/// One step of a canary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CanaryStep {
-    /// The share of the new release.
-    pub weight: Weight,
-    /// How long to hold it.
-    pub hold: Option<Duration>,
-    /// Run the smoke tests again before this step.
-    #[serde(default)]
-    pub smoke: bool,
-    /// Ask before this step.
-    #[serde(default)]
-    pub ask: bool,
-    /// How many instances of the new release there shall be; default its share of them.
-    #[serde(default)]
-    pub scale: Option<Count>,
-}
-
 /// A number, or a percentage of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -236,19 +156,6 @@ impl Count {
             Self::Percent(share) => whole - share.rest().share_of(whole),
         }
     }
-}
-
-/// What happens at the end of a hold whose evidence is inconclusive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnInconclusive {
-    /// Stand still until somebody decides.
-    #[default]
-    Pause,
-    /// Go back.
-    Rollback,
-    /// Go on.
-    Promote,
 }
 
 /// By what a user is known again, so that they stay on one side of a split.

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::Strategy;
+
 /// The schema (draft 2020-12).
 #[must_use]
 pub fn schema() -> Value {
@@ -45,7 +47,6 @@ pub fn schema() -> Value {
             "health": health(),
             "smoke": smoke(),
             "metric": metric(),
-            "step": step(),
             "environment": environment()
         }
     })
@@ -105,16 +106,6 @@ fn metric() -> Value {
     })
 }
 
-fn step() -> Value {
-    json!({
-        "type": "object", "required": ["weight"], "additionalProperties": false,
-        "properties": {
-            "weight": { "type": ["string", "number"] }, "hold": { "$ref": "#/$defs/duration" },
-            "smoke": { "type": "boolean" }, "ask": { "type": "boolean" }, "scale": { "$ref": "#/$defs/count" }
-        }
-    })
-}
-
 fn environment() -> Value {
     json!({
         "type": ["object", "null"], "additionalProperties": false,
@@ -122,16 +113,8 @@ fn environment() -> Value {
             "instances": { "type": "integer", "minimum": 1, "default": 1 },
             "strategy": {
                 "oneOf": [
-                    { "enum": super::strategy::WORDS },
-                    { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": {
-                        "recreate": { "type": "null" },
-                        "rolling": { "type": "object", "additionalProperties": false, "properties": { "max_surge": { "$ref": "#/$defs/count" }, "max_unavailable": { "$ref": "#/$defs/count" } } },
-                        "blue-green": { "type": "object", "additionalProperties": false, "properties": { "keep": { "$ref": "#/$defs/duration", "default": "60m" } } },
-                        "canary": { "type": "object", "additionalProperties": false, "properties": {
-                            "steps": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" } },
-                            "on_inconclusive": { "enum": ["pause", "rollback", "promote"], "default": "pause" }
-                        } }
-                    } }
+                    { "enum": Strategy::WORDS },
+                    { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": Strategy::schemas() }
                 ]
             },
             "hosts": { "$ref": "#/$defs/texts" },

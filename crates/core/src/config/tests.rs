@@ -184,7 +184,6 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
     );
     assert_eq!(keys(&defs["health"]), read(checks::HEALTH_KEYS, &[]));
     assert_eq!(keys(&defs["smoke"]), read(checks::SMOKE_KEYS, &[]));
-    assert_eq!(keys(&defs["step"]), read(strategy::STEP_KEYS, &[]));
     // What is refused as "not yet" is not offered to editors.
     assert_eq!(
         keys(&defs["metric"]),

@@ -5,12 +5,9 @@ use super::{
     event::{Body, Direction, Effect, Input, Kind, Outcome, Rejection, Spec},
     plan::{Action, HoldReason, Span},
     state::{Rollout, State, apply},
-    strategy::{compile, straight, way_back},
+    strategy::{OnInconclusive, compile, straight, way_back},
 };
-use crate::{
-    aggregate::{Actor, Event, Pending},
-    config::OnInconclusive,
-};
+use crate::aggregate::{Actor, Event, Pending};
 use jiff::Timestamp;
 
 /// Collects facts and folds each at once, so that later rules see what earlier ones decided.

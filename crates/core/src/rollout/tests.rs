@@ -7,15 +7,12 @@ use shipway_analysis::{Analysis, Metric, Observation, Sample, Side, Threshold, t
 
 use super::{
     plan::{Action, Split},
-    strategy::Observed,
+    strategy::{BlueGreen, Canary, CanaryStep, Observed, OnInconclusive, Rolling},
     *,
 };
 use crate::{
     aggregate::fold,
-    config::{
-        self, Approvals, ArtifactSource, BlueGreen, Canary, CanaryStep, Config, Count, Environment,
-        OnInconclusive, Rolling, RunConfig, Strategy,
-    },
+    config::{self, Approvals, ArtifactSource, Config, Count, Environment, RunConfig, Strategy},
     exposure::Weight,
     ids::{Digest, ReleaseNumber},
     release::{Commit, Release},

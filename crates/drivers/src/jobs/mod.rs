@@ -127,7 +127,7 @@ impl JobRunner {
         let entries = text
             .lines()
             .filter_map(|line| serde_json::from_str::<JournalEntry>(line).ok());
-        let worker = entries.filter_map(|entry| match entry.body {
+        let mut worker = entries.filter_map(|entry| match entry.body {
             JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),
             _ => None,
         });

@@ -1,22 +1,125 @@
 //! Strategies are compilers from a brief to a plan. A strategy touches no target and carries nothing out.
 //!
-//! A fifth one is one file here with its `compile`, and one line in [`compile`].
+//! A fifth one is one file here (its parameters, how they are read, its schema, its `compile`) and one line in the list below.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shipway_syntax::{Diagnostic, Node};
 
 use crate::{
-    config::{Approvals, Strategy},
+    config::Approvals,
     ids::ReleaseNumber,
     rollout::plan::{Action, Plan, Split},
 };
 
-mod blue_green;
-mod canary;
-mod recreate;
-mod rolling;
+/// Makes the closed set of strategies of their list.
+macro_rules! strategies {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        $(mod $module; pub use $module::$name;)*
+
+        /// How a release goes in.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Strategy {
+            $(#[doc = concat!("See [`", stringify!($name), "`].")] $name($name),)*
+        }
+
+        impl Strategy {
+            /// The words of all strategies.
+            pub const WORDS: &[&str] = &[$($name::WORD),*];
+
+            /// Its word in `shipway.yaml`.
+            #[must_use]
+            pub const fn word(&self) -> &'static str {
+                match self { $(Self::$name(_) => $name::WORD,)* }
+            }
+
+            /// The strategy of this word with its parameters; `None` when there is no such word.
+            pub(crate) fn read(word: &str, parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Option<Self> {
+                match word {
+                    $($name::WORD => Some(Self::$name($name::read(parameters, problems))),)*
+                    _ => None,
+                }
+            }
+
+            /// The JSON Schemas of their parameters, by word.
+            pub(crate) fn schemas() -> serde_json::Map<String, Value> {
+                [$(($name::WORD.to_owned(), $name::schema())),*].into_iter().collect()
+            }
+
+            /// What happens at the end of a hold whose evidence is inconclusive.
+            #[must_use]
+            pub fn on_inconclusive(&self) -> OnInconclusive {
+                match self { $(Self::$name(it) => it.on_inconclusive(),)* }
+            }
+
+            fn compile(&self, brief: &Brief) -> Plan {
+                match self { $(Self::$name(it) => it.compile(brief),)* }
+            }
+        }
+    };
+}
+
 pub mod way_back;
+
+strategies! {
+    recreate::Recreate,
+    rolling::Rolling,
+    blue_green::BlueGreen,
+    canary::Canary,
+}
+
+pub use canary::CanaryStep;
+
+/// What every strategy is.
+pub trait Compiler: Default {
+    /// Its word in `shipway.yaml`.
+    const WORD: &'static str;
+
+    /// Its parameters, read from the file; none given: its defaults.
+    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self;
+
+    /// The JSON Schema of its parameters.
+    fn schema() -> Value;
+
+    /// The plan for `brief`.
+    fn compile(&self, brief: &Brief) -> Plan;
+
+    /// What happens at the end of a hold whose evidence is inconclusive.
+    fn on_inconclusive(&self) -> OnInconclusive {
+        OnInconclusive::Pause
+    }
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self::Rolling(Rolling::default())
+    }
+}
+
+/// What happens at the end of a hold whose evidence is inconclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInconclusive {
+    /// Stand still until somebody decides.
+    #[default]
+    Pause,
+    /// Go back.
+    Rollback,
+    /// Go on.
+    Promote,
+}
+
+impl OnInconclusive {
+    /// The words in `shipway.yaml`.
+    pub const WORDS: [(&str, Self); 3] = [
+        ("pause", Self::Pause),
+        ("rollback", Self::Rollback),
+        ("promote", Self::Promote),
+    ];
+}
 
 /// What a strategy needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,12 +189,10 @@ impl Observed {
 /// The plan of `strategy` for `brief`. Approvals of the environment come before everything else.
 #[must_use]
 pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
-    let mut plan = match strategy {
-        _ if brief.stable == Some(brief.release) => already_stable(brief),
-        Strategy::Recreate => recreate::compile(brief),
-        Strategy::Rolling(params) => rolling::compile(params, brief),
-        Strategy::BlueGreen(params) => blue_green::compile(params, brief),
-        Strategy::Canary(params) => canary::compile(params, brief),
+    let mut plan = if brief.stable == Some(brief.release) {
+        already_stable(brief)
+    } else {
+        strategy.compile(brief)
     };
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });

@@ -1,25 +1,44 @@
 //! recreate: stop the old, then start the new. One version at a time; downtime is expected and said beforehand.
 
-use crate::rollout::{
-    plan::{Action, Plan, Split},
-    strategy::{Brief, bring_up, finish, take_down},
-};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shipway_syntax::{Diagnostic, Fields, Node};
 
-/// Drain and stop the old, then start, await, smoke, shift.
-pub(super) fn compile(brief: &Brief) -> Plan {
-    let mut actions = Vec::new();
-    let mut notes = Vec::new();
-    if let Some(stable) = brief.stable {
-        actions.extend(take_down(stable, 0, brief.drain));
-        notes.push(format!(
-            "recreate: nothing serves between the stop of {stable} and the readiness of {}; the proxy holds requests meanwhile",
-            brief.release
-        ));
+use super::{Brief, Compiler, bring_up, finish, take_down};
+use crate::rollout::plan::{Action, Plan, Split};
+
+/// It has no parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recreate {}
+
+impl Compiler for Recreate {
+    const WORD: &'static str = "recreate";
+
+    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
+        if let Some(node) = parameters {
+            Fields::of(node, Self::WORD, &[], problems);
+        }
+        Self {}
     }
-    actions.extend(bring_up(brief, brief.instances));
-    actions.push(Action::Shift {
-        split: Split::all_to(brief.release),
-    });
-    actions.extend(finish(brief, None));
-    Plan { actions, notes }
+
+    fn schema() -> Value {
+        json!({ "type": "null" })
+    }
+
+    /// Drain and stop the old, then start, await, smoke, shift.
+    fn compile(&self, brief: &Brief) -> Plan {
+        let mut actions = Vec::new();
+        let mut notes = Vec::new();
+        if let Some(stable) = brief.stable {
+            actions.extend(take_down(stable, 0, brief.drain));
+            notes.push(format!(
+                "recreate: nothing serves between the stop of {stable} and the readiness of {}; the proxy holds requests meanwhile",
+                brief.release
+            ));
+        }
+        actions.extend(bring_up(brief, brief.instances));
+        actions.push(Action::Shift { split: Split::all_to(brief.release) });
+        actions.extend(finish(brief, None));
+        Plan { actions, notes }
+    }
 }

@@ -1,62 +1,101 @@
 //! rolling: replace instances in batches, never more than `max_surge` above nor `max_unavailable` below the wanted number.
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shipway_syntax::{Diagnostic, Fields, Node};
+
+use super::{Brief, Compiler, bring_up, finish, first_deployment, take_down};
 use crate::{
-    config::Rolling,
+    config::{Count, decode::count},
     exposure::Weight,
-    rollout::{
-        plan::{Action, Plan, Split},
-        strategy::{Brief, bring_up, finish, first_deployment, take_down},
-    },
+    rollout::plan::{Action, Plan, Split},
 };
 
-/// Batches of start, await, shift, drain, stop. Traffic follows the instances: each release gets the share it has of them.
-pub(super) fn compile(params: &Rolling, brief: &Brief) -> Plan {
-    let Some(stable) = brief.stable else {
-        return first_deployment(brief);
-    };
-    let wanted = brief.instances;
-    let surge = params.max_surge.round_up(wanted);
-    let unavailable = params.max_unavailable.round_down(wanted);
-    // Kubernetes refuses 0 and 0; the file reader does too, and this keeps a percentage that rounds to 0 from standing still.
-    let surge = if surge == 0 && unavailable == 0 {
-        1
-    } else {
-        surge
-    };
-    let (mut old, mut new) = (brief.stable_count, 0);
-    let mut actions = Vec::new();
-    while new < wanted || old > 0 {
-        let removable = (old + new)
-            .saturating_sub(wanted.saturating_sub(unavailable))
-            .min(old);
-        let addable = (wanted + surge).saturating_sub(old + new).min(wanted - new);
-        if addable > 0 {
-            let first = new == 0;
-            new += addable;
-            actions.extend(bring_up_batch(brief, new, first));
-        } else {
-            old -= removable.max(1).min(old);
-            let weight = Weight::ratio(new, old + new);
-            actions.push(Action::Shift {
-                split: Split::between(brief.release, weight, stable),
-            });
-            actions.extend(take_down(stable, old, brief.drain));
+/// How far a rolling rollout may go above and below the wanted number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rolling {
+    /// Above; default 25 %.
+    pub max_surge: Count,
+    /// Below; default 0.
+    pub max_unavailable: Count,
+}
+
+impl Default for Rolling {
+    fn default() -> Self {
+        Self { max_surge: Count::Percent(Weight::ratio(1, 4)), max_unavailable: Count::Number(0) }
+    }
+}
+
+impl Compiler for Rolling {
+    const WORD: &'static str = "rolling";
+
+    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
+        let mut rolling = Self::default();
+        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &["max_surge", "max_unavailable"], problems));
+        let Some(fields) = fields else { return rolling };
+        rolling.max_surge = count(&fields, "max_surge", problems).unwrap_or(rolling.max_surge);
+        rolling.max_unavailable = count(&fields, "max_unavailable", problems).unwrap_or(rolling.max_unavailable);
+        let zero = |count: Count| matches!(count, Count::Number(0)) || count == Count::Percent(Weight::ZERO);
+        if zero(rolling.max_surge) && zero(rolling.max_unavailable) {
+            problems.push(Diagnostic::error("bad-value", fields.span, "with `max_surge` and `max_unavailable` both 0 nothing can be replaced"));
         }
+        rolling
     }
-    if brief.stable_count == 0 {
-        // There was nothing to replace, so no batch has shifted traffic.
-        actions.push(Action::Shift {
-            split: Split::all_to(brief.release),
-        });
+
+    fn schema() -> Value {
+        let count = || json!({ "$ref": "#/$defs/count" });
+        json!({ "type": "object", "additionalProperties": false, "properties": { "max_surge": count(), "max_unavailable": count() } })
     }
-    actions.extend(finish(brief, None));
-    Plan {
-        actions,
-        notes: vec![format!(
-            "rolling: up to {} instances at once, never fewer than {} ready",
-            wanted + surge,
-            wanted.saturating_sub(unavailable)
-        )],
+
+    /// Batches of start, await, shift, drain, stop. Traffic follows the instances: each release gets the share it has of them.
+    fn compile(&self, brief: &Brief) -> Plan {
+        let Some(stable) = brief.stable else {
+            return first_deployment(brief);
+        };
+        let wanted = brief.instances;
+        let surge = self.max_surge.round_up(wanted);
+        let unavailable = self.max_unavailable.round_down(wanted);
+        // Kubernetes refuses 0 and 0; the file reader does too, and this keeps a percentage that rounds to 0 from standing still.
+        let surge = if surge == 0 && unavailable == 0 {
+            1
+        } else {
+            surge
+        };
+        let (mut old, mut new) = (brief.stable_count, 0);
+        let mut actions = Vec::new();
+        while new < wanted || old > 0 {
+            let removable = (old + new)
+                .saturating_sub(wanted.saturating_sub(unavailable))
+                .min(old);
+            let addable = (wanted + surge).saturating_sub(old + new).min(wanted - new);
+            if addable > 0 {
+                let first = new == 0;
+                new += addable;
+                actions.extend(bring_up_batch(brief, new, first));
+            } else {
+                old -= removable.max(1).min(old);
+                let weight = Weight::ratio(new, old + new);
+                actions.push(Action::Shift {
+                    split: Split::between(brief.release, weight, stable),
+                });
+                actions.extend(take_down(stable, old, brief.drain));
+            }
+        }
+        if brief.stable_count == 0 {
+            // There was nothing to replace, so no batch has shifted traffic.
+            actions.push(Action::Shift {
+                split: Split::all_to(brief.release),
+            });
+        }
+        actions.extend(finish(brief, None));
+        Plan {
+            actions,
+            notes: vec![format!(
+                "rolling: up to {} instances at once, never fewer than {} ready",
+                wanted + surge,
+                wanted.saturating_sub(unavailable)
+            )],
+        }
     }
 }
 

@@ -1,0 +1,325 @@
+//! Answers held against expectations. Every difference is found, not only the first: who reads the result wants to mend it at once.
+//!
+//! ```
+//! use shipway_core::check::{Answer, Expect};
+//! let expect = Expect { json: [("items[0].name".to_owned(), "tea".into())].into(), ..Expect::default() };
+//! let answer = Answer { status: 200, body: r#"{"items":[{"name":"milk"}]}"#.into(), ..Answer::default() };
+//! assert_eq!(expect.differences(&answer)[0].0, r#"json items[0].name: expected "tea", got "milk""#);
+//! ```
+
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Expect;
+
+/// An HTTP answer, as far as expectations look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Header names in lower case; values of one that was sent several times are joined with `, `.
+    pub headers: BTreeMap<String, String>,
+    /// The body, cut at a megabyte.
+    pub body: String,
+    /// From sending to the last byte.
+    pub took: Duration,
+}
+
+/// One way in which an answer differs from what was expected, ready to be read: `status: expected 200, got 503`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference(pub String);
+
+impl Expect {
+    /// In which ways an answer differs from what is expected; none: it is good.
+    #[must_use]
+    pub fn differences(&self, answer: &Answer) -> Vec<Difference> {
+        let mut found = Vec::new();
+        found.extend(self.status_difference(answer));
+        found.extend(self.header_differences(answer));
+        found.extend(self.json_differences(&answer.body));
+        found.extend(self.body_differences(&answer.body));
+        if let Some(within) = self.within.filter(|within| answer.took > *within) {
+            let (within, took) = (within.as_millis(), answer.took.as_millis());
+            found.push(format!("time: expected within {within} ms, took {took} ms"));
+        }
+        found.into_iter().map(Difference).collect()
+    }
+
+    fn status_difference(&self, answer: &Answer) -> Option<String> {
+        let good = self
+            .status
+            .map_or(answer.status < 400, |status| status == answer.status);
+        let wanted = self
+            .status
+            .map_or(Cow::from("below 400"), |status| status.to_string().into());
+        (!good).then(|| format!("status: expected {wanted}, got {}", answer.status))
+    }
+
+    fn header_differences(&self, answer: &Answer) -> Vec<String> {
+        let differs = |(name, wanted): (&String, &String)| match answer
+            .headers
+            .get(&name.to_ascii_lowercase())
+        {
+            Some(got) if got == wanted => None,
+            Some(got) => Some(format!("header {name}: expected {wanted:?}, got {got:?}")),
+            None => Some(format!("header {name}: expected {wanted:?}, got none")),
+        };
+        self.headers.iter().filter_map(differs).collect()
+    }
+
+    fn json_differences(&self, body: &str) -> Vec<String> {
+        if self.json.is_empty() {
+            return Vec::new();
+        }
+        let Ok(document) = serde_json::from_str::<Value>(body) else {
+            return vec![format!("body: expected JSON, got {:?}", excerpt(body))];
+        };
+        let differs = |(path, wanted): (&String, &Value)| match at_path(&document, path) {
+            Some(got) if contains(got, wanted) => None,
+            Some(got) => Some(format!(
+                "json {path}: expected {wanted}, got {}",
+                excerpt(&got.to_string())
+            )),
+            None => Some(format!("json {path}: expected {wanted}, there is no such value")),
+        };
+        self.json.iter().filter_map(differs).collect()
+    }
+
+    fn body_differences(&self, body: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Some(text) = self
+            .body_contains
+            .as_ref()
+            .filter(|text| !body.contains(text.as_str()))
+        {
+            found.push(format!(
+                "body: expected to contain {text:?}, got {:?}",
+                excerpt(body)
+            ));
+        }
+        if let Some(pattern) = &self.body_matches {
+            // Bounded: the pattern is whoever's who wrote the file.
+            match regex::RegexBuilder::new(pattern)
+                .size_limit(1 << 20)
+                .build()
+            {
+                Ok(regex) if regex.is_match(body) => {}
+                Ok(_) => found.push(format!(
+                    "body: expected to match {pattern:?}, got {:?}",
+                    excerpt(body)
+                )),
+                Err(error) => found.push(format!(
+                    "body: {pattern:?} is no regular expression: {error}"
+                )),
+            }
+        }
+        found
+    }
+}
+
+/// The value at a path such as `items[0].name` or `["key.with.dots"][2]`; `$` is the whole.
+fn at_path<'v>(document: &'v Value, path: &str) -> Option<&'v Value> {
+    let path = path.trim();
+    let mut rest = path.strip_prefix('$').unwrap_or(path);
+    let mut value = document;
+    while !rest.is_empty() {
+        let (step, after) = first_step(rest)?;
+        value = match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+            Value::Object(_) => value.get(step)?,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
+        };
+        rest = after;
+    }
+    Some(value)
+}
+
+/// The first step of a path, without its dot, brackets or quotes, and what comes after it.
+fn first_step(path: &str) -> Option<(&str, &str)> {
+    if let Some(inner) = path.strip_prefix('[') {
+        for quote in ['"', '\''] {
+            if let Some(quoted) = inner.strip_prefix(quote) {
+                let (step, after) = quoted.split_once(quote)?;
+                return Some((step, after.strip_prefix(']')?));
+            }
+        }
+        return inner.split_once(']');
+    }
+    let path = path.strip_prefix('.').unwrap_or(path);
+    let end = path.find(['.', '[']).unwrap_or(path.len());
+    (end > 0).then(|| path.split_at(end))
+}
+
+/// Whether `got` has everything that `wanted` has: mappings may have more keys, at any depth; lists have the same length.
+fn contains(got: &Value, wanted: &Value) -> bool {
+    match (got, wanted) {
+        (Value::Object(got), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
+            got.get(key).is_some_and(|got| contains(got, wanted))
+        }),
+        (Value::Array(got), Value::Array(wanted)) => {
+            got.len() == wanted.len()
+                && got.iter().zip(wanted).all(|(got, wanted)| contains(got, wanted))
+        }
+        // 2 and 2.0 are one number; integers that a float can't tell apart are two.
+        (Value::Number(got), Value::Number(wanted)) => {
+            got == wanted
+                || ((got.is_f64() || wanted.is_f64()) && got.as_f64() == wanted.as_f64())
+        }
+        _ => got == wanted,
+    }
+}
+
+fn excerpt(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// The dependencies that a health endpoint reports as not well, by name.
+///
+/// It reads `{"checks":{"database":false}}`, the same with a status word (`"down"`), with an object that has one
+/// (`{"status":"down"}`), and the lists of `application/health+json`. Spring calls it `components`. What can't be understood is
+/// taken to be well: the status of the answer has decided already, this only says why.
+#[must_use]
+pub fn named_failures(body: &str) -> Vec<String> {
+    let document: Value = serde_json::from_str(body).unwrap_or_default();
+    let checks = document
+        .get("checks")
+        .or_else(|| document.get("components"))
+        .and_then(Value::as_object);
+    let failing = checks.into_iter().flatten().filter(|(_, value)| !is_well(value));
+    failing.map(|(name, _)| name.clone()).collect()
+}
+
+fn is_well(value: &Value) -> bool {
+    match value {
+        Value::Bool(well) => *well,
+        Value::String(word) => [
+            "ok", "up", "pass", "passed", "warn", "healthy", "ready", "connected", "alive",
+        ]
+        .contains(&word.to_ascii_lowercase().as_str()),
+        Value::Object(inner) => ["status", "ok", "healthy", "up"]
+            .iter()
+            .find_map(|key| inner.get(*key))
+            .is_none_or(is_well),
+        Value::Array(all) => all.iter().all(is_well),
+        Value::Null | Value::Number(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status,
+            headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
+            body: body.to_owned(),
+            took: Duration::from_millis(30),
+        }
+    }
+
+    fn texts(expect: &Expect, answer: &Answer) -> Vec<String> {
+        let differences = expect.differences(answer);
+        differences.into_iter().map(|it| it.0).collect()
+    }
+
+    #[test]
+    fn every_expectation_is_looked_at_and_differences_are_readable() {
+        let expect = Expect {
+            status: Some(200),
+            headers: [("Content-Type".to_owned(), "text/html".to_owned())].into(),
+            json: [
+                ("items[0].name".to_owned(), "tea".into()),
+                ("$".to_owned(), json!({"total": 2})),
+            ]
+            .into(),
+            body_contains: Some("coffee".into()),
+            body_matches: Some("^\\[".into()),
+            within: Some(Duration::from_millis(10)),
+        };
+        let got = texts(
+            &expect,
+            &answer(503, r#"{"items":[{"name":"milk"}],"total":2.0}"#),
+        );
+        assert_eq!(
+            got,
+            [
+                "status: expected 200, got 503",
+                "header Content-Type: expected \"text/html\", got \"application/json\"",
+                "json items[0].name: expected \"tea\", got \"milk\"",
+                "body: expected to contain \"coffee\", got \"{\\\"items\\\":[{\\\"name\\\":\\\"milk\\\"}],\\\"total\\\":2.0}\"",
+                "body: expected to match \"^\\\\[\", got \"{\\\"items\\\":[{\\\"name\\\":\\\"milk\\\"}],\\\"total\\\":2.0}\"",
+                "time: expected within 10 ms, took 30 ms",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_a_status_anything_below_400_will_do() {
+        assert!(texts(&Expect::default(), &answer(302, "")).is_empty());
+        assert_eq!(
+            texts(&Expect::default(), &answer(404, "")),
+            ["status: expected below 400, got 404"]
+        );
+    }
+
+    #[test]
+    fn paths_reach_everything() {
+        let document = json!({"a": {"b.c": [10, {"d": null}]}, "0": "zero"});
+        for (path, wanted) in [
+            ("$", Some(document.clone())),
+            ("a['b.c'][0]", Some(json!(10))),
+            (r#"$.a["b.c"][1].d"#, Some(json!(null))),
+            ("$['0']", Some(json!("zero"))),
+            ("a.b", None),
+            ("a[", None),
+            ("a..b", None),
+            ("$.a['b.c'][2]", None),
+            ("0.deeper", None),
+        ] {
+            assert_eq!(at_path(&document, path), wanted.as_ref(), "{path}");
+        }
+    }
+
+    #[test]
+    fn mappings_may_have_more_at_any_depth_and_lists_may_not() {
+        let got = json!({"items": [{"id": 1, "name": "tea"}, {"id": 2}], "n": 9007199254740993u64});
+        assert!(contains(&got, &json!({"items": [{"id": 1.0}, {}]})));
+        assert!(!contains(&got, &json!({"items": [{"id": 1}]})));
+        assert!(!contains(&got, &json!({"n": 9007199254740992u64})));
+        assert!(!contains(&got, &json!({"missing": null})));
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_and_a_pattern_that_is_none_are_said() {
+        let expect = Expect {
+            json: [("$".to_owned(), json!(1))].into(),
+            body_matches: Some("(".into()),
+            ..Expect::default()
+        };
+        let got = texts(&expect, &answer(200, "<html>"));
+        assert_eq!(got[0], "body: expected JSON, got \"<html>\"");
+        assert!(got[1].starts_with("body: \"(\" is no regular expression"), "{got:?}");
+        assert_eq!(excerpt(&"ä".repeat(121)).chars().count(), 121);
+    }
+
+    #[test]
+    fn dependencies_are_named() {
+        let body = r#"{"checks":{"database":false,"cache":true,"queue":{"status":"down"},"mail":{"ok":true},
+            "disk":[{"status":"pass"},{"status":"fail"}],"note":7}}"#;
+        assert_eq!(named_failures(body), ["database", "queue", "disk"]);
+        assert_eq!(
+            named_failures(r#"{"components":{"db":{"status":"DOWN"}}}"#),
+            ["db"]
+        );
+        assert!(named_failures("oops").is_empty());
+        assert!(named_failures(r#"{"checks":[false]}"#).is_empty());
+    }
+}
