@@ -51,6 +51,7 @@ enum Command {
     Init(init::Args),
     Server(server::Args),
     Check(check::Args),
+    /// Print the JSON Schema of shipway.yaml, for editors
     Schema,
     Run(run::Args),
     Deploy(ship::Deploy),
