@@ -35,7 +35,9 @@ pub enum ControlError {
 impl Control {
     /// A proxy by its socket; nothing is connected yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self {
+            socket: socket.into(),
+        }
     }
 
     /// The socket.
@@ -74,21 +76,52 @@ impl Control {
         self.call("POST", "/stop", &stop).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: &impl Serialize) -> Result<T, ControlError> {
-        let unreachable = |why: String| ControlError::Unreachable { socket: self.socket.display().to_string(), why };
-        let body = serde_json::to_vec(body).map_err(|error| ControlError::Refused(error.to_string()))?;
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreachable(error.to_string()))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ControlError> {
+        let unreachable = |why: String| ControlError::Unreachable {
+            socket: self.socket.display().to_string(),
+            why,
+        };
+        let body =
+            serde_json::to_vec(body).map_err(|error| ControlError::Refused(error.to_string()))?;
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         let connection = tokio::spawn(connection);
-        let request = http::Request::builder().method(method).uri(path).header("host", "proxy").header("content-type", "application/json");
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| ControlError::Refused(error.to_string()))?;
-        let answer = sender.send_request(request).await.map_err(|error| unreachable(error.to_string()))?;
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "proxy")
+            .header("content-type", "application/json");
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| ControlError::Refused(error.to_string()))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         let status = answer.status();
-        let bytes = answer.into_body().collect().await.map_err(|error| unreachable(error.to_string()))?.to_bytes();
+        let bytes = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| unreachable(error.to_string()))?
+            .to_bytes();
         connection.abort();
         if !status.is_success() {
-            return Err(ControlError::Refused(String::from_utf8_lossy(&bytes).into_owned()));
+            return Err(ControlError::Refused(
+                String::from_utf8_lossy(&bytes).into_owned(),
+            ));
         }
-        serde_json::from_slice(&bytes).map_err(|error| ControlError::Refused(format!("an answer that can't be read: {error}")))
+        serde_json::from_slice(&bytes).map_err(|error| {
+            ControlError::Refused(format!("an answer that can't be read: {error}"))
+        })
     }
 }

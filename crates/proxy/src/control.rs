@@ -36,7 +36,10 @@ pub(crate) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
 
 async fn connection(stream: UnixStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| answer(request, shared.clone()));
-    let served = hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a control connection broke off");
     }
@@ -64,7 +67,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
             pid: std::process::id(),
         }),
         (&Method::POST, "/drained") => match read::<DrainWait>(body).await {
-            Ok(wait) => json(&Drained { open: drained(&shared, &wait).await }),
+            Ok(wait) => json(&Drained {
+                open: drained(&shared, &wait).await,
+            }),
             Err(why) => refused(StatusCode::BAD_REQUEST, why),
         },
         (&Method::POST, "/stop") => match read::<Stop>(body).await {
@@ -74,7 +79,11 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
             }
             Err(why) => refused(StatusCode::BAD_REQUEST, why),
         },
-        _ => refused(StatusCode::NOT_FOUND, "PUT /routes, GET /routes, GET /counters, POST /drained, GET /healthz, POST /stop".to_owned()),
+        _ => refused(
+            StatusCode::NOT_FOUND,
+            "PUT /routes, GET /routes, GET /counters, POST /drained, GET /healthz, POST /stop"
+                .to_owned(),
+        ),
     })
 }
 
@@ -90,7 +99,13 @@ fn counters(shared: &Shared) -> Counters {
 }
 
 async fn drained(shared: &Shared, wait: &DrainWait) -> u64 {
-    let Some(release) = shared.registry.release_named(&wait.service, &wait.environment, wait.release) else { return 0 };
+    let Some(release) =
+        shared
+            .registry
+            .release_named(&wait.service, &wait.environment, wait.release)
+    else {
+        return 0;
+    };
     let timeout = Duration::from_millis(wait.timeout_ms);
     if wait.instances.is_empty() {
         let _ = tokio::time::timeout(timeout, release.open.none()).await;
@@ -107,7 +122,11 @@ async fn drained(shared: &Shared, wait: &DrainWait) -> u64 {
 }
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, String> {
-    let bytes = Limited::new(body, BODY_MAX).collect().await.map_err(|error| error.to_string())?.to_bytes();
+    let bytes = Limited::new(body, BODY_MAX)
+        .collect()
+        .await
+        .map_err(|error| error.to_string())?
+        .to_bytes();
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
@@ -128,7 +147,10 @@ fn refused(status: StatusCode, why: String) -> Answer {
 pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another proxy answers there"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::AddrInUse,
+                "another proxy answers there",
+            ));
         }
         std::fs::remove_file(path)?;
     }

@@ -88,9 +88,16 @@ impl ReleaseCounters {
     }
 
     fn entry(&self, key: &ReleaseKey) -> Entry {
-        let responses: BTreeMap<String, u64> =
-            (1..6).map(|class| (format!("{class}xx"), self.statuses[class].load(Relaxed))).filter(|(_, count)| *count > 0).collect();
-        let latency = self.latency.iter().enumerate().map(|(bucket, count)| (bucket as u16, count.load(Relaxed))).filter(|(_, count)| *count > 0);
+        let responses: BTreeMap<String, u64> = (1..6)
+            .map(|class| (format!("{class}xx"), self.statuses[class].load(Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let latency = self
+            .latency
+            .iter()
+            .enumerate()
+            .map(|(bucket, count)| (bucket as u16, count.load(Relaxed)))
+            .filter(|(_, count)| *count > 0);
         Entry {
             service: key.0.clone(),
             environment: key.1.clone(),
@@ -134,14 +141,27 @@ impl Registry {
         let mut releases = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
         if releases.len() >= KEPT_MAX {
             // Whoever still counts holds a second reference.
-            let idle = releases.iter().find(|(_, counters)| Arc::strong_count(counters) == 1).map(|(key, _)| key.clone());
+            let idle = releases
+                .iter()
+                .find(|(_, counters)| Arc::strong_count(counters) == 1)
+                .map(|(key, _)| key.clone());
             idle.and_then(|key| releases.remove(&key));
         }
-        releases.entry((route.service.clone(), route.environment.clone(), backend.release)).or_default().clone()
+        releases
+            .entry((
+                route.service.clone(),
+                route.environment.clone(),
+                backend.release,
+            ))
+            .or_default()
+            .clone()
     }
 
     pub(crate) fn instance(&self, instance: &Instance) -> Arc<InstanceState> {
-        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut instances = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         instances.retain(|_, state| Arc::strong_count(state) > 1 || state.open.get() > 0);
         let new = || {
             Arc::new(InstanceState {
@@ -152,18 +172,41 @@ impl Registry {
                 failures: AtomicU64::new(0),
             })
         };
-        instances.entry((instance.id.clone(), instance.address.clone())).or_insert_with(new).clone()
+        instances
+            .entry((instance.id.clone(), instance.address.clone()))
+            .or_insert_with(new)
+            .clone()
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.releases.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(key, counters)| counters.entry(key)).collect()
+        self.releases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(key, counters)| counters.entry(key))
+            .collect()
     }
 
-    pub(crate) fn release_named(&self, service: &str, environment: &str, release: u32) -> Option<Arc<ReleaseCounters>> {
-        self.releases.lock().unwrap_or_else(PoisonError::into_inner).get(&(service.to_owned(), environment.to_owned(), release)).cloned()
+    pub(crate) fn release_named(
+        &self,
+        service: &str,
+        environment: &str,
+        release: u32,
+    ) -> Option<Arc<ReleaseCounters>> {
+        self.releases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&(service.to_owned(), environment.to_owned(), release))
+            .cloned()
     }
 
     pub(crate) fn instances_named(&self, ids: &[String]) -> Vec<Arc<InstanceState>> {
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|state| ids.contains(&state.id)).cloned().collect()
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter(|state| ids.contains(&state.id))
+            .cloned()
+            .collect()
     }
 }

@@ -66,31 +66,58 @@ enum Failed {
 
 impl Forwarder {
     pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Self {
-        Self { shared, pool: Pool::default(), turn: Cell::new(0), random: Cell::new(seed | 1) }
+        Self {
+            shared,
+            pool: Pool::default(),
+            turn: Cell::new(0),
+            random: Cell::new(seed | 1),
+        }
     }
 
     /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, arrival: Arrival) -> Result<Answer, Infallible> {
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        arrival: Arrival,
+    ) -> Result<Answer, Infallible> {
         let begun = Instant::now();
         let host = host_of(&request);
         let table = self.shared.table.load();
         let Some(compiled) = table.find(arrival.port, &host, request.uri().path()) else {
             self.shared.registry.no_route.fetch_add(1, Relaxed);
-            return Ok(sentence(StatusCode::NOT_FOUND, "no service is routed here\n"));
+            return Ok(sentence(
+                StatusCode::NOT_FOUND,
+                "no service is routed here\n",
+            ));
         };
         let compiled = compiled.clone();
         let generation = table.generation;
         drop(table);
         let chosen = compiled.choose(request.headers(), arrival.client, || self.next_random());
-        let usable = chosen.as_ref().is_some_and(|choice| !compiled.backends[choice.backend].instances.is_empty()) || fallback(&compiled).is_some();
+        let usable = chosen
+            .as_ref()
+            .is_some_and(|choice| !compiled.backends[choice.backend].instances.is_empty())
+            || fallback(&compiled).is_some();
         if usable {
-            return Ok(self.send(request, &compiled, chosen, &host, arrival, begun).await);
+            return Ok(self
+                .send(request, &compiled, chosen, &host, arrival, begun)
+                .await);
         }
-        Ok(self.hold(request, compiled, generation, &host, arrival, begun).await)
+        Ok(self
+            .hold(request, compiled, generation, &host, arrival, begun)
+            .await)
     }
 
     /// Waits until somebody can answer, as while a `recreate` switches.
-    async fn hold(&self, request: Request<Incoming>, compiled: Arc<Compiled>, seen: u64, host: &str, arrival: Arrival, begun: Instant) -> Answer {
+    async fn hold(
+        &self,
+        request: Request<Incoming>,
+        compiled: Arc<Compiled>,
+        seen: u64,
+        host: &str,
+        arrival: Arrival,
+        begun: Instant,
+    ) -> Answer {
         let registry = &self.shared.registry;
         if compiled.route.hold_ms == 0 || registry.held.load(Relaxed) >= HELD_MAX {
             return unavailable(&compiled);
@@ -107,8 +134,12 @@ impl Forwarder {
                 let table: arc_swap::Guard<Arc<Table>> = self.shared.table.load();
                 seen = table.generation;
                 let compiled = table.find(arrival.port, host, &path)?.clone();
-                let choice = compiled.choose(request.headers(), arrival.client, || self.next_random());
-                if choice.as_ref().is_some_and(|choice| !compiled.backends[choice.backend].instances.is_empty()) {
+                let choice =
+                    compiled.choose(request.headers(), arrival.client, || self.next_random());
+                if choice
+                    .as_ref()
+                    .is_some_and(|choice| !compiled.backends[choice.backend].instances.is_empty())
+                {
                     return Some((compiled, choice));
                 }
             }
@@ -116,12 +147,23 @@ impl Forwarder {
         let found = tokio::time::timeout(Duration::from_millis(compiled.route.hold_ms), wait).await;
         registry.held.fetch_sub(1, Relaxed);
         match found {
-            Ok(Some((compiled, choice))) => self.send(request, &compiled, choice, host, arrival, begun).await,
+            Ok(Some((compiled, choice))) => {
+                self.send(request, &compiled, choice, host, arrival, begun)
+                    .await
+            }
             Ok(None) | Err(_) => unavailable(&compiled),
         }
     }
 
-    async fn send(&self, mut request: Request<Incoming>, compiled: &Compiled, chosen: Option<Choice>, host: &str, arrival: Arrival, begun: Instant) -> Answer {
+    async fn send(
+        &self,
+        mut request: Request<Incoming>,
+        compiled: &Compiled,
+        chosen: Option<Choice>,
+        host: &str,
+        arrival: Arrival,
+        begun: Instant,
+    ) -> Answer {
         let (mut backend, set_cookie) = match chosen {
             Some(choice) => (choice.backend, choice.set_cookie),
             None => match fallback(compiled) {
@@ -133,23 +175,51 @@ impl Forwarder {
             backend = fallback(compiled).unwrap_or(backend);
         }
         let upgrade = wanted_upgrade(request.headers());
-        prepare(&mut request, compiled, host, arrival.client, upgrade.as_ref(), || self.next_random());
+        prepare(
+            &mut request,
+            compiled,
+            host,
+            arrival.client,
+            upgrade.as_ref(),
+            || self.next_random(),
+        );
         let bytes_in = request.body().size_hint().exact().unwrap_or(0);
         let mut tried: Vec<Arc<InstanceState>> = Vec::new();
         loop {
             let target = &compiled.backends[backend];
-            let Some(instance) = target.pick(self.shared.now_ms(), self.next_turn(), &tried).cloned() else {
+            let Some(instance) = target
+                .pick(self.shared.now_ms(), self.next_turn(), &tried)
+                .cloned()
+            else {
                 // All instances of the release are tried. Nothing was sent, so another release may answer.
-                match compiled.backends.iter().position(|other| other.pick(self.shared.now_ms(), 0, &tried).is_some()) {
+                match compiled
+                    .backends
+                    .iter()
+                    .position(|other| other.pick(self.shared.now_ms(), 0, &tried).is_some())
+                {
                     Some(other) => {
                         backend = other;
                         continue;
                     }
-                    None => return failed(target, StatusCode::BAD_GATEWAY, "no instance could be reached\n"),
+                    None => {
+                        return failed(
+                            target,
+                            StatusCode::BAD_GATEWAY,
+                            "no instance could be reached\n",
+                        );
+                    }
                 }
             };
             let open = OpenRequest::begin(&target.counters, &instance);
-            match self.exchange(&instance, request, Duration::from_millis(compiled.route.timeout_ms), upgrade.is_some()).await {
+            match self
+                .exchange(
+                    &instance,
+                    request,
+                    Duration::from_millis(compiled.route.timeout_ms),
+                    upgrade.is_some(),
+                )
+                .await
+            {
                 Ok(answer) => return finish(answer, open, target, begun, bytes_in, set_cookie),
                 Err(Failed::Unsent(back)) => {
                     target.counters.retries.fetch_add(1, Relaxed);
@@ -158,16 +228,35 @@ impl Forwarder {
                 }
                 Err(Failed::Sent(why)) => {
                     tracing::debug!(why, instance = instance.id, "an instance broke off");
-                    return failed(target, StatusCode::BAD_GATEWAY, "the service broke off before it answered\n");
+                    return failed(
+                        target,
+                        StatusCode::BAD_GATEWAY,
+                        "the service broke off before it answered\n",
+                    );
                 }
-                Err(Failed::TimedOut) => return failed(target, StatusCode::GATEWAY_TIMEOUT, "the service did not answer in time\n"),
+                Err(Failed::TimedOut) => {
+                    return failed(
+                        target,
+                        StatusCode::GATEWAY_TIMEOUT,
+                        "the service did not answer in time\n",
+                    );
+                }
             }
         }
     }
 
     /// Sends to one instance: over a kept connection, or a new one when that was closed before anything was sent.
-    async fn exchange(&self, instance: &InstanceState, request: Request<Incoming>, timeout: Duration, upgrade: bool) -> Result<Response<Incoming>, Failed> {
-        let address: SocketAddr = instance.address.parse().expect("checked when the snapshot was accepted");
+    async fn exchange(
+        &self,
+        instance: &InstanceState,
+        request: Request<Incoming>,
+        timeout: Duration,
+        upgrade: bool,
+    ) -> Result<Response<Incoming>, Failed> {
+        let address: SocketAddr = instance
+            .address
+            .parse()
+            .expect("checked when the snapshot was accepted");
         let mut request = request;
         // A kept connection may just be closing; a request that must not be repeated gets a new one.
         let repeatable = request.method().is_idempotent() && request.body().is_end_stream();
@@ -188,14 +277,23 @@ impl Forwarder {
             Err(error) => {
                 let failures = instance.failures.fetch_add(1, Relaxed);
                 let shun = (SHUN_FIRST_MS << failures.min(6)).min(SHUN_MAX_MS);
-                instance.shunned_until_ms.store(self.shared.now_ms() + shun, Relaxed);
+                instance
+                    .shunned_until_ms
+                    .store(self.shared.now_ms() + shun, Relaxed);
                 tracing::debug!(%error, instance = instance.id, "an instance can't be reached");
                 Err(Failed::Unsent(Box::new(request)))
             }
         }
     }
 
-    async fn over(&self, mut sender: SendRequest<Incoming>, address: SocketAddr, mut request: Request<Incoming>, timeout: Duration, upgrade: bool) -> Result<Response<Incoming>, Failed> {
+    async fn over(
+        &self,
+        mut sender: SendRequest<Incoming>,
+        address: SocketAddr,
+        mut request: Request<Incoming>,
+        timeout: Duration,
+        upgrade: bool,
+    ) -> Result<Response<Incoming>, Failed> {
         let client = upgrade.then(|| hyper::upgrade::on(&mut request));
         let sent = tokio::time::timeout(timeout, sender.try_send_request(request)).await;
         match sent {
@@ -203,7 +301,9 @@ impl Forwarder {
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     if let Some(client) = client {
                         let instance = hyper::upgrade::on(&mut answer);
-                        answer.extensions_mut().insert(Tunnel::new(client, instance));
+                        answer
+                            .extensions_mut()
+                            .insert(Tunnel::new(client, instance));
                     }
                 } else {
                     self.pool.put(address, sender);
@@ -238,12 +338,15 @@ impl Forwarder {
 /// Another release that gets traffic and has instances: better than no answer.
 fn fallback(compiled: &Compiled) -> Option<usize> {
     let gets_traffic = |index: usize| compiled.route.backends[index].weight > 0;
-    (0..compiled.backends.len()).find(|index| gets_traffic(*index) && !compiled.backends[*index].instances.is_empty())
+    (0..compiled.backends.len())
+        .find(|index| gets_traffic(*index) && !compiled.backends[*index].instances.is_empty())
 }
 
 /// Both halves of a connection that changes its protocol; taken once the answer is on its way.
 #[derive(Clone)]
-struct Tunnel(Arc<std::sync::Mutex<Option<(hyper::upgrade::OnUpgrade, hyper::upgrade::OnUpgrade)>>>);
+struct Tunnel(
+    Arc<std::sync::Mutex<Option<(hyper::upgrade::OnUpgrade, hyper::upgrade::OnUpgrade)>>>,
+);
 
 impl Tunnel {
     fn new(client: hyper::upgrade::OnUpgrade, instance: hyper::upgrade::OnUpgrade) -> Self {
@@ -251,43 +354,89 @@ impl Tunnel {
     }
 
     fn run(&self, open: OpenRequest) {
-        let halves = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some((client, instance)) = halves else { return };
+        let halves = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
+        let Some((client, instance)) = halves else {
+            return;
+        };
         tokio::task::spawn_local(async move {
             let _open = open;
             if let (Ok(client), Ok(instance)) = tokio::join!(client, instance) {
                 // Either side may end it at any time; that is how such connections end.
-                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(instance)).await;
+                let _ = tokio::io::copy_bidirectional(
+                    &mut TokioIo::new(client),
+                    &mut TokioIo::new(instance),
+                )
+                .await;
             }
         });
     }
 }
 
 fn host_of(request: &Request<Incoming>) -> String {
-    let from_header = request.headers().get(HOST).and_then(|value| value.to_str().ok());
-    let authority = request.uri().authority().map(http::uri::Authority::as_str).or(from_header).unwrap_or_default();
+    let from_header = request
+        .headers()
+        .get(HOST)
+        .and_then(|value| value.to_str().ok());
+    let authority = request
+        .uri()
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or(from_header)
+        .unwrap_or_default();
     // An IPv6 address keeps its brackets; a port goes.
-    let end = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']')).unwrap_or(authority.len());
+    let end = authority
+        .rfind(':')
+        .filter(|colon| !authority[*colon..].contains(']'))
+        .unwrap_or(authority.len());
     authority[..end].to_owned()
 }
 
-fn prepare(request: &mut Request<Incoming>, compiled: &Compiled, host: &str, client: IpAddr, upgrade: Option<&HeaderValue>, random: impl Fn() -> u64) {
+fn prepare(
+    request: &mut Request<Incoming>,
+    compiled: &Compiled,
+    host: &str,
+    client: IpAddr,
+    upgrade: Option<&HeaderValue>,
+    random: impl Fn() -> u64,
+) {
     strip_hop_by_hop(request.headers_mut());
     if let Some(protocol) = upgrade {
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, protocol.clone());
     }
     let prefix = compiled.route.path_prefix.as_deref();
     add_forwarding(request.headers_mut(), client, host, prefix, random);
-    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let rest = prefix.and_then(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
-    let origin = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    let rest = prefix
+        .and_then(|prefix| path.strip_prefix(prefix))
+        .unwrap_or(path);
+    let origin = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
     // A part of a valid path is one.
     *request.uri_mut() = origin.parse().unwrap_or_else(|_| Uri::from_static("/"));
     *request.version_mut() = Version::HTTP_11;
 }
 
-fn finish(mut answer: Response<Incoming>, open: OpenRequest, backend: &CompiledBackend, begun: Instant, bytes_in: u64, set_cookie: Option<String>) -> Answer {
+fn finish(
+    mut answer: Response<Incoming>,
+    open: OpenRequest,
+    backend: &CompiledBackend,
+    begun: Instant,
+    bytes_in: u64,
+    set_cookie: Option<String>,
+) -> Answer {
     let tunnel = answer.extensions_mut().remove::<Tunnel>();
     let status = answer.status().as_u16();
     if tunnel.is_none() {
@@ -297,7 +446,17 @@ fn finish(mut answer: Response<Incoming>, open: OpenRequest, backend: &CompiledB
         answer.headers_mut().append(SET_COOKIE, cookie);
     }
     let (parts, body) = answer.into_parts();
-    let mut counted = Counted { body, record: Some(Record { counters: backend.counters.clone(), status, begun, bytes_in, bytes_out: 0 }), open: None };
+    let mut counted = Counted {
+        body,
+        record: Some(Record {
+            counters: backend.counters.clone(),
+            status,
+            begun,
+            bytes_in,
+            bytes_out: 0,
+        }),
+        open: None,
+    };
     match tunnel {
         Some(tunnel) => tunnel.run(open),
         None => counted.open = Some(open),
@@ -315,15 +474,24 @@ fn unavailable(compiled: &Compiled) -> Answer {
         backend.counters.proxy_errors.fetch_add(1, Relaxed);
     }
     let mut answer = sentence(StatusCode::SERVICE_UNAVAILABLE, "no instance is ready\n");
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
 
 fn sentence(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(text.as_bytes()))));
+    let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(
+        text.as_bytes(),
+    ))));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     answer
 }
 
@@ -337,7 +505,10 @@ impl OpenRequest {
     fn begin(counters: &Arc<ReleaseCounters>, instance: &Arc<InstanceState>) -> Self {
         counters.open.begin();
         instance.open.begin();
-        Self { counters: counters.clone(), instance: instance.clone() }
+        Self {
+            counters: counters.clone(),
+            instance: instance.clone(),
+        }
     }
 }
 
@@ -367,7 +538,12 @@ pub(crate) struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
-            record.counters.answered(record.status, record.begun.elapsed(), record.bytes_in, record.bytes_out);
+            record.counters.answered(
+                record.status,
+                record.begun.elapsed(),
+                record.bytes_in,
+                record.bytes_out,
+            );
         }
         drop(self.open.take());
     }
@@ -377,7 +553,10 @@ impl Body for Counted {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&polled, &mut self.record) {
             record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);

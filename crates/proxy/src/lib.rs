@@ -2,7 +2,7 @@
 //! nobody controls it.
 //!
 //! Architecture: one thread for each worker with its own listeners (`SO_REUSEPORT`) and connections; all share a table of
-//! routes that is swapped atomically, and counters that are atomics. Choosing ([`table`]) is pure.
+//! routes that is swapped atomically, and counters that are atomics. Choosing (`table`) is pure.
 //!
 //! What it must never do: forward a request twice once something was sent, decide who gets traffic, or wait for its controller.
 
@@ -100,10 +100,15 @@ pub(crate) struct Shared {
 impl Shared {
     /// Takes over a snapshot: checked, kept on disk, swapped in.
     pub(crate) fn accept(&self, snapshot: Snapshot) -> Result<u64, String> {
-        let _one_at_a_time = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let generation = self.table.load().generation + 1;
-        let table = Table::compile(snapshot, generation, &self.registry).map_err(|error| error.to_string())?;
-        keep(&self.state, &table.snapshot).map_err(|error| format!("the routes can't be kept: {error}"))?;
+        let table = Table::compile(snapshot, generation, &self.registry)
+            .map_err(|error| error.to_string())?;
+        keep(&self.state, &table.snapshot)
+            .map_err(|error| format!("the routes can't be kept: {error}"))?;
         self.table.store(Arc::new(table));
         self.generations.send_replace(generation);
         Ok(generation)
@@ -135,19 +140,35 @@ impl Shared {
 
 /// Runs a proxy until it is told to stop. `ready` is called once it serves.
 pub async fn run(options: Options, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
-    let state_error = |source| ProxyError::State { path: options.state.display().to_string(), source };
+    let state_error = |source| ProxyError::State {
+        path: options.state.display().to_string(),
+        source,
+    };
     std::fs::create_dir_all(&options.state).map_err(state_error)?;
-    let control = control::bind(&options.control).map_err(|source| ProxyError::Control { path: options.control.display().to_string(), source })?;
-    let workers = if options.workers == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { options.workers };
+    let control = control::bind(&options.control).map_err(|source| ProxyError::Control {
+        path: options.control.display().to_string(),
+        source,
+    })?;
+    let workers = if options.workers == 0 {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    } else {
+        options.workers
+    };
     let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for wanted in &options.listen {
         let mut address = *wanted;
         for (number, of_worker) in listeners.iter_mut().enumerate() {
             // Only the first proves that nobody else listens: with SO_REUSEPORT the others share.
-            let listener = if number == 0 { listen_first(address) } else { listen(address) };
+            let listener = if number == 0 {
+                listen_first(address)
+            } else {
+                listen(address)
+            };
             let listener = listener.map_err(|source| ProxyError::Listen { address, source })?;
-            address = listener.local_addr().map_err(|source| ProxyError::Listen { address, source })?;
+            address = listener
+                .local_addr()
+                .map_err(|source| ProxyError::Listen { address, source })?;
             of_worker.push(listener);
         }
         addresses.push(address);
@@ -157,14 +178,23 @@ pub async fn run(options: Options, ready: impl FnOnce(&[SocketAddr])) -> Result<
         .into_iter()
         .enumerate()
         .map(|(number, listeners)| {
-            let start = worker::Start { number, shared: shared.clone(), listeners };
-            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || worker::run(start)).expect("a thread can be started at the start of the process")
+            let start = worker::Start {
+                number,
+                shared: shared.clone(),
+                listeners,
+            };
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker::run(start))
+                .expect("a thread can be started at the start of the process")
         })
         .collect();
     tokio::spawn(control::serve(control, shared.clone()));
     ready(&addresses);
     terminated(&shared).await;
-    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+    let joined = tokio::task::spawn_blocking(move || {
+        threads.into_iter().for_each(|thread| drop(thread.join()))
+    });
     let _ = joined.await;
     let _ = std::fs::remove_file(&options.control);
     Ok(())
@@ -172,7 +202,12 @@ pub async fn run(options: Options, ready: impl FnOnce(&[SocketAddr])) -> Result<
 
 async fn terminated(shared: &Shared) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return shared.stopping.cancelled().await };
+    let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return shared.stopping.cancelled().await;
+    };
     tokio::select! {
         () = shared.stopping.cancelled() => {}
         _ = term.recv() => shared.stop(TERM_GRACE),
@@ -184,20 +219,31 @@ fn share(options: &Options, listen: Vec<SocketAddr>) -> Shared {
     let mut random = [0u8; 16];
     // Without randomness ids are only less random.
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    let (seed, more) = (u64::from_le_bytes(random[..8].try_into().expect("8 bytes")), u64::from_le_bytes(random[8..].try_into().expect("8 bytes")));
+    let (seed, more) = (
+        u64::from_le_bytes(random[..8].try_into().expect("8 bytes")),
+        u64::from_le_bytes(random[8..].try_into().expect("8 bytes")),
+    );
     let registry = Registry::default();
-    let empty = || Snapshot { version: protocol::VERSION, routes: Vec::new() };
+    let empty = || Snapshot {
+        version: protocol::VERSION,
+        routes: Vec::new(),
+    };
     let path = options.state.join(ROUTES);
     let table = match load(&path) {
         Ok(snapshot) => Table::compile(snapshot, 1, &registry).map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
     let table = table.unwrap_or_else(|why| {
-        tracing::warn!("{} can't be used ({why}); starting without routes", path.display());
+        tracing::warn!(
+            "{} can't be used ({why}); starting without routes",
+            path.display()
+        );
         Table::compile(empty(), 1, &registry).expect("nothing is nothing wrong")
     });
     Shared {
-        own_ports_at: listen.first().map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip),
+        own_ports_at: listen
+            .first()
+            .map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip),
         generations: watch::Sender::new(table.generation),
         table: ArcSwap::from_pointee(table),
         registry,
@@ -215,7 +261,10 @@ fn share(options: &Options, listen: Vec<SocketAddr>) -> Shared {
 fn load(path: &Path) -> Result<Snapshot, String> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Snapshot { version: protocol::VERSION, routes: Vec::new() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Snapshot {
+            version: protocol::VERSION,
+            routes: Vec::new(),
+        }),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -233,7 +282,11 @@ fn keep(folder: &Path, snapshot: &Snapshot) -> io::Result<()> {
 
 /// A listener that may share its port with those of other workers.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        None,
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -244,7 +297,11 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 /// The first listener of this process at `address`: refused when anybody else listens there.
 fn listen_first(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let probe = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    let probe = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        None,
+    )?;
     probe.set_reuse_address(true)?;
     probe.bind(&address.into())?;
     probe.listen(1)?;

@@ -63,7 +63,10 @@ impl Pool {
         let mut pools = self.0.borrow_mut();
         let idle = pools.entry(address).or_default();
         if idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle {
+                sender,
+                since: Instant::now(),
+            });
         }
     }
 
@@ -75,9 +78,13 @@ impl Pool {
 
 /// A new connection.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<SendRequest<Incoming>> {
-    let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     tokio::task::spawn_local(async move {
         // Its end is seen by whoever uses the sender.
         let _ = connection.with_upgrades().await;

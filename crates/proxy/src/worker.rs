@@ -31,14 +31,20 @@ pub(crate) struct Start {
 
 /// Runs until the proxy stops and what is open is over, or the grace is.
 pub(crate) fn run(start: Start) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made at the start of the process");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made at the start of the process");
     LocalSet::new().block_on(&runtime, serve(start));
 }
 
 async fn serve(start: Start) {
     let shared = start.shared;
     let seed = shared.seed ^ (start.number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let worker = Rc::new(Worker { forwarder: Forwarder::new(shared.clone(), seed), graceful: GracefulShutdown::new() });
+    let worker = Rc::new(Worker {
+        forwarder: Forwarder::new(shared.clone(), seed),
+        graceful: GracefulShutdown::new(),
+    });
     let mut accepting: Vec<JoinHandle<()>> = Vec::new();
     for listener in start.listeners {
         match TcpListener::from_std(listener) {
@@ -53,7 +59,13 @@ async fn serve(start: Start) {
         let stale = shared.table.load_full();
         worker.forwarder.pool.retain(|address| {
             let text = address.to_string();
-            stale.snapshot.routes.iter().flat_map(|route| &route.backends).flat_map(|backend| &backend.instances).any(|instance| instance.address == text)
+            stale
+                .snapshot
+                .routes
+                .iter()
+                .flat_map(|route| &route.backends)
+                .flat_map(|backend| &backend.instances)
+                .any(|instance| instance.address == text)
         });
         tokio::select! {
             changed = generations.changed() => if changed.is_err() { break },
@@ -63,7 +75,10 @@ async fn serve(start: Start) {
     for task in accepting.into_iter().chain(own.into_values()) {
         task.abort();
     }
-    let grace = *shared.grace.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let grace = *shared
+        .grace
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Ok(worker) = Rc::try_unwrap(worker).map_err(|_| ()) {
         let _ = tokio::time::timeout(grace, worker.graceful.shutdown()).await;
     } else {
@@ -92,9 +107,13 @@ impl Worker {
             if own.contains_key(&port) {
                 continue;
             }
-            match crate::listen(SocketAddr::new(self.forwarder.shared.own_ports_at, port)).and_then(TcpListener::from_std) {
+            match crate::listen(SocketAddr::new(self.forwarder.shared.own_ports_at, port))
+                .and_then(TcpListener::from_std)
+            {
                 Ok(listener) => drop(own.insert(port, spawn_local(self.clone().accept(listener)))),
-                Err(error) => tracing::error!(%error, port, "the port of a route can't be listened on"),
+                Err(error) => {
+                    tracing::error!(%error, port, "the port of a route can't be listened on")
+                }
             }
         }
     }
@@ -103,7 +122,13 @@ impl Worker {
         let port = listener.local_addr().map_or(0, |address| address.port());
         loop {
             match listener.accept().await {
-                Ok((stream, client)) => self.clone().connection(stream, Arrival { client: client.ip(), port }),
+                Ok((stream, client)) => self.clone().connection(
+                    stream,
+                    Arrival {
+                        client: client.ip(),
+                        port,
+                    },
+                ),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -116,7 +141,11 @@ impl Worker {
         // Without it small answers wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
         let mut builder = auto::Builder::new(LocalExecutor);
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_MAX).pipeline_flush(true);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_MAX)
+            .pipeline_flush(true);
         builder.http2().timer(TokioTimer::new());
         let watcher = self.graceful.watcher();
         let worker = self;

@@ -14,8 +14,18 @@ pub(crate) struct Folders {
 
 impl Folders {
     pub(crate) fn create(job: &Path) -> std::io::Result<Self> {
-        let folders = Self { workspace: job.join("workspace"), home: job.join("home"), temp: job.join("temp"), artifacts: job.join("artifacts") };
-        for folder in [&folders.workspace, &folders.home, &folders.temp, &folders.artifacts] {
+        let folders = Self {
+            workspace: job.join("workspace"),
+            home: job.join("home"),
+            temp: job.join("temp"),
+            artifacts: job.join("artifacts"),
+        };
+        for folder in [
+            &folders.workspace,
+            &folders.home,
+            &folders.temp,
+            &folders.artifacts,
+        ] {
             std::fs::create_dir_all(folder)?;
         }
         Ok(folders)
@@ -24,7 +34,9 @@ impl Folders {
 
 /// What every step starts with: nothing of the server's but where programs are.
 pub(crate) fn base(folders: &Folders) -> Vec<(String, String)> {
-    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    let path = std::env::var("PATH").unwrap_or_else(|_| {
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
+    });
     let mut base: Vec<(String, String)> = [
         ("PATH", path),
         ("LANG", "C.UTF-8".to_owned()),
@@ -37,7 +49,12 @@ pub(crate) fn base(folders: &Folders) -> Vec<(String, String)> {
     .collect();
     // Build tools that live in the user's home are found although HOME is the job's.
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-        let known = std::env::var(name).ok().or_else(|| std::env::var("HOME").ok().map(|home| format!("{home}/{folder}")).filter(|path| Path::new(path).is_dir()));
+        let known = std::env::var(name).ok().or_else(|| {
+            std::env::var("HOME")
+                .ok()
+                .map(|home| format!("{home}/{folder}"))
+                .filter(|path| Path::new(path).is_dir())
+        });
         base.extend(known.map(|value| (name.to_owned(), value)));
     }
     base
@@ -45,11 +62,25 @@ pub(crate) fn base(folders: &Folders) -> Vec<(String, String)> {
 
 /// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: last, so that nothing overwrites them.
 pub(crate) fn fixed(spec: &JobSpec, folders: &Folders, action: &str) -> Vec<(String, String)> {
-    let mut fixed: Vec<(String, String)> = vec![("GITHUB_ACTIONS".to_owned(), "true".to_owned()), ("GITHUB_JOB".to_owned(), spec.job_id.clone())];
+    let mut fixed: Vec<(String, String)> = vec![
+        ("GITHUB_ACTIONS".to_owned(), "true".to_owned()),
+        ("GITHUB_JOB".to_owned(), spec.job_id.clone()),
+    ];
     if let Value::Object(github) = &spec.contexts.github {
         // The token and the event's whole payload are not for the environment.
-        let plain = github.iter().filter(|(name, value)| value.is_primitive() && !matches!(&***name, "token" | "job" | "workspace" | "event_path" | "action"));
-        fixed.extend(plain.map(|(name, value)| (format!("GITHUB_{}", name.to_uppercase()), value.to_text().to_string())));
+        let plain = github.iter().filter(|(name, value)| {
+            value.is_primitive()
+                && !matches!(
+                    &***name,
+                    "token" | "job" | "workspace" | "event_path" | "action"
+                )
+        });
+        fixed.extend(plain.map(|(name, value)| {
+            (
+                format!("GITHUB_{}", name.to_uppercase()),
+                value.to_text().to_string(),
+            )
+        }));
     }
     let workspace = folders.workspace.display().to_string();
     let event = folders.temp.join("event.json").display().to_string();
@@ -62,7 +93,10 @@ pub(crate) fn fixed(spec: &JobSpec, folders: &Folders, action: &str) -> Vec<(Str
         ("RUNNER_NAME", "shipway".to_owned()),
         ("RUNNER_ENVIRONMENT", "self-hosted".to_owned()),
         ("RUNNER_TEMP", folders.temp.display().to_string()),
-        ("RUNNER_TOOL_CACHE", folders.home.join("tools").display().to_string()),
+        (
+            "RUNNER_TOOL_CACHE",
+            folders.home.join("tools").display().to_string(),
+        ),
         ("RUNNER_WORKSPACE", workspace),
         ("SHIPWAY", "true".to_owned()),
     ] {
@@ -73,5 +107,9 @@ pub(crate) fn fixed(spec: &JobSpec, folders: &Folders, action: &str) -> Vec<(Str
 
 /// GitHub's word for the machine.
 pub(crate) const fn arch() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "ARM64" } else { "X64" }
+    if cfg!(target_arch = "aarch64") {
+        "ARM64"
+    } else {
+        "X64"
+    }
 }

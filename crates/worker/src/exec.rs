@@ -44,16 +44,33 @@ pub(crate) enum Ended {
 }
 
 /// Runs it; every line of output goes to `line`, with `overlap` bytes of it repeated where a line had to be cut.
-pub(crate) async fn run(invocation: &Invocation, timeout: Option<Duration>, cancelled: &CancellationToken, mut line: impl FnMut(&str)) -> io::Result<Ended> {
+pub(crate) async fn run(
+    invocation: &Invocation,
+    timeout: Option<Duration>,
+    cancelled: &CancellationToken,
+    mut line: impl FnMut(&str),
+) -> io::Result<Ended> {
     let (writer, mut reader) = pipe::pipe()?;
     let writer = writer.into_blocking_fd()?;
     let mut command = Command::new(&invocation.program);
-    command.args(&invocation.arguments).current_dir(&invocation.workdir).env_clear().envs(invocation.env.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null()).stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer)).process_group(0).kill_on_drop(true);
+    command
+        .args(&invocation.arguments)
+        .current_dir(&invocation.workdir)
+        .env_clear()
+        .envs(invocation.env.iter().map(|(name, value)| (name, value)));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(writer.try_clone()?))
+        .stderr(Stdio::from(writer))
+        .process_group(0)
+        .kill_on_drop(true);
     let mut child = command.spawn()?;
     // It holds the writing end of the pipe.
     drop(command);
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     let mut lines = Lines::default();
     let ended = {
         let reading = async {
@@ -78,7 +95,12 @@ pub(crate) async fn run(invocation: &Invocation, timeout: Option<Duration>, canc
     Ok(ended)
 }
 
-async fn wait(child: &mut Child, group: Option<Pid>, timeout: Option<Duration>, cancelled: &CancellationToken) -> io::Result<Ended> {
+async fn wait(
+    child: &mut Child,
+    group: Option<Pid>,
+    timeout: Option<Duration>,
+    cancelled: &CancellationToken,
+) -> io::Result<Ended> {
     let late = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -125,23 +147,48 @@ impl Lines {
 }
 
 fn emit(bytes: &[u8], line: &mut impl FnMut(&str)) {
-    line(&String::from_utf8_lossy(bytes.strip_suffix(b"\r").unwrap_or(bytes)));
+    line(&String::from_utf8_lossy(
+        bytes.strip_suffix(b"\r").unwrap_or(bytes),
+    ));
 }
 
 /// The program and arguments of a shell for a script file, as GitHub's runner has them. Unset: bash where there is one, else sh.
-pub(crate) fn shell(name: Option<&str>, script: &Path, path: &str) -> Result<(String, Vec<String>), String> {
+pub(crate) fn shell(
+    name: Option<&str>,
+    script: &Path,
+    path: &str,
+) -> Result<(String, Vec<String>), String> {
     let script = script.display().to_string();
-    let words = |template: &str| -> Vec<String> { template.split_whitespace().map(|word| word.replace("{0}", &script)).collect() };
-    let has_bash = || path.split(':').any(|folder| Path::new(folder).join("bash").is_file());
+    let words = |template: &str| -> Vec<String> {
+        template
+            .split_whitespace()
+            .map(|word| word.replace("{0}", &script))
+            .collect()
+    };
+    let has_bash = || {
+        path.split(':')
+            .any(|folder| Path::new(folder).join("bash").is_file())
+    };
     let mut all = match name {
         None if has_bash() => words("bash -e {0}"),
         None => words("sh -e {0}"),
         Some("bash") => words("bash --noprofile --norc -e -o pipefail {0}"),
         Some("sh") => words("sh -e {0}"),
-        Some("python") => words("python {0}").into_iter().map(|word| if word == "python" { python(path) } else { word }).collect(),
-        Some("pwsh") => vec!["pwsh".to_owned(), "-command".to_owned(), format!(". '{script}'")],
+        Some("python") => words("python {0}")
+            .into_iter()
+            .map(|word| if word == "python" { python(path) } else { word })
+            .collect(),
+        Some("pwsh") => vec![
+            "pwsh".to_owned(),
+            "-command".to_owned(),
+            format!(". '{script}'"),
+        ],
         Some(custom) if custom.contains("{0}") => words(custom),
-        Some(unknown) => return Err(format!("the shell {unknown:?} is not known; there are bash, sh, python, pwsh, or a command with {{0}} for the script")),
+        Some(unknown) => {
+            return Err(format!(
+                "the shell {unknown:?} is not known; there are bash, sh, python, pwsh, or a command with {{0}} for the script"
+            ));
+        }
     };
     let program = all.remove(0);
     Ok((program, all))
@@ -149,8 +196,15 @@ pub(crate) fn shell(name: Option<&str>, script: &Path, path: &str) -> Result<(St
 
 /// `python`, or `python3` where only that is there.
 fn python(path: &str) -> String {
-    let has = |name: &str| path.split(':').any(|folder| Path::new(folder).join(name).is_file());
-    if has("python") { "python".to_owned() } else { "python3".to_owned() }
+    let has = |name: &str| {
+        path.split(':')
+            .any(|folder| Path::new(folder).join(name).is_file())
+    };
+    if has("python") {
+        "python".to_owned()
+    } else {
+        "python3".to_owned()
+    }
 }
 
 /// The ending that a shell expects of its scripts.
@@ -168,8 +222,14 @@ mod tests {
 
     #[test]
     fn shells_are_githubs() {
-        let of = |name| shell(name, Path::new("/t/s.sh"), "/usr/bin:/bin").map(|(program, arguments)| format!("{program} {}", arguments.join(" ")));
-        assert_eq!(of(Some("bash")).unwrap(), "bash --noprofile --norc -e -o pipefail /t/s.sh");
+        let of = |name| {
+            shell(name, Path::new("/t/s.sh"), "/usr/bin:/bin")
+                .map(|(program, arguments)| format!("{program} {}", arguments.join(" ")))
+        };
+        assert_eq!(
+            of(Some("bash")).unwrap(),
+            "bash --noprofile --norc -e -o pipefail /t/s.sh"
+        );
         assert_eq!(of(None).unwrap(), "bash -e /t/s.sh");
         assert_eq!(of(Some("perl {0} x")).unwrap(), "perl /t/s.sh x");
         assert!(of(Some("fish")).unwrap_err().contains("{0}"));
@@ -180,7 +240,9 @@ mod tests {
         let mut got = Vec::new();
         let mut lines = Lines::default();
         for chunk in ["a", "b\r\nc", "\n", "d"] {
-            lines.push(chunk.as_bytes(), &mut |line: &str| got.push(line.to_owned()));
+            lines.push(chunk.as_bytes(), &mut |line: &str| {
+                got.push(line.to_owned())
+            });
         }
         lines.finish(&mut |line: &str| got.push(line.to_owned()));
         assert_eq!(got, ["ab", "c", "d"]);

@@ -45,7 +45,9 @@ const ANNOTATIONS_MAX: u32 = 50;
 /// Runs the job in `folder` to its end: the main function of `shipway worker --dir FOLDER`.
 #[must_use]
 pub fn run(folder: &Path) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let outcome = runtime.and_then(|runtime| runtime.block_on(work(folder)));
     match outcome {
         Ok(Conclusion::Success | Conclusion::Skipped) => ExitCode::SUCCESS,
@@ -59,7 +61,8 @@ pub fn run(folder: &Path) -> ExitCode {
 
 async fn work(folder: &Path) -> io::Result<Conclusion> {
     let lock = File::create(folder.join("worker.lock"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| io::Error::other("another worker runs this job"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| io::Error::other("another worker runs this job"))?;
     let job_file = folder.join(JOB_FILE);
     let spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
@@ -78,7 +81,10 @@ async fn work(folder: &Path) -> io::Result<Conclusion> {
 
 async fn cancel_on_term(cancelled: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    if let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+    if let (Ok(mut term), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
         tokio::select! {
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
@@ -133,7 +139,10 @@ impl Job {
         let event = spec.contexts.github.get("event");
         fs::write(folders.temp.join("event.json"), event.to_json())?;
         let mut journal = Journal::open(&folder.join(JOURNAL_FILE))?;
-        journal.write(JournalBody::Started { pid: std::process::id(), start_time: start_time() })?;
+        journal.write(JournalBody::Started {
+            pid: std::process::id(),
+            start_time: start_time(),
+        })?;
         Ok(Self {
             log: Log::open(&folder.join(LOG_FILE))?,
             masker: Masker::new(secrets),
@@ -167,11 +176,31 @@ impl Job {
         }
         contexts.set("env", Value::Object(Arc::new(variables)));
         contexts.set("steps", Value::Object(Arc::new(self.steps.clone())));
-        let status = if self.cancelled { "cancelled" } else if self.failed { "failure" } else { "success" };
+        let status = if self.cancelled {
+            "cancelled"
+        } else if self.failed {
+            "failure"
+        } else {
+            "success"
+        };
         contexts.set("job", Value::object([("status", Value::from(status))]));
         let temp = self.folders.temp.display().to_string();
-        contexts.set("runner", Value::object([("os", Value::from("Linux")), ("arch", Value::from(arch())), ("temp", Value::from(temp.as_str())), ("name", Value::from("shipway"))]));
-        contexts.with_status(Status { success: !self.failed && !self.cancelled, failure: self.failed && !self.cancelled, cancelled: self.cancelled }).with_files(files)
+        contexts.set(
+            "runner",
+            Value::object([
+                ("os", Value::from("Linux")),
+                ("arch", Value::from(arch())),
+                ("temp", Value::from(temp.as_str())),
+                ("name", Value::from("shipway")),
+            ]),
+        );
+        contexts
+            .with_status(Status {
+                success: !self.failed && !self.cancelled,
+                failure: self.failed && !self.cancelled,
+                cancelled: self.cancelled,
+            })
+            .with_files(files)
     }
 
     /// The workflow's, the job's and the steps' variables so far.
@@ -187,7 +216,12 @@ impl Job {
         Ok(env)
     }
 
-    async fn step(&mut self, index: usize, deadline: Instant, cancelled: &CancellationToken) -> io::Result<()> {
+    async fn step(
+        &mut self,
+        index: usize,
+        deadline: Instant,
+        cancelled: &CancellationToken,
+    ) -> io::Result<()> {
         let step = self.spec.steps[index].clone();
         self.cancelled |= cancelled.is_cancelled();
         let begun = Instant::now();
@@ -196,45 +230,101 @@ impl Job {
         let asked = self.variables().and_then(|env| {
             let contexts = self.contexts(&env, &files);
             let holds = step.if_.holds(&contexts)?;
-            let name = step.name.as_ref().map_or_else(|| Ok(step.title()), |name| name.resolve_text(&contexts))?;
+            let name = step
+                .name
+                .as_ref()
+                .map_or_else(|| Ok(step.title()), |name| name.resolve_text(&contexts))?;
             Ok((holds && !self.late, name, env))
         });
         let (holds, name, env) = match asked {
             Ok(asked) => asked,
             Err(error) => {
                 let offset = self.log.offset();
-                self.journal.write(JournalBody::StepStarted { index, id: step.id.clone(), name: self.masker.mask(&step.title()).into_owned(), log_offset: offset })?;
+                self.journal.write(JournalBody::StepStarted {
+                    index,
+                    id: step.id.clone(),
+                    name: self.masker.mask(&step.title()).into_owned(),
+                    log_offset: offset,
+                })?;
                 self.say(&format!("##[error]line {}: {error}", step.at.line));
-                let went = Went { outcome: Conclusion::Failure, outputs: Vec::new(), summary: false, why: Some(error.to_string()) };
+                let went = Went {
+                    outcome: Conclusion::Failure,
+                    outputs: Vec::new(),
+                    summary: false,
+                    why: Some(error.to_string()),
+                };
                 return self.finish(index, &step, went, Conclusion::Failure, begun, Vec::new());
             }
         };
         if !holds {
-            let went = Went { outcome: Conclusion::Skipped, outputs: Vec::new(), summary: false, why: None };
+            let went = Went {
+                outcome: Conclusion::Skipped,
+                outputs: Vec::new(),
+                summary: false,
+                why: None,
+            };
             let offset = self.log.offset();
-            self.journal.write(JournalBody::StepStarted { index, id: step.id.clone(), name: self.masker.mask(&name).into_owned(), log_offset: offset })?;
+            self.journal.write(JournalBody::StepStarted {
+                index,
+                id: step.id.clone(),
+                name: self.masker.mask(&name).into_owned(),
+                log_offset: offset,
+            })?;
             return self.finish(index, &step, went, Conclusion::Skipped, begun, Vec::new());
         }
         let offset = self.log.offset();
         let shown = self.masker.mask(&name).into_owned();
-        self.journal.write(JournalBody::StepStarted { index, id: step.id.clone(), name: shown.clone(), log_offset: offset })?;
+        self.journal.write(JournalBody::StepStarted {
+            index,
+            id: step.id.clone(),
+            name: shown.clone(),
+            log_offset: offset,
+        })?;
         self.say(&format!("##[group]{shown}"));
         let mut heard = Heard::default();
         let mut entries = Vec::new();
         // A step whose condition held although the job is cancelled is not cancelled again.
-        let token = if self.cancelled { CancellationToken::new() } else { cancelled.clone() };
-        let went = self.carry_out(index, &step, env, deadline, &token, &mut heard, &mut entries).await;
+        let token = if self.cancelled {
+            CancellationToken::new()
+        } else {
+            cancelled.clone()
+        };
+        let went = self
+            .carry_out(
+                index,
+                &step,
+                env,
+                deadline,
+                &token,
+                &mut heard,
+                &mut entries,
+            )
+            .await;
         let continues = {
             let env = self.variables().unwrap_or_default();
-            step.continue_on_error.resolve(&self.contexts(&env, &files)).unwrap_or(false)
+            step.continue_on_error
+                .resolve(&self.contexts(&env, &files))
+                .unwrap_or(false)
         };
-        let conclusion = if went.outcome == Conclusion::Failure && continues { Conclusion::Success } else { went.outcome };
+        let conclusion = if went.outcome == Conclusion::Failure && continues {
+            Conclusion::Success
+        } else {
+            went.outcome
+        };
         entries.extend(heard.annotations);
         self.finish(index, &step, went, conclusion, begun, entries)
     }
 
     /// Writes down how a step ended, and what that means for those after it.
-    fn finish(&mut self, index: usize, step: &Step, went: Went, conclusion: Conclusion, begun: Instant, entries: Vec<JournalBody>) -> io::Result<()> {
+    fn finish(
+        &mut self,
+        index: usize,
+        step: &Step,
+        went: Went,
+        conclusion: Conclusion,
+        begun: Instant,
+        entries: Vec<JournalBody>,
+    ) -> io::Result<()> {
         match (went.outcome, &went.why) {
             (Conclusion::Failure, Some(why)) => self.say(&format!("##[error]{why}")),
             (Conclusion::Cancelled, _) => self.say("##[error]The operation was canceled."),
@@ -242,17 +332,37 @@ impl Job {
         }
         if conclusion == Conclusion::Failure && !self.failed {
             self.failed = true;
-            self.why = Some(format!("step {:?}: {}", step.title(), went.why.as_deref().unwrap_or("failed")));
+            self.why = Some(format!(
+                "step {:?}: {}",
+                step.title(),
+                went.why.as_deref().unwrap_or("failed")
+            ));
         }
         self.cancelled |= conclusion == Conclusion::Cancelled && !self.late;
-        let annotations = entries.iter().filter(|entry| matches!(entry, JournalBody::Annotation { .. })).count() as u32;
+        let annotations = entries
+            .iter()
+            .filter(|entry| matches!(entry, JournalBody::Annotation { .. }))
+            .count() as u32;
         for entry in entries {
             self.journal.write(entry)?;
         }
         // A secret among the outputs is of use to later steps, and not for the journal.
-        let shown = went.outputs.iter().filter(|(_, value)| !self.masker.finds(value)).cloned().collect();
-        let outputs = Value::object(went.outputs.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))));
-        let of_step = Value::object([("outputs", outputs), ("outcome", Value::from(went.outcome.as_str())), ("conclusion", Value::from(conclusion.as_str()))]);
+        let shown = went
+            .outputs
+            .iter()
+            .filter(|(_, value)| !self.masker.finds(value))
+            .cloned()
+            .collect();
+        let outputs = Value::object(
+            went.outputs
+                .iter()
+                .map(|(name, value)| (name.as_str(), Value::from(value.as_str()))),
+        );
+        let of_step = Value::object([
+            ("outputs", outputs),
+            ("outcome", Value::from(went.outcome.as_str())),
+            ("conclusion", Value::from(conclusion.as_str())),
+        ]);
         self.steps.insert(step.id.clone(), of_step);
         let log_offset = self.log.offset();
         self.journal.write(JournalBody::StepFinished {
@@ -280,7 +390,12 @@ impl Job {
         heard: &mut Heard,
         entries: &mut Vec<JournalBody>,
     ) -> Went {
-        let failed = |why: String| Went { outcome: Conclusion::Failure, outputs: Vec::new(), summary: false, why: Some(why) };
+        let failed = |why: String| Went {
+            outcome: Conclusion::Failure,
+            outputs: Vec::new(),
+            summary: false,
+            why: Some(why),
+        };
         let workspace = self.folders.workspace.clone();
         let files = Workspace(&workspace);
         let own = match step.env.resolve(&self.contexts(&env, &files)) {
@@ -293,31 +408,63 @@ impl Job {
             Err(error) => return failed(format!("the step's files can't be made: {error}")),
         };
         let full = self.full_environment(&env, step, &channel);
-        let minutes = match step.timeout_minutes.as_ref().map(|minutes| minutes.resolve(&self.contexts(&env, &files))).transpose() {
+        let minutes = match step
+            .timeout_minutes
+            .as_ref()
+            .map(|minutes| minutes.resolve(&self.contexts(&env, &files)))
+            .transpose()
+        {
             Ok(minutes) => minutes,
             Err(error) => return failed(error.to_string()),
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let own_limit = minutes.map(|minutes| Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
+        let own_limit =
+            minutes.map(|minutes| Duration::from_secs_f64(minutes.clamp(0.0, 1e6) * 60.0));
         let timeout = own_limit.map_or(left, |limit| limit.min(left));
         let mut outputs = Vec::new();
         let ended = match &step.action {
-            Action::Run { script, shell, working_directory } => {
+            Action::Run {
+                script,
+                shell,
+                working_directory,
+            } => {
                 let invocation = {
                     let contexts = self.contexts(&env, &files);
-                    self.invocation(index, script, shell.as_deref(), working_directory.as_ref(), &contexts, full)
+                    self.invocation(
+                        index,
+                        script,
+                        shell.as_deref(),
+                        working_directory.as_ref(),
+                        &contexts,
+                        full,
+                    )
                 };
                 match invocation {
-                    Ok(invocation) => self.run_script(&invocation, timeout, cancelled, heard).await,
+                    Ok(invocation) => {
+                        self.run_script(&invocation, timeout, cancelled, heard)
+                            .await
+                    }
                     Err(why) => return failed(why),
                 }
             }
             Action::Uses { action, with } => {
                 let with = match with.resolve(&self.contexts(&env, &files)) {
-                    Ok(with) => with.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect::<BTreeMap<_, _>>(),
+                    Ok(with) => with
+                        .into_iter()
+                        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                        .collect::<BTreeMap<_, _>>(),
                     Err(error) => return failed(error.to_string()),
                 };
-                self.run_action(action, with, &full, timeout, cancelled, &mut outputs, entries).await
+                self.run_action(
+                    action,
+                    with,
+                    &full,
+                    timeout,
+                    cancelled,
+                    &mut outputs,
+                    entries,
+                )
+                .await
             }
         };
         outputs.extend(std::mem::take(&mut heard.outputs));
@@ -329,28 +476,63 @@ impl Job {
             (Ended::Fine, Err(why)) => (Conclusion::Failure, Some(why)),
             (Ended::Badly(why), _) => (Conclusion::Failure, Some(why)),
             (Ended::TimedOut, _) if late => {
-                self.why = Some(format!("the job took longer than {} min", self.spec.timeout_ms / 60_000));
-                (Conclusion::Cancelled, Some("the job's time is over".to_owned()))
+                self.why = Some(format!(
+                    "the job took longer than {} min",
+                    self.spec.timeout_ms / 60_000
+                ));
+                (
+                    Conclusion::Cancelled,
+                    Some("the job's time is over".to_owned()),
+                )
             }
-            (Ended::TimedOut, _) => (Conclusion::Failure, Some(format!("took longer than {} min", minutes.unwrap_or_default()))),
+            (Ended::TimedOut, _) => (
+                Conclusion::Failure,
+                Some(format!(
+                    "took longer than {} min",
+                    minutes.unwrap_or_default()
+                )),
+            ),
             (Ended::Cancelled, _) => (Conclusion::Cancelled, Some("cancelled".to_owned())),
         };
-        Went { outcome, outputs, summary, why }
+        Went {
+            outcome,
+            outputs,
+            summary,
+            why,
+        }
     }
 
     /// The whole environment of a step's processes.
-    fn full_environment(&self, env: &[(String, String)], step: &Step, channel: &StepFiles) -> Vec<(String, String)> {
+    fn full_environment(
+        &self,
+        env: &[(String, String)],
+        step: &Step,
+        channel: &StepFiles,
+    ) -> Vec<(String, String)> {
         let mut full = base(&self.folders);
         merge(&mut full, env.to_vec());
         if !self.paths.is_empty() {
-            let path = full.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
-            let added: Vec<&str> = self.paths.iter().rev().map(String::as_str).chain([path.as_str()]).collect();
+            let path = full
+                .iter()
+                .find(|(name, _)| name == "PATH")
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default();
+            let added: Vec<&str> = self
+                .paths
+                .iter()
+                .rev()
+                .map(String::as_str)
+                .chain([path.as_str()])
+                .collect();
             merge(&mut full, vec![("PATH".to_owned(), added.join(":"))]);
         }
         merge(&mut full, fixed(&self.spec, &self.folders, &step.id));
         merge(&mut full, channel.variables());
         if let Some(server) = &self.spec.server {
-            merge(&mut full, vec![("SHIPWAY_SERVER".to_owned(), server.url.clone())]);
+            merge(
+                &mut full,
+                vec![("SHIPWAY_SERVER".to_owned(), server.url.clone())],
+            );
         }
         full
     }
@@ -364,7 +546,11 @@ impl Job {
         contexts: &Contexts<'_>,
         env: Vec<(String, String)>,
     ) -> Result<Invocation, String> {
-        let text = |template: &shipway_workflow::expr::Template| template.resolve_text(contexts).map_err(|error| error.to_string());
+        let text = |template: &shipway_workflow::expr::Template| {
+            template
+                .resolve_text(contexts)
+                .map_err(|error| error.to_string())
+        };
         let defaults = &self.spec.defaults;
         let shell = match shell {
             Some(shell) => Some(shell.to_owned()),
@@ -375,19 +561,46 @@ impl Job {
             None => self.folders.workspace.clone(),
         };
         if !folder.is_dir() {
-            return Err(format!("the working directory {} does not exist", folder.display()));
+            return Err(format!(
+                "the working directory {} does not exist",
+                folder.display()
+            ));
         }
-        let file = self.folders.temp.join(format!("step-{index}.{}", exec::extension(shell.as_deref())));
-        fs::write(&file, text(script)? + "\n").map_err(|error| format!("{}: {error}", file.display()))?;
-        let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str()).unwrap_or_default();
+        let file = self.folders.temp.join(format!(
+            "step-{index}.{}",
+            exec::extension(shell.as_deref())
+        ));
+        fs::write(&file, text(script)? + "\n")
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        let path = env
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| value.as_str())
+            .unwrap_or_default();
         let (program, arguments) = exec::shell(shell.as_deref(), &file, path)?;
-        Ok(Invocation { program, arguments, workdir: folder, env })
+        Ok(Invocation {
+            program,
+            arguments,
+            workdir: folder,
+            env,
+        })
     }
 
-    async fn run_script(&mut self, invocation: &Invocation, timeout: Duration, cancelled: &CancellationToken, heard: &mut Heard) -> Ended {
+    async fn run_script(
+        &mut self,
+        invocation: &Invocation,
+        timeout: Duration,
+        cancelled: &CancellationToken,
+        heard: &mut Heard,
+    ) -> Ended {
         let (log, masker) = (&mut self.log, &mut self.masker);
-        let result = exec::run(invocation, Some(timeout), cancelled, |line| hear(line, log, masker, heard)).await;
-        result.unwrap_or_else(|error| Ended::Badly(format!("{} can't be started: {error}", invocation.program)))
+        let result = exec::run(invocation, Some(timeout), cancelled, |line| {
+            hear(line, log, masker, heard)
+        })
+        .await;
+        result.unwrap_or_else(|error| {
+            Ended::Badly(format!("{} can't be started: {error}", invocation.program))
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that an action sees")]
@@ -404,7 +617,13 @@ impl Job {
         let (log, masker) = (&mut self.log, &mut self.masker);
         let mut heard = Heard::default();
         let mut say = |line: String| hear(&line, log, masker, &mut heard);
-        let call = Call { spec: &self.spec, folders: &self.folders, with, env, say: &mut say };
+        let call = Call {
+            spec: &self.spec,
+            folders: &self.folders,
+            with,
+            env,
+            say: &mut say,
+        };
         let ended = tokio::select! {
             result = tokio::time::timeout(timeout, actions::run(action, call)) => match result {
                 Ok(Ok(left)) => {
@@ -422,8 +641,13 @@ impl Job {
     }
 
     /// Reads what the step wrote; a file that can't be read as it should fails the step.
-    fn take_files(&mut self, channel: &StepFiles, outputs: &mut Vec<(String, String)>) -> (bool, Result<(), String>) {
-        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    fn take_files(
+        &mut self,
+        channel: &StepFiles,
+        outputs: &mut Vec<(String, String)>,
+    ) -> (bool, Result<(), String>) {
+        let read =
+            |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         let mut result = Ok(());
         match files::pairs(&read(&channel.output)) {
             Ok(pairs) => outputs.extend(pairs),
@@ -433,7 +657,8 @@ impl Job {
             Ok(pairs) => {
                 for (name, value) in pairs {
                     if name.eq_ignore_ascii_case("NODE_OPTIONS") {
-                        result = Err("GITHUB_ENV: NODE_OPTIONS can't be set for later steps".to_owned());
+                        result =
+                            Err("GITHUB_ENV: NODE_OPTIONS can't be set for later steps".to_owned());
                     } else {
                         merge(&mut self.env, vec![(name, value)]);
                     }
@@ -441,10 +666,18 @@ impl Job {
             }
             Err(why) => result = Err(format!("GITHUB_ENV: {why}")),
         }
-        self.paths.extend(read(&channel.path).lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        self.paths.extend(
+            read(&channel.path)
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned),
+        );
         let size = fs::metadata(&channel.summary).map_or(0, |found| found.len());
         if size > SUMMARY_BYTES_MAX {
-            result = Err(format!("GITHUB_STEP_SUMMARY: {size} bytes, at most {SUMMARY_BYTES_MAX} are kept"));
+            result = Err(format!(
+                "GITHUB_STEP_SUMMARY: {size} bytes, at most {SUMMARY_BYTES_MAX} are kept"
+            ));
         } else if size > 0 {
             let masked = self.masker.mask(&read(&channel.summary)).into_owned();
             let _ = fs::write(&channel.summary, masked);
@@ -455,7 +688,10 @@ impl Job {
     fn end(mut self, cancelled: &CancellationToken) -> io::Result<Conclusion> {
         let strays = kill_strays();
         if !strays.is_empty() {
-            self.say(&format!("##[warning]Ended what the job left running: {}", strays.join(", ")));
+            self.say(&format!(
+                "##[warning]Ended what the job left running: {}",
+                strays.join(", ")
+            ));
         }
         self.cancelled |= cancelled.is_cancelled();
         let conclusion = if self.failed {
@@ -466,15 +702,26 @@ impl Job {
             Conclusion::Success
         };
         let (outputs, why) = self.job_outputs();
-        let conclusion = if why.is_some() && conclusion == Conclusion::Success { Conclusion::Failure } else { conclusion };
+        let conclusion = if why.is_some() && conclusion == Conclusion::Success {
+            Conclusion::Failure
+        } else {
+            conclusion
+        };
         let mut why = self.why.take().or(why);
         if self.log.lost() > 0 {
-            let lost = format!("{} lines of the log were lost: the disk was full", self.log.lost());
+            let lost = format!(
+                "{} lines of the log were lost: the disk was full",
+                self.log.lost()
+            );
             why = Some(why.map_or_else(|| lost.clone(), |why| format!("{why}; {lost}")));
         }
         self.log.flush();
         let why = why.map(|why| self.masker.mask(&why).into_owned());
-        self.journal.write(JournalBody::Finished { conclusion, outputs, why })?;
+        self.journal.write(JournalBody::Finished {
+            conclusion,
+            outputs,
+            why,
+        })?;
         Ok(conclusion)
     }
 
@@ -482,12 +729,18 @@ impl Job {
     fn job_outputs(&mut self) -> (Vec<(String, String)>, Option<String>) {
         let workspace = self.folders.workspace.clone();
         let files = Workspace(&workspace);
-        let resolved = self.variables().and_then(|env| self.spec.outputs.resolve(&self.contexts(&env, &files)));
+        let resolved = self
+            .variables()
+            .and_then(|env| self.spec.outputs.resolve(&self.contexts(&env, &files)));
         match resolved {
             Ok(outputs) => {
-                let (secret, plain): (Vec<_>, Vec<_>) = outputs.into_iter().partition(|(_, value)| self.masker.finds(value));
+                let (secret, plain): (Vec<_>, Vec<_>) = outputs
+                    .into_iter()
+                    .partition(|(_, value)| self.masker.finds(value));
                 for (name, _) in secret {
-                    self.say(&format!("##[warning]The output {name} is left out: it may hold a secret"));
+                    self.say(&format!(
+                        "##[warning]The output {name} is left out: it may hold a secret"
+                    ));
                 }
                 (plain, None)
             }
@@ -498,7 +751,9 @@ impl Job {
 
 /// One line of a step's output: a command, or text for the log.
 fn hear(line: &str, log: &mut Log, masker: &mut Masker, heard: &mut Heard) {
-    let Some(command) = command::parse(line) else { return log.line(masker, line) };
+    let Some(command) = command::parse(line) else {
+        return log.line(masker, line);
+    };
     if let Some(token) = &heard.stopped {
         if command.name == *token {
             heard.stopped = None;
@@ -541,7 +796,9 @@ fn annotate(level: Level, command: &Command, masker: &Masker, heard: &mut Heard)
         message: masker.mask(&command.value).into_owned(),
         file: command.get("file").map(str::to_owned),
         line: command.get("line").and_then(|line| line.parse().ok()),
-        title: command.get("title").map(|title| masker.mask(title).into_owned()),
+        title: command
+            .get("title")
+            .map(|title| masker.mask(title).into_owned()),
     });
 }
 
@@ -570,14 +827,26 @@ impl StepFiles {
             let path = temp.join(format!("{name}-{index}"));
             File::create(&path).map(|_| path)
         };
-        Ok(Self { output: file("output")?, env: file("env")?, path: file("path")?, state: file("state")?, summary: file("summary")? })
+        Ok(Self {
+            output: file("output")?,
+            env: file("env")?,
+            path: file("path")?,
+            state: file("state")?,
+            summary: file("summary")?,
+        })
     }
 
     fn variables(&self) -> Vec<(String, String)> {
         let shown = |path: &Path| path.display().to_string();
-        [("GITHUB_OUTPUT", &self.output), ("GITHUB_ENV", &self.env), ("GITHUB_PATH", &self.path), ("GITHUB_STATE", &self.state), ("GITHUB_STEP_SUMMARY", &self.summary)]
-            .map(|(name, path)| (name.to_owned(), shown(path)))
-            .to_vec()
+        [
+            ("GITHUB_OUTPUT", &self.output),
+            ("GITHUB_ENV", &self.env),
+            ("GITHUB_PATH", &self.path),
+            ("GITHUB_STATE", &self.state),
+            ("GITHUB_STEP_SUMMARY", &self.summary),
+        ]
+        .map(|(name, path)| (name.to_owned(), shown(path)))
+        .to_vec()
     }
 }
 
@@ -585,5 +854,8 @@ impl StepFiles {
 fn start_time() -> u64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let rest = stat.rfind(')').map_or("", |end| &stat[end + 1..]);
-    rest.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+    rest.split_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .unwrap_or(0)
 }

@@ -25,13 +25,20 @@ impl Log {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let offset = file.metadata()?.len();
-        Ok(Self { file, buffer: Vec::with_capacity(BUFFER), offset, lost: 0 })
+        Ok(Self {
+            file,
+            buffer: Vec::with_capacity(BUFFER),
+            offset,
+            lost: 0,
+        })
     }
 
     /// Writes text as lines, masked.
     pub(crate) fn line(&mut self, masker: &Masker, text: &str) {
         let masked = masker.mask(text);
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        let now = Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+            .to_string();
         for line in masked.split('\n') {
             self.buffer.extend_from_slice(now.as_bytes());
             self.buffer.push(b' ');
@@ -62,7 +69,10 @@ impl Log {
             Ok(()) => self.offset += self.buffer.len() as u64,
             Err(_) => {
                 self.lost += self.buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
-                self.offset = self.file.metadata().map_or(self.offset, |found| found.len());
+                self.offset = self
+                    .file
+                    .metadata()
+                    .map_or(self.offset, |found| found.len());
             }
         }
         self.buffer.clear();

@@ -12,7 +12,10 @@ const TERMINATE_GRACE: Duration = Duration::from_millis(2_500);
 
 /// Ends a step's group: SIGINT, then SIGTERM, then SIGKILL.
 pub(crate) async fn end(child: &mut Child, group: Option<Pid>) {
-    for (signal, grace) in [(Signal::INT, INTERRUPT_GRACE), (Signal::TERM, TERMINATE_GRACE)] {
+    for (signal, grace) in [
+        (Signal::INT, INTERRUPT_GRACE),
+        (Signal::TERM, TERMINATE_GRACE),
+    ] {
         if let Some(group) = group {
             // Gone already is fine.
             let _ = kill_process_group(group, signal);
@@ -46,19 +49,27 @@ pub(crate) fn kill_strays() -> Vec<String> {
             let _ = kill_process(pid, Signal::KILL);
             names.push(name);
         }
-        while matches!(rustix::process::wait(rustix::process::WaitOptions::NOHANG), Ok(Some(_))) {}
+        while matches!(
+            rustix::process::wait(rustix::process::WaitOptions::NOHANG),
+            Ok(Some(_))
+        ) {}
     }
     names
 }
 
 fn children_of(parent: u32) -> Vec<(Pid, String)> {
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let child = |pid: i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (head, rest) = stat.split_at(stat.rfind(')')?);
         let mut fields = rest[1..].split_whitespace();
         let (state, of) = (fields.next()?, fields.next()?.parse::<u32>().ok()?);
-        (of == parent && state != "Z").then_some((Pid::from_raw(pid)?, head.split_once('(')?.1.to_owned()))
+        (of == parent && state != "Z")
+            .then_some((Pid::from_raw(pid)?, head.split_once('(')?.1.to_owned()))
     };
     pids.filter_map(child).collect()
 }

@@ -14,7 +14,11 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     let to = inside(&call.folders.workspace, call.get("path").unwrap_or("."))?;
     std::fs::create_dir_all(&to).map_err(|error| format!("{}: {error}", to.display()))?;
     match call.spec.source.clone() {
-        SourceTree::Git { git_dir, commit, reference } => {
+        SourceTree::Git {
+            git_dir,
+            commit,
+            reference,
+        } => {
             let wanted = call.get("ref").unwrap_or(&commit).to_owned();
             from_git(call, &git_dir, &wanted, &reference, &to).await
         }
@@ -22,40 +26,126 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     }
 }
 
-async fn from_git(call: &mut Call<'_>, git_dir: &Path, wanted: &str, reference: &str, to: &Path) -> Result<Left, String> {
+async fn from_git(
+    call: &mut Call<'_>,
+    git_dir: &Path,
+    wanted: &str,
+    reference: &str,
+    to: &Path,
+) -> Result<Left, String> {
     let source = git_dir.display().to_string();
     git(call, to, &["init", "--quiet"]).await?;
     // Objects are borrowed, not copied: the repository is on this machine and outlives the job.
     let alternates = to.join(".git/objects/info/alternates");
-    std::fs::write(&alternates, format!("{}\n", git_dir.join("objects").display())).map_err(|error| format!("{}: {error}", alternates.display()))?;
+    std::fs::write(
+        &alternates,
+        format!("{}\n", git_dir.join("objects").display()),
+    )
+    .map_err(|error| format!("{}: {error}", alternates.display()))?;
     let _ = git(call, to, &["remote", "add", "origin", &source]).await;
-    git(call, to, &["fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*"]).await?;
-    let found = match git(call, to, &["rev-parse", "--verify", "--quiet", &format!("{wanted}^{{commit}}")]).await {
+    git(
+        call,
+        to,
+        &[
+            "fetch",
+            "--quiet",
+            "--tags",
+            "origin",
+            "+refs/heads/*:refs/remotes/origin/*",
+        ],
+    )
+    .await?;
+    let found = match git(
+        call,
+        to,
+        &[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            &format!("{wanted}^{{commit}}"),
+        ],
+    )
+    .await
+    {
         Ok(found) => found,
-        Err(_) => git(call, to, &["rev-parse", "--verify", &format!("refs/remotes/origin/{}^{{commit}}", wanted.trim_start_matches("refs/heads/"))])
-            .await
-            .map_err(|_| format!("there is no {wanted} in the repository"))?,
+        Err(_) => git(
+            call,
+            to,
+            &[
+                "rev-parse",
+                "--verify",
+                &format!(
+                    "refs/remotes/origin/{}^{{commit}}",
+                    wanted.trim_start_matches("refs/heads/")
+                ),
+            ],
+        )
+        .await
+        .map_err(|_| format!("there is no {wanted} in the repository"))?,
     };
     let commit = found.trim().to_owned();
-    match reference.strip_prefix("refs/heads/").filter(|_| call.get("ref").is_none()) {
-        Some(branch) => git(call, to, &["checkout", "--quiet", "--force", "-B", branch, &commit]).await?,
-        None => git(call, to, &["checkout", "--quiet", "--force", "--detach", &commit]).await?,
+    match reference
+        .strip_prefix("refs/heads/")
+        .filter(|_| call.get("ref").is_none())
+    {
+        Some(branch) => {
+            git(
+                call,
+                to,
+                &["checkout", "--quiet", "--force", "-B", branch, &commit],
+            )
+            .await?
+        }
+        None => {
+            git(
+                call,
+                to,
+                &["checkout", "--quiet", "--force", "--detach", &commit],
+            )
+            .await?
+        }
     };
     call.say(format!("Checked out {commit}"));
-    Ok(Left { outputs: vec![("commit".to_owned(), commit), ("ref".to_owned(), reference.to_owned())], ..Left::default() })
+    Ok(Left {
+        outputs: vec![
+            ("commit".to_owned(), commit),
+            ("ref".to_owned(), reference.to_owned()),
+        ],
+        ..Left::default()
+    })
 }
 
 /// What git knows and what it doesn't ignore; everything where there is no repository.
 async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left, String> {
-    let listed = git(call, from, &["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).await;
+    let listed = git(
+        call,
+        from,
+        &[
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ],
+    )
+    .await;
     let files: Vec<PathBuf> = match listed {
-        Ok(text) => text.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect(),
-        Err(_) => crate::hash::matching(from, &["**".to_owned()])?.into_iter().filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned)).collect(),
+        Ok(text) => text
+            .split('\0')
+            .filter(|name| !name.is_empty())
+            .map(PathBuf::from)
+            .collect(),
+        Err(_) => crate::hash::matching(from, &["**".to_owned()])?
+            .into_iter()
+            .filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned))
+            .collect(),
     };
     let mut copied = 0usize;
     for file in files {
         let (source, target) = (from.join(&file), to.join(&file));
-        let Ok(kind) = source.symlink_metadata() else { continue };
+        let Ok(kind) = source.symlink_metadata() else {
+            continue;
+        };
         let failed = |error: std::io::Error| format!("{}: {error}", file.display());
         if let Some(folder) = target.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -76,22 +166,52 @@ async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left
 /// Git with a clean environment; gives what it printed.
 async fn git(call: &Call<'_>, at: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new("git");
-    command.args(["-c", "safe.directory=*", "-c", "init.defaultBranch=main", "-c", "advice.detachedHead=false"]).args(arguments).current_dir(at).env_clear();
-    command.envs(call.env.iter().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LANG" | "TMPDIR")).map(|(name, value)| (name, value)));
-    command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_CONFIG_NOSYSTEM", "1").stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.map_err(|error| format!("git could not be started: {error}"))?;
+    command
+        .args([
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "init.defaultBranch=main",
+            "-c",
+            "advice.detachedHead=false",
+        ])
+        .args(arguments)
+        .current_dir(at)
+        .env_clear();
+    command.envs(
+        call.env
+            .iter()
+            .filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LANG" | "TMPDIR"))
+            .map(|(name, value)| (name, value)),
+    );
+    command
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = command
+        .output()
+        .await
+        .map_err(|error| format!("git could not be started: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let why = String::from_utf8_lossy(&output.stderr);
-    Err(format!("git {}: {}", arguments.first().unwrap_or(&""), why.trim().lines().last().unwrap_or("failed")))
+    Err(format!(
+        "git {}: {}",
+        arguments.first().unwrap_or(&""),
+        why.trim().lines().last().unwrap_or("failed")
+    ))
 }
 
 /// A path that stays in the workspace.
 pub(super) fn inside(root: &Path, path: &str) -> Result<PathBuf, String> {
     let path = Path::new(path);
     let relative = path.strip_prefix(root).unwrap_or(path);
-    if relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+    if relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
         Ok(root.join(relative))
     } else {
         Err(format!("the path {} leaves the workspace", path.display()))

@@ -32,7 +32,10 @@ pub(crate) struct Left {
 impl Call<'_> {
     /// An input that isn't empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.with.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.with
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     pub(crate) fn say(&mut self, text: impl Into<String>) {
@@ -42,14 +45,21 @@ impl Call<'_> {
 
 /// Runs a built-in action; the error is a sentence.
 pub(crate) async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
-    let name = action.split('@').next().unwrap_or(action).to_ascii_lowercase();
+    let name = action
+        .split('@')
+        .next()
+        .unwrap_or(action)
+        .to_ascii_lowercase();
     match name.as_str() {
         "actions/checkout" => checkout::run(&mut call).await,
         "actions/upload-artifact" => artifact::upload(&mut call),
         "actions/download-artifact" => artifact::download(&mut call),
         "actions/cache" | "actions/cache/restore" | "actions/cache/save" => {
             call.say("There is no cache on this server yet: the step does nothing.");
-            Ok(Left { outputs: vec![("cache-hit".to_owned(), "false".to_owned())], ..Left::default() })
+            Ok(Left {
+                outputs: vec![("cache-hit".to_owned(), "false".to_owned())],
+                ..Left::default()
+            })
         }
         "shipway/deploy" => deploy::run(&mut call).await,
         _ => match name.strip_prefix("actions/setup-") {

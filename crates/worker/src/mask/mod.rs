@@ -30,7 +30,10 @@ impl Masker {
     pub fn extend(&mut self, secrets: impl IntoIterator<Item = String>) {
         let before = self.patterns.len();
         for secret in secrets {
-            for line in std::iter::once(secret.as_str()).chain(secret.lines()).map(str::trim) {
+            for line in std::iter::once(secret.as_str())
+                .chain(secret.lines())
+                .map(str::trim)
+            {
                 if line.len() >= SECRET_BYTES_MIN {
                     self.patterns.extend(forms(line));
                 }
@@ -39,11 +42,15 @@ impl Masker {
         if self.patterns.len() == before {
             return;
         }
-        self.patterns.sort_unstable_by_key(|pattern| std::cmp::Reverse(pattern.len()));
+        self.patterns
+            .sort_unstable_by_key(|pattern| std::cmp::Reverse(pattern.len()));
         self.patterns.dedup();
         self.longest = self.patterns.first().map_or(0, String::len);
         // Every match, also those within others: only so are overlapping secrets masked as a whole.
-        self.automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&self.patterns).ok();
+        self.automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .build(&self.patterns)
+            .ok();
     }
 
     /// The length of the longest text that is masked: a text cut in pieces must overlap by it.
@@ -55,14 +62,25 @@ impl Masker {
     /// Whether a secret is in the text.
     #[must_use]
     pub fn finds(&self, text: &str) -> bool {
-        self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(text))
+        self.automaton
+            .as_ref()
+            .is_some_and(|automaton| automaton.is_match(text))
     }
 
     /// The text without secrets.
     #[must_use]
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Some(automaton) = self.automaton.as_ref().filter(|automaton| automaton.is_match(text)) else { return Cow::Borrowed(text) };
-        let mut ranges: Vec<(usize, usize)> = automaton.find_overlapping_iter(text).map(|found| (found.start(), found.end())).collect();
+        let Some(automaton) = self
+            .automaton
+            .as_ref()
+            .filter(|automaton| automaton.is_match(text))
+        else {
+            return Cow::Borrowed(text);
+        };
+        let mut ranges: Vec<(usize, usize)> = automaton
+            .find_overlapping_iter(text)
+            .map(|found| (found.start(), found.end()))
+            .collect();
         ranges.sort_unstable();
         let mut masked = String::with_capacity(text.len());
         let mut done = 0;
@@ -84,13 +102,33 @@ fn forms(secret: &str) -> Vec<String> {
     let json = serde_json::to_string(secret).unwrap_or_default();
     forms.push(json.trim_matches('"').to_owned());
     forms.push(percent(secret));
-    forms.push(secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;"));
+    forms.push(
+        secret
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&apos;"),
+    );
     forms.push(secret.replace('\'', "'\\''"));
-    forms.push(secret.chars().flat_map(|c| (!c.is_ascii_alphanumeric() && !"_-./:=@%+,".contains(c)).then_some('\\').into_iter().chain([c])).collect());
+    forms.push(
+        secret
+            .chars()
+            .flat_map(|c| {
+                (!c.is_ascii_alphanumeric() && !"_-./:=@%+,".contains(c))
+                    .then_some('\\')
+                    .into_iter()
+                    .chain([c])
+            })
+            .collect(),
+    );
     for offset in 0..3usize {
         // Encoded after `offset` other bytes, without the characters that those bytes or the padding have a part in.
         let bytes = [vec![b'x'; offset].as_slice(), secret.as_bytes()].concat();
-        for engine in [&base64::engine::general_purpose::STANDARD_NO_PAD, &base64::engine::general_purpose::URL_SAFE_NO_PAD] {
+        for engine in [
+            &base64::engine::general_purpose::STANDARD_NO_PAD,
+            &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        ] {
             let encoded = engine.encode(&bytes);
             let from = [0, 2, 3][offset];
             let to = bytes.len() * 4 / 3;
@@ -130,7 +168,8 @@ mod tests {
         assert_eq!(masker.mask("s3cr3t/+\"pass-phrase"), "***");
         assert_eq!(masker.mask("s3cr3t%2F%2B%22pass"), "***");
         for prefix in ["", "x", "xy"] {
-            let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{prefix}s3cr3t/+\"pass!"));
+            let encoded = base64::engine::general_purpose::STANDARD
+                .encode(format!("{prefix}s3cr3t/+\"pass!"));
             assert!(masker.mask(&encoded).contains("***"), "{prefix}: {encoded}");
         }
         assert_eq!(masker.mask("nothing here"), "nothing here");
