@@ -1,10 +1,51 @@
 //! Workflow commands in a step's output: `::error file=a.rs,line=3::text`, and the older `##[error]text`.
+//!
+//! Read as GitHub's runner reads them: only a name that is known makes a line a command, the newer form must begin the line,
+//! the older one may stand anywhere in it.
+
+/// What steps can say. [`Name::Resume`] is the word that a step chose when it stopped commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Error,
+    Warning,
+    Notice,
+    Debug,
+    Group,
+    EndGroup,
+    AddMask,
+    SetOutput,
+    SaveState,
+    SetEnv,
+    AddPath,
+    StopCommands,
+    Resume,
+    Echo,
+    AddMatcher,
+    RemoveMatcher,
+}
+
+const NAMES: [(&str, Name); 15] = [
+    ("error", Name::Error),
+    ("warning", Name::Warning),
+    ("notice", Name::Notice),
+    ("debug", Name::Debug),
+    ("group", Name::Group),
+    ("endgroup", Name::EndGroup),
+    ("add-mask", Name::AddMask),
+    ("set-output", Name::SetOutput),
+    ("save-state", Name::SaveState),
+    ("set-env", Name::SetEnv),
+    ("add-path", Name::AddPath),
+    ("stop-commands", Name::StopCommands),
+    ("echo", Name::Echo),
+    ("add-matcher", Name::AddMatcher),
+    ("remove-matcher", Name::RemoveMatcher),
+];
 
 /// A line that is a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
-    /// `error`, `group`, `add-mask`, …
-    pub(crate) name: String,
+    pub(crate) name: Name,
     /// `file`, `line`, `name`, …
     pub(crate) properties: Vec<(String, String)>,
     /// What stands behind it.
@@ -14,69 +55,92 @@ pub(crate) struct Command {
 impl Command {
     /// A property by its name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.properties
+        let found = self
+            .properties
             .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+            .rfind(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
     }
 }
 
-/// Reads a line; `None` when it is no command.
-pub(crate) fn parse(line: &str) -> Option<Command> {
-    let line = line.trim_start();
-    if let Some(rest) = line.strip_prefix("::") {
-        let (head, value) = rest.split_once("::")?;
-        return build(head, value, unescape, unescape_property);
-    }
-    // Anywhere in the line, as the runner has it.
-    let rest = &line[line.find("##[")? + 3..];
-    let (head, value) = rest.split_once(']')?;
-    build(head, value, unescape_old, unescape_old)
+/// Whether `word` is the name of a command.
+pub(crate) fn is_name(word: &str) -> bool {
+    NAMES
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(word))
 }
 
-fn build(
+/// Whether a line could be a command: cheap, and never wrong about a no.
+pub(crate) fn may_be(line: &[u8]) -> bool {
+    line.trim_ascii_start().starts_with(b"::") || memchr::memmem::find(line, b"##[").is_some()
+}
+
+/// Reads a line; `None` when it is no command. `resume` is the word that ends a stop.
+pub(crate) fn parse(line: &str, resume: Option<&str>) -> Option<Command> {
+    newer(line, resume).or_else(|| older(line, resume))
+}
+
+fn newer(line: &str, resume: Option<&str>) -> Option<Command> {
+    let (head, value) = line.trim_start().strip_prefix("::")?.split_once("::")?;
+    read(head, value, resume, ',', &VALUE, &PROPERTY)
+}
+
+fn older(line: &str, resume: Option<&str>) -> Option<Command> {
+    let (head, value) = line[line.find("##[")? + 3..].split_once(']')?;
+    read(head, value, resume, ';', &OLDER, &OLDER)
+}
+
+fn read(
     head: &str,
     value: &str,
-    of_value: fn(&str) -> String,
-    of_property: fn(&str) -> String,
+    resume: Option<&str>,
+    separator: char,
+    of_value: &[(&str, &str)],
+    of_property: &[(&str, &str)],
 ) -> Option<Command> {
-    let (name, rest) = head.split_once(' ').unwrap_or((head, ""));
-    let fine = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    let separator = if rest.contains(';') { ';' } else { ',' };
-    let pairs = rest
-        .split(separator)
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(key, value)| (key.trim().to_owned(), of_property(value)));
-    fine.then(|| Command {
-        name: name.to_ascii_lowercase(),
+    let (word, rest) = head.split_once(' ').unwrap_or((head, ""));
+    let known = NAMES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(word))
+        .map(|(_, name)| *name);
+    let resumes = resume.is_some_and(|resume| resume.eq_ignore_ascii_case(word));
+    let name = known.or(resumes.then_some(Name::Resume))?;
+    let pairs = rest.trim().split(separator).filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (!key.is_empty() && !value.is_empty())
+            .then(|| (key.trim().to_owned(), unescape(value, of_property)))
+    });
+    Some(Command {
+        name,
         properties: pairs.collect(),
-        value: of_value(value),
+        value: unescape(value, of_value),
     })
 }
 
-fn unescape(text: &str) -> String {
-    text.replace("%0D", "\r")
-        .replace("%0A", "\n")
-        .replace("%25", "%")
-}
+// The percent sign comes last: `%250A` is the text `%0A`.
+const VALUE: [(&str, &str); 3] = [("%0D", "\r"), ("%0A", "\n"), ("%25", "%")];
+const PROPERTY: [(&str, &str); 5] = [
+    ("%0D", "\r"),
+    ("%0A", "\n"),
+    ("%3A", ":"),
+    ("%2C", ","),
+    ("%25", "%"),
+];
+const OLDER: [(&str, &str); 5] = [
+    ("%3B", ";"),
+    ("%0D", "\r"),
+    ("%0A", "\n"),
+    ("%5D", "]"),
+    ("%25", "%"),
+];
 
-fn unescape_property(text: &str) -> String {
-    text.replace("%0D", "\r")
-        .replace("%0A", "\n")
-        .replace("%3A", ":")
-        .replace("%2C", ",")
-        .replace("%25", "%")
-}
-
-fn unescape_old(text: &str) -> String {
-    text.replace("%3B", ";")
-        .replace("%0D", "\r")
-        .replace("%0A", "\n")
-        .replace("%5D", "]")
-        .replace("%25", "%")
+fn unescape(text: &str, table: &[(&str, &str)]) -> String {
+    if !text.contains('%') {
+        return text.to_owned();
+    }
+    table
+        .iter()
+        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 #[cfg(test)]
@@ -87,30 +151,54 @@ mod tests {
 
     #[test]
     fn both_forms_are_read() {
-        let command = parse("::error file=src/a.rs,line=3,title=No%3A way::it%0Abroke").unwrap();
+        let line = "::error file=src/a.rs,line=3,title=No%3A way::it%0Abroke%250A";
+        let command = parse(line, None).unwrap();
+        assert_eq!(command.name, Name::Error);
+        assert_eq!(command.get("file"), Some("src/a.rs"));
+        assert_eq!(command.get("LINE"), Some("3"));
+        assert_eq!(command.get("title"), Some("No: way"));
+        assert_eq!(command.value, "it\nbroke%0A");
+        let older = parse("12:00 ##[Error file=a;line=2]x%5D", None).unwrap();
         assert_eq!(
-            (
-                command.name.as_str(),
-                command.get("file"),
-                command.get("LINE"),
-                command.get("title")
-            ),
-            ("error", Some("src/a.rs"), Some("3"), Some("No: way"))
+            (older.name, older.get("line"), older.value.as_str()),
+            (Name::Error, Some("2"), "x]")
         );
-        assert_eq!(command.value, "it\nbroke");
-        assert_eq!(parse("##[group]Build").unwrap().name, "group");
-        assert_eq!(parse("  ::endgroup::").unwrap().name, "endgroup");
-        for plain in ["", "::", "::::", "a::b::c", "##[", ":: x::"] {
-            assert_eq!(parse(plain), None, "{plain}");
+        assert_eq!(parse("  ::endgroup::", None).unwrap().name, Name::EndGroup);
+    }
+
+    #[test]
+    fn what_only_looks_like_one_is_text() {
+        for plain in [
+            "",
+            "::",
+            "::::",
+            "a::b::c",
+            "##[",
+            ":: error::x",
+            "::std::vec::Vec",
+            "x ::error::y",
+            "##[error",
+            "::error",
+            "##[command]git status",
+        ] {
+            assert_eq!(parse(plain, None), None, "{plain}");
         }
+    }
+
+    #[test]
+    fn a_word_of_ones_own_resumes() {
+        assert_eq!(parse("::t0ken::", None), None);
+        let resumed = parse("::T0ken::", Some("t0ken")).unwrap();
+        assert_eq!(resumed.name, Name::Resume);
     }
 
     proptest! {
         #[test]
-        fn any_line_is_read_without_panic(line in ".{0,80}") {
-            let _ = parse(&line);
-            let _ = parse(&format!("::{line}"));
-            let _ = parse(&format!("##[{line}"));
+        fn any_line_is_read_without_panic(line in "[:#\\[\\]%=,; a-zé0-9-]{0,60}", prefix in "(::|##\\[|)(error|group|)") {
+            let line = format!("{prefix}{line}");
+            if parse(&line, Some("error-")).is_some() {
+                prop_assert!(may_be(line.as_bytes()), "{}", line);
+            }
         }
     }
 }

@@ -4,103 +4,113 @@ use std::path::{Path, PathBuf};
 
 use shipway_workflow::{expr::Value, job::JobSpec};
 
+/// Where programs are looked for when nobody says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Environment variables in order of first appearance; the last value counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Env(Vec<(String, String)>);
+
+impl Env {
+    pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let (name, value) = (name.into(), value.into());
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = (String, String)>) {
+        more.into_iter()
+            .for_each(|(name, value)| self.set(name, value));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, String)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<(String, String)> {
+        self.0
+    }
+}
+
 /// Where a job keeps what.
+#[derive(Clone, Debug)]
 pub(crate) struct Folders {
     pub(crate) workspace: PathBuf,
     pub(crate) home: PathBuf,
     pub(crate) temp: PathBuf,
     pub(crate) artifacts: PathBuf,
+    pub(crate) summaries: PathBuf,
+    /// What started the run, as JSON.
+    pub(crate) event: PathBuf,
 }
 
 impl Folders {
     pub(crate) fn create(job: &Path) -> std::io::Result<Self> {
-        let folders = Self {
-            workspace: job.join("workspace"),
-            home: job.join("home"),
-            temp: job.join("temp"),
-            artifacts: job.join("artifacts"),
+        let folder = |name: &str| {
+            let path = job.join(name);
+            std::fs::create_dir_all(&path).map(|()| path)
         };
-        for folder in [
-            &folders.workspace,
-            &folders.home,
-            &folders.temp,
-            &folders.artifacts,
-        ] {
-            std::fs::create_dir_all(folder)?;
-        }
-        Ok(folders)
+        let temp = folder("temp")?;
+        Ok(Self {
+            workspace: folder("workspace")?,
+            home: folder("home")?,
+            event: temp.join("event.json"),
+            temp,
+            artifacts: folder("artifacts")?,
+            summaries: folder("summaries")?,
+        })
     }
 }
 
 /// What every step starts with: nothing of the server's but where programs are.
-pub(crate) fn base(folders: &Folders) -> Vec<(String, String)> {
-    let path = std::env::var("PATH").unwrap_or_else(|_| {
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()
-    });
-    let mut base: Vec<(String, String)> = [
-        ("PATH", path),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("HOME", folders.home.display().to_string()),
-        ("TMPDIR", folders.temp.display().to_string()),
-        ("CI", "true".to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect();
-    // Build tools that live in the user's home are found although HOME is the job's.
+pub(crate) fn base(folders: &Folders) -> Env {
+    let mut base = Env::default();
+    base.set(
+        "PATH",
+        std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),
+    );
+    base.set("LANG", "C.UTF-8");
+    base.set("HOME", folders.home.display().to_string());
+    base.set("TMPDIR", folders.temp.display().to_string());
+    base.set("CI", "true");
+    // Programs that live in a user's home are found although HOME is the job's.
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-        let known = std::env::var(name).ok().or_else(|| {
-            std::env::var("HOME")
-                .ok()
-                .map(|home| format!("{home}/{folder}"))
-                .filter(|path| Path::new(path).is_dir())
-        });
-        base.extend(known.map(|value| (name.to_owned(), value)));
+        let in_home = || {
+            let path = Path::new(&std::env::var_os("HOME")?).join(folder);
+            path.is_dir().then(|| path.display().to_string())
+        };
+        if let Some(value) = std::env::var(name).ok().or_else(in_home) {
+            base.set(name, value);
+        }
     }
     base
 }
 
 /// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: last, so that nothing overwrites them.
-pub(crate) fn fixed(spec: &JobSpec, folders: &Folders, action: &str) -> Vec<(String, String)> {
-    let mut fixed: Vec<(String, String)> = vec![
-        ("GITHUB_ACTIONS".to_owned(), "true".to_owned()),
-        ("GITHUB_JOB".to_owned(), spec.job_id.clone()),
-    ];
-    if let Value::Object(github) = &spec.contexts.github {
-        // The token and the event's whole payload are not for the environment.
-        let plain = github.iter().filter(|(name, value)| {
-            value.is_primitive()
-                && !matches!(
-                    &***name,
-                    "token" | "job" | "workspace" | "event_path" | "action"
-                )
-        });
-        fixed.extend(plain.map(|(name, value)| {
-            (
-                format!("GITHUB_{}", name.to_uppercase()),
-                value.to_text().to_string(),
-            )
-        }));
+pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> Env {
+    let mut fixed = Env::default();
+    fixed.set("GITHUB_ACTIONS", "true");
+    fixed.set("SHIPWAY", "true");
+    if let Some(server) = &spec.server {
+        fixed.set("SHIPWAY_SERVER", server.url.as_str());
     }
-    let workspace = folders.workspace.display().to_string();
-    let event = folders.temp.join("event.json").display().to_string();
-    for (name, value) in [
-        ("GITHUB_WORKSPACE", workspace.clone()),
-        ("GITHUB_EVENT_PATH", event),
-        ("GITHUB_ACTION", action.to_owned()),
-        ("RUNNER_OS", "Linux".to_owned()),
-        ("RUNNER_ARCH", arch().to_owned()),
-        ("RUNNER_NAME", "shipway".to_owned()),
-        ("RUNNER_ENVIRONMENT", "self-hosted".to_owned()),
-        ("RUNNER_TEMP", folders.temp.display().to_string()),
-        (
-            "RUNNER_TOOL_CACHE",
-            folders.home.join("tools").display().to_string(),
-        ),
-        ("RUNNER_WORKSPACE", workspace),
-        ("SHIPWAY", "true".to_owned()),
-    ] {
-        fixed.push((name.to_owned(), value));
+    // The token is for those who ask for it, and the event's whole payload is a file.
+    let plain = |name: &str, value: &Value| value.is_primitive() && name != "token";
+    for (context, prefix) in [(github, "GITHUB"), (runner, "RUNNER")] {
+        let Value::Object(context) = context else {
+            continue;
+        };
+        for (name, value) in context.iter().filter(|(name, value)| plain(name, value)) {
+            let name = format!("{prefix}_{}", name.to_uppercase());
+            fixed.set(name, &*value.to_text());
+        }
     }
     fixed
 }

@@ -1,33 +1,55 @@
-//! A script run by its shell: its output read line by line, its end awaited, its time bounded.
+//! A script run by its shell: its output heard as it comes, its end awaited, its time bounded.
+//!
+//! All steps of a job print into one pipe. So what a step leaves running in the background can go on printing while later
+//! steps run, and nobody has to wait until it closes its output.
 
 use std::{
     io,
-    path::{Path, PathBuf},
-    process::Stdio,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
     process::{Child, Command},
+    time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::process;
+use crate::{
+    cancel::{Cancel, Manner},
+    output::Output,
+    process::{ENDING, signal_group},
+    shell::CommandLine,
+};
 
-/// A line is handed on at this length at the latest: a program that prints no newline doesn't fill the memory.
-const LINE_MAX: usize = 256 * 1024;
-/// After the process has ended, how long output that is still in the pipe is waited for: a stray may hold the pipe open.
-const DRAIN: Duration = Duration::from_millis(500);
+/// What the pipe holds; programs that print much wait less often.
+const PIPE_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// The pipe that all steps print into.
+pub(crate) struct Pipe {
+    reader: pipe::Receiver,
+    writer: OwnedFd,
+    chunk: Vec<u8>,
+}
 
 /// What is to be run.
 pub(crate) struct Invocation {
-    pub(crate) program: String,
-    pub(crate) arguments: Vec<String>,
+    pub(crate) line: CommandLine,
     pub(crate) workdir: PathBuf,
     pub(crate) env: Vec<(String, String)>,
+}
+
+/// How long it may take, and what a cancelled job means to it.
+pub(crate) struct Bounds<'c> {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) cancel: &'c mut Cancel,
+    /// Whether it goes on when the job is cancelled.
+    pub(crate) goes_on: bool,
 }
 
 /// How it ended.
@@ -39,212 +61,164 @@ pub(crate) enum Ended {
     Badly(String),
     /// It took too long and was ended.
     TimedOut,
-    /// The job is cancelled and it was ended.
+    /// The job is cut short and it was ended.
     Cancelled,
 }
 
-/// Runs it; every line of output goes to `line`, with `overlap` bytes of it repeated where a line had to be cut.
+impl Pipe {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (writer, reader) = pipe::pipe()?;
+        // More room is a favour that the system may refuse.
+        let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_BYTES);
+        Ok(Self {
+            reader,
+            writer: writer.into_blocking_fd()?,
+            chunk: vec![0; CHUNK_BYTES],
+        })
+    }
+
+    async fn read(&mut self, output: &mut Output) -> io::Result<()> {
+        let count = self.reader.read(&mut self.chunk).await?;
+        output.feed(&self.chunk[..count]);
+        output.log.flush();
+        Ok(())
+    }
+
+    /// Reads what is in the pipe now. Whoever has ended has printed all of it before.
+    async fn drain(&mut self, output: &mut Output) -> io::Result<()> {
+        let mut left = usize::try_from(rustix::io::ioctl_fionread(&self.reader)?).unwrap_or(0);
+        while left > 0 {
+            let room = left.min(self.chunk.len());
+            let count = self.reader.read(&mut self.chunk[..room]).await?;
+            output.feed(&self.chunk[..count]);
+            left -= count.clamp(1, left);
+        }
+        output.end();
+        Ok(())
+    }
+}
+
+/// Runs it to its end; all that it prints goes to `output`.
 pub(crate) async fn run(
     invocation: &Invocation,
-    timeout: Option<Duration>,
-    cancelled: &CancellationToken,
-    mut line: impl FnMut(&str),
+    bounds: Bounds<'_>,
+    pipe: &mut Pipe,
+    output: &mut Output,
 ) -> io::Result<Ended> {
-    let (writer, mut reader) = pipe::pipe()?;
-    let writer = writer.into_blocking_fd()?;
-    let mut command = Command::new(&invocation.program);
+    let mut command = Command::new(&invocation.line.program);
     command
-        .args(&invocation.arguments)
+        .args(&invocation.line.arguments)
         .current_dir(&invocation.workdir)
         .env_clear()
-        .envs(invocation.env.iter().map(|(name, value)| (name, value)));
-    command
+        .envs(invocation.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(Stdio::from(writer.try_clone()?))
-        .stderr(Stdio::from(writer))
+        .stdout(Stdio::from(pipe.writer.try_clone()?))
+        .stderr(Stdio::from(pipe.writer.try_clone()?))
         .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn()?;
-    // It holds the writing end of the pipe.
     drop(command);
+    let ended = supervise(&mut child, bounds, pipe, output).await?;
+    pipe.drain(output).await?;
+    Ok(ended)
+}
+
+async fn supervise(
+    child: &mut Child,
+    bounds: Bounds<'_>,
+    pipe: &mut Pipe,
+    output: &mut Output,
+) -> io::Result<Ended> {
     let group = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw);
-    let mut lines = Lines::default();
-    let ended = {
-        let reading = async {
-            let mut chunk = vec![0; 64 * 1024];
-            while let Ok(count @ 1..) = reader.read(&mut chunk).await {
-                lines.push(&chunk[..count], &mut line);
-            }
+    let mut ending: Option<Ending> = None;
+    let late = bounds.timeout.and_then(|it| Instant::now().checked_add(it));
+    let status = loop {
+        let alarm = match &ending {
+            Some(ending) => ending.next,
+            None => late,
         };
-        let ending = wait(&mut child, group, timeout, cancelled);
-        tokio::pin!(reading, ending);
         tokio::select! {
-            ended = &mut ending => {
-                process::kill(group);
-                let _ = tokio::time::timeout(DRAIN, &mut reading).await;
-                ended?
+            status = child.wait() => break status?,
+            read = pipe.read(output) => read?,
+            manner = bounds.cancel.must_end(bounds.goes_on), if !ending.as_ref().is_some_and(Ending::is_last) => {
+                let ending = ending.get_or_insert_with(|| Ending::new(Ended::Cancelled));
+                match manner {
+                    Manner::Politely => ending.step(group),
+                    Manner::AtOnce => ending.kill(group),
+                }
             }
-            () = &mut reading => ending.await?,
+            () = at(alarm) => ending.get_or_insert_with(|| Ending::new(Ended::TimedOut)).step(group),
         }
     };
-    lines.finish(&mut line);
-    process::kill(group);
-    Ok(ended)
+    Ok(match ending {
+        None => how(status),
+        Some(ending) => {
+            // Its children had as long as it had.
+            signal_group(group, Signal::KILL);
+            ending.why
+        }
+    })
 }
 
-async fn wait(
-    child: &mut Child,
-    group: Option<Pid>,
-    timeout: Option<Duration>,
-    cancelled: &CancellationToken,
-) -> io::Result<Ended> {
-    let late = async {
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
-        }
-    };
-    let why = tokio::select! {
-        status = child.wait() => {
-            let status = status?;
-            return Ok(if status.success() { Ended::Fine } else { Ended::Badly(status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"))) });
-        }
-        () = late => Ended::TimedOut,
-        () = cancelled.cancelled() => Ended::Cancelled,
-    };
-    process::end(child, group).await;
-    Ok(why)
-}
-
-/// Bytes cut into lines.
-#[derive(Default)]
-struct Lines(Vec<u8>);
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8], line: &mut impl FnMut(&str)) {
-        self.0.extend_from_slice(bytes);
-        let mut begin = 0;
-        while let Some(end) = self.0[begin..].iter().position(|byte| *byte == b'\n') {
-            emit(&self.0[begin..begin + end], line);
-            begin += end + 1;
-        }
-        self.0.drain(..begin);
-        if self.0.len() > LINE_MAX {
-            emit(&self.0, line);
-            self.0.clear();
-        }
-    }
-
-    fn finish(&mut self, line: &mut impl FnMut(&str)) {
-        if !self.0.is_empty() {
-            emit(&self.0, line);
-            self.0.clear();
-        }
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
-fn emit(bytes: &[u8], line: &mut impl FnMut(&str)) {
-    line(&String::from_utf8_lossy(
-        bytes.strip_suffix(b"\r").unwrap_or(bytes),
-    ));
-}
-
-/// The program and arguments of a shell for a script file, as GitHub's runner has them. Unset: bash where there is one, else sh.
-pub(crate) fn shell(
-    name: Option<&str>,
-    script: &Path,
-    path: &str,
-) -> Result<(String, Vec<String>), String> {
-    let script = script.display().to_string();
-    let words = |template: &str| -> Vec<String> {
-        template
-            .split_whitespace()
-            .map(|word| word.replace("{0}", &script))
-            .collect()
-    };
-    let has_bash = || {
-        path.split(':')
-            .any(|folder| Path::new(folder).join("bash").is_file())
-    };
-    let mut all = match name {
-        None if has_bash() => words("bash -e {0}"),
-        None => words("sh -e {0}"),
-        Some("bash") => words("bash --noprofile --norc -e -o pipefail {0}"),
-        Some("sh") => words("sh -e {0}"),
-        Some("python") => words("python {0}")
-            .into_iter()
-            .map(|word| if word == "python" { python(path) } else { word })
-            .collect(),
-        Some("pwsh") => vec![
-            "pwsh".to_owned(),
-            "-command".to_owned(),
-            format!(". '{script}'"),
-        ],
-        Some(custom) if custom.contains("{0}") => words(custom),
-        Some(unknown) => {
-            return Err(format!(
-                "the shell {unknown:?} is not known; there are bash, sh, python, pwsh, or a command with {{0}} for the script"
-            ));
+fn how(status: ExitStatus) -> Ended {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ended::Fine,
+        (Some(code), _) => Ended::Badly(format!("exit code {code}")),
+        (None, Some(signal)) => {
+            let name =
+                Signal::from_named_raw(signal).map_or_else(String::new, |it| format!(" ({it:?})"));
+            Ended::Badly(format!("killed by signal {signal}{name}"))
         }
-    };
-    let program = all.remove(0);
-    Ok((program, all))
-}
-
-/// `python`, or `python3` where only that is there.
-fn python(path: &str) -> String {
-    let has = |name: &str| {
-        path.split(':')
-            .any(|folder| Path::new(folder).join(name).is_file())
-    };
-    if has("python") {
-        "python".to_owned()
-    } else {
-        "python3".to_owned()
+        (None, None) => Ended::Badly(status.to_string()),
     }
 }
 
-/// The ending that a shell expects of its scripts.
-pub(crate) fn extension(shell: Option<&str>) -> &'static str {
-    match shell {
-        Some("python") => "py",
-        Some("pwsh") => "ps1",
-        _ => "sh",
-    }
+/// A group that is being ended: SIGINT, then SIGTERM, then SIGKILL.
+struct Ending {
+    why: Ended,
+    said: usize,
+    next: Option<Instant>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shells_are_githubs() {
-        let of = |name| {
-            shell(name, Path::new("/t/s.sh"), "/usr/bin:/bin")
-                .map(|(program, arguments)| format!("{program} {}", arguments.join(" ")))
-        };
-        assert_eq!(
-            of(Some("bash")).unwrap(),
-            "bash --noprofile --norc -e -o pipefail /t/s.sh"
-        );
-        assert_eq!(of(None).unwrap(), "bash -e /t/s.sh");
-        assert_eq!(of(Some("perl {0} x")).unwrap(), "perl /t/s.sh x");
-        assert!(of(Some("fish")).unwrap_err().contains("{0}"));
-    }
-
-    #[test]
-    fn lines_come_whole_whatever_the_chunks() {
-        let mut got = Vec::new();
-        let mut lines = Lines::default();
-        for chunk in ["a", "b\r\nc", "\n", "d"] {
-            lines.push(chunk.as_bytes(), &mut |line: &str| {
-                got.push(line.to_owned())
-            });
+impl Ending {
+    const fn new(why: Ended) -> Self {
+        Self {
+            why,
+            said: 0,
+            next: None,
         }
-        lines.finish(&mut |line: &str| got.push(line.to_owned()));
-        assert_eq!(got, ["ab", "c", "d"]);
+    }
+
+    /// Says it more clearly than before.
+    fn step(&mut self, group: Option<Pid>) {
+        match ENDING.get(self.said) {
+            Some((signal, grace)) => {
+                signal_group(group, *signal);
+                self.next = Some(Instant::now() + *grace);
+                self.said += 1;
+            }
+            None => self.kill(group),
+        }
+    }
+
+    fn kill(&mut self, group: Option<Pid>) {
+        signal_group(group, Signal::KILL);
+        (self.said, self.next) = (ENDING.len() + 1, None);
+    }
+
+    /// Whether there is nothing more to say.
+    const fn is_last(&self) -> bool {
+        self.said > ENDING.len()
     }
 }

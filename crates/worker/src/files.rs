@@ -1,83 +1,114 @@
-//! What a step writes into `GITHUB_OUTPUT`, `GITHUB_ENV`, `GITHUB_STATE` and `GITHUB_PATH`.
+//! The files through which a step speaks to its job: `GITHUB_OUTPUT`, `GITHUB_ENV` and `GITHUB_STATE` hold names and values,
+//! `GITHUB_PATH` a folder a line. Read as GitHub's runner reads them.
 
-/// Reads `name=value` lines and `name<<DELIMITER` blocks. Whichever of `=` and `<<` comes first decides the form.
-pub(crate) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+/// Reads `name=value` lines and `name<<DELIMITER` blocks: whichever of `=` and `<<` comes first decides the form.
+///
+/// What stands before a mistake counts; the mistake is said after it.
+pub(crate) fn pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
     let mut found = Vec::new();
-    let mut lines = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
-        .enumerate();
+    let mut lines = text.split('\n').enumerate();
     while let Some((number, line)) = lines.next() {
         if line.is_empty() {
             continue;
         }
+        let failed = |why: &str| {
+            let shown: String = line.chars().take(80).collect();
+            Err(format!("line {} ({shown:?}): {why}", number + 1))
+        };
         let (equals, heredoc) = (line.find('='), line.find("<<"));
         match (equals, heredoc) {
-            (Some(equals), heredoc) if heredoc.is_none_or(|heredoc| equals < heredoc) => {
-                let name = &line[..equals];
-                if name.is_empty() {
-                    return Err(format!("line {}: a name is missing before `=`", number + 1));
+            (Some(at), heredoc) if heredoc.is_none_or(|heredoc| at < heredoc) => {
+                if at == 0 {
+                    return (found, failed("a name is missing before `=`"));
                 }
-                found.push((name.to_owned(), line[equals + 1..].to_owned()));
+                found.push((line[..at].to_owned(), line[at + 1..].to_owned()));
             }
-            (_, Some(heredoc)) => {
-                let (name, delimiter) = (&line[..heredoc], &line[heredoc + 2..]);
+            (_, Some(at)) => {
+                let (name, delimiter) = (&line[..at], &line[at + 2..]);
                 if name.is_empty() || delimiter.is_empty() {
-                    return Err(format!("line {}: `name<<DELIMITER` needs both", number + 1));
+                    return (found, failed("`name<<DELIMITER` needs both"));
                 }
-                let mut value: Vec<&str> = Vec::new();
-                loop {
-                    match lines.next() {
-                        Some((_, line)) if line == delimiter => break,
-                        Some((_, line)) => value.push(line),
-                        None => {
-                            return Err(format!(
-                                "line {}: the delimiter {delimiter:?} of {name} never comes",
-                                number + 1
-                            ));
-                        }
+                match block(&mut lines, delimiter) {
+                    Some(value) => found.push((name.to_owned(), value)),
+                    None => {
+                        let why = format!("the delimiter {delimiter:?} never comes");
+                        return (found, failed(&why));
                     }
                 }
-                found.push((name.to_owned(), value.join("\n")));
             }
             _ => {
-                return Err(format!(
-                    "line {}: {:?} is neither name=value nor name<<DELIMITER",
-                    number + 1,
-                    line.chars().take(80).collect::<String>()
-                ));
+                let why = "neither `name=value` nor `name<<DELIMITER`";
+                return (found, failed(why));
             }
         }
     }
-    Ok(found)
+    (found, Ok(()))
+}
+
+/// The lines up to the delimiter.
+fn block<'t>(
+    lines: &mut impl Iterator<Item = (usize, &'t str)>,
+    delimiter: &str,
+) -> Option<String> {
+    let mut value: Vec<&str> = Vec::new();
+    for (_, line) in lines {
+        if line == delimiter {
+            return Some(value.join("\n"));
+        }
+        value.push(line);
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn the_first_of_equals_and_heredoc_decides() {
-        let read = |text: &str| pairs(text).unwrap();
-        assert_eq!(
-            read("a=b<<c\nd<<E\n1=2\n\n3\nE\nf=\n"),
-            [
-                ("a".into(), "b<<c".into()),
-                ("d".into(), "1=2\n\n3".into()),
-                ("f".into(), String::new())
-            ]
-        );
-        assert_eq!(read("x=1\r\n"), [("x".into(), "1".into())]);
+        for (text, expected) in [
+            ("a=b<<c\n", vec![("a", "b<<c")]),
+            ("a<<b=c\nx\nb=c\n", vec![("a", "x")]),
+            (
+                "d<<E\n1=2\n\n3\nE\nf=\n",
+                vec![("d", "1=2\n\n3"), ("f", "")],
+            ),
+            ("e<<E\nE\n", vec![("e", "")]),
+            ("g<<E\n\nE", vec![("g", "")]),
+            ("\n\nh=1\nh=2", vec![("h", "1"), ("h", "2")]),
+            ("i= =", vec![("i", " =")]),
+            ("j<<E\n E\nE \nE\n", vec![("j", " E\nE ")]),
+        ] {
+            let (found, result) = pairs(text);
+            let found: Vec<(&str, &str)> = found
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            assert_eq!((found, result), (expected, Ok(())), "{text:?}");
+        }
     }
 
     #[test]
-    fn what_is_neither_is_refused_with_its_line() {
-        assert!(pairs("a=1\nnonsense\n").unwrap_err().starts_with("line 2"));
-        assert!(
-            pairs("a<<EOF\nnever\n")
-                .unwrap_err()
-                .contains("never comes")
-        );
-        assert!(pairs("=x").is_err());
+    fn a_mistake_is_named_by_its_line_and_what_came_before_counts() {
+        for (text, before, why) in [
+            ("a=1\nnonsense\n", 1, "line 2 (\"nonsense\")"),
+            ("a=1\nb<<EOF\nnever\n", 1, "\"EOF\" never comes"),
+            ("=x", 0, "a name is missing"),
+            ("<<E\nE", 0, "needs both"),
+            ("a<<\n", 0, "needs both"),
+        ] {
+            let (found, result) = pairs(text);
+            assert_eq!(found.len(), before, "{text:?}");
+            assert!(result.unwrap_err().contains(why), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "[=<\nEéa ]{0,60}") {
+            let _ = pairs(&text);
+        }
     }
 }

@@ -1,121 +1,61 @@
 //! `hashFiles`: SHA-256 over the SHA-256 of each file that the patterns take.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    fs::File,
+    io::{self, Read},
+    path::Path,
 };
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha2::{Digest, Sha256};
 use shipway_workflow::expr::HashFiles;
+
+use crate::glob::{self, Hidden};
 
 /// Files below a folder.
 pub(crate) struct Workspace<'w>(pub(crate) &'w Path);
 
 impl HashFiles for Workspace<'_> {
     fn hash_files(&self, patterns: &[String]) -> Result<String, String> {
-        let files = matching(self.0, patterns)?;
-        if files.is_empty() {
-            return Ok(String::new());
-        }
-        let mut all = Sha256::new();
-        for file in files {
-            let mut one = Sha256::new();
-            let mut open =
-                fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-            io::copy(&mut open, &mut HashWriter(&mut one))
-                .map_err(|error| format!("{}: {error}", file.display()))?;
-            all.update(one.finalize());
-        }
-        Ok(all
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
-    }
-}
-
-struct HashWriter<'h>(&'h mut Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The files below `root` that the patterns take, in order; `!` before a pattern takes files out again. A pattern that names a
-/// folder takes all below it. Links are not followed.
-pub(crate) fn matching(root: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, String> {
-    let mut rules: Vec<(bool, GlobSet)> = Vec::new();
-    for pattern in patterns
-        .iter()
-        .flat_map(|text| text.lines())
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        let (takes, glob) = pattern
-            .strip_prefix('!')
-            .map_or((true, pattern), |rest| (false, rest));
-        let absolute = Path::new(glob)
-            .strip_prefix(root)
-            .ok()
-            .map(|rest| rest.to_string_lossy().into_owned());
-        let glob = absolute.unwrap_or_else(|| glob.to_owned());
-        let glob = glob.trim_start_matches("./").trim_end_matches('/');
-        if glob.starts_with('/') || glob.split('/').any(|part| part == "..") {
-            return Err(format!("the pattern {pattern:?} leaves the workspace"));
-        }
-        let mut set = GlobSetBuilder::new();
-        let forms = if glob.is_empty() || glob == "." {
-            vec!["**".to_owned()]
-        } else {
-            vec![glob.to_owned(), format!("{glob}/**")]
-        };
-        for form in forms {
-            set.add(
-                GlobBuilder::new(&form)
-                    .literal_separator(true)
-                    .build()
-                    .map_err(|error| error.to_string())?,
-            );
-        }
-        rules.push((takes, set.build().map_err(|error| error.to_string())?));
-    }
-    let mut files = Vec::new();
-    walk(root, &mut |path| {
-        let relative = path.strip_prefix(root).unwrap_or(path);
-        let taken = rules.iter().fold(false, |taken, (takes, set)| {
-            if set.is_match(relative) {
-                *takes
-            } else {
-                taken
+        let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+        let root = self
+            .0
+            .canonicalize()
+            .map_err(|error| failed(self.0, error))?;
+        let (mut all, mut any) = (Sha256::new(), false);
+        for file in glob::find(self.0, patterns, Hidden::Taken)?.files {
+            // A link counts as the file behind it, unless that is elsewhere.
+            let Ok(real) = file.canonicalize() else {
+                continue;
+            };
+            if !real.is_file() || !real.starts_with(&root) {
+                continue;
             }
-        });
-        if taken {
-            files.push(path.to_owned());
+            all.update(of_file(&real).map_err(|error| failed(&file, error))?);
+            any = true;
         }
-    })
-    .map_err(|error| error.to_string())?;
-    files.sort();
-    Ok(files)
+        Ok(if any {
+            hex(&all.finalize())
+        } else {
+            String::new()
+        })
+    }
 }
 
-fn walk(folder: &Path, found: &mut impl FnMut(&Path)) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            walk(&path, found)?;
-        } else {
-            found(&path);
+/// The SHA-256 of a file.
+pub(crate) fn of_file(path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; 256 * 1024]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&chunk[..count]),
         }
     }
-    Ok(())
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -123,39 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_take_in_order_and_folders_take_all_below() {
+    fn files_hash_as_githubs_function_does() {
         let folder = tempfile::tempdir().unwrap();
-        for path in ["a/b.txt", "a/c.rs", "d.txt"] {
-            fs::create_dir_all(folder.path().join(path).parent().unwrap()).unwrap();
-            fs::write(folder.path().join(path), path).unwrap();
-        }
-        let found = |patterns: &[&str]| {
-            let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
-            matching(folder.path(), &patterns)
-                .unwrap()
-                .iter()
-                .map(|path| {
-                    path.strip_prefix(folder.path())
-                        .unwrap()
-                        .display()
-                        .to_string()
-                })
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(found(&["**/*.txt"]), ["a/b.txt", "d.txt"]);
-        assert_eq!(found(&["a", "!a/*.rs"]), ["a/b.txt"]);
-        assert_eq!(found(&["nothing"]), Vec::<String>::new());
-        assert!(matching(folder.path(), &["../x".to_owned()]).is_err());
-        assert_eq!(
-            Workspace(folder.path()).hash_files(&["nothing".to_owned()]),
-            Ok(String::new())
-        );
-        assert_eq!(
-            Workspace(folder.path())
-                .hash_files(&["**".to_owned()])
-                .unwrap()
-                .len(),
-            64
-        );
+        std::fs::write(folder.path().join("a.lock"), "a").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("b.lock")).unwrap();
+        let hash = |pattern: &str| Workspace(folder.path()).hash_files(&[pattern.to_owned()]);
+        // SHA-256 of the 32 bytes of the SHA-256 of "a".
+        let expected = hex(&Sha256::digest(Sha256::digest(b"a")));
+        assert_eq!(hash("*.lock"), Ok(expected));
+        assert_eq!(hash("none"), Ok(String::new()));
+        assert!(hash("../*").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The journal: what happened in a job, a JSON line each, on the disk before the job goes on.
+//! The journal: what happened in a job, a JSON line each. A result is on the disk before the job goes on.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,12 +7,18 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::fs::FallocateFlags;
 use shipway_workflow::job::{JournalBody, JournalEntry};
+
+/// Room that is taken ahead on the disk: a disk that logs have filled still takes a job's result.
+const RESERVE_BYTES: u64 = 256 * 1024;
 
 /// A journal being written.
 pub(crate) struct Journal {
     file: File,
     seq: u64,
+    length: u64,
+    reserved: u64,
 }
 
 impl Journal {
@@ -26,44 +32,72 @@ impl Journal {
             .open(path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let whole = text
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |end| end + 1);
-        file.set_len(whole as u64)?;
-        file.seek(SeekFrom::End(0))?;
-        let seq = text[..whole]
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .count() as u64;
-        Ok(Self { file, seq })
+        let length = whole(&text).len() as u64;
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(length))?;
+        let seq = lines(&text).count() as u64;
+        let mut journal = Self {
+            file,
+            seq,
+            length,
+            reserved: 0,
+        };
+        journal.reserve();
+        Ok(journal)
     }
 
-    /// Writes an entry and waits until it is on the disk.
-    pub(crate) fn write(&mut self, body: JournalBody) -> io::Result<()> {
+    /// Writes an entry that may be lost with the machine: it only says what is under way.
+    pub(crate) fn note(&mut self, body: JournalBody) -> io::Result<()> {
         self.seq += 1;
-        let mut line = serde_json::to_vec(&JournalEntry {
+        let entry = JournalEntry {
             seq: self.seq,
             at: Timestamp::now(),
             body,
-        })?;
+        };
+        let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
+        if self.length + line.len() as u64 > self.reserved {
+            self.reserve();
+        }
         self.file.write_all(&line)?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Writes an entry and waits until it, and all before it, is on the disk.
+    pub(crate) fn record(&mut self, body: JournalBody) -> io::Result<()> {
+        self.note(body)?;
         self.file.sync_data()
     }
+
+    /// Not every file system can: then a full disk is found out when it is met.
+    fn reserve(&mut self) {
+        let from = self.length;
+        if rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, RESERVE_BYTES).is_ok()
+        {
+            self.reserved = from + RESERVE_BYTES;
+        }
+    }
+}
+
+/// The text up to its last complete line.
+fn whole(text: &[u8]) -> &[u8] {
+    &text[..text
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |end| end + 1)]
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    whole(text)
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
 }
 
 /// The entries of a journal; a torn last line is left out.
 pub fn read_journal(path: &Path) -> io::Result<Vec<JournalEntry>> {
     let text = std::fs::read(path)?;
-    let whole = text
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |end| end + 1);
-    let lines = text[..whole]
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty());
-    lines
+    lines(&text)
         .map(|line| serde_json::from_slice(line).map_err(io::Error::from))
         .collect()
 }
@@ -77,20 +111,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         let started = |pid| JournalBody::Started { pid, start_time: 0 };
-        Journal::open(&path).unwrap().write(started(1)).unwrap();
-        OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .write_all(b"{\"seq\":2,\"at\":\"20")
-            .unwrap();
+        Journal::open(&path).unwrap().record(started(1)).unwrap();
+        let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
+        torn.write_all(b"{\"seq\":2,\"at\":\"20").unwrap();
         assert_eq!(read_journal(&path).unwrap().len(), 1);
-        Journal::open(&path).unwrap().write(started(2)).unwrap();
-        let seqs: Vec<u64> = read_journal(&path)
-            .unwrap()
-            .iter()
-            .map(|entry| entry.seq)
-            .collect();
+        Journal::open(&path).unwrap().record(started(2)).unwrap();
+        let entries = read_journal(&path).unwrap();
+        let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
         assert_eq!(seqs, [1, 2]);
+        assert_eq!(entries[1].body, started(2));
     }
 }

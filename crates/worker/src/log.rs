@@ -1,4 +1,5 @@
-//! The job's log: a line each with its time, without secrets. A full disk costs lines, never the job.
+//! The job's log: a line each with its time: `2026-11-21T04:18:58.123Z text`. What comes here is masked already. A full disk
+//! costs lines, never the job.
 
 use std::{
     fs::{File, OpenOptions},
@@ -8,45 +9,46 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::mask::Masker;
-
 /// Collected before it is written.
-const BUFFER: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A log being written.
 pub(crate) struct Log {
     file: File,
     buffer: Vec<u8>,
+    /// What the file holds.
     offset: u64,
     lost: u64,
+    stamp: Stamp,
 }
 
 impl Log {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let offset = file.metadata()?.len();
         Ok(Self {
+            offset: file.metadata()?.len(),
             file,
-            buffer: Vec::with_capacity(BUFFER),
-            offset,
+            buffer: Vec::with_capacity(BUFFER_BYTES + 4096),
             lost: 0,
+            stamp: Stamp::default(),
         })
     }
 
-    /// Writes text as lines, masked.
-    pub(crate) fn line(&mut self, masker: &Masker, text: &str) {
-        let masked = masker.mask(text);
-        let now = Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-            .to_string();
-        for line in masked.split('\n') {
-            self.buffer.extend_from_slice(now.as_bytes());
-            self.buffer.push(b' ');
-            self.buffer.extend_from_slice(line.as_bytes());
+    /// Writes text as lines, all with the time of now.
+    pub(crate) fn lines(&mut self, text: &[u8]) {
+        self.stamp.set(Timestamp::now());
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
+            let line = &text[from..end];
+            self.buffer.extend_from_slice(&self.stamp.text);
+            self.buffer
+                .extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
             self.buffer.push(b'\n');
-        }
-        if self.buffer.len() >= BUFFER {
-            self.flush();
+            from = end + 1;
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.flush();
+            }
         }
     }
 
@@ -61,6 +63,7 @@ impl Log {
         self.lost
     }
 
+    /// Hands what was collected to the system, for readers to see.
     pub(crate) fn flush(&mut self) {
         if self.buffer.is_empty() {
             return;
@@ -68,13 +71,91 @@ impl Log {
         match self.file.write_all(&self.buffer) {
             Ok(()) => self.offset += self.buffer.len() as u64,
             Err(_) => {
-                self.lost += self.buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
-                self.offset = self
-                    .file
-                    .metadata()
-                    .map_or(self.offset, |found| found.len());
+                self.lost += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
+                // Half a line would be taken for the beginning of the next.
+                let _ = self.file.set_len(self.offset);
             }
         }
         self.buffer.clear();
+    }
+}
+
+/// `2026-11-21T04:18:58.123Z `, made anew only as far as it has changed.
+struct Stamp {
+    second: i64,
+    text: [u8; 25],
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self {
+            second: i64::MIN,
+            text: *b"0000-00-00T00:00:00.000Z ",
+        }
+    }
+}
+
+impl Stamp {
+    fn set(&mut self, now: Timestamp) {
+        if self.second != now.as_second() {
+            self.second = now.as_second();
+            let text = now.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+            if let Some(place) = self.text.get_mut(..text.len()).filter(|it| it.len() == 19) {
+                place.copy_from_slice(text.as_bytes());
+            }
+        }
+        let mut millisecond = now.subsec_millisecond().unsigned_abs();
+        for digit in self.text[20..23].iter_mut().rev() {
+            *digit = b'0' + (millisecond % 10) as u8;
+            millisecond /= 10;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_has_its_time_and_offsets_are_those_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = Log::open(&path).unwrap();
+        log.lines(b"one\r\ntwo\n");
+        let second = log.offset();
+        log.lines(b"\n");
+        log.flush();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        for (line, expected) in lines.iter().zip(["one", "two", ""]) {
+            let (time, rest) = line.split_once(' ').unwrap();
+            assert!(time.ends_with('Z') && time.len() == 24, "{time}");
+            assert!(time.parse::<Timestamp>().is_ok(), "{time}");
+            assert_eq!(rest, expected);
+        }
+        assert_eq!(text.len() - second as usize, 26);
+    }
+
+    #[test]
+    fn the_time_is_right_to_the_millisecond() {
+        let mut stamp = Stamp::default();
+        for time in [
+            "2026-11-21T04:18:58.007Z",
+            "2026-11-21T04:18:58.990Z",
+            "2026-11-21T04:19:00.000Z",
+        ] {
+            stamp.set(time.parse().unwrap());
+            assert_eq!(std::str::from_utf8(&stamp.text).unwrap().trim(), time);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_that_are_counted() {
+        let mut log = Log::open(Path::new("/dev/full")).unwrap();
+        log.lines(b"one\ntwo\n");
+        assert_eq!((log.offset(), log.lost()), (0, 2));
+        log.lines(b"three");
+        assert_eq!((log.offset(), log.lost()), (0, 3));
     }
 }

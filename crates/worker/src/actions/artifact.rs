@@ -1,280 +1,171 @@
-//! `actions/upload-artifact` and `actions/download-artifact`: files as one tar, equal for equal files, named by its digest.
+//! `actions/upload-artifact` and `actions/download-artifact`: files kept under a name for later jobs and releases.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::unix::fs::PermissionsExt,
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use shipway_workflow::job::{JournalBody, StoredArtifact};
 
-use super::{Call, Left, checkout::inside};
-use crate::hash::matching;
+use super::{Call, Left, blocking, tarball};
+use crate::glob::{self, Found, Hidden};
 
-/// Where time begins in artifacts: the same files make the same bytes. Not zero, for zip files within can't hold that.
-const MODIFIED: u64 = 946_684_800;
+/// Characters that some file system or other can't have in a name; GitHub's list.
+const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
 
 /// Stores files under a name.
-pub(super) fn upload(call: &mut Call<'_>) -> Result<Left, String> {
+pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
     let name = call.get("name").unwrap_or("artifact").to_owned();
-    if name.is_empty()
-        || name.len() > 200
-        || name.contains(['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'])
-        || name.starts_with('.')
-    {
+    if name.len() > 200 || name.starts_with('.') || name.contains(FORBIDDEN) {
         return Err(format!("{name:?} can't be the name of an artifact"));
     }
-    let patterns: Vec<String> = call
+    let patterns = call
         .get("path")
         .ok_or("upload-artifact needs `path`")?
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    let root = call.folders.workspace.clone();
-    let files = matching(&root, &patterns)?;
-    let hidden = call.get("include-hidden-files") == Some("true");
-    let is_hidden = |path: &Path| {
-        path.strip_prefix(&root)
-            .unwrap_or(path)
-            .components()
-            .any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."))
-    };
-    let files: Vec<PathBuf> = files
-        .into_iter()
-        .filter(|path| hidden || !is_hidden(path))
-        .collect();
-    if files.is_empty() {
-        let what = format!("no files were found for {:?}", patterns.join(", "));
-        return match call.get("if-no-files-found").unwrap_or("warn") {
-            "error" => Err(what),
-            "ignore" => Ok(Left::default()),
-            _ => {
-                call.say(format!("::warning::{what}; no artifact is uploaded"));
-                Ok(Left::default())
-            }
-        };
-    }
-    let base = common_base(&root, &patterns, &files);
-    let path = call.folders.artifacts.join(format!("{name}.tar"));
-    let (digest, size) = write_tar(&path, &base, &files)?;
-    call.say(format!(
-        "Artifact {name}: {} files, {size} bytes, {digest}",
-        files.len()
-    ));
-    let outputs = vec![
-        ("artifact-digest".to_owned(), digest.clone()),
-        ("artifact-id".to_owned(), name.clone()),
-    ];
-    Ok(Left {
-        outputs,
-        entries: vec![JournalBody::ArtifactSaved {
-            name,
-            path,
-            digest,
-            size,
-        }],
-    })
-}
-
-/// The folder that paths in the artifact are relative to: of one pattern that names a folder, that folder; else what all files
-/// have in common.
-fn common_base(root: &Path, patterns: &[String], files: &[PathBuf]) -> PathBuf {
-    let taking: Vec<&str> = patterns
-        .iter()
-        .map(|line| line.trim())
-        .filter(|line| !line.is_empty() && !line.starts_with('!'))
-        .collect();
-    if let [one] = taking.as_slice()
-        && !one.contains(['*', '?', '['])
-    {
-        let named = root.join(one.trim_start_matches("./"));
-        if named.is_dir() {
-            return named;
-        }
-    }
-    let mut base = files
-        .first()
-        .and_then(|first| first.parent())
-        .unwrap_or(root)
         .to_owned();
-    for file in files {
-        while !file.starts_with(&base) && base.pop() {}
-    }
-    if base.starts_with(root) {
-        base
+    let hidden = if call.flag("include-hidden-files")? {
+        Hidden::Taken
     } else {
-        root.to_owned()
-    }
-}
-
-fn write_tar(path: &Path, base: &Path, files: &[PathBuf]) -> Result<(String, u64), String> {
-    let failed = |what: &Path, error: io::Error| format!("{}: {error}", what.display());
-    let file = File::create(path).map_err(|error| failed(path, error))?;
-    let mut builder = tar::Builder::new(Hashing {
-        inner: io::BufWriter::new(file),
-        hash: Sha256::new(),
-        size: 0,
-    });
-    builder.follow_symlinks(false);
-    for file in files {
-        let name = file
-            .strip_prefix(base)
-            .map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
-        let found = file
-            .symlink_metadata()
-            .map_err(|error| failed(file, error))?;
-        let mut header = tar::Header::new_gnu();
-        header.set_mtime(MODIFIED);
-        if found.is_symlink() {
-            let link = fs::read_link(file).map_err(|error| failed(file, error))?;
-            let leaves = link.is_absolute()
-                || link
-                    .components()
-                    .any(|part| matches!(part, Component::ParentDir));
-            if leaves {
-                return Err(format!(
-                    "the link {} → {} leaves its folder; artifacts can't hold it",
-                    name.display(),
-                    link.display()
-                ));
-            }
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_mode(0o777);
-            header.set_size(0);
-            builder
-                .append_link(&mut header, name, link)
-                .map_err(|error| failed(file, error))?;
-        } else if found.is_file() {
-            header.set_mode(if found.permissions().mode() & 0o111 == 0 {
-                0o644
-            } else {
-                0o755
-            });
-            header.set_size(found.len());
-            let open = File::open(file).map_err(|error| failed(file, error))?;
-            builder
-                .append_data(&mut header, name, open.take(found.len()))
-                .map_err(|error| failed(file, error))?;
-        } else {
-            return Err(format!("{} is neither a file nor a link", name.display()));
-        }
-    }
-    let mut hashing = builder.into_inner().map_err(|error| failed(path, error))?;
-    hashing.flush().map_err(|error| failed(path, error))?;
-    let file = hashing
-        .inner
-        .into_inner()
-        .map_err(|error| failed(path, error.into_error()))?;
-    file.sync_all().map_err(|error| failed(path, error))?;
-    Ok((hex(hashing.hash), hashing.size))
-}
-
-struct Hashing {
-    inner: io::BufWriter<File>,
-    hash: Sha256,
-    size: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-fn hex(hash: Sha256) -> String {
-    let digits: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{digits}")
-}
-
-/// Fetches one artifact, or all of the run, each into a folder of its name.
-pub(super) fn download(call: &mut Call<'_>) -> Result<Left, String> {
-    let to = inside(&call.folders.workspace, call.get("path").unwrap_or("."))?;
-    let stored = call.spec.artifacts.clone();
-    match call.get("name").map(str::to_owned) {
-        Some(name) => {
-            let known = || {
-                stored
-                    .iter()
-                    .map(|artifact| artifact.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            };
-            let artifact = stored
-                .iter()
-                .find(|artifact| artifact.name == name)
-                .ok_or_else(|| {
-                    format!(
-                        "there is no artifact {name:?} in this run; there are: {}",
-                        known()
-                    )
-                })?;
-            unpack(artifact, &to)?;
-            call.say(format!("Downloaded {name} to {}", to.display()));
-        }
-        None => {
-            let merge = call.get("merge-multiple") == Some("true");
-            for artifact in &stored {
-                unpack(
-                    artifact,
-                    &if merge {
-                        to.clone()
-                    } else {
-                        to.join(&artifact.name)
-                    },
-                )?;
-                call.say(format!("Downloaded {}", artifact.name));
-            }
-        }
-    }
-    Ok(Left {
-        outputs: vec![("download-path".to_owned(), to.display().to_string())],
-        ..Left::default()
-    })
-}
-
-fn unpack(artifact: &StoredArtifact, to: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| {
-        format!("the artifact {} can't be unpacked: {error}", artifact.name)
+        Hidden::LeftOut
     };
-    let mut hash = Sha256::new();
-    let mut file = File::open(&artifact.path).map_err(|error| failed(&error))?;
-    let mut chunk = vec![0; 256 * 1024];
-    loop {
-        let count = file.read(&mut chunk).map_err(|error| failed(&error))?;
-        if count == 0 {
-            break;
+    let root = call.folders.workspace.clone();
+    let looked_for = patterns.clone();
+    let found = blocking(move || glob::find(&root, &[looked_for], hidden)).await?;
+    if found.files.is_empty() {
+        let shown: Vec<&str> = patterns.lines().map(str::trim).collect();
+        let what = format!("no files were found for {}", shown.join(", "));
+        match call.get("if-no-files-found").unwrap_or("warn") {
+            "error" => return Err(what),
+            "ignore" => call.say(&what),
+            _ => call.warn(&format!("{what}; no artifact is uploaded")),
         }
-        hash.update(&chunk[..count]);
+        return Ok(Left::default());
     }
-    let found = hex(hash);
-    if found != artifact.digest {
-        return Err(failed(&format!(
-            "its bytes are {found}, not {}",
-            artifact.digest
-        )));
+    let base = base(&found);
+    let path = call.folders.artifacts.join(format!("{name}.tar"));
+    let (tar, count) = (path.clone(), found.files.len());
+    let written = blocking(move || tarball::write(&tar, &base, &found.files)).await?;
+    let tarball::Written { digest, size } = written;
+    call.say(&format!(
+        "Artifact {name}: {count} files, {size} bytes, {digest}"
+    ));
+    let mut left = Left::outputs([
+        ("artifact-id", name.clone()),
+        ("artifact-digest", digest.clone()),
+    ]);
+    left.entries.push(JournalBody::ArtifactSaved {
+        name,
+        path,
+        digest,
+        size,
+    });
+    Ok(left)
+}
+
+/// The folder that paths in the artifact are relative to, by GitHub's rules: where the one pattern begins to look; of a single
+/// file named as such, its folder; of several patterns, what the places where they begin to look have in common.
+fn base(found: &Found) -> PathBuf {
+    match (found.search_paths.as_slice(), found.files.as_slice()) {
+        ([one], [file]) if one == file => one.parent().unwrap_or(one).to_owned(),
+        ([one], _) => one.clone(),
+        (several, _) => common(several),
     }
-    fs::create_dir_all(to).map_err(|error| failed(&error))?;
-    let mut archive =
-        tar::Archive::new(File::open(&artifact.path).map_err(|error| failed(&error))?);
-    archive.set_preserve_permissions(true);
-    for entry in archive.entries().map_err(|error| failed(&error))? {
-        let mut entry = entry.map_err(|error| failed(&error))?;
-        if !entry.unpack_in(to).map_err(|error| failed(&error))? {
-            return Err(failed(&"an entry leaves its folder"));
-        }
+}
+
+/// The nearest folder above all paths. One of them can't be above the others.
+fn common(paths: &[PathBuf]) -> PathBuf {
+    let mut base = paths.first().cloned().unwrap_or_default();
+    while !paths.iter().all(|path| path.starts_with(&base)) && base.pop() {}
+    base
+}
+
+/// Fetches one artifact, or those of the run that a pattern takes, each into a folder of its name.
+pub(super) async fn download(call: &mut Call<'_>) -> Result<Left, String> {
+    let to = call.inside(call.get("path").unwrap_or("."))?;
+    let stored = call.spec.artifacts.clone();
+    let output = || Left::outputs([("download-path", to.display().to_string())]);
+    if let Some(name) = call.get("name").map(str::to_owned) {
+        let Some(artifact) = stored.iter().find(|artifact| artifact.name == name) else {
+            let known: Vec<&str> = stored
+                .iter()
+                .map(|artifact| artifact.name.as_str())
+                .collect();
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            return Err(format!(
+                "there is no artifact {name:?} in this run; there are: {known}"
+            ));
+        };
+        unpack(call, artifact, &to).await?;
+        return Ok(output());
     }
+    let merge = call.flag("merge-multiple")?;
+    let pattern = call.get("pattern").map(|pattern| {
+        let glob = globset::GlobBuilder::new(pattern)
+            .literal_separator(true)
+            .build();
+        glob.map(|glob| glob.compile_matcher())
+    });
+    let pattern = pattern
+        .transpose()
+        .map_err(|error| format!("`pattern`: {error}"))?;
+    let taken = |artifact: &&StoredArtifact| {
+        pattern
+            .as_ref()
+            .is_none_or(|it| it.is_match(&artifact.name))
+    };
+    let taken: Vec<&StoredArtifact> = stored.iter().filter(taken).collect();
+    for artifact in &taken {
+        let to = if merge {
+            to.clone()
+        } else {
+            to.join(&artifact.name)
+        };
+        unpack(call, artifact, &to).await?;
+    }
+    call.say(&format!("Downloaded {} artifacts", taken.len()));
+    Ok(output())
+}
+
+async fn unpack(call: &mut Call<'_>, artifact: &StoredArtifact, to: &Path) -> Result<(), String> {
+    let StoredArtifact { name, digest, path } = artifact.clone();
+    let place = to.to_owned();
+    let unpacked = blocking(move || tarball::unpack(&path, &digest, &place)).await;
+    let count = unpacked.map_err(|why| format!("the artifact {name} can't be unpacked: {why}"))?;
+    call.say(&format!(
+        "Downloaded {name}: {count} files to {}",
+        to.display()
+    ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_is_githubs() {
+        for (search_paths, files, expected) in [
+            (
+                vec!["/w/dist"],
+                vec!["/w/dist/a/b", "/w/dist/a/c"],
+                "/w/dist",
+            ),
+            (vec!["/w/dist/one"], vec!["/w/dist/one"], "/w/dist"),
+            (vec!["/w"], vec!["/w/deep/one"], "/w"),
+            (
+                vec!["/w/a/x", "/w/a/y"],
+                vec!["/w/a/x/1", "/w/a/y/2"],
+                "/w/a",
+            ),
+            (vec!["/w/a/x.txt", "/w/b"], vec!["/w/a/x.txt"], "/w"),
+        ] {
+            let paths = |paths: Vec<&str>| paths.into_iter().map(PathBuf::from).collect();
+            let found = Found {
+                files: paths(files),
+                search_paths: paths(search_paths),
+            };
+            assert_eq!(base(&found), Path::new(expected), "{found:?}");
+        }
+    }
 }

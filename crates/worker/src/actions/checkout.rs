@@ -1,27 +1,45 @@
 //! `actions/checkout`: the commit of the run as a git work tree, or the folder of a run without a server.
 
 use std::{
-    path::{Component, Path, PathBuf},
+    fs, io,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
 use shipway_workflow::job::SourceTree;
 use tokio::process::Command;
 
-use super::{Call, Left};
+use super::{Call, Left, blocking};
+use crate::glob::{self, Hidden};
 
 pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
-    let to = inside(&call.folders.workspace, call.get("path").unwrap_or("."))?;
-    std::fs::create_dir_all(&to).map_err(|error| format!("{}: {error}", to.display()))?;
+    let own = call.spec.contexts.github.get("repository").to_text();
+    if let Some(other) = call
+        .get("repository")
+        .filter(|it| !it.eq_ignore_ascii_case(&own))
+    {
+        return Err(format!(
+            "only the run's own repository can be checked out, not {other}"
+        ));
+    }
+    for (input, what) in [
+        ("submodules", "submodules are not fetched"),
+        ("lfs", "large files are not fetched"),
+    ] {
+        if call
+            .get(input)
+            .is_some_and(|value| !value.eq_ignore_ascii_case("false"))
+        {
+            call.warn(&format!("{what} by this version of Shipway"));
+        }
+    }
+    let to = call.inside(call.get("path").unwrap_or("."))?;
     match call.spec.source.clone() {
         SourceTree::Git {
             git_dir,
             commit,
             reference,
-        } => {
-            let wanted = call.get("ref").unwrap_or(&commit).to_owned();
-            from_git(call, &git_dir, &wanted, &reference, &to).await
-        }
+        } => from_git(call, &git_dir, &commit, &reference, &to).await,
         SourceTree::Directory { path } => from_folder(call, &path, &to).await,
     }
 }
@@ -29,65 +47,42 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
 async fn from_git(
     call: &mut Call<'_>,
     git_dir: &Path,
-    wanted: &str,
+    commit: &str,
     reference: &str,
     to: &Path,
 ) -> Result<Left, String> {
-    let source = git_dir.display().to_string();
+    let failed = |error: io::Error| format!("{}: {error}", to.display());
+    let asked = call.get("ref").map(str::to_owned);
+    // Twice into one folder: what a step left there goes, unless it is wanted.
+    if call
+        .get("clean")
+        .is_none_or(|clean| !clean.eq_ignore_ascii_case("false"))
+        && to.join(".git").exists()
+    {
+        empty(to).map_err(failed)?;
+    }
+    fs::create_dir_all(to).map_err(failed)?;
     git(call, to, &["init", "--quiet"]).await?;
     // Objects are borrowed, not copied: the repository is on this machine and outlives the job.
-    let alternates = to.join(".git/objects/info/alternates");
-    std::fs::write(
-        &alternates,
-        format!("{}\n", git_dir.join("objects").display()),
-    )
-    .map_err(|error| format!("{}: {error}", alternates.display()))?;
-    let _ = git(call, to, &["remote", "add", "origin", &source]).await;
-    git(
-        call,
-        to,
-        &[
-            "fetch",
-            "--quiet",
-            "--tags",
-            "origin",
-            "+refs/heads/*:refs/remotes/origin/*",
-        ],
-    )
-    .await?;
-    let found = match git(
-        call,
-        to,
-        &[
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            &format!("{wanted}^{{commit}}"),
-        ],
-    )
-    .await
-    {
-        Ok(found) => found,
-        Err(_) => git(
-            call,
-            to,
-            &[
-                "rev-parse",
-                "--verify",
-                &format!(
-                    "refs/remotes/origin/{}^{{commit}}",
-                    wanted.trim_start_matches("refs/heads/")
-                ),
-            ],
-        )
-        .await
-        .map_err(|_| format!("there is no {wanted} in the repository"))?,
+    let borrowed = format!("{}\n", git_dir.join("objects").display());
+    fs::write(to.join(".git/objects/info/alternates"), borrowed).map_err(failed)?;
+    let source = git_dir.display().to_string();
+    git(call, to, &["config", "remote.origin.url", &source]).await?;
+    let all = "+refs/heads/*:refs/remotes/origin/*";
+    git(call, to, &["config", "remote.origin.fetch", all]).await?;
+    git(call, to, &["fetch", "--quiet", "--tags", "origin", all]).await?;
+    let wanted = asked.as_deref().unwrap_or(commit);
+    let commit = resolve(call, to, wanted).await?;
+    let reference = asked.unwrap_or_else(|| reference.to_owned());
+    let branch = match reference.strip_prefix("refs/heads/") {
+        Some(branch) => Some(branch.to_owned()),
+        None => {
+            let remote = format!("refs/remotes/origin/{reference}");
+            let known = git(call, to, &["rev-parse", "--verify", "--quiet", &remote]).await;
+            known.is_ok().then(|| reference.clone())
+        }
     };
-    let commit = found.trim().to_owned();
-    match reference
-        .strip_prefix("refs/heads/")
-        .filter(|_| call.get("ref").is_none())
-    {
+    match &branch {
         Some(branch) => {
             git(
                 call,
@@ -105,115 +100,127 @@ async fn from_git(
             .await?
         }
     };
-    call.say(format!("Checked out {commit}"));
-    Ok(Left {
-        outputs: vec![
-            ("commit".to_owned(), commit),
-            ("ref".to_owned(), reference.to_owned()),
-        ],
-        ..Left::default()
-    })
+    call.say(&format!("Checked out {commit} ({reference})"));
+    Ok(Left::outputs([("commit", commit), ("ref", reference)]))
+}
+
+/// The commit that a branch, tag or commit id names.
+async fn resolve(call: &Call<'_>, at: &Path, wanted: &str) -> Result<String, String> {
+    let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
+    for name in [
+        &format!("refs/remotes/origin/{branch}"),
+        &format!("refs/tags/{wanted}"),
+        wanted,
+    ] {
+        if name.starts_with('-') {
+            continue;
+        }
+        let commit = format!("{name}^{{commit}}");
+        if let Ok(found) = git(call, at, &["rev-parse", "--verify", "--quiet", &commit]).await {
+            return Ok(found.trim().to_owned());
+        }
+    }
+    Err(format!(
+        "there is no branch, tag or commit {wanted} in the repository"
+    ))
+}
+
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.symlink_metadata()?.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// What git knows and what it doesn't ignore; everything where there is no repository.
 async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left, String> {
-    let listed = git(
-        call,
-        from,
-        &[
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ],
-    )
-    .await;
-    let files: Vec<PathBuf> = match listed {
-        Ok(text) => text
-            .split('\0')
-            .filter(|name| !name.is_empty())
-            .map(PathBuf::from)
-            .collect(),
-        Err(_) => crate::hash::matching(from, &["**".to_owned()])?
-            .into_iter()
-            .filter_map(|path| path.strip_prefix(from).ok().map(Path::to_owned))
-            .collect(),
-    };
-    let mut copied = 0usize;
-    for file in files {
-        let (source, target) = (from.join(&file), to.join(&file));
-        let Ok(kind) = source.symlink_metadata() else {
-            continue;
-        };
-        let failed = |error: std::io::Error| format!("{}: {error}", file.display());
-        if let Some(folder) = target.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        if kind.is_symlink() {
-            let link = std::fs::read_link(&source).map_err(failed)?;
-            let _ = std::fs::remove_file(&target);
-            std::os::unix::fs::symlink(link, &target).map_err(failed)?;
-        } else if kind.is_file() {
-            std::fs::copy(&source, &target).map_err(failed)?;
-        }
-        copied += 1;
+    if let Some(reference) = call.get("ref") {
+        let text = format!(
+            "`ref: {reference}` has no effect: without a server the folder is taken as it is"
+        );
+        call.warn(&text);
     }
-    call.say(format!("Copied {copied} files of {}", from.display()));
+    let listing = [
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ];
+    let listed = git(call, from, &listing).await.ok();
+    let (source, target) = (from.to_owned(), to.to_owned());
+    let count = blocking(move || {
+        let files: Vec<PathBuf> = match listed {
+            Some(text) => text
+                .split('\0')
+                .filter(|name| !name.is_empty())
+                .map(PathBuf::from)
+                .collect(),
+            None => glob::find(&source, &["**".to_owned()], Hidden::Taken)?
+                .files
+                .iter()
+                .filter_map(|path| path.strip_prefix(&source).ok().map(Path::to_owned))
+                .collect(),
+        };
+        let mut copied = 0_usize;
+        for file in files {
+            let taken = copy(&source.join(&file), &target.join(&file));
+            copied += usize::from(taken.map_err(|error| format!("{}: {error}", file.display()))?);
+        }
+        Ok(copied)
+    });
+    let count = count.await?;
+    call.say(&format!("Copied {count} files of {}", from.display()));
     Ok(Left::default())
+}
+
+/// Copies a file or a link; false when it is neither, or gone: the work tree is somebody's desk.
+fn copy(from: &Path, to: &Path) -> io::Result<bool> {
+    let Ok(kind) = from.symlink_metadata() else {
+        return Ok(false);
+    };
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if kind.is_symlink() {
+        if to.symlink_metadata().is_ok() {
+            fs::remove_file(to)?;
+        }
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+    } else if kind.is_file() {
+        fs::copy(from, to)?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// Git with a clean environment; gives what it printed.
 async fn git(call: &Call<'_>, at: &Path, arguments: &[&str]) -> Result<String, String> {
-    let mut command = Command::new("git");
-    command
-        .args([
-            "-c",
-            "safe.directory=*",
-            "-c",
-            "init.defaultBranch=main",
-            "-c",
-            "advice.detachedHead=false",
-        ])
+    let passed = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "TMPDIR");
+    let env = call.env.iter().filter(|(name, _)| passed(name));
+    let output = Command::new("git")
+        .args(["-c", "safe.directory=*", "-c", "init.defaultBranch=main"])
         .args(arguments)
         .current_dir(at)
-        .env_clear();
-    command.envs(
-        call.env
-            .iter()
-            .filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "LANG" | "TMPDIR"))
-            .map(|(name, value)| (name, value)),
-    );
-    command
+        .env_clear()
+        .envs(env.map(|(name, value)| (name, value)))
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = command
+        .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| format!("git could not be started: {error}"))?;
+        .map_err(|error| format!("git can't be run: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let why = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "git {}: {}",
-        arguments.first().unwrap_or(&""),
-        why.trim().lines().last().unwrap_or("failed")
-    ))
-}
-
-/// A path that stays in the workspace.
-pub(super) fn inside(root: &Path, path: &str) -> Result<PathBuf, String> {
-    let path = Path::new(path);
-    let relative = path.strip_prefix(root).unwrap_or(path);
-    if relative
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
-    {
-        Ok(root.join(relative))
-    } else {
-        Err(format!("the path {} leaves the workspace", path.display()))
-    }
+    let why = why.trim().lines().last().unwrap_or("it failed");
+    Err(format!("git {}: {why}", arguments.first().unwrap_or(&"")))
 }

@@ -1,14 +1,23 @@
 //! `shipway/deploy`: the run's artifact into an environment, and its rollout followed to the end.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
-use shipway_workflow::job::JournalBody;
+use shipway_workflow::job::{JournalBody, ServerAccess};
+use tokio::sync::mpsc;
 
-use super::{Call, Left};
+use super::{Call, Left, blocking};
 
-/// From one look at the rollout to the next.
-const LOOK: Duration = Duration::from_millis(500);
+/// A rollout is looked at whenever the server says that something happened, and after this time in any case: the server may
+/// have been restarted.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a server that can't be reached is tried again: it may be on its way up.
+const RETRY: Duration = Duration::from_secs(60);
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     let environment = call
@@ -16,74 +25,59 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
         .ok_or("shipway/deploy needs `environment`")?
         .to_owned();
     let artifact = call.get("artifact").map(str::to_owned);
-    let Some(server) = call.spec.server.clone() else {
-        call.say(format!(
-            "The deploy to {environment} is left out: this run has no server."
+    let waits = call.get("wait").is_none() || call.flag("wait")?;
+    let Some(server) = call.spec.server.clone().map(Server) else {
+        call.notice(&format!(
+            "the deploy to {environment} is left out: this run has no server; push to one to have it deployed"
         ));
         return Ok(Left::default());
     };
-    let text = |name: &str| call.spec.contexts.github.get(name).to_text().to_string();
-    let service = call.get("service").map_or_else(
-        || {
-            text("repository")
-                .rsplit('/')
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        },
-        str::to_owned,
-    );
-    let body = json!({ "run": text("run_number"), "artifact": artifact, "environment": environment, "reason": call.get("reason") });
-    let post = {
-        let (server, service) = (server.clone(), service.clone());
-        move || {
-            request(
-                &server.url,
-                &server.token,
-                &format!("/api/v1/services/{service}/deploys"),
-                Some(&body),
-            )
-        }
-    };
-    let answer = blocking(post).await?;
+    let github = |name: &str| call.spec.contexts.github.get(name).to_text().to_string();
+    let repository = github("repository");
+    let own = repository.rsplit('/').next().unwrap_or_default();
+    let service = call.get("service").unwrap_or(own).to_owned();
+    let body = json!({
+        "run": github("run_number"),
+        "commit": github("sha"),
+        "environment": environment,
+        "artifact": artifact,
+        "reason": call.get("release-notes").or(call.get("reason")),
+    });
+    let answer = server.deploy(&service, &body).await?;
     if let Some(why) = answer["dropped"].as_str() {
         return Err(format!("nothing is deployed: {why}"));
     }
-    let release = answer["release"].clone();
-    call.say(format!("Release #{release} goes to {environment}"));
+    let release = answer["release"].to_string();
     let rollout = answer["rollouts"][0].as_str().map(str::to_owned);
-    let entries = vec![JournalBody::DeployAsked {
-        environment: environment.clone(),
+    let shown = rollout.as_deref().unwrap_or("waits for its turn");
+    call.say(&format!(
+        "Release #{release} goes to {environment}: {shown}"
+    ));
+    let mut left = Left::outputs([
+        ("release", release),
+        ("rollout", rollout.clone().unwrap_or_default()),
+    ]);
+    left.entries.push(JournalBody::DeployAsked {
+        environment,
         artifact,
         rollout: rollout.clone(),
-    }];
-    let outputs = vec![
-        ("release".to_owned(), release.to_string()),
-        ("rollout".to_owned(), rollout.clone().unwrap_or_default()),
-    ];
-    let waits = call.get("wait") != Some("false");
+    });
     if let Some(rollout) = rollout.filter(|_| waits) {
-        follow(
-            call,
-            &server.url,
-            &server.token,
-            &rollout.replace("/ro", "/"),
-        )
-        .await?;
+        follow(call, &server, &rollout.replace("/ro", "/")).await?;
     }
-    Ok(Left { outputs, entries })
+    Ok(left)
 }
 
-async fn follow(call: &mut Call<'_>, url: &str, token: &str, rollout: &str) -> Result<(), String> {
+/// Prints what happens to a rollout until it has ended; an error when it did not end well.
+async fn follow(call: &mut Call<'_>, server: &Server, rollout: &str) -> Result<(), String> {
+    let mut changes = server.changes(format!("rollout/{rollout}"));
     let mut told = 0;
     loop {
-        let (url, token, path) = (
-            url.to_owned(),
-            token.to_owned(),
-            format!("/api/v1/rollouts/{rollout}"),
-        );
-        let view = blocking(move || request(&url, &token, &path, None)).await?;
-        let notes = view["notes"].as_array().cloned().unwrap_or_default();
+        let view = server
+            .request(format!("/api/v1/rollouts/{rollout}"), None)
+            .await
+            .map_err(Refused::into_text)?;
+        let notes = view["notes"].as_array().map_or(&[][..], Vec::as_slice);
         for note in notes.iter().skip(told) {
             call.say(note["text"].as_str().unwrap_or_default());
         }
@@ -91,54 +85,133 @@ async fn follow(call: &mut Call<'_>, url: &str, token: &str, rollout: &str) -> R
         match view["status"].as_str().unwrap_or_default() {
             "promoted" | "kept_warm" => return Ok(()),
             "rolled_back" | "failed" => {
-                return Err(format!(
-                    "the rollout ended: {}",
-                    view["ended"]["why"]
-                        .as_str()
-                        .unwrap_or("it was rolled back")
-                ));
+                let why = view["ended"]["why"]
+                    .as_str()
+                    .unwrap_or("it was rolled back");
+                return Err(format!("the rollout ended: {why}"));
             }
-            _ => tokio::time::sleep(LOOK).await,
+            _ => {}
+        }
+        tokio::select! {
+            Some(()) = changes.recv() => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| error.to_string())?
+struct Server(ServerAccess);
+
+/// Why a request was not answered with what was asked for.
+enum Refused {
+    /// Nobody answers.
+    Unreachable(String),
+    /// The server says no; its status.
+    Answer(u16, String),
 }
 
-fn request(url: &str, token: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+impl Refused {
+    fn into_text(self) -> String {
+        match self {
+            Self::Unreachable(why) => format!("the server can't be reached: {why}"),
+            Self::Answer(_, why) => why,
+        }
+    }
+}
+
+impl Server {
+    /// Asks for a deployment. An artifact of this very job may still be on its way into the server's store.
+    async fn deploy(&self, service: &str, body: &Value) -> Result<Value, String> {
+        let begun = Instant::now();
+        loop {
+            let path = format!("/api/v1/services/{service}/deploys");
+            match self.request(path, Some(body.clone())).await {
+                Err(Refused::Answer(409, why))
+                    if why.contains("no such artifact") && begun.elapsed() < ANSWER =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                answer => return answer.map_err(Refused::into_text),
+            }
+        }
+    }
+
+    /// One request. A server that is being restarted is waited for: every request can be made twice.
+    async fn request(&self, path: String, body: Option<Value>) -> Result<Value, Refused> {
+        let begun = Instant::now();
+        loop {
+            let (access, path, body) = (self.0.clone(), path.clone(), body.clone());
+            let answer = blocking(move || Ok(send(&access, &path, body.as_ref()))).await;
+            match answer.unwrap_or_else(|why| Err(Refused::Unreachable(why))) {
+                Err(Refused::Unreachable(_)) if begun.elapsed() < RETRY => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Says when something happens to a stream of the server's log. Without a word when the server doesn't.
+    fn changes(&self, stream: String) -> mpsc::Receiver<()> {
+        let (sender, receiver) = mpsc::channel(1);
+        let access = self.0.clone();
+        // Ends with the process, or with the first event that nobody waits for.
+        std::thread::spawn(move || {
+            let url = format!("{}/api/v1/events?stream={stream}", access.url);
+            let agent = agent(None);
+            let Ok(answer) = agent
+                .get(url)
+                .header("authorization", bearer(&access))
+                .call()
+            else {
+                return;
+            };
+            let lines = BufReader::new(answer.into_body().into_reader()).lines();
+            for line in lines.map_while(Result::ok) {
+                let happened = line.starts_with("data:");
+                // One that is not yet looked at says as much as two.
+                if happened && sender.try_send(()).is_err() && sender.is_closed() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+fn bearer(access: &ServerAccess) -> String {
+    format!("Bearer {}", access.token)
+}
+
+fn agent(timeout: Option<Duration>) -> ureq::Agent {
+    ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
-        .timeout_global(Some(Duration::from_secs(30)))
+        .timeout_global(timeout)
         .build()
-        .into();
-    let (address, bearer) = (format!("{url}{path}"), format!("Bearer {token}"));
+        .into()
+}
+
+fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value, Refused> {
+    let (agent, url) = (agent(Some(ANSWER)), format!("{}{path}", access.url));
     let sent = match body {
         Some(body) => agent
-            .post(address)
-            .header("authorization", bearer)
+            .post(url)
+            .header("authorization", bearer(access))
             .header("x-shipway-user", "workflow")
             .send_json(body),
-        None => agent.get(address).header("authorization", bearer).call(),
+        None => agent
+            .get(url)
+            .header("authorization", bearer(access))
+            .call(),
     };
-    let mut answer = sent.map_err(|error| format!("the server can't be reached: {error}"))?;
-    let fine = answer.status().is_success();
-    let document: Value = answer
-        .body_mut()
-        .read_json()
-        .map_err(|error| error.to_string())?;
-    if fine {
-        Ok(document)
-    } else {
-        Err(document["detail"]
-            .as_str()
-            .unwrap_or("the server refused")
-            .to_owned())
+    let mut answer = sent.map_err(|error| Refused::Unreachable(error.to_string()))?;
+    let status = answer.status();
+    let document: Value = answer.body_mut().read_json().unwrap_or_default();
+    if status.is_success() {
+        return Ok(document);
     }
+    let why = document["detail"]
+        .as_str()
+        .map_or_else(|| format!("the server answers {status}"), str::to_owned);
+    Err(Refused::Answer(status.as_u16(), why))
 }

@@ -5,90 +5,99 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::{Call, Left};
+use crate::shell::which;
 
-pub(super) async fn run(tool: &str, call: &mut Call<'_>) -> Result<Left, String> {
-    let (programs, input): (&[&str], &str) = match tool {
-        "python" => (&["python3", "python"], "python-version"),
-        "node" => (&["node"], "node-version"),
-        "go" => (&["go"], "go-version"),
-        "java" => (&["java"], "java-version"),
-        "dotnet" => (&["dotnet"], "dotnet-version"),
-        "ruby" => (&["ruby"], "ruby-version"),
-        other => {
-            return Err(format!(
-                "actions/setup-{other} is not known here; put the tool on the machine and leave the step out"
-            ));
-        }
+/// What an action sets up: its programs, best first, and the input that names a version.
+struct Tool {
+    programs: &'static [&'static str],
+    input: &'static str,
+    /// How the program is asked for its version.
+    ask: &'static str,
+}
+
+fn tool(name: &str) -> Option<Tool> {
+    let (programs, input, ask): (&[_], _, _) = match name {
+        "python" => (&["python3", "python"], "python-version", "--version"),
+        "node" => (&["node"], "node-version", "--version"),
+        "go" => (&["go"], "go-version", "version"),
+        "java" => (&["java"], "java-version", "-version"),
+        "dotnet" => (&["dotnet"], "dotnet-version", "--version"),
+        "ruby" => (&["ruby"], "ruby-version", "--version"),
+        "uv" => (&["uv"], "version", "--version"),
+        _ => return None,
     };
-    for program in programs {
-        if let Some(version) = version_of(program, call).await {
-            match call.get(input).map(str::to_owned) {
-                Some(wanted) if !matches_version(&version, &wanted) => {
-                    call.say(format!("::warning::{program} {version} is on this machine; the workflow asks for {wanted}, which is not"));
-                }
-                _ => call.say(format!("{program} {version} is on this machine")),
+    Some(Tool {
+        programs,
+        input,
+        ask,
+    })
+}
+
+pub(super) async fn run(name: &str, call: &mut Call<'_>) -> Result<Left, String> {
+    let Some(tool) = tool(name) else {
+        return Err(format!(
+            "actions/setup-{name} is not known here; have the tool on the machine and leave the step out"
+        ));
+    };
+    for program in tool.programs {
+        let Some(version) = version(program, tool.ask, call).await else {
+            continue;
+        };
+        match call.get(tool.input).map(str::to_owned) {
+            Some(wanted) if !matches_version(&version, &wanted) => {
+                let text = format!(
+                    "{program} {version} is on this machine and is used; the workflow asks for {wanted}"
+                );
+                call.warn(&text);
             }
-            return Ok(Left {
-                outputs: vec![(input.to_owned(), version)],
-                ..Left::default()
-            });
+            _ => call.say(&format!(
+                "{program} {version} is on this machine and is used"
+            )),
         }
+        return Ok(Left::outputs([(tool.input, version)]));
     }
+    let programs = tool.programs.join(" or ");
     Err(format!(
-        "{} is not on this machine; install it there",
-        programs[0]
+        "there is no {programs} on this machine, and this version of Shipway doesn't fetch tools; install it"
     ))
 }
 
-async fn version_of(program: &str, call: &Call<'_>) -> Option<String> {
-    let argument = if program == "go" {
-        "version"
-    } else {
-        "--version"
-    };
-    let output = Command::new(program)
-        .arg(argument)
+async fn version(program: &str, ask: &str, call: &Call<'_>) -> Option<String> {
+    let env = call.env.iter().map(|(name, value)| (name, value));
+    let path = call.env.iter().find(|(name, _)| name == "PATH");
+    let file = which(program, path.map_or("", |(_, path)| path))?;
+    let asked = Command::new(file)
+        .arg(ask)
         .env_clear()
-        .envs(call.env.iter().map(|(name, value)| (name, value)))
+        .envs(env)
         .stdin(Stdio::null())
-        .output()
-        .await
-        .ok()?;
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let digits = text
-        .find(|c: char| c.is_ascii_digit())
-        .filter(|_| output.status.success())?;
-    Some(
-        text[digits..]
-            .split(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .next()?
-            .trim_end_matches('.')
-            .to_owned(),
-    )
+        .kill_on_drop(true)
+        .output();
+    let output = asked.await.ok().filter(|output| output.status.success())?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let digits = text.find(|c: char| c.is_ascii_digit())?;
+    let end = |c: char| !(c.is_ascii_digit() || c == '.');
+    let version = text[digits..].split(end).next()?.trim_end_matches('.');
+    Some(version.to_owned())
 }
 
-/// Whether a version is one of those asked for: `3`, `3.11`, `3.x`, `>=18`.
+/// Whether a version is one of those asked for: `3`, `3.11`, `3.x`, `>=18`, a line each.
 fn matches_version(version: &str, wanted: &str) -> bool {
     let numbers = |text: &str| {
-        text.split('.')
-            .map_while(|part| part.parse::<u64>().ok())
-            .collect::<Vec<_>>()
+        let parts = text.split('.').map_while(|part| part.parse::<u64>().ok());
+        parts.collect::<Vec<_>>()
     };
     let have = numbers(version);
-    wanted
-        .split("||")
-        .map(str::trim)
-        .any(|wanted| match wanted.strip_prefix(">=") {
-            Some(least) => have >= numbers(least.trim()),
-            None => {
-                let asked = numbers(wanted.trim_start_matches(['^', '~', 'v']));
-                have.starts_with(&asked) || matches!(wanted, "latest" | "lts/*" | "stable")
-            }
-        })
+    let each = wanted.split("||").flat_map(str::lines).map(str::trim);
+    each.filter(|wanted| !wanted.is_empty()).any(|wanted| {
+        if let Some(least) = wanted.strip_prefix(">=") {
+            return have >= numbers(least.trim());
+        }
+        let asked = numbers(wanted.trim_start_matches(['^', '~', 'v', '=']));
+        let by_name = matches!(wanted, "latest" | "lts/*" | "stable" | "*" | "x");
+        by_name || (!asked.is_empty() && have.starts_with(&asked))
+    })
 }
 
 #[cfg(test)]
@@ -101,8 +110,12 @@ mod tests {
             ("3.11.7", "3.11", true),
             ("3.11.7", "3.x", true),
             ("3.11.7", "3.12", false),
+            ("3.11.7", "3.1", false),
             ("20.1.0", ">=18", true),
             ("20.1.0", "18 || 20", true),
+            ("20.1.0", "18\n20\n", true),
+            ("20.1.0", "lts/*", true),
+            ("20.1.0", "nonsense", false),
         ] {
             assert_eq!(matches_version(version, wanted), fits, "{version} {wanted}");
         }

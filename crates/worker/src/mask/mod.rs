@@ -1,20 +1,33 @@
-//! Secrets made unreadable wherever text leaves the job: each secret, each of its lines, and the encodings they usually appear in.
+//! Secrets made unreadable wherever text leaves the job: each secret, each of its lines, and the encodings they usually
+//! appear in. Matches that overlap or touch become one `***`, so that nothing shows where one secret ends and another begins.
+//!
+//! ```
+//! let masker = shipway_worker::Masker::new(["hunter2".to_owned()]);
+//! assert_eq!(masker.mask("password=hunter2;"), "password=***;");
+//! ```
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet, ops::Range, sync::OnceLock};
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use base64::Engine as _;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-/// Shorter texts would mask half of every log.
-const SECRET_BYTES_MIN: usize = 3;
+mod forms;
+mod stream;
+
+pub use stream::MaskStream;
+
 const MASK: &str = "***";
 
-/// Replaces secrets by `***`; matches that touch become one.
-#[derive(Default)]
+/// Up to this many bytes of patterns the automaton is a full table: the fastest there is, at up to 1 KiB of memory for each.
+/// Beyond it is a graph, several times slower and as much smaller.
+const TABLE_BYTES_MAX: usize = 32 * 1024;
+
+/// Replaces secrets by `***`.
+#[derive(Debug, Default)]
 pub struct Masker {
-    patterns: Vec<String>,
-    automaton: Option<AhoCorasick>,
+    patterns: BTreeSet<String>,
     longest: usize,
+    /// Made when first needed: secrets often come in a row.
+    automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 impl Masker {
@@ -22,175 +35,197 @@ impl Masker {
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut masker = Self::default();
-        masker.extend(secrets);
+        secrets.into_iter().for_each(|secret| masker.add(&secret));
         masker
     }
 
-    /// Masks these as well from now on.
-    pub fn extend(&mut self, secrets: impl IntoIterator<Item = String>) {
+    /// Masks this as well from now on.
+    pub fn add(&mut self, secret: &str) {
         let before = self.patterns.len();
-        for secret in secrets {
-            for line in std::iter::once(secret.as_str())
-                .chain(secret.lines())
-                .map(str::trim)
-            {
-                if line.len() >= SECRET_BYTES_MIN {
-                    self.patterns.extend(forms(line));
-                }
-            }
+        self.patterns.extend(forms::of(secret));
+        if self.patterns.len() > before {
+            self.longest = self.patterns.iter().map(String::len).max().unwrap_or(0);
+            self.automaton = OnceLock::new();
         }
-        if self.patterns.len() == before {
-            return;
-        }
-        self.patterns
-            .sort_unstable_by_key(|pattern| std::cmp::Reverse(pattern.len()));
-        self.patterns.dedup();
-        self.longest = self.patterns.first().map_or(0, String::len);
-        // Every match, also those within others: only so are overlapping secrets masked as a whole.
-        self.automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .build(&self.patterns)
-            .ok();
-    }
-
-    /// The length of the longest text that is masked: a text cut in pieces must overlap by it.
-    #[must_use]
-    pub const fn longest(&self) -> usize {
-        self.longest
     }
 
     /// Whether a secret is in the text.
     #[must_use]
     pub fn finds(&self, text: &str) -> bool {
-        self.automaton
-            .as_ref()
+        self.automaton()
             .is_some_and(|automaton| automaton.is_match(text))
     }
 
     /// The text without secrets.
     #[must_use]
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let Some(automaton) = self
-            .automaton
-            .as_ref()
-            .filter(|automaton| automaton.is_match(text))
-        else {
-            return Cow::Borrowed(text);
-        };
-        let mut ranges: Vec<(usize, usize)> = automaton
-            .find_overlapping_iter(text)
-            .map(|found| (found.start(), found.end()))
-            .collect();
-        ranges.sort_unstable();
-        let mut masked = String::with_capacity(text.len());
-        let mut done = 0;
-        for (start, end) in ranges {
-            if start > done || (done == 0 && start == 0 && masked.is_empty()) {
-                masked.push_str(&text[done..start]);
-                masked.push_str(MASK);
-            }
-            done = done.max(end);
+        match self.mask_bytes(text.as_bytes()) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            // Patterns are whole characters, so what is left is as well.
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         }
-        masked.push_str(&text[done..]);
+    }
+
+    /// The bytes without secrets.
+    #[must_use]
+    pub fn mask_bytes<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
+        let ranges = self.ranges(text, 0);
+        if ranges.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut masked = Vec::with_capacity(text.len());
+        let mut done = 0;
+        for range in ranges {
+            masked.extend_from_slice(&text[done..range.start]);
+            masked.extend_from_slice(MASK.as_bytes());
+            done = range.end;
+        }
+        masked.extend_from_slice(&text[done..]);
         Cow::Owned(masked)
     }
-}
 
-/// A secret as it is, and as base64 (at three offsets), JSON, URL, XML and shell write it.
-fn forms(secret: &str) -> Vec<String> {
-    let mut forms = vec![secret.to_owned()];
-    let json = serde_json::to_string(secret).unwrap_or_default();
-    forms.push(json.trim_matches('"').to_owned());
-    forms.push(percent(secret));
-    forms.push(
-        secret
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;")
-            .replace('"', "&quot;")
-            .replace('\'', "&apos;"),
-    );
-    forms.push(secret.replace('\'', "'\\''"));
-    forms.push(
-        secret
-            .chars()
-            .flat_map(|c| {
-                (!c.is_ascii_alphanumeric() && !"_-./:=@%+,".contains(c))
-                    .then_some('\\')
-                    .into_iter()
-                    .chain([c])
-            })
-            .collect(),
-    );
-    for offset in 0..3usize {
-        // Encoded after `offset` other bytes, without the characters that those bytes or the padding have a part in.
-        let bytes = [vec![b'x'; offset].as_slice(), secret.as_bytes()].concat();
-        for engine in [
-            &base64::engine::general_purpose::STANDARD_NO_PAD,
-            &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-        ] {
-            let encoded = engine.encode(&bytes);
-            let from = [0, 2, 3][offset];
-            let to = bytes.len() * 4 / 3;
-            if to > from + SECRET_BYTES_MIN {
-                forms.push(encoded[from..to].to_owned());
+    /// What must not be seen of `text`, in order and apart from each other. Its first `covered` bytes are known to be such.
+    fn ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        if covered > 0 {
+            ranges.push(0..covered);
+        }
+        // Every match, also those within others: only so are overlapping secrets masked as a whole.
+        let matches = self
+            .automaton()
+            .map(|automaton| automaton.find_overlapping_iter(text));
+        for found in matches.into_iter().flatten() {
+            let mut range = found.start()..found.end();
+            while let Some(last) = ranges.last().filter(|last| last.end >= range.start) {
+                range = range.start.min(last.start)..range.end.max(last.end);
+                ranges.pop();
             }
+            ranges.push(range);
         }
+        ranges
     }
-    forms.retain(|form| form.len() >= SECRET_BYTES_MIN);
-    forms.sort_unstable();
-    forms.dedup();
-    forms
-}
 
-fn percent(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
+    fn automaton(&self) -> Option<&AhoCorasick> {
+        let made = self.automaton.get_or_init(|| {
+            if self.patterns.is_empty() {
+                return None;
+            }
+            let bytes: usize = self.patterns.iter().map(String::len).sum();
+            let kind = (bytes <= TABLE_BYTES_MAX).then_some(AhoCorasickKind::DFA);
+            let built = AhoCorasick::builder()
+                .match_kind(MatchKind::Standard)
+                .kind(kind)
+                .build(&self.patterns);
+            Some(built.expect("secrets are far from the 2^31 states that are the limit"))
+        });
+        made.as_ref()
     }
-    out
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     use super::*;
 
+    const SECRET: &str = "s3cr3t/+\"pass & <w>";
+
     #[test]
-    fn encodings_are_masked_and_neighbours_merge() {
-        let masker = Masker::new(["s3cr3t/+\"pass".to_owned(), "pass-phrase".to_owned()]);
-        assert_eq!(masker.mask("a s3cr3t/+\"pass b"), "a *** b");
-        assert_eq!(masker.mask("s3cr3t/+\"pass-phrase"), "***");
-        assert_eq!(masker.mask("s3cr3t%2F%2B%22pass"), "***");
-        for prefix in ["", "x", "xy"] {
-            let encoded = base64::engine::general_purpose::STANDARD
-                .encode(format!("{prefix}s3cr3t/+\"pass!"));
-            assert!(masker.mask(&encoded).contains("***"), "{prefix}: {encoded}");
+    fn usual_encodings_are_masked() {
+        let masker = Masker::new([SECRET.to_owned()]);
+        for (written, shown) in [
+            (SECRET.to_owned(), "a *** b"),
+            (serde_json::to_string(SECRET).unwrap(), "a \"***\" b"),
+            ("s3cr3t%2F%2B%22pass%20%26%20%3Cw%3E".to_owned(), "a *** b"),
+            ("s3cr3t%2f%2b%22pass+%26+%3cw%3e".to_owned(), "a *** b"),
+            ("s3cr3t/+&quot;pass &amp; &lt;w&gt;".to_owned(), "a *** b"),
+            ("s3cr3t/+\\\"pass\\ \\&\\ \\<w\\>".to_owned(), "a *** b"),
+        ] {
+            assert_eq!(masker.mask(&format!("a {written} b")), shown, "{written}");
         }
-        assert_eq!(masker.mask("nothing here"), "nothing here");
-        assert_eq!(Masker::new(["ab".to_owned()]).mask("ab"), "ab");
     }
 
     #[test]
-    fn each_line_of_a_secret_is_one() {
-        let masker = Masker::new(["first-line\nsecond-line\n".to_owned()]);
-        assert_eq!(masker.mask("x second-line y"), "x *** y");
+    fn base64_is_masked_wherever_the_secret_stands_in_it() {
+        let masker = Masker::new([SECRET.to_owned()]);
+        for before in ["", "x", "xy", "xyz"] {
+            for after in ["", "!", "!!"] {
+                for engine in [
+                    base64::engine::general_purpose::STANDARD,
+                    base64::engine::general_purpose::URL_SAFE_NO_PAD,
+                ] {
+                    let encoded = engine.encode(format!("{before}{SECRET}{after}"));
+                    let shown = masker.mask(&encoded).into_owned();
+                    // What can be left belongs to the neighbours: four characters on each side at most.
+                    assert!(shown.contains("***"), "{before} {after}: {encoded}");
+                    assert!(shown.len() <= 3 + 4 + 5, "{before} {after}: {shown}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_secrets_are_masked_in_base64_that_is_wrapped() {
+        let secret = "0123456789abcdef".repeat(20);
+        let masker = Masker::new([secret.clone()]);
+        let encoded = base64::engine::general_purpose::STANDARD.encode(&secret);
+        for width in [64, 76] {
+            for line in encoded.as_bytes().chunks(width) {
+                let line = std::str::from_utf8(line).unwrap();
+                assert!(masker.mask(line).len() <= 8, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_and_overlaps_become_one() {
+        let masker = Masker::new(["abcdef".to_owned(), "defghi".to_owned()]);
+        assert_eq!(masker.mask("-abcdefghi-"), "-***-");
+        assert_eq!(masker.mask("abcdefabcdef"), "***");
+        assert_eq!(masker.mask("abcdef abcdef"), "*** ***");
+        assert_eq!(masker.mask("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn each_line_of_a_secret_is_one_and_nothing_is_none() {
+        let masker = Masker::new(["first-line\r\n\n  second\n".to_owned(), String::new()]);
+        assert_eq!(masker.mask("x second y first-line"), "x *** y ***");
+        assert_eq!(masker.mask(" \n"), " \n");
     }
 
     proptest! {
         #[test]
-        fn no_secret_is_left_whatever_is_around_it(secrets in prop::collection::vec("[a-z]{3,8}", 1..5), around in "[a-z ]{0,20}", which in 0usize..5) {
-            let secret = secrets[which % secrets.len()].clone();
+        fn no_secret_is_left_whatever_is_around_it(
+            secrets in prop::collection::vec("[a-d]{3,8}", 1..5),
+            around in "[a-d ]{0,20}",
+            which in any::<prop::sample::Index>(),
+        ) {
+            let secret = which.get(&secrets).clone();
             let masker = Masker::new(secrets.clone());
             let masked = masker.mask(&format!("{around}{secret}{around}")).into_owned();
             for secret in &secrets {
                 prop_assert!(!masked.contains(secret.as_str()), "{masked}");
             }
+        }
+
+        #[test]
+        fn a_stream_masks_as_the_whole_does_wherever_it_is_cut(
+            secrets in prop::collection::vec("[ab]{1,6}", 1..4),
+            text in "[abc]{0,60}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let masker = Masker::new(secrets);
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            ends.push(text.len());
+            ends.sort_unstable();
+            let (mut stream, mut out, mut from) = (MaskStream::default(), Vec::new(), 0);
+            for end in ends {
+                stream.push(&masker, &text.as_bytes()[from..end], &mut out);
+                from = end;
+            }
+            stream.finish(&masker, &mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), masker.mask(&text).into_owned());
         }
     }
 }

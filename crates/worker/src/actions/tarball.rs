@@ -1,0 +1,262 @@
+//! Artifacts as bytes: one tar that is equal for equal files, and taken apart without trusting it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Component, Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::hash;
+
+/// The time of all files in artifacts, so that the same files make the same bytes: 2000-01-01. Not zero, for zip files within
+/// can't hold that.
+const MODIFIED: u64 = 946_684_800;
+/// Entries of an artifact; more is a mistake or an attack.
+const ENTRIES_MAX: usize = 500_000;
+
+/// A tar that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// `sha256:…`
+    pub(super) digest: String,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+/// Writes the files, which must be in order, below `base` into one tar.
+pub(super) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<Written, String> {
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let file = File::create(path).map_err(failed)?;
+    let mut builder = tar::Builder::new(Hashing {
+        inner: io::BufWriter::with_capacity(256 * 1024, file),
+        hash: Sha256::new(),
+        size: 0,
+    });
+    for file in files {
+        let name = file.strip_prefix(base);
+        let name =
+            name.map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
+        append(&mut builder, file, name)?;
+    }
+    let hashing = builder.into_inner().map_err(failed)?;
+    let file = hashing
+        .inner
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    Ok(Written {
+        digest: format!("sha256:{}", hash::hex(&hashing.hash.finalize())),
+        size: hashing.size,
+    })
+}
+
+fn append(builder: &mut tar::Builder<Hashing>, file: &Path, name: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{}: {error}", name.display());
+    let found = file.symlink_metadata().map_err(failed)?;
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(MODIFIED);
+    if found.is_symlink() {
+        let link = fs::read_link(file).map_err(failed)?;
+        if !is_downwards(&link) {
+            return Err(format!(
+                "the link {} → {} leaves its folder, and an artifact must hold all that it needs; upload the file itself",
+                name.display(),
+                link.display()
+            ));
+        }
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        builder.append_link(&mut header, name, link).map_err(failed)
+    } else if found.is_file() {
+        header.set_mode(found.permissions().mode() & 0o755 | 0o644);
+        header.set_size(found.len());
+        let file = File::open(file).map_err(failed)?;
+        // A file that somebody still writes to is taken as long as it was.
+        builder
+            .append_data(&mut header, name, file.take(found.len()))
+            .map_err(failed)
+    } else {
+        Err(format!("{} is neither a file nor a link", name.display()))
+    }
+}
+
+/// Unpacks a tar whose bytes must have `digest`. Gives the number of its files.
+pub(super) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
+    let found = hash::of_file(path).map_err(|error| error.to_string())?;
+    let found = format!("sha256:{}", hash::hex(&found));
+    if found != digest {
+        return Err(format!("its bytes are {found}, not {digest}"));
+    }
+    fs::create_dir_all(to).map_err(|error| format!("{}: {error}", to.display()))?;
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut archive = tar::Archive::new(io::BufReader::with_capacity(256 * 1024, file));
+    archive.set_preserve_permissions(true);
+    let mut count = 0;
+    for entry in archive.entries().map_err(|error| error.to_string())? {
+        let mut entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
+        let name = entry
+            .path()
+            .map_err(|error| error.to_string())?
+            .into_owned();
+        check(&entry, &name)?;
+        count += usize::from(entry.header().entry_type().is_file());
+        if count > ENTRIES_MAX {
+            return Err(format!("it has more than {ENTRIES_MAX} files"));
+        }
+        // Looks through links that are there already, and refuses what leaves.
+        let unpacked = entry
+            .unpack_in(to)
+            .map_err(|error| format!("{}: {error}", name.display()))?;
+        if !unpacked {
+            return Err(format!("the entry {} leaves its folder", name.display()));
+        }
+    }
+    Ok(count)
+}
+
+fn check<R: Read>(entry: &tar::Entry<'_, R>, name: &Path) -> Result<(), String> {
+    if !is_downwards(name) {
+        return Err(format!("the entry {} leaves its folder", name.display()));
+    }
+    let kind = entry.header().entry_type();
+    if kind.is_symlink() || kind.is_hard_link() {
+        let link = entry
+            .link_name()
+            .map_err(|error| error.to_string())?
+            .unwrap_or_default();
+        if !is_downwards(&link) {
+            return Err(format!(
+                "the link {} → {} leaves its folder",
+                name.display(),
+                link.display()
+            ));
+        }
+    } else if !(kind.is_file() || kind.is_dir() || kind.is_contiguous()) {
+        return Err(format!(
+            "the entry {} is neither file nor folder nor link",
+            name.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a path goes down only: what releases are unpacked with takes no other links.
+fn is_downwards(path: &Path) -> bool {
+    path.components()
+        .all(|step| matches!(step, Component::Normal(_) | Component::CurDir))
+}
+
+/// Counts and hashes what is written.
+struct Hashing {
+    inner: io::BufWriter<File>,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(folder: &Path) -> Vec<PathBuf> {
+        fs::create_dir_all(folder.join("bin")).unwrap();
+        fs::write(folder.join("bin/run"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(folder.join("bin/run"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(folder.join("data"), "x").unwrap();
+        std::os::unix::fs::symlink("bin/run", folder.join("start")).unwrap();
+        ["bin/run", "data", "start"]
+            .map(|name| folder.join(name))
+            .to_vec()
+    }
+
+    #[test]
+    fn equal_files_make_equal_bytes_and_come_out_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str| {
+            let base = folder.path().join(name);
+            let files = tree(&base);
+            write(&folder.path().join(format!("{name}.tar")), &base, &files).unwrap()
+        };
+        let (one, two) = (of("one"), of("two"));
+        assert_eq!(one, two);
+        let to = folder.path().join("out");
+        assert_eq!(
+            unpack(&folder.path().join("one.tar"), &one.digest, &to),
+            Ok(2)
+        );
+        let mode = to.join("bin/run").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o744);
+        assert_eq!(fs::read_to_string(to.join("start")).unwrap(), "#!/bin/sh\n");
+    }
+
+    #[test]
+    fn links_that_leave_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for target in ["/etc/passwd", "../x"] {
+            let link = folder.path().join("link");
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            let refused = write(&folder.path().join("a.tar"), folder.path(), &[link]);
+            assert!(refused.unwrap_err().contains("leaves"), "{target}");
+        }
+    }
+
+    #[test]
+    fn hostile_tars_are_refused_and_nothing_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        let entry = |name: &str, kind: tar::EntryType, link: Option<&str>| {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(kind);
+            header.set_size(0);
+            if let Some(link) = link {
+                header.set_link_name_literal(link).unwrap();
+            }
+            header.set_cksum();
+            header
+        };
+        for headers in [
+            vec![entry("../out", tar::EntryType::Regular, None)],
+            vec![entry("/tmp/out", tar::EntryType::Regular, None)],
+            vec![entry("a", tar::EntryType::Symlink, Some("/tmp"))],
+            vec![
+                entry("a", tar::EntryType::Symlink, Some("../..")),
+                entry("a/out", tar::EntryType::Regular, None),
+            ],
+            vec![entry("a", tar::EntryType::Link, Some("../../etc/passwd"))],
+            vec![entry("a", tar::EntryType::Char, None)],
+        ] {
+            let mut builder = tar::Builder::new(File::create(&path).unwrap());
+            for header in &headers {
+                builder.append(header, io::empty()).unwrap();
+            }
+            builder.into_inner().unwrap().sync_all().unwrap();
+            let digest = format!("sha256:{}", hash::hex(&hash::of_file(&path).unwrap()));
+            let to = folder.path().join("deep/to");
+            assert!(unpack(&path, &digest, &to).is_err(), "{headers:?}");
+            assert!(
+                !folder.path().join("out").exists() && !folder.path().join("deep/out").exists()
+            );
+        }
+        let other = format!("sha256:{}", "0".repeat(64));
+        let refused = unpack(&path, &other, &folder.path().join("to"));
+        assert!(refused.unwrap_err().contains("not sha256:000"));
+    }
+}

@@ -1,0 +1,185 @@
+//! The files that a step writes for its job, new for each step and read even when it failed.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use crate::{environment::Env, files};
+
+/// A summary may have this many bytes; GitHub's.
+const SUMMARY_BYTES_MAX: u64 = 1 << 20;
+/// What is read of the other files; outputs are for names and paths.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The files of one step.
+pub(crate) struct Channel {
+    output: PathBuf,
+    env: PathBuf,
+    path: PathBuf,
+    state: PathBuf,
+    summary: PathBuf,
+}
+
+/// What a step wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) outputs: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) paths: Vec<String>,
+    /// Markdown for people.
+    pub(crate) summary: Option<String>,
+    /// What is to be told, and doesn't fail the step.
+    pub(crate) complaints: Vec<String>,
+    /// What fails the step.
+    pub(crate) mistake: Option<String>,
+}
+
+impl Channel {
+    pub(crate) fn create(temp: &Path, index: usize) -> io::Result<Self> {
+        let file = |name: &str| {
+            let path = temp.join(format!("{name}-{index}"));
+            File::create(&path).map(|_| path)
+        };
+        Ok(Self {
+            output: file("output")?,
+            env: file("env")?,
+            path: file("path")?,
+            state: file("state")?,
+            summary: file("summary")?,
+        })
+    }
+
+    /// Tells the step where they are.
+    pub(crate) fn announce(&self, env: &mut Env) {
+        for (name, path) in [
+            ("GITHUB_OUTPUT", &self.output),
+            ("GITHUB_ENV", &self.env),
+            ("GITHUB_PATH", &self.path),
+            ("GITHUB_STATE", &self.state),
+            ("GITHUB_STEP_SUMMARY", &self.summary),
+        ] {
+            env.set(name, path.display().to_string());
+        }
+    }
+
+    /// Reads what the step wrote, and removes the files.
+    pub(crate) fn close(self) -> Written {
+        let mut written = Written::default();
+        written.outputs = written.pairs("GITHUB_OUTPUT", &self.output);
+        written.env = written.pairs("GITHUB_ENV", &self.env);
+        written.pairs("GITHUB_STATE", &self.state);
+        if let Some(name) = blocked(&written.env) {
+            written.fail(format!("GITHUB_ENV: {name} can't be set for later steps"));
+            written.env.retain(|(name, _)| blocked_name(name).is_none());
+        }
+        if let Some(text) = written.read("GITHUB_PATH", &self.path) {
+            let lines = text.lines().filter(|line| !line.is_empty());
+            written.paths = lines.map(str::to_owned).collect();
+        }
+        match fs::metadata(&self.summary).map_or(0, |found| found.len()) {
+            0 => {}
+            size if size > SUMMARY_BYTES_MAX => written.complaints.push(format!(
+                "GITHUB_STEP_SUMMARY is left out: it has {size} bytes, and at most {SUMMARY_BYTES_MAX} are kept"
+            )),
+            _ => written.summary = written.read("GITHUB_STEP_SUMMARY", &self.summary),
+        }
+        for path in [self.output, self.env, self.path, self.state, self.summary] {
+            // The step may have removed it itself.
+            let _ = fs::remove_file(path);
+        }
+        written
+    }
+}
+
+impl Written {
+    fn pairs(&mut self, name: &str, path: &Path) -> Vec<(String, String)> {
+        let text = self.read(name, path).unwrap_or_default();
+        let (pairs, result) = files::pairs(&text);
+        if let Err(why) = result {
+            self.fail(format!("{name}: {why}"));
+        }
+        pairs
+    }
+
+    /// The text of a file. What isn't there was not written.
+    fn read(&mut self, name: &str, path: &Path) -> Option<String> {
+        let file = File::open(path).ok()?;
+        let mut bytes = Vec::new();
+        let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+        match read {
+            Ok(count) if count as u64 <= FILE_BYTES_MAX => {
+                let text = String::from_utf8_lossy(&bytes);
+                // Some shells begin their files with a byte order mark.
+                Some(text.trim_start_matches('\u{feff}').to_owned())
+            }
+            Ok(_) => {
+                self.fail(format!("{name}: more than {FILE_BYTES_MAX} bytes"));
+                None
+            }
+            Err(error) => {
+                self.fail(format!("{name}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.mistake.get_or_insert(why);
+    }
+}
+
+/// Variables that would run other people's code in later steps.
+fn blocked_name(name: &str) -> Option<&str> {
+    name.eq_ignore_ascii_case("NODE_OPTIONS").then_some(name)
+}
+
+fn blocked(env: &[(String, String)]) -> Option<&str> {
+    env.iter().find_map(|(name, _)| blocked_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(fill: impl Fn(&Channel)) -> Written {
+        let folder = tempfile::tempdir().unwrap();
+        let channel = Channel::create(folder.path(), 0).unwrap();
+        fill(&channel);
+        let written = channel.close();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        written
+    }
+
+    #[test]
+    fn what_a_step_writes_is_read() {
+        let written = written(|channel| {
+            fs::write(&channel.output, "\u{feff}a=1\n").unwrap();
+            fs::write(&channel.env, "B=2\n").unwrap();
+            fs::write(&channel.path, "/x\n\n/y\n").unwrap();
+            fs::write(&channel.summary, "# fine").unwrap();
+            fs::remove_file(&channel.state).unwrap();
+        });
+        assert_eq!(written.outputs, [("a".to_owned(), "1".to_owned())]);
+        assert_eq!(written.env, [("B".to_owned(), "2".to_owned())]);
+        assert_eq!(written.paths, ["/x", "/y"]);
+        assert_eq!(written.summary.as_deref(), Some("# fine"));
+        assert_eq!(written.mistake, None);
+    }
+
+    #[test]
+    fn node_options_are_refused_and_the_rest_counts() {
+        let written = written(|channel| fs::write(&channel.env, "A=1\nnode_options=x\n").unwrap());
+        assert_eq!(written.env, [("A".to_owned(), "1".to_owned())]);
+        assert!(written.mistake.unwrap().contains("node_options"));
+    }
+
+    #[test]
+    fn a_summary_that_is_too_long_is_left_out_and_told() {
+        let long = vec![b'x'; SUMMARY_BYTES_MAX as usize + 1];
+        let written = written(|channel| fs::write(&channel.summary, &long).unwrap());
+        assert_eq!((written.summary, written.mistake), (None, None));
+        assert_eq!(written.complaints.len(), 1);
+    }
+}

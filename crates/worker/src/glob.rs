@@ -1,0 +1,202 @@
+//! Patterns for files of the workspace, a line each, as GitHub's toolkit reads them: `*`, `?`, `[…]`, `**`; `!` takes files out
+//! again; a pattern that names a folder takes all below it.
+
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// What several patterns found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Files and links, in order of their paths.
+    pub(crate) files: Vec<PathBuf>,
+    /// Where the patterns begin to look: each up to its first `*`, without those that lie below others.
+    pub(crate) search_paths: Vec<PathBuf>,
+}
+
+/// Which files count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// All.
+    Taken,
+    /// None whose name, or that of a folder above it, begins with a dot.
+    LeftOut,
+}
+
+struct Rule {
+    takes: bool,
+    set: GlobSet,
+}
+
+/// Finds the files below `root` that the patterns take. Links are found, and not followed.
+pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<Found, String> {
+    let mut rules = Vec::new();
+    let mut found = Found::default();
+    let lines = patterns.iter().flat_map(|text| text.lines()).map(str::trim);
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (takes, pattern) = match line.strip_prefix('!') {
+            Some(rest) => (false, rest.trim_start()),
+            None => (true, line),
+        };
+        let glob = relative(root, pattern)
+            .ok_or_else(|| format!("the pattern {line:?} leaves the workspace"))?;
+        if takes {
+            found.search_paths.push(root.join(search_path(&glob)));
+        }
+        rules.push(Rule {
+            takes,
+            set: compile(&glob).map_err(|error| format!("the pattern {line:?}: {error}"))?,
+        });
+    }
+    let all = found.search_paths.clone();
+    found.search_paths.retain(|path| {
+        !all.iter()
+            .any(|other| path != other && path.starts_with(other))
+    });
+    found.search_paths.sort();
+    found.search_paths.dedup();
+    for start in &found.search_paths {
+        let walked = walk(start, hidden, &mut |path| {
+            let relative = path.strip_prefix(root).unwrap_or(&path);
+            let taken = rules.iter().fold(false, |taken, rule| {
+                if rule.set.is_match(relative) {
+                    rule.takes
+                } else {
+                    taken
+                }
+            });
+            if taken {
+                found.files.push(path);
+            }
+        });
+        walked.map_err(|error| format!("{}: {error}", start.display()))?;
+    }
+    found.files.sort();
+    Ok(found)
+}
+
+/// The pattern from the workspace on, in plain steps; none when it leaves.
+fn relative(root: &Path, pattern: &str) -> Option<String> {
+    let path = Path::new(pattern);
+    let path = path.strip_prefix(root).unwrap_or(path);
+    let mut steps: Vec<&str> = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(step) => steps.push(step.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                steps.pop()?;
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(steps.join("/"))
+}
+
+fn search_path(glob: &str) -> PathBuf {
+    glob.split('/')
+        .take_while(|step| !step.contains(['*', '?', '[']))
+        .collect()
+}
+
+fn compile(glob: &str) -> Result<GlobSet, globset::Error> {
+    // Braces are plain characters there.
+    let glob = glob.replace('{', "[{]").replace('}', "[}]");
+    let below = if glob.is_empty() {
+        "**".to_owned()
+    } else {
+        format!("{glob}/**")
+    };
+    let mut set = GlobSetBuilder::new();
+    for form in [glob, below] {
+        set.add(GlobBuilder::new(&form).literal_separator(true).build()?);
+    }
+    set.build()
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Calls `found` for `path`, or for all files below it. What isn't there has no files.
+fn walk(path: &Path, hidden: Hidden, found: &mut impl FnMut(PathBuf)) -> io::Result<()> {
+    let kind = match path.symlink_metadata() {
+        Ok(kind) => kind,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_dir() {
+        found(path.to_owned());
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        let path = entry?.path();
+        if hidden == Hidden::Taken || !is_hidden(&path) {
+            walk(&path, hidden, found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for path in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "x").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn patterns_take_in_order_and_folders_take_all_below() {
+        let folder = workspace(&["a/b.txt", "a/c.rs", "a/.env", "a/n/d.txt", "e.txt", "{f}"]);
+        let root = folder.path();
+        let find = |patterns: &str, hidden| {
+            let found = find(root, &[patterns.to_owned()], hidden).unwrap();
+            let relative = |path: &PathBuf| {
+                let path = path.strip_prefix(root).unwrap();
+                path.to_str().unwrap().to_owned()
+            };
+            found.files.iter().map(relative).collect::<Vec<_>>()
+        };
+        let files = |patterns| find(patterns, Hidden::LeftOut);
+        assert_eq!(files("**/*.txt"), ["a/b.txt", "a/n/d.txt", "e.txt"]);
+        assert_eq!(files("a\n!a/*.rs\n!a/n"), ["a/b.txt"]);
+        assert_eq!(files("a\n!a/**\na/c.rs"), ["a/c.rs"]);
+        assert_eq!(files("./a/../e.*\n# a comment"), ["e.txt"]);
+        assert_eq!(files("{f}"), ["{f}"]);
+        assert_eq!(files("nothing"), Vec::<String>::new());
+        assert_eq!(files(&root.join("e.txt").display().to_string()), ["e.txt"]);
+        assert_eq!(
+            find("a/*", Hidden::Taken),
+            ["a/.env", "a/b.txt", "a/c.rs", "a/n/d.txt"]
+        );
+    }
+
+    #[test]
+    fn patterns_that_leave_the_workspace_are_refused() {
+        let folder = workspace(&[]);
+        for pattern in ["../x", "/etc/passwd", "a/../../x", "!/etc"] {
+            let refused = find(folder.path(), &[pattern.to_owned()], Hidden::Taken);
+            assert!(refused.unwrap_err().contains("leaves"), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn search_paths_end_before_the_first_wildcard() {
+        let folder = workspace(&[]);
+        let patterns = ["dist/*.js\ndist/app\nlib/**/x\ndist/".to_owned()];
+        let found = find(folder.path(), &patterns, Hidden::Taken).unwrap();
+        let expected = ["dist", "lib"].map(|name| folder.path().join(name));
+        assert_eq!(found.search_paths, expected);
+    }
+}

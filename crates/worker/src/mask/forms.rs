@@ -1,0 +1,116 @@
+//! The forms in which a secret may appear: as it is, line by line, and as base64, JSON, URLs, XML and shells write it.
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE},
+};
+
+/// Encodings of shorter secrets would be found everywhere.
+const ENCODED_BYTES_MIN: usize = 4;
+
+/// The widths at which `base64` and `openssl` break their lines.
+const WIDTHS: [usize; 2] = [76, 64];
+
+/// All forms of a secret. Nothing of it holds a line break: logs are masked line by line.
+pub(super) fn of(secret: &str) -> Vec<String> {
+    let mut forms = Vec::new();
+    let whole = secret.trim_end_matches(['\r', '\n']);
+    let lines = secret.split(['\r', '\n']);
+    for text in std::iter::once(whole).chain(lines) {
+        for text in [text, text.trim()] {
+            if text.trim().is_empty() {
+                continue;
+            }
+            forms.push(text.to_owned());
+            if text.len() >= ENCODED_BYTES_MIN {
+                encodings(text, &mut forms);
+            }
+        }
+    }
+    forms.retain(|form| !form.contains(['\r', '\n']));
+    forms
+}
+
+fn encodings(text: &str, forms: &mut Vec<String>) {
+    let json = serde_json::to_string(text).unwrap_or_default();
+    forms.push(json[1..json.len() - 1].to_owned());
+    // `\/` is legal JSON, and what PHP and others write.
+    forms.push(json[1..json.len() - 1].replace('/', "\\/"));
+    for form in [Hex::Upper, Hex::Lower] {
+        let percent = percent(text, form);
+        forms.push(percent.replace("%20", "+"));
+        forms.push(percent);
+    }
+    let xml = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    forms.push(xml.replace('"', "&quot;").replace('\'', "&apos;"));
+    forms.push(xml.replace('"', "&quot;").replace('\'', "&#39;"));
+    forms.push(xml);
+    // Shells: within '…', within "…", and bare, as `printf %q` writes it; then expressions and PowerShell.
+    forms.push(text.replace('\'', "'\\''"));
+    forms.push(text.replace('\'', "'\"'\"'"));
+    forms.push(escaped(text, |c| "\"\\$`".contains(c)));
+    forms.push(escaped(text, |c| {
+        c.is_ascii() && !c.is_ascii_alphanumeric() && !"_-./:=@%+,".contains(c)
+    }));
+    forms.push(text.replace('\'', "''"));
+    forms.push(text.trim_matches('"').to_owned());
+    forms.retain(|form| !form.is_empty());
+    base64_forms(text.as_bytes(), forms);
+}
+
+/// Base64 of the secret after none, one or two other bytes: which characters it gives depends on that.
+fn base64_forms(secret: &[u8], forms: &mut Vec<String>) {
+    for (offset, from) in [(0, 0), (1, 2), (2, 3)] {
+        let bytes = [&[0; 2][..offset], secret].concat();
+        // Characters that bytes after the secret have no part in.
+        let to = bytes.len() * 4 / 3;
+        for encoded in [STANDARD.encode(&bytes), URL_SAFE.encode(&bytes)] {
+            if to < from + ENCODED_BYTES_MIN {
+                continue;
+            }
+            for width in WIDTHS {
+                let lines = encoded.as_bytes().chunks(width).skip(usize::from(from > 0));
+                let lines = lines.filter(|line| line.len() >= 2 * ENCODED_BYTES_MIN);
+                forms.extend(lines.map(|line| String::from_utf8_lossy(line).into_owned()));
+            }
+            forms.push(encoded[from..to].to_owned());
+            // At the end of what was encoded.
+            forms.push(encoded[from..].to_owned());
+            forms.push(encoded[from..].trim_end_matches('=').to_owned());
+        }
+    }
+}
+
+fn escaped(text: &str, needs_it: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if needs_it(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[derive(Clone, Copy)]
+enum Hex {
+    Upper,
+    Lower,
+}
+
+fn percent(text: &str, hex: Hex) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match hex {
+            _ if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => {
+                out.push(char::from(byte));
+            }
+            Hex::Upper => out.push_str(&format!("%{byte:02X}")),
+            Hex::Lower => out.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    out
+}

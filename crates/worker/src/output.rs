@@ -1,0 +1,400 @@
+//! What steps print: commands are heard, the rest goes to the log without secrets.
+//!
+//! Lines are taken in blocks: text without commands is masked and written at once, however many lines it has.
+
+use shipway_workflow::job::{JournalBody, Level};
+
+use crate::{
+    command::{self, Command, Name},
+    log::Log,
+    mask::{MaskStream, Masker},
+};
+
+/// A line is held whole up to this length: a program that prints no line break doesn't fill the memory.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// Annotations of a step that are kept; more help nobody.
+const ANNOTATIONS_MAX: usize = 50;
+
+/// Where output goes.
+pub(crate) struct Output {
+    pub(crate) log: Log,
+    pub(crate) masker: Masker,
+    /// What the current step has said.
+    pub(crate) heard: Heard,
+    /// The beginning of a line.
+    partial: Vec<u8>,
+    long: Option<Long>,
+}
+
+/// A line that is too long to be held.
+enum Long {
+    /// Text: written in pieces.
+    Text(MaskStream),
+    /// A command: it may hold what must not be seen, so nothing of it is written.
+    Command,
+}
+
+/// What the lines of a step leave behind.
+#[derive(Default)]
+pub(crate) struct Heard {
+    pub(crate) outputs: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) paths: Vec<String>,
+    pub(crate) annotations: Vec<JournalBody>,
+    /// A command that fails the step.
+    pub(crate) failed: Option<String>,
+    /// Whether `set-env` and `add-path` are obeyed: `ACTIONS_ALLOW_UNSECURE_COMMANDS`.
+    pub(crate) unsecure: bool,
+    /// Commands are text until this word comes.
+    stopped: Option<String>,
+    echo: bool,
+}
+
+impl Output {
+    pub(crate) fn new(log: Log, masker: Masker) -> Self {
+        Self {
+            log,
+            masker,
+            heard: Heard::default(),
+            partial: Vec::new(),
+            long: None,
+        }
+    }
+
+    /// Takes bytes as a program has printed them.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        if !self.partial.is_empty() || self.long.is_some() {
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
+                return self.hold(bytes);
+            };
+            self.hold(&bytes[..end]);
+            self.end_line();
+            bytes = &bytes[end + 1..];
+        }
+        let whole = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
+        self.block(&bytes[..whole]);
+        self.hold(&bytes[whole..]);
+    }
+
+    /// The program has ended: what it printed last is a line, too.
+    pub(crate) fn end(&mut self) {
+        self.end_line();
+        self.log.flush();
+    }
+
+    /// Writes text of the worker's own.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.log.lines(&self.masker.mask_bytes(text.as_bytes()));
+    }
+
+    /// Writes text of the worker's own that people should see.
+    pub(crate) fn annotate(&mut self, level: Level, text: &str) {
+        self.say(&format!("##[{}]{text}", word(level)));
+        self.keep(level, text, None);
+    }
+
+    /// Keeps the beginning of a line.
+    fn hold(&mut self, bytes: &[u8]) {
+        let mut out = Vec::new();
+        let is_too_long = self.partial.len() + bytes.len() > LINE_BYTES_MAX;
+        let begins_command = is_too_long && self.long.is_none() && self.begins_command(bytes);
+        match &mut self.long {
+            Some(Long::Command) => {}
+            Some(Long::Text(stream)) => stream.push(&self.masker, bytes, &mut out),
+            None if !is_too_long => {
+                self.partial.extend_from_slice(bytes);
+            }
+            None if begins_command => self.long = Some(Long::Command),
+            None => {
+                let mut stream = MaskStream::default();
+                stream.push(&self.masker, &self.partial, &mut out);
+                stream.push(&self.masker, bytes, &mut out);
+                self.long = Some(Long::Text(stream));
+            }
+        }
+        if self.long.is_some() {
+            self.partial = Vec::new();
+        }
+        self.write(&out);
+    }
+
+    fn begins_command(&self, more: &[u8]) -> bool {
+        let line = if self.partial.is_empty() {
+            more
+        } else {
+            &self.partial
+        };
+        self.heard.stopped.is_none()
+            && command::parse(&String::from_utf8_lossy(line), None).is_some()
+    }
+
+    fn end_line(&mut self) {
+        match self.long.take() {
+            Some(Long::Text(mut stream)) => {
+                let mut out = Vec::new();
+                stream.finish(&self.masker, &mut out);
+                self.write(&out);
+            }
+            Some(Long::Command) => {
+                let why = format!("a workflow command of more than {LINE_BYTES_MAX} bytes");
+                self.refuse(&why);
+            }
+            None if self.partial.is_empty() => {}
+            None => {
+                let line = std::mem::take(&mut self.partial);
+                self.block(&line);
+                // Its room is used again.
+                self.partial = line;
+                self.partial.clear();
+            }
+        }
+    }
+
+    /// Takes whole lines.
+    fn block(&mut self, block: &[u8]) {
+        if !(memchr::memmem::find(block, b"::").is_some()
+            || memchr::memmem::find(block, b"##[").is_some())
+        {
+            return self.plain(block);
+        }
+        let (mut plain, mut from) = (0, 0);
+        while from < block.len() {
+            let end = memchr::memchr(b'\n', &block[from..]).map_or(block.len(), |end| from + end);
+            let line = &block[from..end];
+            if command::may_be(line) {
+                let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+                if let Some(command) = command::parse(&line, self.heard.stopped.as_deref()) {
+                    self.plain(&block[plain..from]);
+                    self.hear(command, &line);
+                    plain = block.len().min(end + 1);
+                }
+            }
+            from = end + 1;
+        }
+        self.plain(&block[plain..]);
+    }
+
+    fn plain(&mut self, text: &[u8]) {
+        if !text.is_empty() {
+            let masked = self.masker.mask_bytes(text);
+            match std::str::from_utf8(&masked) {
+                Ok(_) => self.log.lines(&masked),
+                Err(_) => self.log.lines(String::from_utf8_lossy(&masked).as_bytes()),
+            }
+        }
+    }
+
+    /// Writes what is masked already.
+    fn write(&mut self, masked: &[u8]) {
+        if !masked.is_empty() {
+            self.log.lines(String::from_utf8_lossy(masked).as_bytes());
+        }
+    }
+
+    fn hear(&mut self, command: Command, line: &str) {
+        if self.heard.stopped.is_some() {
+            if command.name == Name::Resume {
+                self.heard.stopped = None;
+            }
+            return self.say(line);
+        }
+        // Before it is echoed.
+        if command.name == Name::AddMask {
+            self.masker.add(&command.value);
+        }
+        if self.heard.echo && command.name != Name::Echo {
+            self.say(line);
+        }
+        match command.name {
+            Name::Error => self.annotation(Level::Error, &command),
+            Name::Warning => self.annotation(Level::Warning, &command),
+            Name::Notice => self.annotation(Level::Notice, &command),
+            Name::Debug => self.say(&format!("##[debug]{}", command.value)),
+            Name::Group => self.say(&format!("##[group]{}", command.value)),
+            Name::EndGroup => self.say("##[endgroup]"),
+            Name::Echo => self.heard.echo = command.value.eq_ignore_ascii_case("on"),
+            Name::StopCommands => self.stop_commands(command.value),
+            Name::SetOutput => match command.get("name") {
+                Some(name) => self.heard.outputs.push((name.to_owned(), command.value)),
+                None => self.refuse("the command set-output without a name"),
+            },
+            Name::SetEnv => match command.get("name") {
+                Some(name) if self.heard.unsecure => {
+                    self.heard.env.push((name.to_owned(), command.value));
+                }
+                Some(name) => self.refuse(&format!(
+                    "the command set-env, which is off as it is at GitHub; write to the file instead: echo \"{name}=…\" >> \"$GITHUB_ENV\""
+                )),
+                None => self.refuse("the command set-env without a name"),
+            },
+            Name::AddPath if self.heard.unsecure => self.heard.paths.push(command.value),
+            Name::AddPath => self.refuse(
+                "the command add-path, which is off as it is at GitHub; write to the file instead: echo \"folder\" >> \"$GITHUB_PATH\"",
+            ),
+            // State is for actions with a second part, matchers for logs with problems in them: neither is here yet.
+            Name::AddMask | Name::SaveState | Name::AddMatcher | Name::RemoveMatcher => {}
+            Name::Resume => self.say(line),
+        }
+    }
+
+    fn stop_commands(&mut self, word: String) {
+        if word.trim().is_empty() || command::is_name(&word) {
+            return self.refuse(&format!(
+                "stop-commands with {word:?}: it needs a word that nobody else would say"
+            ));
+        }
+        self.heard.stopped = Some(word);
+    }
+
+    fn refuse(&mut self, what: &str) {
+        let why = format!("the step used {what}");
+        self.say(&format!("##[error]{why}"));
+        self.heard.failed.get_or_insert(why);
+    }
+
+    fn annotation(&mut self, level: Level, command: &Command) {
+        self.say(&format!("##[{}]{}", word(level), command.value));
+        self.keep(level, &command.value, Some(command));
+    }
+
+    fn keep(&mut self, level: Level, message: &str, place: Option<&Command>) {
+        if self.heard.annotations.len() >= ANNOTATIONS_MAX {
+            return;
+        }
+        let get = |name: &str| place.and_then(|command| command.get(name));
+        let masked = |text: &str| self.masker.mask(text).into_owned();
+        self.heard.annotations.push(JournalBody::Annotation {
+            level,
+            message: masked(message),
+            file: get("file").map(masked),
+            line: get("line").and_then(|line| line.parse().ok()),
+            title: get("title").map(masked),
+        });
+    }
+}
+
+const fn word(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Notice => "notice",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What ends up in the log, without times, when `chunks` are printed.
+    fn logged(secrets: &[&str], chunks: &[&[u8]]) -> (String, Heard) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let masker = Masker::new(secrets.iter().map(|secret| (*secret).to_owned()));
+        let mut output = Output::new(Log::open(&path).unwrap(), masker);
+        chunks.iter().for_each(|chunk| output.feed(chunk));
+        output.end();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| &line[25..]).collect();
+        (lines.join("\n"), output.heard)
+    }
+
+    #[test]
+    fn lines_come_whole_whatever_the_chunks() {
+        let (text, _) = logged(&[], &[b"a", b"b\r\nc", b"\n", b"\n", b"d"]);
+        assert_eq!(text, "ab\nc\n\nd");
+    }
+
+    #[test]
+    fn commands_are_heard_in_order_with_the_text_around_them() {
+        let printed = b"one\n::add-mask::hunter2\nhunter2\n::error file=a.rs,line=7::no hunter2\n::set-output name=x::1\n::stop-commands::w0rd\n::error::text\n::w0rd::\n::notice::n\ntwo\n";
+        let (text, heard) = logged(&[], &[printed]);
+        assert_eq!(
+            text,
+            "one\n***\n##[error]no ***\n::error::text\n::w0rd::\n##[notice]n\ntwo"
+        );
+        assert_eq!(heard.outputs, [("x".to_owned(), "1".to_owned())]);
+        assert_eq!(heard.annotations.len(), 2);
+        assert!(matches!(
+            &heard.annotations[0],
+            JournalBody::Annotation { message, file: Some(file), line: Some(7), .. } if message == "no ***" && file == "a.rs"
+        ));
+        assert_eq!(heard.failed, None);
+    }
+
+    #[test]
+    fn echo_shows_commands_without_their_secrets() {
+        let printed = b"::echo::on\n::add-mask::hunter2\n::debug::x\n::echo::off\n::debug::y\n";
+        let (text, _) = logged(&[], &[printed]);
+        assert_eq!(text, "::add-mask::***\n::debug::x\n##[debug]x\n##[debug]y");
+    }
+
+    #[test]
+    fn commands_that_are_off_say_what_to_do_instead() {
+        for (printed, help) in [
+            (&b"::set-env name=A::1\n"[..], "GITHUB_ENV"),
+            (b"::add-path::/x\n", "GITHUB_PATH"),
+            (b"##[set-output]x\n", "without a name"),
+            (b"::stop-commands::error\n", "nobody else"),
+        ] {
+            let (text, heard) = logged(&[], &[printed]);
+            assert!(text.contains(help), "{text}");
+            assert!(heard.failed.unwrap().contains(help));
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_written_in_pieces_and_masked() {
+        let secret = "hunter2hunter2";
+        let piece = "x".repeat(100_003) + secret;
+        let chunks: Vec<&[u8]> = piece.as_bytes().chunks(7_919).collect();
+        let many: Vec<&[u8]> = chunks
+            .iter()
+            .copied()
+            .cycle()
+            .take(chunks.len() * 30)
+            .collect();
+        let (text, _) = logged(&[secret], &many);
+        assert!(!text.contains("hunter2"), "a secret is in the log");
+        assert_eq!(text.matches("***").count(), 30);
+        assert_eq!(text.matches('x').count(), 30 * 100_003);
+    }
+
+    #[test]
+    fn nothing_is_seen_of_a_command_that_is_too_long() {
+        let printed = [b"::add-mask::".as_slice(), &[b's'; LINE_BYTES_MAX]].concat();
+        let (text, heard) = logged(&[], &[&printed, b"sss\nnext\n"]);
+        assert!(!text.contains("sss"), "{}", text.len());
+        assert!(text.ends_with("next"));
+        assert!(heard.failed.is_some());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_as_such() {
+        let (text, _) = logged(&["hunter2"], &[b"a\xff\xfehunter2\xff\n"]);
+        assert_eq!(text, "a\u{fffd}\u{fffd}***\u{fffd}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_is_masked_wherever_the_output_is_cut(
+            before in "[a-c\n]{0,30}",
+            after in "[a-c\n]{0,30}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+        ) {
+            let text = format!("{before}abcabc{after}");
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            ends.push(text.len());
+            ends.sort_unstable();
+            let mut from = 0;
+            let chunks: Vec<&[u8]> = ends
+                .iter()
+                .map(|end| &text.as_bytes()[std::mem::replace(&mut from, *end)..*end])
+                .collect();
+            let (text, _) = logged(&["abcabc"], &chunks);
+            prop_assert!(!text.contains("abcabc"), "{}", text);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Shells: which program runs a script, with which arguments, as GitHub's runner has it.
+
+use std::path::{Path, PathBuf};
+
+/// A program with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    pub(crate) program: String,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Why a script has no shell.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ShellError {
+    #[error(
+        "the shell {0:?} is not known; there are bash, sh, python, pwsh, or a command with {{0}} for the script"
+    )]
+    Unknown(String),
+    #[error("the shell {0:?}: a quote is not closed")]
+    Quote(String),
+    #[error("the shell {0:?} is not on this machine: {1} is in no folder of PATH")]
+    Missing(String, String),
+}
+
+/// The command line for a script. Unset: bash where there is one, else sh.
+pub(crate) fn command_line(
+    shell: Option<&str>,
+    script: &Path,
+    path: &str,
+) -> Result<CommandLine, ShellError> {
+    let has = |program: &str| which(program, path).is_some();
+    let template = match shell.map(str::trim).filter(|shell| !shell.is_empty()) {
+        None if has("bash") => "bash -e {0}",
+        None => "sh -e {0}",
+        Some("bash") => "bash --noprofile --norc -e -o pipefail {0}",
+        Some("sh") => "sh -e {0}",
+        Some("python") if has("python") => "python {0}",
+        // Many machines have only this one.
+        Some("python") => "python3 {0}",
+        Some("pwsh") => "pwsh -command \". '{0}'\"",
+        Some(custom) if custom.contains("{0}") => custom,
+        Some(unknown) => return Err(ShellError::Unknown(unknown.to_owned())),
+    };
+    let words = words(template).ok_or_else(|| ShellError::Quote(template.to_owned()))?;
+    let script = script.display().to_string();
+    let mut words = words.into_iter().map(|word| word.replace("{0}", &script));
+    let program = words.next().unwrap_or_default();
+    if which(&program, path).is_none() {
+        let name = shell.unwrap_or("bash").to_owned();
+        return Err(ShellError::Missing(name, program));
+    }
+    Ok(CommandLine {
+        program,
+        arguments: words.collect(),
+    })
+}
+
+/// The file that a program's name stands for.
+pub(crate) fn which(program: &str, path: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program));
+    }
+    path.split(':')
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| Path::new(folder).join(program))
+        .find(|file| file.is_file())
+}
+
+/// The ending that a shell expects of its scripts.
+pub(crate) fn extension(shell: Option<&str>) -> &'static str {
+    match shell.map(str::trim) {
+        Some("python") => "py",
+        Some("pwsh") => "ps1",
+        _ => "sh",
+    }
+}
+
+/// A script as its shell should get it: PowerShell ends with the code of the last program only when told to.
+pub(crate) fn prepared(shell: Option<&str>, script: &str) -> String {
+    match shell.map(str::trim) {
+        Some("pwsh") => format!(
+            "$ErrorActionPreference = 'stop'\n{script}\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) {{ exit $LASTEXITCODE }}\n"
+        ),
+        _ => format!("{script}\n"),
+    }
+}
+
+/// Words between spaces; those in double quotes hold together.
+fn words(template: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for c in template.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            c if c.is_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    (!quoted).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shells_are_githubs() {
+        let folder = tempfile::tempdir().unwrap();
+        for program in ["bash", "sh", "pwsh", "perl"] {
+            std::fs::write(folder.path().join(program), "").unwrap();
+        }
+        let path = folder.path().display().to_string();
+        let of = |shell| {
+            let line = command_line(shell, Path::new("/t/s.sh"), &path)?;
+            Ok([&[line.program], line.arguments.as_slice()]
+                .concat()
+                .join("|"))
+        };
+        for (shell, expected) in [
+            (None, "bash|-e|/t/s.sh"),
+            (
+                Some("bash"),
+                "bash|--noprofile|--norc|-e|-o|pipefail|/t/s.sh",
+            ),
+            (Some("sh"), "sh|-e|/t/s.sh"),
+            (Some("pwsh"), "pwsh|-command|. '/t/s.sh'"),
+            (Some("perl \"{0} x\" y"), "perl|/t/s.sh x|y"),
+        ] {
+            assert_eq!(of(shell), Ok(expected.to_owned()));
+        }
+        assert_eq!(
+            of(Some("fish")),
+            Err(ShellError::Unknown("fish".to_owned()))
+        );
+        assert!(matches!(of(Some("python")), Err(ShellError::Missing(..))));
+        assert!(matches!(of(Some("sh \"{0}")), Err(ShellError::Quote(_))));
+    }
+}
