@@ -153,6 +153,9 @@ impl SmokeReport {
     /// `3 passed, 1 failed, 12 ms on average, 31 ms at most`, then the first failure.
     #[must_use]
     pub fn sentence(&self) -> String {
+        if self.results.is_empty() {
+            return "no smoke tests".to_owned();
+        }
         let slowest = self
             .results
             .iter()
@@ -164,7 +167,7 @@ impl SmokeReport {
             .iter()
             .map(|result| result.took)
             .sum::<Duration>()
-            / (self.results.len().max(1) as u32);
+            / (self.results.len() as u32);
         let mut text = format!(
             "{} passed, {} failed, {} ms on average, {} ms at most",
             self.passed(),

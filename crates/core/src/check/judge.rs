@@ -82,7 +82,9 @@ impl Expect {
                 "json {path}: expected {wanted}, got {}",
                 excerpt(&got.to_string())
             )),
-            None => Some(format!("json {path}: expected {wanted}, there is no such value")),
+            None => Some(format!(
+                "json {path}: expected {wanted}, there is no such value"
+            )),
         };
         self.json.iter().filter_map(differs).collect()
     }
@@ -155,17 +157,19 @@ fn first_step(path: &str) -> Option<(&str, &str)> {
 /// Whether `got` has everything that `wanted` has: mappings may have more keys, at any depth; lists have the same length.
 fn contains(got: &Value, wanted: &Value) -> bool {
     match (got, wanted) {
-        (Value::Object(got), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
-            got.get(key).is_some_and(|got| contains(got, wanted))
-        }),
+        (Value::Object(got), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| got.get(key).is_some_and(|got| contains(got, wanted))),
         (Value::Array(got), Value::Array(wanted)) => {
             got.len() == wanted.len()
-                && got.iter().zip(wanted).all(|(got, wanted)| contains(got, wanted))
+                && got
+                    .iter()
+                    .zip(wanted)
+                    .all(|(got, wanted)| contains(got, wanted))
         }
         // 2 and 2.0 are one number; integers that a float can't tell apart are two.
         (Value::Number(got), Value::Number(wanted)) => {
-            got == wanted
-                || ((got.is_f64() || wanted.is_f64()) && got.as_f64() == wanted.as_f64())
+            got == wanted || ((got.is_f64() || wanted.is_f64()) && got.as_f64() == wanted.as_f64())
         }
         _ => got == wanted,
     }
@@ -190,7 +194,10 @@ pub fn named_failures(body: &str) -> Vec<String> {
         .get("checks")
         .or_else(|| document.get("components"))
         .and_then(Value::as_object);
-    let failing = checks.into_iter().flatten().filter(|(_, value)| !is_well(value));
+    let failing = checks
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| !is_well(value));
     failing.map(|(name, _)| name.clone()).collect()
 }
 
@@ -198,7 +205,15 @@ fn is_well(value: &Value) -> bool {
     match value {
         Value::Bool(well) => *well,
         Value::String(word) => [
-            "ok", "up", "pass", "passed", "warn", "healthy", "ready", "connected", "alive",
+            "ok",
+            "up",
+            "pass",
+            "passed",
+            "warn",
+            "healthy",
+            "ready",
+            "connected",
+            "alive",
         ]
         .contains(&word.to_ascii_lowercase().as_str()),
         Value::Object(inner) => ["status", "ok", "healthy", "up"]
@@ -306,7 +321,10 @@ mod tests {
         };
         let got = texts(&expect, &answer(200, "<html>"));
         assert_eq!(got[0], "body: expected JSON, got \"<html>\"");
-        assert!(got[1].starts_with("body: \"(\" is no regular expression"), "{got:?}");
+        assert!(
+            got[1].starts_with("body: \"(\" is no regular expression"),
+            "{got:?}"
+        );
         assert_eq!(excerpt(&"ä".repeat(121)).chars().count(), 121);
     }
 

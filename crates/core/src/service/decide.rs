@@ -13,15 +13,15 @@ use super::{
 };
 use crate::{
     aggregate::{Actor, Event},
-    config::WhenBusy,
-    ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunNumber},
-    release::{Release, WorkflowFile},
-    rollout::{Kind, Outcome, Spec, Stable, strategy::Observed},
+    config::{Config, WhenBusy},
+    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
+    release::{Commit, Release, WorkflowFile},
+    rollout::{Kind, Outcome, Spec, strategy::Observed},
 };
 
 /// Collects facts and folds each at once, so that later rules see what earlier ones decided.
-struct Decider {
-    state: State,
+pub(super) struct Decider {
+    pub(super) state: State,
     events: Vec<Event<Body>>,
     by: Actor,
     now: Timestamp,
@@ -46,7 +46,7 @@ pub(super) fn decide(
 }
 
 impl Decider {
-    fn emit(&mut self, body: Body) {
+    pub(super) fn emit(&mut self, body: Body) {
         let event = Event {
             at: self.now,
             by: self.by.clone(),
@@ -212,6 +212,29 @@ impl Decider {
         }
     }
 
+    /// The release that comes next.
+    fn new_release(
+        &self,
+        sequence: u64,
+        commit: Commit,
+        artifact: Digest,
+        run: Option<RunNumber>,
+        config: Config,
+        tests: Vec<WorkflowFile>,
+    ) -> Arc<Release> {
+        Arc::new(Release {
+            service: config.service.clone(),
+            number: self.state.last_release.next(),
+            sequence,
+            commit,
+            artifact,
+            run,
+            config,
+            tests,
+            created_at: self.now,
+        })
+    }
+
     fn deploy_step(
         &mut self,
         run: RunNumber,
@@ -245,17 +268,15 @@ impl Decider {
                     Purpose::Push { sequence } => sequence,
                     Purpose::Dispatch | Purpose::Tests { .. } => self.state.pushes,
                 };
-                let release = Arc::new(Release {
-                    service: config.service.clone(),
-                    number: self.state.last_release.next(),
+                let tests = push.map(|push| push.push.tests).unwrap_or_default();
+                let release = self.new_release(
                     sequence,
-                    commit: order.commit.clone(),
-                    artifact: artifact.digest,
-                    run: Some(run),
+                    order.commit.clone(),
+                    artifact.digest,
+                    Some(run),
                     config,
-                    tests: push.map(|push| push.push.tests).unwrap_or_default(),
-                    created_at: self.now,
-                });
+                    tests,
+                );
                 known_environment(&release, environment)?;
                 self.emit(Body::ReleaseMade {
                     release: release.clone(),
@@ -375,87 +396,6 @@ impl Decider {
             why,
         });
         Ok(())
-    }
-
-    /// A request that nobody waits for: what forbids it is recorded, not answered.
-    fn request_by_itself(&mut self, request: Request) {
-        let place = self.state.environments.get(&request.environment);
-        let release = &request.release;
-        let busy = place
-            .and_then(|place| place.active.as_ref())
-            .filter(|active| !active.promoted);
-        let refuses = release
-            .environment(&request.environment)
-            .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
-        let why = if place.is_some_and(|place| place.newest > release.sequence) {
-            Some("a newer push has been sent there already".to_owned())
-        } else if place.is_some_and(|place| place.bad.contains(&release.number)) {
-            Some("it was rolled back there before; deploy it with --force".to_owned())
-        } else {
-            busy.filter(|_| refuses).map(|active| {
-                format!(
-                    "{} is busy with rollout {} (when_busy: refuse)",
-                    request.environment, active.spec.id.number
-                )
-            })
-        };
-        match why {
-            Some(why) => self.emit(Body::RequestDropped {
-                environment: request.environment,
-                release: release.number,
-                why,
-            }),
-            None => self.request(request),
-        }
-    }
-
-    fn request(&mut self, request: Request) {
-        let environment = request.environment.clone();
-        let supersedes = request.kind == Kind::Rollback
-            || request
-                .release
-                .environment(&environment)
-                .is_some_and(|it| it.when_busy == WhenBusy::Supersede);
-        if supersedes {
-            let queued: Vec<ReleaseNumber> = self
-                .state
-                .environments
-                .get(&environment)
-                .map(|place| place.queue.iter().map(|it| it.release.number).collect())
-                .unwrap_or_default();
-            for release in queued {
-                let why = format!("superseded by {}", request.release.number);
-                self.emit(Body::RequestDropped {
-                    environment: environment.clone(),
-                    release,
-                    why,
-                });
-            }
-        }
-        let by = request.release.number;
-        self.emit(Body::RolloutRequested {
-            request: Box::new(request),
-        });
-        let Some(active) = self
-            .state
-            .environments
-            .get(&environment)
-            .and_then(|place| place.active.as_ref())
-        else {
-            return;
-        };
-        let number = active.spec.id.number;
-        if active.promoted {
-            self.emit(Body::WayAsked {
-                number,
-                way: Way::Finish(format!("{by} is waiting")),
-            });
-        } else if supersedes && active.way_asked.is_none() {
-            self.emit(Body::WayAsked {
-                number,
-                way: Way::Supersede(format!("superseded by {by}")),
-            });
-        }
     }
 
     fn promoted(&mut self, rollout: RolloutNumber, number: ReleaseNumber) {
@@ -582,17 +522,8 @@ impl Decider {
                     .expect("a releasable push has a configuration")
                     .clone();
                 let first = config.environments.first().map(|first| first.name.clone());
-                let release = Arc::new(Release {
-                    service: config.service.clone(),
-                    number: self.state.last_release.next(),
-                    sequence,
-                    commit: push.push.commit.clone(),
-                    artifact,
-                    run,
-                    config,
-                    tests: push.push.tests.clone(),
-                    created_at: self.now,
-                });
+                let Push { commit, tests, .. } = push.push;
+                let release = self.new_release(sequence, commit, artifact, run, config, tests);
                 self.emit(Body::ReleaseMade {
                     release: release.clone(),
                     by_step: false,
@@ -613,41 +544,5 @@ impl Decider {
             }
             Err(why) => self.emit(Body::PushSettled { sequence, why }),
         }
-    }
-
-    fn order_rollout(&mut self, environment: &EnvironmentName) {
-        let Some(place) = self.state.environments.get(environment) else {
-            return;
-        };
-        let Some(request) = place.queue.front().cloned() else {
-            return;
-        };
-        let stable = place.stable.as_ref().map(|release| Stable {
-            release: release.clone(),
-            instances: release
-                .environment(environment)
-                .map_or(1, |it| it.instances),
-        });
-        let configured = request
-            .release
-            .environment(environment)
-            .expect("checked when it was requested")
-            .clone();
-        let spec = Spec {
-            id: RolloutId {
-                service: request.release.service.clone(),
-                number: self.state.last_rollout.next(),
-            },
-            kind: request.kind,
-            release: request.release,
-            environment: configured,
-            stable,
-            observed: place.observed.clone(),
-            why: request.why,
-        };
-        self.emit(Body::RolloutOrdered {
-            spec: Box::new(spec),
-            onward: request.onward,
-        });
     }
 }

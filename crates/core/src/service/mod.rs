@@ -11,6 +11,7 @@ use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 mod decide;
 mod event;
 mod pending;
+mod queue;
 mod releasable;
 mod state;
 #[cfg(test)]

@@ -1,1 +1,367 @@
+//! Deliveries as text: what comes in, what a service orders, who waits for whom.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shipway_syntax::Source;
+
+use super::*;
+use crate::{
+    aggregate::fold,
+    config,
+    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
+    release::{Commit, WorkflowFile},
+    rollout::{Outcome, plan::Split, strategy::Observed},
+};
+
+const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  staging: { tests: e2e.yml }\n  production: {}\n";
+
+struct Stage {
+    state: State,
+    log: Vec<Event<Body>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self {
+            state: State::default(),
+            log: Vec::new(),
+        }
+    }
+
+    /// What followed, a word each.
+    fn say(&mut self, input: Input) -> Vec<String> {
+        self.try_say(input).unwrap()
+    }
+
+    fn try_say(&mut self, input: Input) -> Result<Vec<String>, Rejection> {
+        let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
+        let events = Services::decide(&self.state, input, Actor::Person("ada".into()), now)?;
+        fold::<Services>(&mut self.state, &events);
+        self.log.extend(events.iter().cloned());
+        Ok(events.iter().map(|event| word(&event.body)).collect())
+    }
+
+    fn push(&mut self, number: u32, file: &str, workflows: usize) -> Vec<String> {
+        let (config, _) = config::parse(&Source::new("shipway.yaml", file)).unwrap();
+        let push = Push {
+            reference: "refs/heads/main".into(),
+            before: None,
+            commit: Commit {
+                id: format!("{number:040}").parse().unwrap(),
+                subject: "a change".into(),
+                author: "ada".into(),
+                at: "2026-11-21T08:00:00Z".parse().unwrap(),
+            },
+            config: Some(Box::new(config)),
+            tests: vec![WorkflowFile {
+                path: "e2e.yml".into(),
+                text: String::new(),
+            }],
+            source: Some(Digest::of(b"tree")),
+        };
+        let file = |index| WorkflowFile {
+            path: format!("{index}.yml"),
+            text: String::new(),
+        };
+        self.say(Input::Pushed {
+            service: "shop".parse().unwrap(),
+            push: Box::new(push),
+            workflows: (0..workflows).map(file).collect(),
+        })
+    }
+
+    fn run_ends(&mut self, number: u32, green: bool, artifacts: &[&str]) -> Vec<String> {
+        let artifact = |name: &&str| Artifact {
+            name: (*name).to_owned(),
+            digest: Digest::of(name.as_bytes()),
+        };
+        self.say(Input::RunEnded {
+            number: RunNumber(number),
+            green,
+            artifacts: artifacts.iter().map(artifact).collect(),
+        })
+    }
+
+    fn promoted(&mut self, rollout: u32, release: u32) -> Vec<String> {
+        self.say(Input::Promoted {
+            rollout: RolloutNumber(rollout),
+            release: ReleaseNumber(release),
+        })
+    }
+
+    fn ends(&mut self, rollout: u32, outcome: Outcome, serves: u32) -> Vec<String> {
+        let serves = ReleaseNumber(serves);
+        self.say(Input::RolloutEnded {
+            number: RolloutNumber(rollout),
+            outcome,
+            why: "because".into(),
+            observed: Observed {
+                counts: [(serves, 1)].into(),
+                split: Split::all_to(serves),
+                promoted: Some(serves),
+            },
+        })
+    }
+
+    /// Through staging with its tests, into production, to the end.
+    fn deliver(&mut self, run: u32, release: u32, rollout: u32) {
+        self.run_ends(run, true, &["shop"]);
+        self.promoted(rollout, release);
+        self.ends(rollout, Outcome::Promoted, release);
+        self.run_ends(run + 1, true, &[]);
+        self.promoted(rollout + 1, release);
+        self.ends(rollout + 1, Outcome::Promoted, release);
+    }
+
+    fn place(&self, name: &str) -> &Environment {
+        &self.state.environments[&name.parse::<EnvironmentName>().unwrap()]
+    }
+}
+
+fn word(body: &Body) -> String {
+    match body {
+        Body::RunOrdered { order } => format!("run {} {}", order.number, order.workflow.path),
+        Body::ReleaseMade { release, .. } => format!("release {}", release.number),
+        Body::RolloutRequested { request } => {
+            format!("{} wants {}", request.release.number, request.environment)
+        }
+        Body::RolloutOrdered { spec, .. } => {
+            format!(
+                "rollout {} {}→{}",
+                spec.id.number, spec.release.number, spec.environment.name
+            )
+        }
+        Body::WayAsked { number, way } => format!("way {number} {way:?}"),
+        Body::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
+        Body::PushSettled { why, .. } => format!("settled: {why}"),
+        Body::Held { why, .. } => format!("held: {why}"),
+        other => format!("{other:?}")
+            .split([' ', '{'])
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    }
+}
+
+#[test]
+fn a_green_push_goes_through_staging_and_its_tests_to_production() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.push(1, FILE, 1), ["Pushed", "run r1 0.yml"]);
+    assert_eq!(
+        stage.run_ends(1, true, &["shop"]),
+        [
+            "RunEnded",
+            "release #1",
+            "#1 wants staging",
+            "rollout ro1 #1→staging"
+        ]
+    );
+    assert_eq!(stage.promoted(1, 1), ["Promoted", "run r2 e2e.yml"]);
+    assert_eq!(stage.promoted(1, 1), Vec::<String>::new(), "said once");
+    assert_eq!(
+        stage.run_ends(2, true, &[]),
+        [
+            "RunEnded",
+            "Passed",
+            "#1 wants production",
+            "rollout ro2 #1→production"
+        ]
+    );
+    stage.promoted(2, 1);
+    assert_eq!(
+        stage.place("production").stable.as_ref().unwrap().number,
+        ReleaseNumber(1)
+    );
+}
+
+#[test]
+fn red_runs_and_red_tests_stop_a_release() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 2);
+    stage.run_ends(1, true, &["shop"]);
+    assert_eq!(
+        stage.run_ends(2, false, &[]),
+        ["RunEnded", "settled: not green: r2"]
+    );
+    stage.push(2, FILE, 1);
+    stage.run_ends(3, true, &["shop"]);
+    stage.promoted(1, 1);
+    assert_eq!(
+        stage.run_ends(4, false, &[]),
+        ["RunEnded", "held: the tests of staging are red (run r4)"]
+    );
+}
+
+#[test]
+fn which_artifact_is_the_release_must_be_clear() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    let why = stage.run_ends(1, true, &["a", "b"]);
+    assert!(
+        why[1].contains("which artifact is the release? name one of a, b"),
+        "{why:?}"
+    );
+    let named = FILE.replace("run:", "artifact: b\nrun:");
+    stage.push(2, &named, 1);
+    assert_eq!(stage.run_ends(2, true, &["a", "b"])[1], "release #1");
+    let source = FILE.replace("run:", "artifact: { source: . }\nrun:");
+    assert_eq!(stage.push(3, &source, 0)[1], "release #2");
+}
+
+#[test]
+fn a_newer_release_supersedes_and_the_older_never_comes_after_it() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    stage.push(2, FILE, 1);
+    stage.run_ends(2, true, &["shop"]);
+    let late = stage.run_ends(1, true, &["shop"]);
+    assert_eq!(
+        late[2],
+        "dropped #2: a newer push has been sent there already"
+    );
+    stage.push(3, FILE, 1);
+    let superseding = stage.run_ends(3, true, &["shop"]);
+    assert_eq!(
+        superseding[2..],
+        [
+            "#3 wants staging".to_owned(),
+            "way ro1 Supersede(\"superseded by #3\")".to_owned()
+        ]
+    );
+    let next = stage.ends(1, Outcome::RolledBack, 1);
+    assert_eq!(next, ["RolloutEnded", "rollout ro2 #3→staging"]);
+    assert!(
+        stage.place("staging").bad.is_empty(),
+        "who made way was not found bad"
+    );
+}
+
+#[test]
+fn queue_keeps_the_order_and_refuse_says_so() {
+    let queue = FILE.replace("tests: e2e.yml", "when_busy: queue");
+    let mut stage = Stage::new();
+    for number in 1..=3 {
+        stage.push(number, &queue, 1);
+        stage.run_ends(number, true, &["shop"]);
+    }
+    assert_eq!(
+        stage.place("staging").queue.len(),
+        2,
+        "nothing is dropped, nobody is hurried"
+    );
+    assert_eq!(
+        stage.ends(1, Outcome::RolledBack, 1)[1],
+        "rollout ro2 #2→staging"
+    );
+
+    let refuse = FILE.replace("tests: e2e.yml", "when_busy: refuse");
+    let mut stage = Stage::new();
+    stage.push(1, &refuse, 1);
+    stage.run_ends(1, true, &["shop"]);
+    let release = stage
+        .log
+        .iter()
+        .find_map(|event| match &event.body {
+            Body::ReleaseMade { release, .. } => Some(release.clone()),
+            _ => None,
+        })
+        .unwrap();
+    let again = Input::Deploy {
+        release,
+        environment: None,
+        force: Force::No,
+        why: "again".into(),
+    };
+    assert!(matches!(stage.try_say(again), Err(Rejection::Busy { .. })));
+}
+
+#[test]
+fn what_was_rolled_back_is_not_offered_again_without_force() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    stage.deliver(1, 1, 1);
+    stage.push(2, FILE, 1);
+    stage.run_ends(3, true, &["shop"]);
+    stage.ends(3, Outcome::RolledBack, 1);
+    let release = Arc::new(crate::release::Release {
+        number: ReleaseNumber(2),
+        ..(**stage.place("staging").stable.as_ref().unwrap()).clone()
+    });
+    let deploy = |force| Input::Deploy {
+        release: release.clone(),
+        environment: Some("staging".parse().unwrap()),
+        force,
+        why: "again".into(),
+    };
+    assert!(matches!(
+        stage.try_say(deploy(Force::No)),
+        Err(Rejection::MarkedBad { .. })
+    ));
+    assert_eq!(
+        stage.say(deploy(Force::Yes)),
+        ["#2 wants staging", "rollout ro4 #2→staging"]
+    );
+}
+
+#[test]
+fn a_rollback_goes_to_the_release_before_and_not_forth_again() {
+    let mut stage = Stage::new();
+    let back = || Input::Rollback {
+        environment: "production".parse().unwrap(),
+        to: None,
+        why: "customers call".into(),
+    };
+    stage.push(1, FILE, 1);
+    stage.deliver(1, 1, 1);
+    assert!(matches!(
+        stage.try_say(back()),
+        Err(Rejection::NothingBefore { .. })
+    ));
+    stage.push(2, FILE, 1);
+    stage.deliver(3, 2, 3);
+    assert_eq!(
+        stage.say(back()),
+        ["#1 wants production", "rollout ro5 #1→production"]
+    );
+    stage.promoted(5, 1);
+    stage.ends(5, Outcome::Promoted, 1);
+    assert!(
+        matches!(stage.try_say(back()), Err(Rejection::NothingBefore { .. })),
+        "what was rolled back from is not gone back to"
+    );
+}
+
+#[test]
+fn a_rollback_during_a_rollout_turns_that_one_back() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    stage.deliver(1, 1, 1);
+    stage.push(2, FILE, 1);
+    stage.run_ends(3, true, &["shop"]);
+    let back = Input::Rollback {
+        environment: "staging".parse().unwrap(),
+        to: None,
+        why: "no".into(),
+    };
+    assert_eq!(stage.say(back), ["way ro3 Back(\"no\")"]);
+}
+
+#[test]
+fn a_log_cut_anywhere_asks_for_the_same_work_again() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    stage.deliver(1, 1, 1);
+    let now = Timestamp::UNIX_EPOCH;
+    let (mut live, mut read) = (State::default(), State::default());
+    for event in &stage.log {
+        let text = serde_json::to_string(event).unwrap();
+        state::apply(&mut live, event);
+        state::apply(&mut read, &serde_json::from_str(&text).unwrap());
+        assert_eq!(
+            Services::pending(&live, now),
+            Services::pending(&read, now),
+            "after {text}"
+        );
+    }
+}
