@@ -1,0 +1,238 @@
+//! The built-in actions, on real repositories and files.
+
+mod support;
+
+use std::{fs, path::Path, process::Command};
+
+use shipway_workflow::job::{Conclusion::*, JournalBody, SourceTree, StoredArtifact};
+use support::Bench;
+
+#[test]
+#[ignore = "not a test: the worker that the tests start"]
+fn as_the_worker() {
+    support::be_the_worker();
+}
+
+fn git(at: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args([
+            "-c",
+            "user.name=Ada",
+            "-c",
+            "user.email=ada@example.com",
+            "-c",
+            "init.defaultBranch=main",
+        ])
+        .args(arguments)
+        .current_dir(at)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_checkout_is_a_work_tree_with_its_history() {
+    let mut bench = Bench::steps(
+        r#"- { uses: actions/checkout@v4 }
+- { id: a, run: "cat file; git log --format=%s; git status --short; git rev-parse --abbrev-ref HEAD; git tag; git branch -r" }
+- { uses: actions/checkout@v5, with: { ref: topic, path: other } }
+- { id: b, run: 'cat other/file; git -C other rev-parse --abbrev-ref HEAD' }
+- { id: c, continue-on-error: true, uses: actions/checkout@v4, with: { ref: nowhere } }
+- { id: d, continue-on-error: true, uses: actions/checkout@v4, with: { path: ../out } }"#,
+    );
+    let source = bench.source();
+    git(&source, &["init", "--quiet"]);
+    for text in ["one", "two"] {
+        write(&source.join("file"), text);
+        git(&source, &["add", "."]);
+        git(&source, &["commit", "--quiet", "-m", text]);
+    }
+    git(&source, &["tag", "v1"]);
+    let commit = git(&source, &["rev-parse", "HEAD"]);
+    git(&source, &["checkout", "--quiet", "-b", "topic", "HEAD~1"]);
+    bench.spec.source = SourceTree::Git {
+        git_dir: source.join(".git"),
+        commit,
+        reference: "refs/heads/main".to_owned(),
+    };
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
+    assert_eq!(
+        outcome.printed("a"),
+        "twotwo\none\nmain\nv1\n  origin/main\n  origin/topic"
+    );
+    assert_eq!(outcome.printed("b"), "onetopic");
+    assert!(
+        outcome
+            .step("c")
+            .2
+            .unwrap()
+            .contains("no branch, tag or commit nowhere")
+    );
+    assert!(
+        outcome
+            .step("d")
+            .2
+            .unwrap()
+            .contains("leaves the workspace")
+    );
+}
+
+#[test]
+fn a_folder_is_copied_as_git_would_see_it() {
+    let bench = Bench::steps(
+        "- { uses: actions/checkout@v4 }\n- { id: a, run: 'find . -type f -o -type l | sort; ./run' }",
+    );
+    let source = bench.source();
+    git(&source, &["init", "--quiet"]);
+    write(&source.join(".gitignore"), "ignored\n");
+    for name in ["tracked", "sub/untracked", "ignored", "deleted"] {
+        write(&source.join(name), name);
+    }
+    git(&source, &["add", "tracked", "deleted", ".gitignore"]);
+    fs::remove_file(source.join("deleted")).unwrap();
+    write(&source.join("run"), "#!/bin/sh\necho ran\n");
+    fs::set_permissions(
+        source.join("run"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    std::os::unix::fs::symlink("tracked", source.join("link")).unwrap();
+    let outcome = bench.run();
+    assert_eq!(
+        outcome.printed("a"),
+        "./.gitignore\n./link\n./run\n./sub/untracked\n./tracked\nran",
+        "{}",
+        outcome.log
+    );
+}
+
+#[test]
+fn an_artifact_comes_out_as_it_went_in() {
+    let upload = Bench::steps(
+        r#"- run: |
+    mkdir -p dist/sub && echo a > dist/a && echo b > dist/sub/b && chmod +x dist/a && echo no > dist/skip.log && echo h > dist/.hidden
+- { id: up, uses: actions/upload-artifact@v4, with: { name: shop, path: "dist\n!dist/*.log" } }
+- { id: none, uses: actions/upload-artifact@v4, with: { name: other, path: nothing } }
+- { id: must, continue-on-error: true, uses: actions/upload-artifact@v4, with: { path: nothing, if-no-files-found: error } }
+- { id: out, continue-on-error: true, uses: actions/upload-artifact@v4, with: { path: /etc/passwd } }
+- { id: link, run: 'ln -s /etc/passwd evil' }
+- { id: linked, continue-on-error: true, uses: actions/upload-artifact@v4, with: { name: x, path: evil } }"#,
+    );
+    let outcome = upload.run();
+    assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
+    let saved: Vec<_> = outcome
+        .entries
+        .iter()
+        .filter_map(|entry| match &entry.body {
+            JournalBody::ArtifactSaved {
+                name, path, digest, ..
+            } => Some(StoredArtifact {
+                name: name.clone(),
+                path: path.clone(),
+                digest: digest.clone(),
+            }),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(saved.len(), 1);
+    assert!(
+        outcome
+            .step("must")
+            .2
+            .unwrap()
+            .contains("no files were found for nothing")
+    );
+    assert!(
+        outcome
+            .step("out")
+            .2
+            .unwrap()
+            .contains("leaves the workspace")
+    );
+    assert!(
+        outcome
+            .step("linked")
+            .2
+            .unwrap()
+            .contains("leaves its folder")
+    );
+    assert!(
+        outcome.log.contains("##[warning]no files were found"),
+        "{}",
+        outcome.log
+    );
+
+    let mut download = Bench::steps(
+        r#"- { uses: actions/download-artifact@v4, with: { name: shop, path: got } }
+- { uses: actions/download-artifact@v4 }
+- { id: look, run: 'cd got; find . -type f | sort; [ -x a ] && cat sub/b; cat ../shop/a' }
+- { id: missing, continue-on-error: true, uses: actions/download-artifact@v4, with: { name: nope } }"#,
+    );
+    download.spec.artifacts = saved.clone();
+    let outcome = download.run();
+    assert_eq!(
+        outcome.printed("look"),
+        "./a\n./sub/b\nb\na",
+        "{}",
+        outcome.log
+    );
+    assert!(
+        outcome
+            .step("missing")
+            .2
+            .unwrap()
+            .contains("there are: shop")
+    );
+
+    let mut damaged =
+        Bench::steps("- { id: a, uses: actions/download-artifact@v4, with: { name: shop } }");
+    let mut bytes = fs::read(&saved[0].path).unwrap();
+    bytes[600] ^= 1;
+    let path = damaged.root.path().join("damaged.tar");
+    fs::write(&path, bytes).unwrap();
+    damaged.spec.artifacts = vec![StoredArtifact {
+        path,
+        ..saved[0].clone()
+    }];
+    assert!(
+        damaged
+            .run()
+            .step("a")
+            .2
+            .unwrap()
+            .contains("its bytes are sha256:")
+    );
+}
+
+#[test]
+fn what_is_not_built_in_is_refused_by_name_and_line() {
+    let outcome = Bench::steps(
+        r#"- { id: other, continue-on-error: true, uses: acme/thing@v1 }
+- { id: cache, uses: actions/cache@v4, with: { path: x, key: y } }
+- { id: python, uses: actions/setup-python@v5, with: { python-version: '3' } }
+- { id: tool, continue-on-error: true, uses: actions/setup-nonsense@v1 }
+- { id: deploy, uses: shipway/deploy@v1, with: { environment: production } }"#,
+    )
+    .run();
+    assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
+    let why = outcome.step("other").2.unwrap();
+    assert!(why.contains("acme/thing@v1 (line 6)"), "{why}");
+    assert!(outcome.step("tool").2.unwrap().contains("setup-nonsense"));
+    assert!(outcome.log.contains("python3 3."), "{}", outcome.log);
+    assert!(
+        outcome.log.contains("left out: this run has no server"),
+        "{}",
+        outcome.log
+    );
+}

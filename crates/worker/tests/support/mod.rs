@@ -1,0 +1,251 @@
+//! Jobs run by real worker processes: this test binary, running its ignored test `as_the_worker`.
+
+// Each test binary uses some of it.
+#![allow(dead_code, reason = "shared by several test binaries")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use shipway_syntax::Source;
+use shipway_worker::{JOB_FILE, JOURNAL_FILE, LOG_FILE, read_journal};
+use shipway_workflow::{
+    expr::Value,
+    job::{Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree},
+};
+
+/// The longest that anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A job in a folder of its own.
+pub(crate) struct Bench {
+    /// Removed at the end.
+    pub(crate) root: tempfile::TempDir,
+    pub(crate) spec: JobSpec,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) conclusion: Conclusion,
+    pub(crate) why: Option<String>,
+    pub(crate) outputs: Vec<(String, String)>,
+    pub(crate) entries: Vec<JournalEntry>,
+    /// Without times.
+    pub(crate) log: String,
+}
+
+impl Bench {
+    /// The job that `steps`, the YAML of a list, make.
+    pub(crate) fn steps(steps: &str) -> Self {
+        let steps: String = steps
+            .lines()
+            .map(|line| format!("      {line}\n"))
+            .collect();
+        Self::job(&format!("    steps:\n{steps}"))
+    }
+
+    /// The job of this YAML below its id.
+    pub(crate) fn job(job: &str) -> Self {
+        let text = format!("on: push\njobs:\n  a:\n    runs-on: x\n{job}");
+        let source = Source::new("w.yml", text);
+        let parsed = shipway_workflow::parse(&source);
+        let mistakes: Vec<String> = parsed
+            .diagnostics
+            .iter()
+            .map(|it| it.one_line(&source))
+            .collect();
+        let workflow = parsed
+            .workflow
+            .unwrap_or_else(|| panic!("{mistakes:#?}\n{}", source.text));
+        let job = &workflow.jobs[0];
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("job");
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(root.path().join("source")).unwrap();
+        let spec = JobSpec {
+            key: JobKey::new("a", None),
+            job_id: "a".to_owned(),
+            name: "a".to_owned(),
+            matrix_index: 0,
+            steps: job.steps.clone(),
+            env: vec![workflow.env.clone(), job.env.clone()],
+            defaults: job.defaults.clone(),
+            outputs: job.outputs.clone(),
+            timeout_ms: 60_000,
+            contexts: JobContexts {
+                github: Value::object([
+                    ("repository", Value::from("shipway/shop")),
+                    ("run_number", Value::from("12")),
+                    ("sha", Value::from("0".repeat(40))),
+                    ("ref", Value::from("refs/heads/main")),
+                ]),
+                ..JobContexts::default()
+            },
+            source: SourceTree::Directory {
+                path: root.path().join("source"),
+            },
+            artifacts: Vec::new(),
+            server: None,
+            folder,
+        };
+        Self { root, spec }
+    }
+
+    pub(crate) fn secrets(mut self, secrets: &[(&'static str, &str)]) -> Self {
+        let values = secrets
+            .iter()
+            .map(|(name, value)| (*name, Value::from(*value)));
+        self.spec.contexts.secrets = Value::object(values);
+        self
+    }
+
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.spec.timeout_ms = timeout.as_millis() as u64;
+        self
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.spec.folder
+    }
+
+    pub(crate) fn source(&self) -> PathBuf {
+        self.root.path().join("source")
+    }
+
+    /// Starts the worker.
+    pub(crate) fn start(&self) -> Child {
+        fs::write(
+            self.folder().join(JOB_FILE),
+            serde_json::to_vec(&self.spec).unwrap(),
+        )
+        .unwrap();
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "as_the_worker", "--nocapture"])
+            .env("WORKER_FOLDER", self.folder())
+            .env("SERVERS_SECRET", "must not leak")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs the job to its end.
+    pub(crate) fn run(&self) -> Outcome {
+        let mut worker = self.start();
+        wait(&mut worker);
+        self.outcome()
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        let entries = read_journal(&self.folder().join(JOURNAL_FILE)).unwrap();
+        let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+        assert_eq!(seqs, (1..=entries.len() as u64).collect::<Vec<_>>());
+        let log = self.log();
+        let Some(JournalBody::Finished {
+            conclusion,
+            outputs,
+            why,
+        }) = entries.last().map(|entry| entry.body.clone())
+        else {
+            panic!("the journal has no end: {entries:#?}\n{log}");
+        };
+        Outcome {
+            conclusion,
+            why,
+            outputs,
+            entries,
+            log,
+        }
+    }
+
+    /// What the log says now, without times.
+    pub(crate) fn log(&self) -> String {
+        let text = fs::read_to_string(self.folder().join(LOG_FILE)).unwrap_or_default();
+        let lines = text.lines().map(|line| line.get(25..).unwrap_or_default());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Waits until the log holds `text`.
+    pub(crate) fn await_log(&self, text: &str) {
+        until(text, || self.log().lines().any(|line| line == text));
+    }
+}
+
+impl Outcome {
+    /// Outcome, conclusion and why of the step with this id.
+    pub(crate) fn step(&self, id: &str) -> (Conclusion, Conclusion, Option<String>) {
+        let step = self.entries.iter().find_map(|entry| match &entry.body {
+            JournalBody::StepFinished {
+                id: found,
+                outcome,
+                conclusion,
+                why,
+                ..
+            } if found == id => Some((*outcome, *conclusion, why.clone())),
+            _ => None,
+        });
+        step.unwrap_or_else(|| panic!("no step {id}: {:#?}", self.entries))
+    }
+
+    /// What the step printed, without its head.
+    pub(crate) fn printed(&self, id: &str) -> String {
+        let at = self.entries.iter().position(|entry| matches!(&entry.body, JournalBody::StepStarted { id: found, .. } if found == id));
+        let steps = self.entries[..at.unwrap()]
+            .iter()
+            .filter(|entry| matches!(entry.body, JournalBody::StepStarted { .. }))
+            .count();
+        let part = self
+            .log
+            .split("##[group]")
+            .nth(steps + 1)
+            .unwrap_or_default();
+        let part = part
+            .split_once("##[endgroup]\n")
+            .map_or("", |(_, rest)| rest);
+        part.trim_end().to_owned()
+    }
+
+    /// The whole journal as text.
+    pub(crate) fn journal(&self) -> String {
+        serde_json::to_string(&self.entries).unwrap()
+    }
+}
+
+/// Waits for the worker's end.
+pub(crate) fn wait(worker: &mut Child) {
+    until("the worker's end", || worker.try_wait().unwrap().is_some());
+}
+
+/// Looks until it is so; the processes looked at have no other way to say it.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{what} has not come in {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn signal(worker: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(worker.id() as i32).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Whether a process runs whose number is in this file.
+pub(crate) fn is_alive(pid_file: &Path) -> bool {
+    let pid = fs::read_to_string(pid_file).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+/// The worker's main function.
+pub(crate) fn be_the_worker() {
+    let folder = std::env::var_os("WORKER_FOLDER").expect("the folder of a job");
+    let _ = shipway_worker::run(Path::new(&folder));
+}
