@@ -1,4 +1,14 @@
 //! The control socket from the other side.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), shipway_proxy::client::ControlError> {
+//! let proxy = shipway_proxy::client::Control::new("/run/shipway/proxy.sock");
+//! for entry in proxy.counters().await?.entries {
+//!     println!("{} {}: {} requests", entry.service, entry.release, entry.requests);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +18,10 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use crate::protocol::{Accepted, Counters, DrainWait, Drained, Health, Snapshot, Stop};
+use crate::protocol::{
+    Accepted, Counters, DrainWait, Drained, Faults, Handover, Health, Inheritance, Inventory,
+    Snapshot, Stop,
+};
 
 /// A running proxy, by its control socket. Each call is a connection of its own: they are few.
 #[derive(Clone, Debug)]
@@ -46,7 +59,7 @@ impl Control {
         &self.socket
     }
 
-    /// Replaces all routes.
+    /// Replaces all routes. When this returns they are on disk, and no request is sent by the old ones any more.
     pub async fn put_routes(&self, snapshot: &Snapshot) -> Result<Accepted, ControlError> {
         self.call("PUT", "/routes", snapshot).await
     }
@@ -66,6 +79,11 @@ impl Control {
         self.call("POST", "/drained", wait).await
     }
 
+    /// Replaces all faults.
+    pub async fn faults(&self, faults: &Faults) -> Result<Faults, ControlError> {
+        self.call("POST", "/faults", faults).await
+    }
+
     /// Whether it is there.
     pub async fn healthz(&self) -> Result<Health, ControlError> {
         self.call("GET", "/healthz", &()).await
@@ -76,45 +94,50 @@ impl Control {
         self.call("POST", "/stop", &stop).await
     }
 
+    pub(crate) async fn hand_over(&self, handover: &Handover) -> Result<Inventory, ControlError> {
+        self.call("POST", "/handover", handover).await
+    }
+
+    pub(crate) async fn inherit(
+        &self,
+        inheritance: &Inheritance,
+    ) -> Result<serde_json::Value, ControlError> {
+        self.call("POST", "/inherit", inheritance).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ControlError> {
+        let socket = || self.socket.display().to_string();
         let unreachable = |why: String| ControlError::Unreachable {
-            socket: self.socket.display().to_string(),
+            socket: socket(),
             why,
         };
-        let body =
-            serde_json::to_vec(body).map_err(|error| ControlError::Refused(error.to_string()))?;
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
+        let refused = |why: &dyn std::error::Error| ControlError::Refused(why.to_string());
+        let body = serde_json::to_vec(body).map_err(|error| refused(&error))?;
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|error| unreachable(error.to_string()))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(error.to_string()))?;
-        let connection = tokio::spawn(connection);
+        let _connection = AbortOnDrop(tokio::spawn(connection));
         let request = http::Request::builder()
             .method(method)
             .uri(path)
             .header("host", "proxy")
-            .header("content-type", "application/json");
-        let request = request
+            .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| ControlError::Refused(error.to_string()))?;
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
+            .map_err(|error| refused(&error))?;
+        let answer = sender.send_request(request).await;
+        let answer = answer.map_err(|error| unreachable(error.to_string()))?;
         let status = answer.status();
-        let bytes = answer
-            .into_body()
-            .collect()
-            .await
+        let bytes = answer.into_body().collect().await;
+        let bytes = bytes
             .map_err(|error| unreachable(error.to_string()))?
             .to_bytes();
-        connection.abort();
         if !status.is_success() {
             return Err(ControlError::Refused(
                 String::from_utf8_lossy(&bytes).into_owned(),
@@ -123,5 +146,14 @@ impl Control {
         serde_json::from_slice(&bytes).map_err(|error| {
             ControlError::Refused(format!("an answer that can't be read: {error}"))
         })
+    }
+}
+
+/// A call that is given up takes its connection along.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

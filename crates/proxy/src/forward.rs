@@ -1,321 +1,323 @@
-//! One request: find its route, choose, send, count. What fails before anything was sent is tried elsewhere.
+//! One request: find its route, choose, send, count. What fails before anything was sent is tried elsewhere, or held until somebody
+//! can answer.
 
 use std::{
     cell::Cell,
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
+    rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, SET_COOKIE, UPGRADE},
+    HeaderValue, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, UPGRADE},
 };
 use http_body_util::{Either, Full};
-use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
-    client::conn::http1::SendRequest,
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     Shared,
-    counters::{InstanceState, ReleaseCounters},
-    headers::{add_forwarding, strip_hop_by_hop, wanted_upgrade},
-    table::{Choice, Compiled, CompiledBackend, Table},
-    upstream::{Pool, connect},
+    access::{Line, Log},
+    asked::{Asked, Refusal},
+    body::{Download, OpenRequest, Record},
+    connection::{Arrival, Busy},
+    counters::{Answered, Worker},
+    exchange::{Failed, exchange},
+    headers::{request_id, strip_hop_by_hop},
+    protocol::Effect,
+    table::Lane,
+    tunnel,
+    upstream::{Link, Pool},
 };
 
-/// Requests held at once, waiting for an instance; more are answered 503.
+/// Requests held at once, waiting for an instance; more are answered 503, so that a long outage costs bounded memory.
 const HELD_MAX: u64 = 1_024;
-/// An instance that can't be connected to is not asked for this long at first; doubles up to [`SHUN_MAX_MS`].
-const SHUN_FIRST_MS: u64 = 200;
-/// The longest such time.
-const SHUN_MAX_MS: u64 = 10_000;
 
 /// The body of an answer: an instance's, counted, or a sentence of ours.
-pub(crate) type Answer = Response<Either<Counted, Full<Bytes>>>;
+pub(crate) type Answer = Response<Either<Download, Full<Bytes>>>;
+
+/// The client's connection is cut: a drill asked for it.
+#[derive(Debug, thiserror::Error)]
+#[error("a drill cuts this connection")]
+pub(crate) struct Reset;
 
 /// What a worker's requests share.
 pub(crate) struct Forwarder {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) worker: Worker,
     pub(crate) pool: Pool,
+    pub(crate) log: Option<Log>,
+    /// The worker stops: clients are asked to close their connections.
+    pub(crate) stopping: Cell<bool>,
+    /// What goes on when a request is answered.
+    pub(crate) tasks: TaskTracker,
     turn: Cell<usize>,
     random: Cell<u64>,
 }
 
-/// Where a request came in.
-#[derive(Clone, Copy)]
-pub(crate) struct Arrival {
-    pub(crate) client: IpAddr,
-    pub(crate) port: u16,
-}
-
-/// Why an instance gave no answer.
-enum Failed {
-    /// Nothing was sent: the request may go elsewhere.
-    Unsent(Box<Request<Incoming>>),
-    /// Something was, or may have been.
-    Sent(String),
-    TimedOut,
+/// Where a request goes.
+enum Aim {
+    At {
+        open: OpenRequest,
+        cookie: Option<HeaderValue>,
+    },
+    /// The route is there, but nobody on it.
+    Nobody(Arc<Lane>, usize),
+    Nowhere,
 }
 
 impl Forwarder {
-    pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, worker: Worker, log: Option<Log>) -> Self {
+        let seed = shared.seed ^ (worker as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             shared,
+            worker,
             pool: Pool::default(),
+            log,
+            stopping: Cell::new(false),
+            tasks: TaskTracker::new(),
             turn: Cell::new(0),
             random: Cell::new(seed | 1),
         }
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer too.
+    /// Answers a request; what goes wrong is an answer too.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        arrival: Arrival,
-    ) -> Result<Answer, Infallible> {
-        let begun = Instant::now();
-        let host = host_of(&request);
-        let table = self.shared.table.load();
-        let Some(compiled) = table.find(arrival.port, &host, request.uri().path()) else {
-            self.shared.registry.no_route.fetch_add(1, Relaxed);
-            return Ok(sentence(
-                StatusCode::NOT_FOUND,
-                "no service is routed here\n",
-            ));
+        arrival: &Rc<Arrival>,
+    ) -> Result<Answer, Reset> {
+        let busy = Busy::new(arrival.clone());
+        let version = request.version();
+        let mut answer = match Asked::new(request, &arrival.client, || self.next_random()) {
+            Ok(asked) => self.forward(asked, arrival, busy).await?,
+            Err(refusal) => refused(refusal),
         };
-        let compiled = compiled.clone();
-        let generation = table.generation;
-        drop(table);
-        let chosen = compiled.choose(request.headers(), arrival.client, || self.next_random());
-        let usable = chosen
-            .as_ref()
-            .is_some_and(|choice| !compiled.backends[choice.backend].instances.is_empty())
-            || fallback(&compiled).is_some();
-        if usable {
-            return Ok(self
-                .send(request, &compiled, chosen, &host, arrival, begun)
-                .await);
+        let is_http1 = version < Version::HTTP_2;
+        if self.stopping.get() && is_http1 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(self
-            .hold(request, compiled, generation, &host, arrival, begun)
-            .await)
+        Ok(answer)
     }
 
-    /// Waits until somebody can answer, as while a `recreate` switches.
-    async fn hold(
+    async fn forward(
         &self,
-        request: Request<Incoming>,
-        compiled: Arc<Compiled>,
-        seen: u64,
-        host: &str,
-        arrival: Arrival,
-        begun: Instant,
-    ) -> Answer {
-        let registry = &self.shared.registry;
-        if compiled.route.hold_ms == 0 || registry.held.load(Relaxed) >= HELD_MAX {
-            return unavailable(&compiled);
-        }
-        registry.held.fetch_add(1, Relaxed);
-        let mut generations = self.shared.generations.subscribe();
-        let path = request.uri().path().to_owned();
-        let wait = async {
-            let mut seen = seen;
-            loop {
-                if generations.wait_for(|now| *now > seen).await.is_err() {
-                    return None;
-                }
-                let table: arc_swap::Guard<Arc<Table>> = self.shared.table.load();
-                seen = table.generation;
-                let compiled = table.find(arrival.port, host, &path)?.clone();
-                let choice =
-                    compiled.choose(request.headers(), arrival.client, || self.next_random());
-                if choice
-                    .as_ref()
-                    .is_some_and(|choice| !compiled.backends[choice.backend].instances.is_empty())
-                {
-                    return Some((compiled, choice));
-                }
-            }
-        };
-        let found = tokio::time::timeout(Duration::from_millis(compiled.route.hold_ms), wait).await;
-        registry.held.fetch_sub(1, Relaxed);
-        match found {
-            Ok(Some((compiled, choice))) => {
-                self.send(request, &compiled, choice, host, arrival, begun)
-                    .await
-            }
-            Ok(None) | Err(_) => unavailable(&compiled),
-        }
-    }
-
-    async fn send(
-        &self,
-        mut request: Request<Incoming>,
-        compiled: &Compiled,
-        chosen: Option<Choice>,
-        host: &str,
-        arrival: Arrival,
-        begun: Instant,
-    ) -> Answer {
-        let (mut backend, set_cookie) = match chosen {
-            Some(choice) => (choice.backend, choice.set_cookie),
-            None => match fallback(compiled) {
-                Some(backend) => (backend, None),
-                None => return unavailable(compiled),
-            },
-        };
-        if compiled.backends[backend].instances.is_empty() {
-            backend = fallback(compiled).unwrap_or(backend);
-        }
-        let upgrade = wanted_upgrade(request.headers());
-        prepare(
-            &mut request,
-            compiled,
-            host,
-            arrival.client,
-            upgrade.as_ref(),
-            || self.next_random(),
-        );
-        let bytes_in = request.body().size_hint().exact().unwrap_or(0);
-        let mut tried: Vec<Arc<InstanceState>> = Vec::new();
+        mut asked: Asked,
+        arrival: &Rc<Arrival>,
+        busy: Busy,
+    ) -> Result<Answer, Reset> {
+        let mut tried = Vec::new();
+        let mut attempts = Attempts::default();
         loop {
-            let target = &compiled.backends[backend];
-            let Some(instance) = target
-                .pick(self.shared.now_ms(), self.next_turn(), &tried)
-                .cloned()
-            else {
-                // All instances of the release are tried. Nothing was sent, so another release may answer.
-                match compiled
-                    .backends
-                    .iter()
-                    .position(|other| other.pick(self.shared.now_ms(), 0, &tried).is_some())
-                {
-                    Some(other) => {
-                        backend = other;
+            // Nothing may be awaited between looking at the table and `OpenRequest::begin`: see `Shared::settled`.
+            let (open, cookie) = match self.aim(&asked, arrival, &tried) {
+                Aim::At { open, cookie } => (open, cookie),
+                Aim::Nowhere => {
+                    self.shared.registry.no_route.fetch_add(1, Relaxed);
+                    return Ok(sentence(
+                        StatusCode::NOT_FOUND,
+                        "no service is routed here\n",
+                    ));
+                }
+                Aim::Nobody(lane, side) => match attempts.hold(&self.shared, &lane).await {
+                    Held::LookAgain => continue,
+                    Held::SomethingChanged => {
+                        tried.clear();
                         continue;
                     }
-                    None => {
-                        return failed(
-                            target,
-                            StatusCode::BAD_GATEWAY,
-                            "no instance could be reached\n",
-                        );
-                    }
-                }
+                    Held::Enough => return Ok(self.nobody(&asked, arrival, &lane, side, &attempts)),
+                },
             };
-            let open = OpenRequest::begin(&target.counters, &instance);
-            match self
-                .exchange(
-                    &instance,
-                    request,
-                    Duration::from_millis(compiled.route.timeout_ms),
-                    upgrade.is_some(),
-                )
-                .await
-            {
-                Ok(answer) => return finish(answer, open, target, begun, bytes_in, set_cookie),
-                Err(Failed::Unsent(back)) => {
-                    target.counters.retries.fetch_add(1, Relaxed);
-                    request = *back;
-                    tried.push(instance);
+            if let Some(answer) = self.faults(&open, &mut attempts, &asked).await? {
+                return Ok(answer);
+            }
+            attempts.made = true;
+            let line = self.line(&asked, arrival);
+            match exchange(&self.shared, &self.pool, &open, &mut asked).await {
+                Ok((answer, link)) => {
+                    return Ok(self.finish(answer, link, open, asked, cookie, line, busy));
                 }
-                Err(Failed::Sent(why)) => {
-                    tracing::debug!(why, instance = instance.id, "an instance broke off");
-                    return failed(
-                        target,
-                        StatusCode::BAD_GATEWAY,
-                        "the service broke off before it answered\n",
-                    );
+                Err(Failed::Unsent) => {
+                    open.side().counters.retry(self.worker);
+                    tried.push(open.instance().clone());
                 }
-                Err(Failed::TimedOut) => {
-                    return failed(
-                        target,
-                        StatusCode::GATEWAY_TIMEOUT,
-                        "the service did not answer in time\n",
-                    );
-                }
+                Err(failed) => return Ok(failure(&failed, open, &asked, line)),
             }
         }
     }
 
-    /// Sends to one instance: over a kept connection, or a new one when that was closed before anything was sent.
-    async fn exchange(
+    /// Chooses; the request is open when this returns.
+    fn aim(
         &self,
-        instance: &InstanceState,
-        request: Request<Incoming>,
-        timeout: Duration,
-        upgrade: bool,
-    ) -> Result<Response<Incoming>, Failed> {
-        let address: SocketAddr = instance
-            .address
-            .parse()
-            .expect("checked when the snapshot was accepted");
-        let mut request = request;
-        // A kept connection may just be closing; a request that must not be repeated gets a new one.
-        let repeatable = request.method().is_idempotent() && request.body().is_end_stream();
-        if !upgrade
-            && repeatable
-            && let Some(sender) = self.pool.take(address)
-        {
-            match self.over(sender, address, request, timeout, upgrade).await {
-                Err(Failed::Unsent(back)) => request = *back,
-                other => return other,
-            }
-        }
-        match connect(address).await {
-            Ok(sender) => {
-                instance.failures.store(0, Relaxed);
-                self.over(sender, address, request, timeout, upgrade).await
-            }
-            Err(error) => {
-                let failures = instance.failures.fetch_add(1, Relaxed);
-                let shun = (SHUN_FIRST_MS << failures.min(6)).min(SHUN_MAX_MS);
-                instance
-                    .shunned_until_ms
-                    .store(self.shared.now_ms() + shun, Relaxed);
-                tracing::debug!(%error, instance = instance.id, "an instance can't be reached");
-                Err(Failed::Unsent(Box::new(request)))
-            }
+        asked: &Asked,
+        arrival: &Arrival,
+        tried: &[Arc<crate::counters::InstanceState>],
+    ) -> Aim {
+        let table = self.shared.table.load();
+        let Some(headers) = asked.headers() else {
+            return Aim::Nowhere;
+        };
+        let Some(lane) = table.find(arrival.port, asked.host_name(), asked.target.path()) else {
+            return Aim::Nowhere;
+        };
+        let usable = |side: usize| !lane.backends[side].instances.is_empty();
+        let choice = lane
+            .chooser
+            .choose(headers, arrival.client.address, asked.random, usable);
+        let side = choice.map(|choice| choice.backend);
+        let Some(place) = lane.pick(side, self.worker, self.next_turn(), tried) else {
+            return Aim::Nobody(lane.clone(), side.unwrap_or(0));
+        };
+        let is_new = choice.is_some_and(|choice| choice.new_user);
+        let cookie = is_new
+            .then(|| lane.chooser.cookie_for(asked.random))
+            .flatten();
+        Aim::At {
+            open: OpenRequest::begin(lane.clone(), place, self.worker),
+            cookie: cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
         }
     }
 
-    async fn over(
+    /// Makes go wrong what a drill asks for; once for each request.
+    async fn faults(
         &self,
-        mut sender: SendRequest<Incoming>,
-        address: SocketAddr,
-        mut request: Request<Incoming>,
-        timeout: Duration,
-        upgrade: bool,
-    ) -> Result<Response<Incoming>, Failed> {
-        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let sent = tokio::time::timeout(timeout, sender.try_send_request(request)).await;
-        match sent {
-            Ok(Ok(mut answer)) => {
-                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    if let Some(client) = client {
-                        let instance = hyper::upgrade::on(&mut answer);
-                        answer
-                            .extensions_mut()
-                            .insert(Tunnel::new(client, instance));
-                    }
-                } else {
-                    self.pool.put(address, sender);
-                }
-                Ok(answer)
-            }
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(request) => Err(Failed::Unsent(Box::new(request))),
-                None => Err(Failed::Sent(error.into_error().to_string())),
-            },
-            Err(_) => Err(Failed::TimedOut),
+        open: &OpenRequest,
+        attempts: &mut Attempts,
+        asked: &Asked,
+    ) -> Result<Option<Answer>, Reset> {
+        let faults = self.shared.faults.load();
+        if faults.is_empty() || std::mem::replace(&mut attempts.faulted, true) {
+            return Ok(None);
         }
+        let (route, release) = (&open.lane().route, open.side().release);
+        let mine = faults.iter().filter(|fault| {
+            fault.release == release
+                && fault.service == route.service
+                && fault.environment == route.environment
+                && self.next_random() % u64::from(crate::protocol::FULL) < u64::from(fault.share)
+        });
+        let effects: Vec<Effect> = mine.map(|fault| fault.effect).collect();
+        drop(faults);
+        for effect in effects {
+            let status = match effect {
+                Effect::LatencyMs(latency) => {
+                    tokio::time::sleep(Duration::from_millis(latency)).await;
+                    continue;
+                }
+                Effect::Status(status) => StatusCode::from_u16(status).ok(),
+                Effect::Reset => None,
+            };
+            let counted = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            open.side()
+                .counters
+                .answered(self.worker, &over(counted, asked));
+            let answer = status.map(|status| sentence(status, "this failure is a drill\n"));
+            return answer.ok_or(Reset).map(Some);
+        }
+        Ok(None)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of a request's parts come together here, once"
+    )]
+    fn finish(
+        &self,
+        mut answer: Response<Incoming>,
+        link: Link,
+        open: OpenRequest,
+        asked: Asked,
+        cookie: Option<HeaderValue>,
+        line: Option<Box<Line>>,
+        busy: Busy,
+    ) -> Answer {
+        let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = if switches {
+            answer.headers().get(UPGRADE).cloned()
+        } else {
+            None
+        };
+        if switches && (asked.upgrade.is_none() || protocol.is_none()) {
+            return failure(
+                &Failed::Broke("an upgrade nobody asked for".into()),
+                open,
+                &asked,
+                line,
+            );
+        }
+        strip_hop_by_hop(answer.headers_mut());
+        if let Some(cookie) = cookie {
+            answer.headers_mut().append(SET_COOKIE, cookie);
+        }
+        *answer.version_mut() = Version::HTTP_11;
+        if let (Some(protocol), Some(client)) = (protocol, asked.upgrade) {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            answer.headers_mut().insert(UPGRADE, protocol);
+            let instance = hyper::upgrade::on(&mut answer);
+            self.tasks
+                .spawn_local(tunnel::run(client, instance, open.another()));
+        }
+        let record = Record {
+            status: answer.status().as_u16(),
+            open,
+            begun: asked.begun,
+            bytes_out: 0,
+            upload: asked.upload,
+            line,
+        };
+        let pool = self.pool.clone();
+        answer.map(|body| Either::Left(Download::new(body, link, pool, record, busy)))
+    }
+
+    /// Nobody could be reached, or nobody was there, for as long as the route allows.
+    fn nobody(
+        &self,
+        asked: &Asked,
+        arrival: &Arrival,
+        lane: &Arc<Lane>,
+        side: usize,
+        attempts: &Attempts,
+    ) -> Answer {
+        let (status, why) = if attempts.made {
+            (StatusCode::BAD_GATEWAY, "no instance could be reached\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "no instance is ready\n")
+        };
+        if let Some(side) = lane.backends.get(side) {
+            let answered = over(status, asked);
+            side.counters.answered(self.worker, &answered);
+            side.counters.proxy_error(self.worker);
+            if let Some(mut line) = self.line(asked, arrival) {
+                line.proxy_error = true;
+                line.write(&lane.route, side.release, "", &answered);
+            }
+        }
+        let mut answer = sentence(status, why);
+        answer
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer
+    }
+
+    fn line(&self, asked: &Asked, arrival: &Arrival) -> Option<Box<Line>> {
+        let log = self.log.as_ref()?;
+        let request = asked.request.as_ref()?;
+        Some(Box::new(Line {
+            log: log.clone(),
+            client: arrival.client.address,
+            method: request.method().clone(),
+            host: asked.host.clone(),
+            path: asked.target.path().to_owned(),
+            request_id: request_id(request.headers()),
+            proxy_error: false,
+        }))
     }
 
     fn next_turn(&self) -> usize {
@@ -335,148 +337,119 @@ impl Forwarder {
     }
 }
 
-/// Another release that gets traffic and has instances: better than no answer.
-fn fallback(compiled: &Compiled) -> Option<usize> {
-    let gets_traffic = |index: usize| compiled.route.backends[index].weight > 0;
-    (0..compiled.backends.len())
-        .find(|index| gets_traffic(*index) && !compiled.backends[*index].instances.is_empty())
+/// What has been tried for one request.
+#[derive(Default)]
+struct Attempts {
+    made: bool,
+    faulted: bool,
+    holding: Option<Holding>,
 }
 
-/// Both halves of a connection that changes its protocol; taken once the answer is on its way.
-#[derive(Clone)]
-struct Tunnel(
-    Arc<std::sync::Mutex<Option<(hyper::upgrade::OnUpgrade, hyper::upgrade::OnUpgrade)>>>,
-);
+/// A request that is held.
+struct Holding {
+    changes: watch::Receiver<u64>,
+    until: tokio::time::Instant,
+    shared: Arc<Shared>,
+}
 
-impl Tunnel {
-    fn new(client: hyper::upgrade::OnUpgrade, instance: hyper::upgrade::OnUpgrade) -> Self {
-        Self(Arc::new(std::sync::Mutex::new(Some((client, instance)))))
-    }
+enum Held {
+    /// From now on every change is seen; there may have been one just before.
+    LookAgain,
+    SomethingChanged,
+    Enough,
+}
 
-    fn run(&self, open: OpenRequest) {
-        let halves = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
-        let Some((client, instance)) = halves else {
-            return;
-        };
-        tokio::task::spawn_local(async move {
-            let _open = open;
-            if let (Ok(client), Ok(instance)) = tokio::join!(client, instance) {
-                // Either side may end it at any time; that is how such connections end.
-                let _ = tokio::io::copy_bidirectional(
-                    &mut TokioIo::new(client),
-                    &mut TokioIo::new(instance),
-                )
-                .await;
+impl Attempts {
+    /// Waits until somebody may be able to answer, as while a `recreate` switches.
+    async fn hold(&mut self, shared: &Arc<Shared>, lane: &Lane) -> Held {
+        if let Some(holding) = &mut self.holding {
+            let changed = tokio::time::timeout_at(holding.until, holding.changes.changed()).await;
+            return if matches!(changed, Ok(Ok(()))) {
+                Held::SomethingChanged
+            } else {
+                Held::Enough
+            };
+        }
+        let limit = Duration::from_millis(lane.route.hold_ms);
+        if limit.is_zero() || shared.registry.held.fetch_add(1, Relaxed) >= HELD_MAX {
+            if !limit.is_zero() {
+                shared.registry.held.fetch_sub(1, Relaxed);
             }
+            return Held::Enough;
+        }
+        self.holding = Some(Holding {
+            changes: shared.changes.subscribe(),
+            until: tokio::time::Instant::now() + limit,
+            shared: shared.clone(),
         });
+        Held::LookAgain
     }
 }
 
-fn host_of(request: &Request<Incoming>) -> String {
-    let from_header = request
-        .headers()
-        .get(HOST)
-        .and_then(|value| value.to_str().ok());
-    let authority = request
-        .uri()
-        .authority()
-        .map(http::uri::Authority::as_str)
-        .or(from_header)
-        .unwrap_or_default();
-    // An IPv6 address keeps its brackets; a port goes.
-    let end = authority
-        .rfind(':')
-        .filter(|colon| !authority[*colon..].contains(']'))
-        .unwrap_or(authority.len());
-    authority[..end].to_owned()
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.shared.registry.held.fetch_sub(1, Relaxed);
+    }
 }
 
-fn prepare(
-    request: &mut Request<Incoming>,
-    compiled: &Compiled,
-    host: &str,
-    client: IpAddr,
-    upgrade: Option<&HeaderValue>,
-    random: impl Fn() -> u64,
-) {
-    strip_hop_by_hop(request.headers_mut());
-    if let Some(protocol) = upgrade {
-        request
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(UPGRADE, protocol.clone());
+fn over(status: StatusCode, asked: &Asked) -> Answered {
+    Answered {
+        status: status.as_u16(),
+        took: Instant::now().duration_since(asked.begun),
+        bytes_in: asked.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+        bytes_out: 0,
     }
-    let prefix = compiled.route.path_prefix.as_deref();
-    add_forwarding(request.headers_mut(), client, host, prefix, random);
-    let path = request
-        .uri()
-        .path_and_query()
-        .map_or("/", http::uri::PathAndQuery::as_str);
-    let rest = prefix
-        .and_then(|prefix| path.strip_prefix(prefix))
-        .unwrap_or(path);
-    let origin = if rest.starts_with('/') {
-        rest.to_owned()
-    } else {
-        format!("/{rest}")
+}
+
+/// The answer in the place of an instance's; counted as the release's, and as the proxy's unless the client is to blame.
+fn failure(failed: &Failed, open: OpenRequest, asked: &Asked, line: Option<Box<Line>>) -> Answer {
+    let (status, why) = match failed {
+        Failed::Late => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "the service did not answer in time\n",
+        ),
+        Failed::ClientGone => (StatusCode::BAD_REQUEST, "the request broke off\n"),
+        Failed::Unsent | Failed::Broke(_) => (
+            StatusCode::BAD_GATEWAY,
+            "the service broke off before it answered\n",
+        ),
     };
-    // A part of a valid path is one.
-    *request.uri_mut() = origin.parse().unwrap_or_else(|_| Uri::from_static("/"));
-    *request.version_mut() = Version::HTTP_11;
-}
-
-fn finish(
-    mut answer: Response<Incoming>,
-    open: OpenRequest,
-    backend: &CompiledBackend,
-    begun: Instant,
-    bytes_in: u64,
-    set_cookie: Option<String>,
-) -> Answer {
-    let tunnel = answer.extensions_mut().remove::<Tunnel>();
-    let status = answer.status().as_u16();
-    if tunnel.is_none() {
-        strip_hop_by_hop(answer.headers_mut());
+    tracing::debug!(%failed, instance = open.instance().id, "an instance gave no answer");
+    let by_proxy = status.is_server_error();
+    if by_proxy {
+        open.side().counters.proxy_error(open.worker());
     }
-    if let Some(cookie) = set_cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
-        answer.headers_mut().append(SET_COOKIE, cookie);
-    }
-    let (parts, body) = answer.into_parts();
-    let mut counted = Counted {
-        body,
-        record: Some(Record {
-            counters: backend.counters.clone(),
-            status,
-            begun,
-            bytes_in,
-            bytes_out: 0,
+    drop(Record {
+        status: status.as_u16(),
+        open,
+        begun: asked.begun,
+        bytes_out: 0,
+        upload: asked.upload.clone(),
+        line: line.map(|mut line| {
+            line.proxy_error = by_proxy;
+            line
         }),
-        open: None,
-    };
-    match tunnel {
-        Some(tunnel) => tunnel.run(open),
-        None => counted.open = Some(open),
-    }
-    Response::from_parts(parts, Either::Left(counted))
-}
-
-fn failed(backend: &CompiledBackend, status: StatusCode, why: &'static str) -> Answer {
-    backend.counters.proxy_errors.fetch_add(1, Relaxed);
+    });
     sentence(status, why)
 }
 
-fn unavailable(compiled: &Compiled) -> Answer {
-    if let Some(backend) = compiled.backends.first() {
-        backend.counters.proxy_errors.fetch_add(1, Relaxed);
-    }
-    let mut answer = sentence(StatusCode::SERVICE_UNAVAILABLE, "no instance is ready\n");
+fn refused(refusal: Refusal) -> Answer {
+    let (status, why) = match refusal {
+        Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "CONNECT is not offered\n"),
+        Refusal::Host => (
+            StatusCode::BAD_REQUEST,
+            "a request needs exactly one valid Host\n",
+        ),
+        Refusal::TransferEncoding => (
+            StatusCode::NOT_IMPLEMENTED,
+            "chunked is the only transfer coding understood\n",
+        ),
+    };
+    let mut answer = sentence(status, why);
+    // Where the next request begins would be a guess.
     answer
         .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
@@ -485,90 +458,10 @@ fn sentence(status: StatusCode, text: &'static str) -> Answer {
         text.as_bytes(),
     ))));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, plain);
     answer
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     answer
-}
-
-/// A request that is open: counted from before it is sent until its last byte has gone, or nobody wants it any more.
-pub(crate) struct OpenRequest {
-    counters: Arc<ReleaseCounters>,
-    instance: Arc<InstanceState>,
-}
-
-impl OpenRequest {
-    fn begin(counters: &Arc<ReleaseCounters>, instance: &Arc<InstanceState>) -> Self {
-        counters.open.begin();
-        instance.open.begin();
-        Self {
-            counters: counters.clone(),
-            instance: instance.clone(),
-        }
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.instance.open.end();
-        self.counters.open.end();
-    }
-}
-
-/// What is counted when an answer is over.
-struct Record {
-    counters: Arc<ReleaseCounters>,
-    status: u16,
-    begun: Instant,
-    bytes_in: u64,
-    bytes_out: u64,
-}
-
-/// An instance's answer, counted to its last byte.
-pub(crate) struct Counted {
-    body: Incoming,
-    record: Option<Record>,
-    open: Option<OpenRequest>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            record.counters.answered(
-                record.status,
-                record.begun.elapsed(),
-                record.bytes_in,
-                record.bytes_out,
-            );
-        }
-        drop(self.open.take());
-    }
-}
-
-impl Body for Counted {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&polled, &mut self.record) {
-            record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

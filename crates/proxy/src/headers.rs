@@ -1,17 +1,22 @@
 //! What a proxy takes off requests and answers, and what it adds.
+//!
+//! It must never pass on what belongs to one connection (RFC 9110, 7.6.1): a field that only one side understands as framing is
+//! how requests are smuggled.
 
 use std::net::IpAddr;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -19,144 +24,322 @@ const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The protocol a client wants to change to, if it asks properly.
+/// The protocol a client wants to change to, if it asks properly. HTTP/2 is not among them: behind an upgrade that the proxy does
+/// not understand, requests would go past the routes.
 pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asks = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| asks).cloned()
+    let protocol = headers.get(UPGRADE)?;
+    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let is_http2 = protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2");
+    (asks && !is_http2).then(|| protocol.clone())
 }
 
-/// Takes off what is meant for one connection only (RFC 9110, 7.6.1), and what `Connection` names besides.
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let lines = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
+}
+
+/// Takes off what is meant for one connection only, and what `Connection` names besides.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| token.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+        strip_connection(headers);
+    }
+    let mut others = false;
+    for name in headers.keys() {
+        others |= *name == TRANSFER_ENCODING
+            || *name == UPGRADE
+            || *name == TE
+            || *name == EXPECT
+            || *name == PROXY_AUTHENTICATE
+            || *name == PROXY_AUTHORIZATION
+            || *name == KEEP_ALIVE
+            || *name == PROXY_CONNECTION
+            || *name == HTTP2_SETTINGS;
+    }
+    if !others {
+        return;
     }
     for name in [
         KEEP_ALIVE,
         PROXY_CONNECTION,
         PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION,
-        TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
+        HTTP2_SETTINGS,
+        // Answered here, as soon as an instance takes the body.
+        EXPECT,
     ] {
         headers.remove(name);
     }
-    // `TE: trailers` is the only coding that may be passed on.
-    if headers
-        .get(TE)
-        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers"))
-    {
-        headers.remove(TE);
+    // `TE: trailers` is all that may be passed on.
+    let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn strip_connection(headers: &mut HeaderMap) {
+    let keeps = |name: &HeaderName| {
+        // Naming these would let a client take away what the proxy and the instance rely on.
+        *name == HOST || *name == http::header::CONTENT_LENGTH || *name == TE
+    };
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|token| token.parse().ok())
+        .filter(|name| !keeps(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+}
+
+/// HTTP/2 may send cookies one by one; HTTP/1.1 wants them in one line (RFC 9113, 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// The client's side of a connection, and what forwarding headers say about it: made once for each connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    text: HeaderValue,
+}
+
+impl Client {
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let text = HeaderValue::from_str(&address.to_string());
+        Self {
+            address,
+            text: text.expect("an address is printable ASCII"),
+        }
+    }
+
+    /// `for=…;host=…;proto=http` (RFC 7239); an IPv6 address wants quotes and brackets, a host with a port quotes.
+    fn forwarded(&self, before: Option<&HeaderValue>, host: &HeaderValue) -> Option<HeaderValue> {
+        let address = self.text.as_bytes();
+        let mut line = BytesMut::with_capacity(
+            before.map_or(0, HeaderValue::len) + address.len() + host.len() + 32,
+        );
+        if let Some(before) = before {
+            line.put_slice(before.as_bytes());
+            line.put_slice(b", ");
+        }
+        let (open, close): (&[u8], &[u8]) = if self.address.is_ipv6() {
+            (b"for=\"[", b"]\"")
+        } else {
+            (b"for=", b"")
+        };
+        for part in [open, address, close] {
+            line.put_slice(part);
+        }
+        // A quote inside would end the quotation: such a host is left out.
+        if !host
+            .as_bytes()
+            .iter()
+            .any(|byte| matches!(byte, b'"' | b'\\'))
+        {
+            for part in [b";host=\"", host.as_bytes(), b"\""] {
+                line.put_slice(part);
+            }
+        }
+        line.put_slice(b";proto=http");
+        HeaderValue::from_maybe_shared(line.freeze()).ok()
     }
 }
 
 /// Says who asked, for what host, and gives the request a name to be found by.
 pub(crate) fn add_forwarding(
     headers: &mut HeaderMap,
-    client: IpAddr,
-    host: &str,
-    prefix: Option<&str>,
-    random: impl Fn() -> u64,
+    client: &Client,
+    host: HeaderValue,
+    mut random: impl FnMut() -> u64,
 ) {
-    let address = client.to_string();
-    let chain = match headers
-        .get(FORWARDED_FOR)
-        .and_then(|value| value.to_str().ok())
-    {
-        Some(before) => format!("{before}, {address}"),
-        None => address,
+    let forwarded_for = match headers.get(FORWARDED_FOR) {
+        None => Some(client.text.clone()),
+        Some(_) => joined(headers, &FORWARDED_FOR, client.text.as_bytes()),
     };
-    put(headers, FORWARDED_FOR, &chain);
+    let before = headers
+        .get(FORWARDED)
+        .is_some()
+        .then(|| joined(headers, &FORWARDED, b""));
+    let forwarded = client.forwarded(before.flatten().as_ref(), &host);
+    for (name, value) in [(FORWARDED_FOR, forwarded_for), (FORWARDED, forwarded)] {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    put(headers, FORWARDED_HOST, host);
-    if let Some(prefix) = prefix {
-        put(headers, FORWARDED_PREFIX, prefix);
+    headers.insert(FORWARDED_HOST, host);
+    let (named, traced) = (
+        headers.contains_key(REQUEST_ID),
+        headers.contains_key(TRACEPARENT),
+    );
+    if named && traced {
+        return;
     }
-    if !headers.contains_key(REQUEST_ID) {
-        put(
-            headers,
-            REQUEST_ID,
-            &format!("{:016x}{:016x}", random(), random()),
-        );
+    let (id, trace) = names([random(), random() | 1, random() | 1]);
+    if !named {
+        headers.insert(REQUEST_ID, id);
     }
-    if !headers.contains_key(TRACEPARENT) {
-        // An id of zeros is invalid.
-        put(
-            headers,
-            TRACEPARENT,
-            &format!(
-                "00-{:016x}{:016x}-{:016x}-01",
-                random(),
-                random() | 1,
-                random() | 1
-            ),
-        );
-    }
-    if !headers.contains_key(HOST) {
-        put(headers, HOST, host);
+    if !traced {
+        headers.insert(TRACEPARENT, trace);
     }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
+/// Says which part of the path was taken off; whatever a client said about it goes.
+pub(crate) fn set_prefix(headers: &mut HeaderMap, prefix: Option<&str>) {
+    match prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()) {
+        Some(prefix) => drop(headers.insert(FORWARDED_PREFIX, prefix)),
+        None => drop(headers.remove(FORWARDED_PREFIX)),
     }
+}
+
+/// All lines of a field as one, with `last` at the end.
+fn joined(headers: &HeaderMap, name: &HeaderName, last: &[u8]) -> Option<HeaderValue> {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let lines: Vec<&[u8]> = lines.chain((!last.is_empty()).then_some(last)).collect();
+    HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
+}
+
+/// `X-Request-Id` and `traceparent` (W3C) of one request, the first being the trace's id, in one allocation.
+fn names(random: [u64; 3]) -> (HeaderValue, HeaderValue) {
+    let mut digits = [[0; 16]; 3];
+    for (digits, random) in digits.iter_mut().zip(random) {
+        hex(digits, random);
+    }
+    let mut text = BytesMut::with_capacity(55);
+    for part in [
+        &b"00-"[..],
+        &digits[0],
+        &digits[1],
+        b"-",
+        &digits[2],
+        b"-01",
+    ] {
+        text.put_slice(part);
+    }
+    let text = text.freeze();
+    let value = |text: Bytes| HeaderValue::from_maybe_shared(text).expect("digits and dashes");
+    (value(text.slice(3..35)), value(text))
+}
+
+/// Writes a number as 16 hexadecimal digits.
+pub(crate) fn hex(digits: &mut [u8; 16], number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = DIGITS[(number >> (4 * place)) as usize & 15];
+    }
+}
+
+/// The name a request is known by, for the log.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(REQUEST_ID).cloned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
     #[test]
     fn what_connection_names_goes_no_further() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "close, X-Secret"),
+        let mut headers = map(&[
+            ("connection", "close, X-Secret, Host"),
+            ("host", "h"),
             ("x-secret", "1"),
             ("keep-alive", "5"),
             ("te", "gzip"),
             ("x-kept", "1"),
-        ] {
-            headers.append(name, value.parse().unwrap());
-        }
+        ]);
+        strip_hop_by_hop(&mut headers);
+        let mut kept: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["host", "x-kept"]);
+        let mut headers = map(&[("te", "gzip, Trailers"), ("trailer", "x-sum")]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(
-            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["x-kept"]
+            (&headers["te"], &headers["trailer"]),
+            (&"trailers".parse().unwrap(), &"x-sum".parse().unwrap())
         );
     }
 
     #[test]
     fn the_chain_of_clients_grows_and_ids_are_kept() {
-        let mut headers = HeaderMap::from_iter([
-            (FORWARDED_FOR, "10.0.0.1".parse().unwrap()),
-            (REQUEST_ID, "mine".parse().unwrap()),
+        let mut headers = map(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-prefix", "/forged"),
+            ("x-request-id", "mine"),
         ]);
+        let client = Client::new("127.0.0.1".parse().unwrap());
         add_forwarding(
             &mut headers,
-            IpAddr::from([127, 0, 0, 1]),
-            "shop.example.com",
-            Some("/shop"),
+            &client,
+            "shop.example.com:80".parse().unwrap(),
             || 7,
         );
-        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, 127.0.0.1");
-        assert_eq!(headers[REQUEST_ID], "mine");
-        assert_eq!(headers[FORWARDED_PREFIX], "/shop");
-        assert!(headers[TRACEPARENT].to_str().unwrap().starts_with("00-"));
+        set_prefix(&mut headers, None);
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 127.0.0.1");
+        let last = "for=127.0.0.1;host=\"shop.example.com:80\";proto=http";
+        assert_eq!(headers["forwarded"], format!("for=10.0.0.1, {last}"));
+        assert_eq!(headers["x-request-id"], "mine");
+        assert!(!headers.contains_key("x-forwarded-prefix"));
+        let trace = "00-00000000000000070000000000000007-0000000000000007-01";
+        assert_eq!(headers["traceparent"], trace);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_quoted() {
+        let mut headers = HeaderMap::new();
+        let client = Client::new("2001:db8::1".parse().unwrap());
+        add_forwarding(&mut headers, &client, "h".parse().unwrap(), || 7);
+        set_prefix(&mut headers, Some("/shop"));
+        assert_eq!(
+            headers["forwarded"],
+            "for=\"[2001:db8::1]\";host=\"h\";proto=http"
+        );
+        assert_eq!(headers["x-forwarded-prefix"], "/shop");
+        assert_eq!(headers["x-request-id"], "00000000000000070000000000000007");
+    }
+
+    #[test]
+    fn only_upgrades_that_can_be_tunnelled_are_asked_for() {
+        let asks = |connection: &str, upgrade: &str| {
+            wanted_upgrade(&map(&[("connection", connection), ("upgrade", upgrade)])).is_some()
+        };
+        assert!(asks("keep-alive, Upgrade", "websocket"));
+        assert!(!asks("keep-alive", "websocket"));
+        assert!(!asks("upgrade, http2-settings", "h2c"));
+    }
+
+    #[test]
+    fn cookies_are_sent_in_one_line() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers["cookie"], "a=1; b=2");
+        assert_eq!(headers.get_all("cookie").iter().count(), 1);
     }
 }

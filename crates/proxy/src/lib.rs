@@ -1,17 +1,43 @@
 //! The data plane: a reverse proxy with exact sticky weights, as a process of its own. It keeps serving the last routes when
 //! nobody controls it.
 //!
-//! Architecture: one thread for each worker with its own listeners (`SO_REUSEPORT`) and connections; all share a table of
-//! routes that is swapped atomically, and counters that are atomics. Choosing (`table`) is pure.
+//! Architecture: one thread for each worker with its own connections (`worker`); all share the listening sockets, a table of
+//! routes that is swapped atomically (`table`), and counters that each worker writes in cells of its own (`counters`). Choosing
+//! (`route`) is pure. A request goes through `asked` (is it sound?), `forward` (where to?), `exchange` (one attempt) and `body`
+//! (both bodies, counted). [`protocol`] is what the control socket speaks, [`client`] speaks it.
 //!
-//! What it must never do: forward a request twice once something was sent, decide who gets traffic, or wait for its controller.
+//! What it must never do: forward a request twice once something was sent that may not be repeated, decide who gets traffic, or
+//! wait for its controller.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), shipway_proxy::ProxyError> {
+//! let options = shipway_proxy::Options {
+//!     listen: vec!["127.0.0.1:8080".parse().expect("an address")],
+//!     control: "/run/shipway/proxy.sock".into(),
+//!     state: "/var/lib/shipway/proxy".into(),
+//!     workers: 0,
+//! };
+//! shipway_proxy::Proxy::new(options).taking_over().run(|addresses| println!("{addresses:?}")).await
+//! # }
+//! ```
 
+mod access;
+mod asked;
+mod body;
+mod connection;
 mod control;
 mod counters;
+mod exchange;
 mod forward;
 mod headers;
 mod latency;
+mod listen;
+mod route;
+mod run;
+mod state;
 mod table;
+mod takeover;
+mod tunnel;
 mod upstream;
 mod worker;
 
@@ -20,29 +46,98 @@ pub mod protocol;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{counters::Registry, protocol::Snapshot, table::Table};
+use crate::{
+    counters::Registry,
+    listen::Listeners,
+    protocol::{Fault, Snapshot},
+    table::Table,
+    worker::Message,
+};
 
 /// How a proxy is started.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where it listens.
     pub listen: Vec<SocketAddr>,
-    /// The control socket.
+    /// The control socket. Names that begin with it are used too: a lock, and sockets of proxies that are being replaced.
     pub control: PathBuf,
     /// The folder of `routes.json`.
     pub state: PathBuf,
     /// Worker threads; 0: one per core.
     pub workers: usize,
+}
+
+/// A proxy that is about to run.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    options: Options,
+    access_log: Option<PathBuf>,
+    take_over: TakeOver,
+    head_max: Duration,
+}
+
+/// What to do about a proxy that runs already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakeOver {
+    Refuse,
+    IfThere,
+}
+
+/// A client that takes longer for the head of its next request is let go.
+const HEAD_MAX: Duration = Duration::from_secs(60);
+
+impl Proxy {
+    /// A proxy with no access log, which refuses to start where another one runs.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            access_log: None,
+            take_over: TakeOver::Refuse,
+            head_max: HEAD_MAX,
+        }
+    }
+
+    /// Writes a line of JSON for each request to this file; at 64 MiB it becomes `.1`.
+    #[must_use]
+    pub fn access_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.access_log = Some(path.into());
+        self
+    }
+
+    /// Replaces the proxy that runs with the same options, if one does, without losing a connection.
+    #[must_use]
+    pub fn taking_over(mut self) -> Self {
+        self.take_over = TakeOver::IfThere;
+        self
+    }
+
+    /// How long a client may take for the head of its next request, in whole seconds; 60 s if not said.
+    #[must_use]
+    pub fn head_within(mut self, limit: Duration) -> Self {
+        self.head_max = limit;
+        self
+    }
+
+    /// Runs until it is told to stop. `ready` is called once it serves.
+    pub async fn run(self, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
+        run::run(self, ready).await
+    }
+}
+
+/// Runs a proxy until it is told to stop. `ready` is called once it serves.
+pub async fn run(options: Options, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
+    Proxy::new(options).run(ready).await
 }
 
 /// Why a proxy can't run.
@@ -72,240 +167,142 @@ pub enum ProxyError {
         /// Why.
         source: io::Error,
     },
+    /// The access log.
+    #[error("the access log {path} can't be written: {source}")]
+    AccessLog {
+        /// Where.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The proxy that runs could not be taken over; it goes on.
+    #[error("the running proxy can't be replaced: {0}")]
+    TakeOver(String),
 }
 
-/// Where the last routes are kept.
-const ROUTES: &str = "routes.json";
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4_096;
-/// How long open requests may take to finish after SIGTERM.
-const TERM_GRACE: Duration = Duration::from_secs(30);
+/// After a snapshot was swapped in, workers use it within microseconds; one that is stuck must not hold the controller up.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// What workers and the control socket share.
 pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
-    pub(crate) generations: watch::Sender<u64>,
+    pub(crate) faults: ArcSwap<Vec<Fault>>,
     pub(crate) registry: Registry,
     pub(crate) boot: String,
     pub(crate) seed: u64,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) own_ports_at: IpAddr,
+    pub(crate) head_max: Duration,
+    /// Moves when held requests should look again: new routes, or an instance is back.
+    pub(crate) changes: watch::Sender<u64>,
+    /// By worker: the table since which no request uses an older one.
+    pub(crate) settled: watch::Sender<Vec<u64>>,
+    /// By worker: open client connections.
+    pub(crate) connections: Vec<AtomicUsize>,
+    pub(crate) inboxes: Vec<mpsc::Sender<Message>>,
+    /// Locked while routes change, so that they change one after the other.
+    pub(crate) listeners: tokio::sync::Mutex<Listeners>,
+    pub(crate) socket: control::Socket,
     pub(crate) stopping: CancellationToken,
-    pub(crate) grace: Mutex<Duration>,
-    started: Instant,
-    state: PathBuf,
-    accepting: Mutex<()>,
+    pub(crate) state: PathBuf,
+    grace: Mutex<Duration>,
+    handed_over: Mutex<Option<Instant>>,
+    predecessors: Mutex<Vec<u32>>,
 }
 
 impl Shared {
-    /// Takes over a snapshot: checked, kept on disk, swapped in.
-    pub(crate) fn accept(&self, snapshot: Snapshot) -> Result<u64, String> {
-        let _one_at_a_time = self
-            .accepting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Takes over a snapshot: checked, kept on disk, swapped in, and in use by every worker when this returns.
+    pub(crate) async fn put(self: &Arc<Self>, snapshot: Snapshot) -> Result<u64, String> {
+        let mut listeners = self.listeners.lock().await;
         let generation = self.table.load().generation + 1;
-        let table = Table::compile(snapshot, generation, &self.registry)
-            .map_err(|error| error.to_string())?;
-        keep(&self.state, &table.snapshot)
+        let table = Table::compile(snapshot, generation, &self.registry);
+        let table = table.map_err(|error| error.to_string())?;
+        let (folder, kept) = (self.state.clone(), table.snapshot.clone());
+        tokio::task::spawn_blocking(move || state::keep(&folder, &kept))
+            .await
+            .map_err(|error| error.to_string())?
             .map_err(|error| format!("the routes can't be kept: {error}"))?;
+        let ports = table.ports();
         self.table.store(Arc::new(table));
-        self.generations.send_replace(generation);
+        self.wake();
+        self.listen_for_routes(&mut listeners, &ports).await;
+        let mut settled = self.settled.subscribe();
+        let all = settled.wait_for(|settled| settled.iter().all(|it| *it >= generation));
+        if tokio::time::timeout(SETTLE_MAX, all).await.is_err() {
+            tracing::warn!("a worker does not use the new routes yet");
+        }
+        self.registry.forget_instances();
         Ok(generation)
     }
 
-    pub(crate) fn stop(&self, grace: Duration) {
-        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
-        self.stopping.cancel();
-    }
-
-    pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
-    }
-
-    /// Resolves when no request is open.
-    pub(crate) async fn idle(&self) {
-        let table = self.table.load_full();
-        for route in &table.snapshot.routes {
-            for backend in &route.backends {
-                self.registry.release(route, backend).open.none().await;
+    /// Opens and closes the ports that routes have of their own. One that can't be opened must not keep the other routes waiting.
+    async fn listen_for_routes(
+        &self,
+        listeners: &mut Listeners,
+        ports: &std::collections::BTreeSet<u16>,
+    ) {
+        for address in listeners.retain(&self.listen, ports) {
+            self.tell(|| Ok(Message::Unlisten(address))).await;
+        }
+        let Some(host) = self.listen.first().map(SocketAddr::ip) else {
+            return;
+        };
+        for port in ports {
+            let address = SocketAddr::new(host, *port);
+            if listeners.has(address) {
+                continue;
+            }
+            match listeners.open(address, true) {
+                Ok(address) => self.tell(|| listeners.message(address)).await,
+                Err(error) => {
+                    tracing::error!("{address}, the port of a route, can't be listened on: {error}")
+                }
             }
         }
     }
-}
 
-/// Runs a proxy until it is told to stop. `ready` is called once it serves.
-pub async fn run(options: Options, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
-    let state_error = |source| ProxyError::State {
-        path: options.state.display().to_string(),
-        source,
-    };
-    std::fs::create_dir_all(&options.state).map_err(state_error)?;
-    let control = control::bind(&options.control).map_err(|source| ProxyError::Control {
-        path: options.control.display().to_string(),
-        source,
-    })?;
-    let workers = if options.workers == 0 {
-        std::thread::available_parallelism().map_or(1, usize::from)
-    } else {
-        options.workers
-    };
-    let mut listeners: Vec<Vec<std::net::TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for wanted in &options.listen {
-        let mut address = *wanted;
-        for (number, of_worker) in listeners.iter_mut().enumerate() {
-            // Only the first proves that nobody else listens: with SO_REUSEPORT the others share.
-            let listener = if number == 0 {
-                listen_first(address)
-            } else {
-                listen(address)
-            };
-            let listener = listener.map_err(|source| ProxyError::Listen { address, source })?;
-            address = listener
-                .local_addr()
-                .map_err(|source| ProxyError::Listen { address, source })?;
-            of_worker.push(listener);
+    /// Tells all workers.
+    pub(crate) async fn tell(&self, message: impl Fn() -> io::Result<Message>) {
+        for inbox in &self.inboxes {
+            match message() {
+                // A worker that ended needs to know nothing.
+                Ok(message) => drop(inbox.send(message).await),
+                Err(error) => tracing::error!("a listening socket can't be shared: {error}"),
+            }
         }
-        addresses.push(address);
     }
-    let shared = Arc::new(share(&options, addresses.clone()));
-    let threads: Vec<_> = listeners
-        .into_iter()
-        .enumerate()
-        .map(|(number, listeners)| {
-            let start = worker::Start {
-                number,
-                shared: shared.clone(),
-                listeners,
-            };
-            std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || worker::run(start))
-                .expect("a thread can be started at the start of the process")
-        })
-        .collect();
-    tokio::spawn(control::serve(control, shared.clone()));
-    ready(&addresses);
-    terminated(&shared).await;
-    let joined = tokio::task::spawn_blocking(move || {
-        threads.into_iter().for_each(|thread| drop(thread.join()))
-    });
-    let _ = joined.await;
-    let _ = std::fs::remove_file(&options.control);
-    Ok(())
-}
 
-async fn terminated(shared: &Shared) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return shared.stopping.cancelled().await;
-    };
-    tokio::select! {
-        () = shared.stopping.cancelled() => {}
-        _ = term.recv() => shared.stop(TERM_GRACE),
-        _ = interrupt.recv() => shared.stop(TERM_GRACE),
+    /// Lets held requests look again, and workers settle.
+    pub(crate) fn wake(&self) {
+        self.changes.send_modify(|change| *change += 1);
+    }
+
+    pub(crate) fn stop(&self, grace: Duration) {
+        *lock(&self.grace) = grace;
+        self.stopping.cancel();
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        *lock(&self.grace)
+    }
+
+    /// Since when a successor has the sockets.
+    pub(crate) fn handed_over(&self) -> Option<Instant> {
+        *lock(&self.handed_over)
+    }
+
+    pub(crate) fn hand_over(&self) {
+        *lock(&self.handed_over) = Some(Instant::now());
+    }
+
+    pub(crate) fn predecessors(&self) -> Vec<u32> {
+        lock(&self.predecessors).clone()
+    }
+
+    pub(crate) fn forget_predecessor(&self, pid: u32) {
+        lock(&self.predecessors).retain(|it| *it != pid);
     }
 }
 
-fn share(options: &Options, listen: Vec<SocketAddr>) -> Shared {
-    let mut random = [0u8; 16];
-    // Without randomness ids are only less random.
-    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    let (seed, more) = (
-        u64::from_le_bytes(random[..8].try_into().expect("8 bytes")),
-        u64::from_le_bytes(random[8..].try_into().expect("8 bytes")),
-    );
-    let registry = Registry::default();
-    let empty = || Snapshot {
-        version: protocol::VERSION,
-        routes: Vec::new(),
-    };
-    let path = options.state.join(ROUTES);
-    let table = match load(&path) {
-        Ok(snapshot) => Table::compile(snapshot, 1, &registry).map_err(|error| error.to_string()),
-        Err(why) => Err(why),
-    };
-    let table = table.unwrap_or_else(|why| {
-        tracing::warn!(
-            "{} can't be used ({why}); starting without routes",
-            path.display()
-        );
-        Table::compile(empty(), 1, &registry).expect("nothing is nothing wrong")
-    });
-    Shared {
-        own_ports_at: listen
-            .first()
-            .map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip),
-        generations: watch::Sender::new(table.generation),
-        table: ArcSwap::from_pointee(table),
-        registry,
-        boot: format!("{seed:016x}{more:016x}"),
-        seed,
-        listen,
-        stopping: CancellationToken::new(),
-        grace: Mutex::new(TERM_GRACE),
-        started: Instant::now(),
-        state: options.state.clone(),
-        accepting: Mutex::new(()),
-    }
-}
-
-fn load(path: &Path) -> Result<Snapshot, String> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Snapshot {
-            version: protocol::VERSION,
-            routes: Vec::new(),
-        }),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Written beside, fsynced, renamed: the file is always whole.
-fn keep(folder: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    use std::io::Write as _;
-    let (path, beside) = (folder.join(ROUTES), folder.join("routes.json.new"));
-    let mut file = std::fs::File::create(&beside)?;
-    file.write_all(&serde_json::to_vec(snapshot)?)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, &path)?;
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// A listener that may share its port with those of other workers.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        None,
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// The first listener of this process at `address`: refused when anybody else listens there.
-fn listen_first(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let probe = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        None,
-    )?;
-    probe.set_reuse_address(true)?;
-    probe.bind(&address.into())?;
-    probe.listen(1)?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
-    listen(address)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

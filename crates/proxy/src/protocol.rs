@@ -1,4 +1,17 @@
 //! What the control socket speaks: one snapshot of routes in, counters out. JSON over HTTP/1.1 on a unix socket.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `PUT /routes` | [`Snapshot`] | [`Accepted`], once it is on disk and every worker uses it |
+//! | `GET /routes` | | [`Snapshot`] |
+//! | `GET /counters` | | [`Counters`] |
+//! | `GET /healthz` | | [`Health`] |
+//! | `POST /drained` | [`DrainWait`] | [`Drained`], when nothing is open or the time is over |
+//! | `POST /faults` | [`Faults`] | the same; replaces those before |
+//! | `POST /stop` | [`Stop`] | at once; the process ends when what is open has ended |
+//!
+//! A refusal is a status of 400 or more with a sentence. Two more requests, `POST /handover` and `POST /inherit`, are spoken
+//! between a proxy and its successor only (see the module `takeover`).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,6 +21,9 @@ pub use crate::latency::Latency;
 
 /// The version of [`Snapshot`] this binary understands.
 pub const VERSION: u32 = 1;
+
+/// Everything, in basis points: what the weights of a route add up to.
+pub const FULL: u32 = 10_000;
 
 /// All routes at once; put by `PUT /routes`, swapped atomically, kept on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +47,7 @@ pub struct Route {
     /// The first path segments that lead here; taken off before the request goes on.
     #[serde(default)]
     pub path_prefix: Option<String>,
-    /// A port of its own that leads here, whatever host and path say.
+    /// A port of its own that leads here, whatever host and path say. With neither hosts nor a path, only the port leads here.
     #[serde(default)]
     pub port: Option<u16>,
     /// What users are hashed with.
@@ -39,7 +55,7 @@ pub struct Route {
     pub salt: String,
     /// By what a user is known again.
     pub sticky: Sticky,
-    /// Who answers, the newcomer first.
+    /// Who answers, the newcomer first: raising the first weight only ever adds users to it.
     pub backends: Vec<Backend>,
     /// How long a request is held when nobody can answer.
     #[serde(default)]
@@ -60,6 +76,42 @@ pub enum Sticky {
     Address,
     /// Nothing: each request is decided anew.
     None,
+    /// Requests that fit a rule go to its release, even one without weight; all others by what follows.
+    Matched {
+        /// The first that fits wins.
+        rules: Vec<Rule>,
+        /// For requests that fit none.
+        otherwise: Box<Sticky>,
+    },
+}
+
+/// Sends requests with a certain header or cookie to one release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Which requests.
+    pub only_if: Match,
+    /// Where they go; passed over while the release has no instances.
+    pub release: u32,
+}
+
+/// What a request must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Match {
+    /// A header with this value.
+    Header {
+        /// Its name.
+        name: String,
+        /// Its exact value.
+        value: String,
+    },
+    /// A cookie with this value.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// Its exact value.
+        value: String,
+    },
 }
 
 /// One release behind a route.
@@ -78,7 +130,7 @@ pub struct Backend {
 pub struct Instance {
     /// Its name; the same for the same process.
     pub id: String,
-    /// `host:port`
+    /// `address:port`
     pub address: String,
 }
 
@@ -94,7 +146,7 @@ pub struct Accepted {
 pub struct Health {
     /// `ok`
     pub status: String,
-    /// Names this process: counters begin anew with each.
+    /// Names whoever counts: counters begin anew with each. A proxy that took over goes on under its predecessor's name.
     pub boot: String,
     /// The version of the binary.
     pub version: String,
@@ -104,10 +156,10 @@ pub struct Health {
     pub pid: u32,
 }
 
-/// What `GET /counters` answers. All counts only grow while `boot` stays the same.
+/// What `GET /counters` answers. All counts but `held` and `open` only grow while `boot` stays the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Names the process that counted.
+    /// Names whoever counted, see [`Health::boot`].
     pub boot: String,
     /// When it was read.
     pub at: jiff::Timestamp,
@@ -128,21 +180,21 @@ pub struct Entry {
     pub environment: String,
     /// The release.
     pub release: u32,
-    /// Requests answered.
+    /// Requests answered, by an instance or in its place by the proxy.
     pub requests: u64,
     /// Answers by status class: `2xx`.
     pub responses: BTreeMap<String, u64>,
     /// How long answers took to their last byte.
     pub latency: Latency,
-    /// Bytes of request bodies, as far as their length was said.
+    /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
     /// Requests and upgraded connections open at this moment.
     pub open: u64,
-    /// Requests that failed in the proxy: no connection, no answer in time.
+    /// Requests that the proxy answered with 502, 503 or 504 because no instance did; they are in `requests` and `5xx` too.
     pub proxy_errors: u64,
-    /// Requests that were sent again because nothing had been sent the first time.
+    /// Requests that were sent again because nothing had been sent the first time, or because it does no harm.
     pub retries: u64,
 }
 
@@ -165,8 +217,42 @@ pub struct DrainWait {
 /// The answer to `POST /drained`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
-    /// Requests still open; 0 when all is done.
+    /// Requests and upgraded connections still open; 0 when all is done.
     pub open: u64,
+}
+
+/// The body of `POST /faults`: all faults there shall be. They live as long as the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// The faults; each decides for itself about each request.
+    pub faults: Vec<Fault>,
+}
+
+/// Something that is made to go wrong, for a drill. It counts as the release's own doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The service.
+    pub service: String,
+    /// The environment.
+    pub environment: String,
+    /// The release.
+    pub release: u32,
+    /// How many of its requests, in basis points.
+    pub share: u32,
+    /// What happens to them.
+    pub effect: Effect,
+}
+
+/// What a fault does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The request goes on later, by these milliseconds.
+    LatencyMs(u64),
+    /// It is answered with this status and goes nowhere.
+    Status(u16),
+    /// The client's connection is cut; counted as `5xx`.
+    Reset,
 }
 
 /// The body of `POST /stop`.
@@ -182,4 +268,38 @@ impl Stop {
     pub const fn grace(self) -> Duration {
         Duration::from_millis(self.grace_ms)
     }
+}
+
+/// The body of `POST /handover`: a successor asks for the listening sockets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Handover {
+    /// The unix socket they are to be sent to.
+    pub(crate) socket: std::path::PathBuf,
+}
+
+/// What comes with the listening sockets, in their order; then the lock.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Inventory {
+    pub(crate) boot: String,
+    pub(crate) pid: u32,
+    pub(crate) generation: u64,
+    /// Processes before that one that have something open still.
+    pub(crate) predecessors: Vec<u32>,
+    pub(crate) listeners: Vec<Listening>,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    /// The address that was asked for; its port may be 0.
+    pub(crate) wanted: std::net::SocketAddr,
+    /// Whether it belongs to a route.
+    pub(crate) of_route: bool,
+}
+
+/// The body of `POST /inherit`: the last counts of a process that ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Inheritance {
+    pub(crate) pid: u32,
+    pub(crate) counters: Counters,
 }

@@ -67,6 +67,11 @@ impl Cancel {
         }
     }
 
+    /// Somebody wants the job to stop.
+    pub(crate) fn ask(&self) {
+        self.asked.cancel();
+    }
+
     /// Why the job is cut short, if it is; looks at what has happened since.
     pub(crate) fn look(&mut self) -> Option<Cut> {
         if self.cut.is_none() {

@@ -34,6 +34,9 @@ pub const JOURNAL_FILE: &str = "journal.jsonl";
 /// The log, in the job's folder.
 pub const LOG_FILE: &str = "log";
 
+/// There when somebody wants the job to stop. Then the worker is told by a signal as well, unless it was not yet up.
+const CANCEL_FILE: &str = "cancel";
+
 /// Held by the worker of the folder as long as it lives.
 const LOCK_FILE: &str = "worker.lock";
 
@@ -65,6 +68,9 @@ fn begin(folder: &Path) -> io::Result<Option<Conclusion>> {
     }
     let spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
+    // Away from the terminal of whoever started it: steps can't ask there, and nothing said there ends them. Refused when it
+    // leads a group already, which is nearly as good.
+    let _ = rustix::process::setsid();
     // Whoever loses its parent becomes our child, so that it can be ended and named.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -80,6 +86,10 @@ async fn work(spec: JobSpec, folder: &Path) -> io::Result<Conclusion> {
     // Before the journal says who runs it: from then on it may be asked to stop.
     let cancel = Cancel::after(Duration::from_millis(spec.timeout_ms))?;
     let mut job = Job::begin(spec, folder, cancel)?;
+    // After the journal says who runs it: whoever leaves the file later knows whom to tell.
+    if folder.join(CANCEL_FILE).exists() {
+        job.cancel.ask();
+    }
     if job.prepare() {
         for index in 0..job.spec.steps.len() {
             job.step(index).await?;

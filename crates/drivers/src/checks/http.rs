@@ -6,67 +6,108 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
+use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use shipway_core::check::Answer;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
-/// Asks, and reads up to `body_max` bytes of the answer. The error is a sentence for people.
-pub(crate) async fn ask(
+/// Asks, and reads up to `body_bytes_max` of the answer. The error is a sentence for people.
+pub(super) async fn ask(
     address: &str,
-    request: Request<Full<Bytes>>,
+    mut request: Request<Full<Bytes>>,
     timeout: Duration,
-    body_max: usize,
+    body_bytes_max: usize,
 ) -> Result<Answer, String> {
-    let begun = Instant::now();
-    match tokio::time::timeout(timeout, exchange(address, request, body_max)).await {
-        Ok(answer) => answer.map(|(status, headers, body)| Answer {
-            status,
-            headers,
-            body,
-            took: begun.elapsed(),
-        }),
-        Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
+    let headers = request.headers_mut();
+    if !headers.contains_key(header::HOST) {
+        let host = header::HeaderValue::from_str(address);
+        headers.insert(header::HOST, host.map_err(|error| error.to_string())?);
     }
+    headers.insert(
+        header::CONNECTION,
+        header::HeaderValue::from_static("close"),
+    );
+    let begun = Instant::now();
+    match tokio::time::timeout(timeout, exchange(address, request, body_bytes_max)).await {
+        Ok(answer) => answer.map(|answer| Answer {
+            took: begun.elapsed(),
+            ..answer
+        }),
+        Err(_) => Err(late(address, timeout)),
+    }
+}
+
+/// Opens a connection. The error is a sentence for people.
+pub(super) async fn connect(address: &str) -> Result<TcpStream, String> {
+    TcpStream::connect(address)
+        .await
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => format!("connection refused on {address}"),
+            _ => format!("{address}: {error}"),
+        })
+}
+
+pub(super) fn late(address: &str, timeout: Duration) -> String {
+    format!("no answer on {address} within {} ms", timeout.as_millis())
 }
 
 async fn exchange(
     address: &str,
     request: Request<Full<Bytes>>,
-    body_max: usize,
-) -> Result<(u16, BTreeMap<String, String>, String), String> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => format!("nothing listens on {address}"),
-            _ => format!("{address}: {error}"),
-        })?;
-    let broken = |error: hyper::Error| format!("{address} broke off: {error}");
+    body_bytes_max: usize,
+) -> Result<Answer, String> {
+    let stream = connect(address).await?;
+    let broken = |error: hyper::Error| format!("{address} broke off: {}", root_cause(&error));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let connection = tokio::spawn(connection);
+    // Ends with this exchange, however that ends.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status().as_u16();
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = answer
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
-        .collect();
-    let mut body = answer.into_body();
+    let headers = texts(answer.headers());
+    let body = read(answer.into_body(), body_bytes_max)
+        .await
+        .map_err(broken)?;
+    Ok(Answer {
+        status,
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        took: Duration::ZERO,
+    })
+}
+
+/// Hyper's own words are about itself; the cause is about the instance.
+fn root_cause(error: &hyper::Error) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+async fn read(mut body: Incoming, bytes_max: usize) -> Result<BytesMut, hyper::Error> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(broken)?.into_data() {
+        if let Ok(data) = frame?.into_data() {
             read.extend_from_slice(&data);
         }
-        if read.len() > body_max {
-            read.truncate(body_max);
+        if read.len() >= bytes_max {
+            read.truncate(bytes_max);
             break;
         }
     }
-    connection.abort();
-    Ok((status, headers, String::from_utf8_lossy(&read).into_owned()))
+    Ok(read)
+}
+
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        texts
+            .entry(name.as_str().to_owned())
+            .and_modify(|before| *before = format!("{before}, {value}"))
+            .or_insert_with(|| value.into_owned());
+    }
+    texts
 }

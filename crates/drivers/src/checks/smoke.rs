@@ -1,37 +1,59 @@
 //! Smoke tests, put to exactly the instances that are to get traffic.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::Request;
+use futures_util::{StreamExt, stream};
+use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
-use shipway_core::check::{Difference, SmokeProbe, SmokeReport, SmokeResult, SmokeTest};
+use shipway_core::check::{Difference, Expect, SmokeProbe, SmokeReport, SmokeResult, SmokeTest};
+
+use super::{exec, http as client};
 
 /// A request that says nothing else may take this long.
-const REQUEST_MAX: Duration = Duration::from_secs(10);
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// A command may take this long.
-const EXEC_MAX: Duration = Duration::from_secs(60);
+const EXEC_WITHIN: Duration = Duration::from_secs(30);
 /// Before a failed test is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The part of a body that expectations look at.
-const BODY_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Instances tested at the same time: a suite shall look for mistakes, not for the machine's limits.
+const AT_ONCE: usize = 4;
 
-/// Runs every test against every instance (name and address), in order.
+/// Runs every test against every instance (name and address): the tests in their order, several instances at once. Results
+/// are in order of instances, then tests.
 pub async fn run_suite(
     tests: &[SmokeTest],
     instances: &[(String, String)],
     workdir: &Path,
 ) -> SmokeReport {
-    let mut results = Vec::with_capacity(tests.len() * instances.len());
-    for (name, address) in instances {
-        for test in tests {
-            results.push(run_test(test, name, address, workdir).await);
-        }
+    // Futures first, then the stream: so their lifetimes are the callers' own.
+    let suites: Vec<_> = instances
+        .iter()
+        .map(|(name, address)| run_on(tests, name, address, workdir))
+        .collect();
+    let results: Vec<Vec<SmokeResult>> = stream::iter(suites).buffered(AT_ONCE).collect().await;
+    SmokeReport {
+        results: results.into_iter().flatten().collect(),
     }
-    SmokeReport { results }
+}
+
+async fn run_on(
+    tests: &[SmokeTest],
+    instance: &str,
+    address: &str,
+    workdir: &Path,
+) -> Vec<SmokeResult> {
+    let mut results = Vec::with_capacity(tests.len());
+    for test in tests {
+        results.push(run_test(test, instance, address, workdir).await);
+    }
+    results
 }
 
 async fn run_test(test: &SmokeTest, instance: &str, address: &str, workdir: &Path) -> SmokeResult {
@@ -56,13 +78,10 @@ async fn run_test(test: &SmokeTest, instance: &str, address: &str, workdir: &Pat
 }
 
 async fn run_once(probe: &SmokeProbe, address: &str, workdir: &Path) -> Vec<Difference> {
-    match probe {
-        SmokeProbe::Exec { command } => super::probe::exec(command, address, workdir, EXEC_MAX)
+    let result = match probe {
+        SmokeProbe::Exec { command } => exec::run(command, address, workdir, EXEC_WITHIN)
             .await
-            .err()
-            .map(Difference)
-            .into_iter()
-            .collect(),
+            .map(|()| Vec::new()),
         SmokeProbe::Request {
             method,
             path,
@@ -70,29 +89,42 @@ async fn run_once(probe: &SmokeProbe, address: &str, workdir: &Path) -> Vec<Diff
             body,
             expect,
         } => {
-            let mut request = Request::builder()
-                .method(method.as_str())
-                .uri(path)
-                .header("host", address)
-                .header("user-agent", "shipway-smoke");
-            for (name, value) in headers {
-                request = request.header(name, value);
-            }
-            let request =
-                match request.body(Full::new(Bytes::from(body.clone().unwrap_or_default()))) {
-                    Ok(request) => request,
-                    Err(error) => {
-                        return vec![Difference(format!("the request can't be made: {error}"))];
-                    }
-                };
-            // A limit on the time is judged by what it took; the wait itself ends a little later, so that there is an answer to judge.
-            let timeout = expect
-                .within
-                .map_or(REQUEST_MAX, |within| within.max(Duration::from_secs(1)) * 2);
-            match super::http::ask(address, request, timeout, BODY_MAX).await {
-                Ok(answer) => expect.differences(&answer),
-                Err(why) => vec![Difference(why)],
+            let body = body.clone().unwrap_or_default();
+            match request(method, path, headers, body) {
+                Ok(request) => client::ask(address, request, patience(expect), BODY_BYTES_MAX)
+                    .await
+                    .map(|answer| expect.differences(&answer)),
+                Err(why) => Err(format!("the request can't be made: {why}")),
             }
         }
+    };
+    result.unwrap_or_else(|why| vec![Difference(why)])
+}
+
+/// A limit on the time is judged by what it took; the wait itself ends a little later, so that there is an answer to judge.
+fn patience(expect: &Expect) -> Duration {
+    expect.within.map_or(REQUEST_WITHIN, |within| {
+        within.max(Duration::from_secs(1)).saturating_mul(2)
+    })
+}
+
+fn request(
+    method: &str,
+    path: &str,
+    headers: &BTreeMap<String, String>,
+    body: String,
+) -> Result<Request<Full<Bytes>>, String> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::USER_AGENT, "shipway-smoke")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())?;
+    for (name, value) in headers {
+        let said = |error: &dyn std::fmt::Display| format!("header {name}: {error}");
+        let name = HeaderName::try_from(name).map_err(|error| said(&error))?;
+        let value = HeaderValue::try_from(value).map_err(|error| said(&error))?;
+        request.headers_mut().insert(name, value);
     }
+    Ok(request)
 }

@@ -1,31 +1,71 @@
 //! Jobs as worker processes: started detached, found again by their journal, followed to their end. A server that goes away
 //! loses nothing: the next one reads the journal from where it likes.
+//!
+//! Everything that two processes must agree on is in the job's folder: the worker holds a lock on it for life, its journal says
+//! which process it is, and a wish to cancel is a file there before it is a signal. So nothing here has to be remembered.
 
 use std::{
-    fs::{self, OpenOptions},
+    collections::BTreeMap,
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shipway_core::ids::RunId;
 use shipway_workflow::job::{JobKey, JobSpec, JournalBody, JournalEntry};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::{process::proc::ProcessId, tail::Tail};
+use crate::process::proc::ProcessId;
+
+mod journal;
+mod log;
+mod watch;
+
+pub use journal::Journal;
+pub use log::Log;
+
+use watch::Watcher;
 
 const JOB_FILE: &str = "job.json";
 const JOURNAL_FILE: &str = "journal.jsonl";
 const LOG_FILE: &str = "log";
+/// What the worker complains of on its way up.
 const WORDS_FILE: &str = "worker.log";
+/// Somebody wants the job to stop. A worker that comes up looks for it.
+const CANCEL_FILE: &str = "cancel";
+/// And its worker has been told.
+const CANCELLED_FILE: &str = "cancel.told";
+
+/// What of the server's environment a worker gets: where programs are, and what it needs to find a user's tools.
+const ENVIRONMENT: [&str; 6] = [
+    "PATH",
+    "HOME",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "TZ",
+    "RUST_BACKTRACE",
+];
 
 /// Starts and finds workers.
 #[derive(Clone, Debug)]
 pub struct JobRunner {
     exe: PathBuf,
     root: PathBuf,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    watcher: OnceLock<Watcher>,
+    /// Workers that were started here and live: their ends are known before they have written who they are.
+    children: Mutex<BTreeMap<PathBuf, CancellationToken>>,
 }
 
 /// Why a job can't be followed to its end.
@@ -47,11 +87,20 @@ pub enum JobError {
     Cancelled,
 }
 
+fn io_error(what: &str, folder: &Path) -> impl FnOnce(io::Error) -> JobError {
+    let what = format!("{what} {}", folder.display());
+    move |source| JobError::Io { what, source }
+}
+
 impl JobRunner {
     /// Workers are `exe worker --dir FOLDER`; their folders are below `root`.
     #[must_use]
-    pub const fn new(exe: PathBuf, root: PathBuf) -> Self {
-        Self { exe, root }
+    pub fn new(exe: PathBuf, root: PathBuf) -> Self {
+        Self {
+            exe,
+            root,
+            shared: Arc::default(),
+        }
     }
 
     /// The folder of a job.
@@ -75,180 +124,174 @@ impl JobRunner {
         fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|found| found.len() > 0)
     }
 
-    /// Starts a worker, detached. A second one in the same folder refuses to run, so a crash in between does no harm.
+    /// Starts a worker, detached, unless one has begun in the job's folder. A crash in between does no harm: of two workers in
+    /// one folder, one runs the job, and the other waits for it and goes.
     pub fn start(&self, spec: &JobSpec) -> Result<(), JobError> {
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |source| JobError::Io { what, source }
-        };
-        fs::create_dir_all(&spec.folder).map_err(io("making the job's folder"))?;
-        write_private(&spec.folder, spec).map_err(io("writing the job"))?;
+        let folder = &spec.folder;
+        if self.has_begun(folder) {
+            return Ok(());
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(io_error("making the folder", folder))?;
+        write_private(folder, spec).map_err(io_error("writing the job in", folder))?;
+        let spawned = self.spawn(folder);
+        if spawned.is_err() {
+            // It holds secrets, and nobody will read it.
+            let _ = fs::remove_file(folder.join(JOB_FILE));
+        }
+        spawned.map_err(io_error("starting the worker in", folder))
+    }
+
+    fn spawn(&self, folder: &Path) -> io::Result<()> {
+        // There from the beginning, to be watched.
+        for name in [JOURNAL_FILE, LOG_FILE] {
+            touch(&folder.join(name))?;
+        }
         let words = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(spec.folder.join(WORDS_FILE))
-            .map_err(io("opening the worker's log"))?;
-        let mut command = Command::new(&self.exe);
-        command
+            .open(folder.join(WORDS_FILE))?;
+        let passed = ENVIRONMENT
+            .iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
+        // It makes itself a session of its own: it outlives the server and its terminal.
+        let mut child = Command::new(&self.exe)
             .args(["worker", "--dir"])
-            .arg(&spec.folder)
-            .current_dir(&spec.folder);
-        // A group of its own: it outlives the server and its terminal.
-        command
-            .process_group(0)
+            .arg(folder)
+            .current_dir(folder)
+            .env_clear()
+            .envs(passed)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(words)
-            .kill_on_drop(false);
-        let mut child = command.spawn().map_err(io("starting the worker"))?;
+            .kill_on_drop(false)
+            .spawn()?;
+        let (shared, folder, gone) = (
+            self.shared.clone(),
+            folder.to_owned(),
+            CancellationToken::new(),
+        );
+        shared.children().insert(folder.clone(), gone.clone());
         // Reaped when it ends.
-        tokio::spawn(async move { child.wait().await });
+        tokio::spawn(async move {
+            let _ = child.wait().await;
+            gone.cancel();
+            shared.children().remove(&folder);
+        });
         Ok(())
     }
 
     /// The journal of a job, from its first line on.
     pub fn journal(&self, folder: &Path) -> Result<Journal, JobError> {
-        let tail =
-            Tail::open(&folder.join(JOURNAL_FILE), 0).map_err(|error| unreadable(folder, error))?;
-        Ok(Journal {
-            tail,
-            folder: folder.to_owned(),
-            text: Vec::new(),
-            worker: None,
-            state: Reading::Open,
-        })
+        let failed = || io_error("reading the journal in", folder);
+        let child = self.shared.children().get(folder).cloned();
+        let watcher = self.shared.watcher().map_err(failed())?;
+        Journal::open(folder, watcher, child).map_err(failed())
     }
 
-    /// Asks a worker to stop: what runs is ended, what must be cleaned up is.
-    pub fn cancel(&self, folder: &Path) {
-        let Ok(text) = fs::read_to_string(folder.join(JOURNAL_FILE)) else {
-            return;
-        };
-        let entries = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<JournalEntry>(line).ok());
-        let mut worker = entries.filter_map(|entry| match entry.body {
-            JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),
-            _ => None,
-        });
-        if let Some(pid) = worker
-            .next_back()
-            .filter(|worker| worker.is_alive())
-            .and_then(ProcessId::as_pid)
-        {
-            // Gone in this moment is as good.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-    }
-}
-
-/// A job's journal, read as it grows.
-pub struct Journal {
-    tail: Tail,
-    folder: PathBuf,
-    text: Vec<u8>,
-    worker: Option<ProcessId>,
-    state: Reading,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Open,
-    /// The worker is gone: what is there is all there will be.
-    Last,
-    /// Its last line has been read.
-    Done,
-}
-
-impl Journal {
-    /// The next entry; `None` after the last. A worker that is gone without a last line is an error.
-    pub async fn next(
-        &mut self,
-        cancelled: &CancellationToken,
-    ) -> Result<Option<JournalEntry>, JobError> {
-        loop {
-            if self.state == Reading::Done {
-                return Ok(None);
-            }
-            while let Ok(bytes) = self.read().await
-                && !bytes.is_empty()
-            {
-                self.text.extend_from_slice(&bytes);
-            }
-            if let Some(entry) = self.take_line()? {
-                return Ok(Some(entry));
-            }
-            if self.state == Reading::Last {
-                return Err(JobError::WorkerLost(last_words(&self.folder)));
-            }
-            tokio::select! {
-                () = cancelled.cancelled() => return Err(JobError::Cancelled),
-                changed = self.tail.changed() => changed.map_err(|error| unreadable(&self.folder, error))?,
-                // Its last lines may have come in the same moment: read once more.
-                () = ended(self.worker, &self.folder) => self.state = Reading::Last,
-            }
-        }
+    /// The log of a job from byte `offset` on, as it stands and as it grows.
+    pub fn open_log(&self, folder: &Path, offset: u64) -> Result<Log, JobError> {
+        let failed = || io_error("reading the log in", folder);
+        let watcher = self.shared.watcher().map_err(failed())?;
+        Log::open(&folder.join(LOG_FILE), offset, watcher).map_err(failed())
     }
 
-    async fn read(&mut self) -> Result<bytes::Bytes, JobError> {
-        self.tail
-            .read()
-            .await
-            .map_err(|error| unreadable(&self.folder, error))
-    }
-
-    fn take_line(&mut self) -> Result<Option<JournalEntry>, JobError> {
-        let Some(end) = self.text.iter().position(|byte| *byte == b'\n') else {
-            return Ok(None);
-        };
-        let line: Vec<u8> = self.text.drain(..=end).collect();
-        let entry: JournalEntry = serde_json::from_slice(&line)
-            .map_err(|error| unreadable(&self.folder, error.into()))?;
-        match entry.body {
-            JournalBody::Started { pid, start_time } => {
-                self.worker = Some(ProcessId { pid, start_time })
-            }
-            JournalBody::Finished { .. } => self.state = Reading::Done,
-            _ => {}
-        }
-        Ok(Some(entry))
-    }
-}
-
-fn unreadable(folder: &Path, source: io::Error) -> JobError {
-    JobError::Io {
-        what: format!("reading the journal in {}", folder.display()),
-        source,
-    }
-}
-
-/// Returns when the worker has ended; one that has not yet said who it is gets a while to do so.
-async fn ended(worker: Option<ProcessId>, folder: &Path) {
-    /// A worker says who it is within milliseconds; this is for a machine that is very busy.
-    const BEGIN_MAX: std::time::Duration = std::time::Duration::from_secs(30);
-    match worker {
-        Some(worker) => worker.ended().await,
-        None => {
-            let complained = async {
+    /// The log of a job from byte `offset` on, until the job has ended.
+    pub fn tail_log(
+        &self,
+        folder: &Path,
+        offset: u64,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + use<>, JobError> {
+        let log = self.open_log(folder, offset)?;
+        let journal = self.journal(folder)?;
+        Ok(stream::unfold(
+            (log, Some(journal)),
+            |(mut log, mut journal)| async move {
                 loop {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    if fs::metadata(folder.join(WORDS_FILE)).is_ok_and(|found| found.len() > 0) {
-                        return;
+                    // Looked at before it is read: what an ended job has written is all there.
+                    let is_over = journal.is_none();
+                    match log.read() {
+                        Ok(bytes) if bytes.is_empty() && is_over => return None,
+                        Ok(bytes) if bytes.is_empty() => {}
+                        read => return Some((read, (log, journal))),
+                    }
+                    if let Some(open) = &mut journal {
+                        tokio::select! {
+                            () = log.changed() => {}
+                            () = open.over() => journal = None,
+                        }
                     }
                 }
-            };
-            let _ = tokio::time::timeout(BEGIN_MAX, complained).await;
+            },
+        ))
+    }
+
+    /// Asks a job to stop: what runs is ended, what must be cleaned up is. Asked again, nothing more happens.
+    pub fn cancel(&self, folder: &Path) {
+        if folder.join(CANCELLED_FILE).exists() {
+            return;
         }
+        // The file first: a worker that isn't up yet looks for it after it has said who it is. A folder that is gone has none.
+        let _ = touch(&folder.join(CANCEL_FILE));
+        if self.signal(folder) {
+            let _ = fs::rename(folder.join(CANCEL_FILE), folder.join(CANCELLED_FILE));
+        }
+    }
+
+    /// Has a job that was asked to stop do so at once, without cleaning up.
+    pub fn cancel_at_once(&self, folder: &Path) {
+        self.cancel(folder);
+        self.signal(folder);
+    }
+
+    /// Tells a worker to stop; false when there is none, or none yet.
+    fn signal(&self, folder: &Path) -> bool {
+        let Some(worker) = worker_of(folder) else {
+            return false;
+        };
+        let handle = worker
+            .as_pid()
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // Opened, then looked at: what the handle refers to can't change any more.
+        let handle = handle.filter(|_| worker.is_alive());
+        handle.is_some_and(|handle| pidfd_send_signal(&handle, Signal::TERM).is_ok())
     }
 }
 
-fn last_words(folder: &Path) -> String {
-    let text = fs::read_to_string(folder.join(WORDS_FILE)).unwrap_or_default();
-    text.trim()
-        .lines()
-        .next_back()
-        .map(|line| format!(": {line}"))
-        .unwrap_or_default()
+impl Shared {
+    fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, CancellationToken>> {
+        // Nothing panics while it is held.
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watcher(&self) -> io::Result<&Watcher> {
+        if let Some(watcher) = self.watcher.get() {
+            return Ok(watcher);
+        }
+        let made = Watcher::new()?;
+        Ok(self.watcher.get_or_init(|| made))
+    }
+}
+
+/// The worker that the journal names.
+fn worker_of(folder: &Path) -> Option<ProcessId> {
+    let text = fs::read_to_string(folder.join(JOURNAL_FILE)).ok()?;
+    let first = text.lines().next()?;
+    match serde_json::from_str::<JournalEntry>(first).ok()?.body {
+        JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),
+        _ => None,
+    }
+}
+
+fn touch(path: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map(drop)
 }
 
 /// The spec holds secrets: only its owner may read it, and the worker removes it.
@@ -261,6 +304,6 @@ fn write_private(folder: &Path, spec: &JobSpec) -> io::Result<()> {
         .mode(0o600)
         .open(&beside)?;
     file.write_all(&serde_json::to_vec(spec)?)?;
-    file.sync_all()?;
+    // Not synced: after a crash of the machine it is written anew.
     fs::rename(&beside, folder.join(JOB_FILE))
 }

@@ -1,10 +1,15 @@
 //! Artifacts unpacked: whole or not at all, and never outside of their folder.
+//!
+//! What is refused, and by name: absolute paths, `..` in paths, links that lead out, entries below links, devices. A link may go
+//! up (`.bin/tool → ../tool/run.js` is what package managers make), but only as far as its own folder is deep, and only at its
+//! beginning; as no folder above it can be a link, it stays inside.
 
 use std::{
     fs, io,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
+use shipway_core::ids::Digest;
 use tokio_util::io::SyncIoBridge;
 
 use super::Artifacts;
@@ -12,133 +17,273 @@ use crate::target::TargetError;
 
 /// Entries of an artifact; more is a mistake or an attack.
 const ENTRIES_MAX: usize = 500_000;
+/// What an unfinished one is called.
+const UNFINISHED: &str = "unpacking";
 
 /// Unpacks the artifact to `to`, unless it is there already. A crash in between leaves `to` absent.
 pub(super) async fn unpack(
     artifacts: &dyn Artifacts,
-    digest: &shipway_core::ids::Digest,
+    digest: &Digest,
     to: &Path,
 ) -> Result<(), TargetError> {
     if to.exists() {
         return Ok(());
     }
+    unpack_again(artifacts, digest, to).await
+}
+
+/// Unpacks the artifact to `to`, in the place of what is there.
+pub(super) async fn unpack_again(
+    artifacts: &dyn Artifacts,
+    digest: &Digest,
+    to: &Path,
+) -> Result<(), TargetError> {
     let reader = artifacts
         .open(digest)
         .await
         .map_err(TargetError::Artifact)?;
-    let beside = to.with_extension("unpacking");
-    let (target, place) = (to.to_owned(), beside.clone());
+    let (to, beside) = (to.to_owned(), to.with_extension(UNFINISHED));
     let unpacked = tokio::task::spawn_blocking(move || {
-        if place.exists() {
-            fs::remove_dir_all(&place).map_err(|error| error.to_string())?;
+        let result = unpack_to(SyncIoBridge::new(reader), &beside, &to);
+        if result.is_err() {
+            let _ = fs::remove_dir_all(&beside);
         }
-        fs::create_dir_all(&place).map_err(|error| error.to_string())?;
-        let count = unpack_tar(SyncIoBridge::new(reader), &place)?;
-        if count == 0 {
-            return Err("it is empty".to_owned());
-        }
-        fs::rename(&place, &target).map_err(|error| error.to_string())
+        result
     });
-    let result = unpacked
+    unpacked
         .await
-        .map_err(|error| TargetError::Artifact(error.to_string()))?;
-    if result.is_err() {
-        let _ = fs::remove_dir_all(&beside);
-    }
-    result.map_err(TargetError::Artifact)
+        .map_err(|error| error.to_string())
+        .and_then(|result| result)
+        .map_err(|why| TargetError::Artifact(format!("{}: {why}", digest.short())))
 }
 
+fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), String> {
+    let said = |error: io::Error| error.to_string();
+    remove(beside).map_err(said)?;
+    fs::create_dir_all(beside).map_err(said)?;
+    if unpack_tar(reader, beside)? == 0 {
+        return Err("it is empty".to_owned());
+    }
+    remove(to).map_err(said)?;
+    fs::rename(beside, to).map_err(said)
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// How many files there are.
 fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
     let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(true);
-    archive.set_overwrite(false);
+    // Executable stays executable; setuid doesn't stay setuid.
+    archive.set_preserve_permissions(false);
     let mut count = 0;
-    for entry in archive.entries().map_err(|error| error.to_string())? {
-        let mut entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
-        let path = entry
-            .path()
-            .map_err(|error| error.to_string())?
-            .into_owned();
-        let plain = |path: &Path| {
-            path.components()
-                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
-        };
-        if !plain(&path) {
-            return Err(format!("the entry {} leaves its folder", path.display()));
+    for entry in archive.entries().map_err(|error| damaged(&error))? {
+        let mut entry = entry.map_err(|error| damaged(&error))?;
+        let path = entry.path().map_err(|error| damaged(&error))?.into_owned();
+        refuse_hostile(&entry, &path, to)?;
+        if entry.header().entry_type().is_dir() {
+            fs::create_dir_all(to.join(&path))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            continue;
         }
-        let kind = entry.header().entry_type();
-        if kind.is_symlink() || kind.is_hard_link() {
-            let link = entry
-                .link_name()
-                .map_err(|error| error.to_string())?
-                .map(|link| link.into_owned())
-                .unwrap_or_default();
-            // Links within one folder, downwards, are all that builds need.
-            if !plain(&link) {
-                return Err(format!(
-                    "the link {} → {} leaves its folder",
-                    path.display(),
-                    link.display()
-                ));
-            }
-        } else if !(kind.is_file() || kind.is_dir() || kind.is_contiguous()) {
-            return Err(format!(
-                "the entry {} is neither file nor folder nor link",
-                path.display()
-            ));
-        }
-        count += usize::from(!kind.is_dir());
+        count += 1;
         if count > ENTRIES_MAX {
             return Err(format!("it has more than {ENTRIES_MAX} files"));
         }
-        // Looks through links that are there already, and refuses what leaves.
-        if !entry
+        // Looks for itself, too, that nothing leaves the folder.
+        let inside = entry
             .unpack_in(to)
-            .map_err(|error| format!("{}: {error}", path.display()))?
-        {
+            .map_err(|error| format!("{}: {}", path.display(), root_cause(&error)))?;
+        if !inside {
             return Err(format!("the entry {} leaves its folder", path.display()));
         }
     }
+    // To the very end: only there the bytes are known to be the right ones.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| damaged(&error))?;
     Ok(count)
+}
+
+fn damaged(error: &io::Error) -> String {
+    format!("it is damaged: {}", root_cause(error))
+}
+
+/// The innermost error: the outer ones repeat the names of files.
+fn root_cause(error: &io::Error) -> String {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn refuse_hostile<R: io::Read>(
+    entry: &tar::Entry<'_, R>,
+    path: &Path,
+    to: &Path,
+) -> Result<(), String> {
+    let shown = path.display();
+    let depth = depth(path).ok_or_else(|| format!("the entry {shown} leaves its folder"))?;
+    let kind = entry.header().entry_type();
+    let link = entry.link_name().map_err(|error| damaged(&error))?;
+    let link: PathBuf = link.map(|link| link.into_owned()).unwrap_or_default();
+    let leads_out = || format!("the link {shown} → {} leaves its folder", link.display());
+    if is_below_link(path, to) {
+        return Err(format!("the entry {shown} is below a link"));
+    }
+    match kind {
+        tar::EntryType::Regular
+        | tar::EntryType::Continuous
+        | tar::EntryType::GNUSparse
+        | tar::EntryType::Directory => Ok(()),
+        tar::EntryType::Symlink => match climbs(&link) {
+            Some(up) if up < depth => Ok(()),
+            _ => Err(leads_out()),
+        },
+        tar::EntryType::Link => {
+            // A second name of a link would be at another depth.
+            let file = fs::symlink_metadata(to.join(&link)).is_ok_and(|it| it.is_file());
+            let inside = self::depth(&link).is_some() && !is_below_link(&link, to);
+            if inside && file {
+                Ok(())
+            } else {
+                Err(leads_out())
+            }
+        }
+        _ => Err(format!(
+            "the entry {shown} is neither file nor folder nor link"
+        )),
+    }
+}
+
+/// How many names a path has; `None` when it could lead anywhere but down.
+fn depth(path: &Path) -> Option<usize> {
+    path.components().try_fold(0, |depth, part| match part {
+        Component::Normal(_) => Some(depth + 1),
+        Component::CurDir => Some(depth),
+        Component::ParentDir | Component::RootDir | Component::Prefix(_) => None,
+    })
+}
+
+/// How many folders a link goes up, if it does so only at its beginning.
+fn climbs(link: &Path) -> Option<usize> {
+    let up = link
+        .components()
+        .take_while(|part| matches!(part, Component::ParentDir))
+        .count();
+    let rest: PathBuf = link.components().skip(up).collect();
+    depth(&rest).map(|_| up)
+}
+
+fn is_below_link(path: &Path, to: &Path) -> bool {
+    let parents = path.ancestors().skip(1);
+    parents
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .any(|parent| fs::symlink_metadata(to.join(parent)).is_ok_and(|it| it.is_symlink()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tar_with(path: &str, link: Option<&str>) -> Vec<u8> {
+    enum Is<'a> {
+        File,
+        Symlink(&'a str),
+        Hardlink(&'a str),
+        Device,
+    }
+
+    fn tar_of(entries: &[(&str, Is<'_>)]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_gnu();
-        // Past the checks of the builder, as an attacker would.
-        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_mode(0o644);
-        header.set_size(0);
-        if let Some(link) = link {
-            header.set_entry_type(tar::EntryType::Symlink);
+        for (path, is) in entries {
+            let mut header = tar::Header::new_gnu();
+            // Past the checks of the builder, as an attacker would.
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_mode(0o4755);
+            header.set_size(0);
+            let (kind, link) = match is {
+                Is::File => (tar::EntryType::Regular, ""),
+                Is::Symlink(link) => (tar::EntryType::Symlink, *link),
+                Is::Hardlink(link) => (tar::EntryType::Link, *link),
+                Is::Device => (tar::EntryType::Char, ""),
+            };
+            header.set_entry_type(kind);
             header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_cksum();
+            builder.append(&header, io::empty()).unwrap();
         }
-        header.set_cksum();
-        builder.append(&header, io::empty()).unwrap();
         builder.into_inner().unwrap()
+    }
+
+    fn unpacked(entries: &[(&str, Is<'_>)]) -> (tempfile::TempDir, Result<usize, String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let result = unpack_tar(tar_of(entries).as_slice(), folder.path());
+        (folder, result)
     }
 
     #[test]
     fn hostile_entries_are_refused_by_name() {
-        for (path, link) in [
-            ("../evil", None),
-            ("/etc/evil", None),
-            ("a/../../evil", None),
-            ("l", Some("/etc")),
-            ("l", Some("../x")),
+        use Is::{Device, File, Hardlink, Symlink};
+        for (entries, wanted) in [
+            (vec![("../evil", File)], "the entry ../evil leaves"),
+            (vec![("/etc/evil", File)], "the entry /etc/evil leaves"),
+            (vec![("a/../../evil", File)], "leaves its folder"),
+            (vec![("l", Symlink("/etc"))], "the link l → /etc leaves"),
+            (vec![("l", Symlink("../x"))], "the link l → ../x leaves"),
+            (vec![("a/b/l", Symlink("../../../x"))], "leaves its folder"),
+            (vec![("l", Symlink("a/../../x"))], "leaves its folder"),
+            (vec![("l", Hardlink("/etc/passwd"))], "leaves its folder"),
+            (vec![("dev", Device)], "is neither file nor folder nor link"),
+            (
+                vec![("d/x", File), ("l", Symlink("d")), ("l/y", File)],
+                "the entry l/y is below a link",
+            ),
+            (
+                vec![("a/b/l", Symlink("../../x")), ("up", Hardlink("a/b/l"))],
+                "the link up → a/b/l leaves",
+            ),
         ] {
-            let folder = tempfile::tempdir().unwrap();
-            let refused = unpack_tar(tar_with(path, link).as_slice(), folder.path()).unwrap_err();
-            assert!(refused.contains("leaves its folder"), "{path}: {refused}");
+            let (folder, result) = unpacked(&entries);
+            let refused = result.unwrap_err();
+            assert!(refused.contains(wanted), "{refused}");
+            assert!(!folder.path().parent().unwrap().join("evil").exists());
         }
+    }
+
+    #[test]
+    fn what_builds_need_is_unpacked() {
+        let (folder, result) = unpacked(&[
+            ("./bin/run", Is::File),
+            ("modules/.bin/tool", Is::Symlink("../tool/cli.js")),
+            ("latest", Is::Symlink("bin")),
+            ("same", Is::Hardlink("bin/run")),
+        ]);
+        assert_eq!(result, Ok(4));
+        let mode = |path: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = folder.path().join(path);
+            fs::metadata(path).unwrap().permissions().mode() & 0o7777
+        };
+        assert_eq!(mode("bin/run") & 0o7000, 0, "setuid is gone");
+        assert_eq!(mode("latest/run") & 0o700, 0o700);
+    }
+
+    #[test]
+    fn what_is_no_tar_or_half_of_one_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(
-            unpack_tar(tar_with("fine", None).as_slice(), folder.path()),
-            Ok(1)
-        );
+        let noise = vec![7; 4_096];
+        let refused = unpack_tar(noise.as_slice(), folder.path()).unwrap_err();
+        assert!(refused.starts_with("it is damaged"), "{refused}");
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4_096);
+        builder
+            .append_data(&mut header, "file", noise.as_slice())
+            .unwrap();
+        let whole = builder.into_inner().unwrap();
+        assert!(unpack_tar(&whole[..2_000], folder.path()).is_err());
     }
 }

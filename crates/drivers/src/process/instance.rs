@@ -1,7 +1,6 @@
 //! One slot of a set: a shim with its instance, probed, and started again when it ends unasked.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -10,498 +9,413 @@ use std::{
 };
 
 use jiff::Timestamp;
-use shipway_core::{
-    check::Health,
-    target::{InstanceId, InstanceStatus, Launch, Phase},
+use rustix::process::Signal;
+use shipway_core::target::{InstanceId, InstanceStatus, Launch, Phase};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
 };
-use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     cgroup,
-    shim::{ENDED, Ended, LOG, RUNS, Runs, TOLD, Told},
-    target::Shared,
+    crashes::Backoff,
+    environment, log,
+    probing::{Change, Probing},
+    proc,
+    shared::Shared,
+    shim::{ENDED, Ended, READY, RUNS, Runs, Told},
 };
 use crate::{checks::probe, target::TargetError};
 
-/// Before the first restart; doubles with each.
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-/// The longest time before a restart.
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// An instance that ran this long begins with the shortest backoff again.
-const SETTLED: Duration = Duration::from_secs(60);
-/// Between probes of an instance that isn't ready yet, so that a rollout needn't wait for a whole interval.
-const EAGER: Duration = Duration::from_millis(50);
-/// A shim that was told to stop has this much longer than the instance's grace.
-const SHIM_GRACE: Duration = Duration::from_secs(3);
-/// Ends before ever having been ready that make a crash loop.
-const CRASHES_FIRST: usize = 3;
-/// Ends within [`SETTLED`] that make a crash loop of what has been ready.
-const CRASHES_LATER: usize = 5;
+/// A shim that was told to stop has this much longer than the instance's grace: to kill, to write down, to end.
+const SHIM_GRACE: Duration = Duration::from_secs(8);
+/// How long a shim may take to start its instance.
+const START_WITHIN: Duration = Duration::from_secs(20);
+/// What a shim says of why it can't start.
+const REFUSAL_BYTES_MAX: u64 = 4_096;
+/// Lines of the log that are quoted of an instance that ends again and again.
+const LAST_WORDS: usize = 3;
 
 /// A slot under supervision.
 pub(super) struct Slot {
-    pub(super) wanted: watch::Sender<bool>,
-    pub(super) task: tokio::task::JoinHandle<()>,
+    wanted: watch::Sender<bool>,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Slot {
+    /// Starts supervising: what was found running, or a new instance.
+    pub(super) fn supervise(
+        id: InstanceId,
+        launch: Arc<Launch>,
+        set: &Path,
+        workdir: &Path,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (wanted, receiver) = watch::channel(true);
+        let mut supervisor = Supervisor {
+            folder: set.join(id.slot.to_string()),
+            workdir: workdir.to_owned(),
+            id,
+            launch,
+            shared,
+            wanted: receiver,
+            restarts: 0,
+        };
+        let found = supervisor.find();
+        let task = AbortOnDropHandle::new(tokio::spawn(supervisor.run(found)));
+        Self { wanted, task }
+    }
+
+    /// Whether it is supervised, and to be kept running.
+    pub(super) fn is_kept(&self) -> bool {
+        *self.wanted.borrow() && !self.task.is_finished()
+    }
+
+    /// The instance is no longer wanted: it is stopped.
+    pub(super) fn unwant(&self) {
+        self.wanted.send_replace(false);
+    }
+
+    /// Returns when the instance is gone and nobody supervises it any more. Waiting can be given up and taken up again.
+    pub(super) async fn gone(&mut self) {
+        if !self.task.is_finished() {
+            // A panic in a supervisor is in the server's log; its instance is found by the next one.
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+/// Whether an instance runs in the slot of this folder.
+pub(super) fn is_running(folder: &Path) -> bool {
+    running(folder).is_some()
+}
+
+fn running(folder: &Path) -> Option<Runs> {
+    read::<Runs>(&folder.join(RUNS)).filter(|runs| runs.shim.is_alive())
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// What supervises a slot.
-pub(super) struct Supervisor {
-    pub(super) id: InstanceId,
-    pub(super) launch: Arc<Launch>,
-    pub(super) folder: PathBuf,
-    pub(super) workdir: PathBuf,
-    pub(super) shared: Arc<Shared>,
-    pub(super) wanted: watch::Receiver<bool>,
-}
-
-/// How the ends of an instance are remembered.
-#[derive(Default)]
-struct Crashes {
-    ends: VecDeque<Instant>,
-    last: String,
-    ever_ready: bool,
-}
-
-impl Crashes {
-    fn add(&mut self, why: String) {
-        self.ends.push_back(Instant::now());
-        self.last = why;
-        while self.ends.front().is_some_and(|end| end.elapsed() > SETTLED)
-            && self.ends.len() > CRASHES_FIRST
-        {
-            self.ends.pop_front();
-        }
-    }
-
-    fn is_loop(&self) -> bool {
-        let lately = self
-            .ends
-            .iter()
-            .filter(|end| end.elapsed() < SETTLED)
-            .count();
-        if self.ever_ready {
-            lately >= CRASHES_LATER
-        } else {
-            self.ends.len() >= CRASHES_FIRST
-        }
-    }
+struct Supervisor {
+    id: InstanceId,
+    launch: Arc<Launch>,
+    folder: PathBuf,
+    workdir: PathBuf,
+    shared: Arc<Shared>,
+    wanted: watch::Receiver<bool>,
+    restarts: u32,
 }
 
 /// What ended a supervised life.
 enum End {
-    Unasked(String),
+    /// It ended by itself, or had to be ended; why, and with the words that belong to it.
+    Unasked { why: String, words: Vec<String> },
+    /// It is no longer wanted.
     Asked,
 }
 
 impl Supervisor {
+    /// What the last server left here: an instance that runs, with its place in the list at once; a note that one did.
+    fn find(&mut self) -> Option<Runs> {
+        let last: Option<Runs> = read(&self.folder.join(RUNS));
+        let found = last.clone().filter(|runs| runs.shim.is_alive());
+        match (&found, last) {
+            (Some(runs), _) => {
+                self.restarts = runs.restarts;
+                self.shared
+                    .show(self.running_status(runs, self.phase_found()));
+            }
+            (None, last) => {
+                // It ended while no server was there to see it.
+                self.restarts = last.map_or(0, |runs| runs.restarts.saturating_add(1));
+                let why = "being started".to_owned();
+                self.shared.show(self.status(Phase::Starting { why }));
+            }
+        }
+        found
+    }
+
+    fn phase_found(&self) -> Phase {
+        if self.folder.join(READY).exists() {
+            Phase::Ready
+        } else {
+            let why = "found running, not asked yet".to_owned();
+            Phase::Starting { why }
+        }
+    }
+
     /// Supervises until it is told that the instance is no longer wanted, and then until it is gone.
-    pub(super) async fn run(mut self) {
-        let mut crashes = Crashes::default();
-        let mut restarts = 0;
-        let mut backoff = BACKOFF_FIRST;
+    async fn run(mut self, mut found: Option<Runs>) {
+        let mut backoff = Backoff::default();
         loop {
             let begun = Instant::now();
-            let ended = match self.find_or_start().await {
-                Ok(runs) => self.live(&runs, restarts, &mut crashes).await,
-                Err(error) => End::Unasked(error.to_string()),
+            let runs = match found.take() {
+                Some(runs) => Ok(runs),
+                // Told to stop before it was started.
+                None if !*self.wanted.borrow() => break,
+                None => self.start().await,
             };
-            let End::Unasked(why) = ended else { break };
-            if begun.elapsed() > SETTLED {
-                backoff = BACKOFF_FIRST;
-            }
-            restarts += 1;
-            crashes.add(why.clone());
-            let crash_loop = crashes.is_loop().then(|| {
-                format!(
-                    "instance {} has ended {} times, last: {}",
-                    self.id.slot,
-                    crashes.ends.len(),
-                    crashes.last
-                )
-            });
-            self.shared.crash(&self.id, crash_loop);
-            let until = Timestamp::now() + backoff;
-            self.shared.set(self.status(
-                Phase::Backoff { why, until },
-                String::new(),
-                None,
-                restarts,
-                Timestamp::now(),
-            ));
+            let end = match runs {
+                Ok(runs) => self.live(&runs).await,
+                Err(error) => End::Unasked {
+                    why: error.to_string(),
+                    words: Vec::new(),
+                },
+            };
+            let End::Unasked { why, words } = end else {
+                break;
+            };
+            self.restarts = self.restarts.saturating_add(1);
+            self.shared
+                .crashed(&self.id, with_words(&why, "last log lines", &words));
+            let wait = backoff.after(begun.elapsed());
+            let last_line = words.last().cloned().into_iter().collect::<Vec<_>>();
+            self.shared.show(self.status(Phase::Backoff {
+                why: with_words(&why, "last log line", &last_line),
+                until: Timestamp::now() + wait,
+            }));
             tokio::select! {
-                () = tokio::time::sleep(backoff) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = unwanted(&mut self.wanted) => break,
             }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            // A start that was under way when the last server was killed may be done by now.
+            found = running(&self.folder);
         }
-        cgroup::leave(&self.id.to_string());
+        // It was to end: the next one in this slot is no restart.
+        let _ = fs::remove_file(self.folder.join(RUNS));
+        cgroup::remove(&self.id.to_string());
         self.shared.forget(&self.id);
     }
 
-    /// The instance of the last server, when it still runs; otherwise a new one.
-    async fn find_or_start(&self) -> Result<Runs, TargetError> {
-        if let Some(runs) = self.running() {
-            return Ok(runs);
-        }
-        self.clean_up_after_shim();
-        self.start().await
-    }
-
-    fn running(&self) -> Option<Runs> {
-        let runs: Runs = serde_json::from_slice(&fs::read(self.folder.join(RUNS)).ok()?).ok()?;
-        runs.shim.is_alive().then_some(runs)
-    }
-
-    /// A shim that was killed leaves its instance behind: it goes too, or two would run in one slot.
-    fn clean_up_after_shim(&self) {
-        let runs: Option<Runs> = fs::read(self.folder.join(RUNS))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if let Some(group) = runs
-            .filter(|runs| runs.instance.is_alive())
-            .and_then(|runs| runs.instance.as_pid())
-        {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        for name in [RUNS, ENDED, TOLD] {
-            let _ = fs::remove_file(self.folder.join(name));
-        }
-    }
-
     async fn start(&self) -> Result<Runs, TargetError> {
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |source| TargetError::Io { what, source }
-        };
+        // A shim that was killed leaves its instance behind: that goes too, or two would run in one slot.
+        if let Some(last) = read::<Runs>(&self.folder.join(RUNS)) {
+            proc::kill_session(last.shim).await;
+        }
         fs::create_dir_all(&self.folder).map_err(io("making the instance's folder"))?;
-        let address = free_address().map_err(io("looking for a free port"))?;
+        let port = self
+            .shared
+            .reserve_port(&self.id)
+            .map_err(io("looking for a free port"))?;
+        let secrets = &self.shared.secrets;
         let told = Told {
             name: self.id.to_string(),
             command: self.launch.command.clone(),
             workdir: self.workdir.clone(),
-            env: self.environment(&address)?,
+            env: environment::of(&self.id, &self.launch, &self.workdir, port, secrets)?,
             limits: self.launch.limits.clone(),
             grace: self.launch.grace,
-            address,
+            address: format!("127.0.0.1:{port}"),
+            restarts: self.restarts,
         };
-        write_private(&self.folder.join(TOLD), &told)
-            .map_err(io("telling the instance what to do"))?;
-        let mut words = self.shared.shim.iter();
-        let program = words.next().ok_or_else(|| {
+        match tokio::time::timeout(START_WITHIN, self.tell_shim(&told)).await {
+            Ok(told) => told?,
+            Err(_) => {
+                let within = START_WITHIN.as_secs();
+                let late = std::io::Error::other(format!("not done within {within} s"));
+                return Err(io("starting the instance")(late));
+            }
+        }
+        let runs = running(&self.folder)
+            .or_else(|| read(&self.folder.join(RUNS)))
+            .ok_or_else(|| {
+                io("starting the instance")(std::io::Error::other("the shim left no note of it"))
+            })?;
+        if let Some(note) = &runs.note {
+            tracing::warn!(instance = %self.id, "{note}");
+        }
+        Ok(runs)
+    }
+
+    /// Starts a shim and tells it what to do; returns when its note of what runs is there.
+    async fn tell_shim(&self, told: &Told) -> Result<(), TargetError> {
+        let (program, arguments) = self.shared.shim.split_first().ok_or_else(|| {
             io("starting the shim")(std::io::Error::other("no shim is configured"))
         })?;
-        let mut command = tokio::process::Command::new(program);
-        command.args(words).arg(&self.folder);
-        // A group of its own: what is meant for the server's terminal is not meant for it. It outlives the server.
-        command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+        // It outlives the server, and reads nothing from its terminal. When it ends, the runtime reaps it.
+        let mut child = tokio::process::Command::new(program)
+            .args(arguments)
+            .arg(&self.folder)
             .env_clear()
-            .kill_on_drop(false);
-        let mut child = command.spawn().map_err(io("starting the shim"))?;
-        let runs = self.await_runs(&mut child).await;
-        // Reaped when it ends, so that it doesn't stay as a zombie of this server.
-        tokio::spawn(async move { child.wait().await });
-        runs
-    }
-
-    /// The shim writes down what runs within milliseconds.
-    async fn await_runs(&self, child: &mut tokio::process::Child) -> Result<Runs, TargetError> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let path = self.folder.join(RUNS);
-        loop {
-            if let Some(runs) = fs::read(&path)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            {
-                return Ok(runs);
-            }
-            let gone = matches!(child.try_wait(), Ok(Some(_)));
-            if gone || Instant::now() > deadline {
-                let why = self
-                    .last_words()
-                    .unwrap_or_else(|| "it said nothing".to_owned());
-                return Err(TargetError::Io {
-                    what: "starting the instance".to_owned(),
-                    source: std::io::Error::other(why),
-                });
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(io("starting the shim"))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(io("starting the shim")(std::io::Error::other("no pipes")));
+        };
+        let text =
+            serde_json::to_vec(told).map_err(|error| io("telling the shim")(error.into()))?;
+        // One that refuses to start may not read all of it; it says why.
+        let _ = stdin.write_all(&text).await;
+        drop(stdin);
+        let mut refusal = String::new();
+        stdout
+            .take(REFUSAL_BYTES_MAX)
+            .read_to_string(&mut refusal)
+            .await
+            .map_err(io("starting the shim"))?;
+        let refusal = refusal.trim();
+        if refusal.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// A clean environment: nothing of the server's leaks in.
-    fn environment(&self, address: &str) -> Result<BTreeMap<String, String>, TargetError> {
-        let place = &self.id.set.place;
-        let port = address.rsplit(':').next().unwrap_or_default();
-        let path =
-            std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        let mut env = BTreeMap::from([
-            ("PATH", path),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("HOME", self.workdir.display().to_string()),
-            ("HOST", "127.0.0.1".to_owned()),
-            ("SHIPWAY_SERVICE", place.service.to_string()),
-            ("SHIPWAY_ENVIRONMENT", place.environment.to_string()),
-            ("SHIPWAY_RELEASE", self.id.set.release.0.to_string()),
-            ("SHIPWAY_INSTANCE", self.id.to_string()),
-        ])
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect::<BTreeMap<_, _>>();
-        for (name, value) in &self.launch.env {
-            env.insert(name.clone(), self.shared.expand(place, value)?);
-        }
-        env.insert("PORT".to_owned(), port.to_owned());
-        Ok(env)
+        Err(io("starting the instance")(std::io::Error::other(
+            refusal.to_owned(),
+        )))
     }
 
     /// Probes until it ends, or is not wanted any more and has been stopped.
-    async fn live(&self, runs: &Runs, restarts: u32, crashes: &mut Crashes) -> End {
-        let health = self.launch.health.clone();
-        let mut probing = Probing::new();
+    async fn live(&self, runs: &Runs) -> End {
+        let ready = self.folder.join(READY).exists();
+        if ready {
+            self.shared.ready(&self.id);
+        }
+        let mut probing = Probing::new(ready, Instant::now());
+        if !ready {
+            let why = "not asked yet".to_owned();
+            let phase = Phase::Starting { why };
+            self.shared.show(self.running_status(runs, phase));
+        }
         let mut wanted = self.wanted.clone();
-        let starting = Phase::Starting {
-            why: "not asked yet".to_owned(),
-        };
-        self.shared.set(self.status(
-            starting,
-            runs.address.clone(),
-            Some(runs.instance.pid),
-            restarts,
-            runs.since,
-        ));
+        let ended = runs.shim.ended();
+        tokio::pin!(ended);
         loop {
-            let asked = async {
-                tokio::time::sleep(probing.wait(&health)).await;
-                let ready = probe::ask(
-                    &health.readiness,
-                    &runs.address,
-                    &self.workdir,
-                    health.timeout,
-                )
-                .await;
-                let alive = match &health.liveness {
-                    Some(liveness) => {
-                        probe::ask(liveness, &runs.address, &self.workdir, health.timeout).await
-                    }
-                    None => Ok(()),
-                };
-                (ready, alive)
-            };
-            let (ready, alive) = tokio::select! {
-                () = runs.shim.ended() => return End::Unasked(self.how_it_ended()),
+            let asked = self.ask(&mut probing, &runs.address);
+            let dead = tokio::select! {
+                biased;
+                () = &mut ended => return self.how_it_ended(),
                 () = unwanted(&mut wanted) => {
-                    self.stop(runs, restarts).await;
+                    self.stop(runs).await;
                     return End::Asked;
                 }
-                asked = asked => asked,
+                (change, dead) = asked => {
+                    self.take(runs, change);
+                    dead
+                }
             };
-            if let Some(phase) = probing.take(&health, ready) {
-                crashes.ever_ready |= phase == Phase::Ready;
-                self.shared.set(self.status(
-                    phase,
-                    runs.address.clone(),
-                    Some(runs.instance.pid),
-                    restarts,
-                    runs.since,
-                ));
-            }
-            if let Some(why) = probing.is_dead(&health, alive, runs.since) {
-                self.stop(runs, restarts).await;
-                return End::Unasked(format!("liveness: {why}"));
+            if let Some(why) = dead {
+                let words = log::last_words(&self.folder.join(log::LOG), LAST_WORDS);
+                self.stop(runs).await;
+                return End::Unasked { why, words };
             }
         }
     }
 
-    async fn stop(&self, runs: &Runs, restarts: u32) {
-        self.shared.set(self.status(
-            Phase::Stopping,
-            runs.address.clone(),
-            Some(runs.instance.pid),
-            restarts,
-            runs.since,
-        ));
-        let Some(shim) = runs.shim.as_pid().filter(|_| runs.shim.is_alive()) else {
-            return;
+    /// Waits until it is time and asks; what changed, and why it is to be restarted, if it is.
+    async fn ask(&self, probing: &mut Probing, address: &str) -> (Change, Option<String>) {
+        let health = &self.launch.health;
+        tokio::time::sleep(probing.wait(health)).await;
+        let due = probing.liveness_is_due(health, Instant::now());
+        let ask = async |probe| probe::ask(probe, address, &self.workdir, health.timeout).await;
+        let liveness = health.liveness.as_ref().filter(|_| due);
+        let (ready, alive) = match liveness {
+            // Asked once when it is the same question.
+            Some(liveness) if *liveness == health.readiness => {
+                let answer = ask(liveness).await;
+                (answer.clone(), Some(answer))
+            }
+            Some(liveness) => {
+                let (ready, alive) = tokio::join!(ask(&health.readiness), ask(liveness));
+                (ready, Some(alive))
+            }
+            None => (ask(&health.readiness).await, None),
         };
-        // Gone in this moment is as good.
-        let _ = rustix::process::kill_process(shim, rustix::process::Signal::TERM);
-        if tokio::time::timeout(self.launch.grace + SHIM_GRACE, runs.shim.ended())
+        let now = Instant::now();
+        let last_words = || log::last_words(&self.folder.join(log::LOG), 1).pop();
+        let change = probing.readiness(health, ready, last_words, now);
+        let dead = alive.and_then(|alive| probing.liveness(health, alive, now));
+        (change, dead)
+    }
+
+    fn take(&self, runs: &Runs, change: Change) {
+        match change {
+            Change::Nothing => {}
+            Change::Longer(phase) => self.shared.refresh(self.running_status(runs, phase)),
+            Change::Phase(phase) => {
+                let marker = self.folder.join(READY);
+                // Without the marker the next server asks first; with one too many it believes for a moment.
+                if phase == Phase::Ready {
+                    self.shared.ready(&self.id);
+                    let _ = fs::write(marker, "");
+                } else {
+                    let _ = fs::remove_file(marker);
+                }
+                self.shared.show(self.running_status(runs, phase));
+            }
+        }
+    }
+
+    async fn stop(&self, runs: &Runs) {
+        self.shared.show(self.running_status(runs, Phase::Stopping));
+        runs.shim.signal(Signal::TERM);
+        let patience = self.launch.grace.saturating_add(SHIM_GRACE);
+        if tokio::time::timeout(patience, runs.shim.ended())
             .await
             .is_err()
         {
-            let _ = rustix::process::kill_process(shim, rustix::process::Signal::KILL);
+            tracing::warn!(instance = %self.id, "its shim doesn't end and is killed");
+            runs.shim.signal(Signal::KILL);
         }
-        self.clean_up_after_shim();
+        // Nothing, unless the shim was killed.
+        proc::kill_session(runs.shim).await;
     }
 
-    /// In words, with the last line of the log.
-    fn how_it_ended(&self) -> String {
-        let ended: Option<Ended> = fs::read(self.folder.join(ENDED))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let how = ended.map_or_else(
+    /// In words, with the end of the log.
+    fn how_it_ended(&self) -> End {
+        let ended: Option<Ended> = read(&self.folder.join(ENDED));
+        let why = ended.map_or_else(
             || "its shim was killed".to_owned(),
             |ended| ended.sentence(),
         );
-        match self.last_words() {
-            Some(words) => format!("{how}; last log line: {words}"),
-            None => how,
-        }
+        let words = log::last_words(&self.folder.join(log::LOG), LAST_WORDS);
+        End::Unasked { why, words }
     }
 
-    fn last_words(&self) -> Option<String> {
-        last_line(&self.folder.join(LOG))
-    }
-
-    fn status(
-        &self,
-        phase: Phase,
-        address: String,
-        pid: Option<u32>,
-        restarts: u32,
-        since: Timestamp,
-    ) -> InstanceStatus {
+    /// While no process runs.
+    fn status(&self, phase: Phase) -> InstanceStatus {
         InstanceStatus {
             id: self.id.clone(),
             phase,
-            address,
-            pid,
-            restarts,
-            since,
+            address: String::new(),
+            pid: None,
+            restarts: self.restarts,
+            since: Timestamp::now(),
             usage: None,
         }
     }
-}
 
-/// Answers in a row, and what follows from them.
-struct Probing {
-    ready: bool,
-    good: u32,
-    bad: u32,
-    dead: u32,
-    asked: u32,
-    said: String,
-}
-
-impl Probing {
-    fn new() -> Self {
-        Self {
-            ready: false,
-            good: 0,
-            bad: 0,
-            dead: 0,
-            asked: 0,
-            said: String::new(),
+    fn running_status(&self, runs: &Runs, phase: Phase) -> InstanceStatus {
+        InstanceStatus {
+            address: runs.address.clone(),
+            pid: Some(runs.instance.pid),
+            since: runs.since,
+            ..self.status(phase)
         }
-    }
-
-    /// Eager at first, then less and less, never slower than the interval.
-    fn wait(&mut self, health: &Health) -> Duration {
-        self.asked += 1;
-        if self.ready {
-            return health.interval;
-        }
-        let eager = if self.asked == 1 {
-            Duration::ZERO
-        } else {
-            EAGER.saturating_mul(1 + self.asked / 20)
-        };
-        eager.min(health.interval)
-    }
-
-    /// The phase, when it or its reason has changed.
-    fn take(&mut self, health: &Health, answer: Result<(), String>) -> Option<Phase> {
-        match answer {
-            Ok(()) => {
-                (self.good, self.bad) = (self.good + 1, 0);
-                if !self.ready && self.good >= health.healthy_after {
-                    self.ready = true;
-                    self.said.clear();
-                    return Some(Phase::Ready);
-                }
-                None
-            }
-            Err(why) => {
-                (self.good, self.bad) = (0, self.bad + 1);
-                let turned = self.ready && self.bad >= health.unhealthy_after;
-                let again = !self.ready && self.said != why;
-                if turned {
-                    self.ready = false;
-                }
-                if turned || again {
-                    self.said.clone_from(&why);
-                    return Some(if turned {
-                        Phase::Unready { why }
-                    } else {
-                        Phase::Starting { why }
-                    });
-                }
-                None
-            }
-        }
-    }
-
-    fn is_dead(
-        &mut self,
-        health: &Health,
-        answer: Result<(), String>,
-        since: Timestamp,
-    ) -> Option<String> {
-        let young = Timestamp::now().duration_since(since)
-            < jiff::SignedDuration::try_from(health.start_period).unwrap_or_default();
-        match answer {
-            Ok(()) => self.dead = 0,
-            Err(_) if young => {}
-            Err(why) => {
-                self.dead += 1;
-                if self.dead >= health.unhealthy_after {
-                    return Some(why);
-                }
-            }
-        }
-        None
     }
 }
 
-/// Returns when the instance is no longer wanted, or nobody is there any more to want it.
+/// `exit code 1; last log lines: a | b`
+fn with_words(why: &str, label: &str, words: &[String]) -> String {
+    if words.is_empty() {
+        return why.to_owned();
+    }
+    format!("{why}; {label}: {}", words.join(" | "))
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> TargetError {
+    let what = what.to_owned();
+    move |source| TargetError::Io { what, source }
+}
+
+/// Returns when the instance is no longer wanted. A target that is dropped takes its tasks with it: they don't come here.
 async fn unwanted(wanted: &mut watch::Receiver<bool>) {
-    // A target that is dropped wants nothing more of this task; the instance itself goes on.
     if wanted.wait_for(|wanted| !wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// A port that nobody uses at this moment. Should somebody take it first, the instance says so, ends, and gets another.
-fn free_address() -> std::io::Result<String> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-    Ok(listener.local_addr()?.to_string())
-}
-
-fn write_private(path: &Path, value: &impl serde::Serialize) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(&serde_json::to_vec(value)?)
-}
-
-/// The last line of a file, shortened.
-fn last_line(path: &Path) -> Option<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = fs::File::open(path).ok()?;
-    let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(4_096)))
-        .ok()?;
-    let mut end = Vec::new();
-    file.read_to_end(&mut end).ok()?;
-    let text = String::from_utf8_lossy(&end);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.trim().chars().take(200).collect())
 }

@@ -1,12 +1,31 @@
 //! The process target: instances are processes on this machine, each under a small shim that outlives the server.
 //!
-//! A set is a folder `instances/{service}.{environment}.{release}` with what it was told (`set.json`), the unpacked artifact
-//! (`app/`) and a folder for each slot. Opening the target finds what runs by pid and start time and goes on supervising it.
+//! A set is a folder `instances/{service}.{environment}.{release}`:
+//!
+//! ```text
+//! set.json            what it was told: launch and count (no secrets)
+//! app/                the artifact, unpacked once, whole; the working directory of all its instances
+//! 1/runs.json         what runs in slot 1: shim and instance by pid and start time, address
+//! 1/ready             there while it is ready
+//! 1/ended.json        how the last run ended
+//! 1/log, log.1, log.2 what it prints
+//! 1/slot.lock         held by the shim
+//! ```
+//!
+//! Opening the target finds what runs and goes on supervising it. It must never start a second instance in a slot, never let an
+//! instance go on that nobody knows of, and never write a secret down.
 
 mod artifact;
 mod cgroup;
+mod crashes;
+mod environment;
 mod instance;
+mod keeper;
+mod log;
+mod ports;
+mod probing;
 pub(crate) mod proc;
+mod shared;
 pub mod shim;
 mod target;
 

@@ -1,10 +1,18 @@
 //! What `/proc` says of processes.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Duration};
 
-use rustix::{fd::OwnedFd, process::Pid};
+use rustix::{
+    fd::OwnedFd,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use shipway_core::target::Usage;
 use tokio::io::unix::AsyncFd;
+
+/// Rounds of killing what is left of a session: whoever forks while being killed is found in the next one.
+const KILL_ROUNDS: u32 = 16;
+/// How long one process may take to be gone after SIGKILL; one that waits for a broken disk never is.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A process that can't be mistaken for a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -32,11 +40,23 @@ impl ProcessId {
         i32::try_from(self.pid).ok().and_then(Pid::from_raw)
     }
 
+    /// Sends a signal to this process and no other. Gone already is as good.
+    pub(super) fn signal(self, signal: Signal) {
+        let handle = self
+            .as_pid()
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // Opened, then looked at: what the handle refers to can't change any more.
+        let Some(handle) = handle.filter(|_| self.is_alive()) else {
+            return;
+        };
+        let _ = pidfd_send_signal(&handle, signal);
+    }
+
     /// Returns when it has ended.
     pub(crate) async fn ended(self) {
-        let watched = self.as_pid().and_then(|pid| {
-            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
-        });
+        let watched = self
+            .as_pid()
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         // Opened, then looked at: the number can't have changed hands in between unseen.
         if !self.is_alive() {
             return;
@@ -51,19 +71,73 @@ impl ProcessId {
             // No pidfds here: look.
             None => {
                 while self.is_alive() {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
     }
 }
 
+/// Kills what is left of the session that `leader` led, and returns when it is gone.
+///
+/// As long as any process is of the session, the kernel gives its leader's number to nobody else. So another process with that
+/// number means that nothing is left, and a process of the session is never a stranger.
+pub(super) async fn kill_session(leader: ProcessId) {
+    for _ in 0..KILL_ROUNDS {
+        if stat(leader.pid).is_some_and(|stat| stat.start_time != leader.start_time) {
+            return;
+        }
+        let left: Vec<ProcessId> = all()
+            .filter(|(pid, stat)| {
+                stat.session == leader.pid && *pid != leader.pid && stat.state != 'Z'
+            })
+            .map(|(pid, stat)| ProcessId {
+                pid,
+                start_time: stat.start_time,
+            })
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        for process in &left {
+            process.signal(Signal::KILL);
+        }
+        for process in left {
+            let _ = tokio::time::timeout(KILLED_WITHIN, process.ended()).await;
+        }
+    }
+}
+
+/// The children of a process that still run.
+pub(super) fn children(of: u32) -> Vec<ProcessId> {
+    all()
+        .filter(|(_, stat)| stat.parent == of && stat.state != 'Z')
+        .map(|(pid, stat)| ProcessId {
+            pid,
+            start_time: stat.start_time,
+        })
+        .collect()
+}
+
 struct Stat {
     state: char,
+    parent: u32,
     group: u32,
+    session: u32,
     cpu_ticks: u64,
+    /// Of children that have ended and were waited for.
+    children_ticks: u64,
     start_time: u64,
     resident_pages: u64,
+}
+
+fn all() -> impl Iterator<Item = (u32, Stat)> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|pid| Some((pid, stat(pid)?)))
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -74,34 +148,60 @@ fn parse(text: &str) -> Option<Stat> {
     // The name is in parentheses and may hold anything; the last one ends it.
     let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    let id = |index: usize| u32::try_from(number(index)?).ok();
     Some(Stat {
         state: fields.first()?.chars().next()?,
-        group: u32::try_from(number(2)?).ok()?,
+        parent: id(1)?,
+        group: id(2)?,
+        session: id(3)?,
         cpu_ticks: number(11)? + number(12)?,
+        children_ticks: number(13)? + number(14)?,
         start_time: number(19)?,
         resident_pages: number(21)?,
     })
 }
 
-/// What each process group uses.
-pub(super) fn usage_by_group() -> BTreeMap<u32, Usage> {
-    let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
-    let page = rustix::param::page_size() as u64;
-    let mut groups: BTreeMap<u32, Usage> = BTreeMap::new();
-    let pids = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    for stat in pids.filter_map(stat) {
-        let usage = groups.entry(stat.group).or_insert(Usage {
-            cpu_seconds: 0.0,
-            memory_bytes: 0,
-        });
-        usage.cpu_seconds += stat.cpu_ticks as f64 / ticks;
-        usage.memory_bytes += stat.resident_pages * page;
+/// What instances use, each with all that it has started; by the pid of their main process.
+///
+/// The time of processes that have ended is kept by those that waited for them, at last by the shim: what is reported never falls
+/// while an instance runs. The shim's own use doesn't count.
+pub(super) fn usage(instances: &[u32]) -> BTreeMap<u32, Usage> {
+    let ticks_per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
+    let page_bytes = rustix::param::page_size() as u64;
+    let everything: BTreeMap<u32, Stat> = all().collect();
+    // An instance's session is its shim's; should it have made one of its own, its group still tells.
+    let mut owners: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut used: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for main in instances {
+        let Some(stat) = everything.get(main) else {
+            continue;
+        };
+        owners.extend([(stat.parent, *main), (*main, *main)]);
+        let by_shim = everything
+            .get(&stat.parent)
+            .map_or(0, |shim| shim.children_ticks);
+        used.insert(*main, (by_shim, 0));
     }
-    groups
+    for (pid, stat) in &everything {
+        let owner = owners
+            .get(&stat.session)
+            .or_else(|| owners.get(&stat.group));
+        let is_shim = owners.get(pid).is_some_and(|main| main != pid);
+        if let Some((ticks, pages)) = owner
+            .filter(|_| !is_shim)
+            .and_then(|main| used.get_mut(main))
+        {
+            *ticks += stat.cpu_ticks + stat.children_ticks;
+            *pages += stat.resident_pages;
+        }
+    }
+    let to_usage = |(ticks, pages): (u64, u64)| Usage {
+        cpu_seconds: ticks as f64 / ticks_per_second,
+        memory_bytes: pages * page_bytes,
+    };
+    used.into_iter()
+        .map(|(main, used)| (main, to_usage(used)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -110,30 +210,36 @@ mod tests {
 
     #[test]
     fn names_with_spaces_and_parentheses_are_read() {
-        let line = "7 (a (b) c) S 1 42 7 0 -1 0 0 0 0 0 100 50 0 0 20 0 1 0 12345 0 9 0";
+        let line = "7 (a (b) c) S 1 42 40 0 -1 0 0 0 0 0 100 50 7 3 20 0 1 0 12345 0 9 0";
         let stat = parse(line).unwrap();
         assert_eq!(
-            (
-                stat.state,
-                stat.group,
-                stat.cpu_ticks,
-                stat.start_time,
-                stat.resident_pages
-            ),
-            ('S', 42, 150, 12345, 9)
+            (stat.state, stat.parent, stat.group, stat.session),
+            ('S', 1, 42, 40)
         );
+        assert_eq!((stat.cpu_ticks, stat.children_ticks), (150, 10));
+        assert_eq!((stat.start_time, stat.resident_pages), (12345, 9));
     }
 
     #[test]
     fn this_process_is_alive_and_another_start_time_is_another_process() {
         let me = ProcessId::of(std::process::id()).unwrap();
         assert!(me.is_alive());
-        assert!(
-            !ProcessId {
-                start_time: me.start_time + 1,
-                ..me
-            }
-            .is_alive()
-        );
+        let other = ProcessId {
+            start_time: me.start_time + 1,
+            ..me
+        };
+        assert!(!other.is_alive());
+        // Would end this test if it hit the wrong one.
+        other.signal(Signal::KILL);
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_leaders_number_is_a_strangers_is_left_alone() {
+        let me = ProcessId::of(std::process::id()).unwrap();
+        kill_session(ProcessId {
+            start_time: me.start_time + 1,
+            ..me
+        })
+        .await;
     }
 }

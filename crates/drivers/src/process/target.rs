@@ -1,4 +1,4 @@
-//! Sets of instances on this machine.
+//! Sets of instances on this machine: what they were told, on disk; their slots, supervised.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,16 @@ use std::{
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use shipway_core::target::{InstanceId, InstanceStatus, Launch, Place, SetKey};
+use shipway_core::target::{InstanceId, InstanceStatus, Launch, SetKey};
 use tokio::sync::watch;
 
 use super::{
-    Artifacts, SecretResolver, artifact,
-    instance::{Slot, Supervisor},
-    proc::usage_by_group,
-    shim::{LOG, write_whole},
+    Artifacts, SecretResolver, artifact, environment,
+    instance::{self, Slot},
+    log::LOG,
+    proc,
+    shared::Shared,
+    shim::write_whole,
 };
 use crate::target::{Target, TargetError};
 
@@ -44,55 +46,20 @@ struct Set {
     key: SetKey,
     launch: Launch,
     count: u32,
-}
-
-/// What supervisors share with the target.
-pub(super) struct Shared {
-    pub(super) shim: Vec<OsString>,
-    secrets: SecretResolver,
-    statuses: Mutex<BTreeMap<String, InstanceStatus>>,
-    crashes: Mutex<BTreeMap<String, (SetKey, String)>>,
-    revision: watch::Sender<u64>,
-}
-
-impl Shared {
-    pub(super) fn set(&self, status: InstanceStatus) {
-        lock(&self.statuses).insert(status.id.to_string(), status);
-        self.revision.send_modify(|revision| *revision += 1);
-    }
-
-    pub(super) fn forget(&self, id: &InstanceId) {
-        lock(&self.statuses).remove(&id.to_string());
-        lock(&self.crashes).remove(&id.to_string());
-        self.revision.send_modify(|revision| *revision += 1);
-    }
-
-    pub(super) fn crash(&self, id: &InstanceId, why: Option<String>) {
-        let mut crashes = lock(&self.crashes);
-        match why {
-            Some(why) => crashes.insert(id.to_string(), (id.set.clone(), why)),
-            None => crashes.remove(&id.to_string()),
-        };
-    }
-
-    /// `text` with each `$NAME` of a known secret replaced. `$PORT` and the like are the shell's.
-    pub(super) fn expand(&self, place: &Place, text: &str) -> Result<String, TargetError> {
-        let Some(name) = text.strip_prefix('$') else {
-            return Ok(text.to_owned());
-        };
-        (self.secrets)(place, name).ok_or_else(|| TargetError::Secret(name.to_owned()))
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The boot of the machine that the artifact was unpacked in. Its files are not forced to the disk: after a power cut they
+    /// may be empty, and are unpacked again.
+    #[serde(default)]
+    boot: String,
 }
 
 /// Instances as processes on this machine.
+///
+/// Dropping it leaves the instances running, for the next one to take over.
 pub struct ProcessTarget {
     root: PathBuf,
     artifacts: Arc<dyn Artifacts>,
     shared: Arc<Shared>,
+    boot: String,
     /// One lock for each set: what is told of it happens in order.
     sets: Mutex<BTreeMap<SetKey, Arc<tokio::sync::Mutex<Slots>>>>,
 }
@@ -100,20 +67,15 @@ pub struct ProcessTarget {
 type Slots = BTreeMap<u32, Slot>;
 
 impl ProcessTarget {
-    /// Opens the target and takes over what runs; what should run and doesn't is started.
+    /// Opens the target and takes over what runs; what should run and doesn't is started. When it returns, all of it is in
+    /// [`Target::instances`]; what was ready counts as ready until its probes say otherwise.
     pub async fn open(options: Options) -> io::Result<Self> {
         fs::create_dir_all(&options.root)?;
-        let shared = Shared {
-            shim: options.shim,
-            secrets: options.secrets,
-            statuses: Mutex::default(),
-            crashes: Mutex::default(),
-            revision: watch::Sender::new(0),
-        };
         let target = Self {
             root: fs::canonicalize(&options.root)?,
             artifacts: options.artifacts,
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(options.shim, options.secrets)),
+            boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
             sets: Mutex::default(),
         };
         for entry in fs::read_dir(&target.root)?.flatten() {
@@ -121,13 +83,54 @@ impl ProcessTarget {
                 continue;
             };
             match serde_json::from_slice::<Set>(&bytes) {
-                Ok(set) => target.supervise(&set).await,
+                Ok(set) => target.take_over(set).await,
                 Err(error) => {
                     tracing::error!(%error, folder = %entry.path().display(), "a set can't be read; its instances are not supervised")
                 }
             }
         }
         Ok(target)
+    }
+
+    async fn take_over(&self, mut set: Set) {
+        let folder = self.folder(&set.key);
+        let running: Vec<u32> = slots_on_disk(&folder)
+            .filter(|slot| instance::is_running(&folder.join(slot.to_string())))
+            .collect();
+        if set.count == 0 && running.is_empty() {
+            self.retire(&set.key).await;
+            return;
+        }
+        if set.boot != self.boot && running.is_empty() {
+            self.unpack_after_boot(&mut set).await;
+        }
+        let slots = self.slots(&set.key);
+        let mut slots = slots.lock().await;
+        self.fill(&mut slots, &set).await;
+        // The last server was killed while it was stopping these.
+        let launch = Arc::new(set.launch.clone());
+        for slot in running.into_iter().filter(|slot| *slot > set.count) {
+            let slot = slots
+                .entry(slot)
+                .or_insert_with(|| self.supervise(&set.key, slot, launch.clone()));
+            slot.unwant();
+        }
+    }
+
+    async fn unpack_after_boot(&self, set: &mut Set) {
+        let folder = self.folder(&set.key);
+        let app = folder.join(APP);
+        match artifact::unpack_again(&*self.artifacts, &set.launch.artifact, &app).await {
+            Ok(()) => {
+                set.boot.clone_from(&self.boot);
+                if let Err(error) = write_whole(&folder, SET, set) {
+                    tracing::warn!(%error, folder = %folder.display(), "a set will be unpacked again");
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, folder = %folder.display(), "the machine was restarted, and what it left of the artifact is used")
+            }
+        }
     }
 
     fn folder(&self, set: &SetKey) -> PathBuf {
@@ -138,71 +141,85 @@ impl ProcessTarget {
     }
 
     fn slots(&self, set: &SetKey) -> Arc<tokio::sync::Mutex<Slots>> {
-        lock(&self.sets).entry(set.clone()).or_default().clone()
-    }
-
-    async fn supervise(&self, set: &Set) {
-        let slots = self.slots(&set.key);
-        let mut slots = slots.lock().await;
-        self.fill(&mut slots, set);
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.entry(set.clone()).or_default().clone()
     }
 
     /// Starts supervising the slots that aren't yet.
-    fn fill(&self, slots: &mut Slots, set: &Set) {
+    async fn fill(&self, slots: &mut Slots, set: &Set) {
         let launch = Arc::new(set.launch.clone());
-        for slot in 1..=set.count {
-            if slots
-                .get(&slot)
-                .is_some_and(|slot| !slot.task.is_finished())
-            {
-                continue;
+        for number in 1..=set.count {
+            if let Some(slot) = slots.get_mut(&number) {
+                if slot.is_kept() {
+                    continue;
+                }
+                // On its way out since a stop that nobody waits for any more.
+                slot.gone().await;
             }
-            let (wanted, receiver) = watch::channel(true);
-            let folder = self.folder(&set.key);
-            let supervisor = Supervisor {
-                id: InstanceId {
-                    set: set.key.clone(),
-                    slot,
-                },
-                launch: launch.clone(),
-                workdir: folder.join(APP),
-                folder: folder.join(slot.to_string()),
-                shared: self.shared.clone(),
-                wanted: receiver,
-            };
-            slots.insert(
-                slot,
-                Slot {
-                    wanted,
-                    task: tokio::spawn(supervisor.run()),
-                },
-            );
+            slots.insert(number, self.supervise(&set.key, number, launch.clone()));
         }
+    }
+
+    fn supervise(&self, set: &SetKey, slot: u32, launch: Arc<Launch>) -> Slot {
+        let folder = self.folder(set);
+        let id = InstanceId {
+            set: set.clone(),
+            slot,
+        };
+        Slot::supervise(id, launch, &folder, &folder.join(APP), self.shared.clone())
     }
 
     fn read_set(&self, set: &SetKey) -> Option<Set> {
         serde_json::from_slice(&fs::read(self.folder(set).join(SET)).ok()?).ok()
     }
 
-    /// The artifact goes, the logs stay for a while.
-    fn retire(&self, set: &SetKey) {
+    /// Before anything is stopped: the next server shall not start it again. It must not fail: a full disk is no reason to let go
+    /// on what is to be stopped.
+    fn remember_stop(&self, set: &SetKey, keep: u32) {
+        let Some(mut told) = self.read_set(set) else {
+            return;
+        };
+        told.count = told.count.min(keep);
         let folder = self.folder(set);
-        let _ = fs::remove_file(folder.join(SET));
-        let _ = fs::remove_dir_all(folder.join(APP));
-        let mut stopped: Vec<_> = fs::read_dir(&self.root)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| !entry.path().join(SET).exists())
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        stopped.sort();
-        for (_, path) in stopped
-            .iter()
-            .take(stopped.len().saturating_sub(STOPPED_MAX))
-        {
-            let _ = fs::remove_dir_all(path);
+        if let Err(error) = write_whole(&folder, SET, &told) {
+            tracing::warn!(%error, folder = %folder.display(), "that a set is stopped could not be kept");
         }
+    }
+
+    /// The artifact goes, the logs stay for a while.
+    async fn retire(&self, set: &SetKey) {
+        let (root, folder) = (self.root.clone(), self.folder(set));
+        // Big folders take their time.
+        let retired = tokio::task::spawn_blocking(move || {
+            let _ = fs::remove_file(folder.join(SET));
+            let _ = fs::remove_dir_all(folder.join(APP));
+            remove_oldest_stopped(&root);
+        });
+        // What could not be removed is tried again with the next one.
+        let _ = retired.await;
+    }
+}
+
+fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn remove_oldest_stopped(root: &Path) {
+    let mut stopped: Vec<_> = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| !entry.path().join(SET).exists())
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    stopped.sort();
+    let too_many = stopped.len().saturating_sub(STOPPED_MAX);
+    for (_, path) in stopped.into_iter().take(too_many) {
+        let _ = fs::remove_dir_all(path);
     }
 }
 
@@ -217,64 +234,61 @@ impl Target for ProcessTarget {
         let slots = self.slots(set);
         let mut slots = slots.lock().await;
         let folder = self.folder(set);
+        let id = InstanceId {
+            set: set.clone(),
+            slot: 1,
+        };
+        // A secret that isn't set is said now, not by an instance that can't be started.
+        environment::of(&id, launch, &folder, 0, &self.shared.secrets)?;
         fs::create_dir_all(&folder).map_err(io_error("making the set's folder"))?;
         artifact::unpack(&*self.artifacts, &launch.artifact, &folder.join(APP)).await?;
-        for value in launch.env.values() {
-            self.shared.expand(&set.place, value)?;
-        }
-        let count = count.max(self.read_set(set).map_or(0, |known| known.count));
+        let known = self.read_set(set);
         let told = Set {
             key: set.clone(),
             launch: launch.clone(),
-            count,
+            count: count.max(known.as_ref().map_or(0, |known| known.count)),
+            boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
         };
         write_whole(&folder, SET, &told).map_err(io_error("keeping what the set was told"))?;
-        self.fill(&mut slots, &told);
+        self.fill(&mut slots, &told).await;
         Ok(())
     }
 
     async fn stop(&self, set: &SetKey, keep: u32) -> Result<(), TargetError> {
         let slots = self.slots(set);
         let mut slots = slots.lock().await;
-        if let Some(mut told) = self.read_set(set) {
-            told.count = told.count.min(keep);
-            write_whole(&self.folder(set), SET, &told)
-                .map_err(io_error("keeping what the set was told"))?;
-        }
-        let gone = slots.split_off(&(keep + 1));
-        for slot in gone.values() {
-            slot.wanted.send_replace(false);
-        }
-        for slot in gone.into_values() {
-            // A panic in a supervisor is in the log; its instance is found by the next one.
-            let _ = slot.task.await;
+        self.remember_stop(set, keep);
+        let beyond = keep.saturating_add(1);
+        // All at once, then one after the other: together they take as long as the slowest.
+        slots.range(beyond..).for_each(|(_, slot)| slot.unwant());
+        while let Some(mut last) = slots.last_entry().filter(|last| *last.key() >= beyond) {
+            last.get_mut().gone().await;
+            last.remove();
         }
         if keep == 0 {
-            self.retire(set);
+            self.retire(set).await;
         }
         Ok(())
     }
 
     fn instances(&self) -> Vec<InstanceStatus> {
-        lock(&self.shared.statuses).values().cloned().collect()
+        self.shared.statuses()
     }
 
     fn measure(&self, instances: &mut [InstanceStatus]) {
-        let usage = usage_by_group();
+        let pids: Vec<u32> = instances.iter().filter_map(|status| status.pid).collect();
+        let usage = proc::usage(&pids);
         for status in instances {
             status.usage = status.pid.and_then(|pid| usage.get(&pid)).copied();
         }
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.revision.subscribe()
+        self.shared.watch()
     }
 
     fn crash_loop(&self, set: &SetKey) -> Option<String> {
-        lock(&self.shared.crashes)
-            .values()
-            .find(|(of, _)| of == set)
-            .map(|(_, why)| why.clone())
+        self.shared.crash_loop(set)
     }
 
     fn workdir(&self, set: &SetKey) -> PathBuf {

@@ -1,7 +1,8 @@
-//! A job followed to its end: what its worker journals becomes inputs of the run, what it logs is shown.
+//! A job followed to its end: what its worker journals becomes inputs of the run, what it logs is shown, both in the order in
+//! which they happened.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -10,98 +11,146 @@ use shipway_core::{
     ids::Digest,
     run::{Artifact, Input, StepLine},
 };
-use shipway_drivers::{jobs::JobRunner, tail::Tail};
-use shipway_workflow::job::{Conclusion, JobKey, JournalBody};
+use shipway_drivers::jobs::{JobError, JobRunner, Journal, Log};
+use shipway_workflow::job::{Conclusion, JobKey, JournalBody, JournalEntry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::local::Report;
+use super::show::{Show, print};
 
-/// Follows a job: its log line by line, its journal entry by entry.
-pub(super) async fn follow(
-    runner: JobRunner,
-    folder: PathBuf,
-    key: JobKey,
-    effect: EffectKey,
-    reports: mpsc::Sender<Report>,
-) {
-    let never = CancellationToken::new();
-    let mut lines = LogLines::open(&folder);
-    let mut names: BTreeMap<usize, String> = BTreeMap::new();
-    let ended = |conclusion, outputs, why| Input::JobEnded {
-        key: key.clone(),
-        conclusion,
-        outputs,
-        why,
-    };
-    let mut journal = match runner.journal(&folder) {
-        Ok(journal) => journal,
-        Err(error) => {
-            return drop(
-                reports
-                    .send(Report::Said(ended(
-                        Conclusion::Failure,
-                        Vec::new(),
-                        Some(error.to_string()),
-                    )))
-                    .await,
-            );
-        }
-    };
-    let last = loop {
-        let entry = tokio::select! {
-            entry = journal.next(&never) => entry,
-            () = lines.grow(&key, &reports) => continue,
+/// Lines of a failed step that are shown again at the end.
+const LAST_LINES: usize = 20;
+
+/// What a followed job reports.
+pub(super) enum Report {
+    /// Something happened to it.
+    Said(Input),
+    /// It stored an artifact.
+    Stored { name: String, path: PathBuf },
+    /// A step failed; what it printed last.
+    LastWords(JobKey, Vec<String>),
+    /// Nothing more comes.
+    Over(EffectKey),
+}
+
+/// A job that is followed.
+pub(super) struct Follower {
+    pub(super) key: JobKey,
+    pub(super) effect: EffectKey,
+    pub(super) show: Show,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+impl Follower {
+    /// Follows the job to its end.
+    pub(super) async fn follow(self, runner: JobRunner, folder: PathBuf) {
+        let end = match self.read(&runner, &folder).await {
+            Ok(end) => end,
+            Err(error) => Input::JobEnded {
+                key: self.key.clone(),
+                conclusion: Conclusion::Failure,
+                outputs: Vec::new(),
+                why: Some(error.to_string()),
+            },
         };
-        let body = match entry {
-            Ok(Some(entry)) => entry.body,
-            Ok(None) => {
-                break ended(
-                    Conclusion::Failure,
-                    Vec::new(),
-                    Some("the journal has no end".to_owned()),
-                );
+        self.report(Report::Said(end)).await;
+        self.report(Report::Over(self.effect.clone())).await;
+    }
+
+    async fn report(&self, report: Report) {
+        // Whoever listens is gone only when all is over.
+        let _ = self.reports.send(report).await;
+    }
+
+    async fn read(&self, runner: &JobRunner, folder: &Path) -> Result<Input, JobError> {
+        let mut journal = runner.journal(folder)?;
+        let mut text = Text::new(runner.open_log(folder, 0)?, self);
+        let (never, now) = (CancellationToken::new(), CancellationToken::new());
+        now.cancel();
+        loop {
+            let end = tokio::select! {
+                entry = journal.next(&never) => match entry? {
+                    Some(entry) => self.hear(entry, &mut text).await,
+                    None => return Err(JobError::WorkerLost(": the journal has no end".to_owned())),
+                },
+                () = text.log.changed() => self.catch_up(&mut text, &mut journal, &now).await?,
+            };
+            if let Some(end) = end {
+                text.rest();
+                return Ok(end);
             }
-            Err(error) => break ended(Conclusion::Failure, Vec::new(), Some(error.to_string())),
-        };
-        match body {
-            JournalBody::Started { .. } => drop(
-                reports
-                    .send(Report::Said(Input::JobStarted { key: key.clone() }))
-                    .await,
-            ),
-            JournalBody::StepStarted { index, name, .. } => drop(names.insert(index, name)),
+        }
+    }
+
+    /// Shows what has been printed; some input when the job has ended meanwhile. A step is journaled before it prints: so the
+    /// journal is read after the log, and says which of the lines are whose.
+    async fn catch_up(
+        &self,
+        text: &mut Text,
+        journal: &mut Journal,
+        now: &CancellationToken,
+    ) -> Result<Option<Input>, JobError> {
+        while text.read() {
+            loop {
+                match journal.next(now).await {
+                    Ok(Some(entry)) => {
+                        if let Some(end) = self.hear(entry, text).await {
+                            return Ok(Some(end));
+                        }
+                    }
+                    Ok(None) | Err(JobError::Cancelled) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            text.show(usize::MAX);
+        }
+        Ok(None)
+    }
+
+    /// What an entry means to the run; some input when it is the last.
+    async fn hear(&self, entry: JournalEntry, text: &mut Text) -> Option<Input> {
+        let mut out = String::new();
+        self.show.entry(&self.key, &entry, &mut out);
+        let key = || self.key.clone();
+        match entry.body {
+            JournalBody::Started { .. } => {
+                self.report(Report::Said(Input::JobStarted { key: key() }))
+                    .await;
+            }
+            JournalBody::StepStarted {
+                index,
+                name,
+                log_offset,
+                ..
+            } => {
+                text.show_to(log_offset);
+                self.show.step_started(&text.prefix, &name, &mut out);
+                text.begin_step(index, name);
+            }
             JournalBody::StepFinished {
                 index,
                 outcome,
                 conclusion,
                 took_ms,
+                log_offset,
                 why,
                 ..
             } => {
-                lines.drain(&key, &reports).await;
-                let name = names.get(&index).cloned().unwrap_or_default();
-                let _ = reports
-                    .send(Report::Step {
-                        key: key.clone(),
-                        name: name.clone(),
-                        conclusion,
-                        took_ms,
-                        why,
-                    })
-                    .await;
+                text.show_to(log_offset);
                 let step = StepLine {
                     index,
-                    name,
+                    name: text.names.remove(&index).unwrap_or_default(),
                     conclusion,
                     outcome: (outcome != conclusion).then_some(outcome),
                     took_ms,
                 };
-                let _ = reports
-                    .send(Report::Said(Input::StepFinished {
-                        key: key.clone(),
-                        step,
-                    }))
+                self.show
+                    .step_finished(&text.prefix, &step, why.as_deref(), &mut out);
+                if conclusion == Conclusion::Failure {
+                    self.report(Report::LastWords(key(), text.last.drain(..).collect()))
+                        .await;
+                }
+                self.report(Report::Said(Input::StepFinished { key: key(), step }))
                     .await;
             }
             JournalBody::ArtifactSaved {
@@ -111,16 +160,13 @@ pub(super) async fn follow(
                 size,
             } => {
                 if let Ok(digest) = digest.parse::<Digest>() {
-                    let _ = reports
-                        .send(Report::Stored {
-                            name: name.clone(),
-                            path,
-                        })
-                        .await;
-                    let _ = reports
-                        .send(Report::Said(Input::ArtifactStored {
-                            artifact: Artifact { name, digest, size },
-                        }))
+                    self.report(Report::Stored {
+                        name: name.clone(),
+                        path,
+                    })
+                    .await;
+                    let artifact = Artifact { name, digest, size };
+                    self.report(Report::Said(Input::ArtifactStored { artifact }))
                         .await;
                 }
             }
@@ -128,62 +174,101 @@ pub(super) async fn follow(
                 conclusion,
                 outputs,
                 why,
-            } => break ended(conclusion, outputs, why),
+            } => {
+                print(&out);
+                return Some(Input::JobEnded {
+                    key: key(),
+                    conclusion,
+                    outputs,
+                    why,
+                });
+            }
             JournalBody::Annotation { .. } | JournalBody::DeployAsked { .. } => {}
         }
-    };
-    lines.drain(&key, &reports).await;
-    let _ = reports.send(Report::Said(last)).await;
-    let _ = reports.send(Report::Over(effect)).await;
+        print(&out);
+        None
+    }
 }
 
-/// A job's log, without the times.
-struct LogLines {
-    tail: Option<Tail>,
-    text: Vec<u8>,
+/// A job's log on its way to the terminal.
+struct Text {
+    log: Log,
+    show: Show,
+    prefix: String,
+    /// Read and not shown, whole lines and the beginning of one.
+    pending: Vec<u8>,
+    /// Names of steps under way.
+    names: BTreeMap<usize, String>,
+    /// Whether what comes is the head of a step, which repeats its script.
+    in_head: bool,
+    last: VecDeque<String>,
 }
 
-impl LogLines {
-    fn open(folder: &Path) -> Self {
+impl Text {
+    fn new(log: Log, follower: &Follower) -> Self {
         Self {
-            tail: Tail::open(&folder.join("log"), 0).ok(),
-            text: Vec::new(),
+            log,
+            show: follower.show,
+            prefix: follower.show.prefix(&follower.key),
+            pending: Vec::new(),
+            names: BTreeMap::new(),
+            in_head: false,
+            last: VecDeque::new(),
         }
     }
 
-    /// Waits until there is more, and hands it on.
-    async fn grow(&mut self, key: &JobKey, reports: &mpsc::Sender<Report>) {
-        match &mut self.tail {
-            Some(tail) => {
-                if tail.changed().await.is_err() {
-                    self.tail = None;
-                }
+    fn begin_step(&mut self, index: usize, name: String) {
+        self.names.insert(index, name);
+        self.last.clear();
+        self.in_head = true;
+    }
+
+    /// Reads some more; false when there is none.
+    fn read(&mut self) -> bool {
+        let bytes = self.log.read().unwrap_or_default();
+        self.pending.extend_from_slice(&bytes);
+        !bytes.is_empty()
+    }
+
+    /// Shows the log up to this byte of it, all of which is written.
+    fn show_to(&mut self, offset: u64) {
+        while self.log.offset() < offset && self.read() {}
+        let behind = self.log.offset().saturating_sub(offset);
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+        self.show(self.pending.len().saturating_sub(behind));
+    }
+
+    /// Shows all that is left.
+    fn rest(&mut self) {
+        while self.read() {}
+        self.show(usize::MAX);
+    }
+
+    /// Shows the whole lines among the first bytes that are pending.
+    fn show(&mut self, bytes: usize) {
+        let pending = &self.pending[..bytes.min(self.pending.len())];
+        let end = pending
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        let text: Vec<u8> = self.pending.drain(..end).collect();
+        let text = String::from_utf8_lossy(&text);
+        let mut out = String::with_capacity(text.len());
+        for line in text.lines() {
+            // `2026-11-21T04:18:58.123Z ` stands before each.
+            let line = line.get(25..).unwrap_or_default();
+            if self.in_head {
+                self.in_head = line != "##[endgroup]";
+                continue;
             }
-            None => std::future::pending().await,
+            if self.last.len() >= LAST_LINES {
+                self.last.pop_front();
+            }
+            self.last.push_back(line.to_owned());
+            if self.show.shows_output() {
+                self.show.line(&self.prefix, line, &mut out);
+            }
         }
-        self.drain(key, reports).await;
-    }
-
-    async fn drain(&mut self, key: &JobKey, reports: &mpsc::Sender<Report>) {
-        let Some(tail) = &mut self.tail else { return };
-        while let Ok(bytes) = tail.read().await
-            && !bytes.is_empty()
-        {
-            self.text.extend_from_slice(&bytes);
-        }
-        while let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
-            let whole: Vec<u8> = self.text.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&whole[..end]).into_owned();
-            // `2026-11-21T04:18:58.123Z ` stands before each line.
-            let text = text
-                .split_once(' ')
-                .map_or(text.clone(), |(_, rest)| rest.to_owned());
-            let _ = reports
-                .send(Report::Line {
-                    key: key.clone(),
-                    text,
-                })
-                .await;
-        }
+        print(&out);
     }
 }

@@ -1,167 +1,172 @@
 //! The run itself: decided by the core, carried out by workers, kept in memory.
 
-use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use shipway_core::{
     aggregate::{Actor, Aggregate, EffectKey, fold},
-    run::{Effect, Input, RunSpec, Runs, State, Surroundings, job_spec},
+    run::{Effect, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec},
 };
 use shipway_drivers::jobs::JobRunner;
-use shipway_syntax::Source;
 use shipway_workflow::job::{Conclusion, JobKey, SourceTree, StoredArtifact};
-use tokio::sync::mpsc;
-
-use super::follow::follow;
-use crate::{
-    exit::Failure,
-    print::{Output, line},
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
 };
+
+use super::{
+    follow::{Follower, Report},
+    pick::Cells,
+    show::Show,
+};
+use crate::exit::Failure;
+
+/// Workers at once. More of them only get in each other's way; the others wait for their turn.
+const WORKERS_MAX: usize = 64;
 
 /// A run in memory.
 pub(super) struct Local {
     pub(super) spec: RunSpec,
     pub(super) secrets: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) cells: Cells,
     pub(super) here: PathBuf,
     pub(super) runner: JobRunner,
-    pub(super) output: Output,
+    pub(super) show: Show,
 }
 
-/// What the tasks of jobs report.
-pub(super) enum Report {
-    Said(Input),
-    Line {
-        key: JobKey,
-        text: String,
-    },
-    Stored {
-        name: String,
-        path: PathBuf,
-    },
-    Step {
-        key: JobKey,
-        name: String,
-        conclusion: Conclusion,
-        took_ms: u64,
-        why: Option<String>,
-    },
-    Over(EffectKey),
+/// How far it is.
+struct Progress {
+    state: State,
+    running: BTreeMap<EffectKey, Effect>,
+    /// Where the artifacts are.
+    files: BTreeMap<String, PathBuf>,
+    last_words: Vec<(JobKey, Vec<String>)>,
+    reports: mpsc::Sender<Report>,
+    /// What is known without a worker.
+    inputs: VecDeque<Input>,
 }
 
 impl Local {
     /// Decide, apply, carry out what is pending; until nothing is.
-    pub(super) async fn drive(&self) -> Result<bool, Failure> {
-        let by = || Actor::Person(self.spec.actor.clone().unwrap_or_else(|| "you".to_owned()));
-        let mut state = State::default();
-        let say = |state: &mut State, input: Input| -> Result<(), Failure> {
-            let events = Runs::decide(state, input, by(), Timestamp::now())
-                .map_err(|error| Failure::Failed(error.to_string()))?;
-            fold::<Runs>(state, &events);
-            Ok(())
-        };
-        say(&mut state, Input::Open(Box::new(self.spec.clone())))?;
+    pub(super) async fn drive(&self) -> Result<Conclusion, Failure> {
+        let failed = |error: std::io::Error| Failure::Failed(error.to_string());
+        let mut interrupts = Interrupts::hear().map_err(failed)?;
         let (reports, mut heard) = mpsc::channel(256);
-        let mut running: BTreeMap<EffectKey, Effect> = BTreeMap::new();
-        let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
-        let mut interrupted = 0;
-        let one_job = || state_jobs(&self.spec) <= 1;
-        let prefixed = !one_job();
+        let mut progress = Progress {
+            state: State::default(),
+            running: BTreeMap::new(),
+            files: BTreeMap::new(),
+            last_words: Vec::new(),
+            reports,
+            inputs: VecDeque::from([Input::Open(Box::new(self.spec.clone()))]),
+        };
         loop {
-            for (key, effect) in Runs::pending(&state, Timestamp::now()).effects {
-                if running.get(&key) == Some(&effect) {
-                    continue;
+            while let Some(input) = progress.inputs.pop_front() {
+                self.say(&mut progress, input)?;
+                if let Some(conclusion) = self.carry_out(&mut progress) {
+                    return Ok(self.sum_up(&progress, conclusion));
                 }
-                match &effect {
-                    Effect::RunJob { key: job, stop } => self.carry_out(
-                        &state,
-                        &key,
-                        job,
-                        stop.as_deref(),
-                        &files,
-                        &reports,
-                        running.contains_key(&key),
-                    ),
-                    Effect::TellService { conclusion, .. } => {
-                        return Ok(self.sum_up(&state, *conclusion));
-                    }
-                }
-                running.insert(key, effect);
             }
-            let report = tokio::select! {
-                report = heard.recv() => report,
-                _ = tokio::signal::ctrl_c() => {
-                    interrupted += 1;
-                    if interrupted > 1 {
-                        return Err(Failure::Failed("interrupted".to_owned()));
+            tokio::select! {
+                Some(report) = heard.recv() => self.take(&mut progress, report),
+                () = interrupts.next() => {
+                    if interrupts.count == 1 {
+                        eprintln!("cancelling; Ctrl-C again ends at once");
+                        progress.inputs.push_back(Input::Cancel { reason: "interrupted".to_owned() });
+                    } else {
+                        self.end_at_once(&progress);
                     }
-                    eprintln!("cancelling; Ctrl-C again ends at once");
-                    say(&mut state, Input::Cancel { reason: "interrupted".to_owned() })?;
-                    continue;
-                }
-            };
-            match report {
-                Some(Report::Said(input)) => say(&mut state, input)?,
-                Some(Report::Line { key, text }) => self.print_line(&key, &text, prefixed),
-                Some(Report::Step {
-                    key,
-                    name,
-                    conclusion,
-                    took_ms,
-                    why,
-                }) => self.print_step(&key, &name, conclusion, took_ms, why.as_deref(), prefixed),
-                Some(Report::Stored { name, path }) => drop(files.insert(name, path)),
-                Some(Report::Over(key)) => drop(running.remove(&key)),
-                None => {
-                    return Err(Failure::Failed(
-                        "the run has ended without an end".to_owned(),
-                    ));
                 }
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that a job needs")]
-    fn carry_out(
-        &self,
-        state: &State,
-        effect: &EffectKey,
-        key: &JobKey,
-        stop: Option<&str>,
-        files: &BTreeMap<String, PathBuf>,
-        reports: &mpsc::Sender<Report>,
-        begun: bool,
-    ) {
-        let folder = self.runner.folder(&self.spec.id, key);
-        let end = |conclusion, why: String| {
-            Report::Said(Input::JobEnded {
-                key: key.clone(),
-                conclusion,
-                outputs: Vec::new(),
-                why: Some(why),
-            })
-        };
-        let send = |report| drop(reports.try_send(report));
-        match stop {
-            Some(_) if begun => return self.runner.cancel(&folder),
-            Some(why) => return send(end(Conclusion::Cancelled, why.to_owned())),
-            None => {}
+    fn say(&self, progress: &mut Progress, input: Input) -> Result<(), Failure> {
+        let by = self.spec.actor.clone().unwrap_or_else(|| "you".to_owned());
+        let events = Runs::decide(&progress.state, input, Actor::Person(by), Timestamp::now())
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        fold::<Runs>(&mut progress.state, &events);
+        Ok(())
+    }
+
+    fn take(&self, progress: &mut Progress, report: Report) {
+        match report {
+            Report::Said(input) => progress.inputs.push_back(input),
+            Report::Stored { name, path } => drop(progress.files.insert(name, path)),
+            Report::LastWords(key, lines) => progress.last_words.push((key, lines)),
+            Report::Over(effect) => {
+                progress.running.remove(&effect);
+                // There is room for another.
+                progress.inputs.push_back(Input::Woken);
+            }
         }
-        let artifacts = state
-            .0
-            .as_deref()
-            .map(|run| run.artifacts.clone())
-            .unwrap_or_default();
-        let stored = artifacts.into_iter().filter_map(|artifact| {
+    }
+
+    /// Carries out what is pending and isn't under way; the conclusion when it is all over.
+    fn carry_out(&self, progress: &mut Progress) -> Option<Conclusion> {
+        for (key, effect) in Runs::pending(&progress.state, Timestamp::now()).effects {
+            if progress.running.get(&key) == Some(&effect) {
+                continue;
+            }
+            let (job, stop) = match &effect {
+                Effect::RunJob { key, stop } => (key.clone(), stop.clone()),
+                Effect::TellService { conclusion, .. } => return Some(*conclusion),
+            };
+            let begun = progress.running.contains_key(&key);
+            match stop {
+                Some(_) if begun => self.runner.cancel(&self.runner.folder(&self.spec.id, &job)),
+                Some(why) => {
+                    progress
+                        .inputs
+                        .push_back(ended(job, Conclusion::Cancelled, why));
+                    continue;
+                }
+                None if progress.running.len() >= WORKERS_MAX => continue,
+                None => match self.start(progress, &key, &job) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let why = "left out by --matrix".to_owned();
+                        progress
+                            .inputs
+                            .push_back(ended(job, Conclusion::Skipped, why));
+                        continue;
+                    }
+                    Err(why) => {
+                        progress
+                            .inputs
+                            .push_back(ended(job, Conclusion::Failure, why));
+                        continue;
+                    }
+                },
+            }
+            progress.running.insert(key, effect);
+        }
+        None
+    }
+
+    /// Starts a job and follows it; false when it is not to be run.
+    fn start(&self, progress: &Progress, effect: &EffectKey, key: &JobKey) -> Result<bool, String> {
+        let run = progress.state.0.as_deref().ok_or("the run has not begun")?;
+        let (_, cell) = run.cell(key).ok_or("the job is not part of the run")?;
+        if !self.cells.take(&cell.matrix) {
+            return Ok(false);
+        }
+        let stored = run.artifacts.iter().filter_map(|artifact| {
             Some(StoredArtifact {
-                path: files.get(&artifact.name)?.clone(),
-                name: artifact.name,
+                path: progress.files.get(&artifact.name)?.clone(),
+                name: artifact.name.clone(),
                 digest: artifact.digest.to_string(),
             })
         });
+        let folder = self.runner.folder(&self.spec.id, key);
         let around = Surroundings {
             secrets: self.secrets.clone(),
             vars: BTreeMap::new(),
-            env: BTreeMap::new(),
+            env: self.env.clone(),
             folder: folder.clone(),
             source: SourceTree::Directory {
                 path: self.here.clone(),
@@ -169,103 +174,69 @@ impl Local {
             artifacts: stored.collect(),
             server: None,
         };
-        let Some(spec) = job_spec(state, key, around) else {
-            return send(end(
-                Conclusion::Failure,
-                "the job is not part of the run".to_owned(),
-            ));
+        let spec = job_spec(&progress.state, key, around).ok_or("the job is not ready")?;
+        self.runner
+            .start(&spec)
+            .map_err(|error| error.to_string())?;
+        let follower = Follower {
+            key: key.clone(),
+            effect: effect.clone(),
+            show: self.show,
+            reports: progress.reports.clone(),
         };
-        if let Err(error) = self.runner.start(&spec) {
-            return send(end(Conclusion::Failure, error.to_string()));
-        }
-        tokio::spawn(follow(
-            self.runner.clone(),
-            folder,
-            key.clone(),
-            effect.clone(),
-            reports.clone(),
-        ));
+        // Ends with its job, which is waited for.
+        tokio::spawn(follower.follow(self.runner.clone(), folder));
+        Ok(true)
     }
 
-    fn print_line(&self, key: &JobKey, text: &str, prefixed: bool) {
-        if self.output.json {
-            return line(&serde_json::json!({ "job": key, "line": text }).to_string());
+    fn end_at_once(&self, progress: &Progress) {
+        for effect in progress.running.values() {
+            if let Effect::RunJob { key, .. } = effect {
+                let folder = self.runner.folder(&self.spec.id, key);
+                self.runner.cancel_at_once(&folder);
+            }
         }
-        if self.output.quiet || matches!(text, "##[endgroup]") {
-            return;
-        }
-        let shown = text.strip_prefix("##[group]").map_or_else(
-            || format!("  {}", text.replace("##[", "[")),
-            |name| format!("▸ {name}"),
-        );
-        let prefix = if prefixed {
-            format!("{key} │ ")
-        } else {
-            String::new()
-        };
-        line(&format!("{prefix}{shown}"));
     }
 
-    fn print_step(
-        &self,
-        key: &JobKey,
-        name: &str,
-        conclusion: Conclusion,
-        took_ms: u64,
-        why: Option<&str>,
-        prefixed: bool,
-    ) {
-        if self.output.json {
-            return line(&serde_json::json!({ "job": key, "step": name, "conclusion": conclusion, "took_ms": took_ms, "why": why }).to_string());
+    fn sum_up(&self, progress: &Progress, conclusion: Conclusion) -> Conclusion {
+        if let Some(run) = progress.state.0.as_deref() {
+            self.show
+                .sum_up(&RunView::from(run), conclusion, &progress.last_words);
         }
-        let mark = match conclusion {
-            Conclusion::Success => "✓",
-            Conclusion::Failure => "✗",
-            Conclusion::Cancelled | Conclusion::Skipped => "–",
-        };
-        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        let prefix = if prefixed {
-            format!("{key} │ ")
-        } else {
-            String::new()
-        };
-        line(&format!("{prefix}{mark} {name} ({took_ms} ms){why}"));
-    }
-
-    fn sum_up(&self, state: &State, conclusion: Conclusion) -> bool {
-        let green = conclusion == Conclusion::Success;
-        if let Some(run) = state.0.as_deref().filter(|_| !self.output.json) {
-            let why = run
-                .ended
-                .as_ref()
-                .and_then(|end| end.why.clone())
-                .map(|why| format!(": {why}"))
-                .unwrap_or_default();
-            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let (on, off) = if colour {
-                (if green { "\x1b[32m" } else { "\x1b[31m" }, "\x1b[0m")
-            } else {
-                ("", "")
-            };
-            line(&format!(
-                "{on}{} {conclusion}{off}{why}",
-                if green { "✓" } else { "✗" }
-            ));
-        }
-        green
+        conclusion
     }
 }
 
-fn state_jobs(spec: &RunSpec) -> usize {
-    let parsed = shipway_workflow::parse(&Source::new(
-        spec.workflow.path.clone(),
-        spec.workflow.text.clone(),
-    ));
-    parsed.workflow.map_or(0, |workflow| {
-        workflow
-            .jobs
-            .iter()
-            .map(|job| if job.strategy.is_some() { 2 } else { 1 })
-            .sum()
-    })
+fn ended(key: JobKey, conclusion: Conclusion, why: String) -> Input {
+    Input::JobEnded {
+        key,
+        conclusion,
+        outputs: Vec::new(),
+        why: Some(why),
+    }
+}
+
+/// Ctrl-C, and what a service manager sends.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    count: u32,
+}
+
+impl Interrupts {
+    fn hear() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            count: 0,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        self.count += 1;
+    }
 }

@@ -7,23 +7,43 @@ use std::{
 
 use jiff::Timestamp;
 use shipway_core::{
-    ids::RunId,
+    ids::{ParseIdError, RunId, RunNumber, ServiceName},
     release::{Commit, WorkflowFile},
     run::RunSpec,
     service::Purpose,
 };
 use shipway_syntax::Source;
+use shipway_workflow::{
+    expr::Value,
+    model::{Job, Matrix, Tree, Workflow},
+};
 
 use crate::{exit::Failure, report};
 
 /// Where workflows are kept.
 const WORKFLOWS: &str = ".github/workflows";
 
+/// A workflow that was read.
+pub(super) struct Picked {
+    /// Its text, with the jobs that are to run.
+    pub(super) file: WorkflowFile,
+    /// What the whole of it says.
+    pub(super) workflow: Workflow,
+}
+
+impl Picked {
+    /// Whether lines must say which job they are of.
+    pub(super) fn has_several_jobs(&self) -> bool {
+        let source = Source::new(self.file.path.as_str(), self.file.text.as_str());
+        let jobs = shipway_workflow::parse(&source).workflow.map(|it| it.jobs);
+        let jobs = jobs.unwrap_or_default();
+        let has_matrix = |job: &Job| job.strategy.as_ref().is_some_and(|it| it.matrix.is_some());
+        jobs.len() > 1 || jobs.iter().any(has_matrix)
+    }
+}
+
 /// The workflow to run; its mistakes are told.
-pub(super) fn read_workflow(
-    named: Option<&Path>,
-    job: Option<&str>,
-) -> Result<WorkflowFile, Failure> {
+pub(super) fn read_workflow(named: Option<&Path>, job: Option<&str>) -> Result<Picked, Failure> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => only_workflow()?,
@@ -42,18 +62,70 @@ pub(super) fn read_workflow(
         Some(job) => only_job(&workflow, job, &text)?,
         None => text,
     };
-    Ok(WorkflowFile {
-        path: path.display().to_string(),
-        text,
+    Ok(Picked {
+        file: WorkflowFile {
+            path: path.display().to_string(),
+            text,
+        },
+        workflow,
     })
 }
 
+/// Which cells of matrices are to run: those where every named value is the one given.
+#[derive(Debug, Default)]
+pub(super) struct Cells(Vec<(String, String)>);
+
+impl Cells {
+    /// Whether a cell with this `matrix` context runs. One without a matrix, or without one of the names, does.
+    pub(super) fn take(&self, matrix: &Value) -> bool {
+        self.0.iter().all(|(name, wanted)| {
+            let value = matrix.get(name);
+            value == Value::Null || *value.to_text() == **wanted
+        })
+    }
+}
+
+/// `NAME:VALUE` texts. A name that no matrix has is most likely a slip.
+pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Failure> {
+    let matrices = workflow.jobs.iter().filter_map(|job| job.strategy.as_ref());
+    let mut known: Vec<&str> = Vec::new();
+    for matrix in matrices.filter_map(|strategy| strategy.matrix.as_ref()) {
+        match matrix {
+            // Known only when it runs.
+            Matrix::Computed(_) => return pairs_of(texts, ':', "NAME:VALUE").map(Cells),
+            Matrix::Written { axes, include, .. } => {
+                known.extend(axes.iter().map(|(name, _)| name.as_str()));
+                known.extend(include.iter().flat_map(names_in));
+            }
+        }
+    }
+    let cells = pairs_of(texts, ':', "NAME:VALUE")?;
+    for (name, _) in &cells {
+        if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let help = match known.as_slice() {
+                [] => "this workflow has no matrix".to_owned(),
+                known => format!("there are {}", known.join(", ")),
+            };
+            return Err(Failure::usage_with(format!("no matrix has {name:?}"), help));
+        }
+    }
+    Ok(Cells(cells))
+}
+
+/// The names that `include:` adds.
+fn names_in(include: &Tree) -> Vec<&str> {
+    let Tree::List(items) = include else {
+        return Vec::new();
+    };
+    let maps = items.iter().filter_map(|item| match item {
+        Tree::Map(entries) => Some(entries),
+        Tree::Value(_) | Tree::Template(_) | Tree::List(_) => None,
+    });
+    maps.flatten().map(|(name, _)| name.as_str()).collect()
+}
+
 /// The workflow's text with the job and those it needs alone: other jobs are taken out line by line, so that places stay right.
-fn only_job(
-    workflow: &shipway_workflow::model::Workflow,
-    job: &str,
-    text: &str,
-) -> Result<String, Failure> {
+fn only_job(workflow: &Workflow, job: &str, text: &str) -> Result<String, Failure> {
     let known: Vec<&str> = workflow.jobs.iter().map(|job| job.id.as_str()).collect();
     if workflow.job(job).is_none() {
         return Err(Failure::usage_with(
@@ -130,10 +202,17 @@ fn only_workflow() -> Result<PathBuf, Failure> {
 
 /// `NAME=VALUE` texts.
 pub(super) fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let pair = |text: &String| {
-        text.split_once('=')
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .ok_or_else(|| Failure::usage(format!("{text:?} is not NAME=VALUE")))
+    pairs_of(texts, '=', "NAME=VALUE").map(BTreeMap::from_iter)
+}
+
+fn pairs_of(
+    texts: &[String],
+    separator: char,
+    form: &str,
+) -> Result<Vec<(String, String)>, Failure> {
+    let pair = |text: &String| match text.split_once(separator) {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::usage(format!("{text:?} is not {form}"))),
     };
     texts.iter().map(pair).collect()
 }
@@ -161,49 +240,16 @@ pub(super) fn spec(
     inputs: BTreeMap<String, String>,
     vars: BTreeMap<String, String>,
 ) -> Result<RunSpec, Failure> {
-    let git = |arguments: &[&str]| {
-        let output = std::process::Command::new("git")
-            .args(arguments)
-            .current_dir(here)
-            .output()
-            .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-            .filter(|text| !text.is_empty())
-    };
-    let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "0".repeat(40));
-    let branch = git(&["symbolic-ref", "--short", "HEAD"]).unwrap_or_else(|| "main".to_owned());
-    let name: String = here
-        .file_name()
-        .map(|name| name.to_string_lossy().to_lowercase())
-        .unwrap_or_default();
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    let service = name
-        .trim_matches('-')
-        .parse()
-        .or_else(|_| "local".parse())
-        .map_err(|_| Failure::usage("this folder's name can't be a service's"))?;
+    let (commit, reference) = head(here);
     Ok(RunSpec {
         id: RunId {
-            service,
-            number: shipway_core::ids::RunNumber(1),
+            service: service(here)?,
+            number: RunNumber(1),
         },
         purpose: Purpose::Dispatch,
         workflow,
-        commit: Commit {
-            id: commit
-                .parse()
-                .map_err(|_| Failure::Failed(format!("git calls HEAD {commit:?}")))?,
-            subject: git(&["log", "-1", "--format=%s"]).unwrap_or_default(),
-            author: git(&["log", "-1", "--format=%an <%ae>"]).unwrap_or_default(),
-            at: Timestamp::now(),
-        },
-        reference: format!("refs/heads/{branch}"),
+        commit,
+        reference,
         before: None,
         event: event.to_owned(),
         inputs,
@@ -211,6 +257,49 @@ pub(super) fn spec(
         vars,
         actor: std::env::var("USER").ok(),
     })
+}
+
+/// The commit that is checked out, and its branch or tag. A folder without one has the commit of all zeros.
+fn head(here: &Path) -> (Commit, String) {
+    let asked = std::process::Command::new("git")
+        .args(["log", "-1", "--format=%H%n%cI%n%D%n%an <%ae>%n%s"])
+        .current_dir(here)
+        .output();
+    let text = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    let mut lines = text.lines();
+    let mut next = || lines.next().unwrap_or_default();
+    let (id, at, names, author, subject) = (next(), next(), next(), next(), next());
+    let none = || "0".repeat(40).parse().expect("zeros are digits");
+    let commit = Commit {
+        id: id.parse().unwrap_or_else(|_| none()),
+        subject: subject.to_owned(),
+        author: author.to_owned(),
+        at: at.parse().unwrap_or_else(|_| Timestamp::now()),
+    };
+    // `HEAD -> main, tag: v1, origin/main`
+    let mut names = names.split(", ");
+    let reference = match names.next().and_then(|name| name.strip_prefix("HEAD -> ")) {
+        Some(branch) => format!("refs/heads/{branch}"),
+        None => names
+            .find_map(|name| name.strip_prefix("tag: "))
+            .map_or_else(
+                || "refs/heads/main".to_owned(),
+                |tag| format!("refs/tags/{tag}"),
+            ),
+    };
+    (commit, reference)
+}
+
+/// The folder's name, as a service may have it.
+fn service(here: &Path) -> Result<ServiceName, Failure> {
+    let name = here.file_name().unwrap_or_default().to_string_lossy();
+    let fine = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = name.to_lowercase().chars().map(fine).collect();
+    name.trim_matches('-')
+        .parse()
+        .or_else(|_| "local".parse())
+        .map_err(|error: ParseIdError| Failure::usage(error.to_string()))
 }
 
 #[cfg(test)]
@@ -234,5 +323,20 @@ mod tests {
         assert_eq!(kept, ["a", "b"]);
         assert_eq!(alone.lines().count(), text.lines().count());
         assert!(only_job(&workflow, "nope", text).is_err());
+    }
+
+    #[test]
+    fn cells_are_taken_by_the_values_that_are_named() {
+        let text = "on: push\njobs:\n  a:\n    runs-on: x\n    strategy:\n      matrix:\n        os: [linux]\n        include: [{ py: 3 }]\n    steps: [{ run: a }]\n";
+        let workflow = shipway_workflow::parse(&Source::new("w.yml", text))
+            .workflow
+            .unwrap();
+        let of = |text: &str| cells(&[text.to_owned()], &workflow);
+        let linux = Value::object([("os", Value::from("linux")), ("py", Value::Number(3.0))]);
+        assert!(of("os:linux").unwrap().take(&linux) && of("py:3").unwrap().take(&linux));
+        assert!(!of("os:mac").unwrap().take(&linux));
+        assert!(of("os:mac").unwrap().take(&Value::Null));
+        assert!(of("nope:1").unwrap_err().to_string().contains("nope"));
+        assert!(of("os").is_err());
     }
 }

@@ -1,0 +1,139 @@
+//! A command that asks an instance something. It runs in a group of its own and takes that with it when it ends, is late, or is no
+//! longer wanted; its environment is clean: what the server knows is not the release's to read.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use rustix::process::{Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+};
+
+use crate::process::proc::ProcessId;
+
+/// The end of what a command prints, of which the last line is quoted.
+const OUTPUT_BYTES_KEPT: usize = 16 << 10;
+/// After the end of a command its output is in the pipes already: this is for reading it on a busy machine.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+/// The longest line that is quoted.
+const QUOTED_CHARS: usize = 300;
+
+/// Runs a shell command with `URL` and `PORT`. Not exiting with 0, or too late, is an error that ends with the command's last line.
+pub(super) async fn run(
+    command: &str,
+    address: &str,
+    workdir: &Path,
+    timeout: Duration,
+) -> Result<(), String> {
+    let mut child = start(command, address, workdir).map_err(|error| format!("sh: {error}"))?;
+    let mut group = Group::of(&child);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let reading = async {
+        tokio::join!(keep_end(stdout, &mut out), keep_end(stderr, &mut err));
+    };
+    let in_time = until_ended(&group, reading, timeout).await;
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    group.forget();
+    let last = last_line(&err).or_else(|| last_line(&out));
+    let how = match (in_time, status.code()) {
+        (true, Some(0)) => return Ok(()),
+        (false, _) => format!("not done within {} s", timeout.as_secs_f32()),
+        (true, Some(code)) => format!("exit code {code}"),
+        (true, None) => status.to_string(),
+    };
+    Err(last.map_or(how.clone(), |last| format!("{how}: {last}")))
+}
+
+/// Waits until the command has ended, or kills it when it is late; whether it was in time. All that it printed has been read then.
+async fn until_ended(group: &Group, reading: impl Future<Output = ()>, timeout: Duration) -> bool {
+    tokio::pin!(reading);
+    let mut all_read = false;
+    let ended = async {
+        let main_ended = group.main_ended();
+        tokio::pin!(main_ended);
+        loop {
+            tokio::select! {
+                () = &mut main_ended => break,
+                () = &mut reading, if !all_read => all_read = true,
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(timeout, ended).await.is_ok();
+    // Whatever it has left behind goes; only then the pipes are sure to close.
+    group.kill();
+    if !all_read {
+        let _ = tokio::time::timeout(READ_WITHIN, reading).await;
+    }
+    in_time
+}
+
+fn start(command: &str, address: &str, workdir: &Path) -> std::io::Result<Child> {
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    Command::new("/bin/sh")
+        .args(["-c", command])
+        .env_clear()
+        .env("PATH", path)
+        .env("LANG", "C.UTF-8")
+        .env("HOME", workdir)
+        .env("URL", format!("http://{address}"))
+        .env("PORT", port)
+        .current_dir(workdir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+}
+
+/// The process group of a command; killed when nobody waits for it any more.
+struct Group(Option<ProcessId>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(ProcessId::of))
+    }
+
+    async fn main_ended(&self) {
+        if let Some(main) = self.0 {
+            main.ended().await;
+        }
+    }
+
+    /// Only before the main process is reaped: until then its number, and the group's, is nobody else's.
+    fn kill(&self) {
+        if let Some(group) = self.0.and_then(ProcessId::as_pid) {
+            // Gone already is as good.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// The main process is reaped.
+    fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Reads to the end and keeps the last part, so that a command that prints without end costs no memory.
+async fn keep_end(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut from) = from else { return };
+    let mut chunk = vec![0; OUTPUT_BYTES_KEPT];
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        kept.extend_from_slice(&chunk[..count]);
+        let too_many = kept.len().saturating_sub(OUTPUT_BYTES_KEPT);
+        kept.drain(..too_many);
+    }
+}
+
+fn last_line(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().chars().take(QUOTED_CHARS).collect())
+}

@@ -1,0 +1,164 @@
+//! Files that grow, watched by the kernel. One watcher serves all: a system allows a user few of them (128), and a run may have
+//! hundreds of jobs.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    mem::MaybeUninit,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    fd::OwnedFd,
+    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+    io::Errno,
+};
+use tokio::sync::watch;
+
+/// Watches files. Its thread ends with it.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inotify: OwnedFd,
+    /// Readable when the watcher is gone.
+    stop: OwnedFd,
+    /// By the kernel's number of the watch. Two who watch one file share it.
+    files: Mutex<BTreeMap<i32, watch::Sender<()>>>,
+}
+
+/// A file that is watched.
+#[derive(Debug)]
+pub(super) struct Watch {
+    number: i32,
+    changes: watch::Receiver<()>,
+    shared: Arc<Shared>,
+}
+
+impl Watcher {
+    pub(super) fn new() -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            stop: eventfd(0, EventfdFlags::CLOEXEC)?,
+            files: Mutex::default(),
+        });
+        let for_thread = shared.clone();
+        std::thread::Builder::new()
+            .name("job files".to_owned())
+            .spawn(move || for_thread.serve())?;
+        Ok(Self { shared })
+    }
+
+    /// Watches a file from now on.
+    pub(super) fn watch(&self, path: &Path) -> io::Result<Watch> {
+        let mut files = self.shared.files();
+        let number = inotify::add_watch(&self.shared.inotify, path, WatchFlags::MODIFY)?;
+        let sender = files
+            .entry(number)
+            .or_insert_with(|| watch::Sender::new(()));
+        Ok(Watch {
+            number,
+            changes: sender.subscribe(),
+            shared: self.shared.clone(),
+        })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Eight bytes always fit.
+        let _ = rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Watch {
+    /// Returns when the file has changed since this was last called.
+    pub(super) async fn changed(&mut self) {
+        if self.changes.changed().await.is_err() {
+            // Nobody watches any more: nothing is known to change.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut files = self.shared.files();
+        let is_last = files
+            .get(&self.number)
+            .is_some_and(|sender| sender.receiver_count() <= 1);
+        if is_last {
+            files.remove(&self.number);
+            // A file that was deleted has none.
+            let _ = inotify::remove_watch(&self.shared.inotify, self.number);
+        }
+    }
+}
+
+impl Shared {
+    fn files(&self) -> MutexGuard<'_, BTreeMap<i32, watch::Sender<()>>> {
+        // Nothing panics while it is held.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self) {
+        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+        loop {
+            let mut fds = [
+                PollFd::new(&self.inotify, PollFlags::IN),
+                PollFd::new(&self.stop, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+            if !fds[1].revents().is_empty() {
+                return;
+            }
+            let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+            while let Ok(event) = events.next() {
+                let files = self.files();
+                if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                    files.values().for_each(|file| file.send_replace(()));
+                } else if let Some(file) = files.get(&event.wd()) {
+                    file.send_replace(());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::OpenOptions, io::Write, time::Duration};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn two_who_watch_one_file_both_hear_of_it_and_one_may_leave() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
+        let watcher = Watcher::new().unwrap();
+        let (mut one, mut two) = (watcher.watch(&path).unwrap(), watcher.watch(&path).unwrap());
+        file.write_all(b"x").unwrap();
+        one.changed().await;
+        two.changed().await;
+        drop(one);
+        let quiet = tokio::time::timeout(Duration::from_millis(50), two.changed()).await;
+        assert!(quiet.is_err(), "nothing has changed");
+        file.write_all(b"x").unwrap();
+        two.changed().await;
+        drop(two);
+        assert!(watcher.shared.files().is_empty());
+    }
+}

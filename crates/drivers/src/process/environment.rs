@@ -1,0 +1,110 @@
+//! The environment of an instance: clean, so that nothing of the server's leaks in, and complete, so that a release needs no file
+//! to learn where it is.
+//!
+//! A value of `run.env` may name a secret or one of the variables below as `$NAME` or `${NAME}`; `$$` is a dollar. What is found
+//! here is given to the process and to nobody else: no log, no file, no error shows a value.
+
+use std::{collections::BTreeMap, path::Path};
+
+use shipway_core::target::{InstanceId, Launch};
+
+use super::SecretResolver;
+use crate::target::TargetError;
+
+/// All variables of one instance. A name that nobody knows is an error, before anything is started.
+pub(super) fn of(
+    id: &InstanceId,
+    launch: &Launch,
+    home: &Path,
+    port: u16,
+    secrets: &SecretResolver,
+) -> Result<BTreeMap<String, String>, TargetError> {
+    let place = &id.set.place;
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let ours = [
+        ("PATH", path),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("HOME", home.display().to_string()),
+        ("HOST", "127.0.0.1".to_owned()),
+        ("PORT", port.to_string()),
+        ("SHIPWAY_SERVICE", place.service.to_string()),
+        ("SHIPWAY_ENVIRONMENT", place.environment.to_string()),
+        ("SHIPWAY_RELEASE", id.set.release.0.to_string()),
+        ("SHIPWAY_INSTANCE", id.to_string()),
+    ];
+    let ours: BTreeMap<String, String> = ours
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let mut all = ours.clone();
+    for (name, value) in &launch.env {
+        let known = |name: &str| ours.get(name).cloned().or_else(|| secrets(place, name));
+        all.insert(name.clone(), expand(value, known)?);
+    }
+    // The routes lead to this port: it isn't for the file to say.
+    all.insert("PORT".to_owned(), port.to_string());
+    Ok(all)
+}
+
+fn expand(text: &str, known: impl Fn(&str) -> Option<String>) -> Result<String, TargetError> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+            continue;
+        }
+        match name_at_start(after) {
+            Some((name, after)) => {
+                let value = known(name).ok_or_else(|| TargetError::Secret(name.to_owned()))?;
+                expanded.push_str(&value);
+                rest = after;
+            }
+            None => {
+                expanded.push('$');
+                rest = after;
+            }
+        }
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+/// The name of a variable at the start of a text, and what follows it.
+fn name_at_start(text: &str) -> Option<(&str, &str)> {
+    let braced = text.strip_prefix('{');
+    let inner = braced.unwrap_or(text);
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let end = inner.find(|c| !in_name(c)).unwrap_or(inner.len());
+    let (name, after) = inner.split_at(end);
+    let after = match braced {
+        Some(_) => after.strip_prefix('}')?,
+        None => after,
+    };
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins_well.then_some((name, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_replaced_and_all_else_stays() {
+        let known = |name: &str| (name == "KEY_1").then(|| "s$cret".to_owned());
+        for (text, wanted) in [
+            ("$KEY_1", "s$cret"),
+            ("a:$KEY_1@b ${KEY_1}x", "a:s$cret@b s$cretx"),
+            ("costs $5, 100$ and $$KEY_1", "costs $5, 100$ and $KEY_1"),
+            ("${KEY_1", "${KEY_1"),
+            ("${}", "${}"),
+            ("", ""),
+        ] {
+            assert_eq!(expand(text, known).unwrap(), wanted, "{text}");
+        }
+        let refused = expand("$KEY_2", known).unwrap_err().to_string();
+        assert!(refused.contains("secret KEY_2 is not set"), "{refused}");
+    }
+}

@@ -1,0 +1,194 @@
+//! The log of an instance: what it prints, as it prints it, in files of bounded size. A full disk costs lines, never the instance.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+/// The present file; older ones are `log.1`, `log.2`.
+pub(super) const LOG: &str = "log";
+/// What lines of our own begin with.
+const OURS: &str = "shipway: ";
+/// A file is rotated at this size.
+const BYTES_MAX: u64 = 10 << 20;
+/// Rotated files kept beside the current one.
+const KEPT: u32 = 2;
+/// The end of a log that is looked at for last words.
+const END_BYTES: u64 = 8 << 10;
+/// The longest line that is quoted.
+const QUOTED_CHARS: usize = 200;
+
+/// The writing end.
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    bytes_max: u64,
+    lost: u64,
+}
+
+impl Log {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            size,
+            bytes_max: BYTES_MAX,
+            lost: 0,
+        })
+    }
+
+    /// Writes what the instance has printed, or drops and counts it.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        if self.size >= self.bytes_max {
+            self.rotate();
+        }
+        if self.lost > 0 && self.say_what_was_lost().is_err() {
+            self.lost += bytes.len() as u64;
+            return;
+        }
+        if let Err(rest) = self.append(bytes) {
+            self.lost += rest;
+        }
+    }
+
+    /// A line of our own.
+    pub(super) fn note(&mut self, text: &str) {
+        self.write(format!("{OURS}{text}\n").as_bytes());
+    }
+
+    fn say_what_was_lost(&mut self) -> Result<(), u64> {
+        let lost = self.lost;
+        self.append(
+            format!("\n{OURS}{lost} bytes are missing here, the disk was full\n").as_bytes(),
+        )?;
+        self.lost = 0;
+        Ok(())
+    }
+
+    /// The error is how many bytes were not written.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), u64> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(rest.len() as u64),
+                Ok(count) => {
+                    self.size += count as u64;
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(rest.len() as u64),
+            }
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) {
+        let numbered = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
+        for number in (1..KEPT).rev() {
+            let _ = fs::rename(numbered(number), numbered(number + 1));
+        }
+        let renamed = fs::rename(&self.path, numbered(1));
+        let opened = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path);
+        match (renamed, opened) {
+            (Ok(()), Ok(file)) => self.file = file,
+            // Without room for a new file the old one is the present one, as far as it can still grow.
+            (Ok(()), Err(_)) => drop(fs::rename(numbered(1), &self.path)),
+            (Err(_), _) => {}
+        }
+        self.size = 0;
+    }
+}
+
+/// The last lines that the present run of an instance has printed, oldest first, each shortened.
+pub(super) fn last_words(path: &Path, lines: usize) -> Vec<String> {
+    let end = end_of(path).unwrap_or_default();
+    let mut words: Vec<String> = end
+        .lines()
+        .rev()
+        .take_while(|line| !line.starts_with(STARTED))
+        .filter(|line| !line.trim().is_empty())
+        .take(lines)
+        .map(|line| line.trim().chars().take(QUOTED_CHARS).collect())
+        .collect();
+    words.reverse();
+    words
+}
+
+/// The line that separates one run of an instance from the one before.
+const STARTED: &str = "shipway: started ";
+
+/// What [`Log::note`] is told at the start of a run.
+pub(super) fn started(what: &str) -> String {
+    format!("started {what}")
+}
+
+fn end_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(END_BYTES)))?;
+    let mut end = Vec::new();
+    file.take(END_BYTES).read_to_end(&mut end)?;
+    Ok(String::from_utf8_lossy(&end).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_rotated_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOG);
+        let mut log = Log::open(&path).unwrap();
+        log.bytes_max = 2;
+        for round in b'0'..b'4' {
+            log.write(&[round, b'\n']);
+        }
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(
+            (read("log"), read("log.1"), read("log.2")),
+            ("3\n".into(), "2\n".into(), "1\n".into())
+        );
+        assert!(!folder.path().join("log.3").exists());
+    }
+
+    #[test]
+    fn what_a_full_disk_refuses_is_counted_and_said_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOG);
+        let mut log = Log::open(&path).unwrap();
+        let good = std::mem::replace(
+            &mut log.file,
+            OpenOptions::new().write(true).open("/dev/full").unwrap(),
+        );
+        log.write(b"lost\n");
+        log.write(b"lost too\n");
+        log.file = good;
+        log.write(b"there again\n");
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "\nshipway: 14 bytes are missing here, the disk was full\nthere again\n"
+        );
+    }
+
+    #[test]
+    fn last_words_are_of_this_run_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LOG);
+        let mut log = Log::open(&path).unwrap();
+        assert!(last_words(&path, 3).is_empty());
+        log.note(&started("a"));
+        log.write(b"old\n");
+        log.note(&started("b"));
+        assert!(last_words(&path, 3).is_empty());
+        log.write(b"one\n\n two \nthree\nunfinished");
+        assert_eq!(last_words(&path, 3), ["two", "three", "unfinished"]);
+    }
+}

@@ -1,0 +1,74 @@
+//! Ports for instances: free at this moment, and not among those that the kernel gives to outgoing connections. A busy proxy
+//! has thousands of these; one of them would sooner or later sit on the port of an instance that is about to listen.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    ops::Range,
+};
+
+/// Instances get ports from here on, as far as the kernel's own range leaves room.
+const FIRST: u16 = 20_000;
+/// Ports tried before the kernel is asked for any.
+const TRIES: usize = 200;
+
+/// A loopback port that nobody listens on and that isn't among `taken`. Should somebody else take it first, the instance says
+/// so, ends, and gets another with its next start.
+pub(super) fn free(taken: &BTreeSet<u16>) -> io::Result<u16> {
+    let range = FIRST..kernel_range_start();
+    for port in candidates(&range)? {
+        if !taken.contains(&port) && is_free(port) {
+            return Ok(port);
+        }
+    }
+    let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(any.local_addr()?.port())
+}
+
+/// Some of the range, from a random place on: two servers on one machine seldom look at the same ports.
+fn candidates(range: &Range<u16>) -> io::Result<impl Iterator<Item = u16> + use<>> {
+    let mut random = [0; 2];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let length = usize::from(range.end.saturating_sub(range.start));
+    let begin = usize::from(u16::from_ne_bytes(random)).checked_rem(length);
+    let start = usize::from(range.start);
+    let nth = move |step: usize| u16::try_from(start + (begin? + step) % length).ok();
+    Ok((0..length.min(TRIES)).filter_map(nth))
+}
+
+fn kernel_range_start() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = text
+        .split_whitespace()
+        .next()
+        .and_then(|it| it.parse().ok());
+    first.unwrap_or(32_768)
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_or_listened_on_is_not_given() {
+        let mut taken = BTreeSet::new();
+        for _ in 0..50 {
+            let port = free(&taken).unwrap();
+            assert!(taken.insert(port), "{port} was given twice");
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(!is_free(listener.local_addr().unwrap().port()));
+    }
+
+    #[test]
+    fn candidates_stay_within_the_range_and_an_empty_range_has_none() {
+        let all: BTreeSet<u16> = candidates(&(20_000..20_010)).unwrap().collect();
+        assert_eq!(all, (20_000..20_010).collect());
+        assert_eq!(candidates(&(20_000..20_000)).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,253 @@
+//! Answers of an instance's probes in a row, and what follows from them. Pure: time is passed in.
+
+use std::time::{Duration, Instant};
+
+use shipway_core::{check::Health, target::Phase};
+
+/// Between probes of an instance that isn't ready yet, so that a rollout needn't wait for a whole interval.
+const EAGER: Duration = Duration::from_millis(50);
+/// After so many probes the eagerness has halved.
+const EAGER_PROBES: u32 = 20;
+
+/// What changed with an answer.
+#[derive(Debug, PartialEq)]
+pub(super) enum Change {
+    /// Nothing that anybody shows.
+    Nothing,
+    /// The same phase for the same reason; only how long it has lasted is new.
+    Longer(Phase),
+    /// Another phase or another reason.
+    Phase(Phase),
+}
+
+/// What the probes of one run have said.
+pub(super) struct Probing {
+    ready: bool,
+    /// It was ready before: it is unready now, not starting.
+    ever_ready: bool,
+    good: u32,
+    bad: u32,
+    dead: u32,
+    asked: u32,
+    failing: Option<(Instant, String)>,
+    started: Instant,
+    liveness_asked: Option<Instant>,
+}
+
+impl Probing {
+    /// Of an instance that was started at `started`; `ready` when it was when it was last asked.
+    pub(super) fn new(ready: bool, started: Instant) -> Self {
+        Self {
+            ready,
+            ever_ready: ready,
+            good: 0,
+            bad: 0,
+            dead: 0,
+            asked: 0,
+            failing: None,
+            started,
+            liveness_asked: None,
+        }
+    }
+
+    /// How long to wait with the next question: none at first, then eager, then less and less, never longer than the interval.
+    pub(super) fn wait(&self, health: &Health) -> Duration {
+        match self.asked {
+            0 => Duration::ZERO,
+            _ if self.ready => health.interval,
+            asked => (EAGER * (1 + asked / EAGER_PROBES)).min(health.interval),
+        }
+    }
+
+    /// Whether liveness is to be asked now, too: never more often than the interval.
+    pub(super) fn liveness_is_due(&mut self, health: &Health, now: Instant) -> bool {
+        let due = self
+            .liveness_asked
+            .is_none_or(|last| now.duration_since(last) >= health.interval);
+        if due {
+            self.liveness_asked = Some(now);
+        }
+        due
+    }
+
+    /// Takes an answer of the readiness probe.
+    pub(super) fn readiness(
+        &mut self,
+        health: &Health,
+        answer: Result<(), String>,
+        last_words: impl FnOnce() -> Option<String>,
+        now: Instant,
+    ) -> Change {
+        self.asked = self.asked.saturating_add(1);
+        let Err(why) = answer else {
+            (self.good, self.bad) = (self.good.saturating_add(1), 0);
+            if self.ready || self.good < health.healthy_after {
+                return Change::Nothing;
+            }
+            (self.ready, self.ever_ready, self.failing) = (true, true, None);
+            return Change::Phase(Phase::Ready);
+        };
+        (self.good, self.bad) = (0, self.bad.saturating_add(1));
+        let turned = self.ready && self.bad >= health.unhealthy_after;
+        if self.ready && !turned {
+            return Change::Nothing;
+        }
+        self.ready = false;
+        let (since, said) = match self.failing.take() {
+            Some((since, said)) => (since, Some(said)),
+            None => (now, None),
+        };
+        let same = said.as_ref() == Some(&why);
+        let sentence = sentence(&why, now.duration_since(since), last_words());
+        self.failing = Some((since, why));
+        let phase = if self.ever_ready {
+            Phase::Unready { why: sentence }
+        } else {
+            Phase::Starting { why: sentence }
+        };
+        if same && !turned {
+            Change::Longer(phase)
+        } else {
+            Change::Phase(phase)
+        }
+    }
+
+    /// Takes an answer of the liveness probe; the reason when the instance is to be restarted for it.
+    pub(super) fn liveness(
+        &mut self,
+        health: &Health,
+        answer: Result<(), String>,
+        now: Instant,
+    ) -> Option<String> {
+        let Err(why) = answer else {
+            self.dead = 0;
+            return None;
+        };
+        if now.duration_since(self.started) < health.start_period {
+            return None;
+        }
+        self.dead += 1;
+        (self.dead >= health.unhealthy_after)
+            .then(|| format!("restarted, liveness failed {} times: {why}", self.dead))
+    }
+}
+
+/// `connection refused on 127.0.0.1:4123 for 12 s; last log line: …`
+fn sentence(why: &str, lasted: Duration, last_words: Option<String>) -> String {
+    let mut sentence = why.to_owned();
+    if lasted.as_secs() > 0 {
+        sentence.push_str(&format!(" for {} s", lasted.as_secs()));
+    }
+    if let Some(words) = last_words {
+        sentence.push_str(&format!("; last log line: {words}"));
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        Health {
+            healthy_after: 2,
+            unhealthy_after: 2,
+            ..Health::default()
+        }
+    }
+
+    fn refused() -> Result<(), String> {
+        Err("connection refused".to_owned())
+    }
+
+    #[test]
+    fn a_life_from_start_to_ready_to_unready_and_back() {
+        let (health, start) = (health(), Instant::now());
+        let mut probing = Probing::new(false, start);
+        let at = |second| start + Duration::from_secs(second);
+        let mut told = |answer, second| {
+            probing.readiness(&health, answer, || Some("hm".to_owned()), at(second))
+        };
+        let starting = |why: &str| Phase::Starting {
+            why: why.to_owned(),
+        };
+        let unready = |why: &str| Phase::Unready {
+            why: why.to_owned(),
+        };
+        assert_eq!(
+            told(refused(), 0),
+            Change::Phase(starting("connection refused; last log line: hm"))
+        );
+        assert_eq!(
+            told(refused(), 12),
+            Change::Longer(starting("connection refused for 12 s; last log line: hm"))
+        );
+        assert_eq!(told(Ok(()), 13), Change::Nothing);
+        assert_eq!(told(Ok(()), 14), Change::Phase(Phase::Ready));
+        assert_eq!(
+            told(refused(), 15),
+            Change::Nothing,
+            "one bad answer is none"
+        );
+        assert_eq!(
+            told(refused(), 16),
+            Change::Phase(unready("connection refused; last log line: hm"))
+        );
+        assert_eq!(
+            told(Err("/ready answers 503".into()), 17),
+            Change::Phase(unready("/ready answers 503 for 1 s; last log line: hm"))
+        );
+        assert_eq!(told(Ok(()), 18), Change::Nothing);
+        assert_eq!(told(Ok(()), 19), Change::Phase(Phase::Ready));
+    }
+
+    #[test]
+    fn an_adopted_instance_stays_ready_until_it_has_failed_often_enough() {
+        let (health, now) = (health(), Instant::now());
+        let mut probing = Probing::new(true, now);
+        assert_eq!(probing.wait(&health), Duration::ZERO);
+        let mut told = |answer| probing.readiness(&health, answer, || None, now);
+        assert_eq!(told(refused()), Change::Nothing);
+        assert_eq!(
+            told(refused()),
+            Change::Phase(Phase::Unready {
+                why: "connection refused".to_owned()
+            })
+        );
+    }
+
+    #[test]
+    fn eager_at_first_then_patient() {
+        let health = health();
+        let mut probing = Probing::new(false, Instant::now());
+        let waits: Vec<u128> = (0..1_000)
+            .map(|_| {
+                let wait = probing.wait(&health).as_millis();
+                probing.asked += 1;
+                wait
+            })
+            .collect();
+        assert_eq!((waits[0], waits[1], waits[19], waits[20]), (0, 50, 50, 100));
+        assert_eq!(*waits.last().unwrap(), health.interval.as_millis());
+    }
+
+    #[test]
+    fn liveness_counts_after_the_start_period_and_at_its_own_pace() {
+        let (health, start) = (health(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut probing = Probing::new(false, start);
+        assert!(probing.liveness_is_due(&health, at(0)));
+        assert!(!probing.liveness_is_due(&health, at(1)));
+        assert!(probing.liveness_is_due(&health, at(2)));
+        for second in 0..30 {
+            assert_eq!(probing.liveness(&health, refused(), at(second)), None);
+        }
+        assert_eq!(probing.liveness(&health, refused(), at(30)), None);
+        assert_eq!(probing.liveness(&health, Ok(()), at(32)), None);
+        assert_eq!(probing.liveness(&health, refused(), at(34)), None);
+        assert_eq!(
+            probing.liveness(&health, refused(), at(36)).unwrap(),
+            "restarted, liveness failed 2 times: connection refused"
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! What the supervisors of all slots share with the target: what there is to see, and which ports are given out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use shipway_core::target::{InstanceId, InstanceStatus, SetKey};
+use tokio::sync::watch;
+
+use super::{SecretResolver, crashes::Crashes, ports};
+
+pub(super) struct Shared {
+    pub(super) shim: Vec<OsString>,
+    pub(super) secrets: SecretResolver,
+    table: Mutex<Table>,
+    revision: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Table {
+    statuses: BTreeMap<InstanceId, InstanceStatus>,
+    crashes: BTreeMap<InstanceId, Crashes>,
+    /// Given to an instance that may not have begun to listen.
+    ports: BTreeMap<InstanceId, u16>,
+}
+
+impl Shared {
+    pub(super) fn new(shim: Vec<OsString>, secrets: SecretResolver) -> Self {
+        Self {
+            shim,
+            secrets,
+            table: Mutex::default(),
+            revision: watch::Sender::new(0),
+        }
+    }
+
+    /// Shows an instance, and tells those who watch.
+    pub(super) fn show(&self, status: InstanceStatus) {
+        self.refresh(status);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// Shows it in fresher words that nobody needs to be woken for.
+    pub(super) fn refresh(&self, status: InstanceStatus) {
+        self.table().statuses.insert(status.id.clone(), status);
+    }
+
+    /// The instance is gone.
+    pub(super) fn forget(&self, id: &InstanceId) {
+        let mut table = self.table();
+        table.statuses.remove(id);
+        table.crashes.remove(id);
+        table.ports.remove(id);
+        drop(table);
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    /// The instance has ended unasked. What is shown next wakes those who wait for a crash loop.
+    pub(super) fn crashed(&self, id: &InstanceId, why: String) {
+        let mut table = self.table();
+        let crashes = table.crashes.entry(id.clone()).or_default();
+        crashes.add(why, Instant::now());
+    }
+
+    /// The instance has become ready.
+    pub(super) fn ready(&self, id: &InstanceId) {
+        self.table().crashes.entry(id.clone()).or_default().ready();
+    }
+
+    /// Why an instance of the set is in a crash loop.
+    pub(super) fn crash_loop(&self, set: &SetKey) -> Option<String> {
+        let now = Instant::now();
+        let table = self.table();
+        let mut of_set = table.crashes.iter().filter(|(id, _)| id.set == *set);
+        of_set.find_map(|(id, crashes)| {
+            let sentence = crashes.sentence(now)?;
+            Some(format!("instance {} has {sentence}", id.slot))
+        })
+    }
+
+    /// A port that no other instance has, free at this moment.
+    pub(super) fn reserve_port(&self, id: &InstanceId) -> io::Result<u16> {
+        let mut table = self.table();
+        let mut taken: BTreeSet<u16> = table.ports.values().copied().collect();
+        let ports = table.statuses.values().filter_map(|status| {
+            let (_, port) = status.address.rsplit_once(':')?;
+            port.parse::<u16>().ok()
+        });
+        taken.extend(ports);
+        let port = ports::free(&taken)?;
+        table.ports.insert(id.clone(), port);
+        Ok(port)
+    }
+
+    pub(super) fn statuses(&self) -> Vec<InstanceStatus> {
+        self.table().statuses.values().cloned().collect()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Every change is one insertion or removal: a panic in between leaves nothing half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,177 @@
+//! One attempt: a request goes to one instance, and the head of its answer comes back.
+//!
+//! Trip: an instance that can't be connected to is ejected, and asked again only when nobody else is there. Recovery: it is
+//! connected to after a while, again and again with growing pauses, and readmitted when that works. A kept connection that turns
+//! out to be closed is replaced by a new one when nothing was sent, or when sending it twice does no harm (RFC 9110, 9.2.2: GET,
+//! HEAD and their like, without a body).
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{net::TcpStream, task::spawn_local};
+
+use crate::{
+    Shared,
+    asked::Asked,
+    body::{OpenRequest, Progress, Upload},
+    counters::InstanceState,
+    upstream::{Again, Kind, Link, Pool},
+};
+
+/// An instance that can't be connected to is tried again after this pause; it doubles up to the last.
+const PROBE_FIRST: Duration = Duration::from_millis(25);
+const PROBE_LAST: Duration = Duration::from_secs(2);
+/// An instance that takes longer to accept a connection is not well yet.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+/// Why an instance gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// The request is back in `Asked` and may go elsewhere.
+    #[error("nothing was sent")]
+    Unsent,
+    /// Something was sent, or may have been.
+    #[error("the connection broke: {0}")]
+    Broke(String),
+    #[error("no answer in time")]
+    Late,
+    #[error("the client broke off before all of its request was there")]
+    ClientGone,
+}
+
+/// Sends the request to the instance it is open at.
+pub(crate) async fn exchange(
+    shared: &Arc<Shared>,
+    pool: &Pool,
+    open: &OpenRequest,
+    asked: &mut Asked,
+) -> Result<(Response<Incoming>, Link), Failed> {
+    let Some(mut request) = asked.aimed_at(open.lane()) else {
+        return Err(Failed::ClientGone);
+    };
+    let instance = open.instance();
+    let limit = Duration::from_millis(open.lane().route.timeout_ms);
+    let kind = if asked.upgrade.is_some() {
+        Kind::Upgradable
+    } else {
+        Kind::Plain
+    };
+    let harmless = asked.upload.is_none() && request.method().is_idempotent();
+    let again = if harmless { Again::Yes } else { Again::No };
+    if kind == Kind::Plain
+        && let Some(link) = pool.take(instance.address, again, Instant::now())
+    {
+        let copy = (again == Again::Yes).then(|| copy_of(&request));
+        match (over(link, request, asked, limit).await, copy) {
+            (Err(Failed::Unsent), _) => {}
+            (Err(Failed::Broke(_)), Some(copy)) => asked.request = Some(copy),
+            (outcome, _) => return outcome,
+        }
+        open.side().counters.retry(open.worker());
+        request = asked.request.take().ok_or(Failed::ClientGone)?;
+    }
+    match Link::connect(instance.address, kind).await {
+        Ok(link) => over(link, request, asked, limit).await,
+        Err(error) => {
+            tracing::debug!(%error, instance = instance.id, "an instance can't be reached");
+            asked.request = Some(request);
+            eject(shared, instance);
+            Err(Failed::Unsent)
+        }
+    }
+}
+
+async fn over(
+    mut link: Link,
+    request: Request<Upload>,
+    asked: &mut Asked,
+    limit: Duration,
+) -> Result<(Response<Incoming>, Link), Failed> {
+    let sent = match &asked.upload {
+        None => tokio::time::timeout(limit, link.send(request)).await.ok(),
+        Some(progress) => {
+            link.detach();
+            patiently(limit, progress, link.send(request)).await
+        }
+    };
+    match sent {
+        Some(Ok(answer)) => Ok((answer, link)),
+        Some(Err(mut error)) => {
+            asked.request = error.take_message();
+            if asked.request.is_some() {
+                return Err(Failed::Unsent);
+            }
+            if asked
+                .upload
+                .as_ref()
+                .is_some_and(|upload| upload.broken.get())
+            {
+                return Err(Failed::ClientGone);
+            }
+            Err(Failed::Broke(error.into_error().to_string()))
+        }
+        None => Err(Failed::Late),
+    }
+}
+
+/// Like a timeout, but an upload that gets on is given time.
+async fn patiently<T>(
+    limit: Duration,
+    upload: &Rc<Progress>,
+    sent: impl Future<Output = T>,
+) -> Option<T> {
+    let mut sent = std::pin::pin!(sent);
+    let mut seen = None;
+    loop {
+        let now = (upload.bytes.get(), upload.complete.get());
+        if seen == Some(now) {
+            return None;
+        }
+        seen = Some(now);
+        if let Ok(done) = tokio::time::timeout(limit, &mut sent).await {
+            return Some(done);
+        }
+    }
+}
+
+/// The same request, for a second try; it has no body.
+fn copy_of(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::None);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    copy
+}
+
+/// Marks the instance, and has one task connect to it until that works or it is in no route any more.
+fn eject(shared: &Arc<Shared>, instance: &Arc<InstanceState>) {
+    if instance.ejected.swap(true, Relaxed) {
+        return;
+    }
+    let (shared, instance) = (shared.clone(), instance.clone());
+    spawn_local(async move {
+        let mut pause = PROBE_FIRST;
+        loop {
+            tokio::time::sleep(pause).await;
+            let routed = shared
+                .table
+                .load()
+                .instances()
+                .any(|it| Arc::ptr_eq(it, &instance));
+            let connected = TcpStream::connect(instance.address);
+            let well =
+                routed && matches!(tokio::time::timeout(PROBE_MAX, connected).await, Ok(Ok(_)));
+            if well || !routed {
+                instance.ejected.store(false, Relaxed);
+                shared.wake();
+                return;
+            }
+            pause = (pause * 2).min(PROBE_LAST);
+        }
+    });
+}
