@@ -1,0 +1,1 @@
+//! Bad days: what dies, lies, fills up or comes twice.
