@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    aggregate::Actor,
     config::{Config, Environment},
     ids::{CommitId, Digest, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     target::{Launch, Place},
@@ -29,6 +30,9 @@ pub struct Release {
     /// The workflows that test an environment after this release went in, as of the commit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<WorkflowFile>,
+    /// Who pushed it, or started what made it; none in logs of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
     /// When it was made.
     pub created_at: Timestamp,
 }

@@ -1,9 +1,9 @@
 //! `--repo PATH`: commits of a local repository, as if they had been pushed.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use shipway_core::ids::ServiceName;
-use shipway_drivers::git::{Follower, GitError, Repo};
+use shipway_core::ids::{CommitId, ServiceName};
+use shipway_drivers::git::{Follower, GitError, Refs, Repo};
 
 use crate::{
     app::App,
@@ -14,19 +14,7 @@ use crate::{
 pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
     let service = service_of(path).await?;
     let into = app.repos.ensure(&service).await?;
-    // What was pushed or followed before is known: only what moved since is new.
-    let seen = if app
-        .store
-        .row("service", service.as_str())
-        .await
-        .ok()
-        .flatten()
-        .is_some()
-    {
-        into.refs().await?
-    } else {
-        BTreeMap::default()
-    };
+    let seen = seen(&app, &service, &Repo::at(path).await?).await?;
     let mut follower = Follower::start(path, into, seen).await?;
     tracing::info!(%service, path = %path.display(), "following the repository");
     while let Some(updates) = follower.next().await {
@@ -44,6 +32,20 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
         });
     }
     Ok(())
+}
+
+/// What of the repository is no news: what the log knows of it, and before it knows anything, all branches but the one that is
+/// checked out. A branch that was deleted meanwhile, or was never there but pushed, is neither.
+async fn seen(app: &App, service: &ServiceName, followed: &Repo) -> Result<Refs, GitError> {
+    let now = followed.refs().await?;
+    let known = push::missed::known(app, service).await;
+    if !known.is_empty() {
+        let there = |(name, _): &(String, CommitId)| now.contains_key(name);
+        return Ok(known.into_iter().filter(there).collect());
+    }
+    let head = followed.resolve("HEAD").await?;
+    let elsewhere = |(_, id): &(String, CommitId)| Some(id) != head.as_ref();
+    Ok(now.into_iter().filter(elsewhere).collect())
 }
 
 async fn service_of(path: &Path) -> Result<ServiceName, GitError> {

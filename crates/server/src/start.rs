@@ -24,6 +24,7 @@ use crate::{
     api,
     app::{self, App},
     drive::{RolloutDriver, RunDriver, ServiceDriver},
+    push,
     secrets::{Secrets, SecretsError},
     traffic::Traffic,
 };
@@ -226,6 +227,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let traffic = app.traffic.clone();
     tasks.spawn(async move { traffic.run().await });
     app.resume().await?;
+    push::missed::take_in(&app).await?;
     for repo in options.repos {
         let app = app.clone();
         tasks.spawn(async move {

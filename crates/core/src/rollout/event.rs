@@ -10,6 +10,7 @@ use super::{
     strategy::Observed,
 };
 use crate::{
+    aggregate::Actor,
     check::SmokeReport,
     config::Environment,
     ids::{ReleaseNumber, RolloutId},
@@ -33,6 +34,9 @@ pub struct Spec {
     pub observed: Observed,
     /// Why, in words: "push of main by ada", "rollback asked by bob".
     pub why: String,
+    /// Who asked for it, or pushed what goes in; none in logs of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 /// Which way a rollout goes.

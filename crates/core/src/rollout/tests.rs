@@ -62,6 +62,7 @@ fn release(number: u32, environment: &Environment) -> Arc<Release> {
         environments: vec![environment.clone()],
     };
     Arc::new(Release {
+        by: None,
         service: "shop".parse().unwrap(),
         number: ReleaseNumber(number),
         sequence: number.into(),
@@ -104,6 +105,7 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
         }
     });
     Spec {
+        by: None,
         id: "shop/ro7".parse().unwrap(),
         kind: Kind::Deploy,
         release: release(4, &environment),

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     aggregate::{Actor, Event},
-    config::{Config, WhenBusy},
-    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
-    release::{Commit, Release, WorkflowFile},
+    config::WhenBusy,
+    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
+    release::{Release, WorkflowFile},
     rollout::{Kind, Outcome, Spec, strategy::Observed},
 };
 
@@ -63,6 +63,11 @@ impl Decider {
                 push,
                 workflows,
             } => self.pushed(push, workflows),
+            Input::Deleted { reference } => {
+                if self.state.references.contains_key(&reference) {
+                    self.emit(Body::ReferenceDeleted { reference });
+                }
+            }
             Input::Dispatch {
                 workflow,
                 commit,
@@ -145,6 +150,10 @@ impl Decider {
     }
 
     fn pushed(&mut self, push: Box<Push>, workflows: Vec<WorkflowFile>) {
+        // Told twice: by git's hook, and by a server that found what its predecessor missed.
+        if self.state.references.get(&push.reference) == Some(&push.commit.id) {
+            return;
+        }
         let sequence = self.state.pushes + 1;
         self.emit(Body::Pushed {
             sequence,
@@ -204,6 +213,7 @@ impl Decider {
             let why = format!("promoted in {environment}");
             self.request_by_itself(Request {
                 kind: Kind::Deploy,
+                by: self.asked_by(release),
                 release: release.clone(),
                 environment: next,
                 onward: Onward::Next,
@@ -212,27 +222,12 @@ impl Decider {
         }
     }
 
-    /// The release that comes next.
-    fn new_release(
-        &self,
-        sequence: u64,
-        commit: Commit,
-        artifact: Digest,
-        run: Option<RunNumber>,
-        config: Config,
-        tests: Vec<WorkflowFile>,
-    ) -> Arc<Release> {
-        Arc::new(Release {
-            service: config.service.clone(),
-            number: self.state.last_release.next(),
-            sequence,
-            commit,
-            artifact,
-            run,
-            config,
-            tests,
-            created_at: self.now,
-        })
+    /// Who is behind a request: the one who asks; where Shipway goes on by itself, who pushed the release.
+    fn asked_by(&self, release: &Release) -> Option<Actor> {
+        match &self.by {
+            Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
+            Actor::Shipway(_) => release.by.clone(),
+        }
     }
 
     fn deploy_step(
@@ -268,15 +263,20 @@ impl Decider {
                     Purpose::Push { sequence } => sequence,
                     Purpose::Dispatch | Purpose::Tests { .. } => self.state.pushes,
                 };
-                let tests = push.map(|push| push.push.tests).unwrap_or_default();
-                let release = self.new_release(
+                let (tests, by) =
+                    push.map_or_else(Default::default, |push| (push.push.tests, push.by));
+                let release = Arc::new(Release {
+                    service: config.service.clone(),
+                    number: self.state.last_release.next(),
                     sequence,
-                    order.commit.clone(),
-                    artifact.digest,
-                    Some(run),
+                    commit: order.commit.clone(),
+                    artifact: artifact.digest,
+                    run: Some(run),
                     config,
                     tests,
-                );
+                    by,
+                    created_at: self.now,
+                });
                 known_environment(&release, environment)?;
                 self.emit(Body::ReleaseMade {
                     release: release.clone(),
@@ -289,6 +289,7 @@ impl Decider {
         let why = format!("a step of run {run}");
         self.request_by_itself(Request {
             kind: Kind::Deploy,
+            by: self.asked_by(&release),
             release,
             environment: environment.clone(),
             onward: Onward::Stay,
@@ -338,6 +339,7 @@ impl Decider {
         }
         self.request(Request {
             kind: Kind::Deploy,
+            by: self.asked_by(&release),
             release,
             environment,
             onward,
@@ -390,6 +392,7 @@ impl Decider {
         known_environment(&release, environment)?;
         self.request(Request {
             kind: Kind::Rollback,
+            by: self.asked_by(&release),
             release,
             environment: environment.clone(),
             onward: Onward::Stay,
@@ -523,7 +526,18 @@ impl Decider {
                     .clone();
                 let first = config.environments.first().map(|first| first.name.clone());
                 let Push { commit, tests, .. } = push.push;
-                let release = self.new_release(sequence, commit, artifact, run, config, tests);
+                let release = Arc::new(Release {
+                    service: config.service.clone(),
+                    number: self.state.last_release.next(),
+                    sequence,
+                    commit,
+                    artifact,
+                    run,
+                    config,
+                    tests,
+                    by: push.by,
+                    created_at: self.now,
+                });
                 self.emit(Body::ReleaseMade {
                     release: release.clone(),
                     by_step: false,
@@ -535,6 +549,7 @@ impl Decider {
                     );
                     self.request_by_itself(Request {
                         kind: Kind::Deploy,
+                        by: self.asked_by(&release),
                         release,
                         environment,
                         onward: Onward::Next,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    aggregate::Actor,
     config::Config,
     ids::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
@@ -22,8 +23,11 @@ pub struct Push {
     pub before: Option<CommitId>,
     /// Where it is now.
     pub commit: Commit,
-    /// `shipway.yaml` as of the commit; none when the branch isn't released or there is no such file.
+    /// `shipway.yaml` as of the commit; none when there is no such file or it has mistakes.
     pub config: Option<Box<Config>>,
+    /// Why there is no configuration, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfigured: Option<String>,
     /// The workflows that the configuration names as tests of an environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<WorkflowFile>,
@@ -111,6 +115,9 @@ pub struct Request {
     pub onward: Onward,
     /// Why, in words.
     pub why: String,
+    /// Who asked, or pushed what goes in; none in logs of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
 }
 
 /// How a running rollout makes way.
@@ -145,6 +152,11 @@ pub enum Body {
         sequence: u64,
         /// What came.
         push: Box<Push>,
+    },
+    /// A branch or tag is gone; releases made of it stay.
+    ReferenceDeleted {
+        /// Its full name.
+        reference: String,
     },
     /// A run was asked for.
     RunOrdered {
@@ -271,6 +283,11 @@ pub enum Input {
         push: Box<Push>,
         /// What runs.
         workflows: Vec<WorkflowFile>,
+    },
+    /// A branch or tag is gone.
+    Deleted {
+        /// Its full name.
+        reference: String,
     },
     /// Start a workflow by hand.
     Dispatch {

@@ -123,6 +123,7 @@ impl Decider {
             stable,
             observed: place.observed.clone(),
             why: request.why,
+            by: request.by,
         };
         self.emit(Body::RolloutOrdered {
             spec: Box::new(spec),

@@ -31,14 +31,17 @@ pub(super) fn known_environment(
 
 /// The artifact that a settled push is released by, or why there is none.
 pub(super) fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), String> {
-    let Some(config) = push
-        .push
-        .config
-        .as_deref()
-        .filter(|_| push.push.is_released())
-    else {
-        return Err("its branch isn't released".to_owned());
+    let Some(config) = push.push.config.as_deref() else {
+        let why = push.push.unconfigured.as_deref();
+        return Err(why.unwrap_or("there is no shipway.yaml").to_owned());
     };
+    if !push.push.is_released() {
+        let what = push.push.branch().unwrap_or(&push.push.reference);
+        return Err(format!(
+            "only the branch {} is released, not {what}",
+            config.branch
+        ));
+    }
     if !push.red.is_empty() {
         let red: Vec<String> = push.red.iter().map(ToString::to_string).collect();
         return Err(format!("not green: {}", red.join(", ")));
@@ -74,6 +77,10 @@ fn run_artifact(
         .collect();
     match (found.as_slice(), name) {
         ([(run, artifact)], _) => Ok((artifact.digest.clone(), Some(*run))),
+        ([], _) if push.runs == 0 => Err(
+            "no workflow ran to make an artifact: none matches this push, or it has mistakes"
+                .to_owned(),
+        ),
         ([], _) if all.is_empty() => {
             Err("no run has uploaded an artifact (actions/upload-artifact)".to_owned())
         }

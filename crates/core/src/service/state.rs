@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Artifact, Body, Onward, Purpose, Push, Request, RunOrder, Way};
 use crate::{
-    aggregate::Event,
+    aggregate::{Actor, Event},
     config::Config,
-    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
+    ids::{CommitId, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
     release::Release,
     rollout::{Kind, Outcome, Spec, strategy::Observed},
 };
@@ -27,6 +27,9 @@ pub struct State {
     pub name: Option<ServiceName>,
     /// Pushes so far.
     pub pushes: u64,
+    /// Where each branch and tag stood when it was last pushed: what a repository holds beyond that was not heard of yet.
+    #[serde(default)]
+    pub references: BTreeMap<String, CommitId>,
     /// The last run's number.
     pub last_run: RunNumber,
     /// The last release's number.
@@ -50,6 +53,12 @@ pub struct State {
 pub struct OpenPush {
     /// What came in.
     pub push: Push,
+    /// Who pushed it; none in snapshots of before this was recorded.
+    #[serde(default)]
+    pub by: Option<Actor>,
+    /// How many runs it has set off.
+    #[serde(default)]
+    pub runs: usize,
     /// Its runs that are not over.
     pub waiting: BTreeSet<RunNumber>,
     /// Its runs that were not green.
@@ -145,8 +154,10 @@ impl State {
         self.environments.entry(name.clone()).or_default()
     }
 
-    fn pushed(&mut self, sequence: u64, push: &Push) {
+    fn pushed(&mut self, sequence: u64, push: &Push, by: &Actor) {
         self.pushes = sequence;
+        self.references
+            .insert(push.reference.clone(), push.commit.id.clone());
         if let Some(config) = push.config.as_deref().filter(|_| push.is_released()) {
             self.name = Some(config.service.clone());
             self.config = Some(Arc::new(config.clone()));
@@ -156,6 +167,8 @@ impl State {
         }
         let open = OpenPush {
             push: push.clone(),
+            by: Some(by.clone()),
+            runs: 0,
             waiting: BTreeSet::new(),
             red: BTreeSet::new(),
             artifacts: Vec::new(),
@@ -169,6 +182,7 @@ impl State {
         match &order.purpose {
             Purpose::Push { sequence } => {
                 if let Some(push) = self.open_pushes.get_mut(sequence) {
+                    push.runs += 1;
                     push.waiting.insert(order.number);
                 }
             }
@@ -294,7 +308,10 @@ impl State {
 /// Folds one fact.
 pub(super) fn apply(state: &mut State, event: &Event<Body>) {
     match &event.body {
-        Body::Pushed { sequence, push } => state.pushed(*sequence, push),
+        Body::Pushed { sequence, push } => state.pushed(*sequence, push, &event.by),
+        Body::ReferenceDeleted { reference } => {
+            state.references.remove(reference);
+        }
         Body::RunOrdered { order } => state.run_ordered(order),
         Body::RunOpened { number } => {
             if let Some(run) = state.open_runs.get_mut(number) {

@@ -176,6 +176,19 @@ fn a_green_push_goes_through_staging_and_its_tests_to_production() {
 }
 
 #[test]
+fn a_push_that_is_told_twice_is_one_push_until_its_branch_is_deleted() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.push(1, FILE, 1), ["Pushed", "run r1 0.yml"]);
+    assert_eq!(stage.push(1, FILE, 1), [""; 0]);
+    let deleted = || Input::Deleted {
+        reference: "refs/heads/main".into(),
+    };
+    assert_eq!(stage.say(deleted()), ["ReferenceDeleted"]);
+    assert_eq!(stage.say(deleted()), [""; 0]);
+    assert_eq!(stage.push(1, FILE, 1), ["Pushed", "run r2 0.yml"]);
+}
+
+#[test]
 fn red_runs_and_red_tests_stop_a_release() {
     let mut stage = Stage::new();
     stage.push(1, FILE, 2);
@@ -285,6 +298,7 @@ fn what_was_rolled_back_is_not_offered_again_without_force() {
     stage.run_ends(3, true, &["shop"]);
     stage.ends(3, Outcome::RolledBack, 1);
     let release = Arc::new(crate::release::Release {
+        by: None,
         number: ReleaseNumber(2),
         ..(**stage.place("staging").stable.as_ref().unwrap()).clone()
     });

@@ -138,7 +138,7 @@ impl Repo {
         parse_id("look up a revision", &answer.success()?).map(Some)
     }
 
-    /// Where all branches and tags stand. Annotated tags by their tag object.
+    /// Where all branches and tags stand. Annotated tags by the commit they point at, as far as they do.
     ///
     /// # Errors
     /// When git fails.
@@ -153,7 +153,8 @@ impl Repo {
 
     async fn refs_below(&self, prefixes: &[&str]) -> Result<Refs, GitError> {
         const WHAT: &str = "list references";
-        let args = arguments(["for-each-ref", "--format=%(objectname) %(refname)"]);
+        let format = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)";
+        let args = arguments(["for-each-ref", format]);
         let answer = self
             .call(WHAT)
             .args(args)

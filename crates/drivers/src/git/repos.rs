@@ -99,6 +99,19 @@ impl Repos {
             .then(|| Repo::new(self.git.clone(), dir))
     }
 
+    /// The services that have a repository.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn services(&self) -> Result<Vec<ServiceName>, GitError> {
+        let entries = std::fs::read_dir(&self.root).map_err(GitError::io("read", &self.root))?;
+        let service = |entry: std::io::Result<std::fs::DirEntry>| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".git")?.parse().ok()
+        };
+        Ok(entries.filter_map(service).collect())
+    }
+
     pub(super) fn path(&self, service: &ServiceName) -> PathBuf {
         self.root.join(format!("{service}.git"))
     }
@@ -121,7 +134,7 @@ fn configuration(hooks: &Path) -> String {
          [http]\n\treceivepack = true\n\tgetanyfile = false\n\
          [protocol]\n\tversion = 2\n\tallow = never\n\
          [protocol \"file\"]\n\tallow = always\n\
-         [receive]\n\tautogc = false\n\tfsckObjects = true\n\
+         [receive]\n\tautogc = false\n\tfsckObjects = true\n\tdenyDeleteCurrent = refuse\n\
          [gc]\n\tautoDetach = false\n\
          [maintenance]\n\tautoDetach = false\n\
          [advice]\n\tdetachedHead = false\n",

@@ -160,6 +160,7 @@ pub(super) async fn plan(
             number: state.last_rollout.next(),
         },
         kind: rollout::Kind::Deploy,
+        by: None,
         release: release.clone(),
         environment: configured.clone(),
         stable: current

@@ -28,7 +28,8 @@ impl Driver<Services> for ServiceDriver {
             Effect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
             Effect::OpenRollout(spec) => {
                 let number = spec.id.number;
-                let by = Actor::Shipway(spec.why.clone());
+                let shipway = || Actor::Shipway(spec.why.clone());
+                let by = spec.by.clone().unwrap_or_else(shipway);
                 match app
                     .rollouts
                     .send(&spec.id.stream(), rollout::Input::Open(spec), by)

@@ -3,6 +3,7 @@
 //! Everything that matters is in the log before the first line is written: a pusher who goes away stops nothing.
 
 mod follow;
+pub(crate) mod missed;
 mod read;
 
 pub(crate) use read::{commit_of, dispatchable};
@@ -78,6 +79,9 @@ pub enum PushError {
     /// The commit's tree can't be stored as an artifact.
     #[error("the commit's tree could not be stored: {0}")]
     Artifact(String),
+    /// A tag of something else.
+    #[error("it points at no commit: nothing is run or released")]
+    NoCommit,
     /// The log refuses.
     #[error("{0}")]
     Refused(String),
@@ -92,20 +96,18 @@ async fn take_in(
     terminal: &Terminal,
 ) -> Result<Option<u64>, PushError> {
     let repo: Repo = app.repos.ensure(service).await?;
-    let Some(commit) = &update.new else {
-        terminal
-            .line(format!(
-                "{} deleted; releases and what runs stay as they are",
-                update.name
-            ))
-            .await;
+    let Some(pushed) = &update.new else {
+        deleted(app, service, update, pusher, terminal).await?;
         return Ok(None);
     };
-    let contents = read::contents(app, &repo, service, update, commit).await?;
+    // An annotated tag is about the commit it points at.
+    let Some(commit) = repo.resolve(pushed.as_str()).await? else {
+        return Err(PushError::NoCommit);
+    };
+    let contents = read::contents(app, &repo, service, update, &commit).await?;
     for problem in &contents.problems {
         terminal.line(problem.clone()).await;
     }
-    let has_config = contents.push.config.is_some();
     let by = Actor::Push(pusher.map_or_else(|| contents.push.commit.author.clone(), str::to_owned));
     let input = Input::Pushed {
         service: service.clone(),
@@ -154,16 +156,34 @@ async fn take_in(
                     ))
                     .await;
             }
-            Body::PushSettled { why, .. } if has_config => {
+            Body::PushSettled { why, .. } => {
                 terminal.line(format!("nothing is released: {why}")).await
-            }
-            Body::PushSettled { .. } => {
-                terminal
-                    .line("nothing to do: no workflow matches this push")
-                    .await
             }
             _ => {}
         }
     }
     Ok(sequence.filter(|_| !quiet))
+}
+
+async fn deleted(
+    app: &App,
+    service: &ServiceName,
+    update: &RefUpdate,
+    pusher: Option<&str>,
+    terminal: &Terminal,
+) -> Result<(), PushError> {
+    let input = Input::Deleted {
+        reference: update.name.clone(),
+    };
+    let by = Actor::Push(pusher.unwrap_or("somebody").to_owned());
+    app.services
+        .send(&service_stream(service), input, by)
+        .await
+        .map_err(|error| PushError::Refused(error.to_string()))?;
+    let gone = format!(
+        "{} deleted; releases and what runs stay as they are",
+        update.name
+    );
+    terminal.line(gone).await;
+    Ok(())
 }

@@ -36,7 +36,10 @@ pub(super) async fn contents(
     commit: &CommitId,
 ) -> Result<Contents, PushError> {
     let mut problems = Vec::new();
-    let config = read_config(repo, service, commit, &mut problems).await?;
+    let (config, unconfigured) = match read_config(repo, service, commit, &mut problems).await? {
+        Ok(config) => (Some(config), None),
+        Err(why) => (None, Some(why)),
+    };
     let default_branch = config
         .as_ref()
         .map_or("main", |config| config.branch.as_str());
@@ -72,6 +75,7 @@ pub(super) async fn contents(
         before: update.old.clone(),
         commit,
         config: config.map(Box::new),
+        unconfigured,
         tests,
         source,
     };
@@ -87,32 +91,37 @@ async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Option<Strin
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// The configuration of a commit, or why it has none, which is said once the runs are over. What is wrong in the file itself is
+/// among the problems.
 async fn read_config(
     repo: &Repo,
     service: &ServiceName,
     commit: &CommitId,
     problems: &mut Vec<String>,
-) -> Result<Option<Config>, PushError> {
+) -> Result<Result<Config, String>, PushError> {
     let Some(text) = text(repo, commit, CONFIG).await? else {
-        problems.push(format!("no {CONFIG} in this commit: its workflows run, but nothing is released (`shipway init` writes one)"));
-        return Ok(None);
+        return Ok(Err(format!(
+            "there is no {CONFIG} in this commit; `shipway init` writes one"
+        )));
     };
     let source = Source::new(CONFIG, text);
-    match config::parse(&source) {
-        Ok((config, _)) if config.service != *service => {
-            problems.push(format!("{CONFIG} says `service: {}`, but this repository is {service}: nothing is released", config.service));
-            Ok(None)
-        }
-        Ok((config, warnings)) => {
-            problems.extend(warnings.iter().map(|warning| one_line(&source, warning)));
-            Ok(Some(config))
-        }
+    let (config, warnings) = match config::parse(&source) {
+        Ok(read) => read,
         Err(errors) => {
             problems.extend(errors.iter().map(|error| one_line(&source, error)));
-            problems.push(format!("{CONFIG} has mistakes: nothing is released"));
-            Ok(None)
+            return Ok(Err(format!(
+                "{CONFIG} has mistakes; `shipway check` shows them"
+            )));
         }
+    };
+    if config.service != *service {
+        return Ok(Err(format!(
+            "{CONFIG} says `service: {}`, but this repository is {service}; push to /git/{}, or change the name",
+            config.service, config.service
+        )));
     }
+    problems.extend(warnings.iter().map(|warning| one_line(&source, warning)));
+    Ok(Ok(config))
 }
 
 async fn matching_workflows(
