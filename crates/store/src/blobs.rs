@@ -46,6 +46,17 @@ impl FileBlobs {
         self.root.join("sha256").join(folder).join(name)
     }
 
+    /// Gives a finished file its name, durably. Over one that is there too: its bytes are the same, or damaged, or its name is
+    /// not durable yet.
+    async fn place(&self, finished: &Unfinished, digest: &Digest) -> io::Result<()> {
+        let path = self.path(digest);
+        let folder = path.parent().expect("a blob is in a folder");
+        fs::create_dir_all(folder).await?;
+        fs::rename(&finished.0, &path).await?;
+        sync_folder(folder).await?;
+        sync_folder(&self.root.join("sha256")).await
+    }
+
     async fn store(
         &self,
         mut source: Reader,
@@ -94,24 +105,16 @@ impl FileBlobs {
             });
         }
         file.sync_all().await.map_err(failed("writing"))?;
-        let path = self.path(&digest);
-        if !fs::try_exists(&path).await.unwrap_or(false) {
-            let folder = path.parent().expect("a blob is in a folder");
-            fs::create_dir_all(folder)
-                .await
-                .map_err(failed("placing"))?;
-            fs::rename(&unfinished.0, &path)
-                .await
-                .map_err(failed("placing"))?;
-            File::open(folder)
-                .await
-                .map_err(failed("placing"))?
-                .sync_all()
-                .await
-                .map_err(failed("placing"))?;
-        }
+        self.place(&unfinished, &digest)
+            .await
+            .map_err(failed("placing"))?;
         Ok(StoredBlob { digest, size })
     }
+}
+
+/// Makes the names in a folder survive a power cut.
+async fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder).await?.sync_all().await
 }
 
 /// A file that is removed unless it was renamed.

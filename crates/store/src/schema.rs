@@ -1,12 +1,12 @@
 //! The tables, and which version of them a file has.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 
 /// The version this binary writes.
 pub(crate) const VERSION: i64 = 1;
 
 /// `streams.name` is what the engine says; events refer to its short id. `rows.changed` orders lists by their last change.
-pub(crate) const TABLES: &str = "
+const TABLES: &str = "
 CREATE TABLE streams(
   id INTEGER PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
@@ -51,7 +51,43 @@ pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The version of a file; 0 when it is new.
-pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+/// What a file is, before anything is done to it.
+pub(crate) enum Found {
+    /// New, or made and not yet filled when its maker was killed.
+    Nothing,
+    /// A log of this version.
+    Ours,
+    /// A log of this later version.
+    Newer(i64),
+    /// Something else.
+    Foreign,
+}
+
+/// Looks into a file and changes none of its bytes, nor those of its write-ahead log, even when the connection is then closed.
+pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Found> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let has_tables: bool =
+        connection.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| {
+            row.get(0)
+        })?;
+    let has_events = connection.table_exists(None, "events")?;
+    let found = match (version, has_events) {
+        (0, _) if !has_tables => Found::Nothing,
+        (VERSION, true) => Found::Ours,
+        (newer, _) if newer > VERSION => Found::Newer(newer),
+        _ => Found::Foreign,
+    };
+    if matches!(found, Found::Nothing | Found::Ours) {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    }
+    Ok(found)
+}
+
+/// Makes the tables.
+pub(crate) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
 }

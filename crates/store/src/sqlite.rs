@@ -14,7 +14,8 @@ use shipway_engine::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    schema, subscribe,
+    schema::{self, Found},
+    subscribe,
     writer::{self, Job},
 };
 
@@ -47,7 +48,15 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
-    /// It is no log, is damaged, or the disk fails.
+    /// It has tables, but not ours.
+    #[error(
+        "{path} can't be opened as an event log: it is the database of another program; nothing was changed"
+    )]
+    Foreign {
+        /// The file.
+        path: String,
+    },
+    /// It is no database, is damaged, or the disk fails.
     #[error("{path} can't be opened as an event log: {source}")]
     Sqlite {
         /// The file.
@@ -74,17 +83,21 @@ impl SqliteStore {
         };
         let is_new = !path.exists();
         let connection = Connection::open(path).map_err(failed)?;
-        let found = schema::version(&connection).map_err(failed)?;
-        if found > schema::VERSION {
-            return Err(OpenError::Newer {
-                path: path.display().to_string(),
-                found,
-                known: schema::VERSION,
-            });
-        }
-        schema::configure(&connection).map_err(failed)?;
-        if found == 0 {
-            create(&connection).map_err(failed)?;
+        let shown = || path.display().to_string();
+        match schema::find(&connection).map_err(failed)? {
+            Found::Newer(found) => {
+                return Err(OpenError::Newer {
+                    path: shown(),
+                    found,
+                    known: schema::VERSION,
+                });
+            }
+            Found::Foreign => return Err(OpenError::Foreign { path: shown() }),
+            Found::Nothing => {
+                schema::configure(&connection).map_err(failed)?;
+                schema::create(&connection).map_err(failed)?;
+            }
+            Found::Ours => schema::configure(&connection).map_err(failed)?,
         }
         if is_new && let Some(folder) = path.parent() {
             // The file's name must survive a power cut as well as its contents.
@@ -95,11 +108,7 @@ impl SqliteStore {
                 .pragma_update(None, "max_page_count", pages)
                 .map_err(failed)?;
         }
-        let last: u64 = connection
-            .query_row("SELECT coalesce(max(position), 0) FROM events", [], |row| {
-                row.get(0)
-            })
-            .map_err(failed)?;
+        let last = writer::last_position(&connection).map_err(failed)?;
         let (position_sender, position) = watch::channel(last);
         let (jobs, queue) = mpsc::channel(QUEUE);
         writer::start(
@@ -129,13 +138,6 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         self.readers.query(self.path.clone(), query).await
     }
-}
-
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch(schema::TABLES)?;
-    transaction.pragma_update(None, "user_version", schema::VERSION)?;
-    transaction.commit()
 }
 
 pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use shipway_core::aggregate::Row;
 use shipway_engine::{Append, AppendError, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,6 +13,9 @@ use crate::sqlite::store_error;
 const GROUP_MAX: usize = 1_024;
 /// Streams whose version is remembered; all are forgotten when there are more.
 const KNOWN_MAX: usize = 100_000;
+
+/// Rows that one append may change and still have an order among themselves.
+const ROWS_MAX: u64 = 1 << 16;
 
 /// What the writer is asked.
 pub(crate) enum Job {
@@ -34,6 +37,8 @@ struct Writer {
     connection: Connection,
     position: u64,
     known: HashMap<String, Known>,
+    /// SQLite's count of what other connections have written, when `position` and `known` were last right.
+    others: Option<i64>,
     published: watch::Sender<u64>,
     crash_after: Option<u64>,
     written: u64,
@@ -57,6 +62,7 @@ pub(crate) fn start(
         connection,
         position,
         known: HashMap::new(),
+        others: None,
         published,
         crash_after,
         written: 0,
@@ -115,7 +121,7 @@ impl Writer {
             Err(error) => {
                 // Nothing of the group is stored; what was remembered of its streams may be ahead of the file.
                 self.position = before;
-                self.known.clear();
+                self.others = None;
                 let error = store_error(error);
                 for reply in replies {
                     let _ = reply.send(Err(AppendError::Store(error.clone())));
@@ -129,20 +135,29 @@ impl Writer {
         if self.known.len() > KNOWN_MAX {
             self.known.clear();
         }
-        let transaction = self.connection.unchecked_transaction()?;
+        // Immediate: from here on nobody else writes, so that what is looked up stays right until the commit.
+        let transaction =
+            Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let others = others_version(&transaction)?;
+        if self.others != Some(others) {
+            self.known.clear();
+            self.position = last_position(&transaction)?;
+        }
         let mut results = Vec::with_capacity(appends.len());
         for append in appends {
             let known = match self.known.get(&append.stream) {
-                Some(known) => *known,
-                None => find_or_add(&transaction, &append.stream)?,
+                Some(known) => Some(*known),
+                None => find(&transaction, &append.stream)?,
             };
-            if known.version != append.expected {
-                self.known.insert(append.stream.clone(), known);
-                results.push(Err(AppendError::Conflict {
-                    actual: known.version,
-                }));
+            let actual = known.map_or(0, |known| known.version);
+            if actual != append.expected {
+                results.push(Err(AppendError::Conflict { actual }));
                 continue;
             }
+            let known = match known {
+                Some(known) => known,
+                None => add(&transaction, &append.stream)?,
+            };
             self.position = write(&transaction, append, known, self.position)?;
             let version = known.version + append.events.len() as u64;
             self.known
@@ -150,6 +165,7 @@ impl Writer {
             results.push(Ok(()));
         }
         transaction.commit()?;
+        self.others = Some(others);
         Ok(results)
     }
 
@@ -157,26 +173,40 @@ impl Writer {
         let transaction = self.connection.unchecked_transaction()?;
         transaction.execute("DELETE FROM rows WHERE kind = ?1", [kind])?;
         for (index, row) in rows.iter().enumerate() {
-            put_row(&transaction, row, index as u64 + 1)?;
+            put_row(&transaction, row, index as u64)?;
         }
         transaction.commit()
     }
 }
 
-fn find_or_add(connection: &Connection, name: &str) -> rusqlite::Result<Known> {
+/// Changes when another connection has committed; what this one does leaves it as it is.
+fn others_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA data_version")?
+        .query_row([], |row| row.get(0))
+}
+
+/// The position of the newest event.
+pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT coalesce(max(position), 0) FROM events")?
+        .query_row([], |row| row.get(0))
+}
+
+fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Known>> {
     let read = |row: &rusqlite::Row<'_>| {
         Ok(Known {
             id: row.get(0)?,
             version: row.get(1)?,
         })
     };
-    if let Some(known) = connection
+    connection
         .prepare_cached("SELECT id, version FROM streams WHERE name = ?1")?
         .query_row([name], read)
-        .optional()?
-    {
-        return Ok(known);
-    }
+        .optional()
+}
+
+fn add(connection: &Connection, name: &str) -> rusqlite::Result<Known> {
     let kind = name.split('/').next().unwrap_or(name);
     connection
         .prepare_cached("INSERT INTO streams(name, kind, version, live) VALUES (?1, ?2, 0, 0)")?
@@ -206,8 +236,8 @@ fn write(
     connection
         .prepare_cached("UPDATE streams SET version = ?2, live = ?3 WHERE id = ?1")?
         .execute(params![known.id, version, append.live])?;
-    for row in &append.rows {
-        put_row(connection, row, position)?;
+    for (index, row) in append.rows.iter().enumerate() {
+        put_row(connection, row, changed(position, index as u64))?;
     }
     if let Some(state) = &append.snapshot {
         connection
@@ -217,6 +247,17 @@ fn write(
             .execute(params![known.id, version, state])?;
     }
     Ok(position)
+}
+
+/// When a row was changed: a number that no two rows share, so that a page can be cut anywhere. Rising with the position of the
+/// append, then with the place among its rows.
+const fn changed(position: u64, index: u64) -> u64 {
+    position * ROWS_MAX
+        + if index < ROWS_MAX {
+            index
+        } else {
+            ROWS_MAX - 1
+        }
 }
 
 fn put_row(connection: &Connection, row: &Row, changed: u64) -> rusqlite::Result<()> {

@@ -1,0 +1,225 @@
+//! Snapshots, live streams and rows: what changes with the facts, and can be made again from them.
+
+use shipway_core::aggregate::Row;
+use shipway_engine::{Append, Snapshot, Store};
+
+use super::{Place, changing, facts, row};
+
+fn with_snapshot(expected: u64, state: &str) -> Append {
+    Append {
+        snapshot: Some(state.to_owned()),
+        ..facts("run/1", expected, &["{}"])
+    }
+}
+
+fn live(stream: &str, expected: u64, live: bool) -> Append {
+    Append {
+        live,
+        ..facts(stream, expected, &["{}"])
+    }
+}
+
+pub async fn the_newest_snapshot_is_given(place: &impl Place) {
+    let store = place.open();
+    store.append(facts("run/1", 0, &["{}"])).await.unwrap();
+    assert_eq!(store.snapshot("run/1").await.unwrap(), None);
+    for version in 1..4 {
+        let state = format!("{{\"at\":{version}}}");
+        store.append(with_snapshot(version, &state)).await.unwrap();
+        let newest = Snapshot {
+            version: version + 1,
+            state,
+        };
+        assert_eq!(store.snapshot("run/1").await.unwrap(), Some(newest));
+    }
+    store.append(facts("run/1", 4, &["{}"])).await.unwrap();
+    let kept = store.snapshot("run/1").await.unwrap().unwrap();
+    assert_eq!(kept.version, 4);
+}
+
+pub async fn a_refused_append_stores_no_snapshot(place: &impl Place) {
+    let store = place.open();
+    store.append(with_snapshot(0, "\"good\"")).await.unwrap();
+    assert!(store.append(with_snapshot(0, "\"bad\"")).await.is_err());
+    let kept = store.snapshot("run/1").await.unwrap().unwrap();
+    assert_eq!((kept.version, kept.state.as_str()), (1, "\"good\""));
+}
+
+pub async fn snapshots_can_be_forgotten_and_events_stay(place: &impl Place) {
+    let store = place.open();
+    store.append(with_snapshot(0, "{}")).await.unwrap();
+    store.forget_snapshots().await.unwrap();
+    assert_eq!(store.snapshot("run/1").await.unwrap(), None);
+    assert_eq!(store.read("run/1", 0).await.unwrap().len(), 1);
+    store.append(with_snapshot(1, "{}")).await.unwrap();
+    assert_eq!(store.snapshot("run/1").await.unwrap().unwrap().version, 2);
+}
+
+pub async fn live_streams_are_those_whose_last_append_said_so(place: &impl Place) {
+    let store = place.open();
+    for stream in ["run/1", "run/2", "rollout/1"] {
+        store.append(live(stream, 0, true)).await.unwrap();
+    }
+    store.append(live("run/3", 0, false)).await.unwrap();
+    assert_eq!(store.live("run").await.unwrap(), ["run/1", "run/2"]);
+    store.append(live("run/1", 1, false)).await.unwrap();
+    store.append(live("run/3", 1, true)).await.unwrap();
+    assert_eq!(store.live("run").await.unwrap(), ["run/2", "run/3"]);
+    assert!(
+        store.append(live("run/2", 0, false)).await.is_err(),
+        "a conflict"
+    );
+    assert_eq!(store.live("run").await.unwrap(), ["run/2", "run/3"]);
+}
+
+pub async fn streams_are_listed_by_kind_in_the_order_they_began(place: &impl Place) {
+    let store = place.open();
+    for stream in ["run/b", "run/a", "rollout/1", "runner/1", "run", "run/c"] {
+        store.append(facts(stream, 0, &["{}"])).await.unwrap();
+    }
+    store.append(facts("run/b", 1, &["{}"])).await.unwrap();
+    let runs = store.streams("run").await.unwrap();
+    assert_eq!(runs, ["run/b", "run/a", "run", "run/c"]);
+    assert_eq!(store.streams("runner").await.unwrap(), ["runner/1"]);
+    assert!(store.streams("ru").await.unwrap().is_empty());
+}
+
+pub async fn a_row_is_replaced_by_its_key(place: &impl Place) {
+    let store = place.open();
+    assert_eq!(store.row("run", "1").await.unwrap(), None);
+    let first = row("run", "1", "shop", true, 1);
+    let second = row("run", "1", "till", false, 2);
+    for (version, row) in [first, second.clone()].into_iter().enumerate() {
+        let append = changing("run/1", version as u64, vec![row]);
+        store.append(append).await.unwrap();
+    }
+    assert_eq!(store.row("run", "1").await.unwrap(), Some(second.clone()));
+    assert_eq!(store.row("rollout", "1").await.unwrap(), None);
+    assert_eq!(store.all_rows("run").await.unwrap(), [second]);
+}
+
+pub async fn a_refused_append_changes_no_row(place: &impl Place) {
+    let store = place.open();
+    let good = row("run", "1", "shop", true, 1);
+    let append = changing("run/1", 0, vec![good.clone()]);
+    store.append(append).await.unwrap();
+    let bad = vec![row("run", "1", "", false, 2), row("run", "2", "", false, 2)];
+    assert!(store.append(changing("run/1", 0, bad)).await.is_err());
+    assert_eq!(store.all_rows("run").await.unwrap(), [good]);
+}
+
+pub async fn rows_are_listed_with_the_newest_change_first(place: &impl Place) {
+    let store = place.open();
+    let changes = ["a", "b", "c", "b"];
+    for (version, key) in changes.into_iter().enumerate() {
+        let row = row("run", key, "shop", true, version as u64);
+        let append = changing("run/1", version as u64, vec![row]);
+        store.append(append).await.unwrap();
+    }
+    assert_eq!(keys(&store.all_rows("run").await.unwrap()), ["b", "c", "a"]);
+}
+
+pub async fn rows_are_found_by_service_and_by_being_live(place: &impl Place) {
+    let store = place.open();
+    let rows = vec![
+        row("run", "1", "shop", false, 0),
+        row("run", "2", "till", true, 0),
+        row("run", "3", "shop", true, 0),
+        row("rollout", "4", "shop", true, 0),
+    ];
+    store.append(changing("run/1", 0, rows)).await.unwrap();
+    let found = async |service, live| {
+        let page = store.rows("run", service, live, None, 10).await.unwrap();
+        assert_eq!(page.next, None, "all are on one page");
+        let mut keys = keys(&page.rows);
+        keys.sort();
+        keys
+    };
+    assert_eq!(found(None, false).await, ["1", "2", "3"]);
+    assert_eq!(found(None, true).await, ["2", "3"]);
+    assert_eq!(found(Some("shop"), false).await, ["1", "3"]);
+    assert_eq!(found(Some("shop"), true).await, ["3"]);
+    assert!(found(Some("sho"), false).await.is_empty());
+}
+
+pub async fn pages_hold_each_row_once_wherever_they_are_cut(place: &impl Place) {
+    let store = place.open();
+    for number in 0..10 {
+        let row = row("run", &number.to_string(), "shop", true, 0);
+        let append = changing("run/1", number, vec![row]);
+        store.append(append).await.unwrap();
+    }
+    let expected: Vec<_> = (0..10).rev().map(|number| number.to_string()).collect();
+    for limit in 1..12 {
+        assert_eq!(by_pages(&*store, limit).await, expected, "{limit} a page");
+    }
+}
+
+pub async fn rows_of_one_append_are_never_cut_in_two(place: &impl Place) {
+    let store = place.open();
+    let of = |append: u64| (0..4).map(move |number| format!("{append}.{number}"));
+    for append in 0..3 {
+        let rows = of(append).map(|key| row("run", &key, "shop", true, 0));
+        let append = changing("run/1", append, rows.collect());
+        store.append(append).await.unwrap();
+    }
+    let mut expected: Vec<_> = (0..3).flat_map(of).collect();
+    expected.sort();
+    for limit in 1..14 {
+        let mut found = by_pages(&*store, limit).await;
+        found.sort();
+        assert_eq!(found, expected, "{limit} a page");
+    }
+}
+
+pub async fn replaced_rows_keep_their_order_before_what_changes_next(place: &impl Place) {
+    let store = place.open();
+    let old = vec![
+        row("run", "old", "", false, 0),
+        row("rollout", "other", "", false, 0),
+    ];
+    store.append(changing("run/1", 0, old)).await.unwrap();
+    let rows = ["a", "b", "c"].map(|key| row("run", key, "", false, 0));
+    store.replace_rows("run", rows.to_vec()).await.unwrap();
+    assert_eq!(keys(&store.all_rows("run").await.unwrap()), ["c", "b", "a"]);
+    assert_eq!(keys(&store.all_rows("rollout").await.unwrap()), ["other"]);
+    let changed = vec![row("run", "a", "", false, 1)];
+    store.append(changing("run/1", 1, changed)).await.unwrap();
+    assert_eq!(keys(&store.all_rows("run").await.unwrap()), ["a", "c", "b"]);
+}
+
+pub async fn caches_survive_a_reopening(place: &impl Place) {
+    let store = place.open();
+    let rows = ["a", "b"].map(|key| row("run", key, "shop", true, 0));
+    let append = Append {
+        rows: rows.to_vec(),
+        live: true,
+        ..with_snapshot(0, "{}")
+    };
+    store.append(append).await.unwrap();
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.live("run").await.unwrap(), ["run/1"]);
+    assert_eq!(store.snapshot("run/1").await.unwrap().unwrap().version, 1);
+    let changed = vec![row("run", "a", "shop", true, 1)];
+    store.append(changing("run/1", 1, changed)).await.unwrap();
+    assert_eq!(keys(&store.all_rows("run").await.unwrap()), ["a", "b"]);
+}
+
+fn keys(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| row.key.clone()).collect()
+}
+
+/// The keys of all rows, read in pages.
+async fn by_pages(store: &dyn Store, limit: u32) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.rows("run", None, false, cursor, limit).await.unwrap();
+        assert!(page.rows.len() <= limit as usize);
+        found.extend(keys(&page.rows));
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return found,
+        }
+    }
+}

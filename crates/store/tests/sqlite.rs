@@ -1,0 +1,169 @@
+//! The event log on SQLite: what every store must do, and what only a file on a disk can go through.
+
+mod conformance;
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use conformance::{Place, facts};
+use shipway_engine::{AppendError, Store};
+use shipway_store::{OpenError, SqliteOptions, SqliteStore};
+use tempfile::TempDir;
+
+/// A log in a folder of its own.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("shipway.db")
+    }
+
+    fn open_with(&self, options: SqliteOptions) -> Arc<SqliteStore> {
+        Arc::new(SqliteStore::open(&self.file(), options).unwrap())
+    }
+}
+
+impl Place for Folder {
+    fn open(&self) -> Arc<dyn Store> {
+        self.open_with(SqliteOptions::default())
+    }
+}
+
+conformance!(Folder::new());
+
+#[test]
+fn a_file_of_a_newer_shipway_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let newer = rusqlite::Connection::open(folder.file()).unwrap();
+    newer.pragma_update(None, "journal_mode", "WAL").unwrap();
+    newer
+        .execute_batch(
+            "CREATE TABLE things(id); PRAGMA user_version = 9; INSERT INTO things VALUES (1);",
+        )
+        .unwrap();
+    // As the newer one was killed: what it wrote last is still in the write-ahead log.
+    let killed = tempfile::tempdir().unwrap();
+    let names = ["shipway.db", "shipway.db-wal"];
+    for name in names {
+        fs::copy(folder.0.path().join(name), killed.path().join(name)).unwrap();
+    }
+    let before = names.map(|name| fs::read(killed.path().join(name)).unwrap());
+
+    let path = killed.path().join("shipway.db");
+    let error = SqliteStore::open(&path, SqliteOptions::default())
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, OpenError::Newer { found: 9, .. }),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(
+        text.contains("schema version 9") && text.contains("use the newer shipway"),
+        "{text}"
+    );
+    let after = names.map(|name| fs::read(killed.path().join(name)).unwrap());
+    assert!(before == after, "nothing was changed");
+}
+
+#[test]
+fn a_file_that_is_no_log_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let foreign = rusqlite::Connection::open(folder.file()).unwrap();
+    foreign.execute_batch("CREATE TABLE things(id)").unwrap();
+    drop(foreign);
+    let database = fs::read(folder.file()).unwrap();
+    for bytes in [database, b"a text of some length, no database".repeat(100)] {
+        fs::write(folder.file(), &bytes).unwrap();
+        let error = SqliteStore::open(&folder.file(), SqliteOptions::default())
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains("can't be opened as an event log"),
+            "{error}"
+        );
+        assert!(
+            fs::read(folder.file()).unwrap() == bytes,
+            "nothing was changed"
+        );
+    }
+}
+
+/// Appends until the disk is full; gives how many appends were acknowledged.
+async fn fill(store: &dyn Store) -> u64 {
+    let text = format!("\"{}\"", "x".repeat(2_000));
+    for version in 0..10_000 {
+        match store.append(facts("run/1", version, &[&text])).await {
+            Ok(()) => {}
+            Err(AppendError::Store(error)) => {
+                assert!(error.to_string().contains("disk is full"), "{error}");
+                return version;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the disk is never full");
+}
+
+fn of_pages(pages: u32) -> SqliteOptions {
+    SqliteOptions {
+        pages_max: Some(pages),
+        ..SqliteOptions::default()
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_acknowledged_is_lost_and_it_goes_on_with_room() {
+    let folder = Folder::new();
+    let store = folder.open_with(of_pages(64));
+    let acknowledged = fill(&*store).await;
+    assert!(acknowledged > 10);
+    let read = store.read("run/1", 0).await.unwrap();
+    assert_eq!(read.len() as u64, acknowledged);
+    drop(store);
+
+    let store = folder.open_with(of_pages(512));
+    let read = store.read("run/1", 0).await.unwrap();
+    assert_eq!(read.len() as u64, acknowledged);
+    store
+        .append(facts("run/1", acknowledged, &["{}"]))
+        .await
+        .unwrap();
+    store.append(facts("run/2", 0, &["{}"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_that_gets_room_needs_no_restart() {
+    let folder = Folder::new();
+    let store = folder.open_with(of_pages(64));
+    let acknowledged = fill(&*store).await;
+    let mut log = store.subscribe(0).await.unwrap();
+    // A large append still fails, a small one that fits into what is left may be stored: neither disturbs the versions.
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    assert!(store.append(facts("run/2", 0, &[&large])).await.is_err());
+    let free = rusqlite::Connection::open(folder.file()).unwrap();
+    free.busy_timeout(std::time::Duration::from_secs(5))
+        .unwrap();
+    free.execute("DELETE FROM events WHERE version <= 5", [])
+        .unwrap();
+    store
+        .append(facts("run/1", acknowledged, &["\"last\""]))
+        .await
+        .unwrap();
+    let told = conformance::next(&mut log, acknowledged as usize - 5 + 1).await;
+    let last = told.last().unwrap();
+    assert_eq!(
+        (last.version, last.event.as_str()),
+        (acknowledged + 1, "\"last\"")
+    );
+    assert_eq!(
+        last.position,
+        acknowledged + 1,
+        "positions were not used up by what was not stored"
+    );
+}
