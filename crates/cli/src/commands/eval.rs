@@ -54,6 +54,6 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         Err(error) if output.json => output
             .document(&json!({ "error": error }))
             .map(|()| ExitCode::from(1)),
-        Err(error) => Err(Failure::Failed(error)),
+        Err(error) => Err(Failure::Failed(format!("{}: {error}", args.expression))),
     }
 }

@@ -6,7 +6,11 @@
 )]
 
 mod days;
+mod input;
 mod journey;
 mod load;
+mod local;
+mod misbehaving;
 mod shop;
 mod site;
+mod words;

@@ -17,6 +17,9 @@ use crate::{
     ids::ReleaseNumber,
 };
 
+/// How long past a deadline the answer of who waits for it is waited for: it says more than that time is over.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// The state of a rollout; `None` inside before it is opened.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State(pub Option<Box<Rollout>>);
@@ -230,8 +233,9 @@ impl Rollout {
         match self.action()? {
             Action::Hold { .. } | Action::Ask { .. } => None,
             Action::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
+            // Who waits has the same time, and says at its end what each instance lacks: it is heard first.
+            Action::Await { .. } => Some(self.action_since + allowed + ANSWER),
             Action::Start { .. }
-            | Action::Await { .. }
             | Action::Smoke { .. }
             | Action::Shift { .. }
             | Action::Stop { .. }
@@ -417,6 +421,9 @@ impl Rollout {
             self.note(event, format!("going back: {why}"));
             let title = format!("{} is rolled back", self.headline());
             self.notice(event, Tone::Bad, title, why);
+        }
+        for note in &plan.notes {
+            self.note(event, note.clone());
         }
         self.begin_action(event, 0);
     }

@@ -36,7 +36,8 @@ pub(super) async fn contents(
     commit: &CommitId,
 ) -> Result<Contents, PushError> {
     let mut problems = Vec::new();
-    let (config, unconfigured) = match read_config(repo, service, commit, &mut problems).await? {
+    let (config, mut unconfigured) = match read_config(repo, service, commit, &mut problems).await?
+    {
         Ok(config) => (Some(config), None),
         Err(why) => (None, Some(why)),
     };
@@ -61,8 +62,16 @@ pub(super) async fn contents(
             .filter_map(|environment| environment.tests.as_ref())
         {
             match text(repo, commit, path).await? {
-                Some(text) => tests.push(WorkflowFile { path: path.clone(), text }),
-                None => problems.push(format!("{CONFIG}: the tests {path} are not in the commit; without them releases go on untested")),
+                Some(text) => tests.push(WorkflowFile {
+                    path: path.clone(),
+                    text,
+                }),
+                // Who asks for tests doesn't want to be released without them.
+                None => {
+                    unconfigured = Some(format!(
+                        "{CONFIG} names the tests {path}, which are not in this commit; add them, or take `tests` away"
+                    ))
+                }
             }
         }
         if config.artifact == ArtifactSource::Source {
@@ -74,7 +83,7 @@ pub(super) async fn contents(
         reference: update.name.clone(),
         before: update.old.clone(),
         commit,
-        config: config.map(Box::new),
+        config: config.filter(|_| unconfigured.is_none()).map(Box::new),
         unconfigured,
         tests,
         source,

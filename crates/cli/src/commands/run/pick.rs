@@ -12,7 +12,7 @@ use shipway_core::{
     run::RunSpec,
     service::Purpose,
 };
-use shipway_syntax::Source;
+use shipway_syntax::{Source, nearest};
 use shipway_workflow::{
     expr::Value,
     model::{Job, Matrix, Tree, Workflow},
@@ -130,7 +130,10 @@ fn only_job(workflow: &Workflow, job: &str, text: &str) -> Result<String, Failur
     if workflow.job(job).is_none() {
         return Err(Failure::usage_with(
             format!("there is no job {job:?}"),
-            format!("there are {}", known.join(", ")),
+            nearest(job, known.iter().copied()).map_or_else(
+                || format!("there are {}", known.join(", ")),
+                |near| format!("did you mean {near}?"),
+            ),
         ));
     }
     let (mut wanted, mut open) = (BTreeSet::new(), vec![job.to_owned()]);
