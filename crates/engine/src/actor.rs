@@ -7,7 +7,7 @@ use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, Row};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    effects::Effects,
+    effects::{Effects, Patience},
     engine::{Engine, EngineError, Outcome},
     store::{Append, AppendError, StoreError},
 };
@@ -48,6 +48,7 @@ pub(crate) async fn run<A: Aggregate>(
             engine: engine.clone(),
             stream: stream.clone(),
             loaded,
+            vain: None,
         },
         Err(error) => {
             // Everybody who waits gets the reason; the next message tries again.
@@ -65,7 +66,7 @@ pub(crate) async fn run<A: Aggregate>(
     if let Some(sender) = this.upgrade() {
         engine.forget(&stream, &sender);
     }
-    // What came in between is still served.
+    // The engine stops: what was said before is still answered, what it asks for is left to the next server.
     mailbox.close();
     while let Some(message) = mailbox.recv().await {
         actor.hear(vec![message]).await;
@@ -119,6 +120,8 @@ struct StreamActor<A: Aggregate> {
     stream: String,
     loaded: Loaded<A>,
     effects: Effects<A>,
+    /// Since when waking up has changed nothing, although the time had come.
+    vain: Option<Patience>,
 }
 
 /// A batch that has been decided and stored: all events, and which of them are whose.
@@ -133,7 +136,7 @@ impl<A: Aggregate> StreamActor<A> {
         let mut batch = Vec::new();
         loop {
             let now = engine.0.clock.now();
-            let (wake_at, live) = self.effects.reconcile(&self.loaded.state, now);
+            let (wake_at, live) = self.effects.reconcile(&self.loaded.state, now, self.vain);
             batch.clear();
             let wake = async {
                 match wake_at {
@@ -152,20 +155,25 @@ impl<A: Aggregate> StreamActor<A> {
                     self.hear(std::mem::take(&mut batch)).await;
                 }
                 () = wake => self.wake(engine.0.clock.now()).await,
-                () = tokio::time::sleep(engine.0.options.idle_after), if resting => return,
+                () = tokio::time::sleep(engine.0.options.idle_after), if resting => {
+                    if engine.unload(&self.stream, mailbox) {
+                        return;
+                    }
+                }
             }
         }
     }
 
     /// The time has come: for the aggregate, or for an effect that is to be tried again.
     async fn wake(&mut self, now: Timestamp) {
-        if A::pending(&self.loaded.state, now)
-            .wake_at
-            .is_none_or(|at| at > now)
-            && self.effects.has_due_retry(now)
-        {
+        let is_due = |state: &A::State| {
+            let wake_at = A::pending(state, now).wake_at;
+            wake_at.is_some_and(|at| at <= now)
+        };
+        if !is_due(&self.loaded.state) || self.vain.is_some_and(|vain| vain.until > now) {
             return;
         }
+        let before = self.loaded.version;
         let (reply, _) = oneshot::channel();
         let by = Actor::Shipway("the time has come".to_owned());
         self.hear(vec![Message::Input {
@@ -174,6 +182,9 @@ impl<A: Aggregate> StreamActor<A> {
             reply,
         }])
         .await;
+        // The log can't be written, or the aggregate has nothing to say: no reason to ask again at once.
+        let in_vain = self.loaded.version == before && is_due(&self.loaded.state);
+        self.vain = in_vain.then(|| Patience::after(self.vain, now));
     }
 
     async fn hear(&mut self, batch: Vec<Message<A>>) {

@@ -1,13 +1,14 @@
 //! Time that never goes back. The wall clock may be set; what is waited for must neither stall nor happen twice.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 /// The time, passed in.
 #[async_trait]
@@ -62,38 +63,75 @@ impl Clock for RealClock {
     }
 }
 
-/// A clock that a test moves.
+/// A clock that a test moves. Who sleeps is woken in the order of the times waited for, then of the waiting, so that a
+/// simulation on one thread goes the same way every time.
 #[derive(Debug)]
-pub struct ManualClock(watch::Sender<Timestamp>);
+pub struct ManualClock(Mutex<Sleepers>);
+
+#[derive(Debug)]
+struct Sleepers {
+    now: Timestamp,
+    asleep: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
+    /// Tells those apart that wait for the same time.
+    count: u64,
+}
 
 impl ManualClock {
     /// Starts at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self(watch::Sender::new(now))
+        Self(Mutex::new(Sleepers {
+            now,
+            asleep: BTreeMap::new(),
+            count: 0,
+        }))
     }
 
     /// Moves on to `at`; earlier times are ignored, as a clock never goes back.
     pub fn set(&self, at: Timestamp) {
-        self.0.send_modify(|now| *now = at.max(*now));
+        let mut sleepers = self.lock();
+        sleepers.now = at.max(sleepers.now);
+        while let Some(next) = sleepers.asleep.first_entry() {
+            if next.key().0 > at {
+                break;
+            }
+            // Whoever has stopped waiting is not missed.
+            let _ = next.remove().send(());
+        }
+        sleepers.asleep.retain(|_, sleeper| !sleeper.is_closed());
     }
 
     /// Moves on by `by`.
     pub fn advance(&self, by: SignedDuration) {
-        self.0
-            .send_modify(|now| *now = now.saturating_add(by).unwrap_or(*now));
+        let now = self.lock().now;
+        self.set(now.saturating_add(by).unwrap_or(now));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sleepers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.borrow()
+        self.lock().now
     }
 
     async fn sleep_until(&self, at: Timestamp) {
-        // The sender is `self`: it can't be gone.
-        let _ = self.0.subscribe().wait_for(|now| *now >= at).await;
+        let woken = {
+            let mut sleepers = self.lock();
+            if at <= sleepers.now {
+                return;
+            }
+            let (sleeper, woken) = oneshot::channel();
+            sleepers.count += 1;
+            let key = (at, sleepers.count);
+            sleepers.asleep.insert(key, sleeper);
+            woken
+        };
+        // The sender is in `self`: it can't be gone.
+        let _ = woken.await;
     }
 }
 

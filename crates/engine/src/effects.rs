@@ -1,9 +1,9 @@
 //! The effects of one stream that are under way: dispatched by key, cancelled when their key no longer comes out, tried again
 //! with growing patience when they end without having changed anything.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use shipway_core::aggregate::{Actor, Aggregate, EffectKey};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::{
     engine::Engine,
 };
 
-/// Before an effect that ended but is still wanted is dispatched again; doubles with each time.
+/// Before what has changed nothing but is still wanted is tried again; doubles with each time.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest such wait.
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -23,8 +23,8 @@ pub(crate) struct Effects<A: Aggregate> {
     engine: Engine<A>,
     stream: String,
     mailbox: mpsc::WeakSender<Message<A>>,
-    running: HashMap<EffectKey, Running<A::Effect>>,
-    retries: HashMap<EffectKey, Retry>,
+    running: BTreeMap<EffectKey, Running<A::Effect>>,
+    retries: BTreeMap<EffectKey, Patience>,
     dispatches: u64,
 }
 
@@ -34,9 +34,28 @@ struct Running<E> {
     cancelled: CancellationToken,
 }
 
-struct Retry {
+/// What was tried and has changed nothing is left alone for a while, longer each time.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
     times: u32,
-    at: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+impl Patience {
+    /// Tried once more, without success.
+    pub(crate) fn after(before: Option<Self>, now: Timestamp) -> Self {
+        let times = before.map_or(0, |patience| patience.times);
+        let wait = RETRY_FIRST
+            .saturating_mul(1 << times.min(10))
+            .min(RETRY_MAX);
+        let until = SignedDuration::try_from(wait)
+            .ok()
+            .and_then(|wait| now.checked_add(wait).ok());
+        Self {
+            times: times + 1,
+            until: until.unwrap_or(now),
+        }
+    }
 }
 
 impl<A: Aggregate> Effects<A> {
@@ -49,8 +68,8 @@ impl<A: Aggregate> Effects<A> {
             engine,
             stream,
             mailbox,
-            running: HashMap::new(),
-            retries: HashMap::new(),
+            running: BTreeMap::new(),
+            retries: BTreeMap::new(),
             dispatches: 0,
         }
     }
@@ -59,15 +78,13 @@ impl<A: Aggregate> Effects<A> {
         self.running.is_empty() && self.retries.is_empty()
     }
 
-    pub(crate) fn has_due_retry(&self, now: Timestamp) -> bool {
-        self.retries.values().any(|retry| retry.at <= now)
-    }
-
-    /// Makes what is under way what the state asks for. Gives when to wake up, and whether the stream is live.
+    /// Makes what is under way what the state asks for. Gives when to wake up, and whether the stream is live. While waking up
+    /// is in `vain`, a time that has come is put off.
     pub(crate) fn reconcile(
         &mut self,
         state: &Arc<A::State>,
         now: Timestamp,
+        vain: Option<Patience>,
     ) -> (Option<Timestamp>, bool) {
         let pending = A::pending(state, now);
         let wanted = |key: &EffectKey, effect: &A::Effect| {
@@ -86,13 +103,18 @@ impl<A: Aggregate> Effects<A> {
         self.retries
             .retain(|key, _| pending.effects.iter().any(|(it, _)| it == key));
         let mut wake_at = pending.wake_at;
+        if let (Some(at), Some(vain)) = (wake_at, vain)
+            && at <= now
+        {
+            wake_at = Some(vain.until);
+        }
         for (key, effect) in pending.effects {
             if self.running.contains_key(&key) {
                 continue;
             }
             match self.retries.get(&key) {
-                Some(retry) if retry.at > now => {
-                    wake_at = Some(wake_at.map_or(retry.at, |at| at.min(retry.at)))
+                Some(retry) if retry.until > now => {
+                    wake_at = Some(wake_at.map_or(retry.until, |at| at.min(retry.until)))
                 }
                 _ => self.dispatch(key, effect, state),
             }
@@ -111,17 +133,9 @@ impl<A: Aggregate> Effects<A> {
         }
         self.running.remove(key);
         // If the key still comes out after its input was decided, it is dispatched again, but not at once.
-        let times = self.retries.get(key).map_or(0, |retry| retry.times);
-        let wait = RETRY_FIRST
-            .saturating_mul(1 << times.min(10))
-            .min(RETRY_MAX);
-        self.retries.insert(
-            key.clone(),
-            Retry {
-                times: times + 1,
-                at: now + wait,
-            },
-        );
+        let before = self.retries.get(key).copied();
+        self.retries
+            .insert(key.clone(), Patience::after(before, now));
         true
     }
 
@@ -165,6 +179,7 @@ impl<A: Aggregate> Effects<A> {
             let task = tokio::spawn(async move { driver.carry_out(work).await });
             let abort = task.abort_handle();
             let input = tokio::select! {
+                biased;
                 ended = task => match ended {
                     Ok(input) => Some(input),
                     Err(error) => {

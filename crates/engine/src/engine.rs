@@ -198,6 +198,22 @@ impl<A: Aggregate> Engine<A> {
         sender
     }
 
+    /// Takes leave of a stream that rests, unless somebody is about to say something to it: then it stays loaded. So nothing is
+    /// said to a stream that has ceased to look after what it is owed.
+    pub(crate) fn unload(&self, stream: &str, mailbox: &mpsc::Receiver<Message<A>>) -> bool {
+        let mut streams = self
+            .0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Who is about to speak holds a sender, which they get under this lock.
+        if mailbox.sender_strong_count() > 1 || !mailbox.is_empty() {
+            return false;
+        }
+        streams.remove(stream);
+        true
+    }
+
     /// Removes a mailbox that nobody reads any more, unless a new one is there already.
     pub(crate) fn forget(&self, stream: &str, mailbox: &mpsc::Sender<Message<A>>) {
         let mut streams = self

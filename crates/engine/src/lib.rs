@@ -14,12 +14,14 @@ mod clock;
 mod driver;
 mod effects;
 mod engine;
+mod memory;
 mod store;
 
 pub use blobs::{BlobError, Blobs, Reader, StoredBlob};
 pub use clock::{Clock, ManualClock, RealClock};
 pub use driver::{Driver, Reporter, Work};
 pub use engine::{Engine, EngineError, Options, Outcome};
+pub use memory::MemoryStore;
 pub use store::{
     Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
 };

@@ -1,37 +1,65 @@
 //! Read models made anew from the events: they are caches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use futures_util::StreamExt;
 use shipway_core::aggregate::{Aggregate, Event, Row};
 use shipway_engine::{Store, StoreError};
 
-/// Folds every stream of an aggregate again and replaces the rows it gives. Rows come in the order of the streams' last events.
+/// Where in the log a row was last changed: at this event, and among its rows.
+type Changed = (u64, usize);
+
+/// Folds every stream of an aggregate again and replaces the rows it gives. They come in the order they were last changed in, so
+/// lists look as they did. For a log that nobody appends to.
 pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, StoreError> {
-    let mut by_kind: BTreeMap<String, BTreeMap<String, (usize, Row)>> = BTreeMap::new();
-    let mut order = 0;
-    for stream in store.streams(A::KIND).await? {
+    let positions = positions(store, A::KIND).await?;
+    let mut by_kind: BTreeMap<String, HashMap<String, (Changed, Row)>> = BTreeMap::new();
+    for (stream, positions) in positions {
         let mut state = A::State::default();
-        for text in store.read(&stream, 0).await? {
-            let event: Event<A::Body> = serde_json::from_str(&text)
+        let events = store.read(&stream, 0).await?;
+        for (text, position) in events.iter().zip(positions) {
+            let event: Event<A::Body> = serde_json::from_str(text)
                 .map_err(|error| StoreError(format!("{stream}: {error}")))?;
             A::apply(&mut state, &event);
-            for row in A::rows(&state, std::slice::from_ref(&event)) {
-                order += 1;
-                by_kind
-                    .entry(row.kind.clone())
-                    .or_default()
-                    .insert(row.key.clone(), (order, row));
+            let rows = A::rows(&state, std::slice::from_ref(&event));
+            for (index, row) in rows.into_iter().enumerate() {
+                let rows = by_kind.entry(row.kind.clone()).or_default();
+                rows.insert(row.key.clone(), ((position, index), row));
             }
         }
     }
     let mut count = 0;
     for (kind, rows) in by_kind {
         let mut rows: Vec<_> = rows.into_values().collect();
-        rows.sort_by_key(|(order, _)| *order);
+        rows.sort_by_key(|(changed, _)| *changed);
         count += rows.len();
-        store
-            .replace_rows(&kind, rows.into_iter().map(|(_, row)| row).collect())
-            .await?;
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        store.replace_rows(&kind, rows).await?;
     }
     Ok(count)
+}
+
+/// Where the events of each stream of a kind are in the log.
+async fn positions(
+    store: &dyn Store,
+    kind: &str,
+) -> Result<BTreeMap<String, Vec<u64>>, StoreError> {
+    let last = store.last_position().await?;
+    let mut positions: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut log = store.subscribe(0).await?;
+    let mut at = 0;
+    while at < last {
+        let Some(event) = log.next().await.transpose()? else {
+            break;
+        };
+        at = event.position;
+        if event.stream.split('/').next() != Some(kind) {
+            continue;
+        }
+        match positions.get_mut(&event.stream) {
+            Some(known) => known.push(at),
+            None => drop(positions.insert(event.stream, vec![at])),
+        }
+    }
+    Ok(positions)
 }

@@ -1,0 +1,247 @@
+//! A log in memory, for tests and simulations: what it forgets is all gone, so a server never uses it. It keeps to everything
+//! that is asked of a [`Store`]; the tests that run over SQLite run over it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use shipway_core::aggregate::Row;
+use tokio::sync::watch;
+
+use crate::store::{
+    Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
+};
+
+/// Events given to a subscriber at once.
+const CHUNK: usize = 500;
+
+/// A log in memory. Clones share it, as connections share a database.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    log: Arc<Mutex<Log>>,
+    position: Arc<watch::Sender<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Recorded>,
+    /// Streams in the order they began.
+    streams: Vec<String>,
+    by_name: BTreeMap<String, Stream>,
+    rows: BTreeMap<(String, String), (u64, Row)>,
+    /// Changes of rows so far.
+    changes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// Where its events are in the log.
+    events: Vec<usize>,
+    live: bool,
+    snapshot: Option<Snapshot>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self {
+            log: Arc::default(),
+            position: Arc::new(watch::Sender::new(0)),
+        }
+    }
+}
+
+impl MemoryStore {
+    /// The log as a crash after its first `count` events leaves it, without its caches: a log of its own.
+    #[must_use]
+    pub fn cut(&self, count: usize) -> Self {
+        let cut = Self::default();
+        for event in self.lock().events.iter().take(count) {
+            // Whether a stream is live can't be told from its events; to load one that rests does no harm.
+            cut.lock()
+                .append(Append {
+                    stream: event.stream.clone(),
+                    expected: event.version - 1,
+                    events: vec![event.event.clone()],
+                    rows: Vec::new(),
+                    snapshot: None,
+                    live: true,
+                })
+                .expect("events are in the order of their versions");
+        }
+        cut.publish();
+        cut
+    }
+
+    /// All events, in the order of the log.
+    #[must_use]
+    pub fn events(&self) -> Vec<Recorded> {
+        self.lock().events.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self) {
+        let last = self.lock().events.len() as u64;
+        self.position.send_replace(last);
+    }
+}
+
+impl Log {
+    fn append(&mut self, append: Append) -> Result<(), AppendError> {
+        let actual = self
+            .by_name
+            .get(&append.stream)
+            .map_or(0, |stream| stream.events.len() as u64);
+        if actual != append.expected {
+            return Err(AppendError::Conflict { actual });
+        }
+        if !self.by_name.contains_key(&append.stream) {
+            self.streams.push(append.stream.clone());
+        }
+        let stream = self.by_name.entry(append.stream.clone()).or_default();
+        for event in append.events {
+            stream.events.push(self.events.len());
+            self.events.push(Recorded {
+                position: self.events.len() as u64 + 1,
+                stream: append.stream.clone(),
+                version: stream.events.len() as u64,
+                event,
+            });
+        }
+        stream.live = append.live;
+        if let Some(state) = append.snapshot {
+            let version = stream.events.len() as u64;
+            stream.snapshot = Some(Snapshot { version, state });
+        }
+        self.put_rows(append.rows);
+        Ok(())
+    }
+
+    fn put_rows(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            self.changes += 1;
+            let key = (row.kind.clone(), row.key.clone());
+            self.rows.insert(key, (self.changes, row));
+        }
+    }
+
+    fn of_kind(&self, kind: &str, wanted: impl Fn(&Stream) -> bool) -> Vec<String> {
+        self.streams
+            .iter()
+            .filter(|name| name.split('/').next() == Some(kind) && wanted(&self.by_name[*name]))
+            .cloned()
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn append(&self, append: Append) -> Result<(), AppendError> {
+        self.lock().append(append)?;
+        self.publish();
+        Ok(())
+    }
+
+    async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError> {
+        let log = self.lock();
+        let events = log.by_name.get(stream).map(|stream| &stream.events);
+        let after = usize::try_from(after).unwrap_or(usize::MAX);
+        Ok(events
+            .into_iter()
+            .flatten()
+            .skip(after)
+            .map(|index| log.events[*index].event.clone())
+            .collect())
+    }
+
+    async fn snapshot(&self, stream: &str) -> Result<Option<Snapshot>, StoreError> {
+        let log = self.lock();
+        let stream = log.by_name.get(stream);
+        Ok(stream.and_then(|stream| stream.snapshot.clone()))
+    }
+
+    async fn forget_snapshots(&self) -> Result<(), StoreError> {
+        for stream in self.lock().by_name.values_mut() {
+            stream.snapshot = None;
+        }
+        Ok(())
+    }
+
+    async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.lock().of_kind(kind, |stream| stream.live))
+    }
+
+    async fn streams(&self, kind: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.lock().of_kind(kind, |_| true))
+    }
+
+    async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
+        let (log, position) = (self.log.clone(), self.position.subscribe());
+        let start = (log, position, after, VecDeque::new());
+        let told = stream::unfold(
+            start,
+            |(log, mut position, mut after, mut waiting)| async move {
+                while waiting.is_empty() {
+                    let come = position.wait_for(|position| *position > after).await;
+                    drop(come.ok()?);
+                    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                    let from = usize::try_from(after).unwrap_or(usize::MAX);
+                    waiting.extend(log.events.iter().skip(from).take(CHUNK).cloned());
+                }
+                let event: Recorded = waiting.pop_front()?;
+                after = event.position;
+                Some((Ok(event), (log, position, after, waiting)))
+            },
+        );
+        Ok(told.boxed())
+    }
+
+    async fn last_position(&self) -> Result<u64, StoreError> {
+        Ok(*self.position.borrow())
+    }
+
+    async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError> {
+        let key = (kind.to_owned(), key.to_owned());
+        Ok(self.lock().rows.get(&key).map(|(_, row)| row.clone()))
+    }
+
+    async fn rows(
+        &self,
+        kind: &str,
+        service: Option<&str>,
+        live: bool,
+        cursor: Option<u64>,
+        limit: u32,
+    ) -> Result<RowPage, StoreError> {
+        let log = self.lock();
+        let mut found: Vec<&(u64, Row)> = log
+            .rows
+            .values()
+            .filter(|(changed, row)| {
+                row.kind == kind
+                    && service.is_none_or(|service| row.service == service)
+                    && (!live || row.live)
+                    && cursor.is_none_or(|cursor| *changed < cursor)
+            })
+            .collect();
+        found.sort_by_key(|(changed, _)| std::cmp::Reverse(*changed));
+        found.truncate(limit as usize);
+        let next = found.last().map(|(changed, _)| *changed);
+        Ok(RowPage {
+            rows: found.iter().map(|(_, row)| row.clone()).collect(),
+            next: next.filter(|_| found.len() == limit as usize),
+        })
+    }
+
+    async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError> {
+        let mut log = self.lock();
+        log.rows.retain(|(of, _), _| of != kind);
+        log.put_rows(rows);
+        Ok(())
+    }
+}
