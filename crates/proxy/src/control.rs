@@ -183,10 +183,13 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
             shared.faults.store(Arc::new(faults.faults.clone()));
             json(&faults)
         }),
-        (&Method::POST, "/stop") => read::<Stop>(body).await.and_then(|stop| {
-            shared.stop(stop.grace());
-            json(&serde_json::json!({ "stopping": true }))
-        }),
+        (&Method::POST, "/stop") => match read::<Stop>(body).await {
+            Ok(stop) => {
+                shared.stop(stop.grace()).await;
+                json(&serde_json::json!({ "stopping": true }))
+            }
+            Err(why) => Err(why),
+        },
         (&Method::POST, "/handover") => match read::<Handover>(body).await {
             Ok(handover) => match hand_over(&shared, &handover).await {
                 Ok(inventory) => json(&inventory),
@@ -241,7 +244,7 @@ async fn put_routes(
 
 /// The counts of this process and all before it.
 async fn counters(shared: &Shared) -> Counters {
-    for pid in shared.predecessors() {
+    for pid in to_be_asked(shared) {
         let theirs = shared.socket.predecessor(pid);
         match tokio::time::timeout(PREDECESSOR_MAX, theirs.counters()).await {
             Ok(Ok(counters)) => shared
@@ -256,7 +259,11 @@ async fn counters(shared: &Shared) -> Counters {
 }
 
 pub(crate) fn totals(shared: &Shared) -> Counters {
-    let (no_route, entries) = shared.registry.totals();
+    let others = match shared.is_superseded() {
+        true => shared.predecessors(),
+        false => Vec::new(),
+    };
+    let (no_route, entries) = shared.registry.totals(&others);
     Counters {
         boot: shared.boot.clone(),
         at: jiff::Timestamp::now(),
@@ -269,6 +276,14 @@ pub(crate) fn totals(shared: &Shared) -> Counters {
     }
 }
 
+/// The processes before this one, which a successor asks itself once it is there.
+fn to_be_asked(shared: &Shared) -> Vec<u32> {
+    match shared.is_superseded() {
+        true => Vec::new(),
+        false => shared.predecessors(),
+    }
+}
+
 fn buried(shared: &Shared, pid: u32) {
     shared.registry.bury(pid);
     shared.forget_predecessor(pid);
@@ -276,7 +291,7 @@ fn buried(shared: &Shared, pid: u32) {
 
 async fn drained(shared: &Shared, wait: &DrainWait) -> u64 {
     let mut before = Vec::new();
-    for pid in shared.predecessors() {
+    for pid in to_be_asked(shared) {
         let (theirs, wait) = (shared.socket.predecessor(pid), wait.clone());
         // One that ended has nothing open.
         before.push(tokio::spawn(async move {
@@ -317,13 +332,14 @@ async fn drained_here(shared: &Shared, wait: &DrainWait) -> u64 {
 
 /// Sends the sockets to a successor; from now on new routes wait for it.
 async fn hand_over(shared: &Arc<Shared>, handover: &Handover) -> io::Result<Inventory> {
+    // Whoever ended meanwhile is ours to tell of.
+    counters(shared).await;
     let listeners = shared.listeners.lock().await;
-    let predecessors = shared.predecessors();
     let inventory = Inventory {
         boot: shared.boot.clone(),
         pid: std::process::id(),
         generation: shared.table.load().generation,
-        predecessors: predecessors.clone(),
+        predecessors: shared.predecessors(),
         listeners: listeners
             .all()
             .map(|(listening, _)| listening.clone())
@@ -333,7 +349,6 @@ async fn hand_over(shared: &Arc<Shared>, handover: &Handover) -> io::Result<Inve
     descriptors.push(shared.socket.lock.as_fd());
     takeover::give(&handover.socket, &inventory, &descriptors)?;
     shared.hand_over();
-    shared.registry.disown(&predecessors);
     Ok(inventory)
 }
 

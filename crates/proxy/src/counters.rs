@@ -297,8 +297,8 @@ impl Registry {
         lock(&self.instances).retain(|_, state| Arc::strong_count(state) > 1);
     }
 
-    /// The counts of this process and those before it.
-    pub(crate) fn totals(&self) -> (u64, Vec<Entry>) {
+    /// The counts of this process and those before it, but not of those that somebody else tells.
+    pub(crate) fn totals(&self, without: &[u32]) -> (u64, Vec<Entry>) {
         let own: Vec<Entry> = lock(&self.releases)
             .iter()
             .map(|(key, counters)| counters.entry(key))
@@ -306,13 +306,12 @@ impl Registry {
         let mut no_route = self.no_route.load(Relaxed);
         let mut sums: BTreeMap<ReleaseKey, Entry> = BTreeMap::new();
         let inherited = lock(&self.inherited);
-        for (theirs, _) in inherited.0.values() {
-            no_route += theirs;
-        }
-        let before = inherited
-            .0
-            .values()
-            .flat_map(|(_, entries)| entries.iter().cloned());
+        let told = || {
+            let mine = inherited.0.iter().filter(|(pid, _)| !without.contains(pid));
+            mine.map(|(_, counts)| counts)
+        };
+        no_route += told().map(|(theirs, _)| theirs).sum::<u64>();
+        let before = told().flat_map(|(_, entries)| entries.iter().cloned());
         for entry in own.into_iter().chain(before) {
             match sums.entry(ReleaseKey::of(&entry)) {
                 std::collections::btree_map::Entry::Vacant(vacant) => drop(vacant.insert(entry)),
@@ -327,11 +326,6 @@ impl Registry {
     /// Takes the counts of an earlier process over; what it said before is replaced.
     pub(crate) fn inherit(&self, pid: u32, no_route: u64, entries: Vec<Entry>) {
         lock(&self.inherited).0.insert(pid, (no_route, entries));
-    }
-
-    /// The counts of these processes are somebody else's to tell now.
-    pub(crate) fn disown(&self, pids: &[u32]) {
-        lock(&self.inherited).0.retain(|pid, _| !pids.contains(pid));
     }
 
     /// Nothing is open any more in an earlier process: it ended.
@@ -409,9 +403,9 @@ mod tests {
         counters.answered(0, &answer(200));
         counters.answered(1, &answer(503));
         counters.open.begin(1);
-        let (_, mine) = registry.totals();
+        let (_, mine) = registry.totals(&[]);
         registry.inherit(7, 5, mine);
-        let (no_route, entries) = registry.totals();
+        let (no_route, entries) = registry.totals(&[]);
         assert_eq!(no_route, 5);
         assert_eq!(
             (entries[0].requests, entries[0].bytes_out, entries[0].open),
@@ -421,8 +415,9 @@ mod tests {
             entries[0].responses,
             BTreeMap::from([("2xx".into(), 2), ("5xx".into(), 2)])
         );
+        assert_eq!(registry.totals(&[7]).1[0].requests, 2);
         registry.bury(7);
-        assert_eq!(registry.totals().1[0].open, 1);
+        assert_eq!(registry.totals(&[]).1[0].open, 1);
     }
 
     #[tokio::test]

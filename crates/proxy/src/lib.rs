@@ -213,6 +213,9 @@ impl Shared {
     /// Takes over a snapshot: checked, kept on disk, swapped in, and in use by every worker when this returns.
     pub(crate) async fn put(self: &Arc<Self>, snapshot: Snapshot) -> Result<u64, String> {
         let mut listeners = self.listeners.lock().await;
+        if self.stopping.is_cancelled() {
+            return Err("the proxy is stopping".to_owned());
+        }
         let generation = self.table.load().generation + 1;
         let table = Table::compile(snapshot, generation, &self.registry);
         let table = table.map_err(|error| error.to_string())?;
@@ -276,7 +279,11 @@ impl Shared {
         self.changes.send_modify(|change| *change += 1);
     }
 
-    pub(crate) fn stop(&self, grace: Duration) {
+    /// Lets workers finish. Their listening sockets are then the last ones: whoever connects from now on is refused, or accepted
+    /// by a successor, and nobody waits for ever.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        let mut listeners = self.listeners.lock().await;
+        *listeners = Listeners::default();
         *lock(&self.grace) = grace;
         self.stopping.cancel();
     }
@@ -288,6 +295,11 @@ impl Shared {
     /// Since when a successor has the sockets.
     pub(crate) fn handed_over(&self) -> Option<Instant> {
         *lock(&self.handed_over)
+    }
+
+    /// Whether a successor answers in its place.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.handed_over().is_some() && !self.socket.is_mine()
     }
 
     pub(crate) fn hand_over(&self) {

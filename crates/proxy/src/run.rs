@@ -292,14 +292,14 @@ async fn stopped(shared: &Shared) {
     };
     tokio::select! {
         () = shared.stopping.cancelled() => {}
-        _ = term.recv() => shared.stop(TERM_GRACE),
-        _ = interrupt.recv() => shared.stop(TERM_GRACE),
+        _ = term.recv() => shared.stop(TERM_GRACE).await,
+        _ = interrupt.recv() => shared.stop(TERM_GRACE).await,
     }
 }
 
 /// Tells a successor the last counts, if there is one.
 async fn bequeath(shared: &Shared) {
-    if shared.handed_over().is_none() || shared.socket.is_mine() {
+    if !shared.is_superseded() {
         return;
     }
     let counters = control::totals(shared);

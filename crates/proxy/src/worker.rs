@@ -100,16 +100,18 @@ async fn serve(start: Start) {
                     Err(error) => tracing::error!("{address} can't be listened on: {error}"),
                 },
                 Some(Message::Unlisten(address)) => drop(listening.remove(&address)),
-                Some(Message::Serve(stream, client, port)) => match TcpStream::from_std(stream) {
-                    Ok(stream) => worker.serve(stream, client, port),
-                    Err(error) => tracing::warn!("a connection was lost: {error}"),
-                },
+                Some(message) => worker.take(message),
                 None => break,
             },
         }
     }
     for listener in listening.into_values() {
         listener.accept_the_rest(&worker);
+    }
+    // What others gave before they knew is served, too; from now on they keep theirs.
+    inbox.close();
+    while let Some(message) = inbox.recv().await {
+        worker.take(message);
     }
     worker.stop(shared.grace()).await;
 }
@@ -200,6 +202,17 @@ impl Worker {
         }
     }
 
+    /// Serves what another worker accepted.
+    fn take(self: &Rc<Self>, message: Message) {
+        let Message::Serve(stream, client, port) = message else {
+            return;
+        };
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.serve(stream, client, port),
+            Err(error) => tracing::warn!("a connection was lost: {error}"),
+        }
+    }
+
     fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, port: u16) {
         // Without it small answers wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
@@ -216,12 +229,12 @@ impl Worker {
 
     async fn connection(self: Rc<Self>, stream: TcpStream, arrival: Rc<Arrival>) {
         let mut builder = auto::Builder::new(LocalExecutor);
-        // Heads that take too long are seen to by `tick`, which costs no timer for each request.
+        // Heads that take too long are seen to by `tick`, which costs no timer for each request. `pipeline_flush` stays off: it
+        // buffers without bound for a client that doesn't read, and holds back what a client waits for before it says more.
         builder
             .http1()
             .max_buf_size(HEAD_MAX_BYTES)
-            .header_read_timeout(None)
-            .pipeline_flush(true);
+            .header_read_timeout(None);
         let mut http2 = builder.http2();
         http2
             .timer(TokioTimer::new())

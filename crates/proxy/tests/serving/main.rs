@@ -1,0 +1,10 @@
+//! The proxy as clients and instances see it: the real one in a process of its own, between real sockets.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod failing;
+mod lasting;
+mod passing;
+mod splitting;
+mod swapping;

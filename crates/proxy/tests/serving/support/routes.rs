@@ -1,0 +1,47 @@
+//! Routes, in as few words as a test needs.
+
+use shipway_proxy::protocol::{Backend, FULL, Instance, Route, Snapshot, Sticky, VERSION};
+
+/// The service of most tests; its host is named like it.
+pub const SHOP: &str = "shop";
+
+pub fn snapshot(routes: Vec<Route>) -> Snapshot {
+    Snapshot {
+        version: VERSION,
+        routes,
+    }
+}
+
+/// The shop's route, each request decided anew, nothing held.
+pub fn route(backends: Vec<Backend>) -> Route {
+    Route {
+        service: SHOP.to_owned(),
+        environment: "production".to_owned(),
+        hosts: vec![SHOP.to_owned()],
+        path_prefix: None,
+        port: None,
+        salt: "shop/1".to_owned(),
+        sticky: Sticky::None,
+        backends,
+        hold_ms: 0,
+        timeout_ms: 20_000,
+    }
+}
+
+/// A release with instances at these addresses.
+pub fn backend(release: u32, weight: u32, addresses: &[&str]) -> Backend {
+    let instance = |address: &&str| Instance {
+        id: format!("shop.production.{release}@{address}"),
+        address: (*address).to_owned(),
+    };
+    Backend {
+        release,
+        weight,
+        instances: addresses.iter().map(instance).collect(),
+    }
+}
+
+/// All traffic of the shop to one release.
+pub fn only(release: u32, addresses: &[&str]) -> Snapshot {
+    snapshot(vec![route(vec![backend(release, FULL, addresses)])])
+}
