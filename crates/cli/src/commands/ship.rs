@@ -6,7 +6,7 @@ use shipway_core::{rollout::RolloutView, service::ServiceView, target::InstanceS
 
 use super::{
     ids::{Page, only_service, path_of},
-    watch,
+    watch::{self, Hope, LOOK},
 };
 use crate::{
     client::Server,
@@ -167,8 +167,50 @@ fn told(server: &Server, answer: &SetOff, follow: bool, output: Output) -> Resul
         (None, _) => line("it waits for its turn"),
     }
     match rollout.filter(|_| follow) {
-        Some(rollout) => watch::follow(server, rollout, output),
+        Some(rollout) if answer.queued => {
+            watch::follow(server, rollout, Hope::Over, output)?;
+            follow_its_turn(server, rollout, answer, output)
+        }
+        Some(rollout) if answer.rollouts.is_empty() => {
+            watch::follow(server, rollout, Hope::Back, output)
+        }
+        Some(rollout) => watch::follow(server, rollout, Hope::Promoted, output),
         None => Ok(()),
+    }
+}
+
+/// Follows the rollout that waited for `before` to make way.
+fn follow_its_turn(
+    server: &Server,
+    before: &str,
+    answer: &SetOff,
+    output: Output,
+) -> Result<(), Failure> {
+    let path = path_of(server, before)?;
+    let before: RolloutView = server.get(&format!("/api/v1/rollouts/{path}"))?;
+    let service = &before.id.service;
+    loop {
+        let all: Page<RolloutView> =
+            server.get(&format!("/api/v1/rollouts?service={service}&limit=100"))?;
+        let ours = |view: &&RolloutView| {
+            view.id.number > before.id.number
+                && view.environment == before.environment
+                && Some(view.release.0) == answer.release
+        };
+        if let Some(view) = all.items.iter().find(ours) {
+            return watch::follow(server, &view.id.to_string(), Hope::Promoted, output);
+        }
+        let now: ServiceView = server.get(&format!("/api/v1/services/{service}"))?;
+        let waits = now.environments.iter().any(|place| {
+            place.name == before.environment
+                && place.queue.iter().any(|it| Some(it.0) == answer.release)
+        });
+        if !waits {
+            return Err(Failure::Failed(
+                "it lost its place in the queue to a newer one".to_owned(),
+            ));
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

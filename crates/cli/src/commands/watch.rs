@@ -13,22 +13,34 @@ use crate::{
 };
 
 /// From one look to the next; events of the log come sooner.
-const LOOK: Duration = Duration::from_millis(300);
+pub(super) const LOOK: Duration = Duration::from_millis(300);
 
-/// Follow a rollout to its end; exit code 1 when it was rolled back or failed
+/// Follow a rollout until it is promoted; exit code 1 when it was rolled back or failed
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The rollout, such as ro7 or shop/ro7
     rollout: String,
 }
 
-/// Follows a rollout.
-pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> {
-    follow(server, &args.rollout, output)
+/// What whoever follows a rollout hopes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hope {
+    /// That its release is promoted.
+    Promoted,
+    /// That it goes back: they have asked for it.
+    Back,
+    /// That it is over, either way: another one waits.
+    Over,
 }
 
-/// Follows a rollout to its end: its story line by line, on a terminal with a line below that moves.
-pub fn follow(server: &Server, id: &str, output: Output) -> Result<(), Failure> {
+/// Follows a rollout.
+pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> {
+    follow(server, &args.rollout, Hope::Promoted, output)
+}
+
+/// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with a line
+/// below that moves.
+pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(), Failure> {
     let path = format!("/api/v1/rollouts/{}", path_of(server, id)?);
     let bar = (std::io::stderr().is_terminal() && !output.json && !output.quiet).then(|| {
         let bar = ProgressBar::new_spinner();
@@ -50,17 +62,16 @@ pub fn follow(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
             }
         }
         told = view.notes.len();
-        if let Some(end) = &view.ended {
+        if let Some(outcome) = outcome(&view, hope) {
             if let Some(bar) = &bar {
                 bar.finish_and_clear();
             }
             if output.json {
                 output.document(&view)?;
+            } else if view.status == Status::KeptWarm {
+                line(&kept_warm(&view));
             }
-            return match view.status {
-                Status::Promoted => Ok(()),
-                _ => Err(Failure::Failed(format!("{}: {}", view.id, end.why))),
-            };
+            return outcome;
         }
         let now = moving_line(&view);
         match &bar {
@@ -76,6 +87,30 @@ pub fn follow(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// How it came out for them, once that is known. A promoted release whose predecessor is kept warm is as good as over: nobody
+/// waits for an hour in which nothing happens if all goes well.
+fn outcome(view: &RolloutView, hope: Hope) -> Option<Result<(), Failure>> {
+    match (&view.ended, view.status, hope) {
+        (None, Status::KeptWarm, Hope::Promoted) => Some(Ok(())),
+        (None, _, _) => None,
+        (Some(_), Status::Promoted, Hope::Promoted)
+        | (Some(_), Status::RolledBack, Hope::Back)
+        | (Some(_), _, Hope::Over) => Some(Ok(())),
+        (Some(end), _, _) => Some(Err(Failure::Failed(format!("{}: {}", view.id, end.why)))),
+    }
+}
+
+fn kept_warm(view: &RolloutView) -> String {
+    let until = view
+        .hold_until
+        .map(|until| format!(" until {}", until.strftime("%H:%M:%S")))
+        .unwrap_or_default();
+    format!(
+        "{} serves all traffic; the previous instances stay warm{until}: shipway abort {} goes back at once",
+        view.release, view.id
+    )
 }
 
 /// Where it is: shares, the action under way, what the evidence says.

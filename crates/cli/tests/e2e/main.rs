@@ -13,4 +13,6 @@ mod local;
 mod misbehaving;
 mod shop;
 mod site;
+mod strategies;
+mod turns;
 mod words;

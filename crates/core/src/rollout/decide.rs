@@ -496,6 +496,9 @@ fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     if rollout.paused.is_some() {
         return None;
     }
+    if next_step(rollout, now).is_some() {
+        return Some(now);
+    }
     // A hold that is due but inconclusive lasts until its deadline, or until a measurement ends it.
     let hold = rollout.hold_due().and_then(|due| {
         if now < due {

@@ -54,6 +54,7 @@ impl Stage {
                 at: "2026-11-21T08:00:00Z".parse().unwrap(),
             },
             config: Some(Box::new(config)),
+            unconfigured: None,
             tests: vec![WorkflowFile {
                 path: "e2e.yml".into(),
                 text: String::new(),

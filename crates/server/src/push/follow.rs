@@ -14,7 +14,7 @@ use shipway_core::{
     ids::{ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
     rollout::{
         self, Direction, Outcome,
-        plan::{Action, Plan, Span},
+        plan::{Action, HoldReason, Plan, Span},
     },
     run,
     service::{self, Purpose},
@@ -272,11 +272,11 @@ impl Story {
                 why,
             } => {
                 *plan = new.clone();
-                let lines = if *direction == Direction::Back {
-                    vec![format!("{number}  ↩ going back: {why}")]
-                } else {
-                    Vec::new()
-                };
+                let mut lines = Vec::new();
+                if *direction == Direction::Back {
+                    lines.push(format!("{number}  ↩ going back: {why}"));
+                }
+                lines.extend(new.notes.iter().map(|note| format!("{number}  {note}")));
                 self.wait_at(number, 0, lines)
             }
             Body::ActionDone { index, note, .. } => {
@@ -318,7 +318,11 @@ impl Story {
                     "{number}  waits for {gate}: shipway approve {number}"
                 ));
             }
-            Some(Action::Hold { duration, .. }) if *duration > PATIENCE => {
+            // What is kept warm holds nothing up: the release has been promoted, and goes on to the next environment.
+            Some(Action::Hold {
+                duration,
+                why: HoldReason::Evidence,
+            }) if *duration > PATIENCE => {
                 self.told = true;
                 lines.push(format!(
                     "{number}  holds for {}; it goes on by itself: shipway watch {number}",
