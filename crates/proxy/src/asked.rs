@@ -2,8 +2,7 @@
 //! anything is forwarded.
 //!
 //! hyper has refused by now: lengths that contradict each other, broken chunks, folded lines, spaces before a colon, heads that
-//! are too large. A request with both `Content-Length` and `Transfer-Encoding` arrives without the former and ends its connection,
-//! as RFC 9112 (6.3) allows; its body is framed anew, so that no instance sees both.
+//! are too large; and with the help of `strict`, requests with both `Content-Length` and `Transfer-Encoding`, and bare line feeds.
 
 use std::{rc::Rc, time::Instant};
 
@@ -40,6 +39,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Connect,
+    Target,
     Host,
     TransferEncoding,
 }
@@ -53,6 +53,10 @@ impl Asked {
         let begun = Instant::now();
         if request.method() == Method::CONNECT {
             return Err(Refusal::Connect);
+        }
+        // Only CONNECT has an authority alone (RFC 9112, 3.2.3).
+        if request.uri().authority().is_some() && request.uri().scheme().is_none() {
+            return Err(Refusal::Target);
         }
         check_framing(request.headers())?;
         let host = host_of(&request)?;

@@ -1,6 +1,14 @@
 //! A client's connection: who it is, what it is doing, and when it has to go.
 
-use std::{cell::Cell, cell::RefCell, rc::Rc, task::Waker};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Waker,
+};
 
 use crate::headers::Client;
 
@@ -18,6 +26,8 @@ pub(crate) struct Arrival {
     ticks: Rc<Cell<u32>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
+    /// The protocol was changed.
+    pub(crate) switched: Arc<AtomicBool>,
 }
 
 /// What a connection is told by its worker.
@@ -41,6 +51,7 @@ impl Arrival {
             ticks,
             order: Cell::new(Order::Serve),
             waker: RefCell::new(None),
+            switched: Arc::default(),
         }
     }
 
@@ -80,6 +91,11 @@ impl Busy {
     pub(crate) fn new(arrival: Rc<Arrival>) -> Self {
         arrival.busy.set(arrival.busy.get() + 1);
         Self(arrival)
+    }
+
+    /// From now on the client doesn't speak HTTP.
+    pub(crate) fn switches(&self) {
+        self.0.switched.store(true, Relaxed);
     }
 }
 

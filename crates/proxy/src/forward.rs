@@ -256,6 +256,7 @@ impl Forwarder {
         }
         *answer.version_mut() = Version::HTTP_11;
         if let (Some(protocol), Some(client)) = (protocol, asked.upgrade) {
+            busy.switches();
             answer
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -436,6 +437,10 @@ fn failure(failed: &Failed, open: OpenRequest, asked: &Asked, line: Option<Box<L
 fn refused(refusal: Refusal) -> Answer {
     let (status, why) = match refusal {
         Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "CONNECT is not offered\n"),
+        Refusal::Target => (
+            StatusCode::BAD_REQUEST,
+            "a target is a path or an absolute address\n",
+        ),
         Refusal::Host => (
             StatusCode::BAD_REQUEST,
             "a request needs exactly one valid Host\n",

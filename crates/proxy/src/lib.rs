@@ -3,7 +3,8 @@
 //!
 //! Architecture: one thread for each worker with its own connections (`worker`); all share the listening sockets, a table of
 //! routes that is swapped atomically (`table`), and counters that each worker writes in cells of its own (`counters`). Choosing
-//! (`route`) is pure. A request goes through `asked` (is it sound?), `forward` (where to?), `exchange` (one attempt) and `body`
+//! (`route`) is pure. A request goes through `strict` and
+//! `asked` (is it sound?), `forward` (where to?), `exchange` (one attempt) and `body`
 //! (both bodies, counted). [`protocol`] is what the control socket speaks, [`client`] speaks it.
 //!
 //! What it must never do: forward a request twice once something was sent that may not be repeated, decide who gets traffic, or
@@ -35,6 +36,7 @@ mod listen;
 mod route;
 mod run;
 mod state;
+mod strict;
 mod table;
 mod takeover;
 mod tunnel;

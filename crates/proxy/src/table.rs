@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     counters::{InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
-    protocol::{Backend, FULL, Route, Snapshot, Sticky, VERSION},
+    protocol::{Backend, FULL, Instance, Route, Snapshot, Sticky, VERSION},
     route::{Chooser, Router},
 };
 
@@ -46,6 +46,10 @@ pub(crate) enum TableError {
     Version(u32),
     #[error("the weights of {0} in {1} add up to {2}, not to 10000 or 0")]
     Weights(String, String, u64),
+    #[error("a route of {0} in {1} has release {2} twice")]
+    Twice(String, String, u32),
+    #[error("a rule of {0} in {1} leads to release {2}, which is not behind its route")]
+    Rule(String, String, u32),
     #[error("two routes ask for port {0}")]
     Port(u16),
     #[error("{0:?} is no address of an instance, such as 127.0.0.1:8080")]
@@ -125,9 +129,39 @@ fn check(snapshot: &Snapshot) -> Result<(), TableError> {
         if let Some(port) = route.port.filter(|port| !ports.insert(*port)) {
             return Err(TableError::Port(port));
         }
+        check_releases(route)?;
         check_name(&route.sticky)?;
     }
     Ok(())
+}
+
+/// Each release is there once, rules lead to one of them, and instances have addresses.
+fn check_releases(route: &Route) -> Result<(), TableError> {
+    let mut releases = BTreeSet::new();
+    for backend in &route.backends {
+        if !releases.insert(backend.release) {
+            let (service, environment) = (route.service.clone(), route.environment.clone());
+            return Err(TableError::Twice(service, environment, backend.release));
+        }
+        for instance in &backend.instances {
+            address_of(instance)?;
+        }
+    }
+    let mut sticky = &route.sticky;
+    while let Sticky::Matched { rules, otherwise } = sticky {
+        let unknown = rules.iter().find(|rule| !releases.contains(&rule.release));
+        if let Some(rule) = unknown {
+            let (service, environment) = (route.service.clone(), route.environment.clone());
+            return Err(TableError::Rule(service, environment, rule.release));
+        }
+        sticky = otherwise;
+    }
+    Ok(())
+}
+
+fn address_of(instance: &Instance) -> Result<SocketAddr, TableError> {
+    let parsed = instance.address.parse();
+    parsed.map_err(|_| TableError::Address(instance.address.clone()))
 }
 
 /// Names of cookies and headers are tokens; anything else would break the header they end up in.
@@ -144,13 +178,7 @@ fn check_name(sticky: &Sticky) -> Result<(), TableError> {
 impl Lane {
     fn new(route: &Route, prefix: Option<String>, registry: &Registry) -> Result<Self, TableError> {
         let side = |backend: &Backend| -> Result<Side, TableError> {
-            let instance = |it: &crate::protocol::Instance| {
-                let address: SocketAddr = it
-                    .address
-                    .parse()
-                    .map_err(|_| TableError::Address(it.address.clone()))?;
-                Ok(registry.instance(&it.id, address))
-            };
+            let instance = |it: &Instance| Ok(registry.instance(&it.id, address_of(it)?));
             let counters = registry.release(ReleaseKey {
                 service: route.service.clone(),
                 environment: route.environment.clone(),
@@ -224,7 +252,6 @@ impl Side {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Instance;
 
     fn route(addresses: &[&[&str]]) -> Route {
         let backend = |(index, addresses): (usize, &&[&str])| Backend {

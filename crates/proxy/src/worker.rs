@@ -31,6 +31,7 @@ use crate::{
     counters::Worker as Number,
     forward::Forwarder,
     headers::Client,
+    strict::Strict,
 };
 
 /// The largest head of a request, as large as other servers take it.
@@ -246,7 +247,8 @@ impl Worker {
             let (worker, arrival) = (worker.clone(), asked.clone());
             async move { worker.forwarder.answer(request, &arrival).await }
         });
-        let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Strict::new(stream, arrival.switched.clone()));
+        let served = builder.serve_connection_with_upgrades(stream, service);
         let mut served = std::pin::pin!(served);
         let (mut known, mut finishing) = (false, false);
         std::future::poll_fn(|cx| {

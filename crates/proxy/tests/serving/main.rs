@@ -3,8 +3,11 @@
 
 mod support;
 
+mod controlling;
+mod counting;
 mod failing;
 mod lasting;
 mod passing;
+mod smuggling;
 mod splitting;
 mod swapping;
