@@ -49,6 +49,9 @@ pub enum ClientError {
     /// This person may not.
     #[error("{0}")]
     Forbidden(String),
+    /// What was asked makes no sense, and never will.
+    #[error("{0}")]
+    Wrong(String),
     /// The server says why not.
     #[error("{0}")]
     Refused(String),
@@ -72,16 +75,17 @@ impl ClientError {
             ),
             Self::Unauthorized(_) => Some("set SHIPWAY_TOKEN, or give --token"),
             Self::Strange { .. } => Some("are the server and this command of the same version?"),
-            Self::Forbidden(_) | Self::Refused(_) => None,
+            Self::Forbidden(_) | Self::Wrong(_) | Self::Refused(_) => None,
         }
     }
 
-    /// 1 failed, 3 not allowed, 4 unreachable.
+    /// 1 failed, 2 usage, 3 not allowed, 4 unreachable.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. } => 4,
             Self::Unauthorized(_) | Self::Forbidden(_) => 3,
+            Self::Wrong(_) => 2,
             Self::Refused(_) | Self::Strange { .. } => 1,
         }
     }
@@ -177,6 +181,7 @@ impl Server {
             ),
         };
         Err(match status.as_u16() {
+            400 | 422 => ClientError::Wrong(why),
             401 => ClientError::Unauthorized(why),
             403 => ClientError::Forbidden(why),
             _ => ClientError::Refused(why),

@@ -83,7 +83,7 @@ pub enum StartError {
     #[error("listening on {0}, beyond this machine, needs a token: set SHIPWAY_TOKEN or --token")]
     Open(SocketAddr),
     /// The proxy.
-    #[error("the proxy does not start: {0}")]
+    #[error("the proxy does not start: {0} (--proxy-listen names another address)")]
     Proxy(String),
     /// Anything of the file system.
     #[error("{what}: {source}")]

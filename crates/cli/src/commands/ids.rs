@@ -20,6 +20,18 @@ pub enum Kind {
     Rollout,
 }
 
+/// What ids look like.
+pub const ID_HELP: &str = "ids look like r12 (a run), ro7 (a rollout) or shop/ro7";
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Run => "a run",
+            Self::Rollout => "a rollout",
+        })
+    }
+}
+
 /// What `id` names, when it says so: `ro7` a rollout, `r12` a run, a bare number either.
 #[must_use]
 pub fn kind_of(id: &str) -> Option<Kind> {
@@ -39,20 +51,28 @@ pub fn kind_of(id: &str) -> Option<Kind> {
     }
 }
 
-/// `shop/7` of `shop/ro7` or `ro7`.
-pub fn path_of(server: &Server, id: &str) -> Result<String, Failure> {
-    let (service, number) = match id.split_once('/') {
-        Some((service, number)) => (service.to_owned(), number),
-        None => (only_service(server)?.to_string(), id),
-    };
-    let digits = number.trim_start_matches("ro").trim_start_matches('r');
-    match digits.parse::<u32>() {
-        Ok(number) if number > 0 => Ok(format!("{service}/{number}")),
-        _ => Err(Failure::usage_with(
-            format!("{id:?} is no id"),
-            "ids look like r12 (a run), ro7 (a rollout) or shop/ro7",
-        )),
+/// `shop/7` of `shop/ro7`, `ro7` or `7`, where a rollout is meant; what names a run is refused. The same the other way round.
+pub fn path_of(server: &Server, id: &str, meant: Kind) -> Result<String, Failure> {
+    let named = kind_of(id);
+    if let Some(other) = named.filter(|kind| *kind != meant) {
+        return Err(Failure::usage_with(
+            format!("{id} is {other}, and this is about {meant}"),
+            ID_HELP,
+        ));
     }
+    let (service, number) = match id.split_once('/') {
+        Some((service, number)) => (Some(service), number),
+        None => (None, id),
+    };
+    let digits =
+        number.trim_start_matches(|letter: char| named.is_some() && !letter.is_ascii_digit());
+    let number = digits.parse::<u32>().ok().filter(|number| *number > 0);
+    let number = number.ok_or_else(|| Failure::usage_with(format!("{id:?} is no id"), ID_HELP))?;
+    let service = match service {
+        Some(service) => service.to_owned(),
+        None => only_service(server)?.to_string(),
+    };
+    Ok(format!("{service}/{number}"))
 }
 
 /// The only service of the server, where a command doesn't name one.

@@ -24,6 +24,10 @@ pub fn run(server: &Server, args: &Args) -> Result<(), Failure> {
     match kind_of(&args.id) {
         Some(Kind::Run) => run_logs(server, args),
         Some(Kind::Rollout) => rollout_logs(server, args),
+        None if args.id.split('.').count() != 4 => Err(Failure::usage_with(
+            format!("{:?} is no run, rollout or instance", args.id),
+            "they look like r12, ro7 and shop.production.3.1; `shipway status` shows what there is",
+        )),
         None => show(
             server,
             &format!("/api/v1/instances/{}/log?follow={}", args.id, args.follow),
@@ -33,7 +37,7 @@ pub fn run(server: &Server, args: &Args) -> Result<(), Failure> {
 }
 
 fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
-    let path = path_of(server, &args.id)?;
+    let path = path_of(server, &args.id, Kind::Run)?;
     let run: Value = server.get(&format!("/api/v1/runs/{path}"))?;
     let keys: Vec<String> = run["jobs"]
         .as_array()
@@ -67,7 +71,7 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
 }
 
 fn rollout_logs(server: &Server, args: &Args) -> Result<(), Failure> {
-    let path = path_of(server, &args.id)?;
+    let path = path_of(server, &args.id, Kind::Rollout)?;
     let view: RolloutView = server.get(&format!("/api/v1/rollouts/{path}"))?;
     let mut shown = false;
     for slot in 1.. {

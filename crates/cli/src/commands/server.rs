@@ -54,7 +54,8 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         listen: args.listen,
         proxy_listen: args.proxy_listen,
         proxy_workers: args.proxy_workers,
-        token: shared.token.clone(),
+        // An empty one, as from a variable that is set to nothing, guards nothing.
+        token: shared.token.clone().filter(|token| !token.is_empty()),
         secrets: args.secrets,
         repos: args.repo,
         public_url: args.public_url,

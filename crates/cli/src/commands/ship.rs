@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shipway_core::{rollout::RolloutView, service::ServiceView, target::InstanceStatus};
 
 use super::{
-    ids::{Page, only_service, path_of},
+    ids::{Kind, Page, only_service, path_of},
     watch::{self, Hope, LOOK},
 };
 use crate::{
@@ -148,6 +148,18 @@ pub fn rollback(server: &Server, args: &Rollback, output: Output) -> Result<(), 
     told(server, &answer, args.watch, output)
 }
 
+/// Asks for an ended rollout's release again.
+pub fn retry(
+    server: &Server,
+    rollout: &str,
+    reason: Option<&str>,
+    output: Output,
+) -> Result<(), Failure> {
+    let path = format!("/api/v1/rollouts/{rollout}/retry");
+    let answer: SetOff = server.post(&path, &json!({ "reason": reason }))?;
+    told(server, &answer, false, output)
+}
+
 fn told(server: &Server, answer: &SetOff, follow: bool, output: Output) -> Result<(), Failure> {
     if let Some(why) = &answer.dropped {
         return Err(Failure::Failed(format!("nothing is rolled out: {why}")));
@@ -186,7 +198,7 @@ fn follow_its_turn(
     answer: &SetOff,
     output: Output,
 ) -> Result<(), Failure> {
-    let path = path_of(server, before)?;
+    let path = path_of(server, before, Kind::Rollout)?;
     let before: RolloutView = server.get(&format!("/api/v1/rollouts/{path}"))?;
     let service = &before.id.service;
     loop {
@@ -352,6 +364,10 @@ pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Fa
         "/api/v1/rollouts?service={service}&limit={}",
         args.limit
     ))?;
+    if page.items.is_empty() {
+        // Nothing yet, or a name that is not known: the server says which.
+        let _: Value = server.get(&format!("/api/v1/services/{service}"))?;
+    }
     if output.json {
         return output.document(&page.items);
     }
@@ -409,7 +425,7 @@ pub fn dispatch(server: &Server, args: &Dispatch, output: Output) -> Result<(), 
 
 /// Cancels a run.
 pub fn cancel(server: &Server, args: &Cancel, output: Output) -> Result<(), Failure> {
-    let path = path_of(server, &args.run)?;
+    let path = path_of(server, &args.run, Kind::Run)?;
     let run: Value = server.post(
         &format!("/api/v1/runs/{path}/cancel"),
         &json!({ "reason": args.reason }),

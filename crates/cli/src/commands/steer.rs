@@ -1,9 +1,12 @@
 //! What a person can do to a rollout.
 
 use serde_json::json;
-use shipway_core::rollout::RolloutView;
+use shipway_core::rollout::{Progress, RolloutView, Status};
 
-use super::ids::path_of;
+use super::{
+    ids::{Kind, path_of},
+    ship,
+};
 use crate::{
     client::Server,
     exit::Failure,
@@ -20,11 +23,21 @@ pub struct Target {
     reason: Option<String>,
 }
 
+/// A yes.
+#[derive(Debug, clap::Args)]
+pub struct Approval {
+    #[command(flatten)]
+    target: Target,
+    /// A group you approve for, where the gate asks for one (`from: ["@platform"]`); may be given several times
+    #[arg(long, value_name = "NAME")]
+    group: Vec<String>,
+}
+
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Say yes to the gate a rollout waits at
-    Approve(Target),
+    Approve(Approval),
     /// Say no to the gate a rollout waits at
     Reject(Target),
     /// Stop shifting traffic; what is judged is judged on
@@ -42,7 +55,7 @@ pub enum Command {
 /// Does it, and says where the rollout is.
 pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Failure> {
     let (verb, target) = match command {
-        Command::Approve(target) => ("approve", target),
+        Command::Approve(approval) => ("approve", &approval.target),
         Command::Reject(target) => ("reject", target),
         Command::Pause(target) => ("pause", target),
         Command::Resume(target) => ("resume", target),
@@ -50,20 +63,48 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
         Command::Abort(target) => ("abort", target),
         Command::Retry(target) => ("retry", target),
     };
-    let path = path_of(server, &target.id)?;
+    let groups: Vec<String> = match command {
+        Command::Approve(approval) => approval.group.iter().map(|name| at(name)).collect(),
+        _ => Vec::new(),
+    };
+    let path = path_of(server, &target.id, Kind::Rollout)?;
+    if matches!(command, Command::Retry(_)) {
+        return ship::retry(server, &path, target.reason.as_deref(), output);
+    }
     let view: RolloutView = server.post(
         &format!("/api/v1/rollouts/{path}/{verb}"),
-        &json!({ "reason": target.reason }),
+        &json!({ "reason": target.reason, "groups": groups }),
     )?;
     if output.json {
         return output.document(&view);
     }
     line(&format!(
-        "{} of {} → {}: {}",
+        "{} of {} → {}: {}{}",
         view.id,
         view.release,
         view.environment,
-        words(&view.status)
+        words(&view.status),
+        still_asked(&view)
     ));
     Ok(())
+}
+
+/// What a gate still waits for.
+fn still_asked(view: &RolloutView) -> String {
+    if view.status != Status::Waiting {
+        return String::new();
+    }
+    let asked = view.plan.iter().find(|it| it.progress == Progress::Now);
+    let asked = asked.map_or("an answer", |it| it.text.as_str());
+    let so_far = if view.approvals.is_empty() {
+        String::new()
+    } else {
+        format!("; so far {}", view.approvals.join(", "))
+    };
+    format!(" · {asked}{so_far}")
+}
+
+/// `@platform`, however it was written.
+fn at(group: &str) -> String {
+    format!("@{}", group.trim_start_matches('@'))
 }

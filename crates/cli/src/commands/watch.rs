@@ -5,7 +5,7 @@ use std::{io::IsTerminal, time::Duration};
 use indicatif::{ProgressBar, ProgressStyle};
 use shipway_core::rollout::{Progress, RolloutView, Status};
 
-use super::ids::path_of;
+use super::ids::{Kind, path_of};
 use crate::{
     client::Server,
     exit::Failure,
@@ -41,7 +41,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> 
 /// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with a line
 /// below that moves.
 pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(), Failure> {
-    let path = format!("/api/v1/rollouts/{}", path_of(server, id)?);
+    let path = format!("/api/v1/rollouts/{}", path_of(server, id, Kind::Rollout)?);
     let bar = (std::io::stderr().is_terminal() && !output.json && !output.quiet).then(|| {
         let bar = ProgressBar::new_spinner();
         bar.set_style(

@@ -5,7 +5,10 @@
     reason = "the parts that tests share grow ahead of their users"
 )]
 
+mod commands;
 mod days;
+mod gates;
+mod help;
 mod input;
 mod journey;
 mod load;
@@ -14,5 +17,7 @@ mod misbehaving;
 mod shop;
 mod site;
 mod strategies;
+mod token;
 mod turns;
+mod twice;
 mod words;

@@ -39,7 +39,7 @@ server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
 if mood != "deaf":
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 print("serving", version, flush=True)
-server.serve_forever()
+server.serve_forever(poll_interval=0.02)
 server.server_close()
 "#;
 
@@ -82,17 +82,34 @@ pub struct Shop {
 }
 
 impl Shop {
-    pub fn create(path: &Path, remote: &str) -> Self {
-        fs::create_dir_all(path.join(".github/workflows")).unwrap();
+    /// A repository of whatever is in a folder.
+    pub fn of(path: &Path, remote: &str) -> Self {
         let shop = Self {
             path: path.to_owned(),
             remote: remote.to_owned(),
         };
         shop.git(&["init", "--quiet", "--initial-branch=main"]);
+        shop
+    }
+
+    pub fn create(path: &Path, remote: &str) -> Self {
+        fs::create_dir_all(path.join(".github/workflows")).unwrap();
+        let shop = Self::of(path, remote);
         shop.write("shop.py", SERVICE);
         shop.write("MOOD", "good\n");
         shop.write("shipway.yaml", CONFIG);
         shop.write(".github/workflows/cd.yml", WORKFLOW);
+        shop
+    }
+
+    /// Another clone of what a server has.
+    pub fn clone_of(path: &Path, remote: &str) -> Self {
+        let shop = Self {
+            path: path.to_owned(),
+            remote: remote.to_owned(),
+        };
+        fs::create_dir_all(path).unwrap();
+        shop.git(&["clone", "--quiet", remote, "."]);
         shop
     }
 
@@ -119,6 +136,12 @@ impl Shop {
     pub fn ship(&self, version: &str) -> Output {
         self.commit(version);
         self.push("main")
+    }
+
+    /// Commits a version and begins to push it.
+    pub fn ship_begun(&self, version: &str) -> Child {
+        self.commit(version);
+        self.push_begun("main")
     }
 
     /// `git push`, which follows what happens to the end.

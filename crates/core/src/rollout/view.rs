@@ -46,6 +46,9 @@ pub struct RolloutView {
     pub plan: Vec<PlanLine>,
     /// Who gets which share, in basis points.
     pub split: Split,
+    /// Who has approved it so far.
+    #[serde(default)]
+    pub approvals: Vec<String>,
     /// Why it stands still.
     pub paused: Option<Pause>,
     /// When the hold under the cursor is over.
@@ -111,6 +114,7 @@ impl From<&Rollout> for RolloutView {
             why: spec.why.clone(),
             plan: plan_lines(rollout),
             split: rollout.observed.split.clone(),
+            approvals: rollout.approvals.clone(),
             paused: rollout.paused.clone(),
             hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),
             judgement: rollout.evidence.judgement().cloned(),

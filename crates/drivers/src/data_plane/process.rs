@@ -131,6 +131,10 @@ pub(super) fn last_words(log_file: &Path) -> String {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.map_or_else(
         || format!("it said nothing in {}", log_file.display()),
-        |line| line.chars().take(300).collect(),
+        // It is the same program, and says so.
+        |line| {
+            let words = line.strip_prefix("shipway: ").unwrap_or(line);
+            words.chars().take(300).collect()
+        },
     )
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, Query, State},
+    response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +16,10 @@ use shipway_core::{
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Caller, Problem, services::Page};
+use super::{
+    Caller, Problem,
+    services::{Page, SetOff},
+};
 use crate::app::App;
 
 /// Which rollouts to list.
@@ -100,7 +104,8 @@ pub(super) async fn show(
     view(&app, &id(&service, &number)?).await.map(Json)
 }
 
-/// Steers a rollout. Idempotent; what is not possible any more is refused with the current state.
+/// Steers a rollout. Idempotent; what is not possible any more is refused with the current state. Answers with the rollout; a retry
+/// with what it set off.
 #[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
     params(("service" = String, Path), ("number" = String, Path), ("verb" = Verb, Path)), request_body = Steer,
     responses((status = 200, body = Value), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -109,7 +114,7 @@ pub(super) async fn steer(
     Path((service, number, verb)): Path<(String, String, Verb)>,
     caller: Caller,
     body: Option<Json<Steer>>,
-) -> Result<Json<RolloutView>, Problem> {
+) -> Result<Response, Problem> {
     let id = id(&service, &number)?;
     let Json(said) = body.unwrap_or_default();
     let reason = said
@@ -126,13 +131,13 @@ pub(super) async fn steer(
         Verb::Resume => Input::Resume,
         Verb::Promote => Input::Promote { reason },
         Verb::Abort => Input::Abort { reason },
-        Verb::Retry => return retry(&app, &id, &caller).await,
+        Verb::Retry => return Ok(retry(&app, &id, &caller).await?.into_response()),
     };
     view(&app, &id).await?;
     app.rollouts
         .send(&id.stream(), input, caller.actor())
         .await?;
-    view(&app, &id).await.map(Json)
+    Ok(view(&app, &id).await.map(Json)?.into_response())
 }
 
 /// Rollouts that wait for people.
@@ -153,11 +158,7 @@ pub(super) async fn approvals(
     }))
 }
 
-async fn retry(
-    app: &Arc<App>,
-    id: &RolloutId,
-    caller: &Caller,
-) -> Result<Json<RolloutView>, Problem> {
+async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<SetOff>, Problem> {
     let view = view(app, id).await?;
     if view.ended.is_none() {
         return Err(Problem::conflict(format!(
@@ -175,8 +176,8 @@ async fn retry(
         force: Force::Yes,
         why: format!("{id} is tried again"),
     };
-    app.tell_service(&id.service, input, caller.actor()).await?;
-    Ok(Json(view))
+    let outcome = app.tell_service(&id.service, input, caller.actor()).await?;
+    Ok(Json(SetOff::of(&outcome.events, &id.service)))
 }
 
 /// The read model of a rollout, from its state: never behind what was just said to it.

@@ -147,7 +147,7 @@ pub(super) async fn plan(
             .iter()
             .map(|it| it.name.as_str())
             .collect();
-        Problem::not_found(format!(
+        Problem::bad_request(format!(
             "{} has no environment {environment}; its shipway.yaml names {}",
             release.number,
             known.join(", ")
@@ -220,13 +220,18 @@ pub(super) struct SetOff {
 }
 
 impl SetOff {
-    fn of(events: &[shipway_core::aggregate::Event<Body>], service: &ServiceName) -> Self {
+    pub(super) fn of(
+        events: &[shipway_core::aggregate::Event<Body>],
+        service: &ServiceName,
+    ) -> Self {
         let mut set_off = Self::default();
         for event in events {
             match &event.body {
                 Body::RolloutRequested { request } => {
                     set_off.release = Some(request.release.number.0);
                     set_off.queued = true;
+                    // Those dropped before it made way for it.
+                    set_off.dropped = None;
                 }
                 Body::RolloutOrdered { spec, .. } => {
                     set_off.rollouts.push(spec.id.to_string());
@@ -423,7 +428,7 @@ pub(super) async fn dispatch(
         .map_err(git)?
         .ok_or_else(|| Problem::not_found(format!("there is no branch {branch}")))?;
     let workflow: WorkflowFile =
-        crate::push::dispatchable(&repo, &commit, wanted.workflow.as_deref())
+        crate::push::dispatchable(&repo, &commit, wanted.workflow.as_deref(), &wanted.inputs)
             .await
             .map_err(Problem::bad_request)?;
     let commit = crate::push::commit_of(&repo, &commit).await.map_err(git)?;
@@ -474,6 +479,9 @@ async fn find_release(
         .filter_map(|row| serde_json::from_value::<Release>(row.doc).ok());
     let found = releases
         .find(|release| commit.is_none_or(|commit| release.commit.id.as_str().starts_with(commit)));
+    if found.is_none() && app.store.row("service", service.as_str()).await?.is_none() {
+        return Err(unknown(service.as_str()));
+    }
     found.map(Arc::new).ok_or_else(|| match commit {
         Some(commit) => Problem::not_found(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
         None => Problem::not_found(format!("{service} has no release yet; push a commit whose run is green")),

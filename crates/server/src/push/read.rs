@@ -1,5 +1,7 @@
 //! What a commit says: its `shipway.yaml`, its workflows, its tests, and its tree where that is the artifact.
 
+use std::collections::BTreeMap;
+
 use shipway_core::{
     config::{self, ArtifactSource, Config},
     ids::{CommitId, Digest, ServiceName},
@@ -198,11 +200,12 @@ fn one_line(source: &Source, diagnostic: &Diagnostic) -> String {
     diagnostic.one_line(source)
 }
 
-/// A workflow that can be started by hand: the one named, or the only one.
+/// A workflow that can be started by hand with these inputs: the one named, or the only one.
 pub(crate) async fn dispatchable(
     repo: &Repo,
     commit: &CommitId,
     wanted: Option<&str>,
+    inputs: &BTreeMap<String, String>,
 ) -> Result<WorkflowFile, String> {
     let paths = match wanted {
         Some(path) if path.contains('/') => vec![path.to_owned()],
@@ -223,10 +226,11 @@ pub(crate) async fn dispatchable(
         let source = Source::new(&path, text.clone());
         let parsed = shipway_workflow::parse(&source);
         match parsed.workflow {
-            Some(workflow) if workflow.on.workflow_dispatch.is_some() => {
-                found.push(WorkflowFile { path, text })
+            Some(workflow) => {
+                if let Some(dispatch) = workflow.on.workflow_dispatch {
+                    found.push((WorkflowFile { path, text }, dispatch));
+                }
             }
-            Some(_) => {}
             None if wanted.is_some() => {
                 return Err(parsed
                     .diagnostics
@@ -238,7 +242,12 @@ pub(crate) async fn dispatchable(
         }
     }
     match (found.len(), wanted) {
-        (1, _) => Ok(found.remove(0)),
+        (1, _) => {
+            let (file, dispatch) = found.remove(0);
+            let given = inputs.iter().map(|(name, value)| (&**name, &**value));
+            dispatch.inputs(given).map_err(|error| error.to_string())?;
+            Ok(file)
+        }
         (0, Some(wanted)) => Err(format!(
             "{wanted} is not in the commit, or has no `on: workflow_dispatch`"
         )),
@@ -247,7 +256,7 @@ pub(crate) async fn dispatchable(
             "which workflow? {}",
             found
                 .iter()
-                .map(|file| file.path.as_str())
+                .map(|(file, _)| file.path.as_str())
                 .collect::<Vec<_>>()
                 .join(", ")
         )),

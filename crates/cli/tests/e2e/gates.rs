@@ -1,0 +1,265 @@
+//! What a release waits for and who hears of it: approvals, the tests of an environment, notifications.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::Output,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::{
+    shop::Shop,
+    site::{Site, said, until},
+    words::{assert_ends, assert_says, assert_silent_of},
+};
+
+const HEAD: &str = "
+service: shop
+run:
+  command: exec python3 shop.py
+  health: { http: /ready, interval: 100ms, timeout: 2s }
+environments:
+";
+
+/// A shop whose environments are these.
+fn shop(site: &Site, environments: &str) -> Shop {
+    let shop = site.shop();
+    shop.write("shipway.yaml", &format!("{HEAD}{environments}"));
+    shop
+}
+
+/// A command in somebody's name.
+fn as_user(site: &Site, name: &str, words: &[&str]) -> Output {
+    let words: Vec<&str> = words.iter().copied().chain(["--as", name]).collect();
+    site.shipway(&words)
+}
+
+const APPROVED: &str = "  production: { strategy: rolling, drain: 1s, approvals: { count: 2, from: [alice, bob, '@platform'] } }\n";
+
+#[test]
+fn a_release_waits_for_as_many_people_as_were_asked_for() {
+    let site = Site::started();
+    let shop = shop(&site, APPROVED);
+    let told = said(&shop.ship("1.0"));
+    assert_says(
+        &told,
+        &["waits for", "2 approvals", "alice", "shipway approve ro1"],
+    );
+    assert_says(&said(&site.shipway(&["status"])), &["waiting"]);
+    let inbox = site.get("/api/v1/approvals").unwrap();
+    assert_eq!(inbox["items"][0]["id"], "shop/ro1", "{inbox:#}");
+
+    let refused = as_user(&site, "mallory", &["approve", "ro1"]);
+    assert_ends(
+        &refused,
+        3,
+        &["mallory may not approve", "alice, bob, @platform"],
+    );
+    let first = as_user(
+        &site,
+        "alice",
+        &["approve", "ro1", "--reason", "looks good"],
+    );
+    assert_ends(&first, 0, &["waiting", "2 approvals", "so far alice"]);
+    let again = as_user(&site, "alice", &["approve", "ro1"]);
+    assert_ends(&again, 0, &["waiting", "2 approvals", "so far alice"]);
+    assert_ne!(site.ask("/shop").map(|(status, _)| status), Some(200));
+
+    let second = as_user(&site, "pat", &["approve", "ro1", "--group", "platform"]);
+    assert_ends(&second, 0, &["ro1"]);
+    let watched = site.shipway(&["watch", "ro1"]);
+    assert_ends(&watched, 0, &["approved by alice", "pat"]);
+    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    let late = as_user(&site, "bob", &["approve", "ro1"]);
+    assert_ends(&late, 1, &["no longer possible"]);
+}
+
+#[test]
+fn a_release_that_is_rejected_goes_back_and_says_who_and_why() {
+    let site = Site::started();
+    let shop = shop(&site, APPROVED);
+    shop.ship("1.0");
+    let no = as_user(
+        &site,
+        "bob",
+        &["reject", "ro1", "--reason", "the prices are wrong"],
+    );
+    assert_ends(&no, 0, &["shop/ro1"]);
+    let watched = site.shipway(&["watch", "ro1"]);
+    assert_ends(&watched, 1, &["rejected by bob: the prices are wrong"]);
+    let again = as_user(&site, "bob", &["reject", "ro1"]);
+    assert_ends(&again, 1, &["no longer possible"]);
+    let history = said(&site.shipway(&["history"]));
+    assert_says(&history, &["rolled back", "rejected by bob"]);
+    let deploy = site.shipway(&["deploy", "shop", "--to", "production"]);
+    assert_ends(&deploy, 1, &["#1", "rolled back", "--force"]);
+}
+
+const TESTED: &str = "
+  staging: { strategy: recreate, drain: 1s, tests: .github/workflows/e2e.yml }
+  production: { strategy: rolling, drain: 1s }
+";
+
+const TESTS: &str = "
+name: e2e
+on: workflow_call
+jobs:
+  ask:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - name: Ask it
+        run: |
+          echo \"asking $SHIPWAY_URL\"
+          answer=$(python3 -c 'import os, urllib.request; print(urllib.request.urlopen(os.environ[\"SHIPWAY_URL\"]).read().decode())')
+          echo \"it says $answer\"
+          test \"$answer\" = \"$(cat VERSION)\"
+          ! grep -q bug VERSION
+";
+
+#[test]
+fn an_environment_is_tested_before_the_release_goes_on() {
+    let site = Site::started();
+    let shop = shop(&site, TESTED);
+    shop.write(".github/workflows/e2e.yml", TESTS);
+    let told = said(&shop.ship("1.0"));
+    let words = [
+        "tests of staging",
+        "run r2 is green",
+        "#1 serves production",
+    ];
+    assert_says(&told, &words);
+    let told = said(&shop.ship("1.1-bug"));
+    assert_says(
+        &told,
+        &[
+            "#2 serves staging",
+            "run r4 is red",
+            "the tests of staging are red (run r4)",
+        ],
+    );
+    assert_silent_of(&told, &["#2 serves production"]);
+    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert!(site.rollout("production", 2).is_none());
+    let logs = said(&site.shipway(&["logs", "r4"]));
+    assert_says(&logs, &["it says 1.1-bug"]);
+    let told = said(&shop.ship("1.2"));
+    assert_says(&told, &["#3 serves production"]);
+}
+
+/// Takes what is posted to it.
+struct Listener {
+    address: String,
+    heard: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Listener {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let into = heard.clone();
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let mut reader = BufReader::new(connection.try_clone().unwrap());
+                let mut head = String::new();
+                reader.read_line(&mut head).unwrap();
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    let line = line.trim().to_ascii_lowercase();
+                    if line.is_empty() {
+                        break;
+                    }
+                    if let Some(value) = line.strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = serde_json::from_slice(&body).unwrap();
+                into.lock().unwrap().push((path, body));
+                let _ = connection.write_all(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                );
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// What came to a path.
+    fn at(&self, path: &str) -> Vec<Value> {
+        let heard = self.heard.lock().unwrap();
+        let here = heard.iter().filter(|(at, _)| at == path);
+        here.map(|(_, body)| body.clone()).collect()
+    }
+}
+
+#[test]
+fn people_and_programs_hear_of_a_rollback() {
+    let listener = Listener::start();
+    let mut site = Site::new();
+    let secrets = site.folder.path().join("secrets");
+    std::fs::write(
+        &secrets,
+        format!("SLACK=http://{}/slack/T0/hush\n", listener.address),
+    )
+    .unwrap();
+    std::fs::set_permissions(
+        &secrets,
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    site.flags = vec![
+        "--secrets".to_owned(),
+        secrets.to_string_lossy().into_owned(),
+    ];
+    site.start();
+    let notify = format!(
+        "[{{ slack: $SLACK }}, {{ webhook: 'http://{}/hook' }}]",
+        listener.address
+    );
+    let shop = shop(
+        &site,
+        &format!("  production: {{ strategy: rolling, drain: 1s, notify: {notify} }}\n"),
+    );
+    assert_says(&said(&shop.ship("1.0")), &["#1 serves production"]);
+    shop.write("MOOD", "exits");
+    shop.ship("1.1");
+    let rolled_back = |bodies: &[Value]| {
+        bodies
+            .iter()
+            .find(|body| body.to_string().contains("rolled back"))
+            .cloned()
+    };
+    let (mut program, mut people) = (None, None);
+    until("both notifications", || {
+        program = rolled_back(&listener.at("/hook"));
+        people = rolled_back(&listener.at("/slack/T0/hush"));
+        program.is_some() && people.is_some()
+    });
+    let program = program.unwrap();
+    assert_eq!(program["severity"], "bad", "{program:#}");
+    assert_eq!(program["service"], "shop");
+    assert_eq!(program["environment"], "production");
+    assert_eq!(program["release"], 2);
+    assert_says(
+        &program.to_string(),
+        &["no stock, leaving", &site.url("/rollouts/shop/2")],
+    );
+    let people = people.unwrap();
+    assert_says(
+        people["text"].as_str().unwrap(),
+        &["shop #2", "rolled back", "production"],
+    );
+    assert!(people["blocks"].is_array(), "{people:#}");
+    // The address is a secret.
+    assert_silent_of(&site.log(), &["hush"]);
+    assert_silent_of(&said(&site.shipway(&["history", "--json"])), &["hush"]);
+}
