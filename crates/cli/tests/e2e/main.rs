@@ -7,6 +7,7 @@
 
 mod commands;
 mod days;
+mod examples;
 mod gates;
 mod help;
 mod input;
