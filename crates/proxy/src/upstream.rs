@@ -146,7 +146,9 @@ impl Link {
     pub(crate) async fn connect(address: SocketAddr, kind: Kind) -> io::Result<Self> {
         let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        let (sender, connection) = http1::Builder::new()
+            .writev(false)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
         let drive = match kind {
