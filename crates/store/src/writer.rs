@@ -1,6 +1,9 @@
 //! The only writer: a thread that takes what waits, stores all of it in one transaction with one fsync, and answers.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use shipway_core::aggregate::Row;
@@ -11,6 +14,10 @@ use crate::sqlite::store_error;
 
 /// Appends stored in one transaction, at most.
 const GROUP_MAX: usize = 1_024;
+/// The longest wait for a group to come together: a commit takes about as long on a good disk.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+/// Between two looks for those who are awaited.
+const GATHER_STEP: Duration = Duration::from_micros(20);
 /// Streams whose version is remembered; all are forgotten when there are more.
 const KNOWN_MAX: usize = 100_000;
 
@@ -71,11 +78,29 @@ pub(crate) fn start(
         .name("event-log".to_owned())
         .spawn(move || {
             let mut group = Vec::with_capacity(GROUP_MAX);
+            let (mut last, mut took) = (0, Duration::ZERO);
             while jobs.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+                gather(&mut jobs, &mut group, last, took / 2);
+                last = group.len();
+                let began = Instant::now();
                 writer.handle(std::mem::take(&mut group));
+                took = began.elapsed();
             }
         })
         .expect("a thread can be started at the start of the process");
+}
+
+/// Waits a moment for as many as came the last time. Those who were answered together mostly come back together, one shortly
+/// after the other: a commit for the first alone would make all others wait for it. A lone writer never waits.
+fn gather(jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, last: usize, patience: Duration) {
+    let until = Instant::now() + patience.min(GATHER_MAX);
+    while group.len() < last.min(GROUP_MAX) {
+        match jobs.try_recv() {
+            Ok(job) => group.push(job),
+            Err(_) if Instant::now() < until => std::thread::sleep(GATHER_STEP),
+            Err(_) => return,
+        }
+    }
 }
 
 impl Writer {

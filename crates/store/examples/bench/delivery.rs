@@ -1,0 +1,147 @@
+//! Pushes and rollouts as the real aggregates decide them, without an engine and without a world.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use shipway_core::{
+    aggregate::{Actor, Aggregate, Event},
+    config::{ArtifactSource, Config, Environment, RunConfig, Sticky, Strategy},
+    ids::{CommitId, Digest, ServiceName},
+    release::Commit,
+    rollout::{self, Spec},
+    service::{self, Push, Services},
+};
+use shipway_engine::Append;
+
+/// As the engine does it by default.
+const SNAPSHOT_EVERY: u64 = 500;
+
+pub fn start() -> Timestamp {
+    "2024-01-01T00:00:00Z".parse().expect("a time")
+}
+
+/// One stream, decided and folded in memory.
+pub struct Stream<A: Aggregate> {
+    name: String,
+    pub state: A::State,
+    version: u64,
+    snapshot: u64,
+    new: Vec<Event<A::Body>>,
+}
+
+impl<A: Aggregate> Stream<A> {
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            state: A::State::default(),
+            version: 0,
+            snapshot: 0,
+            new: Vec::new(),
+        }
+    }
+
+    pub fn say(&mut self, input: A::Input, now: Timestamp) {
+        let by = Actor::Person("ada".to_owned());
+        let events = A::decide(&self.state, input, by, now).expect("all of this is allowed");
+        for event in events {
+            A::apply(&mut self.state, &event);
+            self.new.push(event);
+        }
+    }
+
+    /// What has been decided since the last time, as the engine would append it.
+    pub fn append(&mut self, now: Timestamp) -> Append {
+        let events = std::mem::take(&mut self.new);
+        let expected = self.version;
+        self.version += events.len() as u64;
+        let due = self.version - self.snapshot >= SNAPSHOT_EVERY;
+        if due {
+            self.snapshot = self.version;
+        }
+        let text = |event| serde_json::to_string(event).expect("an event is plain data");
+        Append {
+            stream: self.name.clone(),
+            expected,
+            rows: A::rows(&self.state, &events),
+            events: events.iter().map(text).collect(),
+            snapshot: due.then(|| serde_json::to_string(&self.state).expect("plain data")),
+            live: A::pending(&self.state, now).live,
+        }
+    }
+}
+
+fn config(service: &ServiceName) -> Config {
+    let environment = Environment {
+        name: "production".parse().expect("a name"),
+        instances: 2,
+        strategy: Strategy::Recreate(rollout::strategy::Recreate::default()),
+        hosts: Vec::new(),
+        path: None,
+        port: None,
+        sticky: Sticky::default(),
+        approvals: None,
+        smoke: Vec::new(),
+        tests: None,
+        analysis: Default::default(),
+        env: Default::default(),
+        when_busy: Default::default(),
+        notify: Vec::new(),
+        progress_deadline: Duration::from_secs(600),
+        drain: Duration::from_secs(30),
+    };
+    Config {
+        service: service.clone(),
+        branch: "main".to_owned(),
+        workflows: Vec::new(),
+        artifact: ArtifactSource::Source,
+        run: RunConfig {
+            command: "./shop --port $PORT".to_owned(),
+            env: Default::default(),
+            health: Default::default(),
+            limits: Default::default(),
+            grace: Duration::from_secs(10),
+        },
+        environments: vec![environment],
+    }
+}
+
+/// A push of a commit that is its own artifact.
+pub fn push(service: &ServiceName, number: usize) -> service::Input {
+    let id: CommitId = format!("{number:040x}").parse().expect("a commit");
+    let push = Push {
+        reference: "refs/heads/main".to_owned(),
+        before: None,
+        source: Some(Digest::of(id.as_str().as_bytes())),
+        commit: Commit {
+            id,
+            subject: format!("change number {number}"),
+            author: "Ada <ada@example.com>".to_owned(),
+            at: start(),
+        },
+        config: Some(Box::new(config(service))),
+        unconfigured: None,
+        tests: Vec::new(),
+    };
+    service::Input::Pushed {
+        service: service.clone(),
+        push: Box::new(push),
+        workflows: Vec::new(),
+    }
+}
+
+/// The rollout that a service wants opened.
+pub fn wanted(service: &Stream<Services>, now: Timestamp) -> Spec {
+    let pending = Services::pending(&service.state, now);
+    let wanted = pending
+        .effects
+        .into_iter()
+        .find_map(|(_, effect)| match effect {
+            service::Effect::OpenRollout(spec) => Some(*spec),
+            service::Effect::OpenRun(_) | service::Effect::AskWay { .. } => None,
+        });
+    wanted.expect("a push makes a release, and that wants to be rolled out")
+}
+
+pub fn later(now: Timestamp, seconds: i64) -> Timestamp {
+    now + SignedDuration::from_secs(seconds)
+}

@@ -1,0 +1,119 @@
+//! A data folder with a past: services, each rolled out many times, as the real aggregates decide it.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+use shipway_core::{
+    aggregate::Aggregate,
+    ids::ServiceName,
+    rollout::{self, Rollouts, plan::Action},
+    service::{self, Services},
+};
+use shipway_engine::Store;
+use tokio::task::JoinSet;
+
+use crate::{
+    delivery::{Stream, later, push, start, wanted},
+    open,
+};
+
+const SERVICES: usize = 50;
+
+pub async fn fill(folder: &Path, rollouts: usize) {
+    let began = Instant::now();
+    let store = open(folder);
+    let mut tasks = JoinSet::new();
+    for number in 0..SERVICES {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let each = rollouts / SERVICES;
+            let name: ServiceName = format!("service-{number}").parse().expect("a name");
+            history(store, &name, each).await;
+        });
+    }
+    tasks.join_all().await;
+    println!(
+        "{rollouts} rollouts of {SERVICES} services, {} events, written in {:.0} s",
+        store.last_position().await.expect("the log can be read"),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// Pushes of one service, each rolled out to its end before the next.
+async fn history(store: Arc<dyn Store>, name: &ServiceName, rollouts: usize) {
+    let mut service = Stream::<Services>::new(format!("service/{name}"));
+    for number in 1..=rollouts {
+        let now = later(start(), number as i64 * 600);
+        service.say(push(name, number), now);
+        let rollout = roll_out(&mut service, now);
+        let ended = later(now, 30);
+        for append in [rollout, service.append(ended)] {
+            store.append(append).await.expect("nobody else appends");
+        }
+    }
+}
+
+fn roll_out(service: &mut Stream<Services>, now: Timestamp) -> shipway_engine::Append {
+    let spec = wanted(service, now);
+    let id = spec.id.clone();
+    let mut rollout = Stream::<Rollouts>::new(id.stream());
+    rollout.say(rollout::Input::Open(Box::new(spec)), now);
+    service.say(service::Input::RolloutOpened(id.number), now);
+    for second in 1.. {
+        let now = later(now, second);
+        let pending = Rollouts::pending(&rollout.state, now);
+        let Some((_, effect)) = pending.effects.into_iter().find(|(_, effect)| {
+            !matches!(
+                effect,
+                rollout::Effect::Guard { .. } | rollout::Effect::Measure { .. }
+            )
+        }) else {
+            break;
+        };
+        match effect {
+            rollout::Effect::Carry {
+                plan,
+                index,
+                action,
+            } => {
+                if let Action::Promote { release } = action {
+                    let rollout = id.number;
+                    service.say(service::Input::Promoted { rollout, release }, now);
+                }
+                let (note, smoke) = (None, None);
+                rollout.say(
+                    rollout::Input::Done {
+                        plan,
+                        index,
+                        note,
+                        smoke,
+                    },
+                    now,
+                );
+            }
+            rollout::Effect::TellService {
+                outcome,
+                why,
+                observed,
+            } => {
+                let number = id.number;
+                service.say(
+                    service::Input::RolloutEnded {
+                        number,
+                        outcome,
+                        why,
+                        observed,
+                    },
+                    now,
+                );
+                rollout.say(rollout::Input::Told, now);
+            }
+            rollout::Effect::Notify { .. }
+            | rollout::Effect::Guard { .. }
+            | rollout::Effect::Measure { .. } => {
+                unreachable!("nobody is notified, and the others are passed over")
+            }
+        }
+    }
+    rollout.append(later(now, 60))
+}
