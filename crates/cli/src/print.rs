@@ -1,9 +1,10 @@
 //! How results are printed: for people, or as JSON.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing_subscriber::EnvFilter;
 
 use crate::exit::Failure;
 
@@ -62,4 +63,15 @@ pub fn words(value: &impl Serialize) -> String {
         .ok()
         .and_then(|value| value.as_str().map(|text| text.replace('_', " ")))
         .unwrap_or_default()
+}
+
+/// What a process that stays has to say: on stderr, what `SHIPWAY_LOG` lets through, coloured for people only.
+pub fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use tracing_subscriber::EnvFilter;
-
 use crate::exit::Failure;
 
 /// Run the data plane alone; routes come by its control socket
@@ -51,12 +49,7 @@ pub struct Hook {
 
 /// Runs the proxy until it is told to stop.
 pub fn proxy(args: Proxy) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    crate::print::log_to_stderr();
     let options = shipway_proxy::Options {
         listen: args.listen,
         control: args.control,

@@ -2,8 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use tracing_subscriber::EnvFilter;
-
 use crate::{client::Server, exit::Failure};
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
@@ -40,12 +38,7 @@ pub struct Args {
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
-    let filter = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    crate::print::log_to_stderr();
     let data = args.data.map_or_else(default_data, Ok)?;
     let exe = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;

@@ -348,6 +348,11 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
     Ok(())
 }
 
+/// Who, without their address.
+fn name(by: &str) -> &str {
+    by.split_once(" <").map_or(by, |(name, _)| name)
+}
+
 fn short(text: &str) -> String {
     let cut: String = text.chars().take(40).collect();
     if cut.len() < text.len() {
@@ -382,7 +387,7 @@ pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Fa
             view.environment.to_string(),
             words(&view.status),
             ago(view.opened_at),
-            view.by.clone(),
+            name(&view.by).to_owned(),
             why,
         ]
     };

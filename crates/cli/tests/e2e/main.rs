@@ -15,6 +15,7 @@ mod journey;
 mod load;
 mod local;
 mod misbehaving;
+mod pages;
 mod shop;
 mod site;
 mod strategies;

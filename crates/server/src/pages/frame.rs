@@ -6,6 +6,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
+use shipway_core::{ids::ReleaseNumber, rollout::plan::Split};
 
 /// A page under a title. `events` says which events of the log change it: a query of `/api/v1/events`.
 pub(super) fn page(title: &str, events: &str, content: &Markup) -> Response {
@@ -25,6 +26,7 @@ pub(super) fn page(title: &str, events: &str, content: &Markup) -> Response {
                 header.top {
                     a.brand href="/" { "Shipway" }
                     span.live title="This page follows the log" { "live" }
+                    span.stale { "not live: reload to see what is new" }
                 }
                 main id="content" { (content) }
             }
@@ -56,6 +58,53 @@ pub(super) fn moment(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(at) { (ago(at, now)) } }
 }
 
+/// A moment to the second, for a story that is compared with other clocks.
+pub(super) fn clock(at: Timestamp, now: Timestamp) -> Markup {
+    let is_today = now.duration_since(at).as_hours() < 20;
+    let format = if is_today {
+        "%H:%M:%S"
+    } else {
+        "%m-%d %H:%M:%S"
+    };
+    html! { time datetime=(at) title={ (at) ", " (ago(at, now)) } { (at.strftime(format)) } }
+}
+
+/// Who, without their address.
+pub(super) fn person(by: &str) -> &str {
+    match by.split_once(" <") {
+        Some((name, _)) if !name.is_empty() => name,
+        _ => by,
+    }
+}
+
+/// How long something took: `64 ms`, `12.3 s`, `4 min`.
+pub(super) fn took(millis: u64) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..100_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => length(i64::try_from(millis / 1_000).unwrap_or(i64::MAX)),
+    }
+}
+
+/// Who gets which share, as bars and in words: the newcomer stands out, what is stable doesn't.
+pub(super) fn shares(split: &Split, newcomer: Option<ReleaseNumber>) -> Markup {
+    let tone = |release| {
+        if Some(release) == newcomer {
+            "share new"
+        } else {
+            "share"
+        }
+    };
+    html! {
+        div.shares {
+            @for (release, weight) in split.0.iter().filter(|(_, weight)| !weight.is_zero()) {
+                meter class=(tone(*release)) min="0" max="100" value=(weight.percent()) aria-label={ (weight) " to " (release) } {}
+                span { (weight) " to " strong { (release) } @if Some(*release) == newcomer { " new" } }
+            }
+        }
+    }
+}
+
 /// `12 s ago`, `3 h ago`, `2026-11-21`.
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
@@ -78,9 +127,11 @@ fn length(seconds: i64) -> String {
 /// A word that says how things are, coloured; the word itself carries the meaning.
 pub(super) fn badge(word: &str) -> Markup {
     let tone = match word {
-        "promoted" | "success" | "ready" | "green" => "good",
-        "rolled back" | "failed" | "failure" | "going back" | "unready" | "backoff" => "bad",
-        "paused" | "waiting" | "cancelled" => "ask",
+        "promoted" | "success" | "pass" | "ready" | "green" => "good",
+        "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff" => {
+            "bad"
+        }
+        "paused" | "waiting" | "cancelled" | "inconclusive" => "ask",
         _ => "calm",
     };
     html! { span class={ "badge " (tone) } { (word) } }
@@ -108,6 +159,20 @@ mod tests {
             ("2026-10-01T00:00:00Z", "2026-10-01"),
         ] {
             assert_eq!(ago(at.parse().unwrap(), now), told);
+        }
+        for (millis, told) in [(64, "64 ms"), (12_345, "12.3 s"), (240_000, "4 min")] {
+            assert_eq!(took(millis), told);
+        }
+    }
+
+    #[test]
+    fn a_person_is_shown_without_their_address() {
+        for (by, told) in [
+            ("Ann <ann@example.com>", "Ann"),
+            ("ann", "ann"),
+            (" <ann@example.com>", " <ann@example.com>"),
+        ] {
+            assert_eq!(person(by), told);
         }
     }
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, html};
-use shipway_core::target::Phase;
+use shipway_core::{ids::ReleaseNumber, target::Phase};
 
 use super::frame::{self, badge, moment, words};
 use crate::{
@@ -85,7 +85,7 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
                     " of " strong { (rollout.release) } " " (badge(&words(&rollout.status)))
                 }
             }
-            @if !place.split.0.is_empty() { (shares(place)) }
+            (frame::shares(&place.split, newcomer(place)))
             p.dim {
                 (ready) " of " (place.instances.len()) " instances ready"
                 @for (index, waiting) in place.queue.iter().enumerate() { @if index == 0 { " · waiting: " } @else { ", " } (waiting) }
@@ -98,18 +98,15 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
     }
 }
 
-/// Who gets which share, as a bar and in words.
-fn shares(place: &Place) -> Markup {
-    html! {
-        div.shares role="img" aria-label=(place.split.to_string()) {
-            @for (index, (release, weight)) in place.split.0.iter().enumerate() {
-                @if !weight.is_zero() {
-                    meter class={ "share s" (index.min(1)) } min="0" max="100" value=(weight.percent()) {}
-                    span { (weight) " to " (release) }
-                }
-            }
-        }
-    }
+/// The release that is on its way in, if it isn't the stable one.
+fn newcomer(place: &Place) -> Option<ReleaseNumber> {
+    let coming = place.rollout.as_ref().map(|rollout| rollout.release);
+    coming.filter(|coming| {
+        place
+            .stable
+            .as_ref()
+            .is_some_and(|stable| stable.number != *coming)
+    })
 }
 
 fn traffic(place: &Place) -> Markup {
@@ -127,20 +124,21 @@ fn traffic(place: &Place) -> Markup {
         .collect();
     html! {
         @if !shown.is_empty() {
-            table {
-                thead { tr { th { "release" } th { "requests" } th { "errors" } th { "p50" } th { "p99" } } }
+            p.dim { "Since each release first served here:" }
+            div.scroll { table {
+                thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "p50" } th.number { "p99" } } }
                 tbody {
                     @for traffic in shown {
                         tr {
                             td { (traffic.release) }
-                            td { (traffic.requests) }
-                            td { (traffic.errors) " (" (share(traffic.errors, traffic.requests)) ")" }
-                            td { (millis(traffic.p50_ms)) }
-                            td { (millis(traffic.p99_ms)) }
+                            td.number { (traffic.requests) }
+                            td class={ "number" @if traffic.errors > 0 { " trouble" } } { (traffic.errors) " (" (share(traffic.errors, traffic.requests)) ")" }
+                            td.number { (millis(traffic.p50_ms)) }
+                            td.number { (millis(traffic.p99_ms)) }
                         }
                     }
                 }
-            }
+            } }
         }
     }
 }

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{Progress, RolloutView},
+    rollout::{Progress, RolloutView, Status},
 };
 
-use super::frame::{self, badge, moment, words};
+use super::frame::{self, badge, clock, moment, person, words};
 use crate::{api, app::App};
 
 /// The handler of `/rollouts/{service}/{number}`.
@@ -43,32 +43,36 @@ fn content(view: &RolloutView, now: Timestamp) -> Markup {
     html! {
         p.dim { a href={ "/services/" (view.id.service) } { (view.id.service) } " / " (view.id.number) }
         h1 { (view.release) " → " (view.environment) " " (badge(&words(&view.status))) }
-        p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (view.by) " · " (moment(view.opened_at, now)) } }
-        @if let Some(end) = &view.ended { p.lead { (end.why) } }
+        p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (person(&view.by)) " · " (moment(view.opened_at, now)) } }
+        @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
         @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
         @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
-        @if let Some(until) = view.hold_until { p.dim { "This step is held until " (moment(until, now)) } }
+        @if let Some(until) = view.hold_until { p.dim { "Held until " (clock(until, now)) " UTC (" (frame::ago(until, now)) ")" } }
         section.card {
             h2 { "Traffic" }
             @if view.split.0.is_empty() { p.dim { "no traffic" } }
-            div.shares { @for (index, (release, weight)) in view.split.0.iter().enumerate() {
-                meter class={ "share s" (index.min(1)) } min="0" max="100" value=(weight.percent()) {}
-                span { (weight) " to " (release) }
-            } }
-            @if let Some(judgement) = &view.judgement { p { (judgement.verdict.to_string()) } }
+            (frame::shares(&view.split, Some(view.release).filter(|_| view.status != Status::Promoted)))
+            @if let Some(judgement) = &view.judgement { p { (verdict(&judgement.verdict.to_string())) } }
             (measured(view))
         }
         (smoke(view))
+        (commands(view))
         section.card {
             h2 { "Plan" }
             ol.plan { @for line in &view.plan { li class=(words(&line.progress)) aria-current=[(line.progress == Progress::Now).then_some("step")] { (line.text) } } }
         }
         section.card {
             h2 { "Story" }
-            table { tbody { @for note in view.notes.iter().rev() { tr { td.dim { (moment(note.at, now)) } td { (note.text) } td.dim { (note.by) } } } } }
+            p.dim { "Times are UTC; the newest comes first." }
+            div.scroll { table { tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock(note.at, now)) } td { (note.text) } td.dim { (person(&note.by)) } } } } } }
         }
-        @if view.ended.is_none() { (commands(view)) }
     }
+}
+
+/// `pass: error-rate …`, the word as a badge.
+fn verdict(text: &str) -> Markup {
+    let (word, why) = text.split_once(": ").unwrap_or((text, ""));
+    html! { (badge(word)) " " (why) }
 }
 
 fn measured(view: &RolloutView) -> Markup {
@@ -82,16 +86,17 @@ fn measured(view: &RolloutView) -> Markup {
             .map_or_else(|| "–".to_owned(), |value| format!("{value:.1} {unit}"))
     };
     html! {
-        table {
-            thead { tr { th { "release" } th { "requests" } th { "errors" } th { "p99" } th { "cpu" } th { "memory" } th { "restarts" } } }
+        div.scroll { table {
+            thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "p99" } th.number { "cpu" } th.number { "memory" } th.number { "restarts" } } }
             tbody { @for side in sides { @if let Some(sample) = &side.sample { tr {
-                td { (side.release) } td { (sample.requests) } td { (sample.errors) }
-                td { (shown(sample.latency.and_then(|latency| latency.p99_ms), "ms")) }
-                td { (shown(sample.cpu.map(|cpu| cpu * 100.0), "%")) }
-                td { (shown(sample.memory_bytes.map(|bytes| bytes / 1_048_576.0), "MiB")) }
-                td { (sample.restarts.map_or_else(|| "–".to_owned(), |restarts| restarts.to_string())) }
+                td { (side.release) } td.number { (sample.requests) }
+                td class={ "number" @if sample.errors > 0 { " trouble" } } { (sample.errors) }
+                td.number { (shown(sample.latency.and_then(|latency| latency.p99_ms), "ms")) }
+                td.number { (shown(sample.cpu.map(|cpu| cpu * 100.0), "%")) }
+                td.number { (shown(sample.memory_bytes.map(|bytes| bytes / 1_048_576.0), "MiB")) }
+                td.number { (sample.restarts.map_or_else(|| "–".to_owned(), |restarts| restarts.to_string())) }
             } } } }
-        }
+        } }
     }
 }
 
@@ -103,21 +108,35 @@ fn smoke(view: &RolloutView) -> Markup {
         section.card {
             h2 { "Smoke tests" }
             p { (report.sentence()) }
-            table { tbody { @for result in &report.results { tr {
-                td { (badge(if result.passed { "success" } else { "failure" })) }
-                td { (result.name) } td.dim { (result.instance) } td { (result.took.as_millis()) " ms" }
-                td { @for difference in &result.differences { (difference.0) br; } }
-            } } } }
+            div.scroll { table { tbody { @for result in &report.results { tr {
+                td.tight { (badge(if result.passed { "success" } else { "failure" })) }
+                td { (result.name) @for difference in &result.differences { p.trouble { (difference.0) } } }
+                td.dim { (result.instance) } td.number { (result.took.as_millis()) " ms" }
+            } } } } }
         }
     }
 }
 
 /// What a person would do, as commands to copy; buttons come with logins.
 fn commands(view: &RolloutView) -> Markup {
-    let verbs: &[&str] = match view.status {
-        shipway_core::rollout::Status::Waiting => &["approve", "reject"],
-        shipway_core::rollout::Status::Paused => &["resume", "promote", "abort"],
-        _ => &["pause", "promote", "abort"],
+    let back = view.stable.map_or_else(
+        || format!("take {} down again", view.release),
+        |stable| format!("all traffic back to {stable}, at once"),
+    );
+    let pause = ("pause", "everybody stays where they are");
+    let promote = ("promote", "skip the holds that are left");
+    let abort = ("abort", back.as_str());
+    let verbs = match view.status {
+        Status::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
+        Status::Paused => vec![("resume", "go on where it stopped"), promote, abort],
+        Status::KeptWarm => vec![promote, abort],
+        Status::Moving | Status::Holding => vec![pause, promote, abort],
+        Status::GoingBack | Status::Promoted | Status::RolledBack | Status::Failed => Vec::new(),
     };
-    html! { section.card { h2 { "Steer" } @for verb in verbs { pre { "shipway " (verb) " " (view.id) } } } }
+    html! {
+        @if !verbs.is_empty() { section.card {
+            h2 { "Steer" }
+            dl.steer { @for (verb, what) in verbs { dt { code { "shipway " (verb) " " (view.id) } } dd { (what) } } }
+        } }
+    }
 }

@@ -10,7 +10,7 @@ use maud::html;
 use serde_json::Value;
 use shipway_core::ids::{RunId, RunNumber, ServiceName};
 
-use super::frame::{self, badge};
+use super::frame::{self, badge, person, took};
 use crate::{api, app::App};
 
 /// The handler of `/runs/{service}/{number}`.
@@ -34,18 +34,18 @@ pub(super) async fn page(
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let content = html! {
         p.dim { a href={ "/services/" (id.service) } { (id.service) } " / " (id.number) }
-        h1 { (text(&run, "workflow")) " " (badge(&text(&run, "status"))) }
-        p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } span.dim { " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (text(&run, "by")) } }
+        h1 { (text(&run, "name")) " " (badge(&text(&run, "status"))) }
+        p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } " " (text(&run, "subject")) span.dim { " · " (text(&run, "workflow")) " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (person(&text(&run, "by"))) } }
         @for job in list(&run, "jobs") {
             section.card {
                 h2 { (text(&job, "name")) " " (badge(&text(&job, "status"))) }
-                @if !text(&job, "why").is_empty() { p { (text(&job, "why")) } }
-                table { tbody { @for step in list(&job, "steps") { tr {
-                    td { (badge(&text(&step, "status"))) }
+                @if !text(&job, "why").is_empty() { p.trouble { (text(&job, "why")) } }
+                div.scroll { table { tbody { @for step in list(&job, "steps") { tr {
+                    td.tight { (badge(&text(&step, "status"))) }
                     td { (text(&step, "name")) }
-                    td.dim { @if let Some(took) = step["took_ms"].as_u64() { (took) " ms" } }
-                } } } }
-                p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log" } }
+                    td.dim.number { @if let Some(millis) = step["took_ms"].as_u64().filter(|_| step["status"] != "skipped") { (took(millis)) } }
+                } } } } }
+                p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) } }
             }
         }
     };

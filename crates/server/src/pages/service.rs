@@ -8,10 +8,13 @@ use axum::{
 };
 use maud::html;
 use serde_json::Value;
-use shipway_core::{release::Release, rollout::RolloutView};
+use shipway_core::{
+    release::Release,
+    rollout::{RolloutView, Status},
+};
 
 use super::{
-    frame::{self, badge, moment, words},
+    frame::{self, badge, moment, person, words},
     overview::card,
 };
 use crate::{api::Problem, app::App, overview::places};
@@ -63,32 +66,34 @@ async fn render(app: &Arc<App>, service: &str) -> Result<Response, Problem> {
         div.places { @for place in &places { (card(place, now)) } }
         section.card {
             h2 { "Rollouts" }
-            table { tbody { @for rollout in &rollouts { tr {
-                td { a href={ "/rollouts/" (service) "/" (rollout.id.number.0) } { (rollout.id.number) } }
-                td { (rollout.release) " → " (rollout.environment) }
-                td { (badge(&words(&rollout.status))) }
-                td { (rollout.ended.as_ref().map_or("", |end| end.why.as_str())) }
-                td.dim { (moment(rollout.opened_at, now)) }
-            } } } }
+            div.scroll { table { tbody { @for rollout in &rollouts { tr {
+                td.tight { a href={ "/rollouts/" (service) "/" (rollout.id.number.0) } { (rollout.id.number) } }
+                td.tight { (rollout.release) " → " (rollout.environment) }
+                td {
+                    (badge(&words(&rollout.status)))
+                    @if let Some(end) = rollout.ended.as_ref().filter(|_| rollout.status != Status::Promoted) { p { (end.why) } }
+                }
+                td.dim.tight { (moment(rollout.opened_at, now)) }
+            } } } } }
         }
         section.card {
             h2 { "Runs" }
-            table { tbody { @for run in &runs { tr {
+            div.scroll { table { tbody { @for run in &runs { tr {
                 @let number = run["number"].as_u64().unwrap_or_default();
-                td { a href={ "/runs/" (service) "/" (number) } { "r" (number) } }
+                td.tight { a href={ "/runs/" (service) "/" (number) } { "r" (number) } }
                 td { (run["workflow"].as_str().unwrap_or_default()) }
                 td { (badge(run["status"].as_str().unwrap_or_default())) }
                 td.dim { (run["commit"].as_str().unwrap_or_default().chars().take(7).collect::<String>()) }
-            } } } }
+            } } } } }
         }
         section.card {
             h2 { "Releases" }
-            table { tbody { @for release in &releases { tr {
-                td { strong { (release.number) } }
+            div.scroll { table { tbody { @for release in &releases { tr {
+                td.tight { strong { (release.number) } }
                 td { code { (release.commit.id.short()) } " " (release.commit.subject) }
-                td { (release.commit.author) }
-                td.dim { (moment(release.created_at, now)) }
-            } } } }
+                td { (person(&release.commit.author)) }
+                td.dim.tight { (moment(release.created_at, now)) }
+            } } } } }
         }
     };
     Ok(frame::page(
