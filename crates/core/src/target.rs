@@ -62,6 +62,7 @@ pub struct Limits {
 
 /// One running copy of a release: the number of the slot within its set, from 1. A restart keeps the slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct InstanceId {
     /// The set it belongs to.
     pub set: SetKey,
@@ -78,6 +79,45 @@ impl std::fmt::Display for InstanceId {
             "{}.{}.{}.{}",
             place.service, place.environment, release.0, self.slot
         )
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> Self {
+        id.to_string()
+    }
+}
+
+/// What is no instance's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no instance: shop.production.3.1 is (service, environment, release, slot)")]
+pub struct NoInstanceId(String);
+
+impl std::str::FromStr for InstanceId {
+    type Err = NoInstanceId;
+
+    fn from_str(text: &str) -> Result<Self, NoInstanceId> {
+        let no_id = || NoInstanceId(text.to_owned());
+        let parts: Vec<&str> = text.split('.').collect();
+        let [service, environment, release, slot] = parts[..] else {
+            return Err(no_id());
+        };
+        let place = Place {
+            service: service.parse().map_err(|_| no_id())?,
+            environment: environment.parse().map_err(|_| no_id())?,
+        };
+        let release = ReleaseNumber(release.parse().map_err(|_| no_id())?);
+        let slot = slot.parse().map_err(|_| no_id())?;
+        let set = SetKey { place, release };
+        Ok(Self { set, slot })
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = NoInstanceId;
+
+    fn try_from(text: String) -> Result<Self, NoInstanceId> {
+        text.parse()
     }
 }
 

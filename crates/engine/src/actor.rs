@@ -82,14 +82,14 @@ fn refuse<A: Aggregate>(message: Message<A>, error: &StoreError) {
     }
 }
 
-struct Loaded<A: Aggregate> {
+pub(crate) struct Loaded<A: Aggregate> {
     state: Arc<A::State>,
     version: u64,
     snapshot_version: u64,
 }
 
 impl<A: Aggregate> Loaded<A> {
-    async fn load(engine: &Engine<A>, stream: &str) -> Result<Self, StoreError> {
+    pub(crate) async fn load(engine: &Engine<A>, stream: &str) -> Result<Self, StoreError> {
         let store = &engine.0.store;
         let mut state = A::State::default();
         let mut version = 0;
@@ -112,6 +112,13 @@ impl<A: Aggregate> Loaded<A> {
             version,
             snapshot_version,
         })
+    }
+
+    /// The state; `None` when the stream has no events.
+    pub(crate) fn into_state(self) -> Option<A::State> {
+        (self.version > 0)
+            .then(|| Arc::into_inner(self.state))
+            .flatten()
     }
 }
 

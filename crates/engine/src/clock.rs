@@ -20,6 +20,10 @@ pub trait Clock: Send + Sync {
     async fn sleep_until(&self, at: Timestamp);
 }
 
+/// The last fact may lie so far ahead of the wall clock and still be believed. Beyond, it is the log whose clock was wrong, and
+/// following it would date everything in the future until that has come.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
+
 /// The machine's clock, held to what the monotonic clock says: it follows a wall clock that is set forward, and goes on by
 /// itself when the wall clock is set back.
 #[derive(Debug)]
@@ -36,6 +40,24 @@ impl Default for RealClock {
 }
 
 impl RealClock {
+    /// A clock that goes on from the last fact of the log, for a wall clock that was set back while no server ran.
+    #[must_use]
+    pub fn after(last: Option<Timestamp>) -> Self {
+        let clock = Self::default();
+        if let Some(last) = last {
+            let ahead = last.duration_since(Timestamp::now());
+            if ahead > AHEAD_MAX {
+                tracing::error!(
+                    "the last event is dated {last}, more than a day ahead of this machine's clock: is the clock right? What waits for a time after that waits long"
+                );
+            } else if ahead.is_positive() {
+                tracing::warn!("the clock was set back: time goes on from the last event, {last}");
+                clock.at(last, Instant::now());
+            }
+        }
+        clock
+    }
+
     fn at(&self, wall: Timestamp, monotonic: Instant) -> Timestamp {
         let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = SignedDuration::try_from(monotonic.saturating_duration_since(base.1))

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    actor::{self, Message},
+    actor::{self, Loaded, Message},
     clock::Clock,
     driver::Driver,
     store::{Store, StoreError},
@@ -26,7 +26,8 @@ pub struct Options {
     /// Effects under way at once. Most of them wait for something (a job, a probe), so the bound is there against runaways,
     /// not for pacing.
     pub effects_max: usize,
-    /// Events after which a stream's state is stored as a snapshot.
+    /// Events after which a stream's state is stored as a snapshot. A start reads all services: about half as many events of
+    /// each as this, and reading one costs far more than its share in writing a snapshot.
     pub snapshot_every: u64,
     /// A stream that rests is unloaded after this long.
     pub idle_after: Duration,
@@ -38,7 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             effects_max: 4_096,
-            snapshot_every: 500,
+            snapshot_every: 100,
             idle_after: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),
         }
@@ -131,6 +132,13 @@ impl<A: Aggregate> Engine<A> {
             .await
             .map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// The state of a stream as the log tells it, without waking the stream: nothing that it is owed is begun. For whoever has to
+    /// know how things stand before [`Engine::resume`].
+    pub async fn read(&self, stream: &str) -> Result<Option<A::State>, StoreError> {
+        let loaded = Loaded::<A>::load(self, stream).await?;
+        Ok(loaded.into_state())
     }
 
     /// Loads every live stream and dispatches what is outstanding.

@@ -167,7 +167,8 @@ pub fn service_stream(service: &ServiceName) -> String {
     format!("{}/{service}", Services::KIND)
 }
 
-/// The lanes as the log tells them: the shares that the last rollout of each place left or is at.
+/// The lanes as the log tells them: the shares that the last rollout of each place left or is at. Wakes no stream: a rollout that
+/// goes on would shift traffic in lanes that aren't there yet.
 pub async fn lanes(
     store: &dyn Store,
     services: &Engine<Services>,
@@ -176,7 +177,7 @@ pub async fn lanes(
     let mut lanes = BTreeMap::new();
     for row in store.all_rows("service").await? {
         let Some(state) = services
-            .state(&format!("{}/{}", Services::KIND, row.key))
+            .read(&format!("{}/{}", Services::KIND, row.key))
             .await?
         else {
             continue;
@@ -195,9 +196,9 @@ pub async fn lanes(
                 configured = Some(active.spec.environment.clone());
                 split = active.spec.observed.split.clone();
                 if let Some(rollout) = rollouts
-                    .state(&active.spec.id.stream())
+                    .read(&active.spec.id.stream())
                     .await?
-                    .and_then(|state| state.0.clone())
+                    .and_then(|state| state.0)
                 {
                     split = rollout.observed.split.clone();
                     salt = active.spec.id.to_string();

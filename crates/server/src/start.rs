@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use futures_util::StreamExt as _;
 use shipway_drivers::{
     data_plane::{self, DataPlane, meter::Meter},
     git::Repos,
@@ -15,7 +16,9 @@ use shipway_drivers::{
     process::{self, ProcessTarget},
     target::Target,
 };
-use shipway_engine::{Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store};
+use shipway_engine::{
+    Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store, StoreError,
+};
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -163,7 +166,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         .await
         .map_err(|error| StartError::Instances(error.to_string()))?,
     );
-    let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
+    let clock: Arc<dyn Clock> = Arc::new(RealClock::after(last_event_at(&*store).await?));
     let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
     let repos = Arc::new(Repos::open(path.join("git"))?);
     let loopback_url = format!(
@@ -273,6 +276,24 @@ fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::Optio
         workers: options.proxy_workers,
         log: data.join("proxy").join("proxy.log"),
     }
+}
+
+/// When the last fact of the log came about, by the clock of the server that recorded it.
+async fn last_event_at(store: &dyn Store) -> Result<Option<jiff::Timestamp>, StoreError> {
+    let last = store.last_position().await?;
+    if last == 0 {
+        return Ok(None);
+    }
+    let mut newest = store.subscribe(last - 1).await?;
+    let recorded = newest.next().await.transpose()?;
+    let dated = recorded.and_then(|it| serde_json::from_str::<Dated>(&it.event).ok());
+    Ok(dated.map(|it| it.at))
+}
+
+/// What every event has.
+#[derive(serde::Deserialize)]
+struct Dated {
+    at: jiff::Timestamp,
 }
 
 /// Git hooks and workers of this server present it; kept, so that they are known to the next server too.

@@ -25,12 +25,19 @@ use crate::routes::{Lane, compose};
 /// How long adopted instances may take to answer their first probe before the snapshot of the last server is replaced.
 const ADOPTION_MAX: Duration = Duration::from_secs(3);
 
+/// What became of the last lane change.
+#[derive(Clone, Default)]
+struct Applied {
+    revision: u64,
+    refused: Option<String>,
+}
+
 /// The traffic of all lanes; cheap to share.
 pub struct Traffic {
     lanes: Mutex<BTreeMap<Place, Lane>>,
     changed: Notify,
-    /// The number of the lane change that the data plane has, with the problem if it could not be put.
-    applied: watch::Sender<u64>,
+    /// The number of the last lane change that was put, with the problem if the data plane refused it.
+    applied: watch::Sender<Applied>,
     revision: watch::Sender<u64>,
     plane: Arc<DataPlane>,
     target: Arc<dyn Target>,
@@ -43,7 +50,7 @@ impl Traffic {
         Self {
             lanes: Mutex::new(BTreeMap::new()),
             changed: Notify::new(),
-            applied: watch::Sender::new(0),
+            applied: watch::Sender::new(Applied::default()),
             revision: watch::Sender::new(1),
             plane,
             target,
@@ -56,6 +63,9 @@ impl Traffic {
     }
 
     /// Gives each release its share, and returns when the data plane has it.
+    ///
+    /// # Errors
+    /// When the data plane refuses the routes, with its reason; the shares before stay in force.
     pub async fn shift(
         &self,
         place: &Place,
@@ -63,7 +73,7 @@ impl Traffic {
         is_last: bool,
         split: &Split,
         salt: &str,
-    ) {
+    ) -> Result<(), String> {
         let revision = self.change(|lanes| {
             let lane = lanes
                 .entry(place.clone())
@@ -72,18 +82,21 @@ impl Traffic {
             lane.split = split.clone();
             salt.clone_into(&mut lane.salt);
         });
-        self.wait_applied(revision).await;
+        self.applied(revision).await
     }
 
     /// Takes the instances of `release` beyond `keep` out of the routes and waits until their open requests are over, `grace` at most.
     /// Returns how many requests were still open.
+    ///
+    /// # Errors
+    /// When the data plane refuses the routes, with its reason: the instances still get requests.
     pub async fn drain(
         &self,
         place: &Place,
         release: ReleaseNumber,
         keep: u32,
         grace: Duration,
-    ) -> u64 {
+    ) -> Result<u64, String> {
         let revision = self.change(|lanes| {
             if let Some(lane) = lanes.get_mut(place) {
                 lane.kept.insert(release, keep);
@@ -92,8 +105,8 @@ impl Traffic {
                 }
             }
         });
-        self.wait_applied(revision).await;
-        self.plane.drained(place, release, keep, grace).await
+        self.applied(revision).await?;
+        Ok(self.plane.drained(place, release, keep, grace).await)
     }
 
     /// Instances beyond `keep` are gone: a later start may use their slots again.
@@ -130,15 +143,17 @@ impl Traffic {
             instances.borrow_and_update();
             let revision = *self.revision.borrow();
             let snapshot = compose(&self.lanes(), &self.target.instances());
+            let mut refused = None;
             if last.as_ref() != Some(&snapshot) {
                 match self.plane.put(snapshot.clone()).await {
                     Ok(()) => last = Some(snapshot),
                     Err(error) => {
-                        tracing::error!(%error, "the proxy does not take the routes; those before stay in force")
+                        tracing::error!(%error, "the proxy does not take the routes; those before stay in force");
+                        refused = Some(error.to_string());
                     }
                 }
             }
-            self.applied.send_replace(revision);
+            self.applied.send_replace(Applied { revision, refused });
             tokio::select! {
                 () = self.changed.notified() => {}
                 changed = instances.changed() => if changed.is_err() { return },
@@ -182,9 +197,13 @@ impl Traffic {
         revision
     }
 
-    async fn wait_applied(&self, revision: u64) {
+    async fn applied(&self, revision: u64) -> Result<(), String> {
         let mut applied = self.applied.subscribe();
+        let done = applied.wait_for(|done| done.revision >= revision).await;
         // The sender lives as long as `self`.
-        let _ = applied.wait_for(|done| *done >= revision).await;
+        match done.ok().and_then(|done| done.refused.clone()) {
+            Some(why) => Err(format!("the proxy does not take the routes: {why}")),
+            None => Ok(()),
+        }
     }
 }

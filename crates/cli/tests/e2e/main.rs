@@ -6,10 +6,12 @@
 )]
 
 mod commands;
+mod crashes;
 mod days;
 mod examples;
 mod gates;
 mod help;
+mod hostile;
 mod input;
 mod journey;
 mod load;

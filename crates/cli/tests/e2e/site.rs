@@ -182,7 +182,7 @@ impl Site {
 
     /// All rollouts of the shop, the newest first.
     pub fn rollouts(&self) -> Vec<Value> {
-        let page = self.get("/api/v1/rollouts?service=shop");
+        let page = self.get("/api/v1/rollouts?service=shop&limit=200");
         let items = page.map_or(Value::Null, |page| page["items"].clone());
         items.as_array().cloned().unwrap_or_default()
     }
@@ -204,6 +204,22 @@ impl Site {
             found.is_some()
         });
         found.unwrap()
+    }
+
+    /// The environment's entry in the overview.
+    pub fn place(&self, environment: &str) -> Value {
+        let page = self.get("/api/v1/environments").unwrap_or_default();
+        let mut items = page["items"].as_array().cloned().unwrap_or_default();
+        items.retain(|item| item["environment"] == environment);
+        items.pop().unwrap_or_default()
+    }
+
+    /// The instances that run in an environment, by name: `shop.production.3.1`.
+    pub fn instances(&self, environment: &str) -> Vec<String> {
+        let place = self.place(environment);
+        let instances = place["instances"].as_array().cloned().unwrap_or_default();
+        let id = |instance: &Value| instance["id"].as_str().map(str::to_owned);
+        instances.iter().filter_map(id).collect()
     }
 
     /// Stops everything the way an administrator would.
@@ -231,10 +247,15 @@ impl Site {
 }
 
 impl Drop for Site {
-    /// Nothing may be left. After a failed test all is killed, and the server's log is shown.
+    /// Nothing may be left. After a failed test all processes are killed, and the folder is kept.
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("── the server's log\n{}", self.log());
+            self.folder.disable_cleanup(true);
+            let kept = self.folder.path().display();
+            eprintln!(
+                "── kept for you to look at: {kept}\n── the server's log\n{}",
+                self.log()
+            );
             self.kill();
             for pid in self.processes() {
                 signal(pid, "KILL");

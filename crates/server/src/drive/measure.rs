@@ -1,8 +1,8 @@
 //! Both sides of a rollout, read over the same instants and reported to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use shipway_analysis::{Latency, Observation, Sample, Side};
+use shipway_analysis::{Analysis, Latency, Metric, Observation, Sample, Side};
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Input, Rollout, Rollouts},
@@ -13,10 +13,14 @@ use shipway_engine::Work;
 
 use crate::app::App;
 
-/// From one reading to the next; limits with a longer interval look at those they need.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// From one reading to the next, at most: a person who looks on wants to see something move.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Reading both sides costs about a millisecond.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Readings that are kept: those of five minutes at the usual pace, a few megabytes.
+const READINGS_MAX: usize = 300;
 
-/// Reports a reading of both sides each second until the effect is cancelled.
+/// Reports readings of both sides until the effect is cancelled.
 pub(super) async fn run(
     app: &Arc<App>,
     work: &Work<Rollouts>,
@@ -25,9 +29,10 @@ pub(super) async fn run(
     candidate: ReleaseNumber,
     stable: Option<ReleaseNumber>,
 ) {
-    let place = rollout.spec.release.place(&rollout.spec.environment.name);
-    let mut before: Option<(Reading, Option<Reading>)> = None;
-    let mut ticks = tokio::time::interval(INTERVAL);
+    let environment = &rollout.spec.environment;
+    let place = rollout.spec.release.place(&environment.name);
+    let mut before = Past::of(&environment.analysis);
+    let mut ticks = tokio::time::interval(pace(&environment.analysis));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -35,32 +40,76 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         let totals = app.meter.read().await.ok();
-        let now = (
-            read(app, totals.as_ref(), &place, candidate),
-            stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
-        );
-        let (canary_before, stable_before) =
-            before.as_ref().map_or((None, None), |(canary, stable)| {
-                (Some(canary), stable.as_ref())
-            });
+        let now = Readings {
+            canary: read(app, totals.as_ref(), &place, candidate),
+            stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
+        };
         let seen = Observation {
             at: app.now(),
-            canary: side(candidate, canary_before, &now.0),
+            canary: side(candidate, &before, |of| Some(&of.canary), &now.canary),
             stable: stable
-                .zip(now.1.as_ref())
-                .map(|(release, now)| side(release, stable_before, now)),
+                .zip(now.stable.as_ref())
+                .map(|(release, now)| side(release, &before, |of| of.stable.as_ref(), now)),
         };
-        before = Some(now);
-        if work
-            .report
-            .send(Input::Measured {
-                exposure,
-                seen: Box::new(seen),
-            })
-            .await
-            .is_err()
-        {
+        before.remember(now);
+        let input = Input::Measured {
+            exposure,
+            seen: Box::new(seen),
+        };
+        if work.report.send(input).await.is_err() {
             return;
+        }
+    }
+}
+
+/// As often as the shortest interval of a limit, within reason.
+fn pace(analysis: &Analysis) -> Duration {
+    let shortest = analysis.limits().iter().map(|limit| limit.interval).min();
+    shortest
+        .unwrap_or(INTERVAL_MAX)
+        .clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
+/// Both sides at one instant.
+struct Readings {
+    canary: Reading,
+    stable: Option<Reading>,
+}
+
+/// Earlier readings of this exposure, the oldest first.
+struct Past {
+    readings: VecDeque<Readings>,
+    /// How far back the answers lie whose latency is looked at: a limit on latency looks once in its interval, and must not miss
+    /// what was between.
+    window: Duration,
+}
+
+impl Past {
+    fn of(analysis: &Analysis) -> Self {
+        let is_latency = |metric| {
+            matches!(
+                metric,
+                Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99
+            )
+        };
+        let limits = analysis.limits().iter();
+        let intervals = limits
+            .filter(|limit| is_latency(limit.metric))
+            .map(|limit| limit.interval);
+        Self {
+            readings: VecDeque::new(),
+            window: intervals.max().unwrap_or(INTERVAL_MAX),
+        }
+    }
+
+    fn remember(&mut self, now: Readings) {
+        let window = self.window;
+        let at = now.canary.at;
+        self.readings.push_back(now);
+        // The first one that is old enough is where the window begins; what is older is no longer needed.
+        let is_old = |readings: &Readings| at.duration_since(readings.canary.at) >= window;
+        while self.readings.len() > READINGS_MAX || self.readings.get(1).is_some_and(is_old) {
+            self.readings.pop_front();
         }
     }
 }
@@ -100,14 +149,21 @@ fn read(
     }
 }
 
-fn side(release: ReleaseNumber, before: Option<&Reading>, now: &Reading) -> Side {
+fn side<'a>(
+    release: ReleaseNumber,
+    before: &'a Past,
+    which: impl Fn(&'a Readings) -> Option<&'a Reading>,
+    now: &Reading,
+) -> Side {
+    let begin = before.readings.front().and_then(&which);
+    let last = before.readings.back().and_then(&which);
     let sample = now.traffic.as_ref().map(|traffic| Sample {
         requests: traffic.requests,
         errors: traffic.errors,
-        latency: before
-            .and_then(|before| before.traffic.as_ref())
-            .map(|before| latency(traffic, before)),
-        cpu: before.and_then(|before| busiest(before, now)),
+        latency: begin
+            .and_then(|begin| begin.traffic.as_ref())
+            .map(|begin| latency(traffic, begin)),
+        cpu: last.and_then(|last| busiest(last, now)),
         memory_bytes: now
             .usage
             .iter()

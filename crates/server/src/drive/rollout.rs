@@ -153,22 +153,22 @@ async fn carry(
                 .environments
                 .last()
                 .is_some_and(|last| last.name == spec.environment.name);
-            app.traffic
-                .shift(&place, &spec.environment, is_last, split, &salt)
-                .await;
-            Ok((None, None))
+            plain(
+                app.traffic
+                    .shift(&place, &spec.environment, is_last, split, &salt)
+                    .await,
+            )
         }
         Action::Drain {
             release,
             keep,
             grace,
         } => {
-            let open = app.traffic.drain(&place, *release, *keep, *grace).await;
-            Ok((
-                (open > 0)
-                    .then(|| format!("{open} requests were still open after the grace period")),
-                None,
-            ))
+            let drained = app.traffic.drain(&place, *release, *keep, *grace).await;
+            let open = drained.map_err(|why| (why, None))?;
+            let left = (open > 0)
+                .then(|| format!("{open} requests were still open after the grace period"));
+            Ok((left, None))
         }
         Action::Stop { release, keep } => {
             let set = SetKey {
