@@ -11,10 +11,7 @@ use shipway_core::{
     rollout::{self, Spec},
     service::{self, Push, Services},
 };
-use shipway_engine::Append;
-
-/// As the engine does it by default.
-const SNAPSHOT_EVERY: u64 = 500;
+use shipway_engine::{Append, Options};
 
 pub fn start() -> Timestamp {
     "2024-01-01T00:00:00Z".parse().expect("a time")
@@ -54,7 +51,7 @@ impl<A: Aggregate> Stream<A> {
         let events = std::mem::take(&mut self.new);
         let expected = self.version;
         self.version += events.len() as u64;
-        let due = self.version - self.snapshot >= SNAPSHOT_EVERY;
+        let due = self.version - self.snapshot >= Options::default().snapshot_every;
         if due {
             self.snapshot = self.version;
         }
