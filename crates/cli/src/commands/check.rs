@@ -80,8 +80,10 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         if !output.quiet {
             let warnings = found.len() - errors;
             line(&format!(
-                "{} files checked: {errors} errors, {warnings} warnings",
-                files.len()
+                "{} checked: {}, {}",
+                counted(files.len(), "file"),
+                counted(errors, "error"),
+                counted(warnings, "warning")
             ));
         }
     }
@@ -90,6 +92,12 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// `1 error`, `2 errors`
+fn counted(count: usize, noun: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{end}")
 }
 
 fn config_problems(source: &Source) -> Vec<Diagnostic> {

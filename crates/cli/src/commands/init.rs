@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let service = service_name(&root);
     let kind = detect(&root, &service);
     line(&format!(
-        "Found {} and call the service {service:?}.",
+        "Found {}; the service is called {service:?}.",
         kind.what
     ));
     let workflows = root.join(".github/workflows");

@@ -33,7 +33,11 @@ fn assert_refused(edit: impl Fn(&Shop), words: &[&str]) {
     assert_silent_of(&told, &["serves"]);
     assert_eq!(site.rollouts(), Vec::<serde_json::Value>::new(), "{told}");
     let checked = site.shipway(&["check", &shop.path.to_string_lossy()]);
-    assert_ends(&checked, 2, &["error[", " --> ", "errors"]);
+    assert_ends(
+        &checked,
+        2,
+        &["error[", " --> ", "2 files checked: ", " error"],
+    );
 }
 
 #[test]

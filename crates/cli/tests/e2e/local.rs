@@ -212,6 +212,8 @@ fn a_run_of_a_workflow_with_mistakes_shows_them_all() {
         2,
         &["wait for each other", "take one of these `needs` away"],
     );
+    let ran = shipway(folder.path(), &["run", "ci.yml"]);
+    assert_ends(&ran, 2, &[".github/workflows/ci.yml has mistakes"]);
     let ran = shipway(folder.path(), &["run", "nowhere.yml"]);
     assert_ends(&ran, 2, &["nowhere.yml"]);
 }

@@ -289,7 +289,7 @@ impl Decider {
         let why = format!("a step of run {run}");
         self.request_by_itself(Request {
             kind: Kind::Deploy,
-            by: self.asked_by(&release),
+            by: release.by.clone().or_else(|| self.asked_by(&release)),
             release,
             environment: environment.clone(),
             onward: Onward::Stay,

@@ -177,7 +177,7 @@ async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<S
         why: format!("{id} is tried again"),
     };
     let outcome = app.tell_service(&id.service, input, caller.actor()).await?;
-    Ok(Json(SetOff::of(&outcome.events, &id.service)))
+    Ok(Json(SetOff::begun(app, &outcome.events, &id.service).await))
 }
 
 /// The read model of a rollout, from its state: never behind what was just said to it.

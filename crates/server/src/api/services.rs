@@ -1,6 +1,6 @@
 //! Services, their releases and environments; deploys and rollbacks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -220,10 +220,20 @@ pub(super) struct SetOff {
 }
 
 impl SetOff {
-    pub(super) fn of(
+    /// What these facts set off, once it can be looked at.
+    pub(super) async fn begun(
+        app: &App,
         events: &[shipway_core::aggregate::Event<Body>],
         service: &ServiceName,
     ) -> Self {
+        let set_off = Self::of(events, service);
+        for rollout in &set_off.rollouts {
+            until_there(app, "rollout", &rollout.replace("/ro", "/")).await;
+        }
+        set_off
+    }
+
+    fn of(events: &[shipway_core::aggregate::Event<Body>], service: &ServiceName) -> Self {
         let mut set_off = Self::default();
         for event in events {
             match &event.body {
@@ -289,7 +299,7 @@ pub(super) async fn deploy(
     let outcome = app.tell_service(&name, input, caller.actor()).await?;
     Ok((
         StatusCode::ACCEPTED,
-        Json(SetOff::of(&outcome.events, &name)),
+        Json(SetOff::begun(&app, &outcome.events, &name).await),
     ))
 }
 
@@ -388,7 +398,7 @@ pub(super) async fn rollback(
     let outcome = app.tell_service(&name, input, caller.actor()).await?;
     Ok((
         StatusCode::ACCEPTED,
-        Json(SetOff::of(&outcome.events, &name)),
+        Json(SetOff::begun(&app, &outcome.events, &name).await),
     ))
 }
 
@@ -440,10 +450,29 @@ pub(super) async fn dispatch(
     };
     let outcome = app.tell_service(&name, input, caller.actor()).await?;
     let run = outcome.events.iter().find_map(|event| match &event.body {
-        Body::RunOrdered { order } => Some(format!("{name}/{}", order.number)),
+        Body::RunOrdered { order } => Some(order.number),
         _ => None,
     });
+    if let Some(number) = run {
+        until_there(&app, "run", &format!("{name}/{}", number.0)).await;
+    }
+    let run = run.map(|number| format!("{name}/{number}"));
     Ok((StatusCode::ACCEPTED, Json(json!({ "run": run }))))
+}
+
+/// How long a request waits for what it ordered. It goes on without: the order is in the log.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// Waits for a row. What is ordered is opened by its driver a moment later, and whoever hears a number may ask about it at once.
+async fn until_there(app: &App, kind: &str, key: &str) {
+    let there = async {
+        while !matches!(app.store.row(kind, key).await, Ok(Some(_)) | Err(_)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(OPENING, there).await.is_err() {
+        tracing::warn!(kind, key, "ordered, and not there yet");
+    }
 }
 
 /// Every environment of every service: what serves, its instances, who gets which share, what the traffic showed.

@@ -65,6 +65,8 @@ struct Story {
     runs: BTreeSet<RunNumber>,
     releases: BTreeMap<ReleaseNumber, Config>,
     rollouts: BTreeMap<RolloutNumber, Plan>,
+    /// In the last environment; where a step of a run did that, the run goes on.
+    arrived: bool,
     told: bool,
 }
 
@@ -79,13 +81,14 @@ impl Story {
             runs: BTreeSet::new(),
             releases: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            arrived: false,
             told: false,
         }
     }
 
     /// Nothing more will happen by itself, or not soon.
     fn is_told(&self) -> bool {
-        self.told || self.pushes.is_empty()
+        self.told || self.pushes.is_empty() || (self.arrived && self.runs.is_empty())
     }
 
     /// The lines that a fact is worth.
@@ -148,7 +151,7 @@ impl Story {
                 }
                 Vec::new()
             }
-            Body::RunEnded { number, green, .. } if self.runs.contains(number) => {
+            Body::RunEnded { number, green, .. } if self.runs.remove(number) => {
                 vec![format!(
                     "{} run {number} is {}",
                     mark(*green),
@@ -227,7 +230,7 @@ impl Story {
             .environments
             .last()
             .is_some_and(|last| last.name == *environment);
-        self.told = is_last;
+        self.arrived = is_last;
         let place = release.place(environment);
         let host = config
             .environments

@@ -45,6 +45,10 @@ impl Picked {
 /// The workflow to run; its mistakes are told.
 pub(super) fn read_workflow(named: Option<&Path>, job: Option<&str>) -> Result<Picked, Failure> {
     let path = match named {
+        // `ci.yml`, as `shipway dispatch` has it, and as it lies there.
+        Some(name) if !name.exists() && Path::new(WORKFLOWS).join(name).is_file() => {
+            Path::new(WORKFLOWS).join(name)
+        }
         Some(path) => path.to_owned(),
         None => only_workflow()?,
     };
