@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shipway_proxy::{client::Control, protocol::Stop};
 use shipway_workflow::job::{JournalBody, JournalEntry};
 
-use crate::process::proc::ProcessId;
+use crate::process::proc::{ProcessId, kill_session};
 
 /// How long everything together may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
@@ -83,6 +83,10 @@ pub async fn stop_all(data: &Path) -> Stopped {
         .filter_map(|runs| runs.instance.as_pid())
     {
         let _ = kill_process_group(group, Signal::KILL);
+    }
+    // What a worker that was killed has left.
+    for worker in workers {
+        kill_session(worker).await;
     }
     stopped
 }

@@ -13,7 +13,7 @@ use super::{
     JOURNAL_FILE, JobError, WORDS_FILE, io_error,
     watch::{Watch, Watcher},
 };
-use crate::process::proc::ProcessId;
+use crate::process::proc::{ProcessId, kill_session};
 
 /// A job's journal. Dropped, it leaves the worker alone.
 #[derive(Debug)]
@@ -85,6 +85,10 @@ impl Journal {
                 continue;
             }
             if self.state == State::Last {
+                // Steps are of the worker's session. Nobody else ends what it has left.
+                if let Some(worker) = self.worker {
+                    kill_session(worker).await;
+                }
                 return Err(JobError::WorkerLost(last_words(&self.folder)));
             }
             tokio::select! {

@@ -82,7 +82,7 @@ impl ProcessId {
 ///
 /// As long as any process is of the session, the kernel gives its leader's number to nobody else. So another process with that
 /// number means that nothing is left, and a process of the session is never a stranger.
-pub(super) async fn kill_session(leader: ProcessId) {
+pub(crate) async fn kill_session(leader: ProcessId) {
     for _ in 0..KILL_ROUNDS {
         if stat(leader.pid).is_some_and(|stat| stat.start_time != leader.start_time) {
             return;
