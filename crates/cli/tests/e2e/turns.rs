@@ -60,6 +60,29 @@ fn going_back_while_the_old_set_is_warm_is_one_shift() {
     assert!(started.contains("#1"), "{started}");
     assert_all_good(&load.stop());
     assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+
+    // Nobody watches for as long as a set is kept warm.
+    let words = ["deploy", "shop", "--release", "2", "--to", "production"];
+    let again = [&words[..], &["--force", "--watch"]].concat();
+    let again = site.shipway(&again);
+    let told = said(&again);
+    assert!(again.status.success(), "{told}");
+    assert!(told.contains("the previous instances stay warm"), "{told}");
+    assert_eq!(status(&site, 2), "kept_warm");
+}
+
+#[test]
+fn who_watches_a_deploy_that_takes_another_s_place_sees_its_own_end() {
+    let (site, shop) = serving(LONG_CANARY);
+    let push = canary_begun(&site, &shop, "1.1", 2);
+    let words = ["deploy", "shop", "--release", "1", "--to", "production"];
+    let deploy = site.shipway(&[&words[..], &["--watch"]].concat());
+    let told = said(&deploy);
+    assert!(deploy.status.success(), "{told}");
+    assert!(told.contains("superseded by #1"), "{told}");
+    assert!(told.contains("stable release already"), "{told}");
+    push.wait_with_output().unwrap();
+    assert_serves_alone(&site, 1, 2);
 }
 
 #[test]
@@ -259,6 +282,31 @@ fn a_switched_connection_survives_a_promotion_as_long_as_the_drain() {
     assert_all_good(&load.stop());
     site.ended_rollout("production", 2);
     assert_serves_alone(&site, 2, 2);
+}
+
+/// A rollout turns back while stable is being taken down: all of stable is there again before it has all traffic.
+#[test]
+fn what_was_being_taken_down_is_brought_up_again() {
+    for (release, strategy, moment) in [(2, RECREATE, "drain #1,"), (2, ROLLING, "drain #1 down")] {
+        let (site, shop) = serving(strategy);
+        // A drain lasts as long as the slowest request.
+        let slow = Load::start(&format!("http://{}/shop/slow", site.proxy));
+        until("slow requests to be open", || slow.of("1.0") > 4);
+        shop.commit("1.1");
+        let push = shop.push_begun("main");
+        until(moment, || {
+            let rollout = site.rollout("production", release).unwrap_or_default();
+            let plan = rollout["plan"].as_array().cloned().unwrap_or_default();
+            let now = plan.into_iter().find(|line| line["progress"] == "now");
+            now.is_some_and(|line| line["text"].to_string().contains(moment))
+        });
+        steer(&site, release, "abort");
+        push.wait_with_output().unwrap();
+        let rollout = site.ended_rollout("production", release);
+        assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
+        assert_serves_alone(&site, 1, 2);
+        assert_all_good(&slow.stop());
+    }
 }
 
 #[test]

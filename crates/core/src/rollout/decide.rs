@@ -5,7 +5,7 @@ use super::{
     event::{Body, Direction, Effect, Input, Kind, Outcome, Rejection, Spec},
     plan::{Action, HoldReason, Span},
     state::{Rollout, State, apply},
-    strategy::{OnInconclusive, compile, straight, way_back},
+    strategy::{Observed, OnInconclusive, compile, straight, way_back},
 };
 use crate::aggregate::{Actor, Event, Pending};
 use jiff::Timestamp;
@@ -69,7 +69,7 @@ impl Decider {
         match way_back::compile(
             rollout.candidate(),
             stable,
-            &rollout.observed,
+            &at_worst(rollout),
             rollout.spec.environment.drain,
         ) {
             Some(plan) => self.emit(Body::Planned {
@@ -139,6 +139,20 @@ impl Decider {
         self.turn_back(why);
         self.by = by;
     }
+}
+
+/// What may be left: of what is being taken down, instances may be gone although nobody has said so yet.
+fn at_worst(rollout: &Rollout) -> Observed {
+    let mut observed = rollout.observed.clone();
+    if let Some(Action::Drain { release, keep, .. } | Action::Stop { release, keep }) =
+        rollout.action()
+    {
+        observed.done(&Action::Stop {
+            release: *release,
+            keep: *keep,
+        });
+    }
+    observed
 }
 
 enum Step {

@@ -9,7 +9,7 @@ mod strategies;
 
 use super::{
     plan::{Action, Split},
-    strategy::{BlueGreen, Canary, CanaryStep, Observed, OnInconclusive, Rolling},
+    strategy::{BlueGreen, Canary, CanaryStep, Observed, OnInconclusive, Recreate, Rolling},
     *,
 };
 use crate::{

@@ -80,3 +80,52 @@ fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
         [(ReleaseNumber(4), 3)].into()
     );
 }
+
+/// What the way back does, when it is asked for while action `index` is under way.
+fn way_back_from(strategy: Strategy, index: usize) -> Vec<String> {
+    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    while stage.rollout().cursor < index {
+        let (plan, index) = stage.carried().unwrap();
+        let (note, smoke) = (None, None);
+        let done = Input::Done {
+            plan,
+            index,
+            note,
+            smoke,
+        };
+        stage.say(done).unwrap();
+    }
+    let before = stage.rollout().action().unwrap().to_string();
+    let reason = "customers call".into();
+    stage.say(Input::Abort { reason }).unwrap();
+    let actions = stage.rollout().plan.actions.iter();
+    std::iter::once(format!("during: {before}"))
+        .chain(actions.map(ToString::to_string))
+        .collect()
+}
+
+#[test]
+fn what_was_being_taken_down_is_brought_up_again_before_it_gets_traffic() {
+    let recreate = way_back_from(Strategy::Recreate(Recreate {}), 0);
+    insta::assert_debug_snapshot!(recreate, @r##"
+    [
+        "during: drain #3, up to 30 s",
+        "start 2 instances of #3, without traffic",
+        "wait until 2 instances of #3 are ready",
+        "shift traffic: 100 % to #3",
+        "drain #4, up to 30 s",
+        "stop #4",
+    ]
+    "##);
+    let rolling = way_back_from(Strategy::Rolling(Rolling::default()), 4);
+    insta::assert_debug_snapshot!(rolling, @r##"
+    [
+        "during: stop #3 down to 1 instance",
+        "start 2 instances of #3, without traffic",
+        "wait until 2 instances of #3 are ready",
+        "shift traffic: 100 % to #3",
+        "drain #4, up to 30 s",
+        "stop #4",
+    ]
+    "##);
+}
