@@ -121,7 +121,10 @@ fn a_second_server_on_the_same_data_is_told_who_has_it() {
     let pid = fs::read_to_string(site.data().join("shipway.lock")).unwrap();
     let told = said(&second);
     assert!(told.contains("another server"), "{told}");
-    assert!(!pid.trim().is_empty() && told.contains(pid.trim()), "{pid:?} is not in {told}");
+    assert!(
+        !pid.trim().is_empty() && told.contains(pid.trim()),
+        "{pid:?} is not in {told}"
+    );
     assert!(site.get("/readyz").is_some(), "the first one serves on");
 }
 

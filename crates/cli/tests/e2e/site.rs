@@ -146,6 +146,14 @@ impl Site {
         (status, answer.body_mut().read_json().unwrap_or(Value::Null))
     }
 
+    /// The same with an `Idempotency-Key`.
+    pub fn post_once(&self, path: &str, key: &str, body: &Value) -> (u16, Value) {
+        let request = agent().post(self.url(path)).header("idempotency-key", key);
+        let mut answer = request.send_json(body).unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.body_mut().read_json().unwrap_or(Value::Null))
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.listen)
     }

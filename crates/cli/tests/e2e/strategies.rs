@@ -162,6 +162,7 @@ fn a_release_with_bad_answers(strategy: &str) {
     let load = load(&site);
     // Starting takes a while, so that the batches of a rolling rollout are judged too.
     shop.edit("shipway.yaml", "exec python3", "sleep 3 && exec python3");
+    shop.edit("shipway.yaml", "deadline: 4s", "deadline: 1m");
     ship(&shop, "1.1", "bad");
     let rollout = site.ended_rollout("production", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");

@@ -1,4 +1,4 @@
-//! Pushes that come at once: each is told what became of it, and the newest ends in production.
+//! What comes twice or at once: pushes, each of which is told what became of it, and requests that are said again.
 
 use crate::{
     shop::Shop,
@@ -72,4 +72,25 @@ fn of_pushes_one_after_the_other_the_newest_ends_in_production() {
     assert_says(&slow, &["does not go to production", "a newer push"]);
     assert_eq!(site.ask("/shop"), Some((200, "1.2".to_owned())));
     assert_eq!(site.rollouts().len(), 2, "{:#?}", site.rollouts());
+}
+
+#[test]
+fn a_request_said_again_with_its_key_is_answered_again_and_done_once() {
+    let site = Site::started();
+    let shop = site.shop();
+    shop.write("shipway.yaml", CONFIG);
+    assert_says(&said(&shop.ship("1.0")), &["#1 serves production"]);
+    let dispatch = |key: &str, body: &str| {
+        let body = serde_json::json!({ "workflow": ".github/workflows/cd.yml", "ref": body });
+        site.post_once("/api/v1/services/shop/runs", key, &body)
+    };
+    let (status, first) = dispatch("k1", "main");
+    assert_eq!(status, 202, "{first}");
+    assert_eq!(dispatch("k1", "main"), (202, first.clone()));
+    let (_, second) = dispatch("k2", "main");
+    assert_ne!(first["run"], second["run"]);
+    let (status, problem) = dispatch("k1", "other");
+    assert_eq!(status, 422, "{problem}");
+    let page = site.get("/api/v1/runs?service=shop").unwrap();
+    assert_eq!(page["items"].as_array().unwrap().len(), 3);
 }

@@ -4,6 +4,7 @@ mod caller;
 mod events;
 mod git;
 mod health;
+mod idempotency;
 mod logs;
 mod problem;
 mod rollouts;
@@ -27,7 +28,7 @@ use crate::{app::App, pages};
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Shipway",
-    description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457)."
+    description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457). A POST may carry an `Idempotency-Key`: said again with the same key within a day, it is answered as it was the first time and does nothing."
 ))]
 struct Description;
 
@@ -42,6 +43,10 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .merge(git::routes())
         .merge(pages::routes())
+        .layer(middleware::from_fn_with_state(
+            Arc::new(idempotency::Answers::default()),
+            idempotency::once,
+        ))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             caller::require_token,

@@ -48,6 +48,21 @@ impl Terminal {
     }
 }
 
+/// Pushes from one tidying of a repository to the next; each leaves a pack behind.
+const MAINTAIN_EVERY: u64 = 50;
+
+/// Tidies the repository of a service, beside whatever else happens.
+fn maintain(app: &App, service: &ServiceName) {
+    let Some(repo) = app.repos.get(service) else {
+        return;
+    };
+    tokio::spawn(async move {
+        if let Err(error) = repo.maintain().await {
+            tracing::warn!(%error, repository = %repo.git_dir().display(), "a repository could not be tidied");
+        }
+    });
+}
+
 /// Takes in what moved in the repository of `service`, one reference after the other, and then tells the story of it.
 pub async fn receive(
     app: &Arc<App>,
@@ -64,6 +79,12 @@ pub async fn receive(
             Ok(None) => {}
             Err(why) => terminal.line(format!("✗ {}: {why}", update.name)).await,
         }
+    }
+    if followed
+        .iter()
+        .any(|sequence| sequence % MAINTAIN_EVERY == 0)
+    {
+        maintain(app, service);
     }
     if !followed.is_empty() && terminal.is_watched() {
         follow::until_settled(app, service, &followed, before, terminal).await;
