@@ -22,7 +22,11 @@ use shipway_drivers::{
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
 
-use crate::{routes::Lane, secrets::Secrets, traffic::Traffic};
+use crate::{
+    routes::{Lane, default_path},
+    secrets::Secrets,
+    traffic::Traffic,
+};
 
 /// Everything a running server has.
 pub struct App {
@@ -95,7 +99,8 @@ impl App {
         id: &RunId,
         order: RunOrder,
     ) -> Result<(), EngineError<run::Rejection>> {
-        let by = Actor::Shipway(format!("{} of {}", order.event, order.reference));
+        let shipway = || Actor::Shipway(format!("{} of {}", order.event, order.reference));
+        let by = order.by.clone().unwrap_or_else(shipway);
         let spec = run::RunSpec::from_order(id.clone(), order);
         self.runs
             .send(&id.stream(), run::Input::Open(Box::new(spec)), by)
@@ -136,21 +141,10 @@ impl App {
     /// Where a place is reached through the proxy.
     #[must_use]
     pub fn address(&self, place: &Place, is_last: bool) -> String {
-        let lane = self.traffic.lane(place);
-        let host = lane
-            .as_ref()
-            .and_then(|lane| lane.hosts.first())
-            .map(|host| format!("http://{host}"));
-        let path = lane.as_ref().and_then(|lane| lane.paths.first()).cloned();
-        match (host, path) {
-            (Some(host), path) => format!("{host}{}/", path.unwrap_or_default()),
-            (None, Some(path)) => format!("{}{path}", self.proxy_url),
-            (None, None) => format!(
-                "{}{}",
-                self.proxy_url,
-                crate::routes::default_path(place, is_last)
-            ),
-        }
+        self.traffic.lane(place).map_or_else(
+            || format!("{}{}", self.proxy_url, default_path(place, is_last)),
+            |lane| lane.address(&self.proxy_url),
+        )
     }
 
     /// Resumes what was under way when the last server ended.

@@ -63,6 +63,21 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// Where it is reached by way of the proxy at `proxy_url`: by its first host, its port, or its first path.
+    #[must_use]
+    pub fn address(&self, proxy_url: &str) -> String {
+        let path = self.paths.first().map_or("", String::as_str);
+        if let Some(host) = self.hosts.first() {
+            return format!("http://{host}{path}/");
+        }
+        match (self.port, proxy_url.rsplit_once(':')) {
+            (Some(port), Some((machine, _))) => format!("{machine}:{port}{path}"),
+            _ => format!("{proxy_url}{path}"),
+        }
+    }
+}
+
 /// The default first path segment of a place: `/shop` for the last environment, `/shop-staging` for the others.
 #[must_use]
 pub fn default_path(place: &Place, is_last: bool) -> String {

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use shipway_workflow::{expr::Value, job::JobSpec};
+use shipway_workflow::{
+    expr::Value,
+    job::{JobSpec, NETWORK},
+};
 
 /// Where programs are looked for when nobody says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,7 +72,7 @@ impl Folders {
     }
 }
 
-/// What every step starts with: nothing of the server's but where programs are.
+/// What every step starts with: nothing of the server's but where programs are, and the way to the network.
 pub(crate) fn base(folders: &Folders) -> Env {
     let mut base = Env::default();
     base.set(
@@ -80,6 +83,11 @@ pub(crate) fn base(folders: &Folders) -> Env {
     base.set("HOME", folders.home.display().to_string());
     base.set("TMPDIR", folders.temp.display().to_string());
     base.set("CI", "true");
+    for name in NETWORK {
+        if let Ok(value) = std::env::var(name) {
+            base.set(name, value);
+        }
+    }
     // Programs that live in a user's home are found although HOME is the job's.
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
         let in_home = || {

@@ -14,6 +14,23 @@ use crate::{
     model::{RunDefaults, Step, Table},
 };
 
+/// Variables of the server's environment that steps get too: behind a company's proxy nothing can be fetched without them.
+pub const NETWORK: [&str; 13] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+];
+
 /// A job's name within its run: `test`, `test.3` for the third of a matrix. Safe as a file name and in an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

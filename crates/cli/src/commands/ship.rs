@@ -365,10 +365,13 @@ fn short(text: &str) -> String {
 /// Shows the rollouts of a service.
 pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let page: Page<RolloutView> = server.get(&format!(
+    let mut page: Page<RolloutView> = server.get(&format!(
         "/api/v1/rollouts?service={service}&limit={}",
         args.limit
     ))?;
+    // The server has them by their last change.
+    page.items
+        .sort_by_key(|rollout| std::cmp::Reverse(rollout.id.number));
     if page.items.is_empty() {
         // Nothing yet, or a name that is not known: the server says which.
         let _: Value = server.get(&format!("/api/v1/services/{service}"))?;

@@ -82,6 +82,7 @@ impl Decider {
                     reference,
                     before: None,
                     event: "workflow_dispatch".to_owned(),
+                    by: Some(self.by.clone()),
                     inputs,
                 };
                 self.emit(Body::RunOrdered {
@@ -168,6 +169,7 @@ impl Decider {
                 reference: push.reference.clone(),
                 before: push.before.clone(),
                 event: "push".to_owned(),
+                by: Some(self.by.clone()),
                 inputs: BTreeMap::new(),
             };
             self.emit(Body::RunOrdered {
@@ -460,6 +462,7 @@ impl Decider {
                     reference: format!("refs/heads/{}", release.config.branch),
                     before: None,
                     event: "deployment".to_owned(),
+                    by: release.by.clone(),
                     inputs: BTreeMap::new(),
                 };
                 self.emit(Body::RunOrdered {

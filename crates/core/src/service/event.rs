@@ -89,6 +89,9 @@ pub struct RunOrder {
     pub before: Option<CommitId>,
     /// `push`, `workflow_dispatch`, `deployment`.
     pub event: String,
+    /// Who pushed it or asked for it; none in logs of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
     /// The inputs given by hand, or what the tests need to know (`SHIPWAY_URL` and the like come from the environment).
     pub inputs: BTreeMap<String, String>,
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shipway_core::ids::RunId;
-use shipway_workflow::job::{JobKey, JobSpec, JournalBody, JournalEntry};
+use shipway_workflow::job::{JobKey, JobSpec, JournalBody, JournalEntry, NETWORK};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,8 @@ const CANCEL_FILE: &str = "cancel";
 /// And its worker has been told.
 const CANCELLED_FILE: &str = "cancel.told";
 
-/// What of the server's environment a worker gets: where programs are, and what it needs to find a user's tools.
+/// What of the server's environment a worker gets: where programs are, what it needs to find a user's tools, and the way to the
+/// network ([`NETWORK`]).
 const ENVIRONMENT: [&str; 6] = [
     "PATH",
     "HOME",
@@ -156,6 +157,7 @@ impl JobRunner {
             .open(folder.join(WORDS_FILE))?;
         let passed = ENVIRONMENT
             .iter()
+            .chain(&NETWORK)
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
         // It makes itself a session of its own: it outlives the server and its terminal.
         let mut child = Command::new(&self.exe)

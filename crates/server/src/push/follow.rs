@@ -22,7 +22,7 @@ use shipway_core::{
 use shipway_engine::Recorded;
 
 use super::Terminal;
-use crate::app::App;
+use crate::{app::App, routes::Lane};
 
 /// A hold longer than this is not waited for: nobody wants their terminal blocked for minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -232,21 +232,13 @@ impl Story {
             .is_some_and(|last| last.name == *environment);
         self.arrived = is_last;
         let place = release.place(environment);
-        let host = config
+        let configured = config
             .environments
             .iter()
-            .find(|it| it.name == *environment)
-            .and_then(|it| it.hosts.first());
-        let address = host.map_or_else(
-            || {
-                format!(
-                    "{}{}",
-                    self.proxy_url,
-                    crate::routes::default_path(&place, is_last)
-                )
-            },
-            |host| format!("http://{host}/"),
-        );
+            .find(|it| it.name == *environment);
+        let address = configured.map_or_else(String::new, |configured| {
+            Lane::new(&place, configured, is_last).address(&self.proxy_url)
+        });
         vec![format!(
             "✓ {} serves {environment}: {address}",
             release.number
