@@ -2,8 +2,7 @@
 
 mod support;
 
-use shipway_workflow::job::NETWORK;
-use shipway_workflow::job::{Conclusion::*, JournalBody};
+use shipway_workflow::job::{Conclusion::*, JournalBody, NETWORK};
 use support::Bench;
 
 #[test]
