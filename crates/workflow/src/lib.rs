@@ -11,4 +11,4 @@ pub mod model;
 pub mod parse;
 
 pub use model::PushEvent;
-pub use parse::{Parsed, parse};
+pub use parse::{Parsed, ParsedAction, parse, parse_action};

@@ -44,6 +44,18 @@ pub enum Place {
     StepIf,
     /// All else in a step.
     Step,
+    /// `runs.steps.*` of a composite action.
+    ActionStep,
+    /// `runs.steps.*.if` of a composite action.
+    ActionStepIf,
+    /// `pre-if` and `post-if` of an action.
+    ActionIf,
+    /// The default of an action's input.
+    ActionInput,
+    /// The value of a composite action's output.
+    ActionOutput,
+    /// `runs.args` and `runs.env` of an action that is a container.
+    ActionArgs,
     /// Where no expression can stand.
     Nowhere,
 }
@@ -79,15 +91,34 @@ impl Place {
                 "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "steps",
                 "job", "runner", "env",
             ],
+            Self::ActionStep | Self::ActionStepIf | Self::ActionOutput => &[
+                "github", "inputs", "strategy", "matrix", "steps", "job", "runner", "env",
+            ],
+            Self::ActionIf => &[
+                "github", "strategy", "matrix", "steps", "job", "runner", "env", "inputs",
+            ],
+            Self::ActionInput => &["github", "strategy", "matrix", "job", "runner"],
+            Self::ActionArgs => &["inputs"],
             Self::Nowhere => &[],
         }
     }
 
     const fn takes(self, function: Function) -> bool {
         match function {
-            Function::HashFiles => matches!(self, Self::StepIf | Self::Step),
+            Function::HashFiles => matches!(
+                self,
+                Self::StepIf
+                    | Self::Step
+                    | Self::ActionStep
+                    | Self::ActionStepIf
+                    | Self::ActionIf
+                    | Self::ActionInput
+            ),
             Function::Success | Function::Failure | Function::Always | Function::Cancelled => {
-                matches!(self, Self::JobIf | Self::StepIf)
+                matches!(
+                    self,
+                    Self::JobIf | Self::StepIf | Self::ActionStepIf | Self::ActionIf
+                )
             }
             _ => true,
         }

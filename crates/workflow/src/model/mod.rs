@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::expr::{Condition, Contexts, EvalError, Template, Value};
 
+mod action;
 mod triggers;
 
+pub use action::{ActionFile, ActionInput, ActionOutput, Part, Runs};
 pub use triggers::{
     CallInput, Dispatch, Filter, Input, InputError, InputType, OtherEvent, PathFilter, Pattern,
     PushEvent, PushTrigger, RefFilter, RefKind, Schedule, Triggers, WorkflowCall,

@@ -2,7 +2,12 @@
 
 use shipway_syntax::{Fields, Key, Node, Value as Yaml};
 
-use super::{concurrency, defaults, permissions, reader::Reader, steps::steps, strategy::strategy};
+use super::{
+    concurrency, defaults, permissions,
+    reader::Reader,
+    steps::{Of, steps},
+    strategy::strategy,
+};
 use crate::{
     expr::Place,
     job::is_identifier,
@@ -123,7 +128,7 @@ fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
         defaults: defaults(reader, &fields, Place::JobDefaults),
         steps: fields
             .get("steps")
-            .map(|node| steps(reader, node))
+            .map(|node| steps(reader, node, Of::Job))
             .unwrap_or_default(),
         environment: fields
             .get("environment")

@@ -16,6 +16,7 @@ use crate::{
     model::{Concurrency, Permissions, Queue, RunDefaults, Workflow},
 };
 
+mod action;
 mod events;
 mod job;
 mod needs;
@@ -26,6 +27,7 @@ mod strategy;
 #[cfg(test)]
 mod tests;
 
+pub use action::{ParsedAction, parse_action};
 use reader::Reader;
 
 /// A file that was read.

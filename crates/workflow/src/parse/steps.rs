@@ -11,6 +11,7 @@ use crate::{
     model::{Action, Step},
 };
 
+/// Those of actions first.
 const KEYS: [&str; 15] = [
     "id",
     "if",
@@ -29,21 +30,57 @@ const KEYS: [&str; 15] = [
     "cancel",
 ];
 
+/// How many of them the steps of an action have.
+const ACTION_KEYS: usize = 10;
+
 /// Keys of steps in the background, which GitHub has and this version has not.
 const BACKGROUND_KEYS: [&str; 4] = ["background", "wait", "wait-all", "cancel"];
 
-pub(super) fn steps(reader: &mut Reader<'_>, node: &Node) -> Vec<Step> {
+/// Whose steps are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A job's.
+    Job,
+    /// A composite action's: they see less, and say which shell they want.
+    Action,
+}
+
+impl Of {
+    const fn place(self) -> Place {
+        match self {
+            Self::Job => Place::Step,
+            Self::Action => Place::ActionStep,
+        }
+    }
+
+    const fn condition(self) -> Place {
+        match self {
+            Self::Job => Place::StepIf,
+            Self::Action => Place::ActionStepIf,
+        }
+    }
+
+    /// Those of an action have no time limit of their own, and don't run in the background.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Job => &KEYS,
+            Self::Action => &KEYS[..ACTION_KEYS],
+        }
+    }
+}
+
+pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
     let Some(items) = node.as_sequence() else {
         reader.wrong_type(node, "steps", "a list of steps");
         return Vec::new();
     };
-    if items.is_empty() {
+    if items.is_empty() && of == Of::Job {
         reader.error("empty", node.span, "the job has no steps");
     }
     let mut ids = written_ids(reader, items);
     let mut steps = Vec::new();
     for item in items {
-        if let Some(mut step) = step(reader, item) {
+        if let Some(mut step) = step(reader, item, of) {
             if step.id.is_empty() {
                 step.id = default_id(&step.action, &mut ids);
             }
@@ -83,16 +120,22 @@ fn written_ids(reader: &mut Reader<'_>, items: &[Node]) -> BTreeSet<String> {
     ids
 }
 
-/// GitHub's: `__run`, `__run_2`, `__actions_checkout`.
+/// `owner/repo` of `owner/repo/path@ref`.
+fn repository(action: &str) -> &str {
+    let path = action.split('@').next().unwrap_or_default();
+    let end = path.match_indices('/').nth(1).map_or(path.len(), |it| it.0);
+    &path[..end]
+}
+
+/// GitHub's: `__run`, `__run_2`, `__actions_checkout`, `__self` for what is in the workspace.
 fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
     let base = match action {
         Action::Run { .. } => "run",
-        Action::Uses { action, .. } => action
-            .split('@')
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("./")
-            .trim_start_matches("docker://"),
+        Action::Uses { action, .. } if action.starts_with("./") => "self",
+        Action::Uses { action, .. } => match action.strip_prefix("docker://") {
+            Some(image) => image,
+            None => repository(action),
+        },
     };
     let legal: String = base
         .chars()
@@ -112,9 +155,10 @@ fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
     free.expect("numbers go on")
 }
 
-fn step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
-    let fields = reader.fields(node, "the step", &KEYS)?;
-    let action = action(reader, &fields, node);
+fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
+    let fields = reader.fields(node, "the step", of.keys())?;
+    let place = of.place();
+    let action = action(reader, &fields, node, of);
     let id = fields
         .get("id")
         .and_then(|node| node.as_scalar_text())
@@ -122,19 +166,19 @@ fn step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
         .to_owned();
     let name = fields
         .get("name")
-        .and_then(|node| reader.template(node, "name", Place::Step));
-    let if_ = reader.condition(fields.get("if"), Place::StepIf);
+        .and_then(|node| reader.template(node, "name", place));
+    let if_ = reader.condition(fields.get("if"), of.condition());
     let env = fields
         .get("env")
-        .map(|node| reader.table(node, "env", Place::Step))
+        .map(|node| reader.table(node, "env", place))
         .unwrap_or_default();
     let continue_on_error = fields
         .get("continue-on-error")
-        .map(|node| reader.truth(node, "continue-on-error", Place::Step))
+        .map(|node| reader.truth(node, "continue-on-error", place))
         .unwrap_or_default();
     let timeout_minutes = fields
         .get("timeout-minutes")
-        .and_then(|node| reader.number(node, "timeout-minutes", Place::Step));
+        .and_then(|node| reader.number(node, "timeout-minutes", place));
     Some(Step {
         id,
         at: reader.position(node.span),
@@ -147,7 +191,7 @@ fn step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
     })
 }
 
-fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Action> {
+fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Option<Action> {
     let keys = node
         .as_mapping()
         .unwrap_or_default()
@@ -165,8 +209,8 @@ fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<A
         return None;
     }
     match (fields.get("run"), fields.get("uses")) {
-        (Some(script), None) => run(reader, fields, script),
-        (None, Some(node)) => uses(reader, fields, node),
+        (Some(script), None) => run(reader, fields, script, node, of),
+        (None, Some(node)) => uses(reader, fields, node, of),
         (Some(_), Some(node)) => {
             reader.error_with_help(
                 "conflict",
@@ -188,20 +232,34 @@ fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<A
     }
 }
 
-fn run(reader: &mut Reader<'_>, fields: &Fields<'_>, script: &Node) -> Option<Action> {
+fn run(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    script: &Node,
+    node: &Node,
+    of: Of,
+) -> Option<Action> {
     forbid(reader, fields, &["with"], "run");
+    if of == Of::Action && fields.get("shell").is_none() {
+        reader.error_with_help(
+            "missing-key",
+            node.span,
+            "a step of an action that has `run` needs `shell` as well",
+            "add `shell: bash`",
+        );
+    }
     let directory = fields.get("working-directory");
     Some(Action::Run {
-        script: reader.template(script, "run", Place::Step)?,
+        script: reader.template(script, "run", of.place())?,
         shell: fields
             .get("shell")
             .and_then(|node| reader.plain(node, "shell")),
         working_directory: directory
-            .and_then(|node| reader.template(node, "working-directory", Place::Step)),
+            .and_then(|node| reader.template(node, "working-directory", of.place())),
     })
 }
 
-fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Action> {
+fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Option<Action> {
     forbid(reader, fields, &["shell", "working-directory"], "uses");
     let action = reader.plain(node, "uses")?;
     let local = action.starts_with("./") || action.starts_with("docker://");
@@ -219,7 +277,7 @@ fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Act
     }
     let with = fields
         .get("with")
-        .map(|node| reader.table(node, "with", Place::Step));
+        .map(|node| reader.table(node, "with", of.place()));
     Some(Action::Uses {
         action,
         with: with.unwrap_or_default(),

@@ -1,0 +1,94 @@
+//! `action.yml`: what an action takes, gives and does.
+
+use super::{Step, Table};
+use crate::expr::{Condition, Template};
+
+/// A whole action file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionFile {
+    /// `name:`
+    pub name: Option<String>,
+    /// What it takes, in the order of the file.
+    pub inputs: Vec<ActionInput>,
+    /// What it gives. Only those of a composite action have values; others set theirs as they run.
+    pub outputs: Vec<ActionOutput>,
+    /// What it does.
+    pub runs: Runs,
+}
+
+impl ActionFile {
+    /// The input with this name, ignoring case.
+    #[must_use]
+    pub fn input(&self, name: &str) -> Option<&ActionInput> {
+        self.inputs
+            .iter()
+            .find(|input| input.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// What an action takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionInput {
+    /// Its name.
+    pub name: String,
+    /// What it is when nobody says.
+    pub default: Option<Template>,
+    /// Whether the caller should say; a remark for readers, as at GitHub.
+    pub required: bool,
+    /// What to tell those who still use it.
+    pub deprecation: Option<String>,
+}
+
+/// What an action gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActionOutput {
+    /// Its name.
+    pub name: String,
+    /// What it is, in a composite action.
+    pub value: Option<Template>,
+}
+
+/// What an action does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Runs {
+    /// More steps.
+    Composite {
+        /// In order.
+        steps: Vec<Step>,
+    },
+    /// A program for node; the paths are seen from the action's folder.
+    JavaScript {
+        /// The major version of node that it was made for.
+        node: u32,
+        /// The program.
+        main: String,
+        /// What runs before the job's first step.
+        pre: Option<Part>,
+        /// What runs after the job's last step.
+        post: Option<Part>,
+    },
+    /// A container.
+    Docker {
+        /// `docker://image`, or the path of a `Dockerfile`.
+        image: String,
+        /// What runs in it, when not what the image says.
+        entrypoint: Option<String>,
+        /// What runs before the job's first step.
+        pre: Option<Part>,
+        /// What runs after the job's last step.
+        post: Option<Part>,
+        /// The arguments.
+        args: Vec<Template>,
+        /// More variables.
+        env: Table,
+    },
+}
+
+/// What an action does before the job's first step or after its last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// A program for node, or what runs in the container.
+    pub entry: String,
+    /// Whether it runs; `always()` when nobody says.
+    pub condition: Condition,
+}
