@@ -260,8 +260,14 @@ async fn who_is_too_slow_with_a_head_is_let_go() {
     let mut wire = super::support::Wire::to(proxy.address).await;
     wire.say("GET / HTTP/1.1\r\nHost: sh").await;
     let mut idle = Conversation::with(proxy.address).await;
-    idle.get("/").await;
+    // On a busy machine these clients may be too slow themselves now and then.
+    let _ = idle.send(ask(Method::GET, "/", "")).await;
     assert_eq!(wire.rest().await, "");
     until("so is who says nothing", async || idle.is_over()).await;
-    assert_eq!(get(proxy.address, "/").await.text(), "shop");
+    until("who is quick enough is served", async || {
+        let mut quick = Conversation::with(proxy.address).await;
+        let answer = quick.send(ask(Method::GET, "/", "")).await;
+        answer.is_ok_and(|answer| answer.text() == "shop")
+    })
+    .await;
 }

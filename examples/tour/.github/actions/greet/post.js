@@ -1,0 +1,1 @@
+console.log(`said before: ${process.env.STATE_greeted}`);
