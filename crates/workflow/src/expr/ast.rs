@@ -73,8 +73,8 @@ impl Function {
         (Self::FromJson, "fromJSON", 1, 1),
         (Self::HashFiles, "hashFiles", 1, 255),
         (Self::Case, "case", 3, 255),
-        (Self::Success, "success", 0, 0),
-        (Self::Failure, "failure", 0, 0),
+        (Self::Success, "success", 0, 255),
+        (Self::Failure, "failure", 0, 255),
         (Self::Always, "always", 0, 0),
         (Self::Cancelled, "cancelled", 0, 0),
     ];

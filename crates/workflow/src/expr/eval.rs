@@ -223,11 +223,12 @@ impl Evaluation<'_, '_> {
         Ok(items)
     }
 
+    /// The index is asked only when there is something to look into, as in GitHub's runner.
     fn index(&mut self, collection: &Node, index: &Node) -> Result<Found, EvalError> {
         let result = self.node(collection)?;
-        let key = self.node(index)?.value;
         match &result.value {
             Value::Array(array) if result.filtered => {
+                let key = self.node(index)?.value;
                 let found: Vec<Value> = array
                     .iter()
                     .filter_map(|item| look_up(item, &key))
@@ -238,49 +239,133 @@ impl Evaluation<'_, '_> {
                     filtered: true,
                 })
             }
-            value => Ok(look_up(value, &key).unwrap_or_default().into()),
+            value @ (Value::Array(_) | Value::Object(_)) => {
+                let key = self.node(index)?.value;
+                Ok(look_up(value, &key).unwrap_or_default().into())
+            }
+            _ => Ok(Value::Null.into()),
         }
     }
 
+    /// Values that the answer doesn't depend on are not asked, so their errors don't count: as in GitHub's runner.
     fn call(
         &mut self,
         function: Function,
         values: &[Node],
         node: &Node,
     ) -> Result<Found, EvalError> {
-        // Of `case` only the values up to the first that holds are asked.
-        if function == Function::Case {
-            return self.case(values);
-        }
-        let values = values
-            .iter()
-            .map(|value| Ok(self.node(value)?.value))
-            .collect::<Result<Vec<_>, EvalError>>()?;
         let answer = match function {
-            Function::Contains => Ok(functions::contains(&values[0], &values[1])),
-            Function::StartsWith => Ok(functions::starts_with(&values[0], &values[1])),
-            Function::EndsWith => Ok(functions::ends_with(&values[0], &values[1])),
-            Function::Format => functions::format(&values[0], &values[1..], self.left),
-            Function::Join => functions::join(&values[0], values.get(1), self.left),
-            Function::ToJson => functions::to_json(&values[0], self.left),
-            Function::FromJson => functions::from_json(&values[0]),
-            Function::HashFiles => self.hash_files(&values),
+            Function::Case => return self.case(values),
+            Function::Contains => Ok(self.search(values, functions::contains)?),
+            Function::StartsWith => Ok(self.search(values, functions::starts_with)?),
+            Function::EndsWith => Ok(self.search(values, functions::ends_with)?),
+            Function::Format => self.format(values)?,
+            Function::Join => {
+                let items = self.node(&values[0])?.value;
+                let several = matches!(&items, Value::Array(items) if items.len() > 1);
+                let separator = match values.get(1).filter(|_| several) {
+                    Some(node) => Some(self.node(node)?.value),
+                    None => None,
+                };
+                functions::join(&items, separator.as_ref(), self.left)
+            }
+            Function::ToJson => functions::to_json(&self.node(&values[0])?.value, self.left),
+            Function::FromJson => return self.parsed_json(&values[0], node),
+            Function::HashFiles => {
+                let patterns = self.all(values)?;
+                self.hash_files(&patterns)
+            }
+            Function::Success if !values.is_empty() => {
+                let results = self.results_of(values)?;
+                Ok(Value::Bool(
+                    results.iter().all(|result| result == "success"),
+                ))
+            }
+            Function::Failure if !values.is_empty() => {
+                let results = self.results_of(values)?;
+                Ok(Value::Bool(
+                    results.iter().any(|result| result == "failure"),
+                ))
+            }
             Function::Success => self.status(|status| status.success),
             Function::Failure => self.status(|status| status.failure),
             Function::Cancelled => self.status(|status| status.cancelled),
-            Function::Always | Function::Case => Ok(Value::Bool(true)),
+            Function::Always => Ok(Value::Bool(true)),
         };
-        let value = answer
-            .map_err(|message| self.error(&node.at, format!("{}: {message}", function.name())))?;
-        let bytes = match (&value, values.as_slice()) {
-            (Value::String(text), _) => text.len(),
-            // What JSON makes is some times as large as its text.
-            (Value::Array(_) | Value::Object(_), [Value::String(text), ..]) => {
-                text.len().saturating_mul(2)
+        let value = answer.map_err(|message| self.failed(function, &message, node))?;
+        if let Value::String(text) = &value {
+            self.spend(text.len(), &node.at)?;
+        }
+        Ok(value.into())
+    }
+
+    fn failed(&self, function: Function, message: &str, node: &Node) -> EvalError {
+        self.error(&node.at, format!("{}: {message}", function.name()))
+    }
+
+    fn all(&mut self, values: &[Node]) -> Result<Vec<Value>, EvalError> {
+        values
+            .iter()
+            .map(|value| Ok(self.node(value)?.value))
+            .collect()
+    }
+
+    /// `contains`, `startsWith`, `endsWith`: nothing is looked for where nothing can be found.
+    fn search(
+        &mut self,
+        values: &[Node],
+        found: fn(&Value, &Value) -> Value,
+    ) -> Result<Value, EvalError> {
+        let searched = self.node(&values[0])?.value;
+        match &searched {
+            Value::Object(_) => return Ok(Value::Bool(false)),
+            Value::Array(items) if items.is_empty() => return Ok(Value::Bool(false)),
+            _ => {}
+        }
+        let item = self.node(&values[1])?.value;
+        Ok(found(&searched, &item))
+    }
+
+    /// The results of the jobs that are named, for `success('build')` in the `if` of a job.
+    fn results_of(&mut self, names: &[Node]) -> Result<Vec<String>, EvalError> {
+        let needs = self.contexts.get("needs").cloned().unwrap_or_default();
+        let names = self.all(names)?;
+        Ok(names
+            .iter()
+            .map(|name| {
+                needs
+                    .get(&name.to_text())
+                    .get("result")
+                    .to_text()
+                    .to_string()
+            })
+            .collect())
+    }
+
+    /// Only the values whose places are in the pattern are asked, each once.
+    fn format(&mut self, values: &[Node]) -> Result<Result<Value, String>, EvalError> {
+        let pattern = self.node(&values[0])?.value;
+        let given = &values[1..];
+        let mut texts = vec![None; given.len()];
+        match functions::places(&pattern, given.len()) {
+            Ok(places) => {
+                for place in places {
+                    if texts[place].is_none() {
+                        texts[place] = Some(self.node(&given[place])?.value.to_text());
+                    }
+                }
             }
-            _ => 0,
-        };
-        self.spend(bytes, &node.at)?;
+            Err(message) => return Ok(Err(message)),
+        }
+        Ok(functions::format(&pattern, &texts, self.left))
+    }
+
+    fn parsed_json(&mut self, value: &Node, node: &Node) -> Result<Found, EvalError> {
+        let text = self.node(value)?.value.to_text();
+        let value = functions::from_json(&text)
+            .map_err(|message| self.failed(Function::FromJson, &message, node))?;
+        // What JSON makes is some times as large as its text.
+        self.spend(text.len().saturating_mul(2), &node.at)?;
         Ok(value.into())
     }
 

@@ -1,8 +1,8 @@
 //! What the functions answer. Errors are sentences without the function's name.
 
-use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::{json, text, value::Value};
+use super::{json, json_reader, text, value::Value};
 
 pub(super) const TOO_LARGE: &str =
     "the result is larger than the 10 MiB that one expression may make";
@@ -33,63 +33,100 @@ pub(super) fn ends_with(searched: &Value, end: &Value) -> Value {
     Value::Bool(primitive && text::fold(&searched.to_text()).ends_with(&text::fold(&end.to_text())))
 }
 
-/// `{0}`, `{1}`, …; `{{` and `}}` stand for themselves.
-pub(super) fn format(pattern: &Value, values: &[Value], limit: usize) -> Answer {
-    let pattern = pattern.to_text();
-    let mut out = String::new();
-    let mut rest: &str = &pattern;
+/// A piece of a pattern.
+enum Piece<'p> {
+    Text(&'p str),
+    Place(usize),
+}
+
+/// The pieces of a pattern: `{0}`, `{1}`, …; `{{` and `}}` stand for themselves.
+fn pieces(pattern: &str, given: usize) -> Result<Vec<Piece<'_>>, String> {
+    let mut pieces = Vec::new();
+    let mut rest: &str = pattern;
     while let Some(at) = rest.find(['{', '}']) {
-        out.push_str(&rest[..at]);
+        pieces.push(Piece::Text(&rest[..at]));
         let brace = &rest[at..=at];
         let after = &rest[at + 1..];
         if let Some(escaped) = after.strip_prefix(brace) {
-            out.push_str(brace);
+            pieces.push(Piece::Text(brace));
             rest = escaped;
         } else if brace == "}" {
             return Err(format!(
                 "a lone `}}` in '{}'; write `}}}}`",
-                shortened(&pattern)
+                shortened(pattern)
             ));
         } else {
-            let (place, remaining) = placeholder(after, &pattern)?;
-            let value = values.get(place).ok_or_else(|| {
-                format!(
+            let (place, remaining) = placeholder(after, pattern)?;
+            if place >= given {
+                return Err(format!(
                     "'{}' asks for {{{place}}}, and {} given",
-                    shortened(&pattern),
-                    counted(values.len())
-                )
-            })?;
-            out.push_str(&value.to_text());
+                    shortened(pattern),
+                    counted(given)
+                ));
+            }
+            pieces.push(Piece::Place(place));
             rest = remaining;
+        }
+    }
+    pieces.push(Piece::Text(rest));
+    Ok(pieces)
+}
+
+/// Which of the `given` values a pattern asks for, in order.
+pub(super) fn places(pattern: &Value, given: usize) -> Result<Vec<usize>, String> {
+    let pieces = pieces(&pattern.to_text(), given)?
+        .into_iter()
+        .filter_map(|piece| match piece {
+            Piece::Text(_) => None,
+            Piece::Place(place) => Some(place),
+        })
+        .collect();
+    Ok(pieces)
+}
+
+/// The pattern with the texts in their places; texts that it doesn't ask for may be left out.
+pub(super) fn format(pattern: &Value, texts: &[Option<Arc<str>>], limit: usize) -> Answer {
+    let pattern = pattern.to_text();
+    let mut out = String::new();
+    for piece in pieces(&pattern, texts.len())? {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Place(place) => out.push_str(texts[place].as_deref().unwrap_or_default()),
         }
         if out.len() > limit {
             return Err(TOO_LARGE.to_owned());
         }
     }
-    out.push_str(rest);
     Ok(Value::from(out))
 }
 
-/// `0}` and what follows.
+/// `0}` and what follows. `{0:}` is `{0}`; GitHub's runner knows no format that could stand after `:`.
 fn placeholder<'t>(text: &'t str, pattern: &str) -> Result<(usize, &'t str), String> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let place = text[..digits].parse::<u8>().ok();
-    let bad = || {
-        format!(
-            "a `{{` without `{{number}}` in '{}'; write `{{{{` for the character itself",
-            shortened(pattern)
-        )
+    let rest = &text[digits..];
+    let Some(place) = place else {
+        return Err(bad_placeholder(pattern));
     };
-    match (place, &text[digits..]) {
-        (Some(place), rest) if rest.starts_with('}') => Ok((usize::from(place), &rest[1..])),
-        (Some(_), rest) if rest.starts_with(':') && rest.contains('}') => Err(format!(
+    if let Some(rest) = rest.strip_prefix('}').or_else(|| rest.strip_prefix(":}")) {
+        return Ok((usize::from(place), rest));
+    }
+    if rest.starts_with(':') && rest.contains('}') {
+        return Err(format!(
             "formats after `:` are for no kind of value, in '{}'",
             shortened(pattern)
-        )),
-        _ => Err(bad()),
+        ));
     }
+    Err(bad_placeholder(pattern))
+}
+
+fn bad_placeholder(pattern: &str) -> String {
+    format!(
+        "a `{{` without `{{number}}` in '{}'; write `{{{{` for the character itself",
+        shortened(pattern)
+    )
 }
 
 fn counted(values: usize) -> String {
@@ -136,14 +173,11 @@ pub(super) fn to_json(value: &Value, limit: usize) -> Answer {
     Ok(Value::from(out))
 }
 
-pub(super) fn from_json(text: &Value) -> Answer {
-    let text = text.to_text();
-    if text.trim().is_empty() {
-        return Err("the text is empty, which is not JSON".to_owned());
-    }
-    serde_json::from_str::<Value>(&text).map_err(|error| {
-        let mut message = format!("'{}' is not JSON: ", shortened(&text));
-        write!(message, "{error}").expect("a String takes everything");
-        message
+pub(super) fn from_json(text: &str) -> Answer {
+    json_reader::read(text).map_err(|problem| {
+        if text.trim().is_empty() {
+            return "the text is empty, which is not JSON".to_owned();
+        }
+        format!("'{}' is not JSON: {problem}", shortened(text))
     })
 }

@@ -176,6 +176,7 @@ impl<'t> Lexer<'t> {
         let error = self.error(format!("unexpected `{word}`"), start, end);
         Err(match word.chars().next() {
             Some('"') => error.help("text is written in single quotes: 'like this'"),
+            Some('?') => error.help("write `case(condition, this, that)`"),
             Some('$') => error.help("`${{` can't stand inside an expression"),
             _ => error.help("names begin with a letter or _ and hold letters, digits, - and _"),
         })

@@ -11,10 +11,13 @@
 use std::{ops::Range, sync::Arc};
 
 mod ast;
+#[cfg(test)]
+mod clauses;
 mod error;
 mod eval;
 mod functions;
 mod json;
+mod json_reader;
 mod lexer;
 mod parser;
 mod place;
@@ -52,6 +55,19 @@ impl Expr {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The text, when it is a literal text and nothing else.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match &self.root.kind {
+            ast::Kind::Literal(Value::String(text)) if self.text.starts_with('\'') => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Where its text begins, inside a literal's quote when it is one.
+    pub(crate) const fn start(&self) -> usize {
+        self.root.at.start + 1
     }
 
     /// What it comes to.

@@ -441,8 +441,7 @@ impl Parser {
             ],
         ) = (function, values.as_slice())
         {
-            let nothing = vec![Value::Null; given.len()];
-            functions::format(pattern, &nothing, LENGTH_MAX)
+            functions::places(pattern, given.len())
                 .map_err(|message| ParseError::new(format!("format: {message}"), place.clone()))?;
         }
         let depth = values

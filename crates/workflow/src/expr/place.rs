@@ -40,6 +40,8 @@ pub enum Place {
     Credentials,
     /// `env` of a container.
     ContainerEnv,
+    /// `jobs.*.snapshot.if`
+    SnapshotIf,
     /// `jobs.*.steps.*.if`
     StepIf,
     /// All else in a step.
@@ -75,14 +77,18 @@ impl Place {
             Self::Env => &["github", "inputs", "vars", "secrets"],
             Self::CallOutput => &["github", "inputs", "vars", "jobs"],
             Self::JobIf | Self::Strategy => &["github", "inputs", "vars", "needs"],
-            Self::Job => &["github", "inputs", "vars", "needs", "strategy", "matrix"],
+            Self::Job | Self::SnapshotIf => {
+                &["github", "inputs", "vars", "needs", "strategy", "matrix"]
+            }
             Self::JobSecrets | Self::JobEnv => &[
                 "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets",
             ],
             Self::JobDefaults => &[
                 "github", "inputs", "vars", "needs", "strategy", "matrix", "env",
             ],
-            Self::Credentials => &["github", "inputs", "vars", "secrets", "env"],
+            Self::Credentials => &[
+                "github", "inputs", "vars", "needs", "strategy", "matrix", "secrets", "env",
+            ],
             Self::EnvironmentUrl | Self::StepIf => &[
                 "github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job",
                 "runner", "env",
@@ -117,7 +123,11 @@ impl Place {
             Function::Success | Function::Failure | Function::Always | Function::Cancelled => {
                 matches!(
                     self,
-                    Self::JobIf | Self::StepIf | Self::ActionStepIf | Self::ActionIf
+                    Self::JobIf
+                        | Self::StepIf
+                        | Self::SnapshotIf
+                        | Self::ActionStepIf
+                        | Self::ActionIf
                 )
             }
             _ => true,
@@ -153,6 +163,13 @@ impl Expr {
                         node.at.clone(),
                     )
                     .help(help)
+                }
+                Kind::Call(function, values)
+                    if function.is_status() && !values.is_empty() && place != Place::JobIf =>
+                {
+                    let message = format!("`{}` takes nothing here", function.name());
+                    ParseError::new(message, node.at.clone())
+                        .help("only the `if` of a job can ask for some of the jobs it needs")
                 }
                 _ => return,
             };

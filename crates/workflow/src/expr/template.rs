@@ -266,24 +266,42 @@ impl Condition {
         } else if text.contains("${{") {
             let template = Template::parse(text, offset)?;
             match template.as_expr() {
-                Some(expr) => Asked::Expr(expr.clone()),
+                // A lone literal is a way to write text, and the text of an `if` is an expression.
+                Some(expr) => match expr.as_text() {
+                    Some(inner) => return Self::parse_plain(text, inner, expr.start()),
+                    None => Asked::Expr(expr.clone()),
+                },
                 None => Asked::Text(template),
             }
+        } else {
+            return Self::parse_plain(text, text, offset);
+        };
+        Ok(Self::asking(text, asked))
+    }
+
+    /// An expression without `${{ }}` around it.
+    fn parse_plain(written: &str, text: &str, offset: usize) -> Result<Self, ParseError> {
+        let asked = if text.trim().is_empty() {
+            Asked::Nothing
         } else {
             let blank = text.len() - text.trim_start().len();
             Asked::Expr(Expr::parse(text.trim(), offset + blank)?)
         };
+        Ok(Self::asking(written, asked))
+    }
+
+    fn asking(text: &str, asked: Asked) -> Self {
         let calls_status = match &asked {
             Asked::Nothing => false,
             Asked::Expr(expr) => expr.calls_status(),
             Asked::Text(template) => template.exprs().any(Expr::calls_status),
         };
-        Ok(Self {
+        Self {
             text: text.to_owned(),
             line: 0,
             asked,
             calls_status,
-        })
+        }
     }
 
     /// With the line of the file where it stands, from 1.

@@ -320,7 +320,7 @@ fn functions_answer_as_githubs_do() {
             "format()",
             "`format` takes at least 1 value, and is given 0",
         ),
-        ("success('x')", "`success` takes nothing, and is given 1"),
+        ("always('x')", "`always` takes nothing, and is given 1"),
         (
             "case(true, 1)",
             "`case` takes pairs of a condition and a value, and then the value for when none holds, and is given 2",
