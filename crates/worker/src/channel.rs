@@ -27,6 +27,7 @@ pub(crate) struct Channel {
 pub(crate) struct Written {
     pub(crate) outputs: Vec<(String, String)>,
     pub(crate) env: Vec<(String, String)>,
+    pub(crate) state: Vec<(String, String)>,
     pub(crate) paths: Vec<String>,
     /// Markdown for people.
     pub(crate) summary: Option<String>,
@@ -69,7 +70,7 @@ impl Channel {
         let mut written = Written::default();
         written.outputs = written.pairs("GITHUB_OUTPUT", &self.output);
         written.env = written.pairs("GITHUB_ENV", &self.env);
-        written.pairs("GITHUB_STATE", &self.state);
+        written.state = written.pairs("GITHUB_STATE", &self.state);
         if let Some(name) = blocked(&written.env) {
             written.fail(format!("GITHUB_ENV: {name} can't be set for later steps"));
             written.env.retain(|(name, _)| blocked_name(name).is_none());

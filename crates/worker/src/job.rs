@@ -1,10 +1,12 @@
 //! One job, from its spec to its last line in the journal.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     path::Path,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,9 +17,12 @@ use shipway_workflow::{
 };
 
 use crate::{
+    actions::known::Library,
     cancel::Cancel,
     environment::Folders,
     exec::Pipe,
+    frame::Frame,
+    hand::Hand,
     hash::Workspace,
     journal::Journal,
     log::Log,
@@ -88,25 +93,24 @@ async fn work(spec: JobSpec, folder: &Path) -> io::Result<Conclusion> {
     let mut job = Job::begin(spec, folder, cancel)?;
     // After the journal says who runs it: whoever leaves the file later knows whom to tell.
     if folder.join(CANCEL_FILE).exists() {
-        job.cancel.ask();
+        job.hand.cancel.ask();
     }
     if job.prepare() {
-        for index in 0..job.spec.steps.len() {
-            job.step(index).await?;
-        }
+        job.pre_steps().await?;
+        job.main_steps().await?;
+        job.post_steps().await?;
     }
     job.end()
 }
 
 /// A job under way.
 pub(crate) struct Job {
-    pub(crate) spec: JobSpec,
-    pub(crate) folders: Folders,
+    pub(crate) hand: Hand,
     pub(crate) journal: Journal,
-    pub(crate) output: Output,
-    pub(crate) pipe: Pipe,
-    pub(crate) scope: Scope,
-    pub(crate) cancel: Cancel,
+    /// Its steps.
+    pub(crate) frame: Frame,
+    /// How many steps have begun: numbers them in the journal.
+    pub(crate) begun: usize,
 }
 
 impl Job {
@@ -118,25 +122,39 @@ impl Job {
         })?;
         let folders = Folders::create(folder)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
-        Ok(Self {
+        let hand = Hand {
             output: Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec)),
             pipe: Pipe::new()?,
             scope: Scope::new(&spec, &folders),
-            spec,
+            spec: Arc::new(spec),
             folders,
-            journal,
             cancel,
+            library: Library {
+                built_in: true,
+                ..Library::default()
+            },
+            states: BTreeMap::new(),
+            files: 0,
+        };
+        Ok(Self {
+            hand,
+            journal,
+            frame: Frame::default(),
+            begun: 0,
         })
     }
 
     /// Resolves what all steps share; false when that can't be, and no step can run.
     fn prepare(&mut self) -> bool {
-        let workspace = self.folders.workspace.clone();
-        let prepared = self.scope.begin(&self.spec, &Workspace(&workspace));
+        let workspace = self.hand.folders.workspace.clone();
+        let prepared = self
+            .hand
+            .scope
+            .begin(&self.hand.spec, &Workspace(&workspace));
         if let Err(error) = &prepared {
             let why = format!("env: {error}\n{}", error.snippet());
-            self.output.annotate(Level::Error, &why);
-            self.scope.verdict.failed = Some(why);
+            self.hand.output.annotate(Level::Error, &why);
+            self.hand.scope.verdict.failed = Some(why);
         }
         prepared.is_ok()
     }
@@ -145,24 +163,25 @@ impl Job {
         for stray in end_strays() {
             let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
             let text = format!("ended what the job had left running: {name} (pid {pid})");
-            self.output.annotate(Level::Warning, &text);
+            self.hand.output.annotate(Level::Warning, &text);
         }
         let outputs = self.outputs();
-        let verdict = self.scope.verdict.clone();
+        let verdict = self.hand.scope.verdict.clone();
         let conclusion = verdict.conclusion();
         let mut why: Vec<String> = [verdict.cut, verdict.failed]
             .into_iter()
             .flatten()
             .collect();
-        self.output.end();
-        if self.output.log.lost() > 0 {
-            let lost = self.output.log.lost();
+        self.hand.output.end();
+        if self.hand.output.log.lost() > 0 {
+            let lost = self.hand.output.log.lost();
             why.push(format!(
                 "{lost} lines of the log were lost, the disk was full"
             ));
         }
-        let why = (!why.is_empty()).then(|| self.output.masker.mask(&why.join("; ")).into_owned());
-        for annotation in std::mem::take(&mut self.output.heard.annotations) {
+        let why =
+            (!why.is_empty()).then(|| self.hand.output.masker.mask(&why.join("; ")).into_owned());
+        for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
             self.journal.note(annotation)?;
         }
         self.journal.record(JournalBody::Finished {
@@ -175,16 +194,19 @@ impl Job {
 
     /// What later jobs see; an output that holds a secret is dropped, with a warning.
     fn outputs(&mut self) -> Vec<(String, String)> {
-        let workspace = self.folders.workspace.clone();
+        let workspace = self.hand.folders.workspace.clone();
         let files = Workspace(&workspace);
-        let contexts = self.scope.contexts(&self.spec, &self.scope.env, &files);
-        match self.spec.outputs.resolve(&contexts) {
+        let env = &self.hand.scope.env;
+        let contexts = self
+            .hand
+            .contexts(&self.frame, &self.frame.seen(""), env, &files);
+        match self.hand.spec.outputs.resolve(&contexts) {
             Ok(mut outputs) => {
                 outputs.retain(|(name, value)| {
-                    let secret = self.output.masker.finds(value);
+                    let secret = self.hand.output.masker.finds(value);
                     if secret {
                         let text = format!("the output {name} is left out: it may hold a secret");
-                        self.output.annotate(Level::Warning, &text);
+                        self.hand.output.annotate(Level::Warning, &text);
                     }
                     !secret
                 });
@@ -192,8 +214,8 @@ impl Job {
             }
             Err(error) => {
                 let why = format!("outputs: {error}");
-                self.output.annotate(Level::Error, &why);
-                self.scope.verdict.failed.get_or_insert(why);
+                self.hand.output.annotate(Level::Error, &why);
+                self.hand.scope.verdict.failed.get_or_insert(why);
                 Vec::new()
             }
         }

@@ -39,6 +39,7 @@ enum Long {
 pub(crate) struct Heard {
     pub(crate) outputs: Vec<(String, String)>,
     pub(crate) env: Vec<(String, String)>,
+    pub(crate) state: Vec<(String, String)>,
     pub(crate) paths: Vec<String>,
     pub(crate) annotations: Vec<JournalBody>,
     /// A command that fails the step.
@@ -80,6 +81,18 @@ impl Output {
     pub(crate) fn end(&mut self) {
         self.end_line();
         self.log.flush();
+    }
+
+    /// A step of an action begins: what it says is its own. Given back is what the step around has said.
+    pub(crate) fn begin_nested(&mut self) -> Heard {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// A step of an action is over: people should see its annotations all the same.
+    pub(crate) fn end_nested(&mut self, outer: Heard) {
+        let annotations = std::mem::replace(&mut self.heard, outer).annotations;
+        let room = ANNOTATIONS_MAX.saturating_sub(self.heard.annotations.len());
+        (self.heard.annotations).extend(annotations.into_iter().take(room));
     }
 
     /// Writes text of the worker's own.
@@ -231,8 +244,12 @@ impl Output {
             Name::AddPath => self.refuse(
                 "the command add-path, which is off as it is at GitHub; write to the file instead: echo \"folder\" >> \"$GITHUB_PATH\"",
             ),
-            // State is for actions with a second part, matchers for logs with problems in them: neither is here yet.
-            Name::AddMask | Name::SaveState | Name::AddMatcher | Name::RemoveMatcher => {}
+            Name::SaveState => match command.get("name") {
+                Some(name) => self.heard.state.push((name.to_owned(), command.value)),
+                None => self.refuse("the command save-state without a name"),
+            },
+            // Matchers are for logs with problems in them: not here yet.
+            Name::AddMask | Name::AddMatcher | Name::RemoveMatcher => {}
             Name::Resume => self.say(line),
         }
     }

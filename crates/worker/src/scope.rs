@@ -9,17 +9,18 @@ use shipway_workflow::{
 
 use crate::{
     environment::{Env, Folders, arch},
+    frame::{Frame, Seen},
     hash::Workspace,
 };
 
 /// The state of a job between its steps.
+#[derive(Clone)]
 pub(crate) struct Scope {
     /// The workflow's and the job's variables, and what steps added through `GITHUB_ENV`.
     pub(crate) env: Env,
     /// What steps put before `PATH`, the newest last.
     pub(crate) paths: Vec<String>,
     pub(crate) verdict: Verdict,
-    steps: Object,
     github: Value,
     runner: Value,
 }
@@ -45,7 +46,7 @@ impl Verdict {
         }
     }
 
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let conclusion = self.conclusion();
         Status {
             success: conclusion == Conclusion::Success,
@@ -79,7 +80,6 @@ impl Scope {
             env: Env::default(),
             paths: Vec::new(),
             verdict: Verdict::default(),
-            steps: Object::default(),
             github: Value::Object(Arc::new(github)),
             runner,
         }
@@ -87,17 +87,21 @@ impl Scope {
 
     /// Resolves the workflow's and the job's variables, each layer seeing those before it.
     pub(crate) fn begin(&mut self, spec: &JobSpec, files: &Workspace<'_>) -> Result<(), EvalError> {
+        let frame = Frame::default();
         for layer in &spec.env {
-            let resolved = layer.resolve(&self.contexts(spec, &self.env, files))?;
+            let resolved =
+                layer.resolve(&self.contexts(spec, &frame, &Seen::default(), &self.env, files))?;
             self.env.extend(resolved);
         }
         Ok(())
     }
 
-    /// What expressions see where `env` is in force.
+    /// What expressions of `frame` see where `env` is in force.
     pub(crate) fn contexts<'c>(
         &self,
         spec: &JobSpec,
+        frame: &Frame,
+        seen: &Seen,
         env: &Env,
         files: &'c Workspace<'c>,
     ) -> Contexts<'c> {
@@ -105,45 +109,43 @@ impl Scope {
         for (name, value) in spec.contexts.iter() {
             contexts.set(name, value.clone());
         }
-        contexts.set("github", self.github.clone());
+        if let Some(inputs) = frame.inputs() {
+            contexts.set("inputs", inputs.clone());
+        }
+        contexts.set("github", self.github(seen));
         contexts.set("runner", self.runner.clone());
         let mut variables = Object::new(Names::Exact);
         for (name, value) in env.iter() {
             variables.insert(name.as_str(), Value::from(value.as_str()));
         }
         contexts.set("env", Value::Object(Arc::new(variables)));
-        contexts.set("steps", Value::Object(Arc::new(self.steps.clone())));
+        contexts.set("steps", frame.steps());
         let status = Value::from(self.verdict.conclusion().as_str());
         contexts.set("job", Value::object([("status", status)]));
         contexts
-            .with_status(self.verdict.status())
+            .with_status(frame.status(&self.verdict))
             .with_files(files)
     }
 
-    /// A step is over: later ones see how it went.
-    pub(crate) fn add_step(
-        &mut self,
-        id: &str,
-        outcome: Conclusion,
-        conclusion: Conclusion,
-        outputs: &[(String, String)],
-    ) {
-        let outputs = outputs
-            .iter()
-            .map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        let step = Value::object([
-            ("outputs", Value::object(outputs)),
-            ("outcome", Value::from(outcome.as_str())),
-            ("conclusion", Value::from(conclusion.as_str())),
-        ]);
-        self.steps.insert(id, step);
+    /// The `github` context of what is `seen`.
+    pub(crate) fn github(&self, seen: &Seen) -> Value {
+        let mut github = object_of(&self.github);
+        for (name, value) in seen.iter() {
+            github.insert(name, Value::from(value));
+        }
+        Value::Object(Arc::new(github))
     }
 
-    /// The `github` and `runner` contexts, with the step that runs.
-    pub(crate) fn machine(&self, step: &str) -> (Value, Value) {
-        let mut github = object_of(&self.github);
-        github.insert("action", Value::from(step));
-        (Value::Object(Arc::new(github)), self.runner.clone())
+    /// The `runner` context.
+    pub(crate) const fn runner(&self) -> &Value {
+        &self.runner
+    }
+
+    /// The job's variables with those of the steps around `frame` over them.
+    pub(crate) fn env_of(&self, frame: &Frame) -> Env {
+        let mut env = self.env.clone();
+        env.extend(frame.env.iter().cloned());
+        env
     }
 }
 

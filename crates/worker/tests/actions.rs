@@ -216,7 +216,7 @@ fn an_artifact_comes_out_as_it_went_in() {
 }
 
 #[test]
-fn what_is_not_built_in_is_refused_by_name_and_line() {
+fn what_is_not_built_in_is_refused_by_name() {
     let outcome = Bench::steps(
         r#"- { id: other, continue-on-error: true, uses: acme/thing@v1 }
 - { id: cache, uses: actions/cache@v4, with: { path: x, key: y } }
@@ -227,7 +227,7 @@ fn what_is_not_built_in_is_refused_by_name_and_line() {
     .run();
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
     let why = outcome.step("other").2.unwrap();
-    assert!(why.contains("acme/thing@v1 (line 6)"), "{why}");
+    assert!(why.contains("acme/thing@v1"), "{why}");
     assert!(outcome.step("tool").2.unwrap().contains("setup-nonsense"));
     assert!(outcome.log.contains("python3 3."), "{}", outcome.log);
     assert!(

@@ -1,19 +1,35 @@
-//! Actions that are built in: what GitHub's own do, without a network. One that isn't is refused by name.
+//! Actions: those that are built in, which do what GitHub's own do without a network, and those that aren't
+//! ([`perform`], [`known`]).
 
 mod artifact;
 mod checkout;
 mod deploy;
+pub(crate) mod known;
+mod perform;
 mod setup;
 mod tarball;
 
 use std::{
     collections::BTreeMap,
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
-use shipway_workflow::job::{JobSpec, JournalBody, Level};
+use shipway_workflow::{
+    job::{JobSpec, JournalBody, Level},
+    model::Table,
+};
 
-use crate::{environment::Folders, output::Output};
+use crate::{
+    cancel::Manner,
+    channel::Channel,
+    environment::Folders,
+    exec::Ended,
+    frame::Frame,
+    hand::{Hand, Plan, Task},
+    hash::Workspace,
+    output::Output,
+};
 
 /// What an action is given.
 pub(crate) struct Call<'c> {
@@ -31,6 +47,15 @@ pub(crate) struct Left {
     pub(crate) outputs: Vec<(String, String)>,
     /// For the journal.
     pub(crate) entries: Vec<JournalBody>,
+    /// Markdown for people.
+    pub(crate) summary: String,
+}
+
+/// What a step says of its action.
+pub(crate) struct Uses<'u> {
+    pub(crate) action: &'u str,
+    pub(crate) with: &'u Table,
+    pub(crate) channel: &'u Channel,
 }
 
 impl Left {
@@ -40,8 +65,15 @@ impl Left {
             outputs: outputs
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
-            entries: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    pub(crate) fn add_summary(&mut self, more: &str) {
+        if !self.summary.is_empty() && !self.summary.ends_with('\n') {
+            self.summary.push('\n');
+        }
+        self.summary.push_str(more);
     }
 }
 
@@ -133,8 +165,66 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| error.to_string())?
 }
 
-/// Runs the action of the step at `line`; the error is a sentence.
-pub(crate) async fn run(action: &str, line: u32, mut call: Call<'_>) -> Result<Left, String> {
+impl Hand {
+    /// Runs a built-in action to its end.
+    async fn built_in(
+        &mut self,
+        frame: &Frame,
+        task: &Task,
+        plan: &Plan,
+        uses: Uses<'_>,
+        left: &mut Left,
+    ) -> Ended {
+        let seen = frame.seen(&task.step.id);
+        let env = self.environment(&seen, &plan.env, uses.channel).into_vec();
+        let workspace = self.folders.workspace.clone();
+        let files = Workspace(&workspace);
+        let contexts = self.contexts(frame, &seen, &plan.env, &files);
+        let with = match uses.with.resolve(&contexts) {
+            Ok(with) => with,
+            Err(error) => return Ended::Badly(format!("with: {error}\n{}", error.snippet())),
+        };
+        for (name, value) in &with {
+            self.output.say(&format!("  {name}: {value}"));
+        }
+        self.output.say("##[endgroup]");
+        self.output.log.flush();
+        let call = Call::new(&self.spec, &self.folders, with, &env, &mut self.output);
+        let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
+        tokio::select! {
+            result = run(uses.action, call) => match result {
+                Ok(done) => {
+                    *left = done;
+                    Ended::Fine
+                }
+                Err(why) => Ended::Badly(why),
+            },
+            // What is built in has nothing to clean up.
+            Manner::Politely | Manner::AtOnce = self.cancel.must_end(plan.goes_on) => Ended::Cancelled,
+            () = late => Ended::TimedOut,
+        }
+    }
+}
+
+/// GitHub's own actions that have a built-in equivalent, besides those that set up tools.
+const BUILT_IN: [&str; 6] = [
+    "actions/checkout",
+    "actions/upload-artifact",
+    "actions/download-artifact",
+    "actions/cache",
+    "actions/cache/restore",
+    "actions/cache/save",
+];
+
+/// Whether the action of this name, without its version, has a built-in equivalent.
+fn is_built_in(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    BUILT_IN.contains(&name.as_str())
+        || (name.strip_prefix("actions/setup-")).is_some_and(setup::is_known)
+}
+
+/// Runs a built-in action; the error is a sentence.
+async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
     let name = action.split('@').next().unwrap_or(action);
     let name = name.to_ascii_lowercase();
     match name.as_str() {
@@ -149,7 +239,7 @@ pub(crate) async fn run(action: &str, line: u32, mut call: Call<'_>) -> Result<L
         _ => match name.strip_prefix("actions/setup-") {
             Some(tool) => setup::run(tool, &mut call).await,
             None => Err(format!(
-                "the action {action} (line {line}) can't be run by this version of Shipway, other actions come in a later one; built in are actions/checkout, actions/upload-artifact, actions/download-artifact, actions/cache, actions/setup-* and shipway/deploy"
+                "{action} is none of Shipway's own actions; there is shipway/deploy"
             )),
         },
     }

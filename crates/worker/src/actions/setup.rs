@@ -33,6 +33,11 @@ fn tool(name: &str) -> Option<Tool> {
     })
 }
 
+/// Whether a tool of this name can be set up.
+pub(super) fn is_known(name: &str) -> bool {
+    tool(name).is_some()
+}
+
 pub(super) async fn run(name: &str, call: &mut Call<'_>) -> Result<Left, String> {
     let Some(tool) = tool(name) else {
         return Err(format!(

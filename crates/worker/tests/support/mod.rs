@@ -116,6 +116,14 @@ impl Bench {
         self.root.path().join("source")
     }
 
+    /// With a file in the workspace.
+    pub(crate) fn file(self, path: &str, text: &str) -> Self {
+        let path = self.folder().join("workspace").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
     /// Starts the worker.
     pub(crate) fn start(&self) -> Child {
         fs::write(
@@ -138,6 +146,12 @@ impl Bench {
         let mut worker = self.start();
         wait(&mut worker);
         self.outcome()
+    }
+
+    /// Runs the job after something more was made ready.
+    pub(crate) fn run_with(self, ready: impl FnOnce(&Self)) -> Outcome {
+        ready(&self);
+        self.run()
     }
 
     pub(crate) fn outcome(&self) -> Outcome {
@@ -207,6 +221,21 @@ impl Outcome {
             .split_once("##[endgroup]\n")
             .map_or("", |(_, rest)| rest);
         part.trim_end().to_owned()
+    }
+
+    /// The names of the steps, in the order in which they began.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let names = self.entries.iter().filter_map(|entry| match &entry.body {
+            JournalBody::StepStarted { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    /// The lines of the log that begin with `> `, without that.
+    pub(crate) fn told(&self) -> Vec<&str> {
+        let lines = self.log.lines();
+        lines.filter_map(|line| line.strip_prefix("> ")).collect()
     }
 
     /// The whole journal as text.

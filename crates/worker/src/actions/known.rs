@@ -1,0 +1,278 @@
+//! Actions that aren't built in: what `uses:` means, and the action files found there.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use shipway_syntax::Source;
+use shipway_workflow::{
+    expr::Condition,
+    model::{ActionFile, Part, Runs},
+    parse_action,
+};
+
+use super::is_built_in;
+use crate::frame::Stage;
+
+/// What `uses:` of a step means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reference {
+    /// It comes with the worker.
+    BuiltIn,
+    /// A folder in the workspace.
+    Local(String),
+    /// A folder in a repository.
+    Remote(Remote),
+    /// An image.
+    Docker(String),
+}
+
+/// `owner/repo/path@ref`
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Remote {
+    /// `owner/repo`
+    pub(crate) repository: String,
+    /// The folder in it; empty: the repository itself.
+    pub(crate) path: String,
+    /// A branch, a tag or a commit.
+    pub(crate) reference: String,
+}
+
+impl Reference {
+    /// Reads what stands behind `uses:`. Without `built_in` only Shipway's own actions come with the worker.
+    pub(crate) fn of(action: &str, built_in: bool) -> Result<Self, String> {
+        if let Some(image) = action.strip_prefix("docker://") {
+            return Ok(Self::Docker(image.to_owned()));
+        }
+        if action.starts_with("./") || action == "." {
+            return Ok(Self::Local(action.to_owned()));
+        }
+        let (name, reference) = action.split_once('@').unwrap_or((action, ""));
+        if name.to_ascii_lowercase().starts_with("shipway/") || (built_in && is_built_in(name)) {
+            return Ok(Self::BuiltIn);
+        }
+        let remote = Remote::of(name, reference);
+        let remote = remote.map_err(|why| format!("the action {action}: {why}"))?;
+        Ok(Self::Remote(remote))
+    }
+}
+
+impl Remote {
+    fn of(name: &str, reference: &str) -> Result<Self, String> {
+        let mut parts = name.split('/').filter(|part| !part.is_empty());
+        let (Some(owner), Some(repo)) = (parts.next(), parts.next()) else {
+            return Err("write owner/repo@ref, ./path or docker://image".to_owned());
+        };
+        let path: Vec<&str> = parts.collect();
+        let is_name = |part: &&str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            part.chars().all(plain) && !matches!(*part, "." | "..") && !part.starts_with('-')
+        };
+        if ![owner, repo].iter().all(is_name) {
+            return Err(format!("{owner}/{repo} is not the name of a repository"));
+        }
+        if path.iter().any(|part| matches!(*part, "." | "..")) {
+            return Err("its path leaves the repository".to_owned());
+        }
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
+        if reference.is_empty()
+            || reference.starts_with(['-', '/'])
+            || reference.contains("..")
+            || reference.contains(odd)
+        {
+            return Err(format!("{reference:?} is not a branch, a tag or a commit"));
+        }
+        Ok(Self {
+            repository: format!("{owner}/{repo}"),
+            path: path.join("/"),
+            reference: reference.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.repository)?;
+        if !self.path.is_empty() {
+            write!(f, "/{}", self.path)?;
+        }
+        write!(f, "@{}", self.reference)
+    }
+}
+
+/// An action and its folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) folder: PathBuf,
+    pub(crate) file: ActionFile,
+    /// Where it was fetched from; none: from the workspace.
+    pub(crate) remote: Option<Remote>,
+}
+
+impl Known {
+    /// Reads the action in `folder`, which is called `name` to people.
+    pub(crate) fn read(
+        folder: PathBuf,
+        name: &str,
+        remote: Option<Remote>,
+    ) -> Result<Self, String> {
+        for file in ["action.yml", "action.yaml"] {
+            let path = folder.join(file);
+            if path.is_file() {
+                let text = fs::read(&path).map_err(|error| format!("{name}/{file}: {error}"))?;
+                let text = String::from_utf8_lossy(&text);
+                let file = parsed(&format!("{name}/{file}"), &text)?;
+                return Ok(Self {
+                    folder,
+                    file,
+                    remote,
+                });
+            }
+        }
+        if folder.join("Dockerfile").is_file() {
+            let text = "runs: { using: docker, image: Dockerfile }";
+            let file = parsed(&format!("{name}/Dockerfile"), text)?;
+            return Ok(Self {
+                folder,
+                file,
+                remote,
+            });
+        }
+        let help = if remote.is_some() {
+            "its repository has no action at this path and ref"
+        } else if folder.is_dir() {
+            "the folder is there, the file isn't"
+        } else {
+            "the folder isn't in the workspace; an action of the repository needs a step with actions/checkout before it"
+        };
+        Err(format!(
+            "there is no action.yml, action.yaml or Dockerfile in {name}: {help}"
+        ))
+    }
+
+    /// What it does before the job's first step or after its last.
+    pub(crate) fn part(&self, stage: Stage) -> Option<&Part> {
+        match (&self.file.runs, stage) {
+            (Runs::JavaScript { pre, .. } | Runs::Docker { pre, .. }, Stage::Pre) => pre.as_ref(),
+            (Runs::JavaScript { post, .. } | Runs::Docker { post, .. }, Stage::Post) => {
+                post.as_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it runs before the job's first step or after its last; `always()` when it doesn't say.
+    pub(crate) fn condition(&self, stage: Stage) -> Condition {
+        match self.part(stage) {
+            Some(part) => part.condition.clone(),
+            None => Condition::parse("always()", 0).unwrap_or_default(),
+        }
+    }
+}
+
+fn parsed(path: &str, text: &str) -> Result<ActionFile, String> {
+    let source = Source::new(path, text);
+    let parsed = parse_action(&source);
+    parsed.action.ok_or_else(|| {
+        let mistakes = parsed.diagnostics.iter().filter(|it| it.is_error());
+        let lines: Vec<String> = mistakes.take(5).map(|it| it.one_line(&source)).collect();
+        lines.join("\n")
+    })
+}
+
+/// The actions that a job has found so far.
+#[derive(Clone, Default)]
+pub(crate) struct Library {
+    /// Whether actions with a built-in equivalent are built in.
+    pub(crate) built_in: bool,
+    /// The fetched ones.
+    pub(crate) fetched: BTreeMap<Remote, Arc<Known>>,
+    /// Which node runs actions, once one was looked for.
+    pub(crate) node: Option<Node>,
+}
+
+/// A node on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) program: PathBuf,
+    /// `20.1.0`
+    pub(crate) version: String,
+}
+
+impl Node {
+    pub(crate) fn major(&self) -> u32 {
+        let major = self.version.split('.').next();
+        major.and_then(|it| it.parse().ok()).unwrap_or_default()
+    }
+}
+
+impl Library {
+    /// The action of a folder in the workspace.
+    pub(crate) fn local(workspace: &Path, path: &str) -> Result<Arc<Known>, String> {
+        Known::read(workspace.join(path), path, None).map(Arc::new)
+    }
+
+    /// Whether the action has something to do before the job's first step.
+    pub(crate) fn has_pre(&self, action: &Known) -> bool {
+        match &action.file.runs {
+            Runs::Composite { steps } => steps.iter().any(|step| self.pre_of(step).is_some()),
+            Runs::JavaScript { .. } | Runs::Docker { .. } => action.part(Stage::Pre).is_some(),
+        }
+    }
+
+    /// The action of a step, when it has something to do before the job's first step.
+    pub(crate) fn pre_of(&self, step: &shipway_workflow::model::Step) -> Option<Arc<Known>> {
+        let shipway_workflow::model::Action::Uses { action, .. } = &step.action else {
+            return None;
+        };
+        let Ok(Reference::Remote(remote)) = Reference::of(action, self.built_in) else {
+            return None;
+        };
+        let known = self.fetched.get(&remote)?;
+        self.has_pre(known).then(|| Arc::clone(known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_uses_means_is_read_as_github_reads_it() {
+        let of = |action: &str| Reference::of(action, true);
+        assert_eq!(of("actions/checkout@v4"), Ok(Reference::BuiltIn));
+        assert_eq!(of("shipway/deploy"), Ok(Reference::BuiltIn));
+        assert_eq!(of("./a/b"), Ok(Reference::Local("./a/b".to_owned())));
+        assert_eq!(of("docker://x:1"), Ok(Reference::Docker("x:1".to_owned())));
+        let Ok(Reference::Remote(remote)) = of("acme/tools/a/b@release/v1") else {
+            panic!("not remote");
+        };
+        assert_eq!(remote.to_string(), "acme/tools/a/b@release/v1");
+        assert_eq!(remote.path, "a/b");
+        assert!(matches!(
+            Reference::of("actions/checkout@v4", false),
+            Ok(Reference::Remote(_))
+        ));
+        assert_eq!(
+            Reference::of("shipway/deploy", false),
+            Ok(Reference::BuiltIn)
+        );
+        for bad in [
+            "acme/x/../y@v1",
+            "../x@v1",
+            "acme/..@v1",
+            "acme@v1",
+            "acme/x@",
+            "acme/x",
+            "acme/x@--upload-pack=y",
+            "-a/x@v1",
+            "acme/x@a b",
+            "acme/x@a..b",
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Actions that are no part of the worker: composite ones, whose steps are run as the job's are, and JavaScript ones, which
+//! node runs before the job's first step, in their place, and after the job's last.
+
+use std::{process::Stdio, sync::Arc};
+
+use shipway_workflow::{
+    expr::Value,
+    job::Level,
+    model::{ActionFile, ActionOutput, Runs, Step, Table},
+};
+use tokio::{process::Command, time::Instant};
+
+use super::{
+    Left, Uses,
+    known::{Known, Library, Node, Reference},
+};
+use crate::{
+    channel::Channel,
+    environment::Env,
+    exec::{Ended, Invocation},
+    frame::{Frame, Post, Seen, Stage},
+    hand::{Hand, Plan, Task},
+    hash::Workspace,
+    shell::{CommandLine, which},
+};
+
+/// How deep actions may use actions; GitHub's.
+pub(crate) const DEPTH_MAX: usize = 9;
+
+/// An action about to run.
+struct Made<'m> {
+    action: &'m Arc<Known>,
+    inputs: Vec<(String, String)>,
+    seen: Seen,
+    channel: &'m Channel,
+}
+
+impl Hand {
+    /// Runs the action of a step.
+    pub(crate) async fn uses(
+        &mut self,
+        frame: &mut Frame,
+        task: Task,
+        plan: &Plan,
+        uses: Uses<'_>,
+        left: &mut Left,
+    ) -> Ended {
+        let found = match &task.known {
+            Some(known) => Ok(Some(Arc::clone(known))),
+            None => self.find(frame, uses.action).await,
+        };
+        let known = match found {
+            Ok(Some(known)) => known,
+            Ok(None) => return self.built_in(frame, &task, plan, uses, left).await,
+            Err(why) => return Ended::Badly(why),
+        };
+        match self.perform(frame, task, plan, &uses, &known, left).await {
+            Ok(ended) => ended,
+            Err(why) => Ended::Badly(why),
+        }
+    }
+
+    /// The action that `uses:` of a step in `frame` means; none: a built-in one.
+    async fn find(&mut self, frame: &Frame, action: &str) -> Result<Option<Arc<Known>>, String> {
+        let reference = Reference::of(action, self.library.built_in)?;
+        if reference != Reference::BuiltIn && frame.depth > DEPTH_MAX {
+            return Err(format!(
+                "the action {action} is used by an action that is used by an action …: more than {DEPTH_MAX} deep; does one use itself?"
+            ));
+        }
+        match reference {
+            Reference::BuiltIn => Ok(None),
+            Reference::Docker(image) => Err(no_containers(&format!("the image {image}"))),
+            Reference::Local(path) => {
+                let known = Library::local(self.workspace(), &path)?;
+                self.gather(frame, &known).await?;
+                Ok(Some(known))
+            }
+            Reference::Remote(remote) => self.fetched(&remote).await.map(Some),
+        }
+    }
+
+    /// Fetches what the steps of an action of the workspace use.
+    async fn gather(&mut self, _frame: &Frame, _known: &Known) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn fetched(&mut self, remote: &super::known::Remote) -> Result<Arc<Known>, String> {
+        self.library.fetched.get(remote).cloned().ok_or_else(|| {
+            format!(
+                "the action {remote} can't be run by this version of Shipway, other actions come in a later one; built in are actions/checkout, actions/upload-artifact, actions/download-artifact, actions/cache, actions/setup-* and shipway/deploy"
+            )
+        })
+    }
+
+    async fn perform(
+        &mut self,
+        frame: &mut Frame,
+        task: Task,
+        plan: &Plan,
+        uses: &Uses<'_>,
+        known: &Arc<Known>,
+        left: &mut Left,
+    ) -> Result<Ended, String> {
+        let mut seen = frame.seen(&task.step.id);
+        seen.remote = known
+            .remote
+            .as_ref()
+            .map(|it| (it.repository.clone(), it.reference.clone()));
+        let inputs = self.inputs(frame, &seen, plan, uses.with, &known.file)?;
+        if frame.stage == Stage::Main && known.remote.is_none() && self.library.has_pre(known) {
+            let text = format!(
+                "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
+                uses.action
+            );
+            self.output.annotate(Level::Warning, &text);
+        }
+        let made = Made {
+            action: known,
+            inputs,
+            seen,
+            channel: uses.channel,
+        };
+        match &known.file.runs {
+            Runs::Composite { steps } => self.composite(frame, task, plan, steps, made, left).await,
+            Runs::JavaScript { node, main, .. } => {
+                let entry = match frame.stage {
+                    Stage::Main => Some(main.as_str()),
+                    stage => known.part(stage).map(|part| part.entry.as_str()),
+                };
+                let Some(entry) = entry else {
+                    return Ok(Ended::Fine);
+                };
+                register(frame, &task, known);
+                self.javascript(&task, plan, made, *node, entry).await
+            }
+            Runs::Docker { image, .. } => Err(no_containers(&format!(
+                "the action {}, which is a container ({image}),",
+                uses.action
+            ))),
+        }
+    }
+
+    /// What the action is given: what the step says, and the defaults of the rest.
+    fn inputs(
+        &mut self,
+        frame: &Frame,
+        seen: &Seen,
+        plan: &Plan,
+        with: &Table,
+        file: &ActionFile,
+    ) -> Result<Vec<(String, String)>, String> {
+        let workspace = self.folders.workspace.clone();
+        let files = Workspace(&workspace);
+        let contexts = self.contexts(frame, seen, &plan.env, &files);
+        let failed = |what: &str, error: shipway_workflow::expr::EvalError| {
+            format!("{what}: {error}\n{}", error.snippet())
+        };
+        let mut inputs = with
+            .resolve(&contexts)
+            .map_err(|error| failed("with", error))?;
+        let given: Vec<String> = inputs.iter().map(|(name, _)| name.clone()).collect();
+        for input in &file.inputs {
+            if given.iter().any(|it| it.eq_ignore_ascii_case(&input.name)) {
+                continue;
+            }
+            let value = match &input.default {
+                Some(default) => default
+                    .resolve_text(&contexts)
+                    .map_err(|error| failed(&format!("the input {}", input.name), error))?,
+                None => String::new(),
+            };
+            inputs.push((input.name.clone(), value));
+        }
+        if frame.stage == Stage::Main {
+            self.remark(&given, file);
+        }
+        let shown = inputs.iter().filter(|(_, value)| !value.is_empty());
+        let head: Vec<String> = shown
+            .map(|(name, value)| format!("  {name}: {value}"))
+            .collect();
+        if !head.is_empty() {
+            self.output.say(&head.join("\n"));
+        }
+        self.output.say("##[endgroup]");
+        self.output.log.flush();
+        Ok(inputs)
+    }
+
+    /// Warns of inputs that the action doesn't know, or no longer wants.
+    fn remark(&mut self, given: &[String], file: &ActionFile) {
+        let docker = matches!(file.runs, Runs::Docker { .. });
+        let is_odd = |name: &str| !(docker && matches!(name, "entrypoint" | "args"));
+        for name in given {
+            match file.input(name) {
+                Some(input) => {
+                    if let Some(message) = &input.deprecation {
+                        let text = format!("the input {name} is deprecated: {message}");
+                        self.output.annotate(Level::Warning, &text);
+                    }
+                }
+                None if is_odd(&name.to_ascii_lowercase()) => {
+                    let known: Vec<&str> = file.inputs.iter().map(|it| it.name.as_str()).collect();
+                    let known = match known.as_slice() {
+                        [] => "it has none".to_owned(),
+                        known => format!("there are {}", known.join(", ")),
+                    };
+                    let text = format!("the action has no input {name}; {known}");
+                    self.output.annotate(Level::Warning, &text);
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn composite(
+        &mut self,
+        frame: &mut Frame,
+        task: Task,
+        plan: &Plan,
+        steps: &[Step],
+        made: Made<'_>,
+        left: &mut Left,
+    ) -> Result<Ended, String> {
+        let inputs = made.inputs.iter();
+        let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let mut seen = made.seen;
+        seen.path = Some(made.action.folder.clone());
+        let mut inner = match task.inner {
+            Some(inner) => *inner,
+            None => frame.within(&task.key, plan.own.clone(), Value::object(inputs), seen),
+        };
+        inner.stage = frame.stage;
+        inner.goes_on = plan.goes_on;
+        inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
+        let mut ended = None;
+        match frame.stage {
+            Stage::Pre => self.pres(&mut inner, steps, left).await,
+            Stage::Post => self.posts(&mut inner, left).await,
+            Stage::Main => {
+                inner.posts = frame.take_posts(&task.key);
+                for (index, step) in steps.iter().enumerate() {
+                    let task = Task::of(inner.key(index), step);
+                    self.nested(&mut inner, task, left).await;
+                }
+                ended = self.composite_outputs(&inner, made.action, left).err();
+            }
+        }
+        let ended = match (inner.cut, inner.late, inner.failed.take(), ended) {
+            (true, ..) => Ended::Cancelled,
+            (_, true, ..) => Ended::TimedOut,
+            (_, _, Some(why), _) | (.., Some(why)) => Ended::Badly(why),
+            _ => Ended::Fine,
+        };
+        if !inner.posts.is_empty() {
+            frame.put_post(Post {
+                key: task.key,
+                step: task.step,
+                action: Arc::clone(made.action),
+                inner: Some(Box::new(inner)),
+            });
+        }
+        Ok(ended)
+    }
+
+    /// What the steps of an action do before the job's first step.
+    async fn pres(&mut self, inner: &mut Frame, steps: &[Step], left: &mut Left) {
+        for (index, step) in steps.iter().enumerate() {
+            if let Some(known) = self.library.pre_of(step) {
+                let mut task = Task::of(inner.key(index), step);
+                task.condition = known.condition(Stage::Pre);
+                task.known = Some(known);
+                self.nested(inner, task, left).await;
+            }
+        }
+    }
+
+    /// What the steps of an action have left to do.
+    async fn posts(&mut self, inner: &mut Frame, left: &mut Left) {
+        while let Some(post) = inner.posts.pop() {
+            self.nested(inner, Task::from(post), left).await;
+        }
+    }
+
+    fn composite_outputs(
+        &self,
+        inner: &Frame,
+        action: &Known,
+        left: &mut Left,
+    ) -> Result<(), String> {
+        let workspace = self.folders.workspace.clone();
+        let files = Workspace(&workspace);
+        let env = self.scope.env_of(inner);
+        let contexts = self.contexts(inner, &inner.seen(""), &env, &files);
+        for ActionOutput { name, value } in &action.file.outputs {
+            if let Some(value) = value {
+                let value = value.resolve_text(&contexts);
+                let value = value
+                    .map_err(|error| format!("the output {name}: {error}\n{}", error.snippet()))?;
+                left.outputs.push((name.clone(), value));
+            }
+        }
+        Ok(())
+    }
+
+    async fn javascript(
+        &mut self,
+        task: &Task,
+        plan: &Plan,
+        made: Made<'_>,
+        wanted: u32,
+        entry: &str,
+    ) -> Result<Ended, String> {
+        let program = made.action.folder.join(entry);
+        if !program.is_file() {
+            return Err(format!(
+                "the action has no file {entry}; if it is made by a build, that must be committed"
+            ));
+        }
+        let mut env = self.environment(&made.seen, &plan.env, made.channel);
+        let node = self.node(wanted, &env).await?;
+        for (name, value) in &made.inputs {
+            let name = name.replace(' ', "_").to_uppercase();
+            env.set(format!("INPUT_{name}"), value.as_str());
+        }
+        for (name, value) in self.states.get(&task.key).into_iter().flat_map(Env::iter) {
+            env.set(format!("STATE_{name}"), value.as_str());
+        }
+        let invocation = Invocation {
+            line: CommandLine {
+                program: node.program.display().to_string(),
+                arguments: vec![program.display().to_string()],
+            },
+            workdir: self.folders.workspace.clone(),
+            env: env.into_vec(),
+        };
+        let ended = self.run(&invocation, plan).await;
+        Ok(match ended {
+            Ended::Badly(why) if node.major() != wanted => Ended::Badly(format!(
+                "{why} (the action asks for node {wanted}, and was run by node {})",
+                node.version
+            )),
+            ended => ended,
+        })
+    }
+
+    /// The node that runs actions: the machine's, not one that a step has put before it.
+    async fn node(&mut self, wanted: u32, env: &Env) -> Result<Node, String> {
+        let node = match &self.library.node {
+            Some(node) => node.clone(),
+            None => {
+                let node = find_node(env).await.map_err(|why| {
+                    format!("the action needs node {wanted}, and {why}; install node {wanted}")
+                })?;
+                self.library.node.insert(node).clone()
+            }
+        };
+        if node.major() < wanted {
+            let text = format!(
+                "the action asks for node {wanted}; node {} is on this machine and is used",
+                node.version
+            );
+            self.output.annotate(Level::Warning, &text);
+        }
+        Ok(node)
+    }
+}
+
+/// What an action leaves to do is noted before it begins: it is done also when that fails.
+fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
+    if frame.stage != Stage::Post && known.part(Stage::Post).is_some() {
+        frame.register(Post {
+            key: task.key.clone(),
+            step: task.step.clone(),
+            action: Arc::clone(known),
+            inner: None,
+        });
+    }
+}
+
+fn no_containers(what: &str) -> String {
+    format!(
+        "{what} can't be run by this version of Shipway, which runs no containers as steps; use a step with `run` or another action"
+    )
+}
+
+async fn find_node(env: &Env) -> Result<Node, String> {
+    let of_machine = std::env::var("PATH").unwrap_or_default();
+    let program = which("node", &of_machine)
+        .or_else(|| which("node", env.get("PATH").unwrap_or_default()))
+        .ok_or("there is no node on this machine")?;
+    let asked = Command::new(&program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output = asked.map_err(|error| format!("{}: {error}", program.display()))?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let version = version.trim().trim_start_matches('v').to_owned();
+    if !output.status.success() || version.is_empty() {
+        let program = program.display();
+        return Err(format!("{program} doesn't say which version it is"));
+    }
+    Ok(Node { program, version })
+}

@@ -1,0 +1,475 @@
+//! Carries out steps, those of the job and those of actions made of steps: what a step runs with, what it runs, and what it
+//! leaves. Doesn't know of the journal: what a step of the job means to it is [`crate::job::Job`]'s business.
+
+use std::{collections::BTreeMap, fs, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use shipway_workflow::{
+    expr::{Condition, Contexts, EvalError, Status, Template},
+    job::{Conclusion, JobSpec, JournalBody, Level},
+    model::{Action, Step},
+};
+use tokio::time::Instant;
+
+use crate::{
+    actions::{
+        Left,
+        known::{Known, Library},
+    },
+    cancel::{Cancel, Cut},
+    channel::{Channel, Written},
+    environment::{Env, Folders, base, fixed},
+    exec::{self, Bounds, Ended, Invocation, Pipe},
+    frame::{Frame, Seen, Stage},
+    hash::Workspace,
+    output::Output,
+    scope::Scope,
+    shell,
+};
+
+/// What carrying out steps needs.
+pub(crate) struct Hand {
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) folders: Folders,
+    pub(crate) output: Output,
+    pub(crate) pipe: Pipe,
+    pub(crate) scope: Scope,
+    pub(crate) cancel: Cancel,
+    pub(crate) library: Library,
+    /// What actions keep from one of their parts to the next, by the key of their step.
+    pub(crate) states: BTreeMap<String, Env>,
+    /// Numbers the files of steps.
+    pub(crate) files: usize,
+}
+
+/// A step to be carried out.
+pub(crate) struct Task {
+    /// Names it within the job.
+    pub(crate) key: String,
+    pub(crate) step: Step,
+    /// Whether it runs.
+    pub(crate) condition: Condition,
+    /// Its action, when that was found before.
+    pub(crate) known: Option<Arc<Known>>,
+    /// The steps of its action, when they were run before.
+    pub(crate) inner: Option<Box<Frame>>,
+}
+
+/// What is known of a step before it runs.
+pub(crate) struct Plan {
+    pub(crate) runs: bool,
+    /// Whether it would run in a cancelled job: then it goes on when the job is.
+    pub(crate) goes_on: bool,
+    pub(crate) name: String,
+    /// All variables: the job's, those of the steps around, and its own.
+    pub(crate) env: Env,
+    /// Its own, with those of the steps around.
+    pub(crate) own: Env,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) continues: bool,
+}
+
+/// How a step went, before `continue-on-error`.
+#[derive(Debug)]
+pub(crate) struct Went {
+    pub(crate) outcome: Conclusion,
+    pub(crate) why: Option<String>,
+    pub(crate) outputs: Vec<(String, String)>,
+    pub(crate) entries: Vec<JournalBody>,
+    pub(crate) summary: Option<String>,
+}
+
+impl Went {
+    pub(crate) fn plainly(outcome: Conclusion, why: Option<String>) -> Self {
+        Self {
+            outcome,
+            why,
+            outputs: Vec::new(),
+            entries: Vec::new(),
+            summary: None,
+        }
+    }
+
+    /// What can't be known of a step fails it.
+    pub(crate) fn unplanned(step: &Step, error: &EvalError) -> Self {
+        let why = format!("line {}: {error}\n{}", step.at.line, error.snippet());
+        Self::plainly(Conclusion::Failure, Some(why))
+    }
+}
+
+impl Task {
+    /// A step in its place.
+    pub(crate) fn of(key: String, step: &Step) -> Self {
+        Self {
+            key,
+            condition: step.if_.clone(),
+            step: step.clone(),
+            known: None,
+            inner: None,
+        }
+    }
+
+    /// What people call it in this part of the job, when its name isn't known.
+    pub(crate) fn title(&self, stage: Stage) -> String {
+        titled(stage, self.step.title())
+    }
+}
+
+fn titled(stage: Stage, name: String) -> String {
+    match stage {
+        Stage::Pre => format!("Pre {name}"),
+        Stage::Main => name,
+        Stage::Post => format!("Post {name}"),
+    }
+}
+
+impl Hand {
+    pub(crate) fn cut_short(&mut self, cut: Option<Cut>) {
+        if let Some(cut) = cut {
+            let minutes = self.spec.timeout_ms as f64 / 60_000.0;
+            self.scope.verdict.cut.get_or_insert_with(|| match cut {
+                Cut::Asked => "cancelled".to_owned(),
+                Cut::TooLong => format!("the job took longer than {minutes} min"),
+            });
+        }
+    }
+
+    /// What expressions of `frame` see; `files` is [`Hand::workspace`].
+    pub(crate) fn contexts<'c>(
+        &self,
+        frame: &Frame,
+        seen: &Seen,
+        env: &Env,
+        files: &'c Workspace<'c>,
+    ) -> Contexts<'c> {
+        self.scope.contexts(&self.spec, frame, seen, env, files)
+    }
+
+    pub(crate) fn plan(&self, frame: &Frame, task: &Task) -> Result<Plan, EvalError> {
+        let step = &task.step;
+        let files = Workspace(&self.folders.workspace);
+        let seen = frame.seen(&step.id);
+        let mut env = self.scope.env_of(frame);
+        let outer = self.contexts(frame, &seen, &env, &files);
+        let named = |contexts: &Contexts<'_>| match &step.name {
+            Some(name) => name.resolve_text(contexts),
+            None => Ok(step.title()),
+        };
+        let left = frame
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let may = !self.cancel.is_over()
+            && left.is_none_or(|left| !left.is_zero())
+            && (frame.depth == 0 || frame.goes_on || self.cancel.cut().is_none());
+        if !(may && task.condition.holds(&outer)?) {
+            // A name that can't be known yet is shown as it is written.
+            let name = named(&outer).unwrap_or_else(|_| step.title());
+            return Ok(Plan {
+                runs: false,
+                goes_on: false,
+                name: titled(frame.stage, name),
+                env,
+                own: Env::default(),
+                timeout: None,
+                continues: false,
+            });
+        }
+        let mut own = frame.env.clone();
+        own.extend(step.env.resolve(&outer)?);
+        env.extend(own.iter().cloned());
+        let contexts = self.contexts(frame, &seen, &env, &files);
+        let cancelled = outer.with_status(Status {
+            success: frame.depth > 0 && frame.failed.is_none(),
+            failure: frame.failed.is_some(),
+            cancelled: true,
+        });
+        let minutes = step.timeout_minutes.as_ref();
+        let minutes = minutes
+            .map(|minutes| minutes.resolve(&contexts))
+            .transpose()?;
+        let own_time = minutes.and_then(|it| Duration::try_from_secs_f64(it * 60.0).ok());
+        Ok(Plan {
+            runs: true,
+            goes_on: (frame.depth == 0 || frame.goes_on)
+                && task.condition.holds(&cancelled).unwrap_or(false),
+            name: titled(frame.stage, named(&contexts)?),
+            timeout: own_time.into_iter().chain(left).min(),
+            continues: step.continue_on_error.resolve(&contexts)?,
+            env,
+            own,
+        })
+    }
+
+    /// Carries out what was planned.
+    pub(crate) fn carry_out<'h>(
+        &'h mut self,
+        frame: &'h mut Frame,
+        task: Task,
+        plan: Plan,
+    ) -> Pin<Box<dyn Future<Output = Went> + 'h>> {
+        // Boxed: an action may be made of steps.
+        Box::pin(self.do_carry_out(frame, task, plan))
+    }
+
+    async fn do_carry_out(&mut self, frame: &mut Frame, task: Task, plan: Plan) -> Went {
+        let failed = |why: String| Went::plainly(Conclusion::Failure, Some(why));
+        let number = self.files;
+        self.files += 1;
+        let channel = match Channel::create(&self.folders.temp, number) {
+            Ok(channel) => channel,
+            Err(error) => return failed(format!("the step's files can't be made: {error}")),
+        };
+        let (key, timeout) = (task.key.clone(), plan.timeout);
+        let mut left = Left::default();
+        let action = task.step.action.clone();
+        let ended = match &action {
+            Action::Run {
+                script,
+                shell,
+                working_directory,
+            } => {
+                let script = Script {
+                    text: script,
+                    shell: shell.as_deref(),
+                    folder: working_directory.as_ref(),
+                };
+                match self.script(frame, &task, &plan, &channel, script, number) {
+                    Ok(invocation) => self.run(&invocation, &plan).await,
+                    Err(why) => Ended::Badly(why),
+                }
+            }
+            Action::Uses { action, with } => {
+                let uses = crate::actions::Uses {
+                    action,
+                    with,
+                    channel: &channel,
+                };
+                self.uses(frame, task, &plan, uses, &mut left).await
+            }
+        };
+        let written = channel.close();
+        self.sum_up(&key, timeout, ended, written, left)
+    }
+
+    /// What came of a step, from how it ended and what it wrote.
+    fn sum_up(
+        &mut self,
+        key: &str,
+        timeout: Option<Duration>,
+        ended: Ended,
+        mut written: Written,
+        mut left: Left,
+    ) -> Went {
+        let heard = &mut self.output.heard;
+        written.mistake = heard.failed.take().or(written.mistake);
+        left.outputs.append(&mut heard.outputs);
+        left.outputs.append(&mut written.outputs);
+        let state = heard.state.drain(..).chain(written.state.drain(..));
+        let state: Vec<_> = state.collect();
+        if !state.is_empty() {
+            self.states.entry(key.to_owned()).or_default().extend(state);
+        }
+        self.take_over(&mut written);
+        let (outcome, why) = match (ended, written.mistake) {
+            (Ended::Fine, None) => (Conclusion::Success, None),
+            (Ended::Fine, Some(why)) | (Ended::Badly(why), _) => (Conclusion::Failure, Some(why)),
+            (Ended::TimedOut, _) => {
+                let minutes = timeout.unwrap_or_default().as_secs_f64() / 60.0;
+                let why = format!("the step took longer than {minutes} min");
+                (Conclusion::Failure, Some(why))
+            }
+            (Ended::Cancelled, _) => {
+                self.cut_short(self.cancel.cut());
+                (Conclusion::Cancelled, self.scope.verdict.cut.clone())
+            }
+        };
+        if let Some(summary) = written.summary {
+            left.add_summary(&summary);
+        }
+        Went {
+            outcome,
+            why,
+            outputs: last_of_each(left.outputs),
+            entries: left.entries,
+            summary: (!left.summary.is_empty()).then_some(left.summary),
+        }
+    }
+
+    /// What the step wrote for those after it.
+    fn take_over(&mut self, written: &mut Written) {
+        let heard = &mut self.output.heard;
+        self.scope.env.extend(heard.env.drain(..));
+        self.scope.env.extend(written.env.drain(..));
+        self.scope.paths.append(&mut heard.paths);
+        self.scope.paths.append(&mut written.paths);
+        for complaint in &written.complaints {
+            self.output.annotate(Level::Error, complaint);
+        }
+    }
+
+    /// The whole environment of a step's processes.
+    pub(crate) fn environment(&mut self, seen: &Seen, own: &Env, channel: &Channel) -> Env {
+        let mut env = base(&self.folders);
+        env.extend(own.iter().cloned());
+        let unsecure = env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS");
+        self.output.heard.unsecure = unsecure.is_some_and(|it| it.eq_ignore_ascii_case("true"));
+        if !self.scope.paths.is_empty() {
+            let path = env.get("PATH").unwrap_or_default().to_owned();
+            let added = self.scope.paths.iter().rev().map(String::as_str);
+            let all: Vec<&str> = added.chain([path.as_str()]).collect();
+            env.set("PATH", all.join(":"));
+        }
+        let (github, runner) = (self.scope.github(seen), self.scope.runner());
+        env.extend(fixed(&self.spec, &github, runner).into_vec());
+        channel.announce(&mut env);
+        env
+    }
+
+    fn script(
+        &mut self,
+        frame: &Frame,
+        task: &Task,
+        plan: &Plan,
+        channel: &Channel,
+        script: Script<'_>,
+        number: usize,
+    ) -> Result<Invocation, String> {
+        let workspace = self.folders.workspace.clone();
+        let mut seen = frame.seen(&task.step.id);
+        // A script is no action of a repository, even within one: as at GitHub.
+        seen.remote = None;
+        let env = self.environment(&seen, &plan.env, channel);
+        let files = Workspace(&workspace);
+        let contexts = self.contexts(frame, &seen, &plan.env, &files);
+        let text = |template: &Template| {
+            let text = template.resolve_text(&contexts);
+            text.map_err(|error| format!("{error}\n{}", error.snippet()))
+        };
+        // Those of the job are not for the steps of actions.
+        let defaults = (frame.depth == 0).then_some(&self.spec.defaults);
+        let default_shell = defaults.and_then(|it| it.shell.as_ref());
+        let shell_name = match script.shell {
+            Some(shell) => Some(shell.to_owned()),
+            None => default_shell.map(text).transpose()?,
+        };
+        let default_folder = defaults.and_then(|it| it.working_directory.as_ref());
+        let folder = script.folder.or(default_folder);
+        let folder = folder.map(text).transpose()?.unwrap_or_default();
+        let workdir = workspace.join(folder);
+        let script = text(script.text)?;
+        let shell_name = shell_name.as_deref();
+        let file = format!("step-{number}.{}", shell::extension(shell_name));
+        let file = self.folders.temp.join(file);
+        let path = env.get("PATH").unwrap_or_default();
+        let line =
+            shell::command_line(shell_name, &file, path).map_err(|error| error.to_string())?;
+        self.say_script(&script, &line);
+        if !workdir.is_dir() {
+            let workdir = workdir.display();
+            return Err(format!("the working directory {workdir} does not exist"));
+        }
+        fs::write(&file, shell::prepared(shell_name, &script))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(Invocation {
+            line,
+            workdir,
+            env: env.into_vec(),
+        })
+    }
+
+    /// The head of a step in the log: what is run, and by what.
+    fn say_script(&mut self, script: &str, line: &shell::CommandLine) {
+        let mut head: Vec<String> = script.lines().map(|line| format!("  {line}")).collect();
+        head.push(format!(
+            "  shell: {} {}",
+            line.program,
+            line.arguments.join(" ")
+        ));
+        self.output.say(&head.join("\n"));
+        self.output.say("##[endgroup]");
+    }
+
+    /// Runs a program to its end.
+    pub(crate) async fn run(&mut self, invocation: &Invocation, plan: &Plan) -> Ended {
+        let bounds = Bounds {
+            timeout: plan.timeout,
+            cancel: &mut self.cancel,
+            goes_on: plan.goes_on,
+        };
+        let result = exec::run(invocation, bounds, &mut self.pipe, &mut self.output).await;
+        let program = &invocation.line.program;
+        result.unwrap_or_else(|error| Ended::Badly(format!("{program} can't be run: {error}")))
+    }
+
+    /// Runs a step of an action.
+    pub(crate) async fn nested(&mut self, frame: &mut Frame, task: Task, left: &mut Left) {
+        let cut = self.cancel.look();
+        self.cut_short(cut);
+        let outer = self.output.begin_nested();
+        let step = task.step.clone();
+        let (name, went, continues) = match self.plan(frame, &task) {
+            Ok(plan) if plan.runs => {
+                let (name, continues) = (plan.name.clone(), plan.continues);
+                self.output.say(&format!("##[group]{name}"));
+                (name, self.carry_out(frame, task, plan).await, continues)
+            }
+            Ok(plan) => (plan.name, Went::plainly(Conclusion::Skipped, None), false),
+            Err(error) => (
+                task.title(frame.stage),
+                Went::unplanned(&step, &error),
+                false,
+            ),
+        };
+        let late = frame.deadline.is_some_and(|it| it <= Instant::now());
+        match &went.why {
+            Some(_) if late => self
+                .output
+                .say("##[error]the time of the whole action is over"),
+            Some(why) => self.output.say(&format!("##[error]{why}")),
+            None => {}
+        }
+        self.output.end_nested(outer);
+        let conclusion = concluded(went.outcome, continues);
+        if conclusion == Conclusion::Failure {
+            let why = went.why.as_deref().unwrap_or("failed");
+            let why = why.lines().next().unwrap_or(why);
+            let failed = format!("its step {name:?}: {why}");
+            frame.failed.get_or_insert(failed);
+            frame.late |= late;
+        }
+        frame.cut |= went.outcome == Conclusion::Cancelled;
+        if frame.stage == Stage::Main {
+            frame.add_step(&step.id, went.outcome, conclusion, &went.outputs);
+        }
+        left.entries.extend(went.entries);
+        if let Some(summary) = went.summary {
+            left.add_summary(&summary);
+        }
+    }
+
+    /// The folder that the steps of the job work in.
+    pub(crate) fn workspace(&self) -> &Path {
+        &self.folders.workspace
+    }
+}
+
+/// What `run:` says.
+struct Script<'s> {
+    text: &'s Template,
+    shell: Option<&'s str>,
+    folder: Option<&'s Template>,
+}
+
+/// What the outcome of a step means to those after it.
+pub(crate) fn concluded(outcome: Conclusion, continues: bool) -> Conclusion {
+    match outcome {
+        Conclusion::Failure if continues => Conclusion::Success,
+        other => other,
+    }
+}
+
+/// Set twice, the later value counts.
+fn last_of_each(outputs: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut each = Env::default();
+    each.extend(outputs);
+    each.into_vec()
+}
