@@ -1,5 +1,5 @@
-//! Patterns for files of the workspace, a line each, as GitHub's toolkit reads them: `*`, `?`, `[…]`, `**`; `!` takes files out
-//! again; a pattern that names a folder takes all below it.
+//! Patterns for files, a line each, as GitHub's toolkit reads them: `*`, `?`, `[…]`, `**`; `~` is the home folder; `!` takes
+//! files out again; a pattern that names a folder takes all below it.
 
 use std::{
     fs, io,
@@ -17,6 +17,17 @@ pub(crate) struct Found {
     pub(crate) search_paths: Vec<PathBuf>,
 }
 
+/// Where patterns look.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    /// What patterns are relative to.
+    pub(crate) root: PathBuf,
+    /// What `~` is.
+    pub(crate) home: PathBuf,
+    /// The folders that no pattern leaves; none: they may go anywhere.
+    pub(crate) within: Vec<PathBuf>,
+}
+
 /// Which files count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hidden {
@@ -28,11 +39,34 @@ pub(crate) enum Hidden {
 
 struct Rule {
     takes: bool,
+    /// The folder that the set is relative to; no pattern.
+    base: PathBuf,
     set: GlobSet,
+}
+
+impl Rule {
+    fn is_match(&self, path: &Path) -> bool {
+        let relative = path.strip_prefix(&self.base);
+        relative.is_ok_and(|relative| self.set.is_match(relative))
+    }
 }
 
 /// Finds the files below `root` that the patterns take. Links are found, and not followed.
 pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<Found, String> {
+    let ground = Ground {
+        root: root.to_owned(),
+        home: root.join("~"),
+        within: vec![root.to_owned()],
+    };
+    find_on(&ground, patterns, hidden)
+}
+
+/// Finds the files that the patterns take. Links are found, and not followed.
+pub(crate) fn find_on(
+    ground: &Ground,
+    patterns: &[String],
+    hidden: Hidden,
+) -> Result<Found, String> {
     let mut rules = Vec::new();
     let mut found = Found::default();
     let lines = patterns.iter().flat_map(|text| text.lines()).map(str::trim);
@@ -41,14 +75,16 @@ pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<F
             Some(rest) => (false, rest.trim_start()),
             None => (true, line),
         };
-        let glob = relative(root, pattern)
+        let (base, glob) = ground
+            .place(pattern)
             .ok_or_else(|| format!("the pattern {line:?} leaves the workspace"))?;
         if takes {
-            found.search_paths.push(root.join(search_path(&glob)));
+            found.search_paths.push(base.join(search_path(&glob)));
         }
         rules.push(Rule {
             takes,
             set: compile(&glob).map_err(|error| format!("the pattern {line:?}: {error}"))?,
+            base,
         });
     }
     let all = found.search_paths.clone();
@@ -60,9 +96,8 @@ pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<F
     found.search_paths.dedup();
     for start in &found.search_paths {
         let walked = walk(start, hidden, &mut |path| {
-            let relative = path.strip_prefix(root).unwrap_or(&path);
             let taken = rules.iter().fold(false, |taken, rule| {
-                if rule.set.is_match(relative) {
+                if rule.is_match(&path) {
                     rule.takes
                 } else {
                     taken
@@ -78,22 +113,39 @@ pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<F
     Ok(found)
 }
 
-/// The pattern from the workspace on, in plain steps; none when it leaves.
-fn relative(root: &Path, pattern: &str) -> Option<String> {
-    let path = Path::new(pattern);
-    let path = path.strip_prefix(root).unwrap_or(path);
-    let mut steps: Vec<&str> = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(step) => steps.push(step.to_str()?),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                steps.pop()?;
+impl Ground {
+    /// The folder that a pattern is relative to, and the pattern from there on in plain steps; none when it leaves.
+    fn place(&self, pattern: &str) -> Option<(PathBuf, String)> {
+        let path = Path::new(pattern);
+        let known = [&self.root].into_iter().chain(&self.within);
+        let known = known.chain([&self.home]);
+        let inside = known
+            .filter_map(|folder| Some((folder.clone(), path.strip_prefix(folder).ok()?)))
+            .next();
+        let (mut base, rest) = match (inside, path.strip_prefix("~")) {
+            (Some(inside), _) => inside,
+            (None, Ok(rest)) => (self.home.clone(), rest),
+            (None, Err(_)) if path.is_absolute() => (PathBuf::from("/"), path),
+            (None, Err(_)) => (self.root.clone(), path),
+        };
+        let mut steps: Vec<&str> = Vec::new();
+        for component in rest.components() {
+            match component {
+                Component::Normal(step) => steps.push(step.to_str()?),
+                Component::CurDir | Component::RootDir => {}
+                Component::ParentDir => {
+                    if steps.pop().is_none() && !base.pop() {
+                        return None;
+                    }
+                }
+                Component::Prefix(_) => return None,
             }
-            Component::RootDir | Component::Prefix(_) => return None,
         }
+        let glob = steps.join("/");
+        let start = base.join(search_path(&glob));
+        let stays = self.within.is_empty() || self.within.iter().any(|it| start.starts_with(it));
+        stays.then_some((base, glob))
     }
-    Some(steps.join("/"))
 }
 
 fn search_path(glob: &str) -> PathBuf {
@@ -189,6 +241,31 @@ mod tests {
             let refused = find(folder.path(), &[pattern.to_owned()], Hidden::Taken);
             assert!(refused.unwrap_err().contains("leaves"), "{pattern}");
         }
+    }
+
+    #[test]
+    fn patterns_may_look_elsewhere_where_that_is_allowed() {
+        let folder = workspace(&["w/a", "h/.cache/b", "h/[x]/c", "t/d"]);
+        let at = |name: &str| folder.path().join(name);
+        let mut ground = Ground {
+            root: at("w"),
+            home: at("h"),
+            within: vec![at("w"), at("h")],
+        };
+        let find = |ground: &Ground, pattern: &str| {
+            let found = find_on(ground, &[pattern.to_owned()], Hidden::Taken);
+            found.map(|found| found.files)
+        };
+        assert_eq!(find(&ground, "~/.cache"), Ok(vec![at("h/.cache/b")]));
+        assert_eq!(find(&ground, "~/../w/*"), Ok(vec![at("w/a")]));
+        assert_eq!(find(&ground, "../h/.c*/b"), Ok(vec![at("h/.cache/b")]));
+        let absolute = at("t/d").display().to_string();
+        assert!(find(&ground, &absolute).is_err() && find(&ground, "../t").is_err());
+        ground.within.clear();
+        assert_eq!(find(&ground, &absolute), Ok(vec![at("t/d")]));
+        // What looks like a pattern in the way to a known folder is none.
+        ground.root = at("h/[x]");
+        assert_eq!(find(&ground, "*"), Ok(vec![at("h/[x]/c")]));
     }
 
     #[test]

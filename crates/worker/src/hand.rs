@@ -22,6 +22,7 @@ use crate::{
     frame::{Frame, Seen, Stage},
     hash::Workspace,
     output::Output,
+    runtime::Runtime,
     scope::Scope,
     shell,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Hand {
     pub(crate) scope: Scope,
     pub(crate) cancel: Cancel,
     pub(crate) library: Library,
+    /// The endpoints for actions.
+    pub(crate) runtime: Runtime,
     /// What actions keep from one of their parts to the next, by the key of their step.
     pub(crate) states: BTreeMap<String, Env>,
     /// Numbers the files of steps.

@@ -29,6 +29,7 @@ use crate::{
     mask::Masker,
     output::Output,
     process::{end_strays, start_time},
+    runtime::Runtime,
     scope::Scope,
 };
 
@@ -126,6 +127,7 @@ impl Job {
             output: Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec)),
             pipe: Pipe::new()?,
             scope: Scope::new(&spec, &folders),
+            runtime: Runtime::new(&spec, &folders),
             spec: Arc::new(spec),
             folders,
             cancel,
@@ -181,8 +183,10 @@ impl Job {
         }
         let why =
             (!why.is_empty()).then(|| self.hand.output.masker.mask(&why.join("; ")).into_owned());
-        for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
-            self.journal.note(annotation)?;
+        let annotations = std::mem::take(&mut self.hand.output.heard.annotations);
+        let artifacts = self.hand.runtime.shelf.take_fresh();
+        for entry in artifacts.into_iter().chain(annotations) {
+            self.journal.note(entry)?;
         }
         self.journal.record(JournalBody::Finished {
             conclusion,

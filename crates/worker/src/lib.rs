@@ -25,6 +25,11 @@ mod log;
 mod mask;
 mod output;
 mod process;
+#[allow(
+    dead_code,
+    reason = "asked for by actions in JavaScript, which come next"
+)]
+mod runtime;
 mod scope;
 mod shell;
 mod step;

@@ -216,6 +216,50 @@ fn an_artifact_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn artifacts_are_found_by_number_name_and_pattern() {
+    let bench = Bench::steps(
+        r#"- run: 'mkdir -p a b "$RUNNER_TEMP/c" && echo 1 > a/x && echo 2 > b/y && echo 3 > "$RUNNER_TEMP/c/z" && echo 4 > a/.env'
+- { id: a, uses: actions/upload-artifact@v4, with: { name: one-a, path: a, retention-days: 5, compression-level: 0, include-hidden-files: true } }
+- { id: b, uses: actions/upload-artifact@v4, with: { name: one-b, path: b } }
+- { id: c, uses: actions/upload-artifact@v4, with: { name: two, path: '${{ runner.temp }}/c' } }
+- { id: again, continue-on-error: true, uses: actions/upload-artifact@v4, with: { name: two, path: b } }
+- { id: over, uses: actions/upload-artifact@v4, with: { name: two, path: b, overwrite: true } }
+- { id: level, continue-on-error: true, uses: actions/upload-artifact@v4, with: { name: bad, path: b, compression-level: 12 } }
+- { uses: actions/download-artifact@v4, with: { pattern: one-*, path: p } }
+- { uses: actions/download-artifact@v4, with: { pattern: one-*, path: m, merge-multiple: true } }
+- { uses: actions/download-artifact@v4, with: { artifact-ids: '${{ steps.b.outputs.artifact-id }}', path: i } }
+- { uses: actions/download-artifact@v5, with: { artifact-ids: '${{ steps.b.outputs.artifact-id }}', path: five } }
+- { id: n, uses: actions/download-artifact@v4, with: { name: two, path: n } }
+- { id: look, run: 'find p m i five n -type f | sort; echo ${{ steps.n.outputs.download-path }}; echo ${{ steps.a.outputs.artifact-digest }} ${{ steps.c.outputs.artifact-url }}' }
+- { id: both, continue-on-error: true, uses: actions/download-artifact@v4, with: { name: two, artifact-ids: '1' } }
+- { id: gone, continue-on-error: true, uses: actions/download-artifact@v4, with: { artifact-ids: '1' } }
+- { id: other, continue-on-error: true, uses: actions/download-artifact@v4, with: { name: two, run-id: 99 } }"#,
+    );
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
+    let printed = outcome.printed("look");
+    let (files, rest) = printed.split_once("\n/").unwrap();
+    let expected = "five/y\ni/one-b/y\nm/.env\nm/x\nm/y\nn/y\np/one-a/.env\np/one-a/x\np/one-b/y";
+    assert_eq!(files, expected, "{}", outcome.log);
+    let (path, digest) = rest.split_once('\n').unwrap();
+    assert!(path.ends_with("workspace/n"), "{rest}");
+    assert_eq!(digest.trim().len(), 64, "{rest}");
+    for (step, why) in [
+        ("again", "overwrite: true"),
+        ("level", "0 to 9"),
+        ("both", "together"),
+        ("gone", "there are: one-a, one-b, two"),
+        ("other", "run itself"),
+    ] {
+        let said = outcome.step(step).2.unwrap();
+        assert!(said.contains(why), "{step}: {said}");
+    }
+    let saved = |entry: &&shipway_workflow::job::JournalEntry| matches!(&entry.body, JournalBody::ArtifactSaved { name, .. } if name == "two");
+    let saved: Vec<_> = outcome.entries.iter().filter(saved).collect();
+    assert_eq!(saved.len(), 2, "the second instead of the first");
+}
+
+#[test]
 fn what_is_not_built_in_is_refused_by_name() {
     let outcome = Bench::steps(
         r#"- { id: other, continue-on-error: true, uses: acme/thing@v1 }

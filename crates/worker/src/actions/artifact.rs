@@ -2,61 +2,100 @@
 
 use std::path::{Path, PathBuf};
 
-use shipway_workflow::job::{JournalBody, StoredArtifact};
-
 use super::{Call, Left, blocking, tarball};
-use crate::glob::{self, Found, Hidden};
-
-/// Characters that some file system or other can't have in a name; GitHub's list.
-const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
+use crate::{
+    glob::{self, Found, Ground, Hidden},
+    runtime::{Kept, checked_name, place},
+};
 
 /// Stores files under a name.
 pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
-    let name = call.get("name").unwrap_or("artifact").to_owned();
-    if name.len() > 200 || name.starts_with('.') || name.contains(FORBIDDEN) {
-        return Err(format!("{name:?} can't be the name of an artifact"));
-    }
+    let name = checked_name(call.get("name").unwrap_or("artifact"))?.to_owned();
     let patterns = call
         .get("path")
         .ok_or("upload-artifact needs `path`")?
         .to_owned();
+    number(call, "compression-level", 9)?;
+    number(call, "retention-days", 400)?;
     let hidden = if call.flag("include-hidden-files")? {
         Hidden::Taken
     } else {
         Hidden::LeftOut
     };
-    let root = call.folders.workspace.clone();
-    let looked_for = patterns.clone();
-    let found = blocking(move || glob::find(&root, &[looked_for], hidden)).await?;
+    let overwrite = call.flag("overwrite")?;
+    let missing = match call.get("if-no-files-found").unwrap_or("warn") {
+        known @ ("warn" | "error" | "ignore") => known.to_owned(),
+        other => {
+            return Err(format!(
+                "`if-no-files-found` is warn, error or ignore, not {other:?}"
+            ));
+        }
+    };
+    let (ground, looked_for) = (call.ground(), patterns.clone());
+    let found = blocking(move || glob::find_on(&ground, &[looked_for], hidden)).await?;
     if found.files.is_empty() {
         let shown: Vec<&str> = patterns.lines().map(str::trim).collect();
         let what = format!("no files were found for {}", shown.join(", "));
-        match call.get("if-no-files-found").unwrap_or("warn") {
+        match missing.as_str() {
             "error" => return Err(what),
             "ignore" => call.say(&what),
             _ => call.warn(&format!("{what}; no artifact is uploaded")),
         }
         return Ok(Left::default());
     }
+    if !overwrite && !call.shelf.is_free(&name) {
+        return Err(format!(
+            "the run has an artifact {name} already; choose another name, or say `overwrite: true` to replace it"
+        ));
+    }
     let base = base(&found);
-    let path = call.folders.artifacts.join(format!("{name}.tar"));
+    let path = place(&call.folders.artifacts, &name);
     let (tar, count) = (path.clone(), found.files.len());
-    let written = blocking(move || tarball::write(&tar, &base, &found.files)).await?;
-    let tarball::Written { digest, size } = written;
+    let written = blocking(move || {
+        let written = tarball::write(&tar, &base, &found.files);
+        if written.is_err() {
+            // Half an artifact is none.
+            let _ = std::fs::remove_file(&tar);
+        }
+        written
+    });
+    let tarball::Written { digest, size } = written.await?;
     call.say(&format!(
         "Artifact {name}: {count} files, {size} bytes, {digest}"
     ));
-    let mut left = Left::outputs([
-        ("artifact-id", name.clone()),
-        ("artifact-digest", digest.clone()),
-    ]);
-    left.entries.push(JournalBody::ArtifactSaved {
-        name,
-        path,
-        digest,
-        size,
-    });
-    Ok(left)
+    let kept = call.shelf.put(name, path, digest, size);
+    let hex = kept.digest.trim_start_matches("sha256:").to_owned();
+    Ok(Left::outputs([
+        ("artifact-id", kept.id().to_string()),
+        ("artifact-digest", hex),
+        ("artifact-url", url(call, &kept)),
+    ]))
+}
+
+/// Checks an input that has no effect here: tars aren't compressed, and artifacts are kept as long as their run.
+fn number(call: &Call<'_>, name: &str, max: u32) -> Result<(), String> {
+    let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
+    match call.get(name) {
+        Some(text) if !is_sane(text) => Err(format!("`{name}` is 0 to {max}, not {text:?}")),
+        _ => Ok(()),
+    }
+}
+
+/// Where people find it: the page of the run. There is none in a run without a server.
+fn url(call: &Call<'_>, kept: &Kept) -> String {
+    let github = &call.spec.contexts.github;
+    let text = |name: &str| github.get(name).to_text().to_string();
+    let repository = text("repository");
+    let service = repository.rsplit('/').next().unwrap_or_default();
+    let server = call.spec.server.as_ref();
+    server.map_or_else(String::new, |server| {
+        format!(
+            "{}/runs/{service}/{}#artifact-{}",
+            server.url.trim_end_matches('/'),
+            text("run_id"),
+            kept.id()
+        )
+    })
 }
 
 /// The folder that paths in the artifact are relative to, by GitHub's rules: where the one pattern begins to look; of a single
@@ -76,60 +115,123 @@ fn common(paths: &[PathBuf]) -> PathBuf {
     base
 }
 
-/// Fetches one artifact, or those of the run that a pattern takes, each into a folder of its name.
-pub(super) async fn download(call: &mut Call<'_>) -> Result<Left, String> {
-    let to = call.inside(call.get("path").unwrap_or("."))?;
-    let stored = call.spec.artifacts.clone();
-    let output = || Left::outputs([("download-path", to.display().to_string())]);
-    if let Some(name) = call.get("name").map(str::to_owned) {
-        let Some(artifact) = stored.iter().find(|artifact| artifact.name == name) else {
-            let known: Vec<&str> = stored
-                .iter()
-                .map(|artifact| artifact.name.as_str())
-                .collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
-            return Err(format!(
-                "there is no artifact {name:?} in this run; there are: {known}"
-            ));
-        };
-        unpack(call, artifact, &to).await?;
-        return Ok(output());
-    }
-    let merge = call.flag("merge-multiple")?;
-    let pattern = call.get("pattern").map(|pattern| {
-        let glob = globset::GlobBuilder::new(pattern)
-            .literal_separator(true)
-            .build();
-        glob.map(|glob| glob.compile_matcher())
-    });
-    let pattern = pattern
-        .transpose()
-        .map_err(|error| format!("`pattern`: {error}"))?;
-    let taken = |artifact: &&StoredArtifact| {
-        pattern
-            .as_ref()
-            .is_none_or(|it| it.is_match(&artifact.name))
-    };
-    let taken: Vec<&StoredArtifact> = stored.iter().filter(taken).collect();
-    for artifact in &taken {
-        let to = if merge {
-            to.clone()
-        } else {
-            to.join(&artifact.name)
-        };
-        unpack(call, artifact, &to).await?;
-    }
-    call.say(&format!("Downloaded {} artifacts", taken.len()));
-    Ok(output())
+/// What is to be downloaded.
+enum Wanted {
+    Name(String),
+    Ids(Vec<u64>),
+    /// All whose names it takes.
+    Pattern(Option<globset::GlobMatcher>),
 }
 
-async fn unpack(call: &mut Call<'_>, artifact: &StoredArtifact, to: &Path) -> Result<(), String> {
-    let StoredArtifact { name, digest, path } = artifact.clone();
-    let place = to.to_owned();
+impl Wanted {
+    fn of(call: &Call<'_>) -> Result<Self, String> {
+        match (
+            call.get("name"),
+            call.get("artifact-ids"),
+            call.get("pattern"),
+        ) {
+            (Some(_), Some(_), _) => {
+                Err("`name` and `artifact-ids` can't be used together".to_owned())
+            }
+            (Some(name), None, _) => Ok(Self::Name(name.to_owned())),
+            (None, Some(ids), _) => {
+                let ids = ids.split([',', '\n']).map(str::trim);
+                let ids = ids.filter(|id| !id.is_empty()).map(|id| {
+                    let number = id.parse();
+                    number.map_err(|_| {
+                        format!("`artifact-ids` are numbers with commas between them, not {id:?}")
+                    })
+                });
+                ids.collect::<Result<_, _>>().map(Self::Ids)
+            }
+            (None, None, None) => Ok(Self::Pattern(None)),
+            (None, None, Some(pattern)) => {
+                let glob = globset::GlobBuilder::new(pattern)
+                    .literal_separator(true)
+                    .build();
+                let glob = glob.map_err(|error| format!("`pattern`: {error}"))?;
+                Ok(Self::Pattern(Some(glob.compile_matcher())))
+            }
+        }
+    }
+
+    /// Those of `all` that are wanted. One that is asked for by name or number must be there.
+    fn of_all(&self, all: Vec<Kept>) -> Result<Vec<Kept>, String> {
+        let known = || match all.as_slice() {
+            [] => "none".to_owned(),
+            all => {
+                let names: Vec<&str> = all.iter().map(|kept| kept.name.as_str()).collect();
+                names.join(", ")
+            }
+        };
+        let missing = |what: String| {
+            format!(
+                "there is no artifact {what} in this run; there are: {}",
+                known()
+            )
+        };
+        match self {
+            Self::Name(name) if !all.iter().any(|kept| kept.name == *name) => {
+                return Err(missing(format!("{name:?}")));
+            }
+            Self::Ids(ids) => {
+                let has = |id: &u64| all.iter().any(|kept| kept.id() == *id);
+                if let Some(id) = ids.iter().find(|id| !has(id)) {
+                    return Err(missing(format!("with the number {id}")));
+                }
+            }
+            Self::Name(_) | Self::Pattern(_) => {}
+        }
+        let taken = |kept: &Kept| match self {
+            Self::Name(name) => kept.name == *name,
+            Self::Ids(ids) => ids.contains(&kept.id()),
+            Self::Pattern(pattern) => pattern.as_ref().is_none_or(|it| it.is_match(&kept.name)),
+        };
+        Ok(all.into_iter().filter(taken).collect())
+    }
+}
+
+/// Fetches one artifact into a folder, or several, each into a folder of its name.
+pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Result<Left, String> {
+    let github = &call.spec.contexts.github;
+    for (input, of_run) in [("run-id", "run_id"), ("repository", "repository")] {
+        let own = github.get(of_run).to_text();
+        if call
+            .get(input)
+            .is_some_and(|asked| !asked.eq_ignore_ascii_case(&own))
+        {
+            return Err(format!(
+                "`{input}`: only artifacts of the run itself can be downloaded by this version of Shipway; leave it out"
+            ));
+        }
+    }
+    let to = call.inside(call.get("path").unwrap_or("."))?;
+    let wanted = Wanted::of(call)?;
+    let merge = call.flag("merge-multiple")?;
+    let taken = wanted.of_all(call.shelf.all())?;
+    // Since version 5 one that is asked for by number lies where one lies that is asked for by name.
+    let directly = match &wanted {
+        Wanted::Name(_) => true,
+        Wanted::Ids(ids) => merge || ids.len() == 1 && version.is_none_or(|it| it >= 5),
+        Wanted::Pattern(_) => merge,
+    };
+    for kept in &taken {
+        let to = if directly {
+            to.clone()
+        } else {
+            to.join(&kept.name)
+        };
+        unpack(call, kept, &to).await?;
+    }
+    if !matches!(wanted, Wanted::Name(_)) {
+        call.say(&format!("Downloaded {} artifacts", taken.len()));
+    }
+    Ok(Left::outputs([("download-path", to.display().to_string())]))
+}
+
+async fn unpack(call: &mut Call<'_>, kept: &Kept, to: &Path) -> Result<(), String> {
+    let Kept { name, .. } = kept;
+    let (path, digest, place) = (kept.path.clone(), kept.digest.clone(), to.to_owned());
     let unpacked = blocking(move || tarball::unpack(&path, &digest, &place)).await;
     let count = unpacked.map_err(|why| format!("the artifact {name} can't be unpacked: {why}"))?;
     call.say(&format!(
@@ -137,6 +239,20 @@ async fn unpack(call: &mut Call<'_>, artifact: &StoredArtifact, to: &Path) -> Re
         to.display()
     ));
     Ok(())
+}
+
+impl Call<'_> {
+    /// Where files to be kept are looked for: in the job's own folders, so that a slip of a pattern takes nobody else's.
+    fn ground(&self) -> Ground {
+        let folders = self.folders;
+        Ground {
+            root: folders.workspace.clone(),
+            home: folders.home.clone(),
+            within: [&folders.workspace, &folders.home, &folders.temp]
+                .map(PathBuf::clone)
+                .to_vec(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod deploy;
 pub(crate) mod known;
 mod perform;
 mod setup;
-mod tarball;
+pub(crate) mod tarball;
 
 use std::{
     collections::BTreeMap,
@@ -29,12 +29,15 @@ use crate::{
     hand::{Hand, Plan, Task},
     hash::Workspace,
     output::Output,
+    runtime::Shelf,
 };
 
 /// What an action is given.
 pub(crate) struct Call<'c> {
     spec: &'c JobSpec,
     folders: &'c Folders,
+    /// The artifacts within reach.
+    shelf: &'c Shelf,
     /// `with:`, names in lower case.
     with: BTreeMap<String, String>,
     env: &'c [(String, String)],
@@ -81,6 +84,7 @@ impl<'c> Call<'c> {
     pub(crate) fn new(
         spec: &'c JobSpec,
         folders: &'c Folders,
+        shelf: &'c Shelf,
         with: Vec<(String, String)>,
         env: &'c [(String, String)],
         output: &'c mut Output,
@@ -89,6 +93,7 @@ impl<'c> Call<'c> {
         Self {
             spec,
             folders,
+            shelf,
             with: with
                 .map(|(name, value)| (name.to_ascii_lowercase(), value))
                 .collect(),
@@ -126,13 +131,17 @@ impl<'c> Call<'c> {
         self.output.annotate(Level::Notice, text);
     }
 
-    /// A path that stays in the workspace.
+    /// A path that stays in the workspace, or in another of the job's folders.
     fn inside(&self, path: &str) -> Result<PathBuf, String> {
-        let root = &self.folders.workspace;
+        let Folders { home, temp, .. } = self.folders;
         let leaves = || format!("the path {path} leaves the workspace");
-        let relative = Path::new(path)
-            .strip_prefix(root)
-            .unwrap_or(Path::new(path));
+        let asked = Path::new(path);
+        let (root, relative) = match (asked.strip_prefix("~"), asked.strip_prefix(temp)) {
+            (Ok(relative), _) => (home, relative),
+            (_, Ok(relative)) => (temp, relative),
+            _ => (&self.folders.workspace, asked),
+        };
+        let relative = relative.strip_prefix(root).unwrap_or(relative);
         let mut inside = root.clone();
         for step in relative.components() {
             match step {
@@ -189,7 +198,7 @@ impl Hand {
         }
         self.output.say("##[endgroup]");
         self.output.log.flush();
-        let call = Call::new(&self.spec, &self.folders, with, &env, &mut self.output);
+        let call = Call::new(&self.spec, &self.folders, &self.runtime.shelf, with, &env, &mut self.output);
         let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
         tokio::select! {
             result = run(uses.action, call) => match result {
@@ -223,6 +232,12 @@ fn is_built_in(name: &str) -> bool {
         || (name.strip_prefix("actions/setup-")).is_some_and(setup::is_known)
 }
 
+/// The major version in `owner/name@v4`.
+fn major(action: &str) -> Option<u32> {
+    let version = action.split_once("@v")?.1;
+    version.split('.').next()?.parse().ok()
+}
+
 /// Runs a built-in action; the error is a sentence.
 async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
     let name = action.split('@').next().unwrap_or(action);
@@ -230,7 +245,7 @@ async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
     match name.as_str() {
         "actions/checkout" => checkout::run(&mut call).await,
         "actions/upload-artifact" => artifact::upload(&mut call).await,
-        "actions/download-artifact" => artifact::download(&mut call).await,
+        "actions/download-artifact" => artifact::download(&mut call, major(action)).await,
         "actions/cache" | "actions/cache/restore" | "actions/cache/save" => {
             call.notice("caches come in a later version of Shipway; this step does nothing");
             Ok(Left::outputs([("cache-hit", "false".to_owned())]))

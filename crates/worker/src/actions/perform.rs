@@ -318,6 +318,8 @@ impl Hand {
             ));
         }
         let mut env = self.environment(&made.seen, &plan.env, made.channel);
+        // For actions and not for scripts, as GitHub's runner does it.
+        env.extend(self.runtime.env(&mut self.output.masker)?);
         let node = self.node(wanted, &env).await?;
         for (name, value) in &made.inputs {
             let name = name.replace(' ', "_").to_uppercase();

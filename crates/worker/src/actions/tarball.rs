@@ -15,77 +15,116 @@ use crate::hash;
 /// can't hold that.
 const MODIFIED: u64 = 946_684_800;
 /// Entries of an artifact; more is a mistake or an attack.
-const ENTRIES_MAX: usize = 500_000;
+pub(crate) const ENTRIES_MAX: usize = 500_000;
 
 /// A tar that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(crate) struct Written {
     /// `sha256:…`
-    pub(super) digest: String,
+    pub(crate) digest: String,
     /// In bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// Writes the files, which must be in order, below `base` into one tar.
-pub(super) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<Written, String> {
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let file = File::create(path).map_err(failed)?;
-    let mut builder = tar::Builder::new(Hashing {
-        inner: io::BufWriter::with_capacity(256 * 1024, file),
-        hash: Sha256::new(),
-        size: 0,
-    });
+pub(crate) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<Written, String> {
+    let mut builder = Builder::create(path)?;
     for file in files {
         let name = file.strip_prefix(base);
         let name =
             name.map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
         append(&mut builder, file, name)?;
     }
-    let hashing = builder.into_inner().map_err(failed)?;
-    let file = hashing
-        .inner
-        .into_inner()
-        .map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
-    Ok(Written {
-        digest: format!("sha256:{}", hash::hex(&hashing.hash.finalize())),
-        size: hashing.size,
-    })
+    builder.finish()
 }
 
-fn append(builder: &mut tar::Builder<Hashing>, file: &Path, name: &Path) -> Result<(), String> {
+fn append(builder: &mut Builder, file: &Path, name: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", name.display());
     let found = file.symlink_metadata().map_err(failed)?;
-    let mut header = tar::Header::new_gnu();
-    header.set_mtime(MODIFIED);
     if found.is_symlink() {
-        let link = fs::read_link(file).map_err(failed)?;
-        if !is_downwards(&link) {
-            return Err(format!(
-                "the link {} → {} leaves its folder, and an artifact must hold all that it needs; upload the file itself",
-                name.display(),
-                link.display()
-            ));
-        }
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_mode(0o777);
-        header.set_size(0);
-        builder.append_link(&mut header, name, link).map_err(failed)
+        builder.link(name, &fs::read_link(file).map_err(failed)?)
     } else if found.is_file() {
-        header.set_mode(found.permissions().mode() & 0o755 | 0o644);
-        header.set_size(found.len());
+        let mode = found.permissions().mode();
         let file = File::open(file).map_err(failed)?;
         // A file that somebody still writes to is taken as long as it was.
-        builder
-            .append_data(&mut header, name, file.take(found.len()))
-            .map_err(failed)
+        builder.file(name, mode, found.len(), file.take(found.len()))
     } else {
         Err(format!("{} is neither a file nor a link", name.display()))
     }
 }
 
+/// A tar being written. Equal entries in equal order make equal bytes.
+pub(crate) struct Builder {
+    path: PathBuf,
+    inner: tar::Builder<Hashing>,
+}
+
+impl Builder {
+    pub(crate) fn create(path: &Path) -> Result<Self, String> {
+        let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let inner = tar::Builder::new(Hashing {
+            inner: io::BufWriter::with_capacity(256 * 1024, file),
+            hash: Sha256::new(),
+            size: 0,
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            inner,
+        })
+    }
+
+    /// Adds a file of `size` bytes.
+    pub(crate) fn file(
+        &mut self,
+        name: &Path,
+        mode: u32,
+        size: u64,
+        content: impl Read,
+    ) -> Result<(), String> {
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(MODIFIED);
+        header.set_mode(mode & 0o755 | 0o644);
+        header.set_size(size);
+        let added = self.inner.append_data(&mut header, name, content);
+        added.map_err(|error| format!("{}: {error}", name.display()))
+    }
+
+    /// Adds a link to what is at `target`, which must lie below the link's own folder.
+    pub(crate) fn link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
+        if !is_downwards(target) {
+            return Err(format!(
+                "the link {} → {} leaves its folder, and an artifact must hold all that it needs; upload the file itself",
+                name.display(),
+                target.display()
+            ));
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(MODIFIED);
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        let added = self.inner.append_link(&mut header, name, target);
+        added.map_err(|error| format!("{}: {error}", name.display()))
+    }
+
+    /// Brings it to the disk.
+    pub(crate) fn finish(self) -> Result<Written, String> {
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        let hashing = self.inner.into_inner().map_err(failed)?;
+        let file = hashing
+            .inner
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        Ok(Written {
+            digest: format!("sha256:{}", hash::hex(&hashing.hash.finalize())),
+            size: hashing.size,
+        })
+    }
+}
+
 /// Unpacks a tar whose bytes must have `digest`. Gives the number of its files.
-pub(super) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
+pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
     let found = hash::of_file(path).map_err(|error| error.to_string())?;
     let found = format!("sha256:{}", hash::hex(&found));
     if found != digest {
@@ -145,7 +184,7 @@ fn check<R: Read>(entry: &tar::Entry<'_, R>, name: &Path) -> Result<(), String> 
 }
 
 /// Whether a path goes down only: what releases are unpacked with takes no other links.
-fn is_downwards(path: &Path) -> bool {
+pub(crate) fn is_downwards(path: &Path) -> bool {
     path.components()
         .all(|step| matches!(step, Component::Normal(_) | Component::CurDir))
 }

@@ -1,0 +1,284 @@
+//! `github.actions.results.api.v1.ArtifactService`: artifacts as the toolkit's version 4 stores and finds them.
+//!
+//! An upload is a zip, or a file as it is; it becomes a tar on the shelf when it is finalized. A download is a zip that is made
+//! when its address is asked for.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    blobs::{Blobs, Upload},
+    serve::Address,
+    shelf::{Kept, Shelf, checked_name},
+    twirp::{self, Code, Error},
+    zip,
+};
+use crate::{
+    actions::tarball::{self, Written},
+    hash,
+};
+
+/// The service, for one job.
+pub(super) struct Artifacts {
+    shelf: Shelf,
+    blobs: Arc<Blobs>,
+    address: Address,
+    /// Where artifacts are kept.
+    kept: PathBuf,
+    /// Where zips are made.
+    scratch: PathBuf,
+    ids: (String, String),
+    /// Uploads that aren't final: by name.
+    begun: Mutex<HashMap<String, Begun>>,
+}
+
+struct Begun {
+    upload: u64,
+    form: Form,
+}
+
+/// What is uploaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Zip,
+    /// A single file, as it is.
+    File,
+}
+
+#[derive(Deserialize)]
+struct CreateRequest {
+    name: String,
+    #[serde(default, alias = "mimeType")]
+    mime_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct FinalizeRequest {
+    name: String,
+    #[serde(default, deserialize_with = "twirp::number")]
+    size: Option<u64>,
+    #[serde(default)]
+    hash: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ListRequest {
+    #[serde(default, alias = "nameFilter")]
+    name_filter: Option<String>,
+    #[serde(default, alias = "idFilter", deserialize_with = "twirp::number")]
+    id_filter: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct NameRequest {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    workflow_run_backend_id: String,
+    workflow_job_run_backend_id: String,
+    database_id: String,
+    name: String,
+    size: String,
+    created_at: String,
+}
+
+impl Artifacts {
+    pub(super) fn new(
+        shelf: Shelf,
+        blobs: Arc<Blobs>,
+        address: Address,
+        folders: (PathBuf, PathBuf),
+        ids: (String, String),
+    ) -> Self {
+        let (kept, scratch) = folders;
+        Self {
+            shelf,
+            blobs,
+            address,
+            kept,
+            scratch,
+            ids,
+            begun: Mutex::default(),
+        }
+    }
+
+    /// Answers a call.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        method: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        match method {
+            "CreateArtifact" => self.create(&twirp::read(body)?),
+            "FinalizeArtifact" => self.finalize(twirp::read(body)?).await,
+            "ListArtifacts" => self.list(&twirp::read(body)?),
+            "GetSignedArtifactURL" => self.offer(twirp::read(body)?).await,
+            "DeleteArtifact" => self.delete(&twirp::read(body)?),
+            _ => Err(Error::new(Code::BadRoute, format!("there is no {method}"))),
+        }
+    }
+
+    fn create(&self, request: &CreateRequest) -> Result<Vec<u8>, Error> {
+        let invalid = |why| Error::new(Code::InvalidArgument, why);
+        let name = checked_name(&request.name).map_err(invalid)?.to_owned();
+        if !self.shelf.is_free(&name) {
+            let why = "an artifact with this name already exists on the workflow run";
+            return Err(Error::new(Code::AlreadyExists, why));
+        }
+        let form = match request.mime_type.as_deref() {
+            None | Some("" | "application/zip") => Form::Zip,
+            Some(_) => Form::File,
+        };
+        let (upload, signature) = self.blobs.open()?;
+        let begun = Begun { upload, form };
+        if let Some(given_up) = self.lock().insert(name, begun) {
+            self.blobs.close(given_up.upload);
+        }
+        twirp::write(&serde_json::json!({
+            "ok": true,
+            "signed_upload_url": self.address.of("artifacts", upload, &signature),
+        }))
+    }
+
+    async fn finalize(self: &Arc<Self>, request: FinalizeRequest) -> Result<Vec<u8>, Error> {
+        let begun = self.lock().remove(&request.name);
+        let not_begun = || Error::new(Code::NotFound, "no upload of this name was begun");
+        let begun = begun.ok_or_else(not_begun)?;
+        let upload = self.blobs.close(begun.upload).ok_or_else(not_begun)?;
+        let this = Arc::clone(self);
+        let kept = aside(move || this.keep(&upload, begun.form, &request)).await?;
+        twirp::write(&serde_json::json!({ "ok": true, "artifact_id": kept.id().to_string() }))
+    }
+
+    /// Puts an upload on the shelf.
+    fn keep(&self, upload: &Upload, form: Form, request: &FinalizeRequest) -> Result<Kept, Error> {
+        let invalid = |why: String| {
+            let name = &request.name;
+            Error::new(Code::InvalidArgument, format!("the artifact {name}: {why}"))
+        };
+        let blob = upload.blob();
+        let blob = blob.ok_or_else(|| invalid("nothing was uploaded".to_owned()))?;
+        let size = blob.metadata()?.len();
+        if let Some(said) = request.size.filter(|said| *said != size) {
+            return Err(invalid(format!("{size} bytes came, not {said}")));
+        }
+        if let Some(said) = request.hash.as_deref().filter(|said| !said.is_empty()) {
+            let found = format!("sha256:{}", hash::hex(&hash::of_file(&blob)?));
+            if found != said {
+                return Err(invalid(format!("what came is {found}, not {said}")));
+            }
+        }
+        let to = place(&self.kept, &request.name);
+        let written = match form {
+            Form::Zip => zip::to_tar(&blob, &to),
+            Form::File => alone(&blob, &request.name, &to),
+        };
+        let Written { digest, size } = written.map_err(|why| {
+            // Half an artifact is none.
+            let _ = std::fs::remove_file(&to);
+            invalid(why)
+        })?;
+        Ok(self.shelf.put(request.name.clone(), to, digest, size))
+    }
+
+    fn list(&self, request: &ListRequest) -> Result<Vec<u8>, Error> {
+        let (run, job) = &self.ids;
+        let wanted = |kept: &Kept| {
+            let name = request.name_filter.as_ref();
+            name.is_none_or(|name| *name == kept.name)
+                && request.id_filter.is_none_or(|id| id == kept.id())
+        };
+        let all = self.shelf.all().into_iter().filter(wanted);
+        // Without digests: what is downloaded is a zip of the tar that has this one.
+        let listed = all.map(|kept| Listed {
+            workflow_run_backend_id: run.clone(),
+            workflow_job_run_backend_id: job.clone(),
+            database_id: kept.id().to_string(),
+            size: kept.size.to_string(),
+            created_at: kept.at.to_string(),
+            name: kept.name,
+        });
+        twirp::write(&serde_json::json!({ "artifacts": listed.collect::<Vec<_>>() }))
+    }
+
+    async fn offer(self: &Arc<Self>, request: NameRequest) -> Result<Vec<u8>, Error> {
+        let kept = self.shelf.get(&request.name).ok_or_else(not_there)?;
+        let this = Arc::clone(self);
+        let zip = aside(move || this.zipped(&kept)).await?;
+        let (id, signature) = self.blobs.offer(zip)?;
+        let url = self.address.of("artifacts", id, &signature);
+        twirp::write(&serde_json::json!({ "signed_url": url }))
+    }
+
+    /// A zip of it, made once.
+    fn zipped(&self, kept: &Kept) -> Result<PathBuf, Error> {
+        let zip = self.scratch.join(format!("{}.zip", kept.id()));
+        if zip.exists() {
+            return Ok(zip);
+        }
+        let unique = super::token::Secret::random()?;
+        let folder = self.scratch.join(unique.as_str());
+        let part = folder.with_extension("part");
+        std::fs::create_dir_all(&self.scratch)?;
+        let made = zip::of_tar(&kept.path, &kept.digest, &folder, &part);
+        made.map_err(|why| {
+            let name = &kept.name;
+            Error::new(
+                Code::Internal,
+                format!("the artifact {name} can't be read: {why}"),
+            )
+        })?;
+        std::fs::rename(part, &zip)?;
+        Ok(zip)
+    }
+
+    fn delete(&self, request: &NameRequest) -> Result<Vec<u8>, Error> {
+        let gone = self.shelf.remove(&request.name).ok_or_else(not_there)?;
+        twirp::write(&serde_json::json!({ "ok": true, "artifact_id": gone.id().to_string() }))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_there() -> Error {
+    Error::new(Code::NotFound, "there is no artifact of this name")
+}
+
+/// Long work, beside the requests.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::new(Code::Internal, error.to_string())))
+}
+
+/// A tar of one file.
+fn alone(file: &Path, name: &str, to: &Path) -> Result<Written, String> {
+    let open = File::open(file).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let (size, file) = open.map_err(|error| error.to_string())?;
+    let mut builder = tarball::Builder::create(to)?;
+    builder.file(Path::new(name), 0o644, size, file)?;
+    builder.finish()
+}
+
+/// Where the artifact of this name goes. One that the journal has told of stays as it was told.
+pub(crate) fn place(folder: &Path, name: &str) -> PathBuf {
+    let mut path = folder.join(format!("{name}.tar"));
+    for number in 2.. {
+        if !path.exists() {
+            break;
+        }
+        path = folder.join(format!("{name}.{number}.tar"));
+    }
+    path
+}

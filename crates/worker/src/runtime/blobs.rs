@@ -1,0 +1,377 @@
+//! Files behind signed addresses, as Azure's storage serves them: put whole or in blocks, read whole or in parts.
+//!
+//! Only what the clients in GitHub's toolkit use: `PUT` of a blob, `comp=block`, `comp=blocklist`, `HEAD`, and `GET` with a
+//! range. A signature is for one file, and for writing or for reading it.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::token::Secret;
+use crate::hash;
+
+/// What may be uploaded at once; GitHub's limit for caches.
+pub(super) const UPLOAD_BYTES_MAX: u64 = 10 << 30;
+/// Blocks of an upload; Azure's limit.
+const BLOCKS_MAX: usize = 50_000;
+
+/// The files that are being uploaded, and those that may be read.
+pub(super) struct Blobs {
+    /// Where uploads lie until they are taken.
+    folder: PathBuf,
+    slots: Mutex<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    next: u64,
+    open: HashMap<u64, Slot>,
+}
+
+struct Slot {
+    signature: Secret,
+    file: Access,
+}
+
+#[derive(Clone)]
+enum Access {
+    /// To be written: a folder for the blob and its blocks.
+    Write(PathBuf),
+    /// To be read.
+    Read(PathBuf),
+}
+
+/// Why a request is turned down, in Azure's words.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) code: &'static str,
+    pub(super) why: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, code: &'static str, why: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            why: why.into(),
+        }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::new(500, "InternalError", error.to_string())
+    }
+}
+
+impl Blobs {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Opens an upload; gives its number and signature.
+    pub(super) fn open(&self) -> io::Result<(u64, Secret)> {
+        let mut slots = self.lock();
+        let folder = self.folder.join(slots.next.to_string());
+        fs::create_dir_all(&folder)?;
+        slots.add(Access::Write(folder))
+    }
+
+    /// Lets a file be read; gives its number and signature.
+    pub(super) fn offer(&self, path: PathBuf) -> io::Result<(u64, Secret)> {
+        self.lock().add(Access::Read(path))
+    }
+
+    /// Ends an upload; gives the file that came of it, in a folder of its own that the caller removes.
+    pub(super) fn close(&self, id: u64) -> Option<Upload> {
+        match self.lock().open.remove(&id)?.file {
+            Access::Write(folder) => Some(Upload { folder }),
+            Access::Read(_) => None,
+        }
+    }
+
+    /// A file that this signature may read.
+    pub(super) fn readable(&self, id: u64, signature: &str) -> Result<PathBuf, Refusal> {
+        match self.access(id, signature)? {
+            Access::Read(path) => Ok(path),
+            Access::Write(_) => Err(Refusal::new(
+                403,
+                "AuthorizationPermissionMismatch",
+                "this address is for writing",
+            )),
+        }
+    }
+
+    fn writable(&self, id: u64, signature: &str) -> Result<PathBuf, Refusal> {
+        match self.access(id, signature)? {
+            Access::Write(folder) => Ok(folder),
+            Access::Read(_) => Err(Refusal::new(
+                403,
+                "AuthorizationPermissionMismatch",
+                "this address is for reading",
+            )),
+        }
+    }
+
+    fn access(&self, id: u64, signature: &str) -> Result<Access, Refusal> {
+        let slots = self.lock();
+        let slot = slots
+            .open
+            .get(&id)
+            .filter(|slot| slot.signature.is(signature));
+        let refused = || {
+            Refusal::new(
+                403,
+                "AuthenticationFailed",
+                "the signature is not the one of this file",
+            )
+        };
+        slot.map(|slot| slot.file.clone()).ok_or_else(refused)
+    }
+
+    /// Takes the whole blob.
+    pub(super) async fn put(&self, id: u64, sig: &str, body: Incoming) -> Result<(), Refusal> {
+        let folder = self.writable(id, sig)?;
+        take(body, &folder.join("whole.part")).await?;
+        Ok(fs::rename(folder.join("whole.part"), folder.join("whole"))?)
+    }
+
+    /// Takes a block.
+    pub(super) async fn put_block(
+        &self,
+        id: u64,
+        sig: &str,
+        block: &str,
+        body: Incoming,
+    ) -> Result<(), Refusal> {
+        let folder = self.writable(id, sig)?;
+        let name = block_name(block)?;
+        // Two tries at one block don't mix.
+        let part = folder.join(format!("{name}.{}", Secret::random()?.as_str()));
+        take(body, &part).await?;
+        Ok(fs::rename(part, folder.join(name))?)
+    }
+
+    /// Joins blocks into the blob, in the order of the list.
+    pub(super) async fn put_list(&self, id: u64, sig: &str, body: Incoming) -> Result<(), Refusal> {
+        let folder = self.writable(id, sig)?;
+        let list = http_body_util::Limited::new(body, 8 << 20).collect().await;
+        let list = list.map_err(|error| invalid(format!("the block list: {error}")))?;
+        let list = String::from_utf8(list.to_bytes().to_vec());
+        let names = block_list(&list.map_err(|_| invalid("the block list is no text"))?)?;
+        let joined = tokio::task::spawn_blocking(move || join(&folder, &names)).await;
+        joined.map_err(io::Error::other)?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn add(&mut self, file: Access) -> io::Result<(u64, Secret)> {
+        let (id, signature) = (self.next, Secret::random()?);
+        self.next += 1;
+        let slot = Slot {
+            signature: signature.clone(),
+            file,
+        };
+        self.open.insert(id, slot);
+        Ok((id, signature))
+    }
+}
+
+/// What was uploaded; removed when dropped.
+pub(super) struct Upload {
+    folder: PathBuf,
+}
+
+impl Upload {
+    /// The blob, when it came whole.
+    pub(super) fn blob(&self) -> Option<PathBuf> {
+        let path = self.folder.join("whole");
+        path.is_file().then_some(path)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn invalid(why: impl Into<String>) -> Refusal {
+    Refusal::new(400, "InvalidInput", why)
+}
+
+/// Block ids are base64 of anything, and may hold `/`.
+fn block_name(id: &str) -> Result<String, Refusal> {
+    let bytes = STANDARD
+        .decode(id)
+        .ok()
+        .filter(|bytes| !bytes.is_empty() && bytes.len() <= 64);
+    let bytes = bytes.ok_or_else(|| invalid("a block id is 1 to 64 bytes as base64"))?;
+    Ok(hash::hex(&bytes))
+}
+
+/// The blocks of `<BlockList><Latest>ID</Latest>…</BlockList>`, as file names.
+fn block_list(xml: &str) -> Result<Vec<String>, Refusal> {
+    let mut names = Vec::new();
+    let mut rest = xml;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        let Some(end) = rest.find('>') else { break };
+        let (tag, inner) = (&rest[..end], &rest[end + 1..]);
+        if matches!(tag, "Latest" | "Uncommitted" | "Committed") {
+            let id = inner.split('<').next().unwrap_or_default();
+            names.push(block_name(id.trim())?);
+        }
+        rest = inner;
+    }
+    if names.len() > BLOCKS_MAX {
+        return Err(Refusal::new(400, "BlockListTooLong", "too many blocks"));
+    }
+    Ok(names)
+}
+
+/// Writes a request's body to a file.
+async fn take(mut body: Incoming, path: &Path) -> Result<(), Refusal> {
+    let mut file = File::create(path)?;
+    let mut size = 0_u64;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| invalid(format!("the upload broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        size += data.len() as u64;
+        if size > UPLOAD_BYTES_MAX {
+            drop(file);
+            let _ = fs::remove_file(path);
+            return Err(too_large());
+        }
+        file.write_all(&data)?;
+    }
+    Ok(())
+}
+
+fn too_large() -> Refusal {
+    let why = format!("at most {UPLOAD_BYTES_MAX} bytes are taken");
+    Refusal::new(413, "RequestBodyTooLarge", why)
+}
+
+/// Joins the blocks; the kernel copies, where the file system shares bytes it doesn't even that.
+fn join(folder: &Path, names: &[String]) -> Result<(), Refusal> {
+    let part = folder.join("whole.part");
+    let mut whole = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(&part)?;
+    let mut size = 0;
+    for name in names {
+        let block = File::open(folder.join(name))
+            .map_err(|_| Refusal::new(400, "InvalidBlockList", "a block of the list never came"))?;
+        size += block.metadata()?.len();
+        if size > UPLOAD_BYTES_MAX {
+            return Err(too_large());
+        }
+        io::copy(&mut &block, &mut whole)?;
+    }
+    drop(whole);
+    fs::rename(part, folder.join("whole"))?;
+    for name in names {
+        // Named twice, it is gone already.
+        let _ = fs::remove_file(folder.join(name));
+    }
+    Ok(())
+}
+
+/// A part of a file, from `bytes=FROM-TO`; all of it when the text is another.
+pub(super) fn range(header: Option<&str>, length: u64) -> Result<Option<(u64, u64)>, Refusal> {
+    let Some((from, to)) = header
+        .and_then(|text| text.trim().strip_prefix("bytes="))
+        .and_then(|text| text.split_once('-'))
+    else {
+        return Ok(None);
+    };
+    let number = |text: &str| text.parse::<u64>().ok();
+    let found = match (number(from), number(to)) {
+        (Some(from), to) => Some((from, to.unwrap_or(u64::MAX).min(length.saturating_sub(1)))),
+        (None, Some(last)) if from.is_empty() => {
+            Some((length.saturating_sub(last), length.saturating_sub(1)))
+        }
+        _ => return Ok(None),
+    };
+    match found {
+        Some((from, to)) if from <= to && from < length => Ok(Some((from, to))),
+        _ => Err(Refusal::new(
+            416,
+            "InvalidRange",
+            format!("the file has {length} bytes"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_lists_are_read_and_names_stay_names() {
+        let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?><BlockList><Latest>YWI=</Latest><Uncommitted>Li4vLi4vYQ==</Uncommitted></BlockList>";
+        assert_eq!(block_list(xml).unwrap(), ["6162", "2e2e2f2e2e2f61"]);
+        assert_eq!(block_list("<BlockList/>").unwrap(), Vec::<String>::new());
+        assert!(block_list("<Latest>../x</Latest>").is_err());
+    }
+
+    #[test]
+    fn ranges_are_http_s() {
+        for (header, expected) in [
+            (None, Ok(None)),
+            (Some("bytes=0-3"), Ok(Some((0, 3)))),
+            (Some("bytes=2-"), Ok(Some((2, 9)))),
+            (Some("bytes=2-100"), Ok(Some((2, 9)))),
+            (Some("bytes=-4"), Ok(Some((6, 9)))),
+            (Some("lines=1-2"), Ok(None)),
+            (Some("bytes=10-"), Err(416)),
+            (Some("bytes=3-2"), Err(416)),
+        ] {
+            let found = range(header, 10).map_err(|refusal| refusal.status);
+            assert_eq!(found, expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_for_one_file_and_one_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(folder.path().to_owned());
+        let (write, writes) = blobs.open().unwrap();
+        let (read, reads) = blobs.offer("/etc/hostname".into()).unwrap();
+        assert!(blobs.writable(write, writes.as_str()).is_ok());
+        assert!(blobs.readable(read, reads.as_str()).is_ok());
+        for refused in [
+            blobs.readable(write, writes.as_str()),
+            blobs.writable(read, reads.as_str()),
+            blobs.writable(write, reads.as_str()),
+            blobs.readable(read, ""),
+            blobs.readable(99, reads.as_str()),
+        ] {
+            assert_eq!(refused.unwrap_err().status, 403);
+        }
+        drop(blobs.close(write).unwrap());
+        assert!(blobs.writable(write, writes.as_str()).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

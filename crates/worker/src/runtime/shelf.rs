@@ -1,0 +1,204 @@
+//! The artifacts that a job can reach: those of jobs before it, and its own as they come, whichever way they were uploaded.
+//!
+//! Every artifact is a tar file here. Its number is made from its name and digest, so that all jobs of a run know an artifact
+//! by the same one without asking each other.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use shipway_workflow::job::{JournalBody, StoredArtifact};
+
+/// Characters that some file system or other can't have in a name; GitHub's list.
+const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
+const NAME_BYTES_MAX: usize = 200;
+
+/// Artifacts, shared by built-in actions and the endpoints for others.
+#[derive(Clone, Debug)]
+pub(crate) struct Shelf {
+    kept: Arc<Mutex<Vec<Kept>>>,
+    /// Whether the jobs of this run were run before. Then what is there may be this job's own, from the last time.
+    again: bool,
+}
+
+/// An artifact on the shelf.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    /// `sha256:…` of the tar file at `path`.
+    pub(crate) digest: String,
+    pub(crate) path: PathBuf,
+    /// Of the tar file, in bytes.
+    pub(crate) size: u64,
+    pub(crate) at: Timestamp,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A job before this one.
+    Earlier,
+    /// This job, and the journal has it.
+    Told,
+    /// This job, and nobody knows yet.
+    Fresh,
+}
+
+impl Kept {
+    /// Its number: what GitHub's tools know it by. Exact as a JavaScript number.
+    pub(crate) fn id(&self) -> u64 {
+        let hash = Sha256::digest(format!("{}\n{}", self.name, self.digest));
+        hash[..6]
+            .iter()
+            .fold(0, |id, byte| id << 8 | u64::from(*byte))
+            .max(1)
+    }
+}
+
+impl Shelf {
+    /// A shelf with what earlier jobs stored.
+    pub(crate) fn new(earlier: &[StoredArtifact], again: bool) -> Self {
+        let kept = earlier.iter().map(|artifact| {
+            let found = artifact.path.metadata().ok();
+            let at = found.as_ref().and_then(|found| found.modified().ok());
+            Kept {
+                name: artifact.name.clone(),
+                digest: artifact.digest.clone(),
+                path: artifact.path.clone(),
+                size: found.map_or(0, |found| found.len()),
+                at: at
+                    .and_then(|at| Timestamp::try_from(at).ok())
+                    .unwrap_or_default(),
+                origin: Origin::Earlier,
+            }
+        });
+        Self {
+            kept: Arc::new(Mutex::new(kept.collect())),
+            again,
+        }
+    }
+
+    /// All, in order of their names.
+    pub(crate) fn all(&self) -> Vec<Kept> {
+        let mut all = self.lock().clone();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// The artifact of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<Kept> {
+        self.lock().iter().find(|kept| kept.name == name).cloned()
+    }
+
+    /// Whether an artifact of this name would be the first: GitHub keeps each name once.
+    pub(crate) fn is_free(&self, name: &str) -> bool {
+        let kept = self.get(name);
+        kept.is_none_or(|kept| kept.origin == Origin::Earlier && self.again)
+    }
+
+    /// Puts an artifact there, instead of one of the same name.
+    pub(crate) fn put(&self, name: String, path: PathBuf, digest: String, size: u64) -> Kept {
+        let new = Kept {
+            name,
+            digest,
+            path,
+            size,
+            at: Timestamp::now(),
+            origin: Origin::Fresh,
+        };
+        let mut kept = self.lock();
+        kept.retain(|kept| kept.name != new.name);
+        kept.push(new.clone());
+        new
+    }
+
+    /// Takes an artifact away, for this job. What the journal has told stays in the run until another of its name comes.
+    pub(crate) fn remove(&self, name: &str) -> Option<Kept> {
+        let mut kept = self.lock();
+        let at = kept.iter().position(|kept| kept.name == name)?;
+        Some(kept.remove(at))
+    }
+
+    /// What the journal doesn't have yet.
+    pub(crate) fn take_fresh(&self) -> Vec<JournalBody> {
+        let mut kept = self.lock();
+        let fresh = kept.iter_mut().filter(|kept| kept.origin == Origin::Fresh);
+        fresh
+            .map(|kept| {
+                kept.origin = Origin::Told;
+                JournalBody::ArtifactSaved {
+                    name: kept.name.clone(),
+                    path: kept.path.clone(),
+                    digest: kept.digest.clone(),
+                    size: kept.size,
+                }
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+        // Every change is whole before anything can panic.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name, when an artifact can have it.
+pub(crate) fn checked_name(name: &str) -> Result<&str, String> {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name.starts_with('.')
+        || name.contains(FORBIDDEN)
+        || name.contains(char::is_control)
+    {
+        return Err(format!(
+            "{name:?} can't be the name of an artifact: it has 1 to {NAME_BYTES_MAX} bytes, doesn't begin with a dot, and holds none of / \\ \" : < > | * ?"
+        ));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn earlier() -> Vec<StoredArtifact> {
+        vec![StoredArtifact {
+            name: "shop".to_owned(),
+            digest: "sha256:00".to_owned(),
+            path: PathBuf::from("/nowhere"),
+        }]
+    }
+
+    #[test]
+    fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
+        let shelf = Shelf::new(&earlier(), false);
+        assert!(shelf.take_fresh().is_empty());
+        let put = |digest: &str| shelf.put("a".to_owned(), "/a".into(), digest.to_owned(), 7);
+        let one = put("sha256:1");
+        assert_eq!(shelf.get("a").unwrap().id(), one.id());
+        assert_ne!(put("sha256:2").id(), one.id());
+        assert_eq!(shelf.take_fresh().len(), 1);
+        assert!(shelf.take_fresh().is_empty());
+        let names: Vec<String> = shelf.all().into_iter().map(|kept| kept.name).collect();
+        assert_eq!(names, ["a", "shop"]);
+        assert!(shelf.remove("a").is_some() && shelf.remove("a").is_none());
+    }
+
+    #[test]
+    fn a_name_is_taken_once_unless_the_run_is_run_again() {
+        assert!(!Shelf::new(&earlier(), false).is_free("shop"));
+        assert!(Shelf::new(&earlier(), true).is_free("shop"));
+        assert!(Shelf::new(&earlier(), false).is_free("other"));
+    }
+
+    #[test]
+    fn names_that_would_be_paths_are_refused() {
+        for bad in ["", ".", "..", ".a", "a/b", "a\\b", "a:b", "a\nb", "a\0"] {
+            assert!(checked_name(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(checked_name("dist 1.2"), Ok("dist 1.2"));
+    }
+}
