@@ -121,7 +121,10 @@ impl Job {
         let annotations = std::mem::take(&mut hand.output.heard.annotations);
         let count = u32::try_from(annotations.len()).unwrap_or(u32::MAX);
         let artifacts = hand.runtime.shelf.take_fresh();
-        for entry in (went.entries.into_iter()).chain(artifacts).chain(annotations) {
+        for entry in (went.entries.into_iter())
+            .chain(artifacts)
+            .chain(annotations)
+        {
             self.journal.note(entry)?;
         }
         let masker = &hand.output.masker;

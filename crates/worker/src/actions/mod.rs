@@ -198,7 +198,14 @@ impl Hand {
         }
         self.output.say("##[endgroup]");
         self.output.log.flush();
-        let call = Call::new(&self.spec, &self.folders, &self.runtime.shelf, with, &env, &mut self.output);
+        let call = Call::new(
+            &self.spec,
+            &self.folders,
+            &self.runtime.shelf,
+            with,
+            &env,
+            &mut self.output,
+        );
         let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
         tokio::select! {
             result = run(uses.action, call) => match result {
