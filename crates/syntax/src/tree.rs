@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Marked};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Marked, Tag};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -235,14 +235,23 @@ impl<'t> Reader<'t> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let place = self.byte(*error.marker());
-                Err(Diagnostic::error(
-                    "yaml",
-                    Span::new(place, place),
-                    error.info().to_owned(),
-                ))
+                let problem =
+                    Diagnostic::error("yaml", Span::new(place, place), error.info().to_owned());
+                Err(if self.is_tab_near(place) {
+                    problem.help("there is a tab here: write spaces")
+                } else {
+                    problem
+                })
             }
             None => Ok((Event::StreamEnd, Marked::empty(Marker::new(0, 1, 0)))),
         }
+    }
+
+    /// Whether a tab stands here, or in the blanks before.
+    fn is_tab_near(&self, place: usize) -> bool {
+        let (before, after) = self.text.split_at(place.min(self.text.len()));
+        let blanks = before.len() - before.trim_end_matches([' ', '\t']).len();
+        after.starts_with('\t') || before[before.len() - blanks..].contains('\t')
     }
 
     fn node(&mut self, event: Event<'t>, mark: Marked, depth: usize) -> Read<Node> {
@@ -263,13 +272,14 @@ impl<'t> Reader<'t> {
             ));
         }
         let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, _) => (
-                Node {
-                    span,
-                    value: scalar(&text, style),
-                },
-                anchor,
-            ),
+            Event::Scalar(text, style, anchor, tag) => {
+                let value = match tag {
+                    None => scalar(&text, style),
+                    Some(tag) => tagged(&tag, &text, style)
+                        .map_err(|message| Diagnostic::error("yaml", span, message))?,
+                };
+                (Node { span, value }, anchor)
+            }
             Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
             Event::Alias(anchor) => return self.alias(anchor, span),
@@ -400,6 +410,39 @@ impl<'t> Reader<'t> {
             .nth(index % STRIDE)
             .map_or(self.text.len(), |(byte, _)| from + byte)
     }
+}
+
+/// A scalar that says what it is: `!!str 3.10`. The tags of the core schema, for what they fit.
+fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<Value, String> {
+    let string = || Value::String {
+        text: text.to_owned(),
+        style: Style::Quoted,
+    };
+    // A lone `!` makes a text of anything.
+    if tag.suffix == "!" && tag.handle.is_empty() || (tag.handle == "!" && tag.suffix.is_empty()) {
+        return Ok(string());
+    }
+    let value = scalar(text, style);
+    let fits = match tag.suffix.as_str() {
+        "str" if tag.is_yaml_core_schema() => return Ok(string()),
+        "null" => value == Value::Null,
+        "bool" => matches!(value, Value::Bool(_)),
+        "int" => matches!(value, Value::Number { number, .. } if number.fract() == 0.0),
+        "float" => matches!(value, Value::Number { .. }),
+        _ => return Err(format!("unknown tag `{}`; leave it out", shown(tag))),
+    };
+    if fits && tag.is_yaml_core_schema() {
+        return Ok(value);
+    }
+    Err(format!("`{text}` doesn't fit its tag `{}`", shown(tag)))
+}
+
+/// As people write it.
+fn shown(tag: &Tag) -> String {
+    if tag.is_yaml_core_schema() {
+        return format!("!!{}", tag.suffix);
+    }
+    format!("{}{}", tag.handle, tag.suffix)
 }
 
 /// The core schema: only what is written plain can be anything but a text.

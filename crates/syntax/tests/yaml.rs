@@ -80,3 +80,169 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tags_say_what_a_scalar_is() {
+    let kind =
+        |text: &str| read(&format!("a: {text}\n")).map(|tree| tree.get("a").unwrap().value.clone());
+    assert!(matches!(kind("!!str 3.10"), Ok(Value::String { text, .. }) if text == "3.10"));
+    assert!(matches!(kind("!!str true"), Ok(Value::String { text, .. }) if text == "true"));
+    assert!(matches!(kind("! 12"), Ok(Value::String { text, .. }) if text == "12"));
+    assert!(matches!(
+        kind("!!int 12"),
+        Ok(Value::Number { number: 12.0, .. })
+    ));
+    assert!(matches!(kind("!!bool True"), Ok(Value::Bool(true))));
+    assert!(matches!(kind("!!null ~"), Ok(Value::Null)));
+    for (text, said) in [
+        (
+            "!!int 1.5",
+            "t.yaml:1:4: error: `1.5` doesn't fit its tag `!!int`",
+        ),
+        (
+            "!!bool yes",
+            "t.yaml:1:4: error: `yes` doesn't fit its tag `!!bool`",
+        ),
+        (
+            "!!int '1'",
+            "t.yaml:1:4: error: `1` doesn't fit its tag `!!int`",
+        ),
+        (
+            "!secret x",
+            "t.yaml:1:4: error: unknown tag `!secret`; leave it out",
+        ),
+        (
+            "!!binary x",
+            "t.yaml:1:4: error: unknown tag `!!binary`; leave it out",
+        ),
+    ] {
+        assert_eq!(kind(text).unwrap_err(), said, "{text}");
+    }
+}
+
+#[test]
+fn marks_line_ends_and_comments_of_every_editor_are_read() {
+    for text in [
+        "\u{feff}a: 1\nb: x\n",
+        "a: 1\r\nb: x\r\n",
+        "a: 1\rb: x\r",
+        "---\na: 1\nb: x\n...\n",
+        "%YAML 1.2\n---\na: 1\nb: x\n",
+        "# first\n\na: 1 # one\n\n\nb: x # two",
+        "{\"a\": 1, \"b\": \"x\"}",
+        "{\n  a: 1, # one\n  b: x,\n}\n",
+        "? a\n: 1\n? b\n: x\n",
+        "a:   1\t\nb: \tx\n",
+    ] {
+        let tree = read(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert!(
+            matches!(
+                tree.get("a").unwrap().value,
+                Value::Number { number: 1.0, .. }
+            ),
+            "{text:?}"
+        );
+        assert_eq!(tree.get("b").unwrap().as_str(), Some("x"), "{text:?}");
+    }
+    for empty in ["", "\n\n", "# nothing\n", "---\n", "\u{feff}", "~"] {
+        assert!(read(empty).unwrap().is_null(), "{empty:?}");
+    }
+}
+
+#[test]
+fn what_yaml_forbids_is_refused_with_its_place() {
+    for (text, place) in [
+        ("a: b: c\n", "t.yaml:1:5"),
+        ("a:\n\t- b\n", "t.yaml:2:2"),
+        ("a: [1, 2\nb: 3\n", "t.yaml:2:2"),
+        ("a: 'open\n", "t.yaml:1:4"),
+        ("a: \"\\q\"\n", "t.yaml:1:4"),
+        ("a: @x\n", "t.yaml:1:4"),
+        ("a: `x`\n", "t.yaml:1:4"),
+        ("a: %x\n", "t.yaml:1:4"),
+        ("- a\nb: c\n", "t.yaml:2:1"),
+        ("a: *none\n", "t.yaml:1:4"),
+        ("a: &x\n  b: *x\n", "t.yaml:2:6"),
+        ("? [a, b]\n: c\n", "t.yaml:1:3"),
+        ("a: 1\n---\nb: 2\n", "t.yaml:3:1"),
+        ("a: 1\nA: 2\na: 3\n", "t.yaml:3:1"),
+        ("a\0b\n", "t.yaml:1:2"),
+        ("a: |x\n  y\n", "t.yaml:1:4"),
+        ("  a: 1\n b: 2\n", "t.yaml:2:2"),
+    ] {
+        let error = read(text).expect_err(text);
+        assert!(
+            error.starts_with(&format!("{place}: error: ")),
+            "{text:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn numbers_are_those_of_the_core_schema() {
+    let value = |text: &str| {
+        read(&format!("a: {text}\n"))
+            .unwrap()
+            .get("a")
+            .unwrap()
+            .value
+            .clone()
+    };
+    for (text, number) in [
+        ("0", 0.0),
+        ("-1", -1.0),
+        ("+1", 1.0),
+        ("007", 7.0),
+        ("0x1F", 31.0),
+        ("0o17", 15.0),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-.5e1", -5.0),
+        ("1E+3", 1000.0),
+        (".inf", f64::INFINITY),
+        ("-.INF", f64::NEG_INFINITY),
+    ] {
+        assert!(
+            matches!(value(text), Value::Number { number: it, .. } if it == number),
+            "{text}"
+        );
+    }
+    for text in [
+        "1_000",
+        "0b1",
+        "0X1F",
+        "1:30",
+        "1.2.3",
+        "1e",
+        "inf",
+        "NaN",
+        "+",
+        ".",
+        "0x",
+        "0xg",
+        "1 2",
+        "12e03x",
+        "-0x1",
+        "2026-11-21",
+    ] {
+        assert!(
+            matches!(value(text), Value::String { .. }),
+            "{text}: {:?}",
+            value(text)
+        );
+    }
+    for text in [
+        "yes", "no", "on", "off", "Yes", "y", "n", "tRUE", "nULL", "None",
+    ] {
+        assert!(matches!(value(text), Value::String { .. }), "{text}");
+    }
+}
+
+#[test]
+fn a_tab_where_spaces_belong_is_called_a_tab() {
+    let help = "; there is a tab here: write spaces";
+    for text in ["a:\n\t- b\n", "a:\tb\n"] {
+        let error = read(text).expect_err(text);
+        assert!(error.ends_with(help), "{text:?}: {error}");
+    }
+}

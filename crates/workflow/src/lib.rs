@@ -3,6 +3,7 @@
 //! [`parse()`] reads a file into a [`model::Workflow`], [`graph`] says which jobs may start, [`expr`] evaluates expressions,
 //! and [`job`] is what a worker process is given and what it writes down.
 
+pub mod cron;
 pub mod expr;
 pub mod glob;
 pub mod graph;

@@ -75,11 +75,20 @@ impl EvalError {
 
 /// The words in a sentence: `` `a`, `b` and `c` ``.
 pub fn listed<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
+    sentence(words, "and")
+}
+
+/// The words as alternatives: `` `a`, `b` or `c` ``.
+pub fn one_of<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
+    sentence(words, "or")
+}
+
+fn sentence<'k>(words: impl IntoIterator<Item = &'k str>, conjunction: &str) -> String {
     let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     match words.split_last() {
         None => "nothing".to_owned(),
         Some((only, [])) => only.clone(),
-        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        Some((last, rest)) => format!("{} {conjunction} {last}", rest.join(", ")),
     }
 }
 

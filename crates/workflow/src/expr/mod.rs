@@ -27,7 +27,7 @@ mod tests;
 mod text;
 mod value;
 
-pub use error::{EvalError, ParseError, listed};
+pub use error::{EvalError, ParseError, listed, one_of};
 pub use eval::{Contexts, HashFiles, Status};
 pub use place::Place;
 pub use template::{Condition, Template};

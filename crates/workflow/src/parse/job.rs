@@ -3,13 +3,13 @@
 use shipway_syntax::{Fields, Key, Node, Value as Yaml};
 
 use super::{
-    concurrency, defaults, permissions,
+    concurrency, defaults, keys, permissions,
     reader::Reader,
     steps::{Of, steps},
     strategy::strategy,
 };
 use crate::{
-    expr::Place,
+    expr::{Place, Template},
     job::is_identifier,
     model::{Call, CallSecrets, Container, Job, JobEnvironment, RunsOn, Table},
 };
@@ -59,25 +59,15 @@ pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
     if entries.is_empty() {
         reader.error("empty", node.span, "there are no jobs");
     }
-    let mut seen = std::collections::BTreeMap::new();
     let mut jobs = Vec::new();
     for (key, node) in entries {
-        if !is_identifier(&key.text) {
-            let help = "ids begin with a letter or _ and hold letters, digits, - and _, at most 100 of them";
+        if !is_identifier(&key.text) || key.text.starts_with("__") {
+            let help = "ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them";
             reader.error_with_help(
                 "name",
                 key.span,
                 format!("`{}` can't be the id of a job", key.text),
                 help,
-            );
-        } else if let Some(other) = seen.insert(key.text.to_ascii_lowercase(), &key.text) {
-            reader.error(
-                "duplicate-id",
-                key.span,
-                format!(
-                    "the job ids `{other}` and `{}` differ only in case",
-                    key.text
-                ),
             );
         }
         jobs.extend(job(reader, key, node));
@@ -87,6 +77,11 @@ pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
 
 fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
     let what = format!("the job `{}`", key.text);
+    keys::filled(
+        reader,
+        node,
+        &["name", "if", "environment", "container", "runs-on", "steps"],
+    );
     let fields = Fields::of(node, &what, &KEYS, &mut reader.problems)?;
     let calls = call(reader, &fields, node);
     if fields.get("uses").is_none() {
@@ -163,6 +158,33 @@ fn check_runs(reader: &mut Reader<'_>, fields: &Fields<'_>) {
     if let Some(node) = fields.get("cancel-timeout-minutes") {
         reader.number(node, "cancel-timeout-minutes", Place::Job);
     }
+    if let Some(node) = fields.get("snapshot") {
+        snapshot(reader, node);
+    }
+}
+
+/// `snapshot:`, which asks GitHub to keep the machine's image; checked, and without effect here.
+fn snapshot(reader: &mut Reader<'_>, node: &Node) {
+    if node.as_mapping().is_none() {
+        reader.words(node, "snapshot");
+        return;
+    }
+    keys::filled(reader, node, &["if"]);
+    let Some(fields) = reader.fields(node, "snapshot", &["image-name", "if", "version"]) else {
+        return;
+    };
+    if let Some(node) = fields.require("image-name", &mut reader.problems) {
+        reader.words(node, "image-name");
+    }
+    reader.condition(fields.get("if"), Place::SnapshotIf);
+    if let Some(node) = fields.get("version")
+        && let Some(version) = reader.plain(node, "version")
+    {
+        let major = version.strip_suffix(".*").unwrap_or_default();
+        if major.is_empty() || !major.bytes().all(|b| b.is_ascii_digit()) {
+            reader.wrong_type(node, "version", "a major version such as '1.*'");
+        }
+    }
 }
 
 fn needs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
@@ -228,24 +250,48 @@ fn runs_on(reader: &mut Reader<'_>, node: &Node) -> Option<RunsOn> {
             group: None,
         });
     }
+    keys::filled(reader, node, &[]);
     let fields = reader.fields(node, "runs-on", &["group", "labels"])?;
     Some(RunsOn {
         labels: fields
             .get("labels")
             .map(|node| reader.templates(node, "labels", Place::Job))
             .unwrap_or_default(),
-        group: fields
-            .get("group")
-            .and_then(|node| reader.filled(node, "group", Place::Job)),
+        group: fields.get("group").and_then(|node| group(reader, node)),
     })
+}
+
+/// The name of a group of runners, or one with `organization/` or `enterprise/` before it.
+fn group(reader: &mut Reader<'_>, node: &Node) -> Option<Template> {
+    const OWNERS: [&str; 4] = ["org", "organization", "ent", "enterprise"];
+    let group = reader.filled(node, "group", Place::Job)?;
+    let fine = group
+        .as_literal()
+        .is_none_or(|name| match name.split_once('/') {
+            None => true,
+            Some((owner, name)) => {
+                OWNERS.contains(&owner) && !name.is_empty() && !name.contains('/')
+            }
+        });
+    if !fine {
+        reader.wrong_type(
+            node,
+            "group",
+            "a name, or one with `organization/` or `enterprise/` before it",
+        );
+    }
+    Some(group)
 }
 
 fn environment(reader: &mut Reader<'_>, node: &Node) -> Option<JobEnvironment> {
     if node.as_mapping().is_none() {
+        // An empty name is no environment, as at GitHub.
         return reader
             .template(node, "environment", Place::Job)
+            .filter(|name| !name.text().is_empty())
             .map(|name| JobEnvironment { name, url: None });
     }
+    keys::filled(reader, node, &["name", "url"]);
     let fields = reader.fields(node, "environment", &["name", "url", "deployment"])?;
     let name = fields.require("name", &mut reader.problems)?;
     if let Some(node) = fields.get("deployment") {
@@ -271,7 +317,29 @@ const SERVICE_KEYS: [&str; 8] = [
     "entrypoint",
 ];
 
+/// An empty image is no container, as at GitHub; a service must have one.
 fn container(reader: &mut Reader<'_>, node: &Node, what: &str, keys: &[&str]) -> Option<Container> {
+    let image = if node.as_mapping().is_none() {
+        Some(node)
+    } else {
+        keys::filled(reader, node, &["image", "options"]);
+        node.get("image").filter(|node| !node.is_null())
+    };
+    let missing = image.is_none_or(|node| {
+        matches!(node.as_scalar_text(), Some("" | "docker://")) || node.is_null()
+    });
+    let prefixed = image.and_then(Node::as_scalar_text) == Some("docker://");
+    if missing && (prefixed || keys.len() == SERVICE_KEYS.len()) {
+        reader.error_with_help(
+            "empty",
+            image.unwrap_or(node).span,
+            format!("{what} has no image"),
+            "name one, such as `postgres:17`",
+        );
+    }
+    if missing {
+        return None;
+    }
     if node.as_mapping().is_none() {
         let image = reader.filled(node, what, Place::Job)?;
         return Some(Container {

@@ -12,16 +12,20 @@
 use shipway_syntax::{Diagnostic, Fields, Node, Source, Value as Yaml};
 
 use crate::{
-    expr::Place,
+    expr::{Place, Template},
     model::{Concurrency, Permissions, Queue, RunDefaults, Workflow},
 };
 
 mod action;
+mod activity;
 mod events;
+mod inputs;
 mod job;
+mod keys;
 mod needs;
 mod reader;
 mod references;
+mod schedule;
 mod steps;
 mod strategy;
 #[cfg(test)]
@@ -75,6 +79,19 @@ const KEYS: [&str; 9] = [
 ];
 
 fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
+    keys::check(reader, tree);
+    keys::filled(
+        reader,
+        tree,
+        &[
+            "name",
+            "description",
+            "run-name",
+            "on",
+            "concurrency",
+            "jobs",
+        ],
+    );
     let fields = Fields::of(tree, "the workflow", &KEYS, &mut reader.problems)?;
     let on = fields
         .require("on", &mut reader.problems)
@@ -113,12 +130,14 @@ fn defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, place: Place) -> RunDe
     let Some(node) = fields.get("defaults") else {
         return RunDefaults::default();
     };
+    keys::filled(reader, node, &[]);
     let Some(outer) = Fields::of(node, "defaults", &["run"], &mut reader.problems) else {
         return RunDefaults::default();
     };
     let Some(run) = outer.get("run") else {
         return RunDefaults::default();
     };
+    keys::filled(reader, run, &[]);
     let Some(inner) = Fields::of(
         run,
         "defaults.run",
@@ -139,40 +158,64 @@ fn defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, place: Place) -> RunDe
 
 fn concurrency(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Concurrency> {
     if node.as_mapping().is_none() {
-        let group = reader.template(node, "concurrency", place)?;
+        let group = group(reader, node, place)?;
         return Some(Concurrency {
             group,
             cancel_in_progress: false.into(),
             queue: Queue::Single,
         });
     }
+    keys::filled(reader, node, &["group"]);
     let fields = Fields::of(
         node,
         "concurrency",
         &["group", "cancel-in-progress", "queue"],
         &mut reader.problems,
     )?;
-    let group = fields.require("group", &mut reader.problems)?;
-    let queue = match fields.get("queue") {
-        None => Queue::Single,
-        Some(node) => match reader.plain(node, "queue")?.as_str() {
-            "single" => Queue::Single,
-            "max" => Queue::Max,
-            other => {
-                reader.unknown_word(node, "queue", other, &["single", "max"]);
-                return None;
-            }
-        },
-    };
+    let name = fields.require("group", &mut reader.problems);
+    let cancel = fields.get("cancel-in-progress");
+    let cancel_in_progress = cancel.map(|node| reader.truth(node, "cancel-in-progress", place));
+    let queue = fields.get("queue").map(|node| queue(reader, node));
     Some(Concurrency {
-        group: reader.filled(group, "group", place)?,
-        cancel_in_progress: fields
-            .get("cancel-in-progress")
-            .map(|node| reader.truth(node, "cancel-in-progress", place))
-            .unwrap_or_default(),
-        queue,
+        group: group(reader, name?, place)?,
+        cancel_in_progress: cancel_in_progress.unwrap_or_default(),
+        queue: queue.unwrap_or_default(),
     })
 }
+
+fn queue(reader: &mut Reader<'_>, node: &Node) -> Queue {
+    match reader.plain(node, "queue").as_deref() {
+        Some("max") => Queue::Max,
+        Some("single") | None => Queue::Single,
+        Some(other) => {
+            reader.unknown_word(node, "queue", other, &["single", "max"]);
+            Queue::Single
+        }
+    }
+}
+
+/// Characters in the name of a concurrency group.
+const GROUP_LENGTH_MAX: usize = 400;
+
+fn group(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Template> {
+    let group = reader.filled(node, "group", place)?;
+    let length = group
+        .as_literal()
+        .map_or(0, |text| text.encode_utf16().count());
+    if length > GROUP_LENGTH_MAX {
+        reader.error(
+            "too-long",
+            node.span,
+            format!("the name of a concurrency group has at most {GROUP_LENGTH_MAX} characters, not {length}"),
+        );
+    }
+    Some(group)
+}
+
+/// Scopes that can't be read, only written.
+const WRITTEN: [&str; 2] = ["copilot-requests", "id-token"];
+/// Scopes that can't be written, only read.
+const READ: [&str; 2] = ["models", "vulnerability-alerts"];
 
 const SCOPES: [&str; 18] = [
     "actions",
@@ -212,11 +255,25 @@ fn permissions(reader: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
         let Some(level) = reader.plain(node, &key.text) else {
             continue;
         };
-        if matches!(level.as_str(), "read" | "write" | "none") {
-            scopes.push((key.text.clone(), level));
-        } else {
-            reader.unknown_word(node, &key.text, &level, &["read", "write", "none"]);
+        if !matches!(level.as_str(), "read" | "write" | "none") {
+            let what = format!("level of `{}`:", key.text);
+            reader.unknown_word(node, &what, &level, &["read", "write", "none"]);
+            continue;
         }
+        let only = match (key.text.as_str(), level.as_str()) {
+            (scope, "read") if WRITTEN.contains(&scope) => Some("write"),
+            (scope, "write") if READ.contains(&scope) => Some("read"),
+            _ => None,
+        };
+        if let Some(only) = only {
+            reader.warn(
+                "permission-level",
+                node.span,
+                format!("there is no `{level}` of `{}`", key.text),
+                format!("it can be `{only}` or `none`"),
+            );
+        }
+        scopes.push((key.text.clone(), level));
     }
     Some(Permissions::Scopes(scopes))
 }

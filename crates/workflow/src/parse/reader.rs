@@ -6,7 +6,7 @@ use std::{borrow::Cow, ops::Range};
 use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Span, Style, Value as Yaml, nearest};
 
 use crate::{
-    expr::{Condition, ParseError, Place, Template, Value, listed},
+    expr::{Condition, ParseError, Place, Template, Value, one_of},
     model::{Position, Setting, Table, Tree},
 };
 
@@ -86,7 +86,7 @@ impl<'s> Reader<'s> {
     pub(super) fn unknown_word(&mut self, node: &Node, what: &str, word: &str, known: &[&str]) {
         let help = match nearest(word, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it can be {}", listed(known.iter().copied())),
+            None => format!("it can be {}", one_of(known.iter().copied())),
         };
         self.error_with_help(
             "unknown-value",

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use shipway_syntax::{Fields, Node};
 
-use super::reader::Reader;
+use super::{keys, reader::Reader};
 use crate::{
-    expr::Place,
+    expr::{Place, Template},
     job::is_identifier,
     model::{Action, Step},
 };
@@ -156,6 +156,11 @@ fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
 }
 
 fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
+    keys::filled(
+        reader,
+        node,
+        &["name", "if", "run", "uses", "working-directory", "wait-all"],
+    );
     let fields = reader.fields(node, "the step", of.keys())?;
     let place = of.place();
     let action = action(reader, &fields, node, of);
@@ -208,7 +213,8 @@ fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> 
         reader.error("unsupported", key.span, message);
         return None;
     }
-    match (fields.get("run"), fields.get("uses")) {
+    // A script without anything in it is one, as at GitHub.
+    match (node.get("run"), fields.get("uses")) {
         (Some(script), None) => run(reader, fields, script, node, of),
         (None, Some(node)) => uses(reader, fields, node, of),
         (Some(_), Some(node)) => {
@@ -249,8 +255,13 @@ fn run(
         );
     }
     let directory = fields.get("working-directory");
+    let script = if script.is_null() {
+        Template::literal("")
+    } else {
+        reader.template(script, "run", of.place())?
+    };
     Some(Action::Run {
-        script: reader.template(script, "run", of.place())?,
+        script,
         shell: fields
             .get("shell")
             .and_then(|node| reader.plain(node, "shell")),
@@ -263,7 +274,10 @@ fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Op
     forbid(reader, fields, &["shell", "working-directory"], "uses");
     let action = reader.plain(node, "uses")?;
     let local = action.starts_with("./") || action.starts_with("docker://");
-    let versioned = |(path, at): (&str, &str)| path.contains('/') && !at.is_empty();
+    let versioned = |(path, at): (&str, &str)| {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        names.count() >= 2 && !path.starts_with('/') && !at.is_empty() && !at.contains('@')
+    };
     // Shipway's own need no version: they come with it.
     if !local && !action.starts_with("shipway/") && !action.split_once('@').is_some_and(versioned) {
         let help = "write owner/repo@ref, ./path or docker://image";

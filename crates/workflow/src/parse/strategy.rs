@@ -2,13 +2,23 @@
 
 use shipway_syntax::{Node, Value as Yaml};
 
-use super::reader::Reader;
+use super::{keys, reader::Reader};
 use crate::{
     expr::Place,
     model::{Matrix, Setting, Strategy, Tree},
 };
 
 pub(super) fn strategy(reader: &mut Reader<'_>, node: &Node) -> Option<Strategy> {
+    if node.as_str().is_some_and(|text| text.contains("${{")) {
+        reader.error_with_help(
+            "unsupported",
+            node.span,
+            "Shipway can't read a whole `strategy` from an expression",
+            "write `strategy: { matrix: ${{ … }} }`",
+        );
+        return None;
+    }
+    keys::filled(reader, node, &[]);
     let fields = reader.fields(node, "strategy", &["matrix", "fail-fast", "max-parallel"])?;
     Some(Strategy {
         matrix: fields.get("matrix").and_then(|node| matrix(reader, node)),
@@ -19,6 +29,8 @@ pub(super) fn strategy(reader: &mut Reader<'_>, node: &Node) -> Option<Strategy>
             }),
         max_parallel: fields
             .get("max-parallel")
+            // 0 is no limit, as at GitHub.
+            .filter(|node| !matches!(node.value, Yaml::Number { number: 0.0, .. }))
             .and_then(|node| reader.number(node, "max-parallel", Place::Strategy)),
     })
 }
@@ -49,7 +61,7 @@ fn matrix(reader: &mut Reader<'_>, node: &Node) -> Option<Matrix> {
             "include" => include = Some(tree),
             "exclude" => exclude = Some(tree),
             _ => {
-                if matches!(&tree, Tree::List(items) if items.is_empty()) {
+                if node.as_sequence().is_some_and(<[Node]>::is_empty) {
                     reader.error(
                         "empty",
                         node.span,

@@ -344,10 +344,10 @@ fn names_must_be_names_and_unique() {
     assert_eq!(
         complaints(text),
         [
-            "ci.yml:3:3: error: `a b` can't be the id of a job; ids begin with a letter or _ and hold letters, digits, - and _, at most 100 of them",
+            "ci.yml:3:3: error: `a b` can't be the id of a job; ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them",
             "ci.yml:4:61: error: the step id `S` is here twice",
             "ci.yml:4:80: error: `__x` can't be the id of a step; ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them",
-            "ci.yml:5:3: error: the job ids `c` and `C` differ only in case",
+            "ci.yml:5:3: error: `C` is already defined, as `c`: case doesn't matter here",
         ]
     );
 }

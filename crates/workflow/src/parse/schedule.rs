@@ -1,0 +1,85 @@
+//! `on.schedule`
+
+use shipway_syntax::{Node, nearest};
+
+use super::reader::Reader;
+use crate::{cron::Cron, model::Schedule};
+
+/// Names of the time zone database, one a line, sorted.
+const ZONES: &str = include_str!("zones.txt");
+
+/// GitHub runs no schedule more often.
+const MINUTES_APART_MIN: u8 = 5;
+
+pub(super) fn schedule(reader: &mut Reader<'_>, node: &Node) -> Vec<Schedule> {
+    let Some(items) = node.as_sequence() else {
+        reader.wrong_type(node, "schedule", "a list of `cron` lines");
+        return Vec::new();
+    };
+    if items.is_empty() {
+        reader.error("empty", node.span, "`schedule` has no times");
+    }
+    items.iter().filter_map(|item| line(reader, item)).collect()
+}
+
+fn line(reader: &mut Reader<'_>, item: &Node) -> Option<Schedule> {
+    let fields = reader.fields(item, "schedule", &["cron", "timezone"])?;
+    let timezone = fields
+        .get("timezone")
+        .and_then(|node| timezone(reader, node));
+    let node = fields.require("cron", &mut reader.problems)?;
+    let cron = reader.plain(node, "cron")?;
+    match Cron::parse(&cron) {
+        Ok(read) => {
+            hints(reader, node, &read);
+            Some(Schedule { cron, timezone })
+        }
+        Err(error) => {
+            reader.error_with_help(
+                "cron",
+                node.span,
+                format!("in `cron: {cron}`: {error}"),
+                "on weekdays at half past five: '30 5 * * 1-5'",
+            );
+            None
+        }
+    }
+}
+
+fn hints(reader: &mut Reader<'_>, node: &Node, cron: &Cron) {
+    if cron.never() {
+        reader.warn(
+            "cron-never",
+            node.span,
+            "there is no such day: this schedule never comes",
+            "look at the day of the month and the month, its third and fourth field",
+        );
+    } else if cron.minutes_apart() < MINUTES_APART_MIN {
+        reader.warn(
+            "cron-often",
+            node.span,
+            format!("more often than every {MINUTES_APART_MIN} minutes, which GitHub doesn't do"),
+            format!(
+                "`*/{MINUTES_APART_MIN}` in the first field is every {MINUTES_APART_MIN} minutes"
+            ),
+        );
+    }
+}
+
+fn timezone(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let name = reader.plain(node, "timezone")?;
+    if ZONES.lines().any(|zone| zone.eq_ignore_ascii_case(&name)) {
+        return Some(name);
+    }
+    let help = match nearest(&name, ZONES.lines()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "names are those of the IANA database, such as `Europe/Berlin` or `UTC`".to_owned(),
+    };
+    reader.error_with_help(
+        "timezone",
+        node.span,
+        format!("there is no time zone `{name}`"),
+        help,
+    );
+    None
+}
