@@ -83,6 +83,7 @@ impl Bench {
             },
             artifacts: Vec::new(),
             server: None,
+            reports: Default::default(),
             folder: self.folder(),
         }
     }

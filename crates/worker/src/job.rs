@@ -24,12 +24,13 @@ use crate::{
     frame::Frame,
     hand::Hand,
     hash::Workspace,
-    journal::Journal,
+    journal::{Journal, read_journal},
     log::Log,
     mask::Masker,
     output::Output,
     process::{end_strays, start_time},
     runtime::Runtime,
+    reports,
     scope::Scope,
 };
 
@@ -188,12 +189,37 @@ impl Job {
         for entry in artifacts.into_iter().chain(annotations) {
             self.journal.note(entry)?;
         }
+        self.report_tests();
         self.journal.record(JournalBody::Finished {
             conclusion,
             outputs,
             why,
         })?;
         Ok(conclusion)
+    }
+
+    /// What the tests said goes beside the journal. A job that was cut short has no time for it, and no job is worse without.
+    fn report_tests(&mut self) {
+        if self.scope.verdict.cut.is_some() {
+            return;
+        }
+        let (folder, masker) = (&self.spec.folder, &self.output.masker);
+        let collected = read_journal(&folder.join(JOURNAL_FILE)).and_then(|entries| {
+            reports::collect(
+                &self.spec,
+                &self.folders.workspace,
+                folder,
+                &entries,
+                masker,
+            )
+        });
+        let noted = collected.and_then(|stored| match stored {
+            Some(stored) => self.journal.note(JournalBody::Reports(Box::new(stored))),
+            None => Ok(()),
+        });
+        if let Err(error) = noted {
+            eprintln!("the reports of the tests could not be stored: {error}");
+        }
     }
 
     /// What later jobs see; an output that holds a secret is dropped, with a warning.

@@ -30,6 +30,7 @@ mod process;
     reason = "asked for by actions in JavaScript, which come next"
 )]
 mod runtime;
+mod reports;
 mod scope;
 mod shell;
 mod step;

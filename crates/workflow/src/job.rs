@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     expr::Value,
     model::{RunDefaults, Step, Table},
+    report::{Paths, StoredReport},
 };
 
 /// Variables of the server's environment that steps get too: behind a company's proxy nothing can be fetched without them.
@@ -144,6 +145,9 @@ pub struct JobSpec {
     pub artifacts: Vec<StoredArtifact>,
     /// Where to report to besides the journal; none for a run without a server.
     pub server: Option<ServerAccess>,
+    /// Where reports of tests are looked for.
+    #[serde(default, skip_serializing_if = "Paths::is_default")]
+    pub reports: Paths,
     /// The job's own folder: workspace, temporary files, logs and journal are below it.
     pub folder: PathBuf,
 }
@@ -358,6 +362,8 @@ pub enum JournalBody {
         /// Its length in bytes.
         size: u64,
     },
+    /// Tests have reported; at most once, after the last step.
+    Reports(Box<StoredReport>),
     /// A step asked for a deployment (`shipway/deploy`).
     DeployAsked {
         /// Where to.

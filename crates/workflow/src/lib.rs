@@ -10,6 +10,7 @@ pub mod graph;
 pub mod job;
 pub mod model;
 pub mod parse;
+pub mod report;
 
 pub use model::PushEvent;
 pub use parse::{Parsed, ParsedAction, parse, parse_action};

@@ -7,7 +7,7 @@ use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, Value, nea
 
 use super::{
     Approvals, ArtifactSource, Config, Count, Environment, Notify, RunConfig, Sticky, Strategy,
-    WhenBusy, checks, metrics,
+    WhenBusy, checks, metrics, reports,
 };
 use crate::{ids::EnvironmentName, target::Limits};
 
@@ -18,6 +18,7 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "workflow",
     "artifact",
     "run",
+    "reports",
     "environments",
 ];
 /// Keys of `run`.
@@ -88,6 +89,7 @@ fn file(tree: &Node, problems: &mut Problems) -> Option<Config> {
         workflows,
         artifact,
         run: run?,
+        reports: reports::of(&fields, problems),
         environments: environments?,
     })
 }
@@ -106,7 +108,7 @@ where
 }
 
 /// A path that stays in the repository.
-fn inside(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
+pub(super) fn inside(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let leaves = path.value.starts_with('/') || path.value.split('/').any(|part| part == "..");
     if leaves || path.value.is_empty() {
         let message = format!("the path `{}` leaves the repository", path.value);

@@ -6,12 +6,14 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 mod checks;
 pub(crate) mod decode;
 mod metrics;
+mod reports;
 mod schema;
 #[cfg(test)]
 mod tests;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
+pub use reports::Reports;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
@@ -37,6 +39,9 @@ pub struct Config {
     pub artifact: ArtifactSource,
     /// How an instance starts.
     pub run: RunConfig,
+    /// Where tests report, and what is asked of them.
+    #[serde(default, skip_serializing_if = "Reports::is_default")]
+    pub reports: Reports,
     /// In order of promotion; never empty.
     pub environments: Vec<Environment>,
 }

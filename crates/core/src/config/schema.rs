@@ -36,6 +36,15 @@ pub fn schema() -> Value {
                     "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "From SIGTERM to SIGKILL." }
                 }
             },
+            "reports": {
+                "type": "object", "additionalProperties": false,
+                "description": "Where tests report, and what is asked of them.",
+                "properties": {
+                    "junit": { "$ref": "#/$defs/texts", "description": "JUnit XML files, as patterns; default **/TEST-*.xml." },
+                    "coverage": { "$ref": "#/$defs/texts", "description": "Cobertura XML and LCOV files, as patterns; default **/lcov.info, **/coverage.xml and the like." },
+                    "minimum": { "type": ["string", "number"], "description": "The share of lines that must be covered where a run reports coverage: 80%." }
+                }
+            },
             "environments": { "type": "object", "minProperties": 1, "description": "In order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } }
         },
         "$defs": {

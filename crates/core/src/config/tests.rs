@@ -179,6 +179,10 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
         read(decode::RUN_KEYS, &[])
     );
     assert_eq!(
+        keys(&schema["properties"]["reports"]),
+        read(super::reports::REPORTS_KEYS, &[])
+    );
+    assert_eq!(
         keys(&defs["environment"]),
         read(decode::ENVIRONMENT_KEYS, &[])
     );
@@ -192,4 +196,31 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
             &["worse_than", "provider", "direction", "skip", "judge"]
         )
     );
+}
+
+#[test]
+fn reports_are_named_by_patterns_that_stay_inside() {
+    let text = |reports: &str| {
+        format!(
+            "service: shop\nrun: {{ command: ./shop }}\nreports: {reports}\nenvironments: {{ production: }}\n"
+        )
+    };
+    let read = |reports: &str| parse(&Source::new("shipway.yaml", text(reports)));
+    let (config, _) =
+        read("{ junit: './out/*.xml', coverage: [a.info, b.xml], minimum: 72.5% }").unwrap();
+    assert_eq!(config.reports.paths.junit, ["out/*.xml"]);
+    assert_eq!(config.reports.paths.coverage, ["a.info", "b.xml"]);
+    assert_eq!(config.reports.minimum, Some(7_250));
+    for (wrong, code) in [
+        ("{ junit: ../x.xml }", "path-leaves"),
+        ("{ minimum: 180% }", "bad-value"),
+        ("{ minimum: most }", "bad-value"),
+        ("{ junits: x }", "unknown-key"),
+    ] {
+        let problems = read(wrong).unwrap_err();
+        assert!(
+            problems.iter().any(|problem| problem.code == code),
+            "{wrong}: {problems:?}"
+        );
+    }
 }

@@ -61,6 +61,7 @@ fn release(number: u32, environment: &Environment) -> Arc<Release> {
         workflows: Vec::new(),
         artifact: ArtifactSource::Run { name: None },
         run,
+        reports: Default::default(),
         environments: vec![environment.clone()],
     };
     Arc::new(Release {

@@ -72,6 +72,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
         source: around.source,
         artifacts: around.artifacts,
         server: around.server,
+        reports: run.spec.reports.clone(),
         folder: around.folder,
     })
 }

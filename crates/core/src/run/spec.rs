@@ -8,6 +8,7 @@ use shipway_workflow::{
     expr::Value,
     graph::Ground,
     model::{InputError, Workflow},
+    report::Paths,
 };
 
 use crate::{
@@ -45,6 +46,12 @@ pub struct RunSpec {
     /// Who caused it, for `github.actor`; whoever opened it when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// Where its jobs' tests report.
+    #[serde(default, skip_serializing_if = "Paths::is_default")]
+    pub reports: Paths,
+    /// How much of the lines must be covered, in hundredths of a percent, where a job reports coverage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage_min: Option<u32>,
 }
 
 impl RunSpec {
@@ -63,6 +70,8 @@ impl RunSpec {
             payload: None,
             vars: BTreeMap::new(),
             actor: None,
+            reports: order.reports.paths,
+            coverage_min: order.reports.minimum,
         }
     }
 

@@ -52,6 +52,8 @@ fn spec(text: &str) -> RunSpec {
         payload: None,
         vars: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
         actor: None,
+        reports: Default::default(),
+        coverage_min: None,
     }
 }
 

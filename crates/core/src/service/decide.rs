@@ -84,6 +84,12 @@ impl Decider {
                     event: "workflow_dispatch".to_owned(),
                     by: Some(self.by.clone()),
                     inputs,
+                    reports: self
+                        .state
+                        .config
+                        .as_ref()
+                        .map(|config| config.reports.clone())
+                        .unwrap_or_default(),
                 };
                 self.emit(Body::RunOrdered {
                     order: Box::new(order),
@@ -171,6 +177,11 @@ impl Decider {
                 event: "push".to_owned(),
                 by: Some(self.by.clone()),
                 inputs: BTreeMap::new(),
+                reports: push
+                    .config
+                    .as_ref()
+                    .map(|config| config.reports.clone())
+                    .unwrap_or_default(),
             };
             self.emit(Body::RunOrdered {
                 order: Box::new(order),
@@ -464,6 +475,7 @@ impl Decider {
                     event: "deployment".to_owned(),
                     by: release.by.clone(),
                     inputs: BTreeMap::new(),
+                    reports: release.config.reports.clone(),
                 };
                 self.emit(Body::RunOrdered {
                     order: Box::new(order),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aggregate::Actor,
-    config::Config,
+    config::{Config, Reports},
     ids::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
     },
@@ -94,6 +94,9 @@ pub struct RunOrder {
     pub by: Option<Actor>,
     /// The inputs given by hand, or what the tests need to know (`SHIPWAY_URL` and the like come from the environment).
     pub inputs: BTreeMap<String, String>,
+    /// Where its tests report, and what is asked of them.
+    #[serde(default, skip_serializing_if = "Reports::is_default")]
+    pub reports: Reports,
 }
 
 /// An artifact that a run stored.

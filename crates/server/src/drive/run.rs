@@ -188,7 +188,9 @@ async fn heard(
             });
             None
         }
-        JournalBody::Annotation { .. } | JournalBody::DeployAsked { .. } => None,
+        JournalBody::Annotation { .. }
+        | JournalBody::DeployAsked { .. }
+        | JournalBody::Reports(_) => None,
     }
 }
 

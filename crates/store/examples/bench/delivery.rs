@@ -98,6 +98,7 @@ fn config(service: &ServiceName) -> Config {
             limits: Default::default(),
             grace: Duration::from_secs(10),
         },
+        reports: Default::default(),
         environments: vec![environment],
     }
 }

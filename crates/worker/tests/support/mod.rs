@@ -90,6 +90,7 @@ impl Bench {
             },
             artifacts: Vec::new(),
             server: None,
+            reports: Default::default(),
             folder,
         };
         Self { root, spec }

@@ -183,7 +183,9 @@ impl Follower {
                     why,
                 });
             }
-            JournalBody::Annotation { .. } | JournalBody::DeployAsked { .. } => {}
+            JournalBody::Annotation { .. }
+            | JournalBody::DeployAsked { .. }
+            | JournalBody::Reports(_) => {}
         }
         print(&out);
         None

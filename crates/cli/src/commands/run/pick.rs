@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use shipway_core::{
+    config::Reports,
     ids::{ParseIdError, RunId, RunNumber, ServiceName},
     release::{Commit, WorkflowFile},
     run::RunSpec,
@@ -248,6 +249,7 @@ pub(super) fn spec(
     vars: BTreeMap<String, String>,
 ) -> Result<RunSpec, Failure> {
     let (commit, reference) = head(here);
+    let reports = reports(here);
     Ok(RunSpec {
         id: RunId {
             service: service(here)?,
@@ -263,7 +265,16 @@ pub(super) fn spec(
         payload: None,
         vars,
         actor: std::env::var("USER").ok(),
+        reports: reports.paths,
+        coverage_min: reports.minimum,
     })
+}
+
+/// Where tests report. A file with mistakes is `shipway check`'s business, not a reason to run nothing.
+fn reports(here: &Path) -> Reports {
+    let text = std::fs::read_to_string(here.join("shipway.yaml")).unwrap_or_default();
+    let read = shipway_core::config::parse(&Source::new("shipway.yaml", text));
+    read.map(|(config, _)| config.reports).unwrap_or_default()
 }
 
 /// The commit that is checked out, and its branch or tag. A folder without one has the commit of all zeros.

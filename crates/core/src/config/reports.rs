@@ -1,0 +1,67 @@
+//! `reports`: where tests report, and what is asked of them.
+
+use serde::{Deserialize, Serialize};
+use shipway_syntax::{Diagnostic, Fields};
+use shipway_workflow::report::Paths;
+
+use super::decode::inside;
+
+/// Keys of `reports`.
+pub(super) const REPORTS_KEYS: &[&str] = &["junit", "coverage", "minimum"];
+
+/// Where tests report, and what is asked of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reports {
+    /// Where the files are.
+    #[serde(flatten)]
+    pub paths: Paths,
+    /// How much of the lines must be covered, in hundredths of a percent, where a run reports coverage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<u32>,
+}
+
+impl Reports {
+    /// Whether nothing is said.
+    #[must_use]
+    pub const fn is_default(&self) -> bool {
+        self.paths.is_default() && self.minimum.is_none()
+    }
+}
+
+pub(super) fn of(file: &Fields<'_>, problems: &mut Vec<Diagnostic>) -> Reports {
+    let Some(node) = file.get("reports") else {
+        return Reports::default();
+    };
+    let Some(fields) = Fields::of(node, "reports", REPORTS_KEYS, problems) else {
+        return Reports::default();
+    };
+    let mut paths = |key| {
+        let named = fields.strings(key, problems).into_iter();
+        named.filter_map(|path| inside(path, problems)).collect()
+    };
+    let paths = Paths {
+        junit: paths("junit"),
+        coverage: paths("coverage"),
+    };
+    let minimum = fields.string("minimum", problems).and_then(|text| {
+        let minimum = percent(&text.value);
+        if minimum.is_none() {
+            let message = format!(
+                "`minimum` is a share of lines, such as 80%, not `{}`",
+                text.value
+            );
+            problems.push(Diagnostic::error("bad-value", text.span, message));
+        }
+        minimum
+    });
+    Reports { paths, minimum }
+}
+
+/// `80%`, `72.5%`, `80`: in hundredths of a percent.
+fn percent(text: &str) -> Option<u32> {
+    let number: f64 = text.trim().trim_end_matches('%').trim().parse().ok()?;
+    // At most 10,000: it fits.
+    (0.0..=100.0)
+        .contains(&number)
+        .then(|| (number * 100.0).round() as u32)
+}

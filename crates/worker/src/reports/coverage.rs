@@ -1,0 +1,197 @@
+//! Coverage: Cobertura XML and LCOV, file by file.
+
+use std::collections::BTreeMap;
+
+use quick_xml::{Reader, events::Event};
+use shipway_workflow::report::{Coverage, Covered};
+
+use super::gathered::Gathered;
+
+/// Lines of one source file that are told apart.
+const LINES_MAX: usize = 1_000_000;
+
+/// Reads a file in either format; false when it is neither, as many a `coverage.xml` is.
+pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
+    if text
+        .trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('<')
+    {
+        cobertura(text, gathered)
+    } else {
+        Ok(lcov(text, gathered))
+    }
+}
+
+/// A source file whose lines are being read.
+#[derive(Default)]
+struct Source {
+    name: String,
+    /// Line, and whether it was run. A line that is there twice was run if it was once.
+    lines: BTreeMap<u32, bool>,
+    branches: Covered,
+    /// What the file says of itself, where lines are missing.
+    said: Coverage,
+}
+
+impl Source {
+    fn line(&mut self, number: u32, hits: &str) {
+        let run = hits.trim().parse::<f64>().is_ok_and(|hits| hits > 0.0);
+        if self.lines.len() < LINES_MAX {
+            *self.lines.entry(number).or_default() |= run;
+        }
+    }
+
+    fn into(self, gathered: &mut Gathered<'_>) {
+        let counted = Coverage {
+            lines: Covered {
+                covered: self.lines.values().filter(|run| **run).count() as u64,
+                total: self.lines.len() as u64,
+            },
+            branches: self.branches,
+        };
+        let mut coverage = if counted.lines.total > 0 {
+            counted
+        } else {
+            self.said
+        };
+        if coverage.branches.total == 0 {
+            coverage.branches = self.said.branches;
+        }
+        // Whatever a file claims, no more than all is covered.
+        for part in [&mut coverage.lines, &mut coverage.branches] {
+            part.covered = part.covered.min(part.total);
+        }
+        if coverage.lines.total > 0 {
+            gathered.source(&self.name, coverage);
+        }
+    }
+}
+
+/// `SF:` … `end_of_record`.
+fn lcov(text: &str, gathered: &mut Gathered<'_>) -> bool {
+    let mut source: Option<Source> = None;
+    let mut any = false;
+    for line in text.lines() {
+        let line = line.trim();
+        if line == "end_of_record" {
+            if let Some(source) = source.take() {
+                source.into(gathered);
+            }
+            continue;
+        }
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        if key == "SF" {
+            any = true;
+            source = Some(Source {
+                name: value.to_owned(),
+                ..Source::default()
+            });
+        }
+        let Some(source) = &mut source else { continue };
+        let number = || value.trim().parse().unwrap_or(0);
+        match key {
+            "DA" => {
+                let mut parts = value.split(',');
+                if let (Some(Ok(at)), Some(hits)) = (parts.next().map(str::parse), parts.next()) {
+                    source.line(at, hits);
+                }
+            }
+            "LF" => source.said.lines.total = number(),
+            "LH" => source.said.lines.covered = number(),
+            "BRF" => source.said.branches.total = number(),
+            "BRH" => source.said.branches.covered = number(),
+            _ => {}
+        }
+    }
+    any
+}
+
+/// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines within methods are there again below
+/// their class, or are the only ones: a line counts once.
+fn cobertura(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().expand_empty_elements = true;
+    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    let (mut current, mut seen_root, mut whole) = (None, false, Source::default());
+    loop {
+        let event = reader.read_event().map_err(|error| {
+            format!("it is broken at byte {}: {error}", reader.error_position())
+        })?;
+        let start = match event {
+            Event::Start(start) => start,
+            Event::End(end) if end.local_name().as_ref() == "class" => {
+                current = None;
+                continue;
+            }
+            Event::Eof => break,
+            _ => continue,
+        };
+        let get = |name: &str| {
+            let value = start.try_get_attribute(name).ok().flatten()?;
+            Some(value.value.into_owned())
+        };
+        match start.local_name().as_ref() {
+            "coverage" if !seen_root => {
+                seen_root = true;
+                // JaCoCo and Clover have other attributes there, or another root.
+                if get("line-rate").is_none() {
+                    return Ok(false);
+                }
+                let number = |name: &str| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+                whole.said = Coverage {
+                    lines: Covered {
+                        covered: number("lines-covered"),
+                        total: number("lines-valid"),
+                    },
+                    branches: Covered {
+                        covered: number("branches-covered"),
+                        total: number("branches-valid"),
+                    },
+                };
+            }
+            _ if !seen_root => return Ok(false),
+            "class" => current = get("filename").or_else(|| get("name")),
+            "line" => {
+                let (Some(name), Some(at)) =
+                    (&current, get("number").and_then(|at| at.parse().ok()))
+                else {
+                    continue;
+                };
+                let source = sources.entry(name.clone()).or_insert_with(|| Source {
+                    name: name.clone(),
+                    ..Source::default()
+                });
+                let known = source.lines.contains_key(&at);
+                source.line(at, &get("hits").unwrap_or_default());
+                if let Some(branches) = get("condition-coverage")
+                    .as_deref()
+                    .and_then(conditions)
+                    .filter(|_| !known)
+                {
+                    source.branches = source.branches.plus(branches);
+                }
+            }
+            _ => {}
+        }
+    }
+    if sources.is_empty() {
+        whole.into(gathered);
+    }
+    sources
+        .into_values()
+        .for_each(|source| source.into(gathered));
+    Ok(seen_root)
+}
+
+/// `50% (1/2)`
+fn conditions(text: &str) -> Option<Covered> {
+    let inner = text.split_once('(')?.1.split_once(')')?.0;
+    let (covered, total) = inner.split_once('/')?;
+    Some(Covered {
+        covered: covered.trim().parse().ok()?,
+        total: total.trim().parse().ok()?,
+    })
+}

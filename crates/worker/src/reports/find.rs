@@ -1,0 +1,162 @@
+//! Finding reports in a workspace that may hold anything: bounded in entries and depth, links not followed, big folders that
+//! tools made for themselves left out.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// Entries of folders that are looked at: a large monorepo has some 100,000 files.
+const ENTRIES_MAX: usize = 500_000;
+/// Folders in folders.
+const DEPTH_MAX: usize = 64;
+/// Reports that are read: Surefire writes one for each class.
+const FILES_MAX: usize = 10_000;
+
+/// A report that was found.
+pub(super) struct Found {
+    /// Where it is, from the workspace on.
+    pub(super) name: String,
+    /// What it says.
+    pub(super) kind: Kind,
+    path: PathBuf,
+}
+
+/// What a report says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// How tests ended.
+    Tests,
+    /// What they ran.
+    Coverage,
+}
+
+/// What to look for.
+pub(super) struct Wanted {
+    tests: GlobSet,
+    coverage: GlobSet,
+    /// Whether folders that are usually left out were named.
+    named: Vec<String>,
+}
+
+impl Wanted {
+    /// Patterns with `*`, `**`, `?`, relative to the workspace.
+    pub(super) fn new(tests: &[String], coverage: &[String]) -> Result<Self, String> {
+        let set = |patterns: &[String]| {
+            let mut set = GlobSetBuilder::new();
+            for pattern in patterns {
+                let pattern = pattern.trim_start_matches("./");
+                let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+                set.add(glob.map_err(|error| format!("the pattern {pattern:?}: {error}"))?);
+            }
+            set.build().map_err(|error| error.to_string())
+        };
+        let steps = tests.iter().chain(coverage);
+        let steps = steps
+            .flat_map(|pattern| pattern.split('/'))
+            .map(str::to_owned);
+        Ok(Self {
+            tests: set(tests)?,
+            coverage: set(coverage)?,
+            named: steps.collect(),
+        })
+    }
+
+    fn kind(&self, name: &str) -> Option<Kind> {
+        if self.tests.is_match(name) {
+            Some(Kind::Tests)
+        } else {
+            self.coverage.is_match(name).then_some(Kind::Coverage)
+        }
+    }
+
+    /// What tools keep for themselves: versions, packages, and caches, which carry a mark. Maven's `target` carries none, and holds
+    /// its reports; Cargo's does.
+    fn leaves_out(&self, path: &Path, name: &str) -> bool {
+        let kept = matches!(name, ".git" | "node_modules") || path.join("CACHEDIR.TAG").exists();
+        kept && !self.named.iter().any(|named| named == name)
+    }
+}
+
+/// The reports below `root`, in order of their names, and what kept from finding all.
+pub(super) fn find(root: &Path, wanted: &Wanted) -> (Vec<Found>, Option<String>) {
+    let (mut found, mut entries) = (Vec::new(), 0);
+    let mut folders = vec![(root.to_owned(), String::new(), 0)];
+    let mut trouble = None;
+    'folders: while let Some((folder, prefix, depth)) = folders.pop() {
+        let Ok(listed) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in listed.flatten() {
+            entries += 1;
+            if entries > ENTRIES_MAX || found.len() > FILES_MAX {
+                trouble = Some(format!(
+                    "the workspace is too large to find all reports in it: more than {ENTRIES_MAX} files, or {FILES_MAX} reports; name their paths as `reports` in shipway.yaml"
+                ));
+                break 'folders;
+            }
+            let (Ok(kind), Ok(name)) = (entry.file_type(), entry.file_name().into_string()) else {
+                continue;
+            };
+            let path = entry.path();
+            if kind.is_dir() {
+                if depth < DEPTH_MAX && !wanted.leaves_out(&path, &name) {
+                    folders.push((path, format!("{prefix}{name}/"), depth + 1));
+                }
+            } else if kind.is_file() {
+                let name = format!("{prefix}{name}");
+                if let Some(kind) = wanted.kind(&name) {
+                    found.push(Found { name, kind, path });
+                }
+            }
+        }
+    }
+    found.truncate(FILES_MAX);
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    (found, trouble)
+}
+
+/// A file's text and when it was last written.
+pub(super) struct Text {
+    pub(super) text: String,
+    pub(super) written: SystemTime,
+    pub(super) bytes: u64,
+}
+
+/// Reads a report of at most `bytes_max` bytes. Whatever has taken its place since, nothing but a file is read.
+pub(super) fn read(found: &Found, bytes_max: u64) -> Result<Text, String> {
+    let failed = |error: std::io::Error| format!("it can't be read: {error}");
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(&found.path)
+        .map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if !about.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let read = file
+        .take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if read as u64 > bytes_max {
+        return Err(format!("it is larger than {} MiB", bytes_max >> 20));
+    }
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        // A test that printed its binary data is no reason to lose the others.
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    };
+    Ok(Text {
+        text,
+        written: about.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        bytes: read as u64,
+    })
+}

@@ -1,0 +1,270 @@
+//! JUnit XML as tools really write it: one suite or many, nested or not, attributes missing, reruns as Surefire and nextest have
+//! them. It is read from front to back and never held as a tree; a file that breaks off gives what it had until then.
+
+use quick_xml::{
+    Reader, XmlVersion,
+    events::{BytesRef, BytesStart, Event},
+};
+use shipway_workflow::report::{Case, Outcome, Steadiness, TestId};
+
+use super::gathered::Gathered;
+
+/// Suites in suites. A file with more is no report.
+const DEPTH_MAX: usize = 100;
+/// Bytes of a failure's text that are looked at for its message.
+const TEXT_MAX: usize = 16 * 1024;
+
+/// A suite that is open.
+struct Suite {
+    name: String,
+    file: Option<String>,
+}
+
+/// A test that is open.
+struct Open {
+    case: Case,
+    /// How a try went that its tool has made up for by another.
+    retried: bool,
+    /// The text of the first failure.
+    text: String,
+}
+
+/// What is being read.
+struct Reading<'g, 'm> {
+    gathered: &'g mut Gathered<'m>,
+    suites: Vec<Suite>,
+    test: Option<Open>,
+    /// Within a failure: its text counts.
+    in_failure: bool,
+    depth: usize,
+    is_report: bool,
+}
+
+/// Reads `text` into `gathered`; what is wrong with it, where something is.
+pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<(), String> {
+    let mut reader = Reader::from_str(text);
+    let config = reader.config_mut();
+    config.expand_empty_elements = true;
+    config.allow_dangling_amp = true;
+    let mut reading = Reading {
+        gathered,
+        suites: Vec::new(),
+        test: None,
+        in_failure: false,
+        depth: 0,
+        is_report: false,
+    };
+    loop {
+        let event = reader.read_event().map_err(|error| {
+            format!("it is broken at byte {}: {error}", reader.error_position())
+        })?;
+        match event {
+            Event::Start(start) => reading.start(&start)?,
+            Event::End(end) => reading.end(end.local_name().as_ref()),
+            Event::Text(text) => reading.text(&text),
+            Event::CData(text) => reading.text(&text),
+            Event::GeneralRef(reference) => reading.reference(&reference),
+            Event::Eof if reading.depth > 0 => return Err("it breaks off".to_owned()),
+            Event::Eof if !reading.is_report => {
+                return Err("it has no <testsuite> or <testcase>".to_owned());
+            }
+            Event::Eof => return Ok(()),
+            Event::Empty(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_) => {}
+        }
+    }
+}
+
+impl Reading<'_, '_> {
+    fn start(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(format!("it is more than {DEPTH_MAX} elements deep"));
+        }
+        match start.local_name().as_ref() {
+            "testsuites" => self.is_report = true,
+            "testsuite" => {
+                self.is_report = true;
+                let mut suite = Suite {
+                    name: String::new(),
+                    file: None,
+                };
+                for (key, value) in self.attributes(start) {
+                    match key.as_str() {
+                        "name" => suite.name = value,
+                        "file" | "filepath" => suite.file = Some(value),
+                        _ => {}
+                    }
+                }
+                self.suites.push(suite);
+            }
+            "testcase" => {
+                self.is_report = true;
+                self.test = Some(self.open(start));
+            }
+            tag => self.within(tag, start),
+        }
+        Ok(())
+    }
+
+    fn open(&self, start: &BytesStart<'_>) -> Open {
+        let (mut class, mut name) = (String::new(), String::new());
+        let (mut took_ms, mut file, mut line) = (0, None, None);
+        let mut outcome = Outcome::Passed;
+        for (key, value) in self.attributes(start) {
+            match key.as_str() {
+                // PHPUnit has both.
+                "classname" => class = value,
+                "class" if class.is_empty() => class = value,
+                "name" => name = value,
+                "time" => took_ms = millis(&value),
+                "file" | "filepath" => file = Some(value),
+                "line" | "lineno" => line = value.parse().ok(),
+                // GoogleTest and CTest say only so that a test was left out.
+                "status" if matches!(value.as_str(), "notrun" | "disabled" | "skipped") => {
+                    outcome = Outcome::Skipped;
+                }
+                _ => {}
+            }
+        }
+        let suite = self.suites.last();
+        Open {
+            case: Case {
+                id: TestId::new(suite.map_or("", |suite| &suite.name), &class, &name),
+                outcome,
+                took_ms,
+                steadiness: Steadiness::Steady,
+                message: None,
+                file: file.or_else(|| suite.and_then(|suite| suite.file.clone())),
+                line,
+            },
+            retried: false,
+            text: String::new(),
+        }
+    }
+
+    /// An element within a test.
+    fn within(&mut self, tag: &str, start: &BytesStart<'_>) {
+        let said = self.attributes(start);
+        let Some(test) = &mut self.test else { return };
+        match tag {
+            "failure" => test.case.outcome = Outcome::Failed,
+            "error" if test.case.outcome != Outcome::Failed => test.case.outcome = Outcome::Errored,
+            "skipped" | "disabled" if !test.case.outcome.is_bad() => {
+                test.case.outcome = Outcome::Skipped;
+                return;
+            }
+            // Flaky: it passed in the end. Rerun: it did not, and `failure` stands beside it.
+            "flakyFailure" | "flakyError" => test.retried = true,
+            _ => return,
+        }
+        self.in_failure = true;
+        if test.case.message.is_none() {
+            let said = said.into_iter();
+            let mut said = said.filter(|(key, value)| key == "message" && !value.trim().is_empty());
+            test.case.message = said.next().map(|(_, value)| value);
+        }
+    }
+
+    /// Attributes, with what can be resolved of them resolved, and without secrets; broken ones are as good as missing.
+    fn attributes(&self, start: &BytesStart<'_>) -> Vec<(String, String)> {
+        let mut attributes = start.attributes();
+        let list = attributes.with_checks(false).flatten();
+        list.map(|attribute| {
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0);
+            let value = value.map_or_else(|_| attribute.value.to_string(), Into::into);
+            (
+                attribute.key.local_name().as_ref().to_owned(),
+                self.gathered.masked(value),
+            )
+        })
+        .collect()
+    }
+
+    fn text(&mut self, text: &str) {
+        if let Some(test) = self.test.as_mut().filter(|_| self.in_failure) {
+            let room = TEXT_MAX.saturating_sub(test.text.len());
+            test.text.push_str(&text[..text.floor_char_boundary(room)]);
+        }
+    }
+
+    /// `&amp;`, `&#10;`; an entity of the document's own is nothing.
+    fn reference(&mut self, reference: &BytesRef<'_>) {
+        let plain = match &**reference {
+            "lt" => Some('<'),
+            "gt" => Some('>'),
+            "amp" => Some('&'),
+            "quot" => Some('"'),
+            "apos" => Some('\''),
+            _ => reference.resolve_char_ref().ok().flatten(),
+        };
+        if let Some(plain) = plain {
+            self.text(plain.encode_utf8(&mut [0; 4]));
+        }
+    }
+
+    fn end(&mut self, tag: &str) {
+        self.depth = self.depth.saturating_sub(1);
+        match tag {
+            "testsuite" => {
+                self.suites.pop();
+            }
+            "testcase" => {
+                if let Some(mut test) = self.test.take() {
+                    test.text = self.gathered.masked(test.text);
+                    self.gathered.case(closed(test));
+                }
+            }
+            "failure" | "error" | "flakyFailure" | "flakyError" => self.in_failure = false,
+            _ => {}
+        }
+    }
+}
+
+fn closed(test: Open) -> Case {
+    let Open {
+        mut case,
+        retried,
+        text,
+    } = test;
+    if retried && !case.outcome.is_bad() {
+        (case.outcome, case.steadiness) = (Outcome::Passed, Steadiness::PassedOnRerun);
+    }
+    if case.outcome.is_bad() || retried {
+        let message = case.message.take().unwrap_or_default();
+        let said =
+            telling(&message, &case.id.name).filter(|line| !SAYS_NOTHING.contains(&line.as_str()));
+        case.message = said
+            .filter(|line| !line.contains("panicked at"))
+            .or_else(|| telling(&text, &case.id.name))
+            .or_else(|| telling(&message, &case.id.name));
+    } else {
+        case.message = None;
+    }
+    case
+}
+
+/// What tools say of every failure.
+const SAYS_NOTHING: [&str; 3] = ["Failed", "FAILED", "Error"];
+
+/// The first line that says something: what Rust panicked at says less than what with; Go and PHPUnit name the test first.
+fn telling(text: &str, name: &str) -> Option<String> {
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("=== "));
+    let first = lines.next()?;
+    let panicked = first.starts_with("thread '") && first.contains("panicked at");
+    let after = lines.next().filter(|_| panicked || first.ends_with(name));
+    Some(after.unwrap_or(first).to_owned())
+}
+
+/// Seconds as tools write them: `0.012`, `1,234.5`, `1e-3`; what is no time took none.
+fn millis(text: &str) -> u64 {
+    let seconds: f64 = text.trim().replace(',', "").parse().unwrap_or(0.0);
+    // A float becomes the nearest number there is; NaN becomes 0.
+    (seconds * 1_000.0).round() as u64
+}

@@ -1,0 +1,425 @@
+//! What the tests of a job said, as a worker writes it down and everyone reads it: which tests there were, how each ended, and
+//! how much of the code they ran.
+//!
+//! The whole [`Report`] of a job is a file (gzipped JSON); what goes on record of it is the [`Summary`], which is small whatever
+//! the job did. It holds no secrets: the worker masks names and messages before they are written.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Failing tests that are named on record; the rest is in the report.
+pub const FAILING_MAX: usize = 20;
+
+/// The longest part of a test's name that is kept, in characters. Parametrised tests put whole documents there.
+const NAME_MAX: usize = 300;
+
+/// Names that tools give to the suite of everything: they tell tests apart from none.
+const EVERYTHING: [&str; 9] = [
+    "pytest",
+    "jest tests",
+    "mocha tests",
+    "vitest tests",
+    "nextest-run",
+    "root suite",
+    "tests",
+    "test",
+    "root",
+];
+
+/// Where a job's reports are. Nothing named: where tools write them ([`Paths::JUNIT`], [`Paths::COVERAGE`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Patterns of JUnit XML files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub junit: Vec<String>,
+    /// Patterns of Cobertura XML and LCOV files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<String>,
+}
+
+impl Paths {
+    /// Where JUnit XML is looked for when nothing is said.
+    pub const JUNIT: [&'static str; 1] = ["**/TEST-*.xml"];
+    /// Where coverage is looked for when nothing is said.
+    pub const COVERAGE: [&'static str; 4] = [
+        "**/lcov.info",
+        "**/coverage.xml",
+        "**/cobertura.xml",
+        "**/cobertura-coverage.xml",
+    ];
+
+    /// Whether nothing is said.
+    #[must_use]
+    pub const fn is_default(&self) -> bool {
+        self.junit.is_empty() && self.coverage.is_empty()
+    }
+}
+
+/// A test, by the names its tool gives it. Two reports that mean the same test say the same here: [`TestId::new`] sees to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TestId {
+    /// The suite, where there is no class that says more. Suites are named after dates, hosts and files of configuration.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub suite: String,
+    /// The class, module or package.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub class: String,
+    /// The test itself.
+    pub name: String,
+}
+
+impl TestId {
+    /// A test by its names as they are in a report: white space and what can't be printed is evened out, over-long names are cut
+    /// (a hash keeps them apart), and a suite or class that means "everything" is left out, as is a class that is the name again.
+    #[must_use]
+    pub fn new(suite: &str, class: &str, name: &str) -> Self {
+        let (mut suite, mut class, name) = (even(suite), even(class), even(name));
+        let says_nothing = |part: &str| EVERYTHING.contains(&part.to_lowercase().as_str());
+        if says_nothing(&class) || class == name {
+            class.clear();
+        }
+        if says_nothing(&suite) || !class.is_empty() {
+            suite.clear();
+        }
+        Self { suite, class, name }
+    }
+}
+
+impl fmt::Display for TestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in [&self.suite, &self.class] {
+            if !part.is_empty() {
+                write!(f, "{part}/")?;
+            }
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// One line without what can't be printed, not too long.
+fn even(text: &str) -> String {
+    let words = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty());
+    let mut line = words.collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(NAME_MAX) {
+        let hash = fnv(line.as_bytes());
+        line.truncate(cut);
+        line.push_str(&format!("…{hash:016x}"));
+    }
+    line
+}
+
+/// FNV-1a: the same everywhere and forever, which the standard library's hash doesn't promise.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// How a test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As it should.
+    Passed,
+    /// What it asserts is not so.
+    Failed,
+    /// It could not be carried out.
+    Errored,
+    /// It was left out.
+    Skipped,
+}
+
+impl Outcome {
+    /// Failed or errored.
+    #[must_use]
+    pub const fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Errored)
+    }
+}
+
+/// Whether a test kept to one outcome while it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steadiness {
+    /// It did, as far as the report says.
+    #[default]
+    Steady,
+    /// Its tool ran it again, and it passed after it had failed.
+    PassedOnRerun,
+    /// The report has it more than once, passed and failed.
+    Mixed,
+}
+
+impl Steadiness {
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        *self == Self::Steady
+    }
+}
+
+/// One test and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Which.
+    pub id: TestId,
+    /// How; of several tries the last.
+    pub outcome: Outcome,
+    /// How long, in milliseconds.
+    pub took_ms: u64,
+    /// Whether its tries agreed.
+    #[serde(default, skip_serializing_if = "Steadiness::is_steady")]
+    pub steadiness: Steadiness,
+    /// Why, in a line, when it ended badly in any of its tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The file it is in, as its tool says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+impl Case {
+    /// Whether any try ended badly and no rerun has made up for it. A test that a report has twice, once failed, counts.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.outcome.is_bad() || self.steadiness == Steadiness::Mixed
+    }
+
+    /// Whether it passed and failed in one run.
+    #[must_use]
+    pub fn is_flaky(&self) -> bool {
+        !self.steadiness.is_steady()
+    }
+}
+
+/// Covered parts of a whole: lines or branches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// So many were run.
+    pub covered: u64,
+    /// Of so many.
+    pub total: u64,
+}
+
+impl Covered {
+    /// In hundredths of a percent, rounded down; none of nothing.
+    #[must_use]
+    pub fn basis_points(self) -> Option<u32> {
+        let share = u128::from(self.covered) * 10_000;
+        let share = share.checked_div(u128::from(self.total))?;
+        u32::try_from(share.min(10_000)).ok()
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            covered: self.covered.saturating_add(other.covered),
+            total: self.total.saturating_add(other.total),
+        }
+    }
+}
+
+/// How much of the code was run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Lines.
+    pub lines: Covered,
+    /// Branches; 0 of 0 where nobody counted.
+    #[serde(default)]
+    pub branches: Covered,
+}
+
+impl Coverage {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            lines: self.lines.plus(other.lines),
+            branches: self.branches.plus(other.branches),
+        }
+    }
+}
+
+/// How many tests ended how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// All.
+    pub tests: u64,
+    /// As they should.
+    pub passed: u64,
+    /// Otherwise.
+    pub failed: u64,
+    /// Not carried out.
+    pub errored: u64,
+    /// Left out.
+    pub skipped: u64,
+    /// Among them those that passed and failed.
+    #[serde(default)]
+    pub flaky: u64,
+    /// Their time in milliseconds, as if one after the other.
+    pub took_ms: u64,
+}
+
+impl Totals {
+    /// Of these tests.
+    #[must_use]
+    pub fn of<'c>(cases: impl IntoIterator<Item = &'c Case>) -> Self {
+        let mut totals = Self::default();
+        for case in cases {
+            totals.tests += 1;
+            match case.outcome {
+                Outcome::Passed => totals.passed += 1,
+                Outcome::Failed => totals.failed += 1,
+                Outcome::Errored => totals.errored += 1,
+                Outcome::Skipped => totals.skipped += 1,
+            }
+            totals.flaky += u64::from(case.is_flaky());
+            totals.took_ms = totals.took_ms.saturating_add(case.took_ms);
+        }
+        totals
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            tests: self.tests + other.tests,
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            errored: self.errored + other.errored,
+            skipped: self.skipped + other.skipped,
+            flaky: self.flaky + other.flaky,
+            took_ms: self.took_ms.saturating_add(other.took_ms),
+        }
+    }
+
+    /// Failed or errored.
+    #[must_use]
+    pub const fn bad(self) -> u64 {
+        self.failed + self.errored
+    }
+}
+
+/// All that the tests of a job said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The tests, each once, in order of their names.
+    pub cases: Vec<Case>,
+    /// How much of the code was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// What could not be read. Where there is any, the report is not whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Its tests by name.
+    #[must_use]
+    pub fn by_id(&self) -> BTreeMap<&TestId, &Case> {
+        self.cases.iter().map(|case| (&case.id, case)).collect()
+    }
+}
+
+/// A failing test, as it is on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// Which.
+    pub id: TestId,
+    /// Why, in a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What goes on record of a job's tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many ended how.
+    pub totals: Totals,
+    /// The first of those that failed, at most [`FAILING_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Failing>,
+    /// How much of the code was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// What could not be read, the first few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The step whose failure these tests explain: the only one that failed, by an ordinary exit code, and it wrote all reports
+    /// in which a test failed, all of them whole. None: what failed may be something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explains: Option<usize>,
+}
+
+impl Summary {
+    /// Of a report.
+    #[must_use]
+    pub fn of(report: &Report, explains: Option<usize>) -> Self {
+        let failing = report.cases.iter().filter(|case| case.is_failure());
+        Self {
+            totals: Totals::of(&report.cases),
+            failing: failing
+                .take(FAILING_MAX)
+                .map(|case| Failing {
+                    id: case.id.clone(),
+                    message: case.message.clone(),
+                })
+                .collect(),
+            coverage: report.coverage,
+            warnings: report.warnings.iter().take(5).cloned().collect(),
+            explains: explains.filter(|_| report.warnings.is_empty()),
+        }
+    }
+}
+
+/// A job's report as a file, and what goes on record of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredReport {
+    /// The gzipped [`Report`].
+    pub path: PathBuf,
+    /// `sha256:…` of that file.
+    pub digest: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// In short.
+    pub summary: Summary,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_test_has_one_name_whatever_its_tool_makes_of_it() {
+        let plain = TestId::new("pytest", "tests.test_shop.TestCart", "test_adds");
+        assert_eq!(plain.to_string(), "tests.test_shop.TestCart/test_adds");
+        assert_eq!(
+            TestId::new(
+                "tests.test_shop.TestCart",
+                " tests.test_shop.TestCart\n",
+                "test_adds"
+            ),
+            plain
+        );
+        let odd = TestId::new("", "a", "two\u{7} lines\r\n  of\tname");
+        assert_eq!(odd.name, "two lines of name");
+        let long = |end: &str| TestId::new("", "a", &format!("{}{end}", "x".repeat(1_000)));
+        assert_ne!(long("1"), long("2"));
+        assert!(long("1").name.chars().count() < 330);
+    }
+
+    #[test]
+    fn shares_of_nothing_are_none() {
+        let of = |covered, total| Covered { covered, total }.basis_points();
+        assert_eq!(of(0, 0), None);
+        assert_eq!(of(2, 3), Some(6_666));
+        assert_eq!(of(u64::MAX, 1), Some(10_000));
+    }
+}
