@@ -12,3 +12,4 @@ pub mod rollout;
 pub mod run;
 pub mod service;
 pub mod target;
+pub mod testing;

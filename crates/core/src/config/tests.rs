@@ -123,7 +123,7 @@ fn empty_and_absent_parts_are_named() {
     assert_eq!(
         problems(""),
         [
-            "shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, environments"
+            "shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, reports, environments"
         ]
     );
     let missing = problems("service: shop\n");

@@ -1,0 +1,115 @@
+//! A run's tests beside those of an earlier run.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Case, Coverage, Report, TestId};
+
+/// What is different from an earlier run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Tests that fail and didn't.
+    pub new_failures: Vec<NewFailure>,
+    /// Tests that fail as they did.
+    pub still_failing: Vec<TestId>,
+    /// Tests that failed and pass.
+    pub fixed: Vec<TestId>,
+    /// How much the share of covered lines has grown, in hundredths of a percent.
+    pub coverage_change: Option<i64>,
+}
+
+/// A test that fails and didn't.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewFailure {
+    /// Which.
+    pub test: TestId,
+    /// How it ended before.
+    pub was: Was,
+}
+
+/// How a test that fails now ended before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Was {
+    /// It passed.
+    Passing,
+    /// It was left out.
+    Skipped,
+    /// There was no such test.
+    Absent,
+}
+
+/// What is different in `now` from `base`, the last green run; several jobs of a run are several reports.
+#[must_use]
+pub fn against(now: &[Report], base: &[Report]) -> Comparison {
+    let before = Merged::of(base);
+    let after = Merged::of(now);
+    let mut comparison = Comparison {
+        coverage_change: change(coverage(now), coverage(base)),
+        ..Comparison::default()
+    };
+    for (test, fails) in &after.0 {
+        match (fails, before.0.get(test)) {
+            (How::Fails, Some(How::Fails)) => comparison.still_failing.push((*test).clone()),
+            (How::Fails, was) => comparison.new_failures.push(NewFailure {
+                test: (*test).clone(),
+                was: match was {
+                    Some(How::Skipped) => Was::Skipped,
+                    Some(_) => Was::Passing,
+                    None => Was::Absent,
+                },
+            }),
+            (How::Passes, Some(How::Fails)) => comparison.fixed.push((*test).clone()),
+            (How::Passes | How::Skipped, _) => {}
+        }
+    }
+    comparison
+}
+
+/// The coverage of a whole run: its jobs' together. Lines that several jobs ran count for each of them.
+#[must_use]
+pub(super) fn coverage(reports: &[Report]) -> Option<Coverage> {
+    let each = reports.iter().filter_map(|report| report.coverage);
+    each.reduce(Coverage::plus)
+}
+
+fn change(now: Option<Coverage>, base: Option<Coverage>) -> Option<i64> {
+    let now = now?.lines.basis_points()?;
+    let base = base?.lines.basis_points()?;
+    Some(i64::from(now) - i64::from(base))
+}
+
+/// The tests that took longest, at most `count`, the longest first.
+#[must_use]
+pub fn slowest(reports: &[Report], count: usize) -> Vec<&Case> {
+    let mut cases: Vec<&Case> = reports.iter().flat_map(|report| &report.cases).collect();
+    cases.retain(|case| case.took_ms > 0);
+    cases.sort_by(|a, b| b.took_ms.cmp(&a.took_ms).then_with(|| a.id.cmp(&b.id)));
+    cases.truncate(count);
+    cases
+}
+
+/// How a test ended in several jobs: it fails if it fails in one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum How {
+    Skipped,
+    Passes,
+    Fails,
+}
+
+struct Merged<'r>(std::collections::BTreeMap<&'r TestId, How>);
+
+impl<'r> Merged<'r> {
+    fn of(reports: &'r [Report]) -> Self {
+        let mut merged = std::collections::BTreeMap::new();
+        for case in reports.iter().flat_map(|report| &report.cases) {
+            let how = match case.outcome {
+                _ if case.is_failure() => How::Fails,
+                super::Outcome::Skipped => How::Skipped,
+                _ => How::Passes,
+            };
+            let known = merged.entry(&case.id).or_insert(how);
+            *known = how.max(*known);
+        }
+        Self(merged)
+    }
+}

@@ -1,0 +1,96 @@
+//! Whether a failed job failed of nothing but tests in quarantine.
+//!
+//! The command that ran the tests has ended with an error, and nobody can look inside it. So this is strict: all that is known
+//! of the job must fit, and whatever doesn't is no excuse.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Summary, TestId, Testing, is_touched, too_many_fail};
+
+/// Tests that are named; what is excused is checked in full before.
+const NAMED_MAX: usize = 20;
+
+/// What quarantine means for a job's failing tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excuse {
+    /// The step whose failure is excused: every test that failed in the job is in quarantine. None: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// Failing tests that are in quarantine, the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<TestId>,
+    /// Why quarantine doesn't excuse, where it might seem to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+}
+
+impl Excuse {
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the quarantine of a service means for a job. `changed` are the paths that the run's change touches; none when nobody
+/// knows, and then no test in quarantine can be told from one that was just broken.
+#[must_use]
+pub fn excuse(
+    report: &Report,
+    summary: &Summary,
+    quarantine: &Testing,
+    changed: Option<&[String]>,
+    now: Timestamp,
+) -> Excuse {
+    let failing = report.cases.iter().filter(|case| case.is_failure());
+    let (held, free): (Vec<_>, Vec<_>) = failing.partition(|case| quarantine.holds(&case.id, now));
+    if held.is_empty() {
+        return Excuse::default();
+    }
+    let quarantined: Vec<TestId> = held
+        .iter()
+        .take(NAMED_MAX)
+        .map(|case| case.id.clone())
+        .collect();
+    let touched = |changed: &[String]| {
+        let touched = held.iter().find(|case| is_touched(case, changed));
+        touched.map(|case| format!("{} is in quarantine, but this change touches it", case.id))
+    };
+    let why_not = too_many_fail(&summary.totals)
+        .or_else(|| match changed {
+            None => Some("what the change touches could not be found out".to_owned()),
+            Some(changed) => touched(changed),
+        })
+        .or_else(|| {
+            let first = free.first()?;
+            Some(format!("{} fails as well, and is not in quarantine", first.id))
+        })
+        .or_else(|| {
+            summary.explains.is_none().then(|| {
+                "the job failed of more than its tests, or not all of their reports could be read".to_owned()
+            })
+        });
+    Excuse {
+        step: summary.explains.filter(|_| why_not.is_none()),
+        quarantined,
+        why_not,
+    }
+}
+
+impl Testing {
+    /// The tests in quarantine at a moment.
+    #[must_use]
+    pub fn held(&self, now: Timestamp) -> BTreeSet<&TestId> {
+        let held = self.quarantine.iter().filter(|entry| entry.until > now);
+        held.map(|entry| &entry.test).collect()
+    }
+
+    /// Whether a test is in quarantine at a moment.
+    #[must_use]
+    pub fn holds(&self, test: &TestId, now: Timestamp) -> bool {
+        self.entry(test).is_some_and(|entry| entry.until > now)
+    }
+}

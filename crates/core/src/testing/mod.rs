@@ -1,0 +1,43 @@
+//! Tests as data: which ones are new among the failures, which can't make up their minds, and which don't block for a while.
+//!
+//! What a job's tests said is a [`Report`]; workers write it. Here it is judged, by pure functions of reports: [`excuse`] says
+//! whether a failed job failed of nothing but tests in quarantine, [`sightings`] which tests passed and failed on one commit,
+//! [`against`] what is new since a run before. [`Testing`] is what a service remembers of it all: its quarantine, with owners and
+//! ends, and the flaky tests that were seen.
+//!
+//! What it must never do: let a test that the change itself touches off, or judge a run in which nearly everything fails: then
+//! it isn't the tests.
+
+mod compare;
+mod excuse;
+mod flaky;
+mod quarantine;
+#[cfg(test)]
+mod tests;
+mod touched;
+
+pub use compare::{Comparison, NewFailure, Was, against, slowest};
+pub use excuse::{Excuse, excuse};
+pub use flaky::{Evidence, Sighting, Tried, sightings};
+pub use quarantine::{Fact, FlakyTest, Quarantined, Refused, Request, Seen, Testing};
+pub use shipway_workflow::report::{
+    Case, Coverage, Covered, Failing, Outcome, Paths, Report, Steadiness, Summary, TestId, Totals,
+};
+pub use touched::is_touched;
+
+/// From here on it is not the tests that are bad, but the run: tests that failed of a hundred.
+const TOO_MANY_PERCENT: u64 = 80;
+
+/// Why nothing is concluded about single tests of a run with these totals; none when something can be.
+#[must_use]
+pub fn too_many_fail(totals: &Totals) -> Option<String> {
+    let ran = totals.tests - totals.skipped;
+    // One test that fails is all of them, and no catastrophe.
+    let too_many = ran >= 5 && totals.bad() * 100 > ran * TOO_MANY_PERCENT;
+    too_many.then(|| {
+        format!(
+            "{} of {ran} tests fail, more than {TOO_MANY_PERCENT} %: it isn't single tests",
+            totals.bad()
+        )
+    })
+}
