@@ -200,19 +200,13 @@ impl Job {
 
     /// What the tests said goes beside the journal. A job that was cut short has no time for it, and no job is worse without.
     fn report_tests(&mut self) {
-        if self.scope.verdict.cut.is_some() {
+        if self.hand.scope.verdict.cut.is_some() {
             return;
         }
-        let (folder, masker) = (&self.spec.folder, &self.output.masker);
-        let collected = read_journal(&folder.join(JOURNAL_FILE)).and_then(|entries| {
-            reports::collect(
-                &self.spec,
-                &self.folders.workspace,
-                folder,
-                &entries,
-                masker,
-            )
-        });
+        let (spec, masker) = (&self.hand.spec, &self.hand.output.masker);
+        let workspace = &self.hand.folders.workspace;
+        let collected = read_journal(&spec.folder.join(JOURNAL_FILE))
+            .and_then(|entries| reports::collect(spec, workspace, &spec.folder, &entries, masker));
         let noted = collected.and_then(|stored| match stored {
             Some(stored) => self.journal.note(JournalBody::Reports(Box::new(stored))),
             None => Ok(()),

@@ -137,9 +137,7 @@ pub enum Fact {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Nobody answers for it.
-    #[error(
-        "a test in quarantine needs {0}: say who looks after it (--owner) and why (--reason)"
-    )]
+    #[error("a test in quarantine needs {0}: say who looks after it (--owner) and why (--reason)")]
     Unsaid(&'static str),
     /// The end is past or too far away.
     #[error("a quarantine ends between now and {DAYS_MAX} days from now, not {0}")]

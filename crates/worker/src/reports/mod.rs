@@ -210,17 +210,17 @@ fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<Span> {
     for entry in entries {
         let at = SystemTime::from(entry.at);
         match &entry.body {
-            JournalBody::StepStarted { index, .. } => spans.push(Span {
-                index: *index,
-                began: at,
-                ended: at,
-                fetches: spec
-                    .steps
-                    .get(*index)
-                    .is_some_and(|step| fetches(&step.action)),
-                conclusion: Conclusion::Skipped,
-                why: None,
-            }),
+            JournalBody::StepStarted { index, id, .. } => {
+                let step = spec.steps.iter().find(|step| step.id == *id);
+                spans.push(Span {
+                    index: *index,
+                    began: at,
+                    ended: at,
+                    fetches: step.is_some_and(|step| fetches(&step.action)),
+                    conclusion: Conclusion::Skipped,
+                    why: None,
+                });
+            }
             JournalBody::StepFinished {
                 index,
                 conclusion,
