@@ -29,8 +29,8 @@ use crate::{
     mask::Masker,
     output::Output,
     process::{end_strays, start_time},
-    runtime::Runtime,
     reports,
+    runtime::Runtime,
     scope::Scope,
 };
 

@@ -25,12 +25,12 @@ mod log;
 mod mask;
 mod output;
 mod process;
+mod reports;
 #[allow(
     dead_code,
     reason = "asked for by actions in JavaScript, which come next"
 )]
 mod runtime;
-mod reports;
 mod scope;
 mod shell;
 mod step;
