@@ -1,7 +1,5 @@
 //! A workflow and how its jobs end, in; what the scheduler says, out.
 
-use std::time::Instant;
-
 use shipway_syntax::Source;
 
 use super::*;
@@ -498,12 +496,7 @@ fn ten_thousand_jobs_are_planned_at_once() {
     });
     let mut large = workflow("  a: { runs-on: x, steps: [{ run: a }] }\n");
     large.jobs = jobs.collect();
-    // The clock is only for the test's own bound, which is ten times what a slow machine needs without optimisation.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "measures the scheduler, decides nothing"
-    )]
-    let begin = Instant::now();
+    // How long it takes is measured by bench/workflows; a walk that isn't one never ends here.
     let graph = Graph::of(&large);
     let mut progress = Progress::of(large.jobs.len());
     let first = graph.next(&large, &mut progress, &Ground::default());
@@ -514,12 +507,6 @@ fn ten_thousand_jobs_are_planned_at_once() {
         graph.next(&large, &mut progress, &Ground::default()).len(),
         100
     );
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "measures the scheduler, decides nothing"
-    )]
-    let took = begin.elapsed();
-    assert!(took.as_millis() < 2_000, "{took:?}");
 }
 
 #[test]

