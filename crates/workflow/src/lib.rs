@@ -8,6 +8,7 @@ pub mod expr;
 pub mod glob;
 pub mod graph;
 pub mod job;
+pub mod lint;
 pub mod model;
 pub mod parse;
 pub mod report;

@@ -1,4 +1,5 @@
-//! `shipway check`: every mistake in `shipway.yaml` and in workflows, with its place and what to do.
+//! `shipway check`: every mistake in `shipway.yaml`, in workflows and in actions, with its place and what to do, and what is
+//! legal there but hardly meant.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,6 +8,7 @@ use std::{
 
 use serde_json::json;
 use shipway_syntax::{Diagnostic, Source};
+use shipway_workflow::lint;
 
 use crate::{
     exit::Failure,
@@ -14,7 +16,7 @@ use crate::{
     report,
 };
 
-/// Check shipway.yaml and workflows; exit code 2 when something is wrong
+/// Check shipway.yaml, workflows and actions; exit code 2 when something is wrong
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Files or folders; this folder when none is given
@@ -23,6 +25,9 @@ pub struct Args {
 
 /// Folders that hold no files of ours.
 const PASSED_OVER: [&str; 4] = [".git", "target", "node_modules", "vendor"];
+
+/// The names of the files of actions.
+const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
 
 /// Checks, and reports.
 pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
@@ -48,10 +53,10 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let source = Source::new(path.display().to_string().trim_start_matches("./"), text);
-        let problems = if is_workflow(path) {
-            shipway_workflow::parse(&source).diagnostics
-        } else {
-            config_problems(&source)
+        let problems = match Kind::of(path) {
+            Kind::Configuration => config_problems(&source),
+            Kind::Action => lint::check_action(&source),
+            Kind::Workflow => lint::check_workflow(&source),
         };
         found.extend(
             problems
@@ -107,8 +112,29 @@ fn config_problems(source: &Source) -> Vec<Diagnostic> {
     }
 }
 
-fn is_workflow(path: &Path) -> bool {
-    path.file_name().is_none_or(|name| name != "shipway.yaml")
+/// What a file is, by its name; a file that was named and is none of the others is a workflow.
+enum Kind {
+    Configuration,
+    Action,
+    Workflow,
+}
+
+impl Kind {
+    fn of(path: &Path) -> Self {
+        match path.file_name().and_then(std::ffi::OsStr::to_str) {
+            Some("shipway.yaml") => Self::Configuration,
+            Some(name)
+                if ACTIONS.contains(&name) && !path.parent().is_some_and(holds_workflows) =>
+            {
+                Self::Action
+            }
+            _ => Self::Workflow,
+        }
+    }
+}
+
+fn holds_workflows(folder: &Path) -> bool {
+    folder.ends_with(".github/workflows")
 }
 
 fn find(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -124,11 +150,11 @@ fn find(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
                 find(&inner, files)?;
             }
         } else {
-            let in_workflows = path.ends_with(".github/workflows");
             let is_yaml = inner
                 .extension()
                 .is_some_and(|extension| extension == "yml" || extension == "yaml");
-            if name == "shipway.yaml" || (in_workflows && is_yaml) {
+            let is_action = ACTIONS.iter().any(|action| name == *action);
+            if name == "shipway.yaml" || is_action || (holds_workflows(path) && is_yaml) {
                 files.push(inner);
             }
         }

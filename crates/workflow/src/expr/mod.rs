@@ -20,6 +20,7 @@ mod json;
 mod json_reader;
 mod lexer;
 mod parser;
+mod paths;
 mod place;
 mod template;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod value;
 
 pub use error::{EvalError, ParseError, listed, one_of};
 pub use eval::{Contexts, HashFiles, Status};
+pub use paths::Path;
 pub use place::Place;
 pub use template::{Condition, Template};
 pub use value::{Names, Object, Value};

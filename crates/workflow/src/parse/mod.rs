@@ -23,7 +23,7 @@ mod inputs;
 mod job;
 mod keys;
 mod needs;
-mod reader;
+pub(crate) mod reader;
 mod references;
 mod schedule;
 mod steps;

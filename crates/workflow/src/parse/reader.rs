@@ -10,7 +10,7 @@ use crate::{
     model::{Position, Setting, Table, Tree},
 };
 
-pub(super) struct Reader<'s> {
+pub(crate) struct Reader<'s> {
     source: &'s Source,
     pub(super) problems: Vec<Diagnostic>,
     /// The first byte of each line.
@@ -18,7 +18,7 @@ pub(super) struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    pub(super) fn new(source: &'s Source) -> Self {
+    pub(crate) fn new(source: &'s Source) -> Self {
         let starts = source
             .text
             .match_indices('\n')
@@ -105,7 +105,7 @@ impl<'s> Reader<'s> {
     }
 
     /// Where a part of a scalar's text stands in the file.
-    pub(super) fn within(&self, node: &Node, at: Range<usize>) -> Span {
+    pub(crate) fn within(&self, node: &Node, at: Range<usize>) -> Span {
         let (Some(text), Some(raw)) = (
             node.as_scalar_text(),
             self.source.text.get(node.span.start..node.span.end),

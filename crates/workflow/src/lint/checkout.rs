@@ -1,0 +1,48 @@
+//! `untrusted-checkout`: a stranger's code, checked out where secrets are. `pull_request_target` and `workflow_run` have the
+//! rights of the repository, and what is built then is the pull request's.
+
+use shipway_syntax::Node;
+
+use super::{Found, Subject};
+
+pub(super) const CODE: &str = "untrusted-checkout";
+
+const PRIVILEGED: [&str; 2] = ["pull_request_target", "workflow_run"];
+
+/// What leads to the head of a pull request.
+const HEADS: [&str; 3] = [
+    "github.head_ref",
+    "github.event.pull_request.head",
+    "github.event.workflow_run.head",
+];
+
+pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+    let events = subject.events();
+    let Some((event, _)) = events.iter().find(|(name, _)| PRIVILEGED.contains(name)) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for step in subject.steps() {
+        let uses = step.get("uses").and_then(Node::as_str).unwrap_or_default();
+        let Some(reference) = step.get("with").and_then(|with| with.get("ref")) else {
+            continue;
+        };
+        if !uses.starts_with("actions/checkout@") {
+            continue;
+        }
+        let exprs = subject.exprs(reference);
+        let untrusted = exprs.iter().any(|(_, expr)| {
+            expr.paths()
+                .iter()
+                .any(|path| HEADS.iter().any(|head| path.joined().starts_with(head)))
+        });
+        if untrusted {
+            found.push(Found::new(
+                reference.span,
+                format!("a stranger's code is checked out, and `{event}` gives it this repository's secrets"),
+                "build it in a workflow on `pull_request`, which has none",
+            ));
+        }
+    }
+    found
+}

@@ -1,0 +1,37 @@
+//! `unpinned-action`: a third party's action or workflow by a name that its owner can move to other code. Those of GitHub
+//! itself and Shipway's own are trusted as their owners are.
+
+use shipway_syntax::Node;
+
+use super::{Found, Subject};
+
+pub(super) const CODE: &str = "unpinned-action";
+
+const TRUSTED: [&str; 3] = ["actions", "github", "shipway"];
+
+pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+    let jobs = subject.jobs().iter().map(|(_, job)| job);
+    jobs.chain(subject.steps())
+        .filter_map(|node| unpinned(node.get("uses")?))
+        .collect()
+}
+
+fn unpinned(node: &Node) -> Option<Found> {
+    let uses = node.as_str()?;
+    if uses.starts_with("./") || uses.starts_with("docker://") {
+        return None;
+    }
+    let (path, reference) = uses.split_once('@')?;
+    let owner = path.split('/').next().unwrap_or_default();
+    let pinned = reference.len() == 40 && reference.bytes().all(|b| b.is_ascii_hexdigit());
+    if pinned || TRUSTED.contains(&owner) {
+        return None;
+    }
+    Some(Found::new(
+        node.span,
+        format!(
+            "`{reference}` of `{path}` is a tag or a branch, which {owner} can move to other code"
+        ),
+        format!("pin the commit, and keep the name as a comment: {path}@<40 digits> # {reference}"),
+    ))
+}
