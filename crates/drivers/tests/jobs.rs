@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shipway_drivers::jobs::{JobError, JobRunner};
 use shipway_syntax::Source;
 use shipway_workflow::job::{
-    Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree,
+    Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree, WithoutEngine,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +85,9 @@ impl Bench {
             server: None,
             reports: Default::default(),
             folder: self.folder(),
+            container: None,
+            services: Vec::new(),
+            without_engine: WithoutEngine::default(),
         }
     }
 

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{environment::Env, files};
+use crate::{
+    environment::{COMMANDS, Env},
+    files,
+};
 
 /// A summary may have this many bytes; GitHub's.
 const SUMMARY_BYTES_MAX: u64 = 1 << 20;
@@ -39,8 +42,11 @@ pub(crate) struct Written {
 
 impl Channel {
     pub(crate) fn create(temp: &Path, index: usize) -> io::Result<Self> {
+        // A folder of their own: containers that are actions see it.
+        let folder = temp.join(COMMANDS);
+        fs::create_dir_all(&folder)?;
         let file = |name: &str| {
-            let path = temp.join(format!("{name}-{index}"));
+            let path = folder.join(format!("{name}-{index}"));
             File::create(&path).map(|_| path)
         };
         Ok(Self {
@@ -149,7 +155,10 @@ mod tests {
         let channel = Channel::create(folder.path(), 0).unwrap();
         fill(&channel);
         let written = channel.close();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(folder.path().join(COMMANDS)).unwrap().count(),
+            0
+        );
         written
     }
 

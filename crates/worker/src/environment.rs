@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 
 use shipway_workflow::{
     expr::Value,
-    job::{JobSpec, NETWORK},
+    job::{ENGINE, JobSpec, NETWORK},
 };
 
 /// Where programs are looked for when nobody says.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// GitHub's names, below its temporary folder.
+const WORKFLOW: &str = "_github_workflow";
+pub(crate) const COMMANDS: &str = "_runner_file_commands";
 
 /// Environment variables in order of first appearance; the last value counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,14 +65,30 @@ impl Folders {
             std::fs::create_dir_all(&path).map(|()| path)
         };
         let temp = folder("temp")?;
+        folder("home/tools")?;
+        std::fs::create_dir_all(temp.join(COMMANDS))?;
         Ok(Self {
             workspace: folder("workspace")?,
             home: folder("home")?,
-            event: temp.join("event.json"),
+            event: {
+                let workflow = temp.join(WORKFLOW);
+                std::fs::create_dir_all(&workflow)?;
+                workflow.join("event.json")
+            },
             temp,
             artifacts: folder("artifacts")?,
             summaries: folder("summaries")?,
         })
+    }
+
+    /// Where the event is: containers see the folder.
+    pub(crate) fn workflow(&self) -> PathBuf {
+        self.temp.join(WORKFLOW)
+    }
+
+    /// Where tools are kept that steps install: `runner.tool_cache`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.home.join("tools")
     }
 }
 
@@ -83,7 +103,7 @@ pub(crate) fn base(folders: &Folders) -> Env {
     base.set("HOME", folders.home.display().to_string());
     base.set("TMPDIR", folders.temp.display().to_string());
     base.set("CI", "true");
-    for name in NETWORK {
+    for name in NETWORK.into_iter().chain(ENGINE) {
         if let Ok(value) = std::env::var(name) {
             base.set(name, value);
         }

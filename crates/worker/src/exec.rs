@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     cancel::{Cancel, Manner},
+    containers::Reach,
     output::Output,
     process::{ENDING, signal_group},
     shell::CommandLine,
@@ -29,6 +30,8 @@ use crate::{
 /// What the pipe holds; programs that print much wait less often.
 const PIPE_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 256 * 1024;
+/// How long it may take until it is known here that what was killed elsewhere is gone.
+const GONE: Duration = Duration::from_secs(3);
 
 /// The pipe that all steps print into.
 pub(crate) struct Pipe {
@@ -105,6 +108,17 @@ pub(crate) async fn run(
     pipe: &mut Pipe,
     output: &mut Output,
 ) -> io::Result<Ended> {
+    run_reached(invocation, None, bounds, pipe, output).await
+}
+
+/// Runs what stands for a process elsewhere: signals reach that one, and then it ends.
+pub(crate) async fn run_reached(
+    invocation: &Invocation,
+    reach: Option<Reach>,
+    bounds: Bounds<'_>,
+    pipe: &mut Pipe,
+    output: &mut Output,
+) -> io::Result<Ended> {
     let mut command = Command::new(&invocation.line.program);
     command
         .args(&invocation.line.arguments)
@@ -118,13 +132,14 @@ pub(crate) async fn run(
         .kill_on_drop(true);
     let mut child = command.spawn()?;
     drop(command);
-    let ended = supervise(&mut child, bounds, pipe, output).await?;
+    let ended = supervise(&mut child, reach, bounds, pipe, output).await?;
     pipe.drain(output).await?;
     Ok(ended)
 }
 
 async fn supervise(
     child: &mut Child,
+    reach: Option<Reach>,
     bounds: Bounds<'_>,
     pipe: &mut Pipe,
     output: &mut Output,
@@ -133,6 +148,7 @@ async fn supervise(
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw);
+    let target = Target { group, reach };
     let mut ending: Option<Ending> = None;
     let late = bounds.timeout.and_then(|it| Instant::now().checked_add(it));
     let status = loop {
@@ -146,11 +162,11 @@ async fn supervise(
             manner = bounds.cancel.must_end(bounds.goes_on), if !ending.as_ref().is_some_and(Ending::is_last) => {
                 let ending = ending.get_or_insert_with(|| Ending::new(Ended::Cancelled));
                 match manner {
-                    Manner::Politely => ending.step(group),
-                    Manner::AtOnce => ending.kill(group),
+                    Manner::Politely => ending.step(&target),
+                    Manner::AtOnce => ending.kill(&target),
                 }
             }
-            () = at(alarm) => ending.get_or_insert_with(|| Ending::new(Ended::TimedOut)).step(group),
+            () = at(alarm) => ending.get_or_insert_with(|| Ending::new(Ended::TimedOut)).step(&target),
         }
     };
     Ok(match ending {
@@ -184,6 +200,22 @@ fn how(status: ExitStatus) -> Ended {
     }
 }
 
+/// Who is told to end.
+struct Target {
+    group: Option<Pid>,
+    /// Where the group only stands for others.
+    reach: Option<Reach>,
+}
+
+impl Target {
+    fn signal(&self, signal: Signal) {
+        match &self.reach {
+            Some(reach) => reach.signal(signal),
+            None => signal_group(self.group, signal),
+        }
+    }
+}
+
 /// A group that is being ended: SIGINT, then SIGTERM, then SIGKILL.
 struct Ending {
     why: Ended,
@@ -201,20 +233,26 @@ impl Ending {
     }
 
     /// Says it more clearly than before.
-    fn step(&mut self, group: Option<Pid>) {
+    fn step(&mut self, target: &Target) {
         match ENDING.get(self.said) {
             Some((signal, grace)) => {
-                signal_group(group, *signal);
+                target.signal(*signal);
                 self.next = Some(Instant::now() + *grace);
                 self.said += 1;
             }
-            None => self.kill(group),
+            None => self.kill(target),
         }
     }
 
-    fn kill(&mut self, group: Option<Pid>) {
-        signal_group(group, Signal::KILL);
-        (self.said, self.next) = (ENDING.len() + 1, None);
+    fn kill(&mut self, target: &Target) {
+        if target.reach.is_some() && !self.is_last() {
+            target.signal(Signal::KILL);
+            self.next = Some(Instant::now() + GONE);
+        } else {
+            signal_group(target.group, Signal::KILL);
+            self.next = None;
+        }
+        self.said = ENDING.len() + 1;
     }
 
     /// Whether there is nothing more to say.

@@ -17,6 +17,7 @@ use crate::{
     },
     cancel::{Cancel, Cut},
     channel::{Channel, Written},
+    containers::{Containers, Inside},
     environment::{Env, Folders, base, fixed},
     exec::{self, Bounds, Ended, Invocation, Pipe},
     frame::{Frame, Seen, Stage},
@@ -42,6 +43,7 @@ pub(crate) struct Hand {
     pub(crate) states: BTreeMap<String, Env>,
     /// Numbers the files of steps.
     pub(crate) files: usize,
+    pub(crate) containers: Containers,
 }
 
 /// A step to be carried out.
@@ -363,10 +365,15 @@ impl Hand {
         let file = format!("step-{number}.{}", shell::extension(shell_name));
         let file = self.folders.temp.join(file);
         let path = env.get("PATH").unwrap_or_default();
-        let line =
-            shell::command_line(shell_name, &file, path).map_err(|error| error.to_string())?;
+        let line = match self.containers.inside() {
+            Some(inside) => inside.shell(shell_name, &file),
+            None => shell::command_line(shell_name, &file, path),
+        }
+        .map_err(|error| error.to_string())?;
         self.say_script(&script, &line);
-        if !workdir.is_dir() {
+        let may = |inside: &Inside| inside.may_have(&workdir);
+        let inside = self.containers.inside();
+        if !inside.map_or_else(|| workdir.is_dir(), may) {
             let workdir = workdir.display();
             return Err(format!("the working directory {workdir} does not exist"));
         }
@@ -398,7 +405,14 @@ impl Hand {
             cancel: &mut self.cancel,
             goes_on: plan.goes_on,
         };
-        let result = exec::run(invocation, bounds, &mut self.pipe, &mut self.output).await;
+        let (pipe, output) = (&mut self.pipe, &mut self.output);
+        let result = match self.containers.inside() {
+            Some(inside) => {
+                let (entered, reach) = inside.enter(invocation, &self.folders);
+                exec::run_reached(&entered, reach, bounds, pipe, output).await
+            }
+            None => exec::run(invocation, bounds, pipe, output).await,
+        };
         let program = &invocation.line.program;
         result.unwrap_or_else(|error| Ended::Badly(format!("{program} can't be run: {error}")))
     }

@@ -19,6 +19,7 @@ use shipway_workflow::{
 use crate::{
     actions::known::Library,
     cancel::Cancel,
+    containers::Containers,
     environment::Folders,
     exec::Pipe,
     frame::Frame,
@@ -97,11 +98,12 @@ async fn work(spec: JobSpec, folder: &Path) -> io::Result<Conclusion> {
     if folder.join(CANCEL_FILE).exists() {
         job.hand.cancel.ask();
     }
-    if job.prepare() {
+    if job.prepare() && job.begin_containers().await {
         job.pre_steps().await?;
         job.main_steps().await?;
         job.post_steps().await?;
     }
+    job.hand.end_containers().await;
     job.end()
 }
 
@@ -138,6 +140,7 @@ impl Job {
             },
             states: BTreeMap::new(),
             files: 0,
+            containers: Containers::default(),
         };
         Ok(Self {
             hand,
@@ -171,7 +174,7 @@ impl Job {
         let outputs = self.outputs();
         let verdict = self.hand.scope.verdict.clone();
         let conclusion = verdict.conclusion();
-        let mut why: Vec<String> = [verdict.cut, verdict.failed]
+        let mut why: Vec<String> = [verdict.cut, verdict.failed, verdict.left_out]
             .into_iter()
             .flatten()
             .collect();

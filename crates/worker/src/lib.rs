@@ -12,6 +12,7 @@ mod actions;
 mod cancel;
 mod channel;
 mod command;
+mod containers;
 mod environment;
 mod exec;
 mod files;

@@ -129,8 +129,14 @@ fn look(pid: i32) -> Option<(Child, u32)> {
 
 /// When this process started, in clock ticks since boot.
 pub(crate) fn start_time() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let rest = stat.rfind(')').map_or("", |end| &stat[end + 1..]);
-    let field = rest.split_whitespace().nth(19);
-    field.and_then(|field| field.parse().ok()).unwrap_or(0)
+    start_time_of(std::process::id()).unwrap_or(0)
+}
+
+/// When a process started; none when there is none of that number, or it has ended.
+pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let has_ended = matches!(fields.next()?, "Z" | "X");
+    let start = fields.nth(18)?.parse().ok()?;
+    (!has_ended).then_some(start)
 }

@@ -8,6 +8,7 @@ use shipway_workflow::{
 };
 
 use crate::{
+    containers::Paths,
     environment::{Env, Folders, arch},
     frame::{Frame, Seen},
     hash::Workspace,
@@ -21,6 +22,10 @@ pub(crate) struct Scope {
     /// What steps put before `PATH`, the newest last.
     pub(crate) paths: Vec<String>,
     pub(crate) verdict: Verdict,
+    /// What the `job` context says of its containers.
+    pub(crate) job: Vec<(&'static str, Value)>,
+    /// Where folders are for steps, when that isn't where they are here.
+    places: Option<Paths>,
     github: Value,
     runner: Value,
 }
@@ -32,6 +37,8 @@ pub(crate) struct Verdict {
     pub(crate) failed: Option<String>,
     /// Why it was cut short, once it was.
     pub(crate) cut: Option<String>,
+    /// Why it was left out, when it was.
+    pub(crate) left_out: Option<String>,
 }
 
 impl Verdict {
@@ -41,6 +48,8 @@ impl Verdict {
             Conclusion::Cancelled
         } else if self.failed.is_some() {
             Conclusion::Failure
+        } else if self.left_out.is_some() {
+            Conclusion::Skipped
         } else {
             Conclusion::Success
         }
@@ -73,13 +82,15 @@ impl Scope {
             ("arch", Value::from(arch())),
             ("environment", Value::from("self-hosted")),
             ("temp", text(&folders.temp)),
-            ("tool_cache", text(&folders.home.join("tools"))),
+            ("tool_cache", text(&folders.tools())),
             ("workspace", workspace),
         ]);
         Self {
             env: Env::default(),
             paths: Vec::new(),
             verdict: Verdict::default(),
+            job: Vec::new(),
+            places: None,
             github: Value::Object(Arc::new(github)),
             runner,
         }
@@ -121,16 +132,37 @@ impl Scope {
         contexts.set("env", Value::Object(Arc::new(variables)));
         contexts.set("steps", frame.steps());
         let status = Value::from(self.verdict.conclusion().as_str());
-        contexts.set("job", Value::object([("status", status)]));
+        let job = [("status", status)].into_iter().chain(self.job.clone());
+        contexts.set("job", Value::object(job));
         contexts
             .with_status(frame.status(&self.verdict))
             .with_files(files)
+    }
+
+    /// Paths become those in the container that steps run in.
+    pub(crate) fn relocate(&mut self, places: &Paths) {
+        for context in [&mut self.github, &mut self.runner] {
+            let entries = object_of(context);
+            let entries = entries.iter().map(|(name, value)| {
+                let value = match value {
+                    Value::String(text) => Value::from(places.inside(text)),
+                    other => other.clone(),
+                };
+                (name.clone(), value)
+            });
+            *context = Value::object(entries);
+        }
+        self.places = Some(places.clone());
     }
 
     /// The `github` context of what is `seen`.
     pub(crate) fn github(&self, seen: &Seen) -> Value {
         let mut github = object_of(&self.github);
         for (name, value) in seen.iter() {
+            let value = match &self.places {
+                Some(places) => places.inside(&value),
+                None => value,
+            };
             github.insert(name, Value::from(value));
         }
         Value::Object(Arc::new(github))

@@ -29,6 +29,27 @@ pub(crate) fn command_line(
     path: &str,
 ) -> Result<CommandLine, ShellError> {
     let has = |program: &str| which(program, path).is_some();
+    let line = filled(shell, script, has)?;
+    if which(&line.program, path).is_none() {
+        let name = shell.unwrap_or("bash").to_owned();
+        return Err(ShellError::Missing(name, line.program));
+    }
+    Ok(line)
+}
+
+/// The command line for a script in a container, whose programs can't be seen from here. Unset: sh, as GitHub has it.
+pub(crate) fn command_line_inside(
+    shell: Option<&str>,
+    script: &Path,
+) -> Result<CommandLine, ShellError> {
+    filled(shell, script, |program| program == "python")
+}
+
+fn filled(
+    shell: Option<&str>,
+    script: &Path,
+    has: impl Fn(&str) -> bool,
+) -> Result<CommandLine, ShellError> {
     let template = match shell.map(str::trim).filter(|shell| !shell.is_empty()) {
         None if has("bash") => "bash -e {0}",
         None => "sh -e {0}",
@@ -44,13 +65,8 @@ pub(crate) fn command_line(
     let words = words(template).ok_or_else(|| ShellError::Quote(template.to_owned()))?;
     let script = script.display().to_string();
     let mut words = words.into_iter().map(|word| word.replace("{0}", &script));
-    let program = words.next().unwrap_or_default();
-    if which(&program, path).is_none() {
-        let name = shell.unwrap_or("bash").to_owned();
-        return Err(ShellError::Missing(name, program));
-    }
     Ok(CommandLine {
-        program,
+        program: words.next().unwrap_or_default(),
         arguments: words.collect(),
     })
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     expr::Value,
-    model::{RunDefaults, Step, Table},
+    model::{Container, RunDefaults, Step, Table},
     report::{Paths, StoredReport},
 };
 
@@ -30,6 +30,18 @@ pub const NETWORK: [&str; 13] = [
     "REQUESTS_CA_BUNDLE",
     "PIP_CERT",
     "NODE_EXTRA_CA_CERTS",
+];
+
+/// Variables of the server's environment that lead to a container engine: for what a job's containers need, and for steps that
+/// use the engine themselves.
+pub const ENGINE: [&str; 7] = [
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_API_VERSION",
+    "CONTAINER_HOST",
 ];
 
 /// A job's name within its run: `test`, `test.3` for the third of a matrix. Safe as a file name and in an address.
@@ -150,6 +162,26 @@ pub struct JobSpec {
     pub reports: Paths,
     /// The job's own folder: workspace, temporary files, logs and journal are below it.
     pub folder: PathBuf,
+    /// The container its steps run in.
+    #[serde(default)]
+    pub container: Option<Container>,
+    /// Containers that run beside it, by the names they have on its network.
+    #[serde(default)]
+    pub services: Vec<(String, Container)>,
+    /// What becomes of what needs a container where there is no engine.
+    #[serde(default)]
+    pub without_engine: WithoutEngine,
+}
+
+/// What becomes of jobs and steps that need a container where there is no engine to run it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutEngine {
+    /// They fail: on a server somebody must see to it.
+    #[default]
+    Refuse,
+    /// They are skipped, and it is said why.
+    LeaveOut,
 }
 
 /// The contexts that are known before a job starts.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use shipway_workflow::{
     expr::{Template, Value},
     graph::Graph,
-    job::{JobContexts, JobKey, JobSpec, ServerAccess, SourceTree, StoredArtifact},
+    job::{JobContexts, JobKey, JobSpec, ServerAccess, SourceTree, StoredArtifact, WithoutEngine},
     model::Table,
 };
 
@@ -74,6 +74,9 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
         server: around.server,
         reports: run.spec.reports.clone(),
         folder: around.folder,
+        container: job.container.clone(),
+        services: job.services.clone(),
+        without_engine: WithoutEngine::default(),
     })
 }
 

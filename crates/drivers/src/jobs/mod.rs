@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shipway_core::ids::RunId;
-use shipway_workflow::job::{JobKey, JobSpec, JournalBody, JournalEntry, NETWORK};
+use shipway_workflow::job::{ENGINE, JobKey, JobSpec, JournalBody, JournalEntry, NETWORK};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -43,15 +43,16 @@ const CANCEL_FILE: &str = "cancel";
 /// And its worker has been told.
 const CANCELLED_FILE: &str = "cancel.told";
 
-/// What of the server's environment a worker gets: where programs are, what it needs to find a user's tools, and the way to the
-/// network ([`NETWORK`]).
-const ENVIRONMENT: [&str; 6] = [
+/// What of the server's environment a worker gets: where programs are, what it needs to find a user's tools, the way to the
+/// network ([`NETWORK`]) and to containers ([`ENGINE`]).
+const ENVIRONMENT: [&str; 7] = [
     "PATH",
     "HOME",
     "CARGO_HOME",
     "RUSTUP_HOME",
     "TZ",
     "RUST_BACKTRACE",
+    "XDG_RUNTIME_DIR",
 ];
 
 /// Starts and finds workers.
@@ -158,6 +159,7 @@ impl JobRunner {
         let passed = ENVIRONMENT
             .iter()
             .chain(&NETWORK)
+            .chain(&ENGINE)
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
         // It makes itself a session of its own: it outlives the server and its terminal.
         let mut child = Command::new(&self.exe)

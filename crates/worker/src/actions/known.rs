@@ -203,6 +203,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// A node that has said which version it is.
+    pub(crate) fn of(program: PathBuf, version: &str) -> Self {
+        Self {
+            program,
+            version: version.trim().trim_start_matches('v').to_owned(),
+        }
+    }
+
     pub(crate) fn major(&self) -> u32 {
         let major = self.version.split('.').next();
         major.and_then(|it| it.parse().ok()).unwrap_or_default()

@@ -23,6 +23,7 @@ use shipway_workflow::{
 use crate::{
     cancel::Manner,
     channel::Channel,
+    containers::Inside,
     environment::Folders,
     exec::Ended,
     frame::Frame,
@@ -42,6 +43,8 @@ pub(crate) struct Call<'c> {
     with: BTreeMap<String, String>,
     env: &'c [(String, String)],
     output: &'c mut Output,
+    /// The container that the job's steps run in.
+    container: Option<&'c Inside>,
 }
 
 /// What an action leaves behind.
@@ -99,6 +102,7 @@ impl<'c> Call<'c> {
                 .collect(),
             env,
             output,
+            container: None,
         }
     }
 
@@ -190,7 +194,7 @@ impl Hand {
         let files = Workspace(&workspace);
         let contexts = self.contexts(frame, &seen, &plan.env, &files);
         let with = match uses.with.resolve(&contexts) {
-            Ok(with) => with,
+            Ok(with) => self.with_paths_here(with),
             Err(error) => return Ended::Badly(format!("with: {error}\n{}", error.snippet())),
         };
         for (name, value) in &with {
@@ -198,7 +202,7 @@ impl Hand {
         }
         self.output.say("##[endgroup]");
         self.output.log.flush();
-        let call = Call::new(
+        let mut call = Call::new(
             &self.spec,
             &self.folders,
             &self.runtime.shelf,
@@ -206,6 +210,7 @@ impl Hand {
             &env,
             &mut self.output,
         );
+        call.container = self.containers.inside();
         let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
         tokio::select! {
             result = run(uses.action, call) => match result {

@@ -351,7 +351,15 @@ impl Hand {
         let node = match &self.library.node {
             Some(node) => node.clone(),
             None => {
-                let node = find_node(env).await.map_err(|why| {
+                let found = match self.containers.inside() {
+                    Some(inside) => inside
+                        .ask(&["node", "--version"])
+                        .await
+                        .map(|version| Node::of("node".into(), &version))
+                        .ok_or_else(|| "the job's container has no node".to_owned()),
+                    None => find_node(env).await,
+                };
+                let node = found.map_err(|why| {
                     format!("the action needs node {wanted}, and {why}; install node {wanted}")
                 })?;
                 self.library.node.insert(node).clone()
@@ -359,7 +367,7 @@ impl Hand {
         };
         if node.major() < wanted {
             let text = format!(
-                "the action asks for node {wanted}; node {} is on this machine and is used",
+                "the action asks for node {wanted}; node {} is there and is used",
                 node.version
             );
             self.output.annotate(Level::Warning, &text);
@@ -399,11 +407,10 @@ async fn find_node(env: &Env) -> Result<Node, String> {
         .output()
         .await;
     let output = asked.map_err(|error| format!("{}: {error}", program.display()))?;
-    let version = String::from_utf8_lossy(&output.stdout);
-    let version = version.trim().trim_start_matches('v').to_owned();
-    if !output.status.success() || version.is_empty() {
-        let program = program.display();
+    let node = Node::of(program, &String::from_utf8_lossy(&output.stdout));
+    if !output.status.success() || node.version.is_empty() {
+        let program = node.program.display();
         return Err(format!("{program} doesn't say which version it is"));
     }
-    Ok(Node { program, version })
+    Ok(node)
 }

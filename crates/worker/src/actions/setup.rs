@@ -68,6 +68,9 @@ pub(super) async fn run(name: &str, call: &mut Call<'_>) -> Result<Left, String>
 }
 
 async fn version(program: &str, ask: &str, call: &Call<'_>) -> Option<String> {
+    if let Some(container) = call.container {
+        return found(&container.ask(&[program, ask]).await?);
+    }
     let env = call.env.iter().map(|(name, value)| (name, value));
     let path = call.env.iter().find(|(name, _)| name == "PATH");
     let file = which(program, path.map_or("", |(_, path)| path))?;
@@ -80,7 +83,11 @@ async fn version(program: &str, ask: &str, call: &Call<'_>) -> Option<String> {
         .output();
     let output = asked.await.ok().filter(|output| output.status.success())?;
     let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
+    found(&String::from_utf8_lossy(&text))
+}
+
+/// The first version in a text.
+fn found(text: &str) -> Option<String> {
     let digits = text.find(|c: char| c.is_ascii_digit())?;
     let end = |c: char| !(c.is_ascii_digit() || c == '.');
     let version = text[digits..].split(end).next()?.trim_end_matches('.');

@@ -14,7 +14,10 @@ use shipway_syntax::Source;
 use shipway_worker::{JOB_FILE, JOURNAL_FILE, LOG_FILE, read_journal};
 use shipway_workflow::{
     expr::Value,
-    job::{Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree},
+    job::{
+        Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree,
+        WithoutEngine,
+    },
 };
 
 /// The longest that anything here is waited for.
@@ -25,6 +28,8 @@ pub(crate) struct Bench {
     /// Removed at the end.
     pub(crate) root: tempfile::TempDir,
     pub(crate) spec: JobSpec,
+    /// Of the worker, besides.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// What came of a job.
@@ -92,8 +97,15 @@ impl Bench {
             server: None,
             reports: Default::default(),
             folder,
+            container: job.container.clone(),
+            services: job.services.clone(),
+            without_engine: WithoutEngine::default(),
         };
-        Self { root, spec }
+        Self {
+            root,
+            spec,
+            environment: Vec::new(),
+        }
     }
 
     pub(crate) fn secrets(mut self, secrets: &[(&'static str, &str)]) -> Self {
@@ -136,6 +148,7 @@ impl Bench {
             .args(["--ignored", "--exact", "as_the_worker", "--nocapture"])
             .env("WORKER_FOLDER", self.folder())
             .env("SERVERS_SECRET", "must not leak")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -109,10 +109,6 @@ impl Job {
     pub fn unsupported(&self) -> Option<String> {
         let part = if self.calls.is_some() {
             "calls a reusable workflow"
-        } else if self.container.is_some() {
-            "runs in a container"
-        } else if !self.services.is_empty() {
-            "needs service containers"
         } else {
             return None;
         };

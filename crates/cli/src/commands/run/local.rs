@@ -11,7 +11,7 @@ use shipway_core::{
     run::{Effect, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec},
 };
 use shipway_drivers::jobs::JobRunner;
-use shipway_workflow::job::{Conclusion, JobKey, SourceTree, StoredArtifact};
+use shipway_workflow::job::{Conclusion, JobKey, SourceTree, StoredArtifact, WithoutEngine};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -174,7 +174,9 @@ impl Local {
             artifacts: stored.collect(),
             server: None,
         };
-        let spec = job_spec(&progress.state, key, around).ok_or("the job is not ready")?;
+        let mut spec = job_spec(&progress.state, key, around).ok_or("the job is not ready")?;
+        // Here most of a workflow is better than none of it.
+        spec.without_engine = WithoutEngine::LeaveOut;
         self.runner
             .start(&spec)
             .map_err(|error| error.to_string())?;

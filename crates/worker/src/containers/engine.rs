@@ -1,0 +1,326 @@
+//! The engine: any that a `docker` or `podman` command reaches. Every call has its time, and what it complains of is said.
+//!
+//! Values of variables never stand on a command line, where everybody on the machine could read them: the client is told their
+//! names and finds the values in its environment.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output as Printed, Stdio},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use shipway_workflow::job::{ENGINE, NETWORK};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+use crate::{environment::PATH, output::Output, shell::which};
+
+/// The clients that are looked for, the first that reaches an engine is used.
+const CLIENTS: [&str; 2] = ["docker", "podman"];
+
+/// An engine that is there answers this in milliseconds; one that hangs must not hold the job.
+const ASK: Duration = Duration::from_secs(15);
+/// Making, starting and removing: a slow disk with large layers takes a while.
+const MAKE: Duration = Duration::from_secs(120);
+/// Pulls and builds: images have gigabytes, lines are slow. The job's own time bounds them as well.
+const FETCH: Duration = Duration::from_secs(60 * 60);
+
+/// What of a failed call's output is said.
+const SAID_LINES: usize = 8;
+
+/// A client with an engine behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    client: PathBuf,
+    env: Vec<(String, String)>,
+    /// Its socket on this machine; none when it is elsewhere.
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// There is no engine, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Absent(String);
+
+/// A call that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error("{client} can't be run: {why}")]
+    Client { client: String, why: String },
+    #[error("{what}: {said}")]
+    Refused { what: String, said: String },
+    #[error("{what}: no answer within {seconds} s")]
+    TooLong { what: String, seconds: u64 },
+}
+
+impl Engine {
+    /// The engine that this process's environment leads to.
+    pub(crate) async fn find() -> Result<Self, Absent> {
+        let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
+        let mut silent = Vec::new();
+        for name in CLIENTS {
+            let Some(client) = which(name, &path) else {
+                continue;
+            };
+            let mut engine = Self::of(client);
+            match engine
+                .ask(&["version", "--format", "{{.Server.Version}}"])
+                .await
+            {
+                Ok(_) => {
+                    engine.settle().await;
+                    return Ok(engine);
+                }
+                Err(error) => silent.push(error.to_string()),
+            }
+        }
+        Err(Absent(match silent.as_slice() {
+            [] => "there is neither docker nor podman in PATH".to_owned(),
+            silent => format!("no container engine answers ({})", silent.join("; ")),
+        }))
+    }
+
+    fn of(client: PathBuf) -> Self {
+        let passed = ["PATH", "HOME", "XDG_RUNTIME_DIR"];
+        let names = passed.iter().chain(&ENGINE).chain(&NETWORK);
+        let env = names.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+        Self {
+            client,
+            env: env.collect(),
+            socket: None,
+        }
+    }
+
+    /// Learns where the engine is: a folder with somebody's credentials must not lead the client to another one.
+    async fn settle(&mut self) {
+        let known = self.env.iter().find(|(name, _)| name == "DOCKER_HOST");
+        let host = match known {
+            Some((_, host)) => Some(host.clone()),
+            None => {
+                let format = "{{.Endpoints.docker.Host}}";
+                let asked = self.ask(&["context", "inspect", "--format", format]).await;
+                asked.ok().map(|host| host.trim().to_owned())
+            }
+        };
+        let Some(host) = host.filter(|host| !host.is_empty()) else {
+            return;
+        };
+        let socket = host.strip_prefix("unix://").map(PathBuf::from);
+        self.socket = socket.filter(|socket| socket.exists());
+        self.env.retain(|(name, _)| name != "DOCKER_HOST");
+        self.env.push(("DOCKER_HOST".to_owned(), host));
+    }
+
+    /// Whether folders of this machine can be seen in its containers, and its ports on this machine's loopback.
+    pub(super) const fn is_here(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// The client's program.
+    pub(super) fn program(&self) -> String {
+        self.client.display().to_string()
+    }
+
+    /// What the client needs in its environment.
+    pub(super) fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
+    /// Asks something that is answered at once.
+    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<String, EngineError> {
+        let printed = self.call(self.command(arguments), arguments, ASK).await?;
+        Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
+    }
+
+    /// What a container has printed, on both of its outputs; the latest lines.
+    pub(super) async fn logs(&self, container: &str, lines: usize) -> Result<String, EngineError> {
+        let arguments = ["logs", "--tail", &lines.to_string(), container];
+        let printed = self.call(self.command(&arguments), &arguments, ASK).await?;
+        let mut text = String::from_utf8_lossy(&printed.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&printed.stderr));
+        Ok(text)
+    }
+
+    /// Has something made, started or removed; `variables` are for those whose names the arguments tell.
+    pub(super) async fn make(
+        &self,
+        arguments: &[&str],
+        variables: &[(String, String)],
+    ) -> Result<String, EngineError> {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let printed = self.call(command, arguments, MAKE).await?;
+        Ok(String::from_utf8_lossy(&printed.stdout).trim().to_owned())
+    }
+
+    /// Logs in at a registry, for those calls that are given the same folder.
+    pub(super) async fn log_in(
+        &self,
+        registry: &str,
+        (name, password): (&str, &str),
+        config: &Path,
+    ) -> Result<(), EngineError> {
+        let mut arguments = vec!["login", "--username", name, "--password-stdin"];
+        if !registry.is_empty() {
+            arguments.push(registry);
+        }
+        let mut command = self.with_config(&arguments, Some(config));
+        command.stdin(Stdio::piped());
+        let call = async {
+            let mut child = command.spawn()?;
+            let mut input = child.stdin.take();
+            if let Some(input) = &mut input {
+                input.write_all(password.as_bytes()).await?;
+            }
+            drop(input);
+            child.wait_with_output().await
+        };
+        self.judged(call, "login", ASK * 4).await.map(drop)
+    }
+
+    /// Pulls or builds; each line that is printed is said as it comes.
+    pub(super) async fn fetch(
+        &self,
+        arguments: &[&str],
+        config: Option<&Path>,
+        output: &mut Output,
+    ) -> Result<(), EngineError> {
+        let mut command = self.with_config(arguments, config);
+        let call = async {
+            let mut child = command.spawn()?;
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            let (mut out, mut err) = (lines(stdout), lines(stderr));
+            let mut last = Vec::new();
+            let (mut more_out, mut more_err) = (out.is_some(), err.is_some());
+            while more_out || more_err {
+                let line = tokio::select! {
+                    line = next(&mut out), if more_out => line.inspect(|it| more_out = it.is_some()),
+                    line = next(&mut err), if more_err => {
+                        let line = line.inspect(|it| more_err = it.is_some());
+                        if let Ok(Some(line)) = &line {
+                            last.extend_from_slice(line.as_bytes());
+                            last.push(b'\n');
+                        }
+                        line
+                    }
+                };
+                if let Some(line) = line? {
+                    output.say(&line);
+                    output.log.flush();
+                }
+            }
+            Ok(Printed {
+                status: child.wait().await?,
+                stdout: Vec::new(),
+                stderr: last,
+            })
+        };
+        let what = arguments.first().copied().unwrap_or_default();
+        self.judged(call, what, FETCH).await.map(drop)
+    }
+
+    /// Sends a signal to a process group inside a container, without waiting for it. The group's number is in `pid_file`.
+    pub(super) fn signal(&self, container: &str, pid_file: &str, signal: Signal) {
+        let name = match signal {
+            Signal::INT => "INT",
+            Signal::TERM => "TERM",
+            _ => "KILL",
+        };
+        let script = format!("kill -{name} -\"$(cat \"$0\")\"");
+        let mut command = self.command(&["exec", container, "sh", "-c", &script, pid_file]);
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(false);
+        // Without it the client's own end is next.
+        drop(command.spawn());
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        self.with_config(arguments, None)
+    }
+
+    fn with_config(&self, arguments: &[&str], config: Option<&Path>) -> Command {
+        let mut command = Command::new(&self.client);
+        command
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(config) = config {
+            command.env("DOCKER_CONFIG", config);
+            command.env("REGISTRY_AUTH_FILE", config.join("config.json"));
+        }
+        command
+    }
+
+    async fn call(
+        &self,
+        mut command: Command,
+        arguments: &[&str],
+        time: Duration,
+    ) -> Result<Printed, EngineError> {
+        let what = arguments.first().copied().unwrap_or_default();
+        self.judged(command.output(), what, time).await
+    }
+
+    async fn judged(
+        &self,
+        call: impl Future<Output = std::io::Result<Printed>>,
+        what: &str,
+        time: Duration,
+    ) -> Result<Printed, EngineError> {
+        let client = self.client.file_name().unwrap_or_default();
+        let client = client.to_string_lossy().into_owned();
+        let what = format!("{client} {what}");
+        match tokio::time::timeout(time, call).await {
+            Err(_) => Err(EngineError::TooLong {
+                what,
+                seconds: time.as_secs(),
+            }),
+            Ok(Err(error)) => Err(EngineError::Client {
+                client,
+                why: error.to_string(),
+            }),
+            Ok(Ok(printed)) if printed.status.success() => Ok(printed),
+            Ok(Ok(printed)) => Err(EngineError::Refused {
+                what,
+                said: said(&printed),
+            }),
+        }
+    }
+}
+
+/// What a failed call complains of, on one line.
+fn said(printed: &Printed) -> String {
+    let text = String::from_utf8_lossy(&printed.stderr);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("See '"))
+        .collect();
+    match &lines[lines.len().saturating_sub(SAID_LINES)..] {
+        [] => printed.status.to_string(),
+        last => last.join(" / "),
+    }
+}
+
+type Lines<R> = Option<tokio::io::Lines<BufReader<R>>>;
+
+fn lines<R: AsyncRead + Unpin>(from: Option<R>) -> Lines<R> {
+    from.map(|from| BufReader::new(from).lines())
+}
+
+async fn next<R: AsyncRead + Unpin>(lines: &mut Lines<R>) -> std::io::Result<Option<String>> {
+    match lines {
+        Some(lines) => lines.next_line().await,
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,238 @@
+//! The container that a job's steps run in.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rustix::process::Signal;
+use shipway_workflow::job::JobSpec;
+
+use super::{
+    Containers,
+    engine::{Engine, EngineError},
+    paths::{Paths, mount},
+    settings::Settings,
+    strs,
+};
+use crate::{
+    environment::{Folders, PATH, base},
+    exec::Invocation,
+    output::Output,
+    shell::{CommandLine, ShellError, command_line_inside},
+};
+
+/// Where programs in containers look for the engine.
+pub(super) const SOCKET: &str = "/var/run/docker.sock";
+
+/// Writes down which process group a step is, and becomes the step.
+const ENTER: &str = r#"echo $$ >"$0"; exec "$@""#;
+
+/// A running container, ready for steps.
+pub(crate) struct Inside {
+    engine: Engine,
+    id: String,
+    pub(crate) paths: Paths,
+    /// `PATH` of its image.
+    path: String,
+    /// Steps can be told to end only where there is a shell to do it.
+    has_shell: bool,
+    entered: AtomicU32,
+}
+
+/// How a process inside a container is told to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    engine: Engine,
+    container: String,
+    /// Inside.
+    pid_file: String,
+}
+
+impl Reach {
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.engine.signal(&self.container, &self.pid_file, signal);
+    }
+}
+
+impl Containers {
+    /// Starts the container that steps run in; its id.
+    pub(super) async fn start_job(
+        &mut self,
+        engine: &Engine,
+        settings: &Settings,
+        spec: &JobSpec,
+        folders: &Folders,
+        output: &mut Output,
+    ) -> Result<String, String> {
+        self.provide(engine, settings, &folders.temp, output)
+            .await?;
+        let told = |error: EngineError| error.to_string();
+        let repository = spec.contexts.github.get("repository").to_text();
+        let paths = Paths::of_job(folders, &repository);
+        let name = self.name(&spec.folder, "job");
+        self.made.push(name.clone());
+        let mut arguments = self.create(engine, &name, settings, spec, None);
+        let workspace = folders.workspace.display().to_string();
+        arguments.push(format!("--workdir={}", paths.inside(&workspace)));
+        arguments.push("--env=HOME=/github/home".to_owned());
+        arguments.extend(paths.mounts());
+        arguments.extend(engine.socket.as_deref().map(|it| mount(it, SOCKET)));
+        let rest = ["--entrypoint", "tail", &settings.image, "-f", "/dev/null"];
+        arguments.extend(rest.map(str::to_owned));
+        let id = engine
+            .make(&strs(&arguments), &settings.env)
+            .await
+            .map_err(told)?;
+        engine.make(&["start", &id], &[]).await.map_err(told)?;
+        let format = "{{range .Config.Env}}{{println .}}{{end}}";
+        let env = engine
+            .ask(&["inspect", "--format", format, &id])
+            .await
+            .map_err(told)?;
+        let path = env.lines().find_map(|line| line.strip_prefix("PATH="));
+        let path = path.unwrap_or(PATH).to_owned();
+        let has_shell = engine.make(&["exec", &id, "sh", "-c", ":"], &[]).await;
+        output.say(&format!(
+            "{} is {}",
+            settings.image,
+            &id[..id.len().min(12)]
+        ));
+        self.inside = Some(Inside {
+            engine: engine.clone(),
+            id: id.clone(),
+            paths,
+            path,
+            has_shell: has_shell.is_ok(),
+            entered: AtomicU32::new(0),
+        });
+        Ok(id)
+    }
+}
+
+impl Inside {
+    /// The command line for a script. Unset: sh, whatever else there is; GitHub's.
+    pub(crate) fn shell(
+        &self,
+        shell: Option<&str>,
+        script: &Path,
+    ) -> Result<CommandLine, ShellError> {
+        let script = self.paths.inside(&script.display().to_string());
+        command_line_inside(shell, Path::new(&script))
+    }
+
+    /// Whether there is such a folder, as far as that can be known from here.
+    pub(crate) fn may_have(&self, folder: &Path) -> bool {
+        let shown = self.paths.inside(&folder.display().to_string());
+        let here = PathBuf::from(self.paths.here(&shown));
+        here == Path::new(&shown) || here.is_dir()
+    }
+
+    /// What a program inside answers; none when there is none, or it is not well.
+    pub(crate) async fn ask(&self, program: &[&str]) -> Option<String> {
+        let arguments = [&["exec", &*self.id], program].concat();
+        self.engine.ask(&arguments).await.ok()
+    }
+
+    /// What is to be run here so that `invocation` is run inside, and how it is told to end.
+    pub(crate) fn enter(
+        &self,
+        invocation: &Invocation,
+        folders: &Folders,
+    ) -> (Invocation, Option<Reach>) {
+        let mut arguments = vec!["exec".to_owned()];
+        let workdir = self.paths.inside(&invocation.workdir.display().to_string());
+        arguments.push(format!("--workdir={workdir}"));
+        let mut env = self.engine.env().to_vec();
+        for (name, value) in self.env(invocation, folders) {
+            if steers_the_client(&name) {
+                arguments.push(format!("--env={name}={value}"));
+            } else {
+                arguments.push(format!("--env={name}"));
+                env.push((name, value));
+            }
+        }
+        arguments.push(self.id.clone());
+        let mut reach = None;
+        if self.has_shell {
+            let number = self.entered.fetch_add(1, Ordering::Relaxed);
+            let pid_file = folders.temp.join(format!("pid-{number}"));
+            let pid_file = self.paths.inside(&pid_file.display().to_string());
+            arguments.extend(["sh", "-c", ENTER, &pid_file].map(str::to_owned));
+            reach = Some(Reach {
+                engine: self.engine.clone(),
+                container: self.id.clone(),
+                pid_file,
+            });
+        }
+        arguments.push(self.paths.inside(&invocation.line.program));
+        let given = invocation.line.arguments.iter();
+        arguments.extend(given.map(|it| self.paths.inside(it)));
+        let line = CommandLine {
+            program: self.engine.program(),
+            arguments,
+        };
+        let entered = Invocation {
+            line,
+            workdir: folders.workspace.clone(),
+            env,
+        };
+        (entered, reach)
+    }
+
+    /// A step's environment as it is inside: without what only means something on this machine.
+    fn env(&self, invocation: &Invocation, folders: &Folders) -> Vec<(String, String)> {
+        let here = base(folders);
+        let mut env = Vec::new();
+        for (name, value) in &invocation.env {
+            let is_heres = here.get(name) == Some(value);
+            let value = match name.as_str() {
+                "PATH" => match value.strip_suffix(here.get("PATH").unwrap_or_default()) {
+                    Some(added) => format!("{added}{}", self.path),
+                    None => value.clone(),
+                },
+                "HOME" | "CI" => self.paths.inside(value),
+                proxy if proxy.to_ascii_lowercase().ends_with("_proxy") => value.clone(),
+                _ if is_heres => continue,
+                _ => self.paths.inside(value),
+            };
+            env.push((name.clone(), value));
+        }
+        env
+    }
+
+    /// What root has made in the job's folders becomes ours, so that they can be removed.
+    pub(super) async fn give_back(&self) {
+        let user = rustix::process::geteuid();
+        if user.is_root() || !self.has_shell {
+            return;
+        }
+        let owner = format!("{}:{}", user.as_raw(), rustix::process::getegid().as_raw());
+        let script = "chown -R \"$0\" /__w /__t /github 2>/dev/null";
+        let arguments = ["exec", "--user=0", &self.id, "sh", "-c", script, &owner];
+        // Without chown in the image there is no way.
+        let _ = self.engine.make(&arguments, &[]).await;
+    }
+}
+
+/// Variables that the client itself would obey, were they in its environment. None of them is a secret.
+fn steers_the_client(name: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "HOSTNAME",
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_CONFIG",
+        "DOCKER_CERT_PATH",
+        "DOCKER_TLS",
+        "DOCKER_TLS_VERIFY",
+        "DOCKER_API_VERSION",
+        "DOCKER_DEFAULT_PLATFORM",
+        "CONTAINER_HOST",
+        "CONTAINER_CONNECTION",
+    ];
+    const BEGINNINGS: [&str; 5] = ["LD_", "XDG_", "SSL_CERT_", "GODEBUG", "DOCKER_CONTENT_"];
+    NAMES.contains(&name) || BEGINNINGS.iter().any(|it| name.starts_with(it))
+}

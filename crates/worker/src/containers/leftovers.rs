@@ -1,0 +1,124 @@
+//! What a worker that was killed has left in the engine: found by its labels, and removed once that worker is gone for certain.
+
+use std::{fs, path::Path};
+
+use super::engine::{Engine, EngineError};
+use crate::process::{start_time, start_time_of};
+
+/// Whose a container or network is: the job's folder.
+const JOB: &str = "dev.shipway.job";
+/// The process that made it, and removes it.
+const WORKER: &str = "dev.shipway.worker";
+
+/// The labels of what this process makes for the job in `folder`.
+pub(super) fn labels(folder: &Path) -> [String; 2] {
+    let worker = Worker::this();
+    [
+        format!("--label={JOB}={}", folder.display()),
+        format!("--label={WORKER}={worker}"),
+    ]
+}
+
+/// Removes what workers have left that are gone.
+pub(super) async fn sweep(engine: &Engine) -> Result<usize, EngineError> {
+    let (filter, format) = (
+        format!("label={WORKER}"),
+        format!("{{{{.ID}}}} {{{{.Label \"{WORKER}\"}}}}"),
+    );
+    let mut removed = 0;
+    let rounds: [(&[&str], &[&str]); 2] = [
+        (&["ps", "--all"], &["rm", "--force", "--volumes"]),
+        (&["network", "ls"], &["network", "rm"]),
+    ];
+    for (list, remove) in rounds {
+        let list = [list, &["--filter", &filter, "--format", &format]].concat();
+        let listed = engine.ask(&list).await?;
+        let orphans: Vec<&str> = listed
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(_, worker)| Worker::parse(worker).is_some_and(|it| it.is_gone(engine)))
+            .map(|(id, _)| id)
+            .collect();
+        if !orphans.is_empty() {
+            engine.make(&[remove, &orphans].concat(), &[]).await?;
+            removed += orphans.len();
+        }
+    }
+    Ok(removed)
+}
+
+/// A process, known on the engine of many machines.
+#[derive(PartialEq, Eq)]
+struct Worker {
+    boot: String,
+    /// Numbers of processes mean nothing in another one's.
+    namespace: String,
+    pid: u32,
+    start_time: u64,
+}
+
+impl Worker {
+    fn this() -> Self {
+        Self {
+            boot: boot(),
+            namespace: namespace(),
+            pid: std::process::id(),
+            start_time: start_time(),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim().split('.').map(str::to_owned);
+        Some(Self {
+            boot: parts.next()?,
+            namespace: parts.next()?,
+            pid: parts.next()?.parse().ok()?,
+            start_time: parts.next()?.parse().ok()?,
+        })
+    }
+
+    /// Gone for certain: when in doubt it is there.
+    fn is_gone(&self, engine: &Engine) -> bool {
+        if self.boot != boot() {
+            // Of an earlier life of this machine, when the engine is nobody else's.
+            return engine.is_here();
+        }
+        self.namespace == namespace() && start_time_of(self.pid) != Some(self.start_time)
+    }
+}
+
+impl std::fmt::Display for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            boot,
+            namespace,
+            pid,
+            start_time,
+        } = self;
+        write!(f, "{boot}.{namespace}.{pid}.{start_time}")
+    }
+}
+
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+fn namespace() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let digits = link.to_string_lossy();
+    digits.chars().filter(char::is_ascii_digit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_known_by_its_label() {
+        let this = Worker::this();
+        assert!(Worker::parse(&this.to_string()).is_some_and(|it| it == this));
+        assert!(Worker::parse("x.y.z").is_none());
+        assert!(start_time_of(this.pid) == Some(this.start_time));
+    }
+}

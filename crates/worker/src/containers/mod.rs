@@ -1,0 +1,360 @@
+//! Containers of a job: the one its steps run in, those of its services, and those that are actions; on any engine that the
+//! `docker` or `podman` command reaches. Made as GitHub's runner makes them, on a network of the job's own.
+//!
+//! What it must never do: put a secret on a command line, publish a port beyond this machine's loopback unless the workflow
+//! says so, or leave a container behind. What a killed worker leaves is removed by the next one that uses the engine.
+
+mod engine;
+mod inside;
+mod leftovers;
+mod paths;
+mod service;
+mod settings;
+mod words;
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use shipway_workflow::{
+    expr::Value,
+    job::{JobSpec, Level, WithoutEngine},
+};
+
+use self::{
+    engine::{Absent, Engine, EngineError},
+    leftovers::{labels, sweep},
+    settings::Settings,
+};
+pub(crate) use self::{
+    inside::{Inside, Reach},
+    paths::Paths,
+};
+use crate::{
+    environment::Folders, frame::Frame, hand::Hand, hash::Workspace, job::Job, output::Output,
+    process::start_time,
+};
+
+/// What is to be done where there is no engine.
+const INSTALL: &str = "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
+/// Lines of a service's log that are kept.
+const LOG_LINES: usize = 500;
+
+/// What a job has running in the engine.
+#[derive(Default)]
+pub(crate) struct Containers {
+    engine: Option<Engine>,
+    /// What the names of everything made begin with.
+    prefix: String,
+    network: Option<String>,
+    /// Names of containers, from before they are made.
+    made: Vec<String>,
+    /// Services, with the names of their containers.
+    services: Vec<(String, String)>,
+    inside: Option<Inside>,
+}
+
+/// What is to be made.
+struct Wanted {
+    job: Option<Settings>,
+    services: Vec<(String, Settings)>,
+}
+
+/// Why the steps of a job can't begin.
+enum Stop {
+    Absent(Absent),
+    Failed(String),
+    Cut,
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl Job {
+    /// Starts what the job needs, and waits until it is ready; false when the steps can't run.
+    pub(crate) async fn begin_containers(&mut self) -> bool {
+        let hand = &mut self.hand;
+        let wanted = match hand.wanted(&self.frame) {
+            Ok(wanted) if wanted.job.is_none() && wanted.services.is_empty() => return true,
+            Ok(wanted) => wanted,
+            Err(why) => {
+                hand.fail(why);
+                return false;
+            }
+        };
+        let begun = tokio::select! {
+            begun = hand.containers.begin(&wanted, &hand.spec, &hand.folders, &mut hand.output) => begun,
+            _ = hand.cancel.must_end(false) => Err(Stop::Cut),
+        };
+        hand.output.log.flush();
+        match begun {
+            Ok(context) => {
+                if let Some(inside) = hand.containers.inside() {
+                    hand.scope.relocate(&inside.paths);
+                }
+                hand.scope.job = context;
+                return true;
+            }
+            Err(Stop::Cut) => hand.cut_short(hand.cancel.cut()),
+            Err(Stop::Failed(why)) => hand.fail(why),
+            Err(Stop::Absent(absent)) => {
+                let parts = wanted.described();
+                match hand.spec.without_engine {
+                    WithoutEngine::Refuse => {
+                        hand.fail(format!("the job needs {parts}, and {absent}; {INSTALL}"))
+                    }
+                    WithoutEngine::LeaveOut => {
+                        let why = format!("left out: it needs {parts}, and {absent}");
+                        hand.output.annotate(Level::Warning, &why);
+                        hand.scope.verdict.left_out = Some(why);
+                    }
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Hand {
+    /// Removes all that was made; what services have printed is kept in the log.
+    pub(crate) async fn end_containers(&mut self) {
+        self.containers.end(&mut self.output).await;
+    }
+
+    /// What an action that is built in is given: it works on this machine, whatever the steps run in.
+    pub(crate) fn with_paths_here(&self, with: Vec<(String, String)>) -> Vec<(String, String)> {
+        match self.containers.inside() {
+            None => with,
+            Some(inside) => {
+                let here = |(name, value): (String, String)| (name, inside.paths.here(&value));
+                with.into_iter().map(here).collect()
+            }
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        self.output.annotate(Level::Error, &why);
+        self.scope.verdict.failed.get_or_insert(why);
+    }
+
+    fn wanted(&self, frame: &Frame) -> Result<Wanted, String> {
+        if self.spec.container.is_none() && self.spec.services.is_empty() {
+            return Ok(Wanted {
+                job: None,
+                services: Vec::new(),
+            });
+        }
+        let files = Workspace(&self.folders.workspace);
+        let contexts = self.contexts(frame, &frame.seen(""), &self.scope.env, &files);
+        let job = self.spec.container.as_ref();
+        let job = job.map(|it| Settings::of(it, &contexts)).transpose();
+        let mut services = Vec::new();
+        for (name, container) in &self.spec.services {
+            let settings = Settings::of(container, &contexts);
+            let settings = settings.map_err(|why| format!("the service {name}: {why}"))?;
+            services.extend(settings.map(|settings| (name.clone(), settings)));
+        }
+        Ok(Wanted {
+            job: job.map_err(|why| format!("container: {why}"))?.flatten(),
+            services,
+        })
+    }
+}
+
+impl Wanted {
+    /// `the container node:20 and the service postgres`
+    fn described(&self) -> String {
+        let job = self
+            .job
+            .iter()
+            .map(|it| format!("the container {}", it.image));
+        let services = self.services.iter().map(|(it, _)| it.as_str());
+        let services: Vec<&str> = services.collect();
+        let services = match services.as_slice() {
+            [] => None,
+            [one] => Some(format!("the service {one}")),
+            more => Some(format!("the services {}", more.join(", "))),
+        };
+        let parts: Vec<String> = job.chain(services).collect();
+        parts.join(" and ")
+    }
+}
+
+impl Containers {
+    /// Where steps run when that is not this machine.
+    pub(crate) const fn inside(&self) -> Option<&Inside> {
+        self.inside.as_ref()
+    }
+
+    /// The engine, looked for once.
+    async fn engine(&mut self) -> Result<Engine, Absent> {
+        match &self.engine {
+            Some(engine) => Ok(engine.clone()),
+            None => {
+                let engine = Engine::find().await?;
+                // Others' remains are no reason to fail.
+                let _ = sweep(&engine).await;
+                Ok(self.engine.insert(engine).clone())
+            }
+        }
+    }
+
+    /// A name for something of this job.
+    fn name(&mut self, folder: &Path, what: &str) -> String {
+        if self.prefix.is_empty() {
+            let unique = format!(
+                "{} {} {}",
+                folder.display(),
+                std::process::id(),
+                start_time()
+            );
+            let digest = Sha256::digest(unique);
+            let hex = digest.iter().take(6).map(|byte| format!("{byte:02x}"));
+            self.prefix = format!("shipway-{}", hex.collect::<String>());
+        }
+        format!("{}-{what}", self.prefix)
+    }
+
+    /// Makes and starts everything; gives what the `job` context says of it.
+    async fn begin(
+        &mut self,
+        wanted: &Wanted,
+        spec: &JobSpec,
+        folders: &Folders,
+        output: &mut Output,
+    ) -> Result<Vec<(&'static str, Value)>, Stop> {
+        let engine = self.engine().await.map_err(Stop::Absent)?;
+        let network = self.name(&spec.folder, "network");
+        let made = ["network", "create"].map(str::to_owned).into_iter();
+        let made = made
+            .chain(labels(&spec.folder))
+            .chain([network.clone()])
+            .collect::<Vec<_>>();
+        self.network = Some(network.clone());
+        engine.make(&strs(&made), &[]).await?;
+        let mut container = vec![("network", Value::from(network.as_str()))];
+        if let Some(settings) = &wanted.job {
+            output.say("##[group]Starting the job's container");
+            let id = self
+                .start_job(&engine, settings, spec, folders, output)
+                .await
+                .map_err(|why| Stop::Failed(format!("container: {why}")))?;
+            container.push(("id", Value::from(id)));
+            output.say("##[endgroup]");
+        }
+        let mut services = Vec::new();
+        for (name, settings) in &wanted.services {
+            output.say(&format!("##[group]Starting the service {name}"));
+            let started = self
+                .start_service(&engine, (name, settings), spec, output)
+                .await;
+            let value =
+                started.map_err(|why| Stop::Failed(format!("the service {name}: {why}")))?;
+            services.push((name.clone(), value));
+            output.say("##[endgroup]");
+        }
+        self.await_services(&engine, output)
+            .await
+            .map_err(Stop::Failed)?;
+        let mut context = vec![("container", Value::object(container))];
+        if !services.is_empty() {
+            context.push(("services", Value::object(services)));
+        }
+        Ok(context)
+    }
+
+    /// Pulls the image. One that is here is as good when it can't be pulled: it may have been built here.
+    async fn provide(
+        &self,
+        engine: &Engine,
+        settings: &Settings,
+        folders_temp: &Path,
+        output: &mut Output,
+    ) -> Result<(), String> {
+        let Settings {
+            image, credentials, ..
+        } = settings;
+        let is_here = |engine: Engine| async move {
+            let format = ["image", "inspect", "--format", "{{.Id}}", image];
+            engine.ask(&format).await.is_ok()
+        };
+        if image.contains("@sha256:") && is_here(engine.clone()).await {
+            return Ok(());
+        }
+        let mut config = None;
+        if let Some((name, password)) = credentials {
+            output.masker.add(password);
+            let folder = tempfolder(folders_temp)?;
+            let config = config.insert(folder);
+            engine
+                .log_in(settings.registry(), (name, password), &config.0)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        let config = config.as_ref().map(|config| config.0.as_path());
+        match engine.fetch(&["pull", image], config, output).await {
+            Ok(()) => Ok(()),
+            Err(_) if is_here(engine.clone()).await => {
+                output.say(&format!(
+                    "{image} could not be pulled; the one that is here is used"
+                ));
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn end(&mut self, output: &mut Output) {
+        let Some(engine) = self.engine.clone() else {
+            return;
+        };
+        self.keep_logs(&engine, output).await;
+        if let Some(inside) = self.inside.take() {
+            inside.give_back().await;
+        }
+        let complain = |error: &EngineError, output: &mut Output| {
+            let text = error.to_string();
+            if !text.contains("No such") && !text.contains("not found") {
+                output.annotate(Level::Warning, &text);
+            }
+        };
+        if !self.made.is_empty() {
+            let arguments = ["rm", "--force", "--volumes"].map(str::to_owned);
+            let arguments: Vec<String> = arguments.into_iter().chain(self.made.drain(..)).collect();
+            if let Err(error) = engine.make(&strs(&arguments), &[]).await {
+                complain(&error, output);
+            }
+        }
+        if let Some(network) = self.network.take()
+            && let Err(error) = engine.make(&["network", "rm", &network], &[]).await
+        {
+            complain(&error, output);
+        }
+    }
+}
+
+/// A folder for somebody's credentials, removed when it is dropped: that is how one logs out.
+struct Private(std::path::PathBuf);
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tempfolder(temp: &Path) -> Result<Private, String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = temp.join(".docker-login");
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Private(path))
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,130 @@
+//! Where a job's folders are on this machine, and where they are seen inside a container: as GitHub's runner places them.
+
+use std::path::{Path, PathBuf};
+
+use crate::environment::Folders;
+
+/// The folders that a container sees.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Paths(Vec<Place>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Place {
+    here: PathBuf,
+    inside: String,
+}
+
+impl Paths {
+    /// Those of a container that a whole job runs in.
+    pub(super) fn of_job(folders: &Folders, repository: &str) -> Self {
+        let name = repository.rsplit('/').next().unwrap_or_default();
+        let name = if name.is_empty() { "repository" } else { name };
+        Self::from([
+            (folders.workspace.as_path(), &*format!("/__w/{name}/{name}")),
+            (&folders.workflow(), "/github/workflow"),
+            (&folders.tools(), "/__t"),
+            (&folders.temp, "/__w/_temp"),
+            (&folders.home, "/github/home"),
+        ])
+    }
+
+    /// What lies within another comes before it.
+    fn from<const N: usize>(places: [(&Path, &str); N]) -> Self {
+        let places = places.map(|(here, inside)| Place {
+            here: here.to_owned(),
+            inside: inside.to_owned(),
+        });
+        Self(places.into())
+    }
+
+    /// The value as it is to be read inside: a path below one of the folders becomes that in the container, all else stays.
+    pub(crate) fn inside(&self, value: &str) -> String {
+        let found = self.0.iter().find_map(|place| {
+            let rest = below(value, place.here.to_str()?)?;
+            Some(format!("{}{rest}", place.inside))
+        });
+        found.unwrap_or_else(|| value.to_owned())
+    }
+
+    /// The value as it is to be read on this machine; the way back, line by line.
+    pub(crate) fn here(&self, value: &str) -> String {
+        let line = |line: &str| {
+            let (sign, path) = match line.strip_prefix('!') {
+                Some(path) => ("!", path),
+                None => ("", line),
+            };
+            let found = self.0.iter().find_map(|place| {
+                let rest = below(path, &place.inside)?;
+                Some(format!("{sign}{}{rest}", place.here.display()))
+            });
+            found.unwrap_or_else(|| line.to_owned())
+        };
+        let lines: Vec<String> = value.split('\n').map(line).collect();
+        lines.join("\n")
+    }
+
+    /// What `docker create` must be told so that they are seen.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|place| mount(&place.here, &place.inside))
+    }
+}
+
+/// `--mount`'s way to say it: unlike `--volume`'s, any path can be said in it.
+pub(super) fn mount(here: &Path, inside: &str) -> String {
+    let source = format!("source={}", here.display());
+    let source = if source.contains([',', '"']) {
+        format!("\"{}\"", source.replace('"', "\"\""))
+    } else {
+        source
+    };
+    format!("--mount=type=bind,{source},target={inside}")
+}
+
+/// What of `path` is left below `folder`: nothing, or a slash and more.
+fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(folder)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_go_in_and_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = Folders::create(folder.path()).unwrap();
+        let paths = Paths::of_job(&folders, "shipway/shop");
+        let at = |rest: &str| format!("{}/{rest}", folder.path().display());
+        for (here, inside) in [
+            (at("workspace"), "/__w/shop/shop"),
+            (at("workspace/a b/c"), "/__w/shop/shop/a b/c"),
+            (at("temp/x"), "/__w/_temp/x"),
+            (at("home/tools/node"), "/__t/node"),
+            (at("home/.npm"), "/github/home/.npm"),
+            (
+                at("temp/_github_workflow/event.json"),
+                "/github/workflow/event.json",
+            ),
+        ] {
+            assert_eq!(paths.inside(&here), inside);
+            assert_eq!(paths.here(inside), here);
+        }
+        for other in ["", "/usr", &at("workspaces"), &at("artifacts/x")] {
+            assert_eq!(paths.inside(other), other);
+        }
+        assert_eq!(
+            paths.here("dist\n!/__w/shop/shop/x\n/__w/_temp"),
+            format!("dist\n!{}\n{}", at("workspace/x"), at("temp"))
+        );
+    }
+
+    #[test]
+    fn a_mount_may_have_any_name() {
+        assert_eq!(
+            mount(Path::new("/a,\"b:c"), "/x"),
+            r#"--mount=type=bind,"source=/a,""b:c",target=/x"#
+        );
+    }
+}

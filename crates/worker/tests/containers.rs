@@ -1,0 +1,381 @@
+//! Containers of jobs, on a real engine: `SHIPWAY_TEST_DOCKER_HOST` says where it is, `./test` starts one. Images are built from
+//! nothing but busybox.
+
+mod support;
+
+use std::{fs, path::PathBuf, process::Command, sync::OnceLock, time::Duration};
+
+use rustix::process::Signal;
+use shipway_worker::{JOURNAL_FILE, LOG_FILE, read_journal};
+use shipway_workflow::job::{Conclusion::*, JournalBody, WithoutEngine};
+use support::{Bench, signal, until, wait};
+
+#[test]
+#[ignore = "not a test: the worker that the tests start"]
+fn as_the_worker() {
+    support::be_the_worker();
+}
+
+/// What all tests of this file need.
+struct Engine {
+    host: String,
+}
+
+/// Answers every connection to port 80 with what `WORD` is.
+const DOCKERFILE: &str = r#"FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+RUN mkdir -p /tmp /srv && chmod 1777 /tmp && echo 'root:x:0:0::/root:/bin/sh' > /etc-passwd || true
+ENV PATH=/bin:/opt/image WORD=plain
+EXPOSE 80
+CMD ["sh", "-c", "echo serving; exec nc -ll -p 80 -e echo $WORD"]
+"#;
+
+impl Engine {
+    /// The engine, with the image `shipway-test:1`. None: the test is skipped, and has said so.
+    fn get() -> Option<Self> {
+        static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
+        match BUILT.get_or_init(build) {
+            Ok(host) => Some(Self { host: host.clone() }),
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none(), "CI skips nothing: {why}");
+                println!("skipped, because {why}");
+                None
+            }
+        }
+    }
+
+    fn docker(&self, arguments: &[&str]) -> String {
+        let output = docker(&self.host, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The job, with a worker that finds this engine.
+    fn bench(&self, job: &str) -> Bench {
+        let mut bench = Bench::job(job);
+        bench
+            .environment
+            .push(("DOCKER_HOST".to_owned(), self.host.clone()));
+        bench
+    }
+
+    /// What of this job is in the engine.
+    fn left_of(&self, bench: &Bench) -> Vec<String> {
+        let filter = format!("label=dev.shipway.job={}", bench.folder().display());
+        let containers = self.docker(&["ps", "--all", "--quiet", "--filter", &filter]);
+        let networks = self.docker(&["network", "ls", "--quiet", "--filter", &filter]);
+        let lines = containers.lines().chain(networks.lines());
+        lines.map(str::to_owned).collect()
+    }
+}
+
+/// What a step has printed, without its head.
+fn printed(bench: &Bench, id: &str) -> String {
+    let entries = read_journal(&bench.folder().join(JOURNAL_FILE)).unwrap();
+    let begin = entries.iter().find_map(|entry| match &entry.body {
+        JournalBody::StepStarted {
+            id: found,
+            log_offset,
+            ..
+        } if found == id => Some(*log_offset as usize),
+        _ => None,
+    });
+    let end = entries.iter().find_map(|entry| match &entry.body {
+        JournalBody::StepFinished {
+            id: found,
+            log_offset,
+            ..
+        } if found == id => Some(*log_offset as usize),
+        _ => None,
+    });
+    let log = fs::read_to_string(bench.folder().join(LOG_FILE)).unwrap();
+    let lines = log[begin.unwrap()..end.unwrap()].lines();
+    let lines = lines.map(|line| line.get(25..).unwrap_or_default());
+    let lines: Vec<&str> = lines.skip_while(|line| *line != "##[endgroup]").collect();
+    lines[1..].join("\n")
+}
+
+fn docker(host: &str, arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new("docker");
+    command.env("DOCKER_HOST", host).args(arguments);
+    command.output().unwrap()
+}
+
+fn build() -> Result<String, String> {
+    let host = std::env::var("SHIPWAY_TEST_DOCKER_HOST")
+        .map_err(|_| "SHIPWAY_TEST_DOCKER_HOST doesn't say where an engine is".to_owned())?;
+    let busybox = PathBuf::from("/usr/bin/busybox");
+    if !busybox.exists() {
+        return Err("busybox-static is not installed".to_owned());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(busybox, folder.path().join("busybox")).unwrap();
+    fs::write(folder.path().join("Dockerfile"), DOCKERFILE).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let built = docker(
+        &host,
+        &["build", "--quiet", "--tag", "shipway-test:1", path],
+    );
+    assert!(built.status.success(), "{built:?}");
+    Ok(host)
+}
+
+#[test]
+fn steps_run_in_the_jobs_container() {
+    let Some(engine) = Engine::get() else { return };
+    let volume = tempfile::tempdir().unwrap();
+    fs::write(volume.path().join("given"), "from a volume").unwrap();
+    let bench = engine.bench(&format!(
+        r#"    container:
+      image: shipway-test:1
+      env: {{ FROM_CONTAINER: "1", BOTH: container }}
+      volumes: ["{}:/given:ro"]
+      options: --hostname "the box" --label mine=1
+    env: {{ BOTH: job, MANY: "a\nb", DOCKER_HOST: "tcp://theirs" }}
+    outputs: {{ word: "${{{{ steps.first.outputs.word }}}}" }}
+    steps:
+      - id: first
+        env: {{ TOKEN: "${{{{ secrets.TOKEN }}}}" }}
+        run: |
+          echo "$FROM_CONTAINER $BOTH $DOCKER_HOST $(cat /given/given) $TOKEN"
+          echo "$MANY"
+          pwd; echo "$HOME $GITHUB_WORKSPACE $RUNNER_TEMP $PATH"
+          echo "${{{{ github.workspace }}}} ${{{{ runner.temp }}}}"
+          test -s "$GITHUB_EVENT_PATH" && test -d "$RUNNER_TOOL_CACHE" && test -d "$HOME"
+          echo "word=one" >> "$GITHUB_OUTPUT"
+          echo "LATER=env" >> "$GITHUB_ENV"
+          mkdir -p bin sub && printf '#!/bin/sh\necho my tool\n' > bin/tool && chmod +x bin/tool
+          echo "$PWD/bin" >> "$GITHUB_PATH"
+          test -n "$PPID" && test ! -e /usr/lib
+      - id: second
+        working-directory: sub
+        run: pwd; tool; echo "$LATER ${{{{ steps.first.outputs.word }}}} ${{{{ job.container.id != '' }}}} $PATH"
+      - {{ id: third, shell: "sh -e {{0}} --", run: exit 7, continue-on-error: true }}
+      - {{ id: fourth, uses: actions/upload-artifact@v4, with: {{ name: a, path: "${{{{ github.workspace }}}}/bin" }} }}
+      - {{ id: fifth, working-directory: nowhere, run: ls, continue-on-error: true }}
+"#,
+        volume.path().display()
+    ));
+    let bench = bench.secrets(&[("TOKEN", "hunter2hunter2")]);
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{outcome:#?}");
+    let text = printed(&bench, "first");
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            "1 job tcp://theirs from a volume ***",
+            "a",
+            "b",
+            "/__w/shop/shop",
+            "/github/home /__w/shop/shop /__w/_temp /bin:/opt/image",
+            "/__w/shop/shop /__w/_temp",
+        ]
+    );
+    assert_eq!(
+        printed(&bench, "second"),
+        "/__w/shop/shop/sub\nmy tool\nenv one true /__w/shop/shop/bin:/bin:/opt/image"
+    );
+    assert_eq!(outcome.step("third").2.as_deref(), Some("exit code 7"));
+    assert!(outcome.journal().contains("artifact_saved"), "{outcome:#?}");
+    assert!(outcome.step("fifth").2.unwrap().contains("does not exist"));
+    assert_eq!(outcome.outputs, [("word".to_owned(), "one".to_owned())]);
+    assert!(bench.folder().join("workspace/bin/tool").exists());
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn a_service_is_reached_by_its_port_when_it_is_healthy() {
+    let Some(engine) = Engine::get() else { return };
+    let bench = engine.bench(
+        r#"    services:
+      none: { image: "${{ vars.NONE }}" }
+      web:
+        image: shipway-test:1
+        env: { WORD: "served ${{ secrets.TOKEN }}" }
+        ports: [80]
+        options: >-
+          --health-cmd "test -e /tmp/fine || { touch /tmp/fine; false; }"
+          --health-interval 100ms --health-retries 20 --health-start-period 5s
+    steps:
+      - id: ask
+        run: |
+          exec 3<>/dev/tcp/127.0.0.1/${{ job.services.web.ports['80'] }}
+          read -r word <&3; echo "$word" | tr e E
+          echo "${{ job.services.web.network == job.container.network }} ${{ job.services.none == null }}"
+"#,
+    );
+    let bench = bench.secrets(&[("TOKEN", "hunter2hunter2")]);
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{outcome:#?}");
+    assert_eq!(
+        printed(&bench, "ask"),
+        "sErvEd huntEr2huntEr2\ntrue true",
+        "{}",
+        outcome.log
+    );
+    for said in [
+        "waiting for the service web: it is starting",
+        "the service web is healthy",
+        "##[group]What the service web has printed\nserving",
+    ] {
+        assert!(outcome.log.contains(said), "{said}: {}", outcome.log);
+    }
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn a_container_reaches_services_by_their_names() {
+    let Some(engine) = Engine::get() else { return };
+    let bench = engine.bench(
+        r#"    container: shipway-test:1
+    services:
+      web: { image: "shipway-test:1", entrypoint: sh, command: "-c 'exec nc -ll -p 81 -e echo \"by name\"'" }
+    steps:
+      - { id: ask, run: "for i in 1 2 3 4 5 6 7 8 9; do nc -w 5 web 81 < /dev/null && break; sleep 0.1; done" }
+"#,
+    );
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{outcome:#?}");
+    assert!(
+        printed(&bench, "ask").ends_with("by name"),
+        "{}",
+        outcome.log
+    );
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn an_unhealthy_service_fails_the_job_and_says_its_last_words() {
+    let Some(engine) = Engine::get() else { return };
+    let bench = engine.bench(
+        r#"    services:
+      db:
+        image: shipway-test:1
+        options: --health-cmd "false" --health-interval 100ms --health-retries 2
+        entrypoint: sh
+        command: -c "echo no space left; exec sleep 100"
+    steps: [{ id: a, if: always(), run: echo no }]
+"#,
+    );
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Failure);
+    let why = outcome.why.unwrap();
+    assert!(
+        why.contains("the service db is unhealthy") && why.contains("no space left"),
+        "{why}"
+    );
+    assert!(!outcome.log.contains("echo no\n"), "{}", outcome.log);
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn an_image_that_is_nowhere_fails_the_job() {
+    let Some(engine) = Engine::get() else { return };
+    let bench =
+        engine.bench("    container: 127.0.0.1:1/nobody/has:1\n    steps: [{ run: echo no }]\n");
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Failure);
+    assert!(outcome.why.unwrap().starts_with("container: docker pull: "));
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn cancelled_or_out_of_time_a_step_in_a_container_is_interrupted_and_all_is_removed() {
+    let Some(engine) = Engine::get() else { return };
+    let job = r#"    container: shipway-test:1
+    services: { web: { image: "shipway-test:1" } }
+    steps:
+      - id: a
+        run: |
+          trap 'echo interrupted > heard; exit 3' INT
+          echo ready
+          while true; do sleep 0.05; done
+      - { id: b, if: always(), run: cat heard }
+"#;
+    let cancelled = engine.bench(job);
+    let mut worker = cancelled.start();
+    cancelled.await_log("ready");
+    signal(&worker, Signal::TERM);
+    wait(&mut worker);
+    let outcome = cancelled.outcome();
+    assert_eq!(outcome.conclusion, Cancelled, "{}", outcome.log);
+    assert_eq!(printed(&cancelled, "b"), "interrupted", "{}", outcome.log);
+    assert!(engine.left_of(&cancelled).is_empty());
+
+    let late = engine.bench(&job.replace(
+        "      - id: a\n",
+        "      - id: a\n        timeout-minutes: 0.02\n",
+    ));
+    let outcome = late.run();
+    assert_eq!(outcome.conclusion, Failure, "{}", outcome.log);
+    assert_eq!(printed(&late, "b"), "interrupted", "{}", outcome.log);
+    assert!(engine.left_of(&late).is_empty());
+}
+
+#[test]
+fn cancelled_while_it_waits_for_a_service_nothing_runs_and_nothing_is_left() {
+    let Some(engine) = Engine::get() else { return };
+    let bench = engine.bench(
+        r#"    services:
+      db: { image: "shipway-test:1", options: --health-cmd "false" --health-interval 100ms --health-retries 10000 }
+    steps: [{ id: a, if: always(), run: echo no }]
+"#,
+    );
+    let mut worker = bench.start();
+    bench.await_log("waiting for the service db: it is starting");
+    signal(&worker, Signal::TERM);
+    wait(&mut worker);
+    assert_eq!(bench.outcome().conclusion, Cancelled);
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn what_a_killed_worker_leaves_is_removed_by_the_next() {
+    let Some(engine) = Engine::get() else { return };
+    let job = "    container: shipway-test:1\n    steps: [{ run: echo ready; sleep 1000 }]\n";
+    let killed = engine.bench(job);
+    let mut worker = killed.start();
+    killed.await_log("ready");
+    // Another job meanwhile leaves what is in use alone.
+    let other = engine.bench(&job.replace("; sleep 1000", ""));
+    assert_eq!(other.run().conclusion, Success);
+    assert_eq!(engine.left_of(&killed).len(), 2);
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    let other = engine.bench(&job.replace("; sleep 1000", ""));
+    assert_eq!(other.run().conclusion, Success);
+    until("what was left is gone", || {
+        engine.left_of(&killed).is_empty()
+    });
+}
+
+#[test]
+fn without_an_engine_a_job_fails_or_is_left_out() {
+    for (without, conclusion) in [
+        (WithoutEngine::Refuse, Failure),
+        (WithoutEngine::LeaveOut, Skipped),
+    ] {
+        let mut bench = Bench::job(
+            "    container: alpine\n    services: { db: { image: postgres } }\n    steps: [{ id: a, run: echo no }]\n",
+        );
+        bench.spec.without_engine = without;
+        let nowhere = bench.root.path().join("no.sock").display().to_string();
+        bench
+            .environment
+            .push(("DOCKER_HOST".to_owned(), format!("unix://{nowhere}")));
+        bench
+            .environment
+            .push(("CONTAINER_HOST".to_owned(), format!("unix://{nowhere}")));
+        let begun = std::time::Instant::now();
+        let outcome = bench.run();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(outcome.conclusion, conclusion, "{outcome:#?}");
+        let why = outcome.why.unwrap();
+        assert!(
+            why.contains("the container alpine and the service db"),
+            "{why}"
+        );
+        assert!(!outcome.log.contains("echo no"));
+    }
+}
