@@ -31,6 +31,7 @@
 //! ```
 
 mod analysis;
+pub mod evidence;
 mod judge;
 mod metric;
 mod sample;

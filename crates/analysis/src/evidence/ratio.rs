@@ -1,0 +1,436 @@
+//! How much more often something happens on the canary than on stable, per request: the rate ratio `r`.
+//!
+//! Events are errors, slow requests, orders. Of the events of one look, each is the canary's with probability
+//! `θ(r) = ρr / (ρr + 1 − ρ)`, where `ρ` is the canary's share of the requests of that look; how many events there are
+//! in all, and so how the traffic rises and falls, says nothing about `r` and is conditioned away. `ρ` is what was
+//! really served, not the weight that was set: a few heavy users on one side don't look like a regression, and a weight
+//! may change at any moment. (Requests of one look are exchangeable if the sides are equally good; drawing events from
+//! them without replacement scatters less than the binomial that is assumed, so the evidence only gets more careful.)
+//!
+//! The likelihood of `r`, relative to `r = 1`, is kept on a fixed grid of logarithms; it is a sum over looks, so their order
+//! doesn't matter, and looks without events cost nothing. Everything else is read off it:
+//!
+//! - [`Evidence::log_worse`] against `r ≤ margin`: the mixture of all `r` above, relative to `margin`. Each ratio of
+//!   likelihoods is a supermartingale for every `r` below `margin`, since the likelihood ratio is monotone.
+//! - [`Evidence::log_no_worse`] against `r ≥ tolerance`, likewise from below: it ends a hold early.
+//! - [`Evidence::range`]: all `r` that the mixture of the whole grid doesn't reject, and it only shrinks.
+//!
+//! ```
+//! use shipway_analysis::evidence::{Alpha, ratio::{Counted, Test}};
+//! let test = Test::new(1.0, 2.0)?;
+//! let mut evidence = test.begin();
+//! for _ in 0..40 {
+//!     // Each second: 100 requests on the canary, 5 of them bad; 900 on stable, one of them bad.
+//!     evidence.look(&test, Counted { events: 5, of: 100 }, Counted { events: 1, of: 900 });
+//!     evidence.narrow(Alpha::new(0.05)?);
+//! }
+//! assert!(evidence.log_worse(&test) > Alpha::new(0.01)?.log_limit());
+//! assert!(evidence.range().low > 1.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::{Alpha, Interval, numeric::log_sum_exp};
+
+/// Points of the grid to a doubling of `r`.
+const PER_DOUBLING: i32 = 6;
+/// The grid's first point: a sixty-fourth.
+const FIRST: i32 = -6 * PER_DOUBLING;
+/// The grid's last point: a thousandfold.
+const LAST: i32 = 10 * PER_DOUBLING;
+/// How many points there are.
+const POINTS: usize = (LAST - FIRST + 1) as usize;
+/// The largest rate that a likelihood is taken of: at exactly 1 the first good request would be impossible.
+const ALL: f64 = 1.0 - 1e-9;
+
+/// `ln r` of a point of the grid.
+fn log_ratio(point: usize) -> f64 {
+    f64::from(FIRST + point as i32) * std::f64::consts::LN_2 / f64::from(PER_DOUBLING)
+}
+
+/// How often something happened in how many requests, or to how many users, on one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How often.
+    pub events: u64,
+    /// Among how many.
+    pub of: u64,
+}
+
+impl Counted {
+    /// How often per request; 0 without any.
+    #[must_use]
+    pub fn rate(self) -> f64 {
+        if self.of == 0 {
+            0.0
+        } else {
+            self.events as f64 / self.of as f64
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.events = self.events.saturating_add(more.events);
+        self.of = self.of.saturating_add(more.of);
+    }
+}
+
+/// Which ratios are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    margin: f64,
+    tolerance: f64,
+}
+
+/// Ratios that can't be asked about.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "a margin of {margin} and a tolerance of {tolerance} can't be told apart: both lie between 0.1 and 100, and the tolerance is above the margin and above 1"
+)]
+pub struct InvalidTest {
+    margin: f64,
+    tolerance: f64,
+}
+
+impl Test {
+    /// Worse is more than `margin` times as often as on stable; no worse is less than `tolerance` times as often.
+    ///
+    /// # Errors
+    /// When one isn't between 0.1 and 100, or the tolerance isn't above both the margin and 1.
+    pub fn new(margin: f64, tolerance: f64) -> Result<Self, InvalidTest> {
+        let known = 0.1..=100.0;
+        if known.contains(&margin)
+            && known.contains(&tolerance)
+            && tolerance > margin
+            && tolerance > 1.0
+        {
+            Ok(Self { margin, tolerance })
+        } else {
+            Err(InvalidTest { margin, tolerance })
+        }
+    }
+
+    /// No evidence yet.
+    #[must_use]
+    pub fn begin(&self) -> Evidence {
+        Evidence::default()
+    }
+}
+
+/// What is known so far. `Default` is nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    canary: Counted,
+    stable: Counted,
+    /// For each point of the grid `ln L(r) − ln L(1)`; empty before the first event.
+    likelihood: Vec<f64>,
+    /// The same where the test asks.
+    at_margin: f64,
+    at_tolerance: f64,
+    range: Interval,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            canary: Counted::default(),
+            stable: Counted::default(),
+            likelihood: Vec::new(),
+            at_margin: 0.0,
+            at_tolerance: 0.0,
+            range: Interval {
+                low: 0.0,
+                high: f64::MAX,
+            },
+        }
+    }
+}
+
+impl Evidence {
+    /// Takes in what happened on both sides since the look before. Without requests on both sides it can't be compared:
+    /// then it is counted and says nothing.
+    pub fn look(&mut self, test: &Test, canary: Counted, stable: Counted) {
+        self.canary.add(canary);
+        self.stable.add(stable);
+        let events = canary.events.saturating_add(stable.events);
+        if events == 0 || canary.of == 0 || stable.of == 0 {
+            return;
+        }
+        let share = canary.of as f64 / (canary.of as f64 + stable.of as f64);
+        let (of_canary, events) = (canary.events as f64, events as f64);
+        self.add(test, |log_ratio, ratio| {
+            of_canary * log_ratio - events * libm::log1p(share * (ratio - 1.0))
+        });
+    }
+
+    /// Takes in what happened on the canary alone, when stable's rate is known from its history: Wald's situation. A rate of
+    /// more than all requests is taken to be all of them.
+    pub fn look_against(&mut self, test: &Test, canary: Counted, stable_rate: f64) {
+        self.canary.add(canary);
+        if canary.of == 0 || !(stable_rate > 0.0 && stable_rate < 1.0) {
+            return;
+        }
+        let (events, others) = (
+            canary.events as f64,
+            canary.of.saturating_sub(canary.events) as f64,
+        );
+        let base = libm::log1p(-stable_rate);
+        self.add(test, |_, ratio| {
+            let rate = (ratio * stable_rate).min(ALL);
+            events * libm::log(rate / stable_rate) + others * (libm::log1p(-rate) - base)
+        });
+    }
+
+    fn add(&mut self, test: &Test, gain: impl Fn(f64, f64) -> f64) {
+        self.likelihood.resize(POINTS, 0.0);
+        for (point, likelihood) in self.likelihood.iter_mut().enumerate() {
+            let log_ratio = log_ratio(point);
+            *likelihood += gain(log_ratio, libm::exp(log_ratio));
+        }
+        self.at_margin += gain(libm::log(test.margin), test.margin);
+        self.at_tolerance += gain(libm::log(test.tolerance), test.tolerance);
+    }
+
+    /// What was counted on the canary.
+    #[must_use]
+    pub const fn canary(&self) -> Counted {
+        self.canary
+    }
+
+    /// What was counted on stable.
+    #[must_use]
+    pub const fn stable(&self) -> Counted {
+        self.stable
+    }
+
+    /// The logarithm of the evidence that the canary's rate is more than `margin` times stable's.
+    #[must_use]
+    pub fn log_worse(&self, test: &Test) -> f64 {
+        let margin = libm::log(test.margin);
+        self.mixture(self.at_margin, |log_ratio| log_ratio > margin)
+    }
+
+    /// The logarithm of the evidence that the canary's rate is less than `tolerance` times stable's.
+    #[must_use]
+    pub fn log_no_worse(&self, test: &Test) -> f64 {
+        let tolerance = libm::log(test.tolerance);
+        // Where most healthy releases are; how much better one is than stable is not asked.
+        let least = -2.0 * std::f64::consts::LN_2;
+        self.mixture(self.at_tolerance, |log_ratio| {
+            least <= log_ratio && log_ratio < tolerance
+        })
+    }
+
+    /// The even mixture of the points that `takes`, relative to the likelihood `null`.
+    fn mixture(&self, null: f64, takes: impl Fn(f64) -> bool + Copy) -> f64 {
+        if self.likelihood.is_empty() {
+            return 0.0;
+        }
+        let taken = self
+            .likelihood
+            .iter()
+            .enumerate()
+            .filter(move |(point, _)| takes(log_ratio(*point)))
+            .map(|(_, likelihood)| *likelihood);
+        let count = taken.clone().count() as f64;
+        log_sum_exp(taken) - libm::log(count) - null
+    }
+
+    /// Narrows the range of the ratio by what is known now. Called after each look whose result is shown; left out, the range
+    /// is only wider than it could be.
+    pub fn narrow(&mut self, alpha: Alpha) {
+        if self.likelihood.is_empty() {
+            return;
+        }
+        let rejects_below = self.mixture(0.0, |_| true) - alpha.log_limit();
+        let is_held = |point: usize| self.likelihood[point] > rejects_below;
+        // The likelihood is one hill: what is held is one stretch, and its ends are taken one point wider.
+        let (Some(first), Some(last)) = (
+            (0..POINTS).find(|&point| is_held(point)),
+            (0..POINTS).rev().find(|&point| is_held(point)),
+        ) else {
+            return;
+        };
+        let low = if first == 0 {
+            0.0
+        } else {
+            libm::exp(log_ratio(first - 1))
+        };
+        let high = if last + 1 == POINTS {
+            f64::MAX
+        } else {
+            libm::exp(log_ratio(last + 1))
+        };
+        self.range = Interval { low, high }.within(self.range);
+    }
+
+    /// The range that holds the ratio, at all times at once, as of the last [`Self::narrow`].
+    #[must_use]
+    pub const fn range(&self) -> Interval {
+        self.range
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+
+    fn test() -> Test {
+        Test::new(1.0, 2.0).unwrap()
+    }
+
+    fn counted(events: u64, of: u64) -> Counted {
+        Counted { events, of }
+    }
+
+    /// How many of `of` happen, each with probability `rate`.
+    fn drawn(random: &mut Rng, of: u64, rate: f64) -> Counted {
+        // From one that happens to the next: as fast as there are events.
+        let (mut events, mut at) = (0, 0.0);
+        loop {
+            at += 1.0 + (random.f64().ln() / (-rate).ln_1p()).floor();
+            if at > of as f64 {
+                return counted(events, of);
+            }
+            events += 1;
+        }
+    }
+
+    #[test]
+    fn the_order_of_looks_does_not_matter_and_neither_does_where_they_are_cut() {
+        let mut random = Rng::with_seed(1);
+        let mut looks: Vec<(Counted, Counted)> = (0..200)
+            .map(|_| {
+                let canary = random.u64(1..200);
+                (
+                    drawn(&mut random, canary, 0.05),
+                    drawn(&mut random, 1000, 0.04),
+                )
+            })
+            .collect();
+        let after = |looks: &[(Counted, Counted)]| {
+            let mut evidence = test().begin();
+            for (canary, stable) in looks {
+                evidence.look(&test(), *canary, *stable);
+            }
+            (evidence.log_worse(&test()), evidence.log_no_worse(&test()))
+        };
+        let before = after(&looks);
+        random.shuffle(&mut looks);
+        let shuffled = after(&looks);
+        assert!((before.0 - shuffled.0).abs() < 1e-9 && (before.1 - shuffled.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn it_comes_back_from_the_log_to_the_last_digit() {
+        let mut evidence = test().begin();
+        let mut random = Rng::with_seed(2);
+        for _ in 0..50 {
+            evidence = serde_json::from_str(&serde_json::to_string(&evidence).unwrap()).unwrap();
+            let mut unbroken = evidence.clone();
+            let (canary, stable) = (drawn(&mut random, 100, 0.02), drawn(&mut random, 900, 0.01));
+            for it in [&mut evidence, &mut unbroken] {
+                it.look(&test(), canary, stable);
+                it.narrow(Alpha::new(0.05).unwrap());
+            }
+            assert_eq!(evidence, unbroken);
+        }
+    }
+
+    #[test]
+    fn without_events_or_without_requests_on_both_sides_nothing_is_known() {
+        let mut evidence = test().begin();
+        for (canary, stable) in [
+            (counted(0, 1000), counted(0, 1000)),
+            (counted(10, 10), counted(0, 0)),
+            (counted(0, 0), counted(10, 1000)),
+        ] {
+            evidence.look(&test(), canary, stable);
+        }
+        assert_eq!(
+            (evidence.log_worse(&test()), evidence.log_no_worse(&test())),
+            (0.0, 0.0)
+        );
+        assert!(evidence.range().holds(1000.0));
+        assert_eq!(evidence.canary(), counted(10, 1010));
+    }
+
+    #[test]
+    fn a_likelihood_is_what_the_formula_says() {
+        let mut evidence = test().begin();
+        evidence.look(&test(), counted(3, 100), counted(2, 300));
+        let theta = |r: f64| 0.25 * r / (0.25 * r + 0.75);
+        let expected = 3.0 * (theta(2.0) / 0.25).ln() + 2.0 * ((1.0 - theta(2.0)) / 0.75).ln();
+        let two = (PER_DOUBLING - FIRST) as usize;
+        assert!((evidence.likelihood[two] - expected).abs() < 1e-12);
+        assert!((evidence.at_tolerance - expected).abs() < 1e-12);
+        assert_eq!(evidence.likelihood[-FIRST as usize], 0.0);
+    }
+
+    /// One rollout of equal sides: the weight rises, the traffic swings by the hour, users are sticky and some are busy.
+    /// Whether evidence ever rejects, looked at after every second with traffic.
+    fn is_wrongly_rejected(random: &mut Rng, limit: f64) -> bool {
+        let mut evidence = test().begin();
+        let rate = [0.001, 0.01, 0.1][random.usize(0..3)];
+        for (step, weight) in [0.01, 0.1, 0.5].into_iter().enumerate() {
+            for second in 0..40 {
+                let swing = 1.0 + 0.8 * (f64::from(second) / 7.0 + step as f64).sin();
+                let requests = 300.0 * swing;
+                // A user's requests all fall on the user's side.
+                let busy = if random.f64() < weight { 30 } else { 0 };
+                let canary = drawn(random, requests as u64, weight).events + busy;
+                let stable = (requests as u64).saturating_sub(canary - busy) + (30 - busy);
+                let looked = (drawn(random, canary, rate), drawn(random, stable, rate));
+                evidence.look(&test(), looked.0, looked.1);
+                if evidence.log_worse(&test()) >= limit {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn equal_sides_are_rejected_no_more_often_than_alpha_says() {
+        let alpha = Alpha::new(0.05).unwrap();
+        let mut random = Rng::with_seed(3);
+        let rollouts = 2_000;
+        let wrong = (0..rollouts)
+            .filter(|_| is_wrongly_rejected(&mut random, alpha.log_limit()))
+            .count();
+        assert!(
+            wrong as f64 <= alpha.get() * f64::from(rollouts),
+            "{wrong} of {rollouts}"
+        );
+    }
+
+    #[test]
+    fn a_regression_is_found_and_a_healthy_release_is_cleared() {
+        let (mut random, mut seconds, mut cleared) = (Rng::with_seed(4), Vec::new(), 0);
+        for _ in 0..40 {
+            let (mut bad, mut good) = (test().begin(), test().begin());
+            let mut found = None;
+            for second in 1..2000 {
+                let stable = drawn(&mut random, 90, 0.001);
+                if found.is_none() {
+                    bad.look(&test(), drawn(&mut random, 10, 0.02), stable);
+                    found = (bad.log_worse(&test()) >= 100_f64.ln()).then_some(second);
+                }
+                good.look(
+                    &test(),
+                    drawn(&mut random, 1000, 0.01),
+                    drawn(&mut random, 1000, 0.01),
+                );
+                if good.log_no_worse(&test()) >= 20_f64.ln() {
+                    cleared += 1;
+                    break;
+                }
+            }
+            seconds.extend(found);
+        }
+        assert_eq!(cleared, 40);
+        assert!(seconds.len() <= 40);
+    }
+}
