@@ -29,6 +29,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::{f64::consts::LN_2, sync::LazyLock};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Alpha, Interval, numeric::log_sum_exp};
@@ -44,10 +46,24 @@ const POINTS: usize = (LAST - FIRST + 1) as usize;
 /// The largest rate that a likelihood is taken of: at exactly 1 the first good request would be impossible.
 const ALL: f64 = 1.0 - 1e-9;
 
-/// `ln r` of a point of the grid.
-fn log_ratio(point: usize) -> f64 {
-    f64::from(FIRST + point as i32) * std::f64::consts::LN_2 / f64::from(PER_DOUBLING)
+/// A point of the grid.
+#[derive(Clone, Copy)]
+struct Point {
+    ratio: f64,
+    /// `ln ratio`
+    log: f64,
 }
+
+/// The grid, worked out once.
+static GRID: LazyLock<[Point; POINTS]> = LazyLock::new(|| {
+    std::array::from_fn(|place| {
+        let log = f64::from(FIRST + place as i32) * LN_2 / f64::from(PER_DOUBLING);
+        Point {
+            ratio: libm::exp(log),
+            log,
+        }
+    })
+});
 
 /// How often something happened in how many requests, or to how many users, on one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,9 +199,8 @@ impl Evidence {
 
     fn add(&mut self, test: &Test, gain: impl Fn(f64, f64) -> f64) {
         self.likelihood.resize(POINTS, 0.0);
-        for (point, likelihood) in self.likelihood.iter_mut().enumerate() {
-            let log_ratio = log_ratio(point);
-            *likelihood += gain(log_ratio, libm::exp(log_ratio));
+        for (point, likelihood) in GRID.iter().zip(&mut self.likelihood) {
+            *likelihood += gain(point.log, point.ratio);
         }
         self.at_margin += gain(libm::log(test.margin), test.margin);
         self.at_tolerance += gain(libm::log(test.tolerance), test.tolerance);
@@ -215,7 +230,7 @@ impl Evidence {
     pub fn log_no_worse(&self, test: &Test) -> f64 {
         let tolerance = libm::log(test.tolerance);
         // Where most healthy releases are; how much better one is than stable is not asked.
-        let least = -2.0 * std::f64::consts::LN_2;
+        let least = -2.0 * LN_2;
         self.mixture(self.at_tolerance, |log_ratio| {
             least <= log_ratio && log_ratio < tolerance
         })
@@ -226,11 +241,10 @@ impl Evidence {
         if self.likelihood.is_empty() {
             return 0.0;
         }
-        let taken = self
-            .likelihood
+        let taken = GRID
             .iter()
-            .enumerate()
-            .filter(move |(point, _)| takes(log_ratio(*point)))
+            .zip(&self.likelihood)
+            .filter(move |(point, _)| takes(point.log))
             .map(|(_, likelihood)| *likelihood);
         let count = taken.clone().count() as f64;
         log_sum_exp(taken) - libm::log(count) - null
@@ -254,12 +268,12 @@ impl Evidence {
         let low = if first == 0 {
             0.0
         } else {
-            libm::exp(log_ratio(first - 1))
+            GRID[first - 1].ratio
         };
         let high = if last + 1 == POINTS {
             f64::MAX
         } else {
-            libm::exp(log_ratio(last + 1))
+            GRID[last + 1].ratio
         };
         self.range = Interval { low, high }.within(self.range);
     }
