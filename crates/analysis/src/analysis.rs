@@ -1,24 +1,106 @@
-//! All limits of an environment together: one state, one verdict, the worst winning.
+//! All rules of an environment together: one state, one verdict, the worst winning.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Judge, Judgement, Metric, Observation, Threshold, threshold};
+use crate::{
+    Finality, Judge, Judgement, Metric, Observation, Sequential, Threshold, sequential, threshold,
+};
+
+/// One rule: a metric, and the judge that judges it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Rule {
+    /// Against stable.
+    Sequential {
+        /// How.
+        sequential: Sequential,
+    },
+    /// Against a limit.
+    Threshold(Threshold),
+}
+
+/// Memory of one rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum RuleState {
+    Sequential { sequential: sequential::State },
+    Threshold(threshold::State),
+}
+
+impl From<Threshold> for Rule {
+    fn from(threshold: Threshold) -> Self {
+        Self::Threshold(threshold)
+    }
+}
+
+impl From<Sequential> for Rule {
+    fn from(sequential: Sequential) -> Self {
+        Self::Sequential { sequential }
+    }
+}
+
+impl Rule {
+    /// What is measured.
+    #[must_use]
+    pub const fn metric(&self) -> Metric {
+        match self {
+            Self::Sequential { sequential } => sequential.metric,
+            Self::Threshold(threshold) => threshold.metric,
+        }
+    }
+
+    /// At least this long from one measurement to the next; `None`: every look counts.
+    #[must_use]
+    pub const fn interval(&self) -> Option<Duration> {
+        match self {
+            Self::Sequential { .. } => None,
+            Self::Threshold(threshold) => Some(threshold.interval),
+        }
+    }
+
+    fn begin(&self) -> RuleState {
+        match self {
+            Self::Sequential { .. } => RuleState::Sequential {
+                sequential: sequential::State::default(),
+            },
+            Self::Threshold(_) => RuleState::Threshold(threshold::State::default()),
+        }
+    }
+
+    fn observe(&self, state: &mut RuleState, seen: &Observation) -> Judgement {
+        match (self, &mut *state) {
+            (Self::Sequential { sequential }, RuleState::Sequential { sequential: state }) => {
+                sequential.observe(state, seen)
+            }
+            (Self::Threshold(threshold), RuleState::Threshold(state)) => {
+                threshold.observe(state, seen)
+            }
+            // Of an older configuration: what was known of another rule says nothing about this one.
+            _ => {
+                *state = self.begin();
+                self.observe(state, seen)
+            }
+        }
+    }
+}
 
 /// What is judged during a hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Analysis {
-    limits: Vec<Threshold>,
+    rules: Vec<Rule>,
 }
 
-/// Memory of one hold, one entry for each limit. Belongs into the log with what was decided from it.
+/// Memory of the rules, one entry for each. Belongs into the log with what was decided from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AnalysisState {
-    limits: Vec<threshold::State>,
+    rules: Vec<RuleState>,
 }
 
-/// How one limit stands.
+/// How one rule stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MetricJudgement {
     /// What was measured.
@@ -29,64 +111,88 @@ pub struct MetricJudgement {
 }
 
 impl Analysis {
-    /// Judges by all of `limits`; the same metric may be among them more than once.
+    /// Judges by all of `rules`; the same metric may be among them more than once.
     #[must_use]
-    pub const fn new(limits: Vec<Threshold>) -> Self {
-        Self { limits }
+    pub fn new<R: Into<Rule>>(rules: Vec<R>) -> Self {
+        Self {
+            rules: rules.into_iter().map(Into::into).collect(),
+        }
     }
 
-    /// The limits.
+    /// The rules.
     #[must_use]
-    pub fn limits(&self) -> &[Threshold] {
-        &self.limits
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// Whether there is nothing to judge. Then every observation is inconclusive: who wants to go on without evidence
     /// says so by not asking.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.limits.is_empty()
+        self.rules.is_empty()
     }
 
-    /// The state when a hold begins.
+    /// The state when a rollout begins.
     #[must_use]
     pub fn begin(&self) -> AnalysisState {
         AnalysisState {
-            limits: vec![threshold::State::default(); self.limits.len()],
+            rules: self.rules.iter().map(Rule::begin).collect(),
         }
     }
 
-    /// Takes one observation into account and says how each limit stands, in their order.
+    /// Takes one observation into account and says how each rule stands, in their order.
     pub fn observe_each(
         &self,
         state: &mut AnalysisState,
         seen: &Observation,
     ) -> Vec<MetricJudgement> {
-        // A state of another length is of an older configuration; what it knows of limits that are still there stays.
-        state
-            .limits
-            .resize_with(self.limits.len(), threshold::State::default);
-        let judged = self.limits.iter().zip(&mut state.limits);
+        // A state of another length is of an older configuration; what it knows of rules that are still there stays.
+        state.rules.truncate(self.rules.len());
+        let missing = self.rules.iter().skip(state.rules.len());
+        state.rules.extend(missing.map(Rule::begin));
+        let judged = self.rules.iter().zip(&mut state.rules);
         judged
-            .map(|(limit, state)| MetricJudgement {
-                metric: limit.metric,
-                judgement: limit.observe(state, seen),
+            .map(|(rule, state)| MetricJudgement {
+                metric: rule.metric(),
+                judgement: rule.observe(state, seen),
             })
             .collect()
     }
 
     /// Takes one observation into account and says how all stand together: any fail fails, else any inconclusive is
     /// inconclusive, else it passes.
+    ///
+    /// A pass is settled, so that a hold may end early, when there are comparisons with stable, all of them are settled, and no
+    /// limit is exceeded: limits alone say nothing about the time that is left.
     pub fn observe(&self, state: &mut AnalysisState, seen: &Observation) -> Judgement {
         let each = self.observe_each(state, seen);
-        Judgement::worst(each.iter().map(|judged| &judged.judgement))
+        let mut judgement = Judgement::worst(each.iter().map(|judged| &judged.judgement));
+        if judgement.verdict.is_pass() {
+            let mut comparisons = each
+                .iter()
+                .zip(&self.rules)
+                .filter(|(_, rule)| matches!(rule, Rule::Sequential { .. }))
+                .map(|(judged, _)| judged.judgement.is_settled())
+                .peekable();
+            let ends_early = comparisons.peek().is_some() && comparisons.all(|settled| settled);
+            judgement.finality = if ends_early {
+                Finality::Settled
+            } else {
+                Finality::Open
+            };
+        }
+        judgement
     }
 }
 
 impl AnalysisState {
-    /// The state of each limit, in their order.
-    #[must_use]
-    pub fn limits(&self) -> &[threshold::State] {
-        &self.limits
+    /// The state when the next hold begins: limits are judged from now on, comparisons with stable go on.
+    pub fn begin_hold(&mut self) {
+        for state in &mut self.rules {
+            match state {
+                RuleState::Sequential { sequential } => sequential.begin_hold(),
+                RuleState::Threshold(state) => *state = threshold::State::default(),
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@
 //! What a judge must never do: pass without evidence, or fail because evidence is missing. Both are
 //! [`Verdict::Inconclusive`], and what follows from that is the executor's decision.
 //!
-//! Judges: [`threshold`] (limits, with Argo Rollouts' words).
+//! Judges: [`sequential`] (against stable, as early as the evidence allows), [`threshold`] (limits, with Argo Rollouts'
+//! words).
 //!
 //! ```
 //! use shipway_analysis::{Analysis, Metric, Observation, Sample, Side, Threshold, Verdict, threshold::Bound};
@@ -35,12 +36,15 @@ pub mod evidence;
 mod judge;
 mod metric;
 mod sample;
+pub mod sequential;
 pub mod threshold;
+mod track;
 mod verdict;
 
-pub use analysis::{Analysis, AnalysisState, MetricJudgement};
+pub use analysis::{Analysis, AnalysisState, MetricJudgement, Rule};
 pub use judge::Judge;
 pub use metric::{Metric, ParseMetricError, ParseValueError};
 pub use sample::{Latency, Observation, Sample, Side};
+pub use sequential::Sequential;
 pub use threshold::Threshold;
 pub use verdict::{Finality, Judgement, Verdict};

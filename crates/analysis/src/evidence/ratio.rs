@@ -126,6 +126,18 @@ impl Test {
         }
     }
 
+    /// More often than this on the canary is worse.
+    #[must_use]
+    pub const fn margin(&self) -> f64 {
+        self.margin
+    }
+
+    /// Less often than this on the canary is no worse.
+    #[must_use]
+    pub const fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
     /// No evidence yet.
     #[must_use]
     pub fn begin(&self) -> Evidence {

@@ -39,9 +39,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use self::state::{Counts, Outcome, OutcomeKind};
+use self::state::{Outcome, OutcomeKind};
 pub use self::state::{State, Tally};
-use crate::{Judge, Judgement, Latency, Metric, Observation, Sample, Verdict};
+use crate::{Judge, Judgement, Latency, Metric, Observation, Sample, Verdict, track::Counts};
 
 /// A limit on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

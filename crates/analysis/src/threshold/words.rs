@@ -1,7 +1,7 @@
 //! The sentences of the threshold judge: what was seen, against which limit, of how much, and how the stable side does.
 
-use super::{Bound, State, Threshold, state::Counts};
-use crate::{Metric, Observation, Sample, metric::grouped};
+use super::{Bound, State, Threshold};
+use crate::{Metric, Observation, Sample, metric::grouped, track::Counts};
 
 /// `error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors; stable #2 0.1 %`
 pub(super) fn measured(
