@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, Value, nearest};
 
 use super::{
@@ -345,13 +344,7 @@ fn environment(
         tests: fields
             .string("tests", problems)
             .and_then(|path| inside(path, problems)),
-        analysis: Analysis::new(
-            fields
-                .list("analysis", problems)
-                .iter()
-                .filter_map(|node| metrics::limit(node, problems))
-                .collect(),
-        ),
+        analysis: metrics::analysis(fields.list("analysis", problems), problems),
         env: env(&fields, problems),
         when_busy: word(
             &fields,

@@ -108,6 +108,9 @@ fn metric() -> Value {
         "properties": {
             "metric": { "enum": shipway_analysis::Metric::ALL.map(shipway_analysis::Metric::name) },
             "max": number(), "min": number(),
+            "worse_than": { "enum": ["stable"], "description": "Compared with stable by the sequential judge, as early as the evidence allows." },
+            "alpha": { "type": ["string", "number"], "default": "1%", "description": "How probable it may be that a good release is rolled back; the default is split over all comparisons." },
+            "tolerance": { "type": ["string", "number"], "default": 2, "description": "How many times stable's rate a hold that ends early must exclude." },
             "interval": { "$ref": "#/$defs/duration", "default": "5s" },
             "count": { "type": "integer" }, "failure_limit": { "type": "integer", "default": 0 }, "consecutive_error_limit": { "type": "integer", "default": 4 },
             "inconclusive_limit": { "type": "integer" }, "min_requests": { "type": "integer", "default": 100 }

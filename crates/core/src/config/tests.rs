@@ -70,7 +70,7 @@ fn a_whole_file_reads_with_its_defaults() {
     };
     assert_eq!(canary.steps[1].weight.to_string(), "10 %");
     assert!(canary.steps[1].ask);
-    assert_eq!(production.analysis.limits().len(), 2);
+    assert_eq!(production.analysis.rules().len(), 2);
     assert_eq!(production.drain, Duration::from_secs(30));
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(
@@ -96,7 +96,9 @@ environments:
     sticky: { cokie: x }
     analysis:
       - { metric: eror-rate, max: 5% }
-      - { metric: error-rate, worse_than: stable }
+      - { metric: error-rate, worse_than: stabel, alpha: 2, tolerance: 1 }
+      - { metric: memory, worse_than: stable }
+      - { metric: error-rate, max: 5%, alpha: 1% }
       - { metric: latency-p99, max: fast }
     hosts: ["http://shop.example.com"]
     migrations: { dir: migrations }
@@ -111,10 +113,14 @@ environments:
     shipway.yaml:10:15: error: `strategy` is one of recreate, rolling, blue-green, canary, not `canarry`; did you mean `canary`?
     shipway.yaml:11:15: error: unknown key `cokie` in sticky; did you mean `cookie`?
     shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, requests, cpu, memory, restarts, not `eror-rate`; did you mean `error-rate`?
-    shipway.yaml:14:43: error: the comparison with stable (the sequential judge) can't be used yet; this version of Shipway doesn't do it; leave it out
-    shipway.yaml:15:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
-    shipway.yaml:16:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
-    shipway.yaml:17:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
+    shipway.yaml:14:43: error: `worse_than` is one of stable, not `stabel`; did you mean `stable`?
+    shipway.yaml:14:58: error: `alpha` is a probability above 0 and below 1, not `2`; how probable it may be that a good release is rolled back: 1%
+    shipway.yaml:14:72: error: `tolerance` is a number above 1 and at most 100, not `1`; how many times stable's rate a hold that ends early must exclude: 2
+    shipway.yaml:15:9: error: memory can't be compared with stable: that can be done with error-rate
+    shipway.yaml:16:47: error: `alpha` is of comparisons with stable, not of limits; add `worse_than: stable`
+    shipway.yaml:17:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
+    shipway.yaml:18:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
+    shipway.yaml:19:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
     "#);
 }
 
@@ -193,7 +199,7 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
         keys(&defs["metric"]),
         read(
             metrics::METRIC_KEYS,
-            &["worse_than", "provider", "direction", "skip", "judge"]
+            &["provider", "direction", "skip", "judge"]
         )
     );
 }
@@ -223,4 +229,20 @@ fn reports_are_named_by_patterns_that_stay_inside() {
             "{wrong}: {problems:?}"
         );
     }
+}
+
+#[test]
+fn what_may_be_wrong_is_split_over_the_comparisons_that_do_not_say() {
+    let text = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production:\n    analysis:\n      - { metric: error-rate, worse_than: stable }\n      - { metric: error-rate, worse_than: stable, tolerance: 3x }\n      - { metric: error-rate, worse_than: stable, alpha: 5% }\n      - { metric: error-rate, max: 5% }\n";
+    let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+    let alphas: Vec<Option<f64>> = config.environments[0]
+        .analysis
+        .rules()
+        .iter()
+        .map(|rule| match rule {
+            shipway_analysis::Rule::Sequential { sequential } => Some(sequential.alpha.get()),
+            shipway_analysis::Rule::Threshold(_) => None,
+        })
+        .collect();
+    assert_eq!(alphas, [Some(0.005), Some(0.005), Some(0.05), None]);
 }

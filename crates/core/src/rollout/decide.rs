@@ -231,7 +231,9 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
         return Some(Step::Done(index, Some("skipped".to_owned())));
     }
     if now < rollout.hold_due()? {
-        return None;
+        let enough = settled_pass(rollout).filter(|_| why == HoldReason::Evidence)?;
+        return (now >= rollout.hold_earliest()?)
+            .then(|| Step::Done(index, Some(format!("enough evidence: {enough}"))));
     }
     if why == HoldReason::KeepWarm || !rollout.is_judged() {
         return Some(Step::Done(index, None));
@@ -258,6 +260,13 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             })
         }
     }
+}
+
+/// Why nothing is gained by holding on, once the evidence says so.
+fn settled_pass(rollout: &Rollout) -> Option<&str> {
+    let judgement = rollout.evidence.judgement()?;
+    let is_enough = rollout.is_judged() && judgement.is_settled() && judgement.verdict.is_pass();
+    is_enough.then(|| judgement.verdict.why())
 }
 
 /// Facts that follow from an input.
@@ -516,7 +525,8 @@ fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     // A hold that is due but inconclusive lasts until its deadline, or until a measurement ends it.
     let hold = rollout.hold_due().and_then(|due| {
         if now < due {
-            Some(due)
+            let enough = settled_pass(rollout).and(rollout.hold_earliest());
+            Some(enough.unwrap_or(due))
         } else {
             rollout.hold_deadline()
         }

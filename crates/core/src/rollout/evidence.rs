@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Analysis, AnalysisState, Judgement, Observation};
 
-/// Begins empty at each shift, so that both sides are counted from the same moment.
+/// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
+/// comparison with stable is kept over the whole rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     state: AnalysisState,
@@ -18,6 +19,16 @@ impl Evidence {
         self.judgement = Some(judgement.clone());
         self.last = Some(seen.clone());
         judgement
+    }
+
+    /// What the next exposure begins with.
+    #[must_use]
+    pub(super) fn after_shift(mut self) -> Self {
+        self.state.begin_hold();
+        Self {
+            state: self.state,
+            ..Self::default()
+        }
     }
 
     /// Puts the judgement of the log in the place of a recomputed one.

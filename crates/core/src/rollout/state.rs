@@ -215,6 +215,18 @@ impl Rollout {
         }
     }
 
+    /// When the hold under the cursor may end because the evidence is enough.
+    #[must_use]
+    pub fn hold_earliest(&self) -> Option<Timestamp> {
+        match self.action() {
+            Some(Action::Hold { duration, .. }) => {
+                let least = self.spec.environment.strategy.min_hold().min(*duration);
+                Some(self.action_since + least.saturating_sub(self.hold_spent))
+            }
+            _ => None,
+        }
+    }
+
     /// Until when a hold whose evidence is inconclusive may last: as long again, at least a minute more.
     #[must_use]
     pub fn hold_deadline(&self) -> Option<Timestamp> {
@@ -441,7 +453,7 @@ impl Rollout {
         self.observed.done(&action);
         if let Action::Shift { split } = &action {
             self.exposure += 1;
-            self.evidence = Evidence::default();
+            self.evidence = std::mem::take(&mut self.evidence).after_shift();
             self.served |= !split.weight_of(self.candidate()).is_zero();
             if self.direction == Direction::Back {
                 self.back_at = Some(event.at);

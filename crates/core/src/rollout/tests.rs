@@ -1,5 +1,7 @@
 //! Whole rollouts as text: what is said to a rollout, what it asks for, what it ends with.
 
+mod compared;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -94,6 +96,7 @@ fn canary() -> Strategy {
     Strategy::Canary(Canary {
         steps: vec![step(10.0), step(50.0)],
         on_inconclusive: OnInconclusive::Pause,
+        min_hold: Duration::from_secs(10),
     })
 }
 

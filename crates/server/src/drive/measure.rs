@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use shipway_analysis::{Analysis, Latency, Metric, Observation, Sample, Side};
+use shipway_analysis::{Analysis, Latency, Metric, Observation, Rule, Sample, Side};
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Input, Rollout, Rollouts},
@@ -64,7 +64,7 @@ pub(super) async fn run(
 
 /// As often as the shortest interval of a limit, within reason.
 fn pace(analysis: &Analysis) -> Duration {
-    let shortest = analysis.limits().iter().map(|limit| limit.interval).min();
+    let shortest = analysis.rules().iter().filter_map(Rule::interval).min();
     shortest
         .unwrap_or(INTERVAL_MAX)
         .clamp(INTERVAL_MIN, INTERVAL_MAX)
@@ -92,10 +92,10 @@ impl Past {
                 Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99
             )
         };
-        let limits = analysis.limits().iter();
-        let intervals = limits
-            .filter(|limit| is_latency(limit.metric))
-            .map(|limit| limit.interval);
+        let rules = analysis.rules().iter();
+        let intervals = rules
+            .filter(|rule| is_latency(rule.metric()))
+            .filter_map(Rule::interval);
         Self {
             readings: VecDeque::new(),
             window: intervals.max().unwrap_or(INTERVAL_MAX),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{Brief, Compiler, OnInconclusive, bring_up, finish, first_deployment};
+use super::{Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, finish, first_deployment};
 use crate::{
     config::{
         Approvals, Count,
@@ -27,6 +27,13 @@ pub struct Canary {
     /// What happens when the evidence of a hold is inconclusive at its deadline; default pause.
     #[serde(default)]
     pub on_inconclusive: OnInconclusive,
+    /// How long a hold lasts at least, however good the evidence is.
+    #[serde(default = "min_hold")]
+    pub min_hold: Duration,
+}
+
+const fn min_hold() -> Duration {
+    MIN_HOLD
 }
 
 /// One step of a canary.
@@ -56,7 +63,7 @@ impl Default for Canary {
             ask: false,
             scale: None,
         };
-        Self { steps: vec![step(1, 2), step(10, 5), step(50, 5)], on_inconclusive: OnInconclusive::Pause }
+        Self { steps: vec![step(1, 2), step(10, 5), step(50, 5)], on_inconclusive: OnInconclusive::Pause, min_hold: MIN_HOLD }
     }
 }
 
@@ -65,9 +72,10 @@ impl Compiler for Canary {
 
     fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
         let mut canary = Self::default();
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &["steps", "on_inconclusive"], problems));
+        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &["steps", "on_inconclusive", "min_hold"], problems));
         let Some(fields) = fields else { return canary };
         canary.on_inconclusive = word(&fields, "on_inconclusive", &OnInconclusive::WORDS, problems).unwrap_or_default();
+        canary.min_hold = fields.duration("min_hold", problems).unwrap_or(MIN_HOLD);
         if let Some(steps) = fields.get("steps") {
             let nodes = fields.list("steps", problems);
             canary.steps = nodes.iter().filter_map(|node| step(node, problems)).collect();
@@ -93,12 +101,17 @@ impl Compiler for Canary {
         });
         json!({ "type": "object", "additionalProperties": false, "properties": {
             "steps": { "type": "array", "minItems": 1, "items": step },
-            "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause" }
+            "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause" },
+            "min_hold": { "$ref": "#/$defs/duration", "default": "10s", "description": "How long a hold lasts at least, however good the evidence is." }
         } })
     }
 
     fn on_inconclusive(&self) -> OnInconclusive {
         self.on_inconclusive
+    }
+
+    fn min_hold(&self) -> Duration {
+        self.min_hold
     }
 
     /// For each step: shift, smoke, ask, hold; then everything, promote, and the old set goes.

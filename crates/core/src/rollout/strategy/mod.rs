@@ -55,6 +55,12 @@ macro_rules! strategies {
                 match self { $(Self::$name(it) => it.on_inconclusive(),)* }
             }
 
+            /// How long a hold lasts at least, however good the evidence is.
+            #[must_use]
+            pub fn min_hold(&self) -> Duration {
+                match self { $(Self::$name(it) => it.min_hold(),)* }
+            }
+
             fn compile(&self, brief: &Brief) -> Plan {
                 match self { $(Self::$name(it) => it.compile(brief),)* }
             }
@@ -91,7 +97,15 @@ pub trait Compiler: Default {
     fn on_inconclusive(&self) -> OnInconclusive {
         OnInconclusive::Pause
     }
+
+    /// How long a hold lasts at least, however good the evidence is.
+    fn min_hold(&self) -> Duration {
+        MIN_HOLD
+    }
 }
+
+/// What fails only after some seconds (a cache that fills, a timer) must have had them.
+pub const MIN_HOLD: Duration = Duration::from_secs(10);
 
 impl Default for Strategy {
     fn default() -> Self {

@@ -1,0 +1,105 @@
+//! Rollouts whose canary is compared with stable: evidence ends a hold early, both ways.
+
+use shipway_analysis::{Rule, Sequential, evidence::Alpha};
+
+use super::*;
+
+/// A canary that is judged against stable by its error rate.
+fn compared() -> Spec {
+    let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
+    let sequential = Sequential::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap();
+    let mut spec = spec(canary(), 3, Some(3));
+    spec.environment.analysis = Analysis::new(vec![Rule::from(sequential)]);
+    spec
+}
+
+impl Stage {
+    /// Requests and errors of the canary and of stable, since ever.
+    fn compare(&mut self, canary: (u64, u64), stable: (u64, u64)) {
+        let side = |release: &str, (requests, errors)| Side {
+            release: release.into(),
+            sample: Some(Sample {
+                requests,
+                errors,
+                ..Sample::default()
+            }),
+        };
+        let seen = Box::new(Observation {
+            at: self.now,
+            canary: side("#4", canary),
+            stable: Some(side("#3", stable)),
+        });
+        let exposure = self.rollout().exposure;
+        self.say(Input::Measured { exposure, seen }).unwrap();
+    }
+
+    fn split(&self) -> String {
+        self.rollout().observed.split.to_string()
+    }
+}
+
+#[test]
+fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_least_time() {
+    let mut stage = Stage::open(compared());
+    stage.carry();
+    stage.compare((0, 0), (0, 0));
+    stage.pass_time(4);
+    stage.compare((20_000, 200), (180_000, 1_800));
+    assert_eq!(stage.rollout().status(), Status::Holding, "4 s are too few");
+    stage.pass_time(5);
+    assert_eq!(stage.rollout().status(), Status::Holding);
+    stage.pass_time(1);
+    stage.carry();
+    assert_eq!(stage.split(), "50 % to #4, 50 % to #3");
+    // The next step shows it anew.
+    stage.compare((20_100, 201), (180_100, 1_801));
+    stage.pass_time(30);
+    assert_eq!(stage.rollout().status(), Status::Holding);
+    stage.compare((60_000, 600), (220_000, 2_200));
+    stage.carry();
+    assert_eq!(
+        stage.rollout().status(),
+        Status::Promoted,
+        "{:#?}",
+        stage.story
+    );
+    let is_told = |note: &Note| note.text.contains("enough evidence: error-rate 1 % on #4");
+    assert!(stage.rollout().notes.iter().any(is_told));
+}
+
+#[test]
+fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
+    let mut stage = Stage::open(compared());
+    stage.carry();
+    stage.compare((0, 0), (0, 0));
+    stage.pass_time(30);
+    // Three times stable's rate: suspicious, not yet beyond doubt.
+    stage.compare((1_000, 8), (9_000, 18));
+    assert_eq!(stage.rollout().direction, Direction::Forward);
+    stage.pass_time(31);
+    stage.carry();
+    assert_eq!(stage.split(), "50 % to #4, 50 % to #3");
+    stage.compare((1_000, 8), (9_000, 18));
+    stage.pass_time(1);
+    // Alone these would say little.
+    stage.compare((2_000, 17), (10_000, 20));
+    assert_eq!(
+        stage.rollout().direction,
+        Direction::Back,
+        "{:#?}",
+        stage.story
+    );
+    stage.carry();
+    assert_eq!(stage.split(), "100 % to #3");
+}
+
+#[test]
+fn without_traffic_there_is_nothing_to_compare_and_nothing_passes() {
+    let mut stage = Stage::open(compared());
+    stage.carry();
+    for _ in 0..12 {
+        stage.compare((0, 0), (0, 0));
+        stage.pass_time(10);
+    }
+    assert_eq!(stage.rollout().status(), Status::Paused);
+}
