@@ -82,6 +82,7 @@ impl Bench {
                 path: self.root.path().to_owned(),
             },
             artifacts: Vec::new(),
+            caches: None,
             server: None,
             reports: Default::default(),
             folder: self.folder(),

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use shipway_workflow::{
-    expr::{Object, Status, Value},
+    expr::{Condition, Object, Status, Value},
     job::Conclusion,
     model::Step,
 };
@@ -87,7 +87,8 @@ pub(crate) struct Post {
     /// Names the step within the job.
     pub(crate) key: String,
     pub(crate) step: Step,
-    pub(crate) action: Arc<Known>,
+    /// None: it is built in.
+    pub(crate) action: Option<Arc<Known>>,
     /// The steps of an action that is made of them.
     pub(crate) inner: Option<Box<Frame>>,
 }
@@ -95,10 +96,14 @@ pub(crate) struct Post {
 impl From<Post> for Task {
     fn from(post: Post) -> Self {
         Self {
-            condition: post.action.condition(Stage::Post),
+            condition: match &post.action {
+                Some(action) => action.condition(Stage::Post),
+                // `success()`: what is built in only saves what went well.
+                None => Condition::default(),
+            },
             key: post.key,
             step: post.step,
-            known: Some(post.action),
+            known: post.action,
             inner: post.inner,
         }
     }

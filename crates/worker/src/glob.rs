@@ -13,6 +13,8 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 pub(crate) struct Found {
     /// Files and links, in order of their paths.
     pub(crate) files: Vec<PathBuf>,
+    /// Folders that were looked into and that the patterns take as such, before what is below them.
+    pub(crate) folders: Vec<PathBuf>,
     /// Where the patterns begin to look: each up to its first `*`, without those that lie below others.
     pub(crate) search_paths: Vec<PathBuf>,
 }
@@ -67,8 +69,41 @@ pub(crate) fn find_on(
     patterns: &[String],
     hidden: Hidden,
 ) -> Result<Found, String> {
-    let mut rules = Vec::new();
     let mut found = Found::default();
+    let (rules, paths) = read(ground, patterns)?;
+    found.search_paths = paths;
+    let all = found.search_paths.clone();
+    found.search_paths.retain(|path| {
+        !all.iter()
+            .any(|other| path != other && path.starts_with(other))
+    });
+    found.search_paths.sort();
+    found.search_paths.dedup();
+    for start in &found.search_paths {
+        let walked = walk(start, hidden, &mut |path, is_folder| {
+            let taken = rules.iter().fold(false, |taken, rule| {
+                if rule.is_match(&path) {
+                    rule.takes
+                } else {
+                    taken
+                }
+            });
+            match (taken, is_folder) {
+                (true, false) => found.files.push(path),
+                (true, true) => found.folders.push(path),
+                (false, _) => {}
+            }
+        });
+        walked.map_err(|error| format!("{}: {error}", start.display()))?;
+    }
+    found.files.sort();
+    found.folders.sort();
+    Ok(found)
+}
+
+/// The rules of some patterns, and where they begin to look.
+fn read(ground: &Ground, patterns: &[String]) -> Result<(Vec<Rule>, Vec<PathBuf>), String> {
+    let (mut rules, mut paths) = (Vec::new(), Vec::new());
     let lines = patterns.iter().flat_map(|text| text.lines()).map(str::trim);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (takes, pattern) = match line.strip_prefix('!') {
@@ -79,7 +114,7 @@ pub(crate) fn find_on(
             .place(pattern)
             .ok_or_else(|| format!("the pattern {line:?} leaves the workspace"))?;
         if takes {
-            found.search_paths.push(base.join(search_path(&glob)));
+            paths.push(base.join(search_path(&glob)));
         }
         rules.push(Rule {
             takes,
@@ -87,30 +122,12 @@ pub(crate) fn find_on(
             base,
         });
     }
-    let all = found.search_paths.clone();
-    found.search_paths.retain(|path| {
-        !all.iter()
-            .any(|other| path != other && path.starts_with(other))
-    });
-    found.search_paths.sort();
-    found.search_paths.dedup();
-    for start in &found.search_paths {
-        let walked = walk(start, hidden, &mut |path| {
-            let taken = rules.iter().fold(false, |taken, rule| {
-                if rule.is_match(&path) {
-                    rule.takes
-                } else {
-                    taken
-                }
-            });
-            if taken {
-                found.files.push(path);
-            }
-        });
-        walked.map_err(|error| format!("{}: {error}", start.display()))?;
-    }
-    found.files.sort();
-    Ok(found)
+    Ok((rules, paths))
+}
+
+/// Where the patterns begin to look, whether or not anything is there.
+pub(crate) fn search_paths(ground: &Ground, patterns: &[String]) -> Result<Vec<PathBuf>, String> {
+    read(ground, patterns).map(|(_, paths)| paths)
 }
 
 impl Ground {
@@ -174,15 +191,15 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// Calls `found` for `path`, or for all files below it. What isn't there has no files.
-fn walk(path: &Path, hidden: Hidden, found: &mut impl FnMut(PathBuf)) -> io::Result<()> {
+/// Calls `found` for `path` and for all below it, and says whether it is a folder. What isn't there has nothing below.
+fn walk(path: &Path, hidden: Hidden, found: &mut impl FnMut(PathBuf, bool)) -> io::Result<()> {
     let kind = match path.symlink_metadata() {
         Ok(kind) => kind,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
+    found(path.to_owned(), kind.is_dir());
     if !kind.is_dir() {
-        found(path.to_owned());
         return Ok(());
     }
     for entry in fs::read_dir(path)? {

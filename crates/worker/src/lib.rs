@@ -9,6 +9,7 @@
 //! ask the server for leave to go on.
 
 mod actions;
+mod cache;
 mod cancel;
 mod channel;
 mod command;

@@ -179,3 +179,47 @@ fn artifacts_of_the_toolkit_and_the_built_in_ones_are_the_same() {
         outcome.log
     );
 }
+
+const CACHES: &str = r"
+const cache = toolkit.default?.restoreCache ? toolkit.default : toolkit;
+const key = `deps-${process.env.INPUT_PACKAGE}`;
+const paths = ['deps', '~/.tool'];
+const home = process.env.HOME;
+console.log(`> ${await cache.restoreCache(paths, key, ['nothing-'])}`);
+fs.mkdirSync('deps', { recursive: true });
+fs.mkdirSync(`${home}/.tool`, { recursive: true });
+const big = Buffer.alloc(9 << 20);
+for (let at = 0; at + 4 <= big.length; at += 4) big.writeUInt32LE((at * 2654435761) >>> 0, at);
+fs.writeFileSync('deps/big', big);
+fs.writeFileSync(`${home}/.tool/x`, 'x');
+console.log(`> ${await cache.saveCache(paths, key) > 0}`);
+console.log(`> ${await cache.saveCache(paths, key)}`);
+for (const [primary, others] of [[key, []], ['deps-new', ['deps-']]]) {
+  fs.rmSync('deps', { recursive: true });
+  fs.rmSync(`${home}/.tool`, { recursive: true });
+  console.log(`> ${await cache.restoreCache(paths, primary, others) === key}`);
+  console.log(`> ${big.equals(fs.readFileSync('deps/big'))} ${fs.readFileSync(`${home}/.tool/x`)}`);
+}
+console.log(`> ${await cache.restoreCache(paths, key, [], { lookupOnly: true }) === key}`);
+";
+
+#[test]
+fn caches_of_the_toolkit_are_kept_and_found() {
+    let Some(toolkit) = toolkit() else { return };
+    for package in ["cache-then", "cache-now"] {
+        let step = format!("- {{ uses: ./js, with: {{ toolkit: TOOLKIT, package: {package} }} }}");
+        let outcome = bench(&toolkit, CACHES, &step).run();
+        assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
+        let expected = [
+            "undefined",
+            "true",
+            "-1",
+            "true",
+            "true x",
+            "true",
+            "true x",
+            "true",
+        ];
+        assert_eq!(outcome.told(), expected, "{}", outcome.log);
+    }
+}

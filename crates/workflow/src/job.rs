@@ -155,6 +155,9 @@ pub struct JobSpec {
     pub source: SourceTree,
     /// What `actions/download-artifact` finds.
     pub artifacts: Vec<StoredArtifact>,
+    /// Where the caches of its service are; none: it has nowhere to keep them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caches: Option<PathBuf>,
     /// Where to report to besides the journal; none for a run without a server.
     pub server: Option<ServerAccess>,
     /// Where reports of tests are looked for.

@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub source: SourceTree,
     /// What earlier jobs stored, as files here.
     pub artifacts: Vec<StoredArtifact>,
+    /// Where the caches of the service are, when they are kept.
+    pub caches: Option<PathBuf>,
     /// How the worker reaches the server, when there is one.
     pub server: Option<ServerAccess>,
 }
@@ -71,6 +73,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
         contexts,
         source: around.source,
         artifacts: around.artifacts,
+        caches: around.caches,
         server: around.server,
         reports: run.spec.reports.clone(),
         folder: around.folder,

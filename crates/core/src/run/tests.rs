@@ -153,6 +153,7 @@ fn around() -> Surroundings {
             path: "/src".into(),
         },
         artifacts: Vec::new(),
+        caches: None,
         server: None,
     }
 }

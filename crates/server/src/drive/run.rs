@@ -259,6 +259,7 @@ async fn surroundings(
             reference: run.reference.clone(),
         },
         artifacts,
+        caches: Some(app.data.join("caches").join(run.id.service.as_str())),
         server: Some(ServerAccess {
             url: app.loopback_url.clone(),
             token: app.internal_token.clone(),

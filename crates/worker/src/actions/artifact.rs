@@ -279,6 +279,7 @@ mod tests {
             let paths = |paths: Vec<&str>| paths.into_iter().map(PathBuf::from).collect();
             let found = Found {
                 files: paths(files),
+                folders: Vec::new(),
                 search_paths: paths(search_paths),
             };
             assert_eq!(base(&found), Path::new(expected), "{found:?}");

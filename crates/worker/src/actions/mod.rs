@@ -2,6 +2,7 @@
 //! ([`perform`], [`known`]).
 
 mod artifact;
+mod cache;
 mod checkout;
 mod deploy;
 pub(crate) mod known;
@@ -21,16 +22,17 @@ use shipway_workflow::{
 };
 
 use crate::{
+    cache::Caches,
     cancel::Manner,
     channel::Channel,
     containers::Inside,
-    environment::Folders,
+    environment::{Env, Folders},
     exec::Ended,
-    frame::Frame,
+    frame::{Frame, Post, Stage},
     hand::{Hand, Plan, Task},
     hash::Workspace,
     output::Output,
-    runtime::Shelf,
+    runtime::{Runtime, Shelf},
 };
 
 /// What an action is given.
@@ -39,6 +41,12 @@ pub(crate) struct Call<'c> {
     folders: &'c Folders,
     /// The artifacts within reach.
     shelf: &'c Shelf,
+    /// The caches within reach, where there are any.
+    caches: Option<&'c Caches>,
+    /// Which part of the action runs.
+    stage: Stage,
+    /// What an earlier part has kept.
+    state: Option<&'c Env>,
     /// `with:`, names in lower case.
     with: BTreeMap<String, String>,
     env: &'c [(String, String)],
@@ -55,6 +63,10 @@ pub(crate) struct Left {
     pub(crate) entries: Vec<JournalBody>,
     /// Markdown for people.
     pub(crate) summary: String,
+    /// What a later part of a built-in action is to know.
+    state: Vec<(String, String)>,
+    /// Whether a built-in action has something to do after the job's last step, if all goes well.
+    post: bool,
 }
 
 /// What a step says of its action.
@@ -87,7 +99,7 @@ impl<'c> Call<'c> {
     pub(crate) fn new(
         spec: &'c JobSpec,
         folders: &'c Folders,
-        shelf: &'c Shelf,
+        runtime: &'c Runtime,
         with: Vec<(String, String)>,
         env: &'c [(String, String)],
         output: &'c mut Output,
@@ -96,7 +108,10 @@ impl<'c> Call<'c> {
         Self {
             spec,
             folders,
-            shelf,
+            shelf: &runtime.shelf,
+            caches: runtime.caches.as_ref(),
+            stage: Stage::Main,
+            state: None,
             with: with
                 .map(|(name, value)| (name.to_ascii_lowercase(), value))
                 .collect(),
@@ -110,6 +125,11 @@ impl<'c> Call<'c> {
     fn get(&self, name: &str) -> Option<&str> {
         let value = self.with.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
+    }
+
+    /// What an earlier part has kept under this name.
+    fn state(&self, name: &str) -> Option<&str> {
+        self.state.and_then(|state| state.get(name))
     }
 
     /// An input that is yes or no, as YAML's readers and actions write that.
@@ -182,7 +202,7 @@ impl Hand {
     /// Runs a built-in action to its end.
     async fn built_in(
         &mut self,
-        frame: &Frame,
+        frame: &mut Frame,
         task: &Task,
         plan: &Plan,
         uses: Uses<'_>,
@@ -205,17 +225,20 @@ impl Hand {
         let mut call = Call::new(
             &self.spec,
             &self.folders,
-            &self.runtime.shelf,
+            &self.runtime,
             with,
             &env,
             &mut self.output,
         );
         call.container = self.containers.inside();
+        call.stage = frame.stage;
+        call.state = self.states.get(&task.key);
         let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
         tokio::select! {
             result = run(uses.action, call) => match result {
                 Ok(done) => {
                     *left = done;
+                    self.keep_for_later(frame, task, left);
                     Ended::Fine
                 }
                 Err(why) => Ended::Badly(why),
@@ -223,6 +246,22 @@ impl Hand {
             // What is built in has nothing to clean up.
             Manner::Politely | Manner::AtOnce = self.cancel.must_end(plan.goes_on) => Ended::Cancelled,
             () = late => Ended::TimedOut,
+        }
+    }
+
+    /// What a built-in action still has to do, and what it is to know then.
+    fn keep_for_later(&mut self, frame: &mut Frame, task: &Task, left: &mut Left) {
+        if !left.state.is_empty() {
+            let states = self.states.entry(task.key.clone()).or_default();
+            states.extend(left.state.drain(..));
+        }
+        if left.post {
+            frame.register(Post {
+                key: task.key.clone(),
+                step: task.step.clone(),
+                action: None,
+                inner: None,
+            });
         }
     }
 }
@@ -258,10 +297,9 @@ async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
         "actions/checkout" => checkout::run(&mut call).await,
         "actions/upload-artifact" => artifact::upload(&mut call).await,
         "actions/download-artifact" => artifact::download(&mut call, major(action)).await,
-        "actions/cache" | "actions/cache/restore" | "actions/cache/save" => {
-            call.notice("caches come in a later version of Shipway; this step does nothing");
-            Ok(Left::outputs([("cache-hit", "false".to_owned())]))
-        }
+        "actions/cache" => cache::both(&mut call).await,
+        "actions/cache/restore" => cache::restore(&mut call).await,
+        "actions/cache/save" => cache::save(&mut call).await,
         "shipway/deploy" => deploy::run(&mut call).await,
         _ => match name.strip_prefix("actions/setup-") {
             Some(tool) => setup::run(tool, &mut call).await,

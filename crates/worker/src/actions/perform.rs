@@ -256,7 +256,7 @@ impl Hand {
             frame.put_post(Post {
                 key: task.key,
                 step: task.step,
-                action: Arc::clone(made.action),
+                action: Some(Arc::clone(made.action)),
                 inner: Some(Box::new(inner)),
             });
         }
@@ -382,7 +382,7 @@ fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
         frame.register(Post {
             key: task.key.clone(),
             step: task.step.clone(),
-            action: Arc::clone(known),
+            action: Some(Arc::clone(known)),
             inner: None,
         });
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     blobs::{Blobs, Upload},
-    serve::Address,
+    serve::{Address, aside},
     shelf::{Kept, Shelf, checked_name},
     twirp::{self, Code, Error},
     zip,
@@ -252,14 +252,6 @@ impl Artifacts {
 
 fn not_there() -> Error {
     Error::new(Code::NotFound, "there is no artifact of this name")
-}
-
-/// Long work, beside the requests.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::new(Code::Internal, error.to_string())))
 }
 
 /// A tar of one file.

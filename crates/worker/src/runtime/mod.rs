@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod blobs;
+mod caches;
 mod serve;
 mod shelf;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use shipway_workflow::job::JobSpec;
 use tokio_util::sync::CancellationToken;
 
 use self::{serve::Services, token::Secret};
-use crate::{environment::Folders, hash, mask::Masker};
+use crate::{cache::Caches, environment::Folders, hash, mask::Masker};
 
 pub(crate) use artifacts::place;
 pub(crate) use shelf::{Kept, Shelf, checked_name};
@@ -42,6 +43,8 @@ const SERVER_URL: (&str, &str) = ("GITHUB_SERVER_URL", "https://github.com");
 pub(crate) struct Runtime {
     /// The artifacts within reach.
     pub(crate) shelf: Shelf,
+    /// The caches within reach.
+    pub(crate) caches: Option<Caches>,
     /// Where artifacts are kept.
     artifacts: PathBuf,
     /// Where uploads lie until they are done.
@@ -59,12 +62,14 @@ impl Runtime {
         let again = !matches!(text("run_attempt").as_str(), "" | "1");
         let run = format!("{}/{}", text("repository"), text("run_id"));
         let shelf = Shelf::new(&spec.artifacts, again);
-        Self::of(shelf, &run, &format!("{run}/{}", spec.key), folders)
+        let caches = Caches::of(spec);
+        Self::of(shelf, caches, &run, &format!("{run}/{}", spec.key), folders)
     }
 
-    fn of(shelf: Shelf, run: &str, job: &str, folders: &Folders) -> Self {
+    fn of(shelf: Shelf, caches: Option<Caches>, run: &str, job: &str, folders: &Folders) -> Self {
         Self {
             shelf,
+            caches,
             artifacts: folders.artifacts.clone(),
             scratch: folders.temp.join("_runtime"),
             ids: (id_of(run), id_of(job)),

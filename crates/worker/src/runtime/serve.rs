@@ -28,6 +28,7 @@ use super::{
     Runtime,
     artifacts::Artifacts,
     blobs::{self, Blobs, Refusal},
+    caches::CacheService,
     token::Secret,
     twirp::{Code, Error},
 };
@@ -49,6 +50,7 @@ pub(super) struct Services {
     token: Secret,
     blobs: Arc<Blobs>,
     artifacts: Arc<Artifacts>,
+    caches: Arc<CacheService>,
 }
 
 /// Where files are found from outside.
@@ -79,14 +81,21 @@ impl Services {
         let artifacts = Artifacts::new(
             runtime.shelf.clone(),
             Arc::clone(&blobs),
-            address,
+            address.clone(),
             (runtime.artifacts.clone(), scratch.join("zips")),
             runtime.ids.clone(),
+        );
+        let caches = CacheService::new(
+            runtime.caches.clone(),
+            Arc::clone(&blobs),
+            address,
+            scratch.join("caches"),
         );
         Self {
             token,
             blobs,
             artifacts: Arc::new(artifacts),
+            caches: Arc::new(caches),
         }
     }
 }
@@ -189,6 +198,7 @@ impl Services {
             "github.actions.results.api.v1.ArtifactService" => {
                 self.artifacts.call(method, &body).await
             }
+            "github.actions.results.api.v1.CacheService" => self.caches.call(method, &body).await,
             _ => Err(Error::new(
                 Code::BadRoute,
                 format!("there is no service {service}"),
@@ -232,6 +242,14 @@ impl Services {
             }
         }
     }
+}
+
+/// Long work, beside the requests.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::new(Code::Internal, error.to_string())))
 }
 
 /// Names and values of a query, decoded.

@@ -25,7 +25,10 @@ impl Bench {
         let root = tempfile::tempdir().unwrap();
         let folders = Folders::create(root.path()).unwrap();
         let shelf = Shelf::new(earlier, false);
-        let mut runtime = Runtime::of(shelf, "run", "job", &folders);
+        let github = json!({"ref": "refs/heads/topic"});
+        let github = shipway_workflow::expr::Value::from(&github);
+        let caches = Caches::at(&root.path().join("caches"), &github);
+        let mut runtime = Runtime::of(shelf, Some(caches), "run", "job", &folders);
         let mut masker = Masker::default();
         let env = runtime.env(&mut masker).unwrap();
         Self {
@@ -314,4 +317,54 @@ fn the_endpoints_end_with_the_job() {
     let url = bench.env("ACTIONS_RESULTS_URL").to_owned();
     bench.runtime.served = None;
     assert!(agent().get(url).call().is_err());
+}
+
+impl Bench {
+    fn cache(&self, method: &str, request: Value) -> (u16, Value) {
+        self.call("CacheService", method, request)
+    }
+
+    fn keep(&self, key: &str, text: &str) -> (u16, Value) {
+        let (status, answer) = self.cache("CreateCacheEntry", json!({"key": key, "version": "v"}));
+        if status != 200 {
+            return (status, answer);
+        }
+        let url = answer["signed_upload_url"].as_str().unwrap();
+        assert_eq!(put(url, text.as_bytes()), 201);
+        let size = text.len().to_string();
+        let finalize = json!({"key": key, "version": "v", "size_bytes": size});
+        self.cache("FinalizeCacheEntryUpload", finalize)
+    }
+
+    fn find(&self, key: &str, restore_keys: &[&str]) -> Option<(String, String)> {
+        let request = json!({"key": key, "restore_keys": restore_keys, "version": "v"});
+        let (status, answer) = self.cache("GetCacheEntryDownloadURL", request);
+        assert_eq!(status, 200, "{answer}");
+        let url = answer["signed_download_url"].as_str()?;
+        let text = get(url, None).body_mut().read_to_string().unwrap();
+        Some((answer["matched_key"].as_str().unwrap().to_owned(), text))
+    }
+}
+
+#[test]
+fn caches_are_kept_once_and_found_by_key() {
+    let bench = Bench::new();
+    assert_eq!(bench.find("npm-1", &["npm-"]), None);
+    let (status, answer) = bench.keep("npm-1", "one");
+    assert_eq!((status, &answer["ok"]), (200, &json!(true)), "{answer}");
+    assert!(answer["entry_id"].as_str().unwrap().parse::<u64>().unwrap() > 0);
+    let found = |key: &str, text: &str| Some((key.to_owned(), text.to_owned()));
+    assert_eq!(bench.find("npm-1", &[]), found("npm-1", "one"));
+    assert_eq!(bench.find("npm-2", &["npm-"]), found("npm-1", "one"));
+    let (status, answer) = bench.keep("npm-1", "two");
+    assert_eq!((status, &answer["code"]), (409, &json!("already_exists")));
+    for bad in ["", "a,b", &"x".repeat(600)] {
+        let (status, _) = bench.cache("CreateCacheEntry", json!({"key": bad, "version": "v"}));
+        assert_eq!(status, 400, "{bad}");
+    }
+    let many = vec!["x"; 10];
+    let request = json!({"key": "k", "restore_keys": many, "version": "v"});
+    assert_eq!(bench.cache("GetCacheEntryDownloadURL", request).0, 400);
+    let never = json!({"key": "never", "version": "v", "size_bytes": "1"});
+    assert_eq!(bench.cache("FinalizeCacheEntryUpload", never).0, 404);
 }

@@ -94,6 +94,7 @@ impl Bench {
                 path: root.path().join("source"),
             },
             artifacts: Vec::new(),
+            caches: Some(root.path().join("caches")),
             server: None,
             reports: Default::default(),
             folder,

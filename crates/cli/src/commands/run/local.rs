@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
 use shipway_core::{
     aggregate::{Actor, Aggregate, EffectKey, fold},
+    ids::{Digest, ServiceName},
     run::{Effect, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec},
 };
 use shipway_drivers::jobs::JobRunner;
@@ -172,6 +173,7 @@ impl Local {
                 path: self.here.clone(),
             },
             artifacts: stored.collect(),
+            caches: caches(&self.spec.id.service, &self.here),
             server: None,
         };
         let mut spec = job_spec(&progress.state, key, around).ok_or("the job is not ready")?;
@@ -207,6 +209,20 @@ impl Local {
         }
         conclusion
     }
+}
+
+/// Where runs of this folder keep their caches: with the user's other caches, apart from those of other folders.
+fn caches(service: &ServiceName, here: &Path) -> Option<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(folder) if Path::new(&folder).is_absolute() => PathBuf::from(folder),
+        _ => PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
+    };
+    let place = Digest::of(here.as_os_str().as_encoded_bytes()).to_string();
+    let place = place.trim_start_matches("sha256:").get(..12)?.to_owned();
+    Some(
+        base.join("shipway/caches")
+            .join(format!("{service}-{place}")),
+    )
 }
 
 fn ended(key: JobKey, conclusion: Conclusion, why: String) -> Input {

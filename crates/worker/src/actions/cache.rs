@@ -1,0 +1,212 @@
+//! `actions/cache`, `actions/cache/restore` and `actions/cache/save`: files taken up from runs before this one, and kept for
+//! those after it.
+//!
+//! Outputs are GitHub's to the letter: `cache-hit` is `true` for the very key, `false` for another that was taken instead, and
+//! not there at all when nothing was found.
+
+use super::{Call, Left, blocking};
+use crate::{
+    cache::{Caches, Entry, PutError, archive, checked_key},
+    frame::Stage,
+    glob::Ground,
+};
+
+/// What the first part of `actions/cache` tells the last.
+const PRIMARY_KEY: &str = "CACHE_KEY";
+const MATCHED_KEY: &str = "CACHE_RESULT";
+
+/// What a step asks for.
+struct Asked {
+    paths: String,
+    key: String,
+    restore_keys: Vec<String>,
+}
+
+impl Asked {
+    fn of(call: &Call<'_>) -> Result<Self, String> {
+        let given = |name: &str| {
+            let value = call.get(name);
+            value.ok_or_else(|| format!("actions/cache needs `{name}`"))
+        };
+        let lines = call.get("restore-keys").unwrap_or_default().lines();
+        let lines = lines.map(str::trim).filter(|line| !line.is_empty());
+        Ok(Self {
+            paths: given("path")?.to_owned(),
+            key: checked_key(given("key")?)?.to_owned(),
+            restore_keys: lines.map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// `actions/cache`: restores in its place, saves after the job's last step.
+pub(super) async fn both(call: &mut Call<'_>) -> Result<Left, String> {
+    if call.stage == Stage::Post {
+        save(call).await?;
+        return Ok(Left::default());
+    }
+    let mut left = restore(call).await?;
+    left.post = true;
+    Ok(left)
+}
+
+/// `actions/cache/restore`
+pub(super) async fn restore(call: &mut Call<'_>) -> Result<Left, String> {
+    let asked = Asked::of(call)?;
+    let lookup_only = call.flag("lookup-only")?;
+    let must_hit = call.flag("fail-on-cache-miss")?;
+    let primary = ("cache-primary-key", asked.key.clone());
+    let Some(caches) = call.caches.cloned() else {
+        call.notice("this run has nowhere to keep caches; nothing is restored or saved");
+        return Ok(Left::outputs([primary, ("cache-hit", "false".to_owned())]));
+    };
+    let state = (PRIMARY_KEY.to_owned(), asked.key.clone());
+    let (ground, key) = (ground(call), asked.key.clone());
+    let keys = std::iter::once(&key).chain(&asked.restore_keys);
+    let keys = keys.cloned().collect::<Vec<_>>().join(", ");
+    let scratch = call.folders.temp.clone();
+    let found = blocking(move || find(&caches, &ground, &asked, lookup_only, &scratch)).await;
+    let found = found.unwrap_or_else(|why| {
+        // As if there were none: a job doesn't depend on its caches.
+        call.warn(&why);
+        None
+    });
+    let Some((entry, files)) = found else {
+        if must_hit {
+            return Err(format!(
+                "there is no cache for the key {key}, and `fail-on-cache-miss` is set"
+            ));
+        }
+        call.say(&format!("Cache not found for input keys: {keys}"));
+        let mut left = Left::outputs([primary]);
+        left.state.push(state);
+        return Ok(left);
+    };
+    call.say(&if lookup_only {
+        format!("Cache found and can be restored from key: {}", entry.key)
+    } else {
+        let Entry { key, size, .. } = &entry;
+        format!("Cache restored from key: {key} ({files} files, {size} bytes)")
+    });
+    let hit = is_same(&key, &entry.key).to_string();
+    let mut left = Left::outputs([
+        primary,
+        ("cache-hit", hit),
+        ("cache-matched-key", entry.key.clone()),
+    ]);
+    left.state = vec![state, (MATCHED_KEY.to_owned(), entry.key)];
+    Ok(left)
+}
+
+/// `actions/cache/save`. A cache that can't be saved fails no step, as at GitHub.
+pub(super) async fn save(call: &mut Call<'_>) -> Result<Left, String> {
+    let mut asked = Asked::of(call)?;
+    // What files the key was made of may have changed since.
+    if let Some(key) = call.state(PRIMARY_KEY) {
+        asked.key = key.to_owned();
+    }
+    let key = asked.key.clone();
+    if call
+        .state(MATCHED_KEY)
+        .is_some_and(|matched| is_same(&key, matched))
+    {
+        call.say(&format!(
+            "Cache hit occurred on the primary key {key}, not saving cache."
+        ));
+        return Ok(Left::default());
+    }
+    let Some(caches) = call.caches.cloned() else {
+        call.notice("this run has nowhere to keep caches; nothing is saved");
+        return Ok(Left::default());
+    };
+    let (ground, scratch) = (ground(call), call.folders.temp.clone());
+    let saved = blocking(move || keep(&caches, &ground, &asked, &scratch)).await?;
+    match saved {
+        Saved::Kept(entry) => call.say(&format!(
+            "Cache saved with key: {key} ({} bytes)",
+            entry.size
+        )),
+        Saved::Nothing => call.warn(
+            "none of the paths to be cached is there, so no cache is saved; look at `path` of the step",
+        ),
+        Saved::Refused(PutError::Taken) => call.say(&format!(
+            "Failed to save: there is a cache with the key {key}, another job may have saved it."
+        )),
+        Saved::Refused(why) => call.warn(&format!("the cache {key} is not saved: {why}")),
+    }
+    Ok(Left::default())
+}
+
+enum Saved {
+    Kept(Entry),
+    Nothing,
+    Refused(PutError),
+}
+
+/// The entry that is found, unpacked unless it is only looked for, and the number of its files.
+fn find(
+    caches: &Caches,
+    ground: &Ground,
+    asked: &Asked,
+    lookup_only: bool,
+    scratch: &std::path::Path,
+) -> Result<Option<(Entry, usize)>, String> {
+    let version = archive::version(&asked.paths);
+    let Some(entry) = caches.find(&version, &asked.key, &asked.restore_keys)? else {
+        return Ok(None);
+    };
+    if lookup_only {
+        return Ok(Some((entry, 0)));
+    }
+    let own = tempfile_in(scratch);
+    let unpacked = caches
+        .lend(&entry, &own)
+        .map_err(|error| error.to_string())
+        .and_then(|path| archive::unpack(&path, ground, &asked.paths));
+    let _ = std::fs::remove_file(own);
+    let files =
+        unpacked.map_err(|why| format!("the cache {} can't be restored: {why}", entry.key))?;
+    Ok(Some((entry, files)))
+}
+
+fn keep(
+    caches: &Caches,
+    ground: &Ground,
+    asked: &Asked,
+    scratch: &std::path::Path,
+) -> Result<Saved, String> {
+    let version = archive::version(&asked.paths);
+    if caches.has(&version, &asked.key) {
+        return Ok(Saved::Refused(PutError::Taken));
+    }
+    let own = tempfile_in(scratch);
+    let packed = archive::pack(ground, &asked.paths, &own);
+    let saved = packed.map(|any| {
+        if !any {
+            return Saved::Nothing;
+        }
+        let kept = caches.put(&version, &asked.key, &own);
+        kept.map_or_else(Saved::Refused, Saved::Kept)
+    });
+    let _ = std::fs::remove_file(own);
+    saved
+}
+
+/// A file of this step's alone.
+fn tempfile_in(folder: &std::path::Path) -> std::path::PathBuf {
+    let now = jiff::Timestamp::now().as_nanosecond();
+    folder.join(format!("_cache-{now}"))
+}
+
+/// Caches may lie anywhere: tools put them where they like.
+fn ground(call: &Call<'_>) -> Ground {
+    Ground {
+        root: call.folders.workspace.clone(),
+        home: call.folders.home.clone(),
+        within: Vec::new(),
+    }
+}
+
+/// GitHub's comparison: capital letters are no difference.
+fn is_same(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}
