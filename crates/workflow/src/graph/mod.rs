@@ -4,6 +4,8 @@
 //! jobs before it, so what was skipped skips what comes after. Each look costs what the job's own edges cost: a run of
 //! ten thousand jobs is planned in one walk.
 //!
+//! A job that calls a workflow is a walk inside the walk: its cell holds how far the called jobs are, and ends when they have.
+//!
 //! ```
 //! use shipway_workflow::graph::{Decision, Graph, Ground, Progress};
 //! # let source = shipway_syntax::Source::new("ci.yml", "on: push\njobs: { a: { runs-on: x, steps: [{ run: a }] } }\n");
@@ -14,27 +16,30 @@
 //! assert!(matches!(decisions[0], Decision::Expand { job: 0, .. }));
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    expr::{Contexts, EvalError, Status, Value},
+    expr::{Contexts, Value},
     job::{Conclusion, JobKey},
-    model::{Job, Workflow},
+    model::Workflow,
 };
 
+#[cfg(test)]
+mod call_tests;
+mod calls;
+mod cells;
 mod matrix;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod walk;
 
+pub use calls::{CALLED_MAX, CalledText, LEVELS_MAX, Place, Unit, called_by, link, name_of_call};
 pub use matrix::{CELLS_MAX, Combination, MatrixError, expand};
-pub use progress::{Cell, Expanded, JobProgress, Progress};
+pub use progress::{Called, Cell, Expanded, JobProgress, Progress};
 
-/// How long a job may take when it doesn't say; GitHub's.
-const TIMEOUT_MINUTES: f64 = 360.0;
-
-/// The longest time that is kept apart from "for ever": ten years.
-const TIMEOUT_MINUTES_MAX: f64 = 5_256_000.0;
+/// Jobs of one run, those of called workflows counted: what a machine can still list. GitHub's own limits multiply to more.
+pub const JOBS_MAX: usize = 20_000;
 
 /// What expressions of jobs see beside `needs`, `strategy` and `matrix`.
 #[derive(Clone, Debug, Default)]
@@ -47,31 +52,44 @@ pub struct Ground {
     pub vars: Value,
 }
 
+impl Ground {
+    fn contexts(&self) -> Contexts<'static> {
+        Contexts::new()
+            .with("github", self.github.clone())
+            .with("inputs", self.inputs.clone())
+            .with("vars", self.vars.clone())
+    }
+}
+
 /// What follows from how far the jobs are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// A job may start: these are its cells.
     Expand {
-        /// Its place in the workflow.
-        job: usize,
+        /// Its key, without a cell.
+        job: JobKey,
         /// What it becomes.
         expanded: Expanded,
     },
     /// A job has ended: its cells have, or it never starts.
     End {
-        /// Its place in the workflow.
-        job: usize,
+        /// Its key, without a cell.
+        job: JobKey,
         /// How.
         result: Conclusion,
         /// Why it didn't run, or failed before it could.
         why: Option<String>,
     },
-    /// A cell that never started ends.
+    /// A cell ends of which no worker tells: it never started, or it is a call whose jobs have ended.
     EndCell {
         /// Which.
         key: JobKey,
-        /// Why.
-        why: String,
+        /// How.
+        outcome: Conclusion,
+        /// What later jobs see of it.
+        outputs: Vec<(String, String)>,
+        /// Why, when it didn't succeed.
+        why: Option<String>,
     },
     /// A cell that may be running is told to stop.
     Stop {
@@ -82,12 +100,28 @@ pub enum Decision {
     },
 }
 
-/// The edges between the jobs of a workflow.
+/// The edges between the jobs of a workflow, and the workflows that they call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     places: BTreeMap<String, usize>,
     needs: Vec<Vec<usize>>,
     dependents: Vec<Vec<usize>>,
+    calls: BTreeMap<usize, Arc<Unit>>,
+}
+
+/// Where a key leads, through the calls it names.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The workflow that the job stands in.
+    pub workflow: &'a Workflow,
+    /// Its edges.
+    pub graph: &'a Graph,
+    /// How far that workflow is.
+    pub progress: &'a Progress,
+    /// The place of the job in it.
+    pub job: usize,
+    /// What the workflow was given, when it is a called one.
+    pub called: Option<&'a Called>,
 }
 
 impl Graph {
@@ -105,6 +139,7 @@ impl Graph {
             places,
             needs: Vec::with_capacity(count),
             dependents: vec![Vec::new(); count],
+            calls: BTreeMap::new(),
         };
         for (at, job) in workflow.jobs.iter().enumerate() {
             let mut needs: Vec<usize> = job.needs.iter().filter_map(|id| graph.place(id)).collect();
@@ -130,6 +165,67 @@ impl Graph {
         self.needs.get(job).map_or(&[], Vec::as_slice)
     }
 
+    /// The workflow that the job at a place calls, when it was linked.
+    #[must_use]
+    pub fn call(&self, job: usize) -> Option<&Arc<Unit>> {
+        self.calls.get(&job)
+    }
+
+    /// The job that a key names, through calls that have begun. Its cell, if it names one, need not exist.
+    #[must_use]
+    pub fn find<'a>(
+        &'a self,
+        workflow: &'a Workflow,
+        progress: &'a Progress,
+        key: &JobKey,
+    ) -> Option<Found<'a>> {
+        let mut found = Found {
+            workflow,
+            graph: self,
+            progress,
+            job: 0,
+            called: None,
+        };
+        for caller in key.callers() {
+            let job = found.graph.place(caller.job_id())?;
+            let called = found.progress.cell(job, &caller)?.called.as_deref()?;
+            let unit = found.graph.call(job)?;
+            found = Found {
+                workflow: &unit.workflow,
+                graph: &unit.graph,
+                progress: &called.progress,
+                job: 0,
+                called: Some(called),
+            };
+        }
+        found.job = found.graph.place(key.job_id())?;
+        Some(found)
+    }
+
+    /// As [`Graph::find`], for folding a fact about the job: the graph and the progress it belongs to, and its place.
+    pub fn find_mut<'a>(
+        &'a self,
+        progress: &'a mut Progress,
+        key: &JobKey,
+    ) -> Option<(&'a Self, &'a mut Progress, usize)> {
+        let (mut graph, mut progress) = (self, progress);
+        for caller in key.callers() {
+            let job = graph.place(caller.job_id())?;
+            let cells = &mut progress.jobs.get_mut(job)?.cells;
+            let cell = cells.iter_mut().find(|cell| cell.key == caller)?;
+            progress = &mut cell.called.as_deref_mut()?.progress;
+            graph = &graph.call(job)?.graph;
+        }
+        let job = graph.place(key.job_id())?;
+        Some((graph, progress, job))
+    }
+
+    /// How many jobs the workflow has that a job calls; none without a call.
+    #[must_use]
+    pub fn jobs_called(&self, job: usize) -> usize {
+        self.call(job).map_or(0, |unit| unit.workflow.jobs.len())
+    }
+
     /// All that follows now, each already folded into `progress`.
     pub fn next(
         &self,
@@ -137,41 +233,25 @@ impl Graph {
         progress: &mut Progress,
         ground: &Ground,
     ) -> Vec<Decision> {
-        let mut walk = Walk {
-            graph: self,
-            workflow,
-            progress,
-            ground,
-            decisions: Vec::new(),
-        };
-        // Jobs to look at, the next one last.
-        let mut waiting: Vec<usize> = (0..workflow.jobs.len()).rev().collect();
-        while let Some(job) = waiting.pop() {
-            if walk.look(job) {
-                waiting.extend(self.dependents[job].iter().rev());
-            }
-        }
-        walk.decisions
+        walk::all(self, workflow, progress, ground)
     }
 
     /// The `needs` context of a job.
     #[must_use]
     pub fn needs_context(&self, workflow: &Workflow, progress: &Progress, job: usize) -> Value {
         Value::object(self.needs(job).iter().map(|&need| {
-            let done = &progress.jobs[need];
-            let outputs = Value::object(
-                done.outputs
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), Value::from(value.as_str()))),
-            );
-            let result = done
-                .result
-                .map_or(Value::Null, |result| Value::from(result.as_str()));
-            (
-                workflow.jobs[need].id.as_str(),
-                Value::object([("result", result), ("outputs", outputs)]),
-            )
+            let id = workflow.jobs[need].id.as_str();
+            (id, Self::job_context(progress, need))
         }))
+    }
+
+    /// What other jobs see of a job: its result and outputs.
+    fn job_context(progress: &Progress, job: usize) -> Value {
+        let done = &progress.jobs[job];
+        let outputs = done.outputs.iter();
+        let outputs = outputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let result = (done.result).map_or(Value::Null, |result| Value::from(result.as_str()));
+        Value::object([("result", result), ("outputs", Value::object(outputs))])
     }
 
     /// The `strategy` context of a cell.
@@ -189,310 +269,4 @@ fn strategy(fail_fast: bool, index: usize, total: usize, most: usize) -> Value {
         ("job-total", Value::Number(total as f64)),
         ("max-parallel", Value::Number(most as f64)),
     ])
-}
-
-struct Walk<'a> {
-    graph: &'a Graph,
-    workflow: &'a Workflow,
-    progress: &'a mut Progress,
-    ground: &'a Ground,
-    decisions: Vec<Decision>,
-}
-
-impl Walk<'_> {
-    /// Decides what can be decided of a job; true when it has ended by that.
-    fn look(&mut self, job: usize) -> bool {
-        let state = &self.progress.jobs[job];
-        if state.is_over()
-            || !self.graph.needs[job]
-                .iter()
-                .all(|&need| self.progress.jobs[need].is_over())
-        {
-            return false;
-        }
-        if state.cells.is_empty() {
-            self.begin(job)
-        } else {
-            self.watch(job)
-        }
-    }
-
-    fn end(&mut self, job: usize, result: Conclusion, why: Option<String>) -> bool {
-        self.progress
-            .end(job, &self.graph.needs[job], result, why.clone());
-        self.decisions.push(Decision::End { job, result, why });
-        true
-    }
-
-    /// A job whose needs have ended: it starts, is skipped, or fails before it could.
-    fn begin(&mut self, job: usize) -> bool {
-        let description = &self.workflow.jobs[job];
-        let contexts = self.contexts(job);
-        let outcome = match description.if_.holds(&contexts) {
-            Err(error) => {
-                return self.end(
-                    job,
-                    Conclusion::Failure,
-                    Some(explained(description, "if", &error)),
-                );
-            }
-            Ok(false) if self.progress.cancelled.is_some() => {
-                let why = format!(
-                    "the run was cancelled: {}",
-                    self.progress.cancelled.as_deref().unwrap_or_default()
-                );
-                return self.end(job, Conclusion::Cancelled, Some(why));
-            }
-            Ok(false) => return self.end(job, Conclusion::Skipped, Some(self.why_skipped(job))),
-            Ok(true) => match description.unsupported() {
-                Some(why) => Err(why),
-                None => expanded(description, contexts),
-            },
-        };
-        match outcome {
-            Err(why) => self.end(job, Conclusion::Failure, Some(why)),
-            Ok(expanded) => {
-                self.progress.expand(job, expanded.clone());
-                self.decisions.push(Decision::Expand { job, expanded });
-                false
-            }
-        }
-    }
-
-    /// A job that has started: whether its cells have ended, or must be stopped.
-    fn watch(&mut self, job: usize) -> bool {
-        if let Some(why) = self.why_stop(job) {
-            self.stop(job, &why);
-        }
-        let state = &self.progress.jobs[job];
-        if state.cells.iter().any(|cell| cell.outcome.is_none()) {
-            return false;
-        }
-        let any = |conclusion| {
-            state
-                .cells
-                .iter()
-                .any(|cell| cell.conclusion() == Some(conclusion))
-        };
-        let result = [Conclusion::Failure, Conclusion::Cancelled]
-            .into_iter()
-            .find(|conclusion| any(*conclusion));
-        let why = state.why.clone();
-        self.end(job, result.unwrap_or(Conclusion::Success), why)
-    }
-
-    /// Why all cells of a job that haven't ended should: a sister failed, or the run was cancelled and its `if` agrees.
-    fn why_stop(&self, job: usize) -> Option<String> {
-        let state = &self.progress.jobs[job];
-        if state
-            .cells
-            .iter()
-            .all(|cell| cell.outcome.is_some() || cell.stopping.is_some())
-        {
-            return None;
-        }
-        let failed = state
-            .cells
-            .iter()
-            .find(|cell| cell.conclusion() == Some(Conclusion::Failure));
-        if let (true, Some(failed)) = (state.fail_fast, failed) {
-            return Some(format!(
-                "`{}` failed, and the matrix is fail-fast",
-                failed.name
-            ));
-        }
-        let why = self.progress.cancelled.as_ref()?;
-        // A condition that can't be asked any more protects nothing.
-        let goes_on = self.workflow.jobs[job]
-            .if_
-            .holds(&self.contexts(job))
-            .unwrap_or_default();
-        (!goes_on).then(|| format!("the run was cancelled: {why}"))
-    }
-
-    fn stop(&mut self, job: usize, why: &str) {
-        let state = &self.progress.jobs[job];
-        let active: Vec<JobKey> = state
-            .active()
-            .filter(|cell| cell.stopping.is_none())
-            .map(|cell| cell.key.clone())
-            .collect();
-        let started = state.active().count();
-        let never: Vec<JobKey> = state
-            .cells
-            .iter()
-            .filter(|cell| cell.outcome.is_none())
-            .skip(started)
-            .map(|cell| cell.key.clone())
-            .collect();
-        // Those behind first: else ending one would make room for the next.
-        for key in never.into_iter().rev() {
-            self.progress
-                .end_cell(job, &key, Conclusion::Cancelled, &[], Some(why));
-            self.decisions.push(Decision::EndCell {
-                key,
-                why: why.to_owned(),
-            });
-        }
-        for key in active {
-            self.progress.stop(job, &key, why);
-            self.decisions.push(Decision::Stop {
-                key,
-                why: why.to_owned(),
-            });
-        }
-    }
-
-    fn contexts(&self, job: usize) -> Contexts<'static> {
-        let needs = &self.graph.needs[job];
-        let cancelled = self.progress.cancelled.is_some();
-        let status = Status {
-            success: !cancelled && needs.iter().all(|&need| self.progress.jobs[need].clear),
-            failure: needs.iter().any(|&need| self.progress.jobs[need].tainted),
-            cancelled,
-        };
-        Contexts::new()
-            .with("github", self.ground.github.clone())
-            .with("inputs", self.ground.inputs.clone())
-            .with("vars", self.ground.vars.clone())
-            .with(
-                "needs",
-                self.graph.needs_context(self.workflow, self.progress, job),
-            )
-            .with_status(status)
-    }
-
-    /// Which job before it is to blame, or its own condition.
-    fn why_skipped(&self, job: usize) -> String {
-        let description = &self.workflow.jobs[job];
-        let needs = &self.graph.needs[job];
-        let name = |need: usize| &self.workflow.jobs[need].id;
-        let blame = |need: &&usize| self.progress.jobs[**need].result != Some(Conclusion::Success);
-        if description.if_.calls_status()
-            || needs.iter().all(|&need| self.progress.jobs[need].clear)
-        {
-            return format!(
-                "its condition is false: `{}`",
-                description.if_.text().trim()
-            );
-        }
-        if let Some(&need) = needs.iter().find(blame) {
-            let how = match self.progress.jobs[need].result {
-                Some(Conclusion::Failure) => "failed",
-                Some(Conclusion::Cancelled) => "was cancelled",
-                Some(Conclusion::Skipped | Conclusion::Success) | None => "was skipped",
-            };
-            return format!("`{}`, which it needs, {how}", name(need));
-        }
-        let need = needs
-            .iter()
-            .find(|&&need| !self.progress.jobs[need].clear)
-            .copied()
-            .unwrap_or_default();
-        format!(
-            "a job before `{}`, which it needs, did not succeed; `if: always() && …` would let it run",
-            name(need)
-        )
-    }
-}
-
-fn explained(job: &Job, what: &str, error: &EvalError) -> String {
-    format!(
-        "the `{what}` of the job `{}` (line {}) has no value: {error}",
-        job.id, job.at.line
-    )
-}
-
-/// The cells of a job that may start.
-fn expanded(job: &Job, contexts: Contexts<'static>) -> Result<Expanded, String> {
-    let strategy_of = job.strategy.as_ref();
-    let fail_fast = strategy_of
-        .map_or(Ok(true), |strategy| strategy.fail_fast.resolve(&contexts))
-        .map_err(|error| explained(job, "fail-fast", &error))?;
-    let most = strategy_of
-        .and_then(|strategy| strategy.max_parallel.as_ref())
-        .map(|setting| setting.resolve(&contexts))
-        .transpose();
-    let max_parallel = most
-        .map_err(|error| explained(job, "max-parallel", &error))?
-        .map(|most| (most as usize).max(1));
-    let combinations = match strategy_of.and_then(|strategy| strategy.matrix.as_ref()) {
-        None => vec![None],
-        Some(matrix) => {
-            let made = expand(matrix, &contexts).map_err(|error| {
-                format!(
-                    "the matrix of the job `{}` (line {}): {error}",
-                    job.id, job.at.line
-                )
-            })?;
-            made.into_iter().map(Some).collect()
-        }
-    };
-    let total = combinations.len();
-    let mut cells = Vec::with_capacity(total);
-    for (index, combination) in combinations.into_iter().enumerate() {
-        let contexts = contexts
-            .clone()
-            .with(
-                "strategy",
-                strategy(fail_fast, index, total, max_parallel.unwrap_or(total)),
-            )
-            .with(
-                "matrix",
-                combination
-                    .as_ref()
-                    .map(|combination| combination.values.clone())
-                    .unwrap_or_default(),
-            );
-        cells.push(cell(job, index, combination, &contexts)?);
-    }
-    Ok(Expanded {
-        cells,
-        fail_fast,
-        max_parallel,
-    })
-}
-
-fn cell(
-    job: &Job,
-    index: usize,
-    combination: Option<Combination>,
-    contexts: &Contexts<'_>,
-) -> Result<Cell, String> {
-    let label = combination
-        .as_ref()
-        .map(|combination| combination.label.as_str())
-        .unwrap_or_default();
-    let name = match &job.name {
-        Some(name) if name.as_literal().is_none() => matrix::name(
-            &name
-                .resolve_text(contexts)
-                .map_err(|error| explained(job, "name", &error))?,
-            "",
-        ),
-        Some(name) => matrix::name(name.text(), label),
-        None => matrix::name(&job.id, label),
-    };
-    let minutes = job
-        .timeout_minutes
-        .as_ref()
-        .map(|setting| setting.resolve(contexts))
-        .transpose();
-    let minutes = minutes
-        .map_err(|error| explained(job, "timeout-minutes", &error))?
-        .unwrap_or(TIMEOUT_MINUTES);
-    Ok(Cell {
-        key: JobKey::new(&job.id, combination.is_some().then_some(index)),
-        name,
-        matrix: combination
-            .map(|combination| combination.values)
-            .unwrap_or_default(),
-        continue_on_error: job
-            .continue_on_error
-            .resolve(contexts)
-            .map_err(|error| explained(job, "continue-on-error", &error))?,
-        timeout_ms: (minutes.min(TIMEOUT_MINUTES_MAX) * 60_000.0) as u64,
-        stopping: None,
-        outcome: None,
-    })
 }

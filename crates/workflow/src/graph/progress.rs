@@ -8,7 +8,7 @@ use crate::{
     job::{Conclusion, JobKey},
 };
 
-/// All jobs of a run, in the order of the workflow.
+/// All jobs of a workflow that runs, in the order of the workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// By place in [`crate::model::Workflow::jobs`].
@@ -57,6 +57,19 @@ pub struct Cell {
     /// How it ended, `continue-on-error` not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Conclusion>,
+    /// The workflow that it calls; none for a job with steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Box<Called>>,
+}
+
+/// A workflow that a job calls: what it is given, and how far it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Called {
+    /// The `inputs` context of its jobs.
+    pub inputs: Value,
+    /// How far its jobs are. On record it is told that they have not begun by leaving them out.
+    #[serde(default)]
+    pub progress: Progress,
 }
 
 impl Cell {
@@ -103,7 +116,7 @@ impl Progress {
         self.jobs.iter().all(JobProgress::is_over)
     }
 
-    /// How the run counts: failed when a job did, cancelled when it or a job was, else green.
+    /// How the workflow counts: failed when a job did, cancelled when it or a job was, else green.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
         let any = |conclusion| self.jobs.iter().any(|job| job.result == Some(conclusion));
@@ -114,6 +127,24 @@ impl Progress {
         } else {
             Conclusion::Success
         }
+    }
+
+    /// Whether all jobs were skipped.
+    #[must_use]
+    pub fn nothing_ran(&self) -> bool {
+        let mut jobs = self.jobs.iter();
+        jobs.all(|job| job.result == Some(Conclusion::Skipped))
+    }
+
+    /// The first job that made it what it is, and why; none when it is green.
+    #[must_use]
+    pub fn blamed(&self) -> Option<(usize, &str)> {
+        let conclusion = self.conclusion();
+        let to_blame = |job: &JobProgress| job.result == Some(conclusion);
+        let at =
+            (conclusion != Conclusion::Success).then(|| self.jobs.iter().position(to_blame))??;
+        let why = self.jobs[at].why.as_deref();
+        Some((at, why.unwrap_or(conclusion.as_str())))
     }
 
     /// A cell of a job.
@@ -131,15 +162,48 @@ impl Progress {
         self.cancelled.get_or_insert_with(|| why.to_owned());
     }
 
-    /// A job may start.
-    pub fn expand(&mut self, job: usize, expanded: Expanded) {
-        if let Some(job) = self.jobs.get_mut(job) {
-            (job.cells, job.fail_fast, job.max_parallel) =
-                (expanded.cells, expanded.fail_fast, expanded.max_parallel);
+    /// The jobs of it and of the workflows it calls that should be under way now.
+    #[must_use]
+    pub fn active(&self) -> Vec<&Cell> {
+        let mut found = Vec::new();
+        self.add_active(&mut found);
+        found
+    }
+
+    fn add_active<'p>(&'p self, found: &mut Vec<&'p Cell>) {
+        let jobs = self.jobs.iter().filter(|job| !job.is_over());
+        for cell in jobs.flat_map(JobProgress::active) {
+            match &cell.called {
+                None => found.push(cell),
+                Some(called) => called.progress.add_active(found),
+            }
         }
     }
 
-    /// A cell of a job is told to stop.
+    /// All jobs that it has become, calls and what they lead to among them.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let cells = self.jobs.iter().flat_map(|job| &job.cells);
+        let called = |cell: &Cell| {
+            cell.called
+                .as_ref()
+                .map_or(0, |called| called.progress.size())
+        };
+        cells.map(|cell| 1 + called(cell)).sum()
+    }
+
+    /// A job may start. A workflow that it calls has `called` jobs.
+    pub fn expand(&mut self, job: usize, expanded: Expanded, called: usize) {
+        if let Some(job) = self.jobs.get_mut(job) {
+            (job.cells, job.fail_fast, job.max_parallel) =
+                (expanded.cells, expanded.fail_fast, expanded.max_parallel);
+            for inner in job.cells.iter_mut().filter_map(|cell| cell.called.as_mut()) {
+                inner.progress = Self::of(called);
+            }
+        }
+    }
+
+    /// A cell of a job is told to stop; a workflow that it calls is cancelled by that.
     pub fn stop(&mut self, job: usize, key: &JobKey, why: &str) {
         let cells = self
             .jobs
@@ -148,6 +212,9 @@ impl Progress {
             .unwrap_or_default();
         if let Some(cell) = cells.iter_mut().find(|cell| cell.key == *key) {
             cell.stopping.get_or_insert_with(|| why.to_owned());
+            if let Some(called) = &mut cell.called {
+                called.progress.cancel(why);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use shipway_syntax::Source;
 
 use super::*;
-use crate::expr::Template;
+use crate::{expr::Template, model::Job};
 
 fn workflow(jobs: &str) -> Workflow {
     let source = Source::new("ci.yml", format!("on: push\njobs:\n{jobs}"));
@@ -52,9 +52,14 @@ impl Run {
                 Decision::Expand { .. } => {}
                 Decision::End { job, result, why } => {
                     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-                    lines.push(format!("= {} {result}{why}", self.workflow.jobs[job].id));
+                    lines.push(format!("= {job} {result}{why}"));
                 }
-                Decision::EndCell { key, why } => lines.push(format!("= {key} cancelled: {why}")),
+                Decision::EndCell {
+                    key, outcome, why, ..
+                } => {
+                    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                    lines.push(format!("= {key} {outcome}{why}"));
+                }
                 Decision::Stop { key, why } => lines.push(format!("~ {key}: {why}")),
             }
         }
@@ -465,9 +470,7 @@ fn what_can_not_run_yet_fails_with_a_reason() {
     let mut run = Run::of("  a: { uses: ./.github/workflows/b.yml }\n");
     assert_eq!(
         run.next(),
-        [
-            "= a failure: the job `a` (line 3) calls a reusable workflow, which this version of Shipway reads but can't run",
-        ]
+        ["= a failure: the workflow it calls was not read",]
     );
 }
 

@@ -103,22 +103,6 @@ pub struct Job {
     pub calls: Option<Call>,
 }
 
-impl Job {
-    /// What of it this version can't run yet, with the place; none: it can be run.
-    #[must_use]
-    pub fn unsupported(&self) -> Option<String> {
-        let part = if self.calls.is_some() {
-            "calls a reusable workflow"
-        } else {
-            return None;
-        };
-        Some(format!(
-            "the job `{}` (line {}) {part}, which this version of Shipway reads but can't run",
-            self.id, self.at.line
-        ))
-    }
-}
-
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -472,6 +456,9 @@ pub struct Container {
 pub struct Call {
     /// `./.github/workflows/x.yml` or `owner/repo/.github/workflows/x.yml@ref`
     pub workflow: String,
+    /// Where that stands.
+    #[serde(default)]
+    pub at: Position,
     /// `with:`
     pub with: Table,
     /// `secrets:`; none given is an empty table.

@@ -316,7 +316,8 @@ impl Input {
 }
 
 impl InputType {
-    fn empty(self) -> Value {
+    /// What an input of this kind is that nobody gives.
+    pub(crate) fn empty(self) -> Value {
         match self {
             Self::String | Self::Choice | Self::Environment => Value::from(""),
             Self::Boolean => Value::Bool(false),

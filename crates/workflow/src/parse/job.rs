@@ -238,6 +238,7 @@ fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Cal
         .unwrap_or_default();
     Some(Call {
         workflow,
+        at: reader.position(uses.span),
         with,
         secrets,
     })

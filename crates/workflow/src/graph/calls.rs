@@ -1,0 +1,510 @@
+//! Workflows that workflows call: which files a run needs, and how they fit together. Reads no file itself: whoever orders a run
+//! asks [`called_by`] until nothing is missing, and [`link`] then makes one tree of it, or says what is wrong and where.
+//!
+//! A called workflow is named as it was found: by its path in the run's own repository, or `owner/repo/path@ref`. What a file of
+//! another repository calls with `./` is of that repository, and of the same ref.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use shipway_syntax::{Source, nearest};
+
+use super::{Graph, Ground, progress::Progress};
+use crate::{
+    expr::{Contexts, EvalError, Template, Value, listed},
+    job::{Conclusion, KEY_MAX},
+    model::{
+        Call, CallInput, CallSecrets, InputType, Job, Position, Table, Workflow, WorkflowCall,
+    },
+};
+
+/// How deep calls go, the workflow that begins counted; GitHub's limit.
+pub const LEVELS_MAX: usize = 10;
+
+/// How many workflows one may call, those called by called ones counted; GitHub's limit.
+pub const CALLED_MAX: usize = 50;
+
+/// Mistakes told at once.
+const MISTAKES_MAX: usize = 10;
+
+/// Where workflows are kept; only there they can be called.
+const FOLDER: &str = ".github/workflows/";
+
+/// Characters that the cell of a matrix adds to a key: `.256`.
+const CELL_CHARACTERS: usize = 4;
+
+/// Where a called workflow is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In the commit that the run is of.
+    Here {
+        /// Its path.
+        path: &'a str,
+    },
+    /// In another repository.
+    Elsewhere {
+        /// `owner/repo`
+        repository: &'a str,
+        /// Its path there.
+        path: &'a str,
+        /// The branch, tag or commit.
+        reference: &'a str,
+    },
+}
+
+impl<'a> Place<'a> {
+    /// Of the name of a called workflow. The error says why there can't be such a file.
+    pub fn of(name: &'a str) -> Result<Self, String> {
+        let (place, path) = match name.split_once('@') {
+            None => (Self::Here { path: name }, name),
+            Some((at, reference)) => {
+                let slash = at.match_indices('/').nth(1).map_or(at.len(), |(at, _)| at);
+                let (repository, path) = at.split_at(slash);
+                let path = path.trim_start_matches('/');
+                let place = Self::Elsewhere {
+                    repository,
+                    path,
+                    reference,
+                };
+                (place, path)
+            }
+        };
+        let file = path.strip_prefix(FOLDER).unwrap_or_default();
+        if file.is_empty() || file.contains('/') {
+            return Err(format!(
+                "workflows that are called must be directly in {FOLDER}"
+            ));
+        }
+        Ok(place)
+    }
+}
+
+/// The name of what `caller` calls with `uses`.
+#[must_use]
+pub fn name_of_call(caller: &str, uses: &str) -> String {
+    let Some(path) = uses.strip_prefix("./") else {
+        return uses.to_owned();
+    };
+    match (caller.split_once('@'), Place::of(caller)) {
+        (
+            Some(_),
+            Ok(Place::Elsewhere {
+                repository,
+                reference,
+                ..
+            }),
+        ) => {
+            format!("{repository}/{path}@{reference}")
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// The names of the workflows that the text of `name` calls, each once. A text with mistakes calls none.
+#[must_use]
+pub fn called_by(name: &str, text: &str) -> Vec<String> {
+    let parsed = crate::parse(&Source::new(name, text));
+    let jobs = parsed.workflow.map(|it| it.jobs).unwrap_or_default();
+    let calls = jobs.iter().filter_map(|job| job.calls.as_ref());
+    let mut names: Vec<String> = calls
+        .map(|call| name_of_call(name, &call.workflow))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A workflow that was looked for because it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct CalledText<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its text, or why there is none.
+    pub text: Result<&'a str, &'a str>,
+}
+
+/// A called workflow, linked with those that it calls itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unit {
+    /// What it says.
+    pub workflow: Workflow,
+    /// Its edges.
+    pub graph: Graph,
+    /// Its name.
+    pub name: String,
+    /// How deep the calls from it go, itself counted.
+    levels: usize,
+    /// The length of the longest key of its jobs and of those it calls.
+    key_length: usize,
+}
+
+/// The edges of the workflow `name`, with all that it calls. The error is a mistake a line, each with its place.
+pub fn link(name: &str, workflow: &Workflow, called: &[CalledText<'_>]) -> Result<Graph, String> {
+    let mut linker = Linker {
+        texts: called.iter().map(|called| (called.name, called)).collect(),
+        units: BTreeMap::new(),
+        mistakes: Vec::new(),
+    };
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let mut graph = Graph::of(workflow);
+    linker.calls(&mut graph, workflow, &mut vec![name.to_owned()]);
+    if !graph.calls.is_empty() && key_length(workflow, &graph) > KEY_MAX {
+        linker.mistakes.push(format!(
+            "{name}: the ids of jobs that call each other make a name of more than {KEY_MAX} characters; shorten them"
+        ));
+    }
+    if linker.mistakes.is_empty() {
+        return Ok(graph);
+    }
+    linker.mistakes.truncate(MISTAKES_MAX);
+    Err(linker.mistakes.join("\n"))
+}
+
+/// The longest key that a job of the workflow, or of one that it calls, can have.
+fn key_length(workflow: &Workflow, graph: &Graph) -> usize {
+    let length = |(at, job): (usize, &Job)| {
+        let inside = graph.call(at).map_or(0, |unit| 1 + unit.key_length);
+        job.id.len() + CELL_CHARACTERS + inside
+    };
+    let all = workflow.jobs.iter().enumerate().map(length);
+    all.max().unwrap_or_default()
+}
+
+struct Linker<'t> {
+    texts: BTreeMap<&'t str, &'t CalledText<'t>>,
+    /// Those that were read; none where something is wrong with one.
+    units: BTreeMap<String, Option<Arc<Unit>>>,
+    mistakes: Vec<String>,
+}
+
+impl Linker<'_> {
+    /// Links what the jobs of the last of `chain` call; gives how deep that goes.
+    fn calls(&mut self, graph: &mut Graph, workflow: &Workflow, chain: &mut Vec<String>) -> usize {
+        let mut levels = 0;
+        let name = chain.last().cloned().unwrap_or_default();
+        for (at, job) in workflow.jobs.iter().enumerate() {
+            let Some(call) = &job.calls else { continue };
+            let place = if call.at == Position::default() {
+                job.at
+            } else {
+                call.at
+            };
+            let target = name_of_call(&name, &call.workflow);
+            match self.unit(&target, chain) {
+                Ok(Some(unit)) => {
+                    levels = levels.max(unit.levels);
+                    for mistake in mistakes(job, call, &unit) {
+                        self.mistakes
+                            .push(format!("{name}:{place}: error: {mistake}"));
+                    }
+                    graph.calls.insert(at, unit);
+                }
+                // It has been told.
+                Ok(None) => {}
+                Err(mistake) => self
+                    .mistakes
+                    .push(format!("{name}:{place}: error: {mistake}")),
+            }
+        }
+        levels
+    }
+
+    /// The workflow `target`; none when its mistakes have been told already.
+    fn unit(&mut self, target: &str, chain: &mut Vec<String>) -> Result<Option<Arc<Unit>>, String> {
+        if let Some(from) = chain.iter().position(|name| name == target) {
+            let cycle = chain[from..].join(" calls ");
+            return Err(format!(
+                "workflows can't call themselves: {cycle} calls {target}"
+            ));
+        }
+        let too_deep = |levels: usize| {
+            (chain.len() + levels > LEVELS_MAX).then(|| {
+                format!(
+                    "calls go more than {LEVELS_MAX} levels deep: {} calls {target}",
+                    chain.join(" calls ")
+                )
+            })
+        };
+        if let Some(known) = self.units.get(target) {
+            return match known.as_ref().and_then(|unit| too_deep(unit.levels)) {
+                Some(mistake) => Err(mistake),
+                None => Ok(known.clone()),
+            };
+        }
+        if let Some(mistake) = too_deep(1) {
+            return Err(mistake);
+        }
+        if self.units.len() >= CALLED_MAX {
+            return Err(format!("a run may call {CALLED_MAX} workflows, not more"));
+        }
+        self.units.insert(target.to_owned(), None);
+        let workflow = match self.read(target)? {
+            Ok(workflow) => workflow,
+            Err(mistakes) => {
+                self.mistakes.extend(mistakes);
+                return Ok(None);
+            }
+        };
+        let mut graph = Graph::of(&workflow);
+        chain.push(target.to_owned());
+        let levels = 1 + self.calls(&mut graph, &workflow, chain);
+        chain.pop();
+        let unit = Arc::new(Unit {
+            key_length: key_length(&workflow, &graph),
+            workflow,
+            graph,
+            name: target.to_owned(),
+            levels,
+        });
+        self.units.insert(target.to_owned(), Some(unit.clone()));
+        Ok(Some(unit))
+    }
+
+    /// What the file says. The outer error is the caller's, the inner ones are the file's own.
+    fn read(&self, target: &str) -> Result<Result<Workflow, Vec<String>>, String> {
+        let called = self
+            .texts
+            .get(target)
+            .ok_or_else(|| format!("{target} was not read when the run was ordered"))?;
+        let text = called
+            .text
+            .map_err(|why| format!("{target} can't be called: {why}"))?;
+        let source = Source::new(target, text);
+        let parsed = crate::parse(&source);
+        let Some(workflow) = parsed.workflow else {
+            let errors = parsed.diagnostics.iter().filter(|it| it.is_error());
+            return Ok(Err(errors.map(|it| it.one_line(&source)).collect()));
+        };
+        if workflow.on.workflow_call.is_none() {
+            return Err(format!(
+                "{target} can't be called: add `workflow_call` to its `on`"
+            ));
+        }
+        Ok(Ok(workflow))
+    }
+}
+
+/// What is wrong with a call, as far as that is known before it.
+fn mistakes(job: &Job, call: &Call, unit: &Unit) -> Vec<String> {
+    let Some(asked) = &unit.workflow.on.workflow_call else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    if let Table::Entries(given) = &call.with {
+        let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
+        unknown(&mut found, "input", &names(given), &known, unit);
+        for (name, input) in &asked.inputs {
+            match call.with.get(name).map(|given| (given, given.as_literal())) {
+                None if input.required && input.default.is_none() => found.push(format!(
+                    "the job `{}` must give the input `{name}`, which {} requires; add it to `with`",
+                    job.id, unit.name
+                )),
+                Some((given, Some(_))) => {
+                    let literal = typed(name, input.kind, given, &Contexts::new());
+                    found.extend(literal.err().map(|why| format!("the job `{}`: {why}", job.id)));
+                }
+                None | Some((_, None)) => {}
+            }
+        }
+    }
+    if let CallSecrets::Named(Table::Entries(given)) = &call.secrets {
+        let known: Vec<&str> = asked
+            .secrets
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        unknown(&mut found, "secret", &names(given), &known, unit);
+        let required = asked.secrets.iter().filter(|(_, required)| *required);
+        let is_given = |name: &str| names(given).iter().any(|it| it.eq_ignore_ascii_case(name));
+        found.extend(required.filter(|(name, _)| !is_given(name)).map(|(name, _)| {
+            format!(
+                "the job `{}` must give the secret `{name}`, which {} requires; add it to `secrets`, or write `secrets: inherit`",
+                job.id, unit.name
+            )
+        }));
+    }
+    found
+}
+
+fn names(entries: &[(String, Template)]) -> Vec<&str> {
+    entries.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn unknown(found: &mut Vec<String>, what: &str, given: &[&str], known: &[&str], unit: &Unit) {
+    for name in given {
+        if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        let help = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "it has none".to_owned(),
+            None => format!("it has {}", listed(known.iter().copied())),
+        };
+        found.push(format!("{} has no {what} `{name}`; {help}", unit.name));
+    }
+}
+
+impl Unit {
+    /// The `inputs` context of its jobs, as `job` calls it.
+    pub(super) fn inputs(&self, job: &Job, contexts: &Contexts<'_>) -> Result<Value, String> {
+        let wrong = |why: String| {
+            format!(
+                "the job `{}` (line {}) can't call {}: {why}",
+                job.id, job.at.line, self.name
+            )
+        };
+        let nothing = WorkflowCall::default();
+        let asked = self.workflow.on.workflow_call.as_ref().unwrap_or(&nothing);
+        let computed;
+        let mut with = job.calls.as_ref().map(|call| &call.with);
+        if let Some(Table::Computed(template)) = with {
+            computed = entries(template, contexts).map_err(|error| wrong(error.to_string()))?;
+            let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
+            let given: Vec<&str> = computed.iter().map(|(name, _)| name.as_str()).collect();
+            let mut mistakes = Vec::new();
+            unknown(&mut mistakes, "input", &given, &known, self);
+            if !mistakes.is_empty() {
+                return Err(wrong(mistakes.join("; ")));
+            }
+            with = None;
+        } else {
+            computed = Vec::new();
+        }
+        let mut inputs = Vec::new();
+        for (name, input) in &asked.inputs {
+            let ready = computed
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name));
+            let value = match (with.and_then(|with| with.get(name)), ready) {
+                (Some(given), _) => typed(name, input.kind, given, contexts),
+                (None, Some((_, value))) => fits(name, input.kind, value),
+                (None, None) if input.required && input.default.is_none() => {
+                    Err(format!("the input `{name}` is required"))
+                }
+                (None, None) => default(name, input, contexts),
+            };
+            inputs.push((name.as_str(), value.map_err(wrong)?));
+        }
+        Ok(Value::object(inputs))
+    }
+
+    /// How a call counts whose jobs have all ended, what it gives back, and why it isn't green.
+    pub(super) fn conclusion(
+        &self,
+        progress: &Progress,
+        ground: &Ground,
+    ) -> (Conclusion, Vec<(String, String)>, Option<String>) {
+        let jobs = self.workflow.jobs.iter().enumerate();
+        let jobs = jobs.map(|(at, job)| (job.id.as_str(), Graph::job_context(progress, at)));
+        let contexts = ground.contexts().with("jobs", Value::object(jobs));
+        let asked = self.workflow.on.workflow_call.iter();
+        let outputs: Result<Vec<_>, EvalError> = asked
+            .flat_map(|asked| &asked.outputs)
+            .map(|(name, value)| Ok((name.clone(), value.resolve_text(&contexts)?)))
+            .collect();
+        let blamed = progress.blamed();
+        let why = blamed.map(|(at, why)| format!("`{}`: {why}", self.workflow.jobs[at].id));
+        match outputs {
+            Err(error) => {
+                let why = format!("the outputs of {} have no value: {error}", self.name);
+                (Conclusion::Failure, Vec::new(), Some(why))
+            }
+            Ok(outputs) if progress.nothing_ran() => (Conclusion::Skipped, outputs, None),
+            Ok(outputs) => (progress.conclusion(), outputs, why),
+        }
+    }
+}
+
+impl Call {
+    /// The `secrets` context of the called workflow. `contexts` are those of the calling job, its `secrets` among them.
+    pub fn secrets(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+        let all = contexts.get("secrets").cloned().unwrap_or_default();
+        match &self.secrets {
+            CallSecrets::Inherit => Ok(all),
+            CallSecrets::Named(table) => {
+                let token = all.get("GITHUB_TOKEN");
+                let token = (token != Value::Null).then_some(("GITHUB_TOKEN".to_owned(), token));
+                let named = table.resolve(contexts)?;
+                let named = named
+                    .into_iter()
+                    .map(|(name, text)| (name, Value::from(text)));
+                Ok(Value::object(token.into_iter().chain(named)))
+            }
+        }
+    }
+}
+
+fn entries(
+    template: &Template,
+    contexts: &Contexts<'_>,
+) -> Result<Vec<(String, Value)>, EvalError> {
+    match template.resolve(contexts)? {
+        Value::Object(object) => Ok(object
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect()),
+        Value::Null => Ok(Vec::new()),
+        other => Err(template.error(format!(
+            "expected a mapping of names to values, got a value of kind {}",
+            other.kind()
+        ))),
+    }
+}
+
+fn default(name: &str, input: &CallInput, contexts: &Contexts<'_>) -> Result<Value, String> {
+    match &input.default {
+        Some(default) => typed(name, input.kind, default, contexts),
+        None => Ok(input.kind.empty()),
+    }
+}
+
+/// The value of an input. What is written out has no type in the model, so `true` and `'true'` are the same there.
+fn typed(
+    name: &str,
+    kind: InputType,
+    template: &Template,
+    contexts: &Contexts<'_>,
+) -> Result<Value, String> {
+    let value = template
+        .resolve(contexts)
+        .map_err(|error| format!("the input `{name}` has no value: {error}"))?;
+    match (kind, template.as_literal()) {
+        (InputType::Boolean, Some(text @ ("true" | "false"))) => Ok(Value::Bool(text == "true")),
+        (InputType::Number, Some(text)) if !text.trim().is_empty() => {
+            fits(name, kind, &Value::Number(Value::from(text).to_number()))
+                .map_err(|_| mismatch(name, kind, &value))
+        }
+        _ => fits(name, kind, &value),
+    }
+}
+
+fn fits(name: &str, kind: InputType, value: &Value) -> Result<Value, String> {
+    match (kind, value) {
+        (InputType::Boolean, Value::Bool(_)) => Ok(value.clone()),
+        (InputType::Number, Value::Number(number)) if !number.is_nan() => Ok(value.clone()),
+        (InputType::String | InputType::Choice | InputType::Environment, value)
+            if value.is_primitive() =>
+        {
+            Ok(Value::from(value.to_text().to_string()))
+        }
+        _ => Err(mismatch(name, kind, value)),
+    }
+}
+
+fn mismatch(name: &str, kind: InputType, value: &Value) -> String {
+    let (wanted, help) = match kind {
+        InputType::Boolean => ("true or false", "; `fromJSON(…)` makes one of a text"),
+        InputType::Number => ("a number", "; `fromJSON(…)` makes one of a text"),
+        InputType::String | InputType::Choice | InputType::Environment => ("a text", ""),
+    };
+    let got = match value {
+        Value::Null => "empty".to_owned(),
+        Value::Array(_) | Value::Object(_) => format!("an {}", value.kind()),
+        _ => format!("'{}'", value.to_text().chars().take(80).collect::<String>()),
+    };
+    let help = if matches!(value, Value::String(_)) {
+        help
+    } else {
+        ""
+    };
+    format!("the input `{name}` is {got}, not {wanted}{help}")
+}

@@ -1,0 +1,352 @@
+//! One look at all jobs that can change: who starts, who ends, who is told to stop. Calls are walked inside.
+
+use super::{
+    Decision, Graph, Ground, JOBS_MAX,
+    calls::Unit,
+    cells::{self, Caller, expanded, explained},
+    progress::Progress,
+};
+use crate::{
+    expr::{Contexts, Status},
+    job::{Conclusion, JobKey},
+    model::{Job, Workflow},
+};
+
+/// All that follows now, each already folded into `progress`.
+pub(super) fn all(
+    graph: &Graph,
+    workflow: &Workflow,
+    progress: &mut Progress,
+    ground: &Ground,
+) -> Vec<Decision> {
+    let mut size = progress.size();
+    let mut walk = Walk {
+        graph,
+        workflow,
+        progress,
+        ground,
+        caller: None,
+        size: &mut size,
+        decisions: Vec::new(),
+    };
+    walk.go();
+    walk.decisions
+}
+
+struct Walk<'a> {
+    graph: &'a Graph,
+    workflow: &'a Workflow,
+    progress: &'a mut Progress,
+    ground: &'a Ground,
+    /// Who calls this workflow.
+    caller: Option<Caller>,
+    /// How many jobs the run has become.
+    size: &'a mut usize,
+    decisions: Vec<Decision>,
+}
+
+impl Walk<'_> {
+    fn go(&mut self) {
+        // Jobs to look at, the next one last.
+        let mut waiting: Vec<usize> = (0..self.workflow.jobs.len()).rev().collect();
+        while let Some(job) = waiting.pop() {
+            if self.look(job) {
+                waiting.extend(self.graph.dependents[job].iter().rev());
+            }
+        }
+    }
+
+    /// Decides what can be decided of a job; true when it has ended by that.
+    fn look(&mut self, job: usize) -> bool {
+        let state = &self.progress.jobs[job];
+        if state.is_over()
+            || !self.graph.needs[job]
+                .iter()
+                .all(|&need| self.progress.jobs[need].is_over())
+        {
+            return false;
+        }
+        if state.cells.is_empty() {
+            self.begin(job)
+        } else {
+            self.watch(job)
+        }
+    }
+
+    fn end(&mut self, job: usize, result: Conclusion, why: Option<String>) -> bool {
+        self.progress
+            .end(job, &self.graph.needs[job], result, why.clone());
+        let job = self.key(job);
+        self.decisions.push(Decision::End { job, result, why });
+        true
+    }
+
+    /// The key of a job, without a cell.
+    fn key(&self, job: usize) -> JobKey {
+        cells::key(self.caller.as_ref(), &self.workflow.jobs[job].id, None)
+    }
+
+    /// Why jobs of this workflow don't go on: of a called one its caller has said it in full.
+    fn why_cancelled(&self) -> Option<String> {
+        let why = self.progress.cancelled.as_ref()?;
+        Some(match self.caller {
+            None => format!("the run was cancelled: {why}"),
+            Some(_) => why.clone(),
+        })
+    }
+
+    /// A job whose needs have ended: it starts, is skipped, or fails before it could.
+    fn begin(&mut self, job: usize) -> bool {
+        let description = &self.workflow.jobs[job];
+        let contexts = self.contexts(job);
+        let outcome = match description.if_.holds(&contexts) {
+            Err(error) => {
+                return self.end(
+                    job,
+                    Conclusion::Failure,
+                    Some(explained(description, "if", &error)),
+                );
+            }
+            Ok(false) if self.progress.cancelled.is_some() => {
+                return self.end(job, Conclusion::Cancelled, self.why_cancelled());
+            }
+            Ok(false) => return self.end(job, Conclusion::Skipped, Some(self.why_skipped(job))),
+            Ok(true) if *self.size >= JOBS_MAX => Err(too_many(description)),
+            Ok(true) if description.calls.is_some() && self.graph.call(job).is_none() => {
+                Err("the workflow it calls was not read".to_owned())
+            }
+            Ok(true) => {
+                let unit = self.graph.call(job).map(|unit| &**unit);
+                expanded(description, self.caller.as_ref(), unit, contexts)
+            }
+        };
+        let called = self.graph.jobs_called(job);
+        let outcome = outcome.and_then(|expanded| {
+            *self.size += expanded.cells.len().saturating_mul(1 + called);
+            if *self.size <= JOBS_MAX {
+                return Ok(expanded);
+            }
+            Err(too_many(description))
+        });
+        match outcome {
+            Err(why) => self.end(job, Conclusion::Failure, Some(why)),
+            Ok(expanded) => {
+                self.progress.expand(job, expanded.clone(), called);
+                let key = self.key(job);
+                self.decisions.push(Decision::Expand { job: key, expanded });
+                // Workers tell how jobs go on; of calls it is known here.
+                called > 0 && self.watch(job)
+            }
+        }
+    }
+
+    /// A job that has started: whether its cells have ended, or must be stopped.
+    fn watch(&mut self, job: usize) -> bool {
+        loop {
+            if let Some(why) = self.why_stop(job) {
+                self.stop(job, &why);
+            }
+            // A call that has ended makes room for others, or is a reason to stop them.
+            if !self.walk_calls(job) {
+                break;
+            }
+        }
+        let state = &self.progress.jobs[job];
+        if state.cells.iter().any(|cell| cell.outcome.is_none()) {
+            return false;
+        }
+        let any = |conclusion| {
+            state
+                .cells
+                .iter()
+                .any(|cell| cell.conclusion() == Some(conclusion))
+        };
+        let result = [Conclusion::Failure, Conclusion::Cancelled]
+            .into_iter()
+            .find(|conclusion| any(*conclusion));
+        let nothing_ran = (state.cells.iter())
+            .all(|cell| cell.called.is_some() && cell.outcome == Some(Conclusion::Skipped));
+        let green = if nothing_ran {
+            Conclusion::Skipped
+        } else {
+            Conclusion::Success
+        };
+        let why = match result {
+            None if nothing_ran => {
+                Some("all jobs of the workflow it calls were skipped".to_owned())
+            }
+            _ => state.why.clone(),
+        };
+        self.end(job, result.unwrap_or(green), why)
+    }
+
+    /// Goes on in the workflows that the cells of a job call; true when one of them has ended by that.
+    fn walk_calls(&mut self, job: usize) -> bool {
+        let Some(unit) = self.graph.call(job) else {
+            return false;
+        };
+        let active: Vec<JobKey> = (self.progress.jobs[job].active())
+            .map(|cell| cell.key.clone())
+            .collect();
+        let ended = active.iter().filter(|key| self.walk_call(job, unit, key));
+        ended.count() > 0
+    }
+
+    fn walk_call(&mut self, job: usize, unit: &Unit, key: &JobKey) -> bool {
+        let mut cells = self.progress.jobs[job].cells.iter_mut();
+        let Some(cell) = cells.find(|cell| cell.key == *key) else {
+            return false;
+        };
+        let Some(called) = cell.called.as_deref_mut() else {
+            return false;
+        };
+        let ground = Ground {
+            inputs: called.inputs.clone(),
+            ..self.ground.clone()
+        };
+        let mut walk = Walk {
+            graph: &unit.graph,
+            workflow: &unit.workflow,
+            progress: &mut called.progress,
+            ground: &ground,
+            caller: Some((key.clone(), cell.name.clone())),
+            size: &mut *self.size,
+            decisions: std::mem::take(&mut self.decisions),
+        };
+        walk.go();
+        self.decisions = walk.decisions;
+        if !called.progress.is_over() {
+            return false;
+        }
+        let (outcome, outputs, why) = unit.conclusion(&called.progress, &ground);
+        self.progress
+            .end_cell(job, key, outcome, &outputs, why.as_deref());
+        self.decisions.push(Decision::EndCell {
+            key: key.clone(),
+            outcome,
+            outputs,
+            why,
+        });
+        true
+    }
+
+    /// Why all cells of a job that haven't ended should: a sister failed, or the run was cancelled and its `if` agrees.
+    fn why_stop(&self, job: usize) -> Option<String> {
+        let state = &self.progress.jobs[job];
+        if state
+            .cells
+            .iter()
+            .all(|cell| cell.outcome.is_some() || cell.stopping.is_some())
+        {
+            return None;
+        }
+        let failed = state
+            .cells
+            .iter()
+            .find(|cell| cell.conclusion() == Some(Conclusion::Failure));
+        if let (true, Some(failed)) = (state.fail_fast, failed) {
+            return Some(format!(
+                "`{}` failed, and the matrix is fail-fast",
+                failed.name
+            ));
+        }
+        let why = self.why_cancelled()?;
+        // A condition that can't be asked any more protects nothing.
+        let goes_on = self.workflow.jobs[job]
+            .if_
+            .holds(&self.contexts(job))
+            .unwrap_or_default();
+        (!goes_on).then_some(why)
+    }
+
+    fn stop(&mut self, job: usize, why: &str) {
+        let state = &self.progress.jobs[job];
+        let active: Vec<JobKey> = state
+            .active()
+            .filter(|cell| cell.stopping.is_none())
+            .map(|cell| cell.key.clone())
+            .collect();
+        let started = state.active().count();
+        let never: Vec<JobKey> = state
+            .cells
+            .iter()
+            .filter(|cell| cell.outcome.is_none())
+            .skip(started)
+            .map(|cell| cell.key.clone())
+            .collect();
+        // Those behind first: else ending one would make room for the next.
+        for key in never.into_iter().rev() {
+            self.progress
+                .end_cell(job, &key, Conclusion::Cancelled, &[], Some(why));
+            self.decisions.push(Decision::EndCell {
+                key,
+                outcome: Conclusion::Cancelled,
+                outputs: Vec::new(),
+                why: Some(why.to_owned()),
+            });
+        }
+        for key in active {
+            self.progress.stop(job, &key, why);
+            self.decisions.push(Decision::Stop {
+                key,
+                why: why.to_owned(),
+            });
+        }
+    }
+
+    fn contexts(&self, job: usize) -> Contexts<'static> {
+        let needs = &self.graph.needs[job];
+        let cancelled = self.progress.cancelled.is_some();
+        let status = Status {
+            success: !cancelled && needs.iter().all(|&need| self.progress.jobs[need].clear),
+            failure: needs.iter().any(|&need| self.progress.jobs[need].tainted),
+            cancelled,
+        };
+        (self.ground.contexts())
+            .with(
+                "needs",
+                self.graph.needs_context(self.workflow, self.progress, job),
+            )
+            .with_status(status)
+    }
+
+    /// Which job before it is to blame, or its own condition.
+    fn why_skipped(&self, job: usize) -> String {
+        let description = &self.workflow.jobs[job];
+        let needs = &self.graph.needs[job];
+        let name = |need: usize| &self.workflow.jobs[need].id;
+        let blame = |need: &&usize| self.progress.jobs[**need].result != Some(Conclusion::Success);
+        if description.if_.calls_status()
+            || needs.iter().all(|&need| self.progress.jobs[need].clear)
+        {
+            return format!(
+                "its condition is false: `{}`",
+                description.if_.text().trim()
+            );
+        }
+        if let Some(&need) = needs.iter().find(blame) {
+            let how = match self.progress.jobs[need].result {
+                Some(Conclusion::Failure) => "failed",
+                Some(Conclusion::Cancelled) => "was cancelled",
+                Some(Conclusion::Skipped | Conclusion::Success) | None => "was skipped",
+            };
+            return format!("`{}`, which it needs, {how}", name(need));
+        }
+        let need = needs
+            .iter()
+            .find(|&&need| !self.progress.jobs[need].clear)
+            .copied()
+            .unwrap_or_default();
+        format!(
+            "a job before `{}`, which it needs, did not succeed; `if: always() && …` would let it run",
+            name(need)
+        )
+    }
+}
+
+fn too_many(job: &Job) -> String {
+    format!(
+        "with the job `{}` (line {}) the run would have more than {JOBS_MAX} jobs",
+        job.id, job.at.line
+    )
+}
