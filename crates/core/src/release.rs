@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shipway_workflow::graph::{CALLED_MAX, called_by};
 
 use crate::{
     aggregate::Actor,
@@ -44,6 +45,105 @@ pub struct WorkflowFile {
     pub path: String,
     /// Its text.
     pub text: String,
+    /// The workflows that it calls, and that those call: read together with it, so that nothing is read again later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<CalledFile>,
+}
+
+/// A workflow that was looked for because another one calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalledFile {
+    /// Its path in the run's own repository, or `owner/repo/path@ref`.
+    pub name: String,
+    /// Its text; none when it can't be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Why it can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The commit that the ref of another repository stood at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+}
+
+impl CalledFile {
+    /// One of the run's own commit, or why it can't be had.
+    #[must_use]
+    pub fn new(name: String, read: Result<String, String>) -> Self {
+        let (text, why) = match read {
+            Ok(text) => (Some(text), None),
+            Err(why) => (None, Some(why)),
+        };
+        Self {
+            name,
+            text,
+            why,
+            commit: None,
+        }
+    }
+}
+
+impl WorkflowFile {
+    /// A file alone: what it calls is still to be read.
+    #[must_use]
+    pub const fn new(path: String, text: String) -> Self {
+        Self {
+            path,
+            text,
+            called: Vec::new(),
+        }
+    }
+
+    /// What it calls, to be read one after the other.
+    pub fn calls(&mut self) -> Calls<'_> {
+        Calls {
+            open: called_by(&self.path, &self.text),
+            file: self,
+        }
+    }
+}
+
+/// The workflows that are to be read because they are called.
+///
+/// ```
+/// use shipway_core::release::{CalledFile, WorkflowFile};
+/// let text = "on: push\njobs: { a: { uses: ./.github/workflows/b.yml } }\n";
+/// let mut file = WorkflowFile::new("ci.yml".to_owned(), text.to_owned());
+/// let mut calls = file.calls();
+/// while let Some(name) = calls.next() {
+///     calls.give(CalledFile::new(name, Err("there is no such file".to_owned())));
+/// }
+/// assert_eq!(file.called[0].name, ".github/workflows/b.yml");
+/// ```
+#[derive(Debug)]
+pub struct Calls<'f> {
+    file: &'f mut WorkflowFile,
+    open: Vec<String>,
+}
+
+impl Calls<'_> {
+    /// The name of one that was not read yet; none when all were, or there are too many, which planning refuses.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it gives next depends on what it was given"
+    )]
+    pub fn next(&mut self) -> Option<String> {
+        while self.file.called.len() <= CALLED_MAX {
+            let name = self.open.pop()?;
+            if !self.file.called.iter().any(|file| file.name == name) {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// What was read under a name.
+    pub fn give(&mut self, called: CalledFile) {
+        if let Some(text) = &called.text {
+            self.open.extend(called_by(&called.name, text));
+        }
+        self.file.called.push(called);
+    }
 }
 
 /// A commit, as far as people ask about it.

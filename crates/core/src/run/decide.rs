@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use shipway_workflow::{
     expr::listed,
-    graph::Decision,
+    graph::{Cell, Decision, Progress},
     job::{Conclusion, JobKey},
 };
 
@@ -137,38 +137,31 @@ impl Decider {
             }
         };
         let mut progress = run.progress.clone();
-        let id = |job: usize| plan.workflow.jobs[job].id.clone();
         for decision in plan.graph.next(&plan.workflow, &mut progress, &plan.ground) {
             self.emit(match decision {
                 Decision::Expand { job, expanded } => Body::JobReady {
-                    job: id(job),
+                    job,
                     expanded: Box::new(expanded),
                 },
-                Decision::End { job, result, why } => Body::JobSettled {
-                    job: id(job),
-                    result,
-                    why,
-                },
-                Decision::EndCell { key, why } => Body::JobEnded {
+                Decision::End { job, result, why } => Body::JobSettled { job, result, why },
+                Decision::EndCell {
                     key,
-                    conclusion: Conclusion::Cancelled,
-                    outputs: Vec::new(),
-                    why: Some(why),
+                    outcome,
+                    outputs,
+                    why,
+                } => Body::JobEnded {
+                    key,
+                    conclusion: outcome,
+                    outputs,
+                    why,
                 },
                 Decision::Stop { key, why } => Body::StopAsked { key, why },
             });
         }
         if progress.is_over() {
             let conclusion = progress.conclusion();
-            let blamed = progress
-                .jobs
-                .iter()
-                .position(|job| job.result == Some(conclusion))
-                .filter(|_| conclusion != Conclusion::Success);
-            let why = blamed.map(|at| match &progress.jobs[at].why {
-                Some(why) => format!("`{}`: {why}", id(at)),
-                None => format!("`{}`: {conclusion}", id(at)),
-            });
+            let blamed = progress.blamed();
+            let why = blamed.map(|(at, why)| format!("`{}`: {why}", plan.workflow.jobs[at].id));
             self.emit(Body::Ended {
                 conclusion,
                 why: why.or_else(|| {
@@ -184,16 +177,28 @@ impl Decider {
 
 /// Whether nothing more is to be heard of a job.
 fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
-    match run.cell(key) {
+    // Of a call no worker tells: it ends with its jobs.
+    match run.cell(key).filter(|(_, cell)| cell.called.is_none()) {
         Some((_, cell)) => Ok(cell.outcome.is_some()),
         None => {
-            let cells = run.progress.jobs.iter().flat_map(|job| &job.cells);
-            let known = listed(cells.take(20).map(|cell| cell.key.as_str()));
+            let mut cells = Vec::new();
+            add_cells(&run.progress, &mut cells);
+            let known = listed(cells.iter().take(20).map(|cell| cell.key.as_str()));
             Err(Rejection::UnknownJob {
                 run: run.spec.id.clone(),
                 key: key.clone(),
                 known,
             })
+        }
+    }
+}
+
+/// The jobs that have been ready, but for calls.
+fn add_cells<'p>(progress: &'p Progress, found: &mut Vec<&'p Cell>) {
+    for cell in progress.jobs.iter().flat_map(|job| &job.cells) {
+        match &cell.called {
+            None => found.push(cell),
+            Some(called) => add_cells(&called.progress, found),
         }
     }
 }
@@ -222,13 +227,7 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
             live: true,
         };
     }
-    let cells = run
-        .progress
-        .jobs
-        .iter()
-        .filter(|job| !job.is_over())
-        .flat_map(|job| job.active());
-    let effects = cells.map(|cell| {
+    let effects = run.progress.active().into_iter().map(|cell| {
         let effect = Effect::RunJob {
             key: cell.key.clone(),
             stop: cell.stopping.clone(),

@@ -51,8 +51,8 @@ pub enum Body {
     },
     /// A job may start.
     JobReady {
-        /// Its id in the workflow.
-        job: String,
+        /// Its key without a cell: its id, behind those of the jobs that call it.
+        job: JobKey,
         /// What it becomes: one job, or those of its matrix.
         expanded: Box<Expanded>,
     },
@@ -93,8 +93,8 @@ pub enum Body {
     },
     /// A job of the workflow is settled: all of its matrix have ended, or it never starts.
     JobSettled {
-        /// Its id in the workflow.
-        job: String,
+        /// Its key without a cell: its id, behind those of the jobs that call it.
+        job: JobKey,
         /// How it counts for the jobs after it.
         result: Conclusion,
         /// Why, when it didn't succeed.

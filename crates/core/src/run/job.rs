@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use shipway_workflow::{
-    expr::{Template, Value},
-    graph::Graph,
+    expr::{Contexts, Template, Value},
+    graph::{Found, Graph},
     job::{JobContexts, JobKey, JobSpec, ServerAccess, SourceTree, StoredArtifact, WithoutEngine},
     model::Table,
 };
 
-use super::state::State;
+use super::state::{Run, State};
 
 /// What a job has around it that isn't in the run's log.
 #[derive(Clone, Debug)]
@@ -32,31 +32,32 @@ pub struct Surroundings {
     pub server: Option<ServerAccess>,
 }
 
-/// What the worker of the job `key` is given; none when the run has no such job, or the job isn't ready.
-#[must_use]
-pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<JobSpec> {
-    let run = state.0.as_deref()?;
-    let plan = run.plan().ok()?;
-    let (at, cell) = run.cell(key)?;
-    let (job, progress) = (plan.workflow.jobs.get(at)?, &run.progress.jobs[at]);
-    let index = progress.cells.iter().position(|it| it.key == *key)?;
-    let contexts = JobContexts {
-        github: with(
-            &plan.ground.github,
-            [("job".to_owned(), Value::from(job.id.as_str()))],
-        ),
-        vars: with(&plan.ground.vars, texts(around.vars)),
-        secrets: Value::object(texts(around.secrets)),
-        needs: plan.graph.needs_context(&plan.workflow, &run.progress, at),
-        strategy: Graph::strategy_context(progress, index),
-        matrix: cell.matrix.clone(),
-        inputs: plan.ground.inputs.clone(),
-    };
+/// What the worker of the job `key` is given. The error says why there is nothing to give: the run has no such job, the job isn't
+/// ready, or a secret that a call hands on has no value.
+pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<JobSpec, String> {
+    let unknown = || format!("the job {key} is not part of the run, or not ready");
+    let run = state.0.as_deref().ok_or_else(unknown)?;
+    let plan = run.plan()?;
+    let vars = with(&plan.ground.vars, texts(around.vars));
+    let mut secrets = Value::object(texts(around.secrets));
+    // What each call on the way hands on of the secrets, as its job sees them.
+    for caller in key.callers() {
+        let (found, contexts) = contexts(run, &caller, &vars, secrets).ok_or_else(unknown)?;
+        let job = &found.workflow.jobs[found.job];
+        let call = job.calls.as_ref().ok_or_else(unknown)?;
+        secrets = (call.secrets(&all(&contexts)))
+            .map_err(|error| format!("the `secrets` of the job `{}`: {error}", job.id))?;
+    }
+    let (found, contexts) = contexts(run, key, &vars, secrets).ok_or_else(unknown)?;
+    let (workflow, job) = (found.workflow, &found.workflow.jobs[found.job]);
+    let cells = &found.progress.jobs[found.job].cells;
+    let index = (cells.iter().position(|it| it.key == *key)).ok_or_else(unknown)?;
+    let cell = &cells[index];
     let outer = around
         .env
         .into_iter()
         .map(|(name, value)| (name, Template::literal(value)));
-    Some(JobSpec {
+    Ok(JobSpec {
         key: key.clone(),
         job_id: job.id.clone(),
         name: cell.name.clone(),
@@ -64,10 +65,10 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
         steps: job.steps.clone(),
         env: vec![
             Table::Entries(outer.collect()),
-            plan.workflow.env.clone(),
+            workflow.env.clone(),
             job.env.clone(),
         ],
-        defaults: job.defaults.or(&plan.workflow.defaults),
+        defaults: job.defaults.or(&workflow.defaults),
         outputs: job.outputs.clone(),
         timeout_ms: cell.timeout_ms,
         contexts,
@@ -80,6 +81,41 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Option<Job
         container: job.container.clone(),
         services: job.services.clone(),
         without_engine: WithoutEngine::default(),
+    })
+}
+
+/// Where a job stands, and what its expressions see there; `secrets` are those of its workflow.
+fn contexts<'r>(
+    run: &'r Run,
+    key: &JobKey,
+    vars: &Value,
+    secrets: Value,
+) -> Option<(Found<'r>, JobContexts)> {
+    let ground = &run.plan().ok()?.ground;
+    let (found, cell) = run.cell(key)?;
+    let (job, progress) = (
+        &found.workflow.jobs[found.job],
+        &found.progress.jobs[found.job],
+    );
+    let index = progress.cells.iter().position(|it| it.key == *key)?;
+    let id = [("job".to_owned(), Value::from(job.id.as_str()))];
+    let contexts = JobContexts {
+        github: with(&ground.github, id),
+        vars: vars.clone(),
+        secrets,
+        needs: (found.graph).needs_context(found.workflow, found.progress, found.job),
+        strategy: Graph::strategy_context(progress, index),
+        matrix: cell.matrix.clone(),
+        inputs: (found.called)
+            .map_or_else(|| ground.inputs.clone(), |called| called.inputs.clone()),
+    };
+    Some((found, contexts))
+}
+
+fn all(contexts: &JobContexts) -> Contexts<'static> {
+    let known = contexts.iter();
+    known.fold(Contexts::new(), |all, (name, value)| {
+        all.with(name, value.clone())
     })
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_syntax::Source;
 use shipway_workflow::{
-    graph::{Cell, Graph, Ground, Progress},
+    graph::{CalledText, Cell, Found, Graph, Ground, Progress, link},
     job::{Conclusion, JobKey},
     model::Workflow,
 };
@@ -86,11 +86,21 @@ pub struct Plan {
 }
 
 impl Run {
-    /// A job, by its key: the place of its job in the workflow, and itself.
+    /// A job, by its key: where it stands, and itself.
     #[must_use]
-    pub fn cell(&self, key: &JobKey) -> Option<(usize, &Cell)> {
-        let at = self.plan().ok()?.graph.place(key.job_id())?;
-        Some((at, self.progress.cell(at, key)?))
+    pub fn cell(&self, key: &JobKey) -> Option<(Found<'_>, &Cell)> {
+        let plan = self.plan().ok()?;
+        let found = plan.graph.find(&plan.workflow, &self.progress, key)?;
+        Some((found, found.progress.cell(found.job, key)?))
+    }
+
+    /// What a fact about the job `key` is folded into.
+    fn place<'a>(
+        &'a mut self,
+        plan: Option<&'a Plan>,
+        key: &JobKey,
+    ) -> Option<(&'a Graph, &'a mut Progress, usize)> {
+        plan?.graph.find_mut(&mut self.progress, key)
     }
 
     fn record(&mut self, key: &JobKey) -> &mut JobRecord {
@@ -128,8 +138,15 @@ fn plan(spec: &RunSpec, by: &str) -> Result<Plan, String> {
     let ground = spec
         .ground(&workflow, by)
         .map_err(|error| error.to_string())?;
+    let called: Vec<CalledText<'_>> = (spec.workflow.called.iter())
+        .map(|file| CalledText {
+            name: &file.name,
+            text: (file.text.as_deref())
+                .ok_or_else(|| file.why.as_deref().unwrap_or("there is no such file")),
+        })
+        .collect();
     Ok(Plan {
-        graph: Graph::of(&workflow),
+        graph: link(&spec.workflow.path, &workflow, &called)?,
         workflow,
         ground,
     })
@@ -146,12 +163,11 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
     };
     // Without a plan no other fact about jobs was ever recorded.
     let plan = run.plan().ok().cloned();
-    let place = |id: &str| plan.as_ref().and_then(|plan| plan.graph.place(id));
     match &event.body {
         Body::Opened { .. } => {}
         Body::JobReady { job, expanded } => {
-            if let Some(at) = place(job) {
-                run.progress.expand(at, expanded.as_ref().clone());
+            if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
+                progress.expand(at, expanded.as_ref().clone(), graph.jobs_called(at));
             }
         }
         Body::JobStarted { key } => {
@@ -164,8 +180,8 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             run.artifacts.push(artifact.clone());
         }
         Body::StopAsked { key, why } => {
-            if let Some(at) = place(key.job_id()) {
-                run.progress.stop(at, key, why);
+            if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
+                progress.stop(at, key, why);
             }
         }
         Body::JobEnded {
@@ -174,17 +190,15 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             outputs,
             why,
         } => {
-            if let Some(at) = place(key.job_id()) {
-                run.progress
-                    .end_cell(at, key, *conclusion, outputs, why.as_deref());
+            if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
+                progress.end_cell(at, key, *conclusion, outputs, why.as_deref());
             }
             let record = run.record(key);
             (record.finished_at, record.why) = (Some(event.at), why.clone());
         }
         Body::JobSettled { job, result, why } => {
-            if let (Some(at), Some(plan)) = (place(job), &plan) {
-                run.progress
-                    .end(at, plan.graph.needs(at), *result, why.clone());
+            if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
+                progress.end(at, graph.needs(at), *result, why.clone());
             }
         }
         Body::CancelAsked { reason } => run.progress.cancel(reason),

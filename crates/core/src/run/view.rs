@@ -2,7 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_workflow::job::Conclusion;
+use shipway_workflow::{
+    graph::{Cell, Graph, JobProgress, Progress},
+    job::Conclusion,
+    model::{Job, Workflow},
+};
 
 use super::{
     event::{Artifact, StepLine},
@@ -96,6 +100,9 @@ pub struct JobView {
     pub why: Option<String>,
     /// The jobs that it waits for.
     pub needs: Vec<String>,
+    /// The workflow that it calls: then it has no steps and no log, and the jobs after it whose keys begin with its own do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<String>,
     /// When a worker began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -157,46 +164,109 @@ impl From<&Run> for RunView {
 }
 
 fn jobs(run: &Run) -> Vec<JobView> {
-    let Ok(plan) = run.plan() else {
-        return Vec::new();
-    };
     let mut views = Vec::new();
-    for (job, progress) in plan.workflow.jobs.iter().zip(&run.progress.jobs) {
-        if progress.cells.is_empty() {
-            views.push(JobView {
-                key: job.id.clone(),
-                name: job
-                    .name
-                    .as_ref()
-                    .map_or(job.id.as_str(), |name| name.text())
-                    .to_owned(),
-                status: progress.result.map_or(Status::Waiting, Status::from),
-                why: progress.why.clone(),
-                needs: job.needs.clone(),
-                started_at: None,
-                finished_at: None,
-                steps: Vec::new(),
-            });
-        }
-        for cell in &progress.cells {
-            let record = run.jobs.get(&cell.key).cloned().unwrap_or_default();
-            views.push(JobView {
-                key: cell.key.to_string(),
-                name: cell.name.clone(),
-                status: match (cell.outcome, record.started_at) {
-                    (Some(outcome), _) => outcome.into(),
-                    (None, Some(_)) => Status::Running,
-                    (None, None) => Status::Queued,
-                },
-                why: record.why.or_else(|| cell.stopping.clone()),
-                needs: job.needs.clone(),
-                started_at: record.started_at,
-                finished_at: record.finished_at,
-                steps: record.steps.iter().map(StepView::from).collect(),
-            });
-        }
+    if let Ok(plan) = run.plan() {
+        let all = Listed {
+            run,
+            workflow: &plan.workflow,
+            graph: &plan.graph,
+            caller: None,
+        };
+        all.add(&run.progress, &mut views);
     }
     views
+}
+
+/// A workflow whose jobs are listed.
+struct Listed<'r> {
+    run: &'r Run,
+    workflow: &'r Workflow,
+    graph: &'r Graph,
+    /// The cell that calls it.
+    caller: Option<&'r Cell>,
+}
+
+impl Listed<'_> {
+    /// The jobs in the order of the workflow; behind each that calls, those it calls.
+    fn add(&self, progress: &Progress, views: &mut Vec<JobView>) {
+        for (at, (job, progress)) in self.workflow.jobs.iter().zip(&progress.jobs).enumerate() {
+            if progress.cells.is_empty() {
+                views.push(self.unbegun(job, progress));
+            }
+            for cell in &progress.cells {
+                views.push(self.cell(job, cell));
+                if let (Some(called), Some(unit)) = (&cell.called, self.graph.call(at)) {
+                    let inside = Listed {
+                        run: self.run,
+                        workflow: &unit.workflow,
+                        graph: &unit.graph,
+                        caller: Some(cell),
+                    };
+                    inside.add(&called.progress, views);
+                }
+            }
+        }
+    }
+
+    /// The jobs that a job waits for, as keys of this run.
+    fn needs(&self, job: &Job) -> Vec<String> {
+        let key = |id: &String| match self.caller {
+            None => id.clone(),
+            Some(caller) => format!("{}~{id}", caller.key),
+        };
+        job.needs.iter().map(key).collect()
+    }
+
+    fn unbegun(&self, job: &Job, progress: &JobProgress) -> JobView {
+        let name = (job.name.as_ref()).map_or(job.id.as_str(), |name| name.text());
+        let (key, name) = match self.caller {
+            None => (job.id.clone(), name.to_owned()),
+            Some(caller) => (
+                format!("{}~{}", caller.key, job.id),
+                format!("{} / {name}", caller.name),
+            ),
+        };
+        JobView {
+            key,
+            name,
+            status: progress.result.map_or(Status::Waiting, Status::from),
+            why: progress.why.clone(),
+            needs: self.needs(job),
+            calls: job.calls.as_ref().map(|call| call.workflow.clone()),
+            started_at: None,
+            finished_at: None,
+            steps: Vec::new(),
+        }
+    }
+
+    fn cell(&self, job: &Job, cell: &Cell) -> JobView {
+        let record = self.run.jobs.get(&cell.key).cloned().unwrap_or_default();
+        let mut started_at = record.started_at;
+        if cell.called.is_some() {
+            let prefix = format!("{}~", cell.key);
+            let inside = self
+                .run
+                .jobs
+                .iter()
+                .filter(|(key, _)| key.as_str().starts_with(&prefix));
+            started_at = inside.filter_map(|(_, record)| record.started_at).min();
+        }
+        JobView {
+            key: cell.key.to_string(),
+            name: cell.name.clone(),
+            status: match (cell.outcome, started_at) {
+                (Some(outcome), _) => outcome.into(),
+                (None, Some(_)) => Status::Running,
+                (None, None) => Status::Queued,
+            },
+            why: record.why.or_else(|| cell.stopping.clone()),
+            needs: self.needs(job),
+            calls: job.calls.as_ref().map(|call| call.workflow.clone()),
+            started_at,
+            finished_at: record.finished_at,
+            steps: record.steps.iter().map(StepView::from).collect(),
+        }
+    }
 }
 
 pub(super) fn row(run: &Run) -> Row {

@@ -55,16 +55,10 @@ impl Stage {
             },
             config: Some(Box::new(config)),
             unconfigured: None,
-            tests: vec![WorkflowFile {
-                path: "e2e.yml".into(),
-                text: String::new(),
-            }],
+            tests: vec![WorkflowFile::new("e2e.yml".into(), String::new())],
             source: Some(Digest::of(b"tree")),
         };
-        let file = |index| WorkflowFile {
-            path: format!("{index}.yml"),
-            text: String::new(),
-        };
+        let file = |index| WorkflowFile::new(format!("{index}.yml"), String::new());
         self.say(Input::Pushed {
             service: "shop".parse().unwrap(),
             push: Box::new(push),

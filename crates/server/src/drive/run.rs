@@ -89,11 +89,9 @@ async fn run_job(
                 Ok(around) => around,
                 Err(why) => return ended(Conclusion::Failure, why),
             };
-            let Some(spec) = job_spec(&work.state, key, around) else {
-                return ended(
-                    Conclusion::Failure,
-                    "the job is not part of the run".to_owned(),
-                );
+            let spec = match job_spec(&work.state, key, around) {
+                Ok(spec) => spec,
+                Err(why) => return ended(Conclusion::Failure, why),
             };
             if let Err(error) = app.jobs.start(&spec) {
                 return ended(Conclusion::Failure, error.to_string());

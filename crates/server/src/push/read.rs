@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use shipway_core::{
     config::{self, ArtifactSource, Config},
     ids::{CommitId, Digest, ServiceName},
-    release::{Commit, WorkflowFile},
+    release::{CalledFile, Commit, WorkflowFile},
     service::Push,
 };
 use shipway_drivers::git::{GitError, RefUpdate, Repo};
 use shipway_syntax::{Diagnostic, Source};
-use shipway_workflow::model::PushEvent;
+use shipway_workflow::{graph::Place, model::PushEvent};
 
 use super::PushError;
 use crate::app::App;
@@ -64,10 +64,7 @@ pub(super) async fn contents(
             .filter_map(|environment| environment.tests.as_ref())
         {
             match text(repo, commit, path).await? {
-                Some(text) => tests.push(WorkflowFile {
-                    path: path.clone(),
-                    text,
-                }),
+                Some(text) => tests.push(with_calls(repo, commit, path.clone(), text).await?),
                 // Who asks for tests doesn't want to be released without them.
                 None => {
                     unconfigured = Some(format!(
@@ -163,7 +160,7 @@ async fn matching_workflows(
         let parsed = shipway_workflow::parse(&source);
         match parsed.workflow {
             Some(workflow) if workflow.on.matches_push(event) => {
-                matching.push(WorkflowFile { path, text })
+                matching.push(with_calls(repo, commit, path, text).await?)
             }
             Some(_) => {}
             None => {
@@ -178,6 +175,30 @@ async fn matching_workflows(
         }
     }
     Ok(matching)
+}
+
+/// A workflow with all that it calls. What can't be read is on record as that, and planning says where it is called.
+async fn with_calls(
+    repo: &Repo,
+    commit: &CommitId,
+    path: String,
+    content: String,
+) -> Result<WorkflowFile, PushError> {
+    let mut file = WorkflowFile::new(path, content);
+    let mut calls = file.calls();
+    while let Some(name) = calls.next() {
+        let read = match Place::of(&name) {
+            Err(why) => Err(why),
+            Ok(Place::Here { path }) => (text(repo, commit, path).await?)
+                .ok_or_else(|| "it is not in the commit".to_owned()),
+            Ok(Place::Elsewhere { .. }) => Err(
+                "workflows of other repositories can't be called yet; copy it into this one"
+                    .to_owned(),
+            ),
+        };
+        calls.give(CalledFile::new(name, read));
+    }
+    Ok(file)
 }
 
 async fn store_tree(app: &App, repo: &Repo, commit: &CommitId) -> Result<Digest, PushError> {
@@ -228,7 +249,8 @@ pub(crate) async fn dispatchable(
         match parsed.workflow {
             Some(workflow) => {
                 if let Some(dispatch) = workflow.on.workflow_dispatch {
-                    found.push((WorkflowFile { path, text }, dispatch));
+                    let file = with_calls(repo, commit, path, text);
+                    found.push((file.await.map_err(|error| error.to_string())?, dispatch));
                 }
             }
             None if wanted.is_some() => {

@@ -152,9 +152,12 @@ impl Local {
     /// Starts a job and follows it; false when it is not to be run.
     fn start(&self, progress: &Progress, effect: &EffectKey, key: &JobKey) -> Result<bool, String> {
         let run = progress.state.0.as_deref().ok_or("the run has not begun")?;
-        let (_, cell) = run.cell(key).ok_or("the job is not part of the run")?;
-        if !self.cells.take(&cell.matrix) {
-            return Ok(false);
+        // A call that is left out leaves out all that it leads to.
+        for key in key.callers().chain([key.clone()]) {
+            let (_, cell) = run.cell(&key).ok_or("the job is not part of the run")?;
+            if !self.cells.take(&cell.matrix) {
+                return Ok(false);
+            }
         }
         let stored = run.artifacts.iter().filter_map(|artifact| {
             Some(StoredArtifact {
@@ -176,7 +179,7 @@ impl Local {
             caches: caches(&self.spec.id.service, &self.here),
             server: None,
         };
-        let mut spec = job_spec(&progress.state, key, around).ok_or("the job is not ready")?;
+        let mut spec = job_spec(&progress.state, key, around)?;
         // Here most of a workflow is better than none of it.
         spec.without_engine = WithoutEngine::LeaveOut;
         self.runner

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use shipway_core::{
     config::Reports,
     ids::{ParseIdError, RunId, RunNumber, ServiceName},
-    release::{Commit, WorkflowFile},
+    release::{CalledFile, Commit, WorkflowFile},
     run::RunSpec,
     service::Purpose,
 };
 use shipway_syntax::{Source, nearest};
 use shipway_workflow::{
     expr::Value,
+    graph::Place,
     model::{Job, Matrix, Tree, Workflow},
 };
 
@@ -39,7 +40,10 @@ impl Picked {
         let jobs = shipway_workflow::parse(&source).workflow.map(|it| it.jobs);
         let jobs = jobs.unwrap_or_default();
         let has_matrix = |job: &Job| job.strategy.as_ref().is_some_and(|it| it.matrix.is_some());
-        jobs.len() > 1 || jobs.iter().any(has_matrix)
+        jobs.len() > 1
+            || jobs
+                .iter()
+                .any(|job| job.calls.is_some() || has_matrix(job))
     }
 }
 
@@ -68,12 +72,29 @@ pub(super) fn read_workflow(named: Option<&Path>, job: Option<&str>) -> Result<P
         None => text,
     };
     Ok(Picked {
-        file: WorkflowFile {
-            path: path.display().to_string(),
-            text,
-        },
+        file: with_calls(path.display().to_string(), text),
         workflow,
     })
+}
+
+/// The workflow with all that it calls. What can't be read is known as that, and planning says where it is called.
+fn with_calls(path: String, text: String) -> WorkflowFile {
+    let mut file = WorkflowFile::new(path, text);
+    let mut calls = file.calls();
+    while let Some(name) = calls.next() {
+        let read = match Place::of(&name) {
+            Err(why) => Err(why),
+            Ok(Place::Here { path }) => {
+                std::fs::read_to_string(path).map_err(|error| error.to_string())
+            }
+            Ok(Place::Elsewhere { .. }) => Err(
+                "workflows of other repositories can't be called yet; copy it into this one"
+                    .to_owned(),
+            ),
+        };
+        calls.give(CalledFile::new(name, read));
+    }
+    file
 }
 
 /// Which cells of matrices are to run: those where every named value is the one given.
