@@ -45,7 +45,8 @@ pub(super) async fn page(
                     td { (text(&step, "name")) }
                     td.dim.number { @if let Some(millis) = step["took_ms"].as_u64().filter(|_| step["status"] != "skipped") { (took(millis)) } }
                 } } } } }
-                p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) } }
+                @if !text(&job, "calls").is_empty() { p.dim { "calls " code { (text(&job, "calls")) } } }
+                @else { p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) } } }
             }
         }
     };

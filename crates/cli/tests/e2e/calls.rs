@@ -1,0 +1,169 @@
+//! Workflows that call workflows, as they are pushed and as they are run here.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    site::{SHIPWAY, Site, said},
+    words::{assert_ends, assert_says, assert_silent_of},
+};
+
+const CALLER: &str = "
+name: cd
+run-name: Ship ${{ github.ref_name }}
+on: push
+env: { OUTER: outer }
+jobs:
+  version:
+    runs-on: ubuntu-latest
+    outputs: { v: \"${{ steps.v.outputs.v }}\" }
+    steps: [{ id: v, run: echo v=1.2 >> \"$GITHUB_OUTPUT\" }]
+  build:
+    needs: version
+    uses: ./.github/workflows/build.yml
+    with: { version: \"${{ needs.version.outputs.v }}\", loud: true }
+    secrets: inherit
+  report:
+    needs: build
+    runs-on: ubuntu-latest
+    steps: [{ run: \"test '${{ needs.build.outputs.what }}' = 'shop-1.2'\" }]
+";
+
+const BUILD: &str = "
+on:
+  workflow_call:
+    inputs: { version: { type: string, required: true }, loud: { type: boolean } }
+    outputs: { what: { value: \"${{ jobs.pack.outputs.what }}\" } }
+    secrets: { KEY: { required: true } }
+env: { INNER: inner }
+jobs:
+  pack:
+    runs-on: ubuntu-latest
+    outputs: { what: \"${{ steps.w.outputs.what }}\" }
+    steps:
+      - uses: actions/checkout@v4
+      - run: echo \"key ${{ secrets.KEY }} loud=${{ inputs.loud }} [$OUTER] [$INNER] of $GITHUB_JOB\"
+      - { id: w, run: \"echo what=shop-${{ inputs.version }} >> $GITHUB_OUTPUT\" }
+      - uses: actions/upload-artifact@v4
+        with: { name: shop, path: \"shop.py\\nVERSION\\nMOOD\" }
+  check:
+    needs: pack
+    uses: ./.github/workflows/check.yml
+";
+
+const CHECK: &str = "
+on: workflow_call
+jobs:
+  lint:
+    runs-on: ubuntu-latest
+    strategy: { matrix: { tool: [a, b] } }
+    steps: [{ run: 'echo ${{ matrix.tool }}' }]
+";
+
+fn with_secrets(site: &mut Site) {
+    let secrets = site.folder.path().join("secrets");
+    fs::write(&secrets, "KEY=hunter2hunter2\n").unwrap();
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).unwrap();
+    let path = secrets.to_string_lossy().into_owned();
+    site.flags.extend(["--secrets".to_owned(), path]);
+}
+
+fn write_workflows(folder: &Path) {
+    for (name, text) in [("cd", CALLER), ("build", BUILD), ("check", CHECK)] {
+        fs::write(folder.join(format!(".github/workflows/{name}.yml")), text).unwrap();
+    }
+}
+
+fn jobs(run: &Value) -> Vec<String> {
+    let jobs = run["jobs"].as_array().cloned().unwrap_or_default();
+    let shown = |job: &Value| format!("{} {}", job["name"], job["status"]).replace('"', "");
+    jobs.iter().map(shown).collect()
+}
+
+#[test]
+fn a_pushed_workflow_calls_others_and_is_released() {
+    let mut site = Site::new();
+    with_secrets(&mut site);
+    site.start();
+    let shop = site.shop();
+    write_workflows(&shop.path);
+    let pushed = shop.ship("1.2");
+    assert_ends(
+        &pushed,
+        0,
+        &["✓ build~check~lint.2", "#1 serves production"],
+    );
+    let run = site.get("/api/v1/runs/shop/1").unwrap();
+    assert_eq!(
+        jobs(&run),
+        [
+            "version success",
+            "build success",
+            "build / pack success",
+            "build / check success",
+            "build / check / lint (a) success",
+            "build / check / lint (b) success",
+            "report success",
+        ],
+        "{run:#}"
+    );
+    let log = site.shipway(&["logs", "r1", "--job", "build~pack"]);
+    assert_says(&said(&log), &["key *** loud=true [] [inner] of pack"]);
+    assert_silent_of(&said(&log), &["hunter2"]);
+    let page = ureq_text(&site, "/runs/shop/1");
+    assert!(page.contains("build / check / lint (b)"), "{page}");
+}
+
+fn ureq_text(site: &Site, path: &str) -> String {
+    let mut answer = ureq::get(site.url(path)).call().unwrap();
+    answer.body_mut().read_to_string().unwrap()
+}
+
+#[test]
+fn a_call_of_what_is_not_there_fails_the_run_and_says_where() {
+    let site = Site::started();
+    let shop = site.shop();
+    write_workflows(&shop.path);
+    fs::remove_file(shop.path.join(".github/workflows/check.yml")).unwrap();
+    let pushed = shop.ship("1.2");
+    let why = ".github/workflows/build.yml:20:11: error: .github/workflows/check.yml can't be called: it is not in the commit";
+    assert_says(&said(&pushed), &[why]);
+    let run = site.get("/api/v1/runs/shop/1").unwrap();
+    assert_eq!(
+        (&run["status"], &run["why"]),
+        (&"failure".into(), &why.into())
+    );
+}
+
+#[test]
+fn workflows_are_called_without_a_server_too() {
+    let folder = tempfile::Builder::new()
+        .prefix("shipway-e2e-")
+        .tempdir()
+        .unwrap();
+    fs::create_dir_all(folder.path().join(".github/workflows")).unwrap();
+    write_workflows(folder.path());
+    for name in ["shop.py", "VERSION", "MOOD"] {
+        fs::write(folder.path().join(name), "1\n").unwrap();
+    }
+    let run = |words: &[&str]| {
+        let mut command = Command::new(SHIPWAY);
+        command
+            .current_dir(folder.path())
+            .args(["run", "cd.yml"])
+            .args(words);
+        command.env_remove("SHIPWAY_URL").output().unwrap()
+    };
+    let done = run(&["--secret", "KEY=hunter2hunter2"]);
+    assert_ends(
+        &done,
+        0,
+        &[
+            "key *** loud=true [] [inner] of pack",
+            "✓ build / check / lint (a)",
+            "✓ report",
+        ],
+    );
+    assert_silent_of(&said(&done), &["hunter2"]);
+}
