@@ -259,7 +259,7 @@ fn a_call_whose_jobs_are_all_skipped_is_skipped() {
 }
 
 fn refused(root: &str, files: Files<'_>) -> String {
-    linked(root, files).err().expect("it is refused")
+    linked(root, files).expect_err("it is refused")
 }
 
 #[test]
