@@ -128,7 +128,7 @@ fn a_file_with_everything_is_understood() {
         matches!(&test.strategy.as_ref().unwrap().matrix, Some(Matrix::Written { axes, .. }) if axes.len() == 2)
     );
     assert_eq!(test.needs, ["build"]);
-    assert_eq!(call.calls.as_ref().unwrap().at.line, 52);
+    assert_eq!(call.calls.as_ref().unwrap().at.line, 53);
     assert_eq!(
         build.steps[1].title(),
         r#"Run echo "version=1" >> "$GITHUB_OUTPUT""#
