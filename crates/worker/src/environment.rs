@@ -86,6 +86,11 @@ impl Folders {
         self.temp.join(WORKFLOW)
     }
 
+    /// Where the files are through which steps speak to the job.
+    pub(crate) fn commands(&self) -> PathBuf {
+        self.temp.join(COMMANDS)
+    }
+
     /// Where tools are kept that steps install: `runner.tool_cache`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.home.join("tools")

@@ -66,6 +66,8 @@ pub(crate) enum Ended {
     TimedOut,
     /// The job is cut short and it was ended.
     Cancelled,
+    /// It was not begun: it can't be run here, and that is to be no failure. In words.
+    LeftOut(String),
 }
 
 impl Pipe {

@@ -282,6 +282,10 @@ impl Hand {
                 let why = format!("the step took longer than {minutes} min");
                 (Conclusion::Failure, Some(why))
             }
+            (Ended::LeftOut(why), _) => {
+                self.output.annotate(Level::Warning, &why);
+                (Conclusion::Skipped, Some(why))
+            }
             (Ended::Cancelled, _) => {
                 self.cut_short(self.cancel.cut());
                 (Conclusion::Cancelled, self.scope.verdict.cut.clone())

@@ -104,7 +104,9 @@ impl Job {
     ) -> io::Result<()> {
         let Line { index, id, name } = line;
         let hand = &mut self.hand;
-        if let Some(why) = &went.why {
+        if let Some(why) = &went.why
+            && went.outcome != Conclusion::Skipped
+        {
             hand.output.say(&format!("##[error]{why}"));
         }
         let conclusion = concluded(went.outcome, continues);

@@ -379,3 +379,138 @@ fn without_an_engine_a_job_fails_or_is_left_out() {
         assert!(!outcome.log.contains("echo no"));
     }
 }
+
+/// An action that is built from its folder `act`.
+fn with_action(bench: &Bench) {
+    let folder = bench.source().join("act");
+    fs::create_dir(&folder).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    write(
+        "action.yml",
+        r#"name: act
+inputs: { who: { default: nobody }, long name: { default: long } }
+outputs: { greeting: { description: x } }
+runs:
+  using: docker
+  image: Dockerfile
+  args: ["${{ inputs.who }}", "two words"]
+  env: { MORE: "more ${{ inputs.who }}", OWN: action }
+  post-entrypoint: /post.sh
+"#,
+    );
+    write(
+        "Dockerfile",
+        "FROM shipway-test:1\nCOPY run.sh post.sh /\nENTRYPOINT [\"sh\", \"/run.sh\"]\n",
+    );
+    write(
+        "run.sh",
+        r#"echo "$# $1 $2 $INPUT_WHO $INPUT_LONG_NAME $MORE $OWN"
+pwd; echo "$HOME $GITHUB_WORKSPACE $GITHUB_EVENT_PATH $WORD $PATH"; cat made
+echo "greeting=hello $1" >> "$GITHUB_OUTPUT"
+echo "kept=state" >> "$GITHUB_STATE"
+echo "SET=by action" >> "$GITHUB_ENV"
+echo "::warning::look"
+"#,
+    );
+    write("post.sh", "#!/bin/sh\necho \"post $STATE_kept\"\n");
+    use std::os::unix::fs::PermissionsExt;
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.join("post.sh"), executable).unwrap();
+}
+
+#[test]
+fn an_action_is_built_and_run_as_a_container() {
+    let Some(engine) = Engine::get() else { return };
+    for container in ["", "    container: shipway-test:1\n"] {
+        let bench = engine.bench(&format!(
+            r#"{container}    steps:
+      - uses: actions/checkout@v4
+      - run: echo made here > made
+      - {{ id: act, uses: ./act, with: {{ who: me }}, env: {{ OWN: step, TOKEN: "${{{{ secrets.TOKEN }}}}" }} }}
+      - {{ id: after, run: 'echo "$SET ${{{{ steps.act.outputs.greeting }}}}"' }}
+"#
+        ));
+        let bench = bench.secrets(&[("TOKEN", "hunter2hunter2")]);
+        with_action(&bench);
+        let outcome = bench.run();
+        assert_eq!(outcome.conclusion, Success, "{outcome:#?}\n{}", outcome.log);
+        let text = printed(&bench, "act");
+        for said in [
+            "2 me two words me long more me step\n/github/workspace\n",
+            "/github/home /github/workspace /github/workflow/event.json plain /bin:/opt/image\nmade here\n",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        assert_eq!(printed(&bench, "after"), "by action hello me");
+        assert!(
+            printed(&bench, "act.post").ends_with("post state"),
+            "{}",
+            outcome.log
+        );
+        assert!(engine.left_of(&bench).is_empty());
+    }
+}
+
+#[test]
+fn a_step_names_an_image_with_its_arguments() {
+    let Some(engine) = Engine::get() else { return };
+    let bench = engine.bench(
+        r#"    services: { web: { image: "shipway-test:1", env: { WORD: served } } }
+    steps:
+      - id: a
+        uses: docker://shipway-test:1
+        with: { entrypoint: /bin/sh, args: "-c 'echo \"$0 $INPUT_EXTRA\"; nc -w 5 web 80 < /dev/null' \"a b\"", extra: x }
+      - { id: b, uses: "docker://shipway-test:1", with: { args: "sh -c 'exit 9'" }, continue-on-error: true }
+"#,
+    );
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{outcome:#?}\n{}", outcome.log);
+    assert!(
+        printed(&bench, "a").contains("a b x\nserved"),
+        "{}",
+        outcome.log
+    );
+    assert_eq!(outcome.step("b").2.as_deref(), Some("exit code 9"));
+    assert!(!outcome.log.contains("##[warning]"), "{}", outcome.log);
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn a_cancelled_action_leaves_no_container() {
+    let Some(engine) = Engine::get() else { return };
+    let bench = engine.bench(
+        "    steps: [{ id: a, uses: 'docker://shipway-test:1', with: { args: sh -c 'echo ready; sleep 1000' } }]\n",
+    );
+    let mut worker = bench.start();
+    bench.await_log("ready");
+    signal(&worker, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(100));
+    signal(&worker, Signal::TERM);
+    wait(&mut worker);
+    assert_eq!(bench.outcome().conclusion, Cancelled);
+    assert!(engine.left_of(&bench).is_empty());
+}
+
+#[test]
+fn without_an_engine_a_step_that_is_a_container_is_left_out() {
+    let mut bench = Bench::job(
+        "    steps: [{ id: a, uses: 'docker://alpine' }, { id: b, run: 'echo ${{ steps.a.outcome }}' }]\n",
+    );
+    bench.spec.without_engine = WithoutEngine::LeaveOut;
+    let nowhere = format!("unix://{}/no.sock", bench.root.path().display());
+    bench
+        .environment
+        .push(("DOCKER_HOST".to_owned(), nowhere.clone()));
+    bench
+        .environment
+        .push(("CONTAINER_HOST".to_owned(), nowhere));
+    let outcome = bench.run();
+    assert_eq!(outcome.conclusion, Success, "{outcome:#?}");
+    let (how, _, why) = outcome.step("a");
+    assert_eq!(how, Skipped);
+    assert!(
+        why.unwrap()
+            .starts_with("left out: the action is the container docker://alpine")
+    );
+    assert_eq!(printed(&bench, "b"), "skipped");
+}

@@ -4,6 +4,7 @@
 mod artifact;
 mod cache;
 mod checkout;
+mod container;
 mod deploy;
 pub(crate) mod known;
 mod perform;

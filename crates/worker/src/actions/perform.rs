@@ -28,11 +28,11 @@ use crate::{
 pub(crate) const DEPTH_MAX: usize = 9;
 
 /// An action about to run.
-struct Made<'m> {
-    action: &'m Arc<Known>,
-    inputs: Vec<(String, String)>,
-    seen: Seen,
-    channel: &'m Channel,
+pub(super) struct Made<'m> {
+    pub(super) action: &'m Arc<Known>,
+    pub(super) inputs: Vec<(String, String)>,
+    pub(super) seen: Seen,
+    pub(super) channel: &'m Channel,
 }
 
 impl Hand {
@@ -70,7 +70,10 @@ impl Hand {
         }
         match reference {
             Reference::BuiltIn => Ok(None),
-            Reference::Docker(image) => Err(no_containers(&format!("the image {image}"))),
+            Reference::Docker(image) => {
+                let action = super::container::of_image(&image, self.workspace());
+                Ok(Some(Arc::new(action)))
+            }
             Reference::Local(path) => {
                 let known = Library::local(self.workspace(), &path)?;
                 self.gather(frame, &known).await?;
@@ -134,10 +137,7 @@ impl Hand {
                 register(frame, &task, known);
                 self.javascript(&task, plan, made, *node, entry).await
             }
-            Runs::Docker { image, .. } => Err(no_containers(&format!(
-                "the action {}, which is a container ({image}),",
-                uses.action
-            ))),
+            Runs::Docker { .. } => self.container(frame, &task, plan, made).await,
         }
     }
 
@@ -172,7 +172,9 @@ impl Hand {
             };
             inputs.push((input.name.clone(), value));
         }
-        if frame.stage == Stage::Main {
+        let is_image =
+            matches!(&file.runs, Runs::Docker { image, .. } if image.starts_with("docker://"));
+        if frame.stage == Stage::Main && !(is_image && file.inputs.is_empty()) {
             self.remark(&given, file);
         }
         let shown = inputs.iter().filter(|(_, value)| !value.is_empty());
@@ -377,7 +379,7 @@ impl Hand {
 }
 
 /// What an action leaves to do is noted before it begins: it is done also when that fails.
-fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
+pub(super) fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
     if frame.stage != Stage::Post && known.part(Stage::Post).is_some() {
         frame.register(Post {
             key: task.key.clone(),
@@ -386,12 +388,6 @@ fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
             inner: None,
         });
     }
-}
-
-fn no_containers(what: &str) -> String {
-    format!(
-        "{what} can't be run by this version of Shipway, which runs no containers as steps; use a step with `run` or another action"
-    )
 }
 
 async fn find_node(env: &Env) -> Result<Node, String> {

@@ -144,14 +144,9 @@ impl Inside {
         let workdir = self.paths.inside(&invocation.workdir.display().to_string());
         arguments.push(format!("--workdir={workdir}"));
         let mut env = self.engine.env().to_vec();
-        for (name, value) in self.env(invocation, folders) {
-            if steers_the_client(&name) {
-                arguments.push(format!("--env={name}={value}"));
-            } else {
-                arguments.push(format!("--env={name}"));
-                env.push((name, value));
-            }
-        }
+        let place = |value: &str| self.paths.inside(value);
+        let carried = for_inside(&invocation.env, folders, Some(&self.path), place);
+        named(carried, &mut arguments, &mut env);
         arguments.push(self.id.clone());
         let mut reach = None;
         if self.has_shell {
@@ -180,27 +175,6 @@ impl Inside {
         (entered, reach)
     }
 
-    /// A step's environment as it is inside: without what only means something on this machine.
-    fn env(&self, invocation: &Invocation, folders: &Folders) -> Vec<(String, String)> {
-        let here = base(folders);
-        let mut env = Vec::new();
-        for (name, value) in &invocation.env {
-            let is_heres = here.get(name) == Some(value);
-            let value = match name.as_str() {
-                "PATH" => match value.strip_suffix(here.get("PATH").unwrap_or_default()) {
-                    Some(added) => format!("{added}{}", self.path),
-                    None => value.clone(),
-                },
-                "HOME" | "CI" => self.paths.inside(value),
-                proxy if proxy.to_ascii_lowercase().ends_with("_proxy") => value.clone(),
-                _ if is_heres => continue,
-                _ => self.paths.inside(value),
-            };
-            env.push((name.clone(), value));
-        }
-        env
-    }
-
     /// What root has made in the job's folders becomes ours, so that they can be removed.
     pub(super) async fn give_back(&self) {
         let user = rustix::process::geteuid();
@@ -212,6 +186,52 @@ impl Inside {
         let arguments = ["exec", "--user=0", &self.id, "sh", "-c", script, &owner];
         // Without chown in the image there is no way.
         let _ = self.engine.make(&arguments, &[]).await;
+    }
+}
+
+/// An environment as it is inside a container whose `PATH` is `path`: without what only means something on this machine, and
+/// with folders where they are `placed`. Without a `path` the image's own is left alone.
+pub(super) fn for_inside(
+    env: &[(String, String)],
+    folders: &Folders,
+    path: Option<&str>,
+    placed: impl Fn(&str) -> String,
+) -> Vec<(String, String)> {
+    let here = base(folders);
+    let mut inside = Vec::new();
+    for (name, value) in env {
+        let is_heres = here.get(name) == Some(value);
+        let value = match name.as_str() {
+            "PATH" => match value.strip_suffix(here.get("PATH").unwrap_or_default()) {
+                Some(added) => match path {
+                    Some(path) => format!("{added}{path}"),
+                    None => continue,
+                },
+                None => value.clone(),
+            },
+            "HOME" | "CI" => placed(value),
+            proxy if proxy.to_ascii_lowercase().ends_with("_proxy") => value.clone(),
+            _ if is_heres => continue,
+            _ => placed(value),
+        };
+        inside.push((name.clone(), value));
+    }
+    inside
+}
+
+/// Tells the client of variables: by name, and their values in its own environment where nobody else reads them.
+pub(super) fn named(
+    variables: Vec<(String, String)>,
+    arguments: &mut Vec<String>,
+    env: &mut Vec<(String, String)>,
+) {
+    for (name, value) in variables {
+        if steers_the_client(&name) {
+            arguments.push(format!("--env={name}={value}"));
+        } else {
+            arguments.push(format!("--env={name}"));
+            env.push((name, value));
+        }
     }
 }
 

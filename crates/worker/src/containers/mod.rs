@@ -4,6 +4,7 @@
 //! What it must never do: put a secret on a command line, publish a port beyond this machine's loopback unless the workflow
 //! says so, or leave a container behind. What a killed worker leaves is removed by the next one that uses the engine.
 
+mod action;
 mod engine;
 mod inside;
 mod leftovers;
@@ -12,7 +13,7 @@ mod service;
 mod settings;
 mod words;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use sha2::{Digest, Sha256};
 use shipway_workflow::{
@@ -20,14 +21,15 @@ use shipway_workflow::{
     job::{JobSpec, Level, WithoutEngine},
 };
 
+pub(crate) use self::{
+    action::ContainerAction,
+    inside::{Inside, Reach},
+    paths::Paths,
+};
 use self::{
     engine::{Absent, Engine, EngineError},
     leftovers::{labels, sweep},
     settings::Settings,
-};
-pub(crate) use self::{
-    inside::{Inside, Reach},
-    paths::Paths,
 };
 use crate::{
     environment::Folders, frame::Frame, hand::Hand, hash::Workspace, job::Job, output::Output,
@@ -51,6 +53,10 @@ pub(crate) struct Containers {
     /// Services, with the names of their containers.
     services: Vec<(String, String)>,
     inside: Option<Inside>,
+    /// How many actions were run as containers.
+    actions: usize,
+    /// Their images, by what they are made of.
+    images: BTreeMap<String, String>,
 }
 
 /// What is to be made.

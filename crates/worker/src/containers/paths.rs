@@ -29,6 +29,16 @@ impl Paths {
         ])
     }
 
+    /// Those of a container that is an action.
+    pub(super) fn of_action(folders: &Folders) -> Self {
+        Self::from([
+            (folders.workspace.as_path(), "/github/workspace"),
+            (&folders.workflow(), "/github/workflow"),
+            (&folders.commands(), "/github/file_commands"),
+            (&folders.home, "/github/home"),
+        ])
+    }
+
     /// What lies within another comes before it.
     fn from<const N: usize>(places: [(&Path, &str); N]) -> Self {
         let places = places.map(|(here, inside)| Place {

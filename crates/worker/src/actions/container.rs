@@ -1,0 +1,121 @@
+//! Actions that are containers, whether of a repository or an image named by a step: what runs in them, with which arguments
+//! and variables. The running is [`crate::containers`]' business.
+
+use shipway_workflow::{
+    expr::{EvalError, Value},
+    model::{ActionFile, Runs, Table},
+};
+
+use super::{
+    known::Known,
+    perform::{Made, register},
+};
+use crate::{
+    containers::ContainerAction,
+    environment::Env,
+    exec::Ended,
+    frame::{Frame, Stage},
+    hand::{Hand, Plan, Task},
+    hash::Workspace,
+};
+
+/// The action that `uses: docker://image` means.
+pub(super) fn of_image(image: &str, folder: &std::path::Path) -> Known {
+    Known {
+        folder: folder.to_owned(),
+        file: ActionFile {
+            name: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            runs: Runs::Docker {
+                image: format!("docker://{image}"),
+                entrypoint: None,
+                pre: None,
+                post: None,
+                args: Vec::new(),
+                env: Table::default(),
+            },
+        },
+        remote: None,
+    }
+}
+
+impl Hand {
+    /// Runs an action that is a container, or its part before the job's first step or after its last.
+    pub(super) async fn container(
+        &mut self,
+        frame: &mut Frame,
+        task: &Task,
+        plan: &Plan,
+        made: Made<'_>,
+    ) -> Result<Ended, String> {
+        let known = made.action;
+        let Runs::Docker {
+            image,
+            entrypoint,
+            args,
+            env: more,
+            ..
+        } = &known.file.runs
+        else {
+            return Ok(Ended::Fine);
+        };
+        let input = |wanted: &str| {
+            let mut inputs = made.inputs.iter();
+            let found = inputs.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found
+                .map(|(_, value)| value.clone())
+                .filter(|it| !it.is_empty())
+        };
+        let entrypoint = match frame.stage {
+            Stage::Main => entrypoint.clone().or_else(|| input("entrypoint")),
+            stage => match known.part(stage) {
+                Some(part) => Some(part.entry.clone()),
+                None => return Ok(Ended::Fine),
+            },
+        };
+        register(frame, task, known);
+        let mut env = self.environment(&made.seen, &plan.env, made.channel);
+        let workspace = self.folders.workspace.clone();
+        let files = Workspace(&workspace);
+        let inputs = made.inputs.iter();
+        let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let within = frame.within(
+            &task.key,
+            plan.own.clone(),
+            Value::object(inputs),
+            made.seen,
+        );
+        let contexts = self.contexts(&within, &within.seen(""), &plan.env, &files);
+        let told = |what: &str, error: EvalError| format!("{what}: {error}\n{}", error.snippet());
+        let more = more.resolve(&contexts).map_err(|it| told("runs.env", it))?;
+        for (name, value) in more {
+            // What the workflow says counts.
+            if env.get(&name).is_none() {
+                env.set(name, value);
+            }
+        }
+        let arguments = args.iter().map(|arg| arg.resolve_text(&contexts));
+        let mut arguments = arguments
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| told("runs.args", error))?;
+        if args.is_empty() {
+            arguments = ContainerAction::arguments(&input("args").unwrap_or_default())?;
+        }
+        for (name, value) in &made.inputs {
+            let name = name.replace(' ', "_").to_uppercase();
+            env.set(format!("INPUT_{name}"), value.as_str());
+        }
+        for (name, value) in self.states.get(&task.key).into_iter().flat_map(Env::iter) {
+            env.set(format!("STATE_{name}"), value.as_str());
+        }
+        let action = ContainerAction {
+            image: image.clone(),
+            folder: known.folder.clone(),
+            entrypoint,
+            arguments,
+            env,
+        };
+        self.run_container(plan, action).await
+    }
+}
