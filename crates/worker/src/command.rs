@@ -72,7 +72,16 @@ pub(crate) fn is_name(word: &str) -> bool {
 
 /// Whether a line could be a command: cheap, and never wrong about a no.
 pub(crate) fn may_be(line: &[u8]) -> bool {
-    line.trim_ascii_start().starts_with(b"::") || memchr::memmem::find(line, b"##[").is_some()
+    let begun = line.trim_ascii_start();
+    let newer = match begun.first() {
+        Some(b':') => begun.starts_with(b"::"),
+        // Blanks beyond ASCII's count as well.
+        Some(0x0b | 0x80..) => String::from_utf8_lossy(begun)
+            .trim_start()
+            .starts_with("::"),
+        _ => false,
+    };
+    newer || memchr::memmem::find(line, b"##[").is_some()
 }
 
 /// Reads a line; `None` when it is no command. `resume` is the word that ends a stop.

@@ -18,6 +18,8 @@ mod environment;
 mod exec;
 mod files;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod glob;
 mod hand;
 mod hash;

@@ -5,6 +5,8 @@
 
 pub mod cron;
 pub mod expr;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod glob;
 pub mod graph;
 pub mod job;

@@ -49,6 +49,11 @@ impl Masker {
         }
     }
 
+    /// All that is looked for.
+    pub(crate) fn forms(&self) -> Vec<&str> {
+        self.patterns.iter().map(String::as_str).collect()
+    }
+
     /// Whether a secret is in the text.
     #[must_use]
     pub fn finds(&self, text: &str) -> bool {

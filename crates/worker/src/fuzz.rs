@@ -1,0 +1,110 @@
+//! What must hold for any bytes that a step prints or leaves in files: the targets of `fuzz/`, driven for a moment by ordinary
+//! tests as well. Each panics when something doesn't hold. Not part of the crate's interface.
+
+use crate::{command, files, mask};
+
+/// Lines of output as commands, and the whole as a file of names and values.
+pub fn commands(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut resume = None;
+    for line in text.lines() {
+        let read = command::parse(line, resume);
+        if let Some(read) = &read {
+            assert!(
+                command::may_be(line.as_bytes()),
+                "never wrong about a no: {line:?}"
+            );
+            assert!(
+                read.value.len() <= line.len(),
+                "nothing is made up: {line:?}"
+            );
+            for (name, value) in &read.properties {
+                assert!(read.get(name).is_some(), "{name:?}={value:?}");
+            }
+            if read.name == command::Name::StopCommands {
+                resume = line.rsplit("::").next().filter(|word| !word.is_empty());
+            }
+        }
+    }
+    let (pairs, result) = files::pairs(&text);
+    for (name, value) in &pairs {
+        assert!(!name.is_empty(), "a value has a name");
+        assert!(name.len() + value.len() <= text.len(), "nothing is made up");
+    }
+    if let Err(why) = result {
+        assert!(!why.is_empty(), "a mistake is told");
+    }
+}
+
+/// Secrets in a text that comes in pieces: none is left, nothing else is gone, and the pieces don't matter.
+///
+/// The first byte says how many secrets, then come their lengths, then they. In the rest, bytes from 0xF8 on put a secret, or
+/// one of the forms it may take, into the text.
+pub fn masks(data: &[u8]) {
+    let mut bytes = data.iter().copied();
+    let count = bytes.next().unwrap_or_default() % 4;
+    let lengths: Vec<usize> = (0..count)
+        .filter_map(|_| bytes.next())
+        .map(|byte| usize::from(byte % 33))
+        .collect();
+    let secrets: Vec<String> = lengths
+        .iter()
+        .map(|&length| {
+            String::from_utf8_lossy(&bytes.by_ref().take(length).collect::<Vec<_>>()).into_owned()
+        })
+        .collect();
+    let masker = mask::Masker::new(secrets.iter().cloned());
+    let piece = usize::from(bytes.next().unwrap_or_default() % 40) + 1;
+    let forms = masker.forms();
+    let mut text = Vec::new();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            0xF8..=0xFB if !secrets.is_empty() => {
+                text.extend_from_slice(
+                    secrets[usize::from(byte - 0xF8) % secrets.len()].as_bytes(),
+                );
+            }
+            0xFC..=0xFF if !forms.is_empty() => {
+                let which = usize::from(bytes.next().unwrap_or_default());
+                text.extend_from_slice(forms[which % forms.len()].as_bytes());
+            }
+            _ => text.push(byte),
+        }
+    }
+    let expected = without(&forms, &text);
+    let whole = masker.mask_bytes(&text);
+    assert_eq!(
+        &*whole,
+        expected,
+        "{secrets:?} in {:?}",
+        String::from_utf8_lossy(&text)
+    );
+    let mut stream = mask::MaskStream::default();
+    let mut pieces = Vec::new();
+    for part in text.chunks(piece) {
+        stream.push(&masker, part, &mut pieces);
+    }
+    stream.finish(&masker, &mut pieces);
+    assert_eq!(pieces, expected, "{secrets:?} in pieces of {piece}");
+}
+
+/// What masking must come to, found the slow way: each byte of each form is covered, and what is covered in a row is `***`.
+fn without(forms: &[&str], text: &[u8]) -> Vec<u8> {
+    let mut covered = vec![false; text.len()];
+    for form in forms {
+        for (at, window) in text.windows(form.len()).enumerate() {
+            if window == form.as_bytes() {
+                covered[at..at + form.len()].fill(true);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for (at, &byte) in text.iter().enumerate() {
+        match covered[at] {
+            false => out.push(byte),
+            true if at == 0 || !covered[at - 1] => out.extend_from_slice(b"***"),
+            true => {}
+        }
+    }
+    out
+}
