@@ -3,6 +3,7 @@
 mod client;
 mod commands;
 mod exit;
+mod forge;
 mod print;
 mod report;
 

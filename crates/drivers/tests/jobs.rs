@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use shipway_drivers::jobs::{JobError, JobRunner};
 use shipway_syntax::Source;
 use shipway_workflow::job::{
-    Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree, WithoutEngine,
+    ActionSource, Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree,
+    WithoutEngine,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +90,7 @@ impl Bench {
             container: None,
             services: Vec::new(),
             without_engine: WithoutEngine::default(),
+            actions: ActionSource::default(),
         }
     }
 

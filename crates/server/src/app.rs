@@ -21,6 +21,7 @@ use shipway_drivers::{
     target::Target,
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
+use shipway_workflow::job::ActionSource;
 
 use crate::{
     routes::{Lane, default_path},
@@ -58,6 +59,8 @@ pub struct App {
     pub notifier: Notifier,
     /// Secrets and variables.
     pub secrets: Secrets,
+    /// Where actions of repositories come from.
+    pub actions: ActionSource,
     /// Where the API is, as people and workers reach it.
     pub url: String,
     /// Where the proxy is, as people reach it.

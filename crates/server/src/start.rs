@@ -20,6 +20,7 @@ use shipway_engine::{
     Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store, StoreError,
 };
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
+use shipway_workflow::job::ActionSource;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ pub struct Options {
     pub secrets: Option<PathBuf>,
     /// Local repositories to follow.
     pub repos: Vec<PathBuf>,
+    /// Where actions of repositories come from; kept in the data directory.
+    pub actions: ActionSource,
     /// How people reach the API, when not by the address it listens on.
     pub public_url: Option<String>,
     /// The `shipway` binary, for proxies, workers, instances and hooks.
@@ -201,6 +204,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
             jobs: JobRunner::new(options.exe.clone(), path.join("runs")),
             notifier: Notifier::new(),
+            actions: ActionSource {
+                cache: Some(path.join("actions")),
+                ..options.actions.clone()
+            },
             url: options
                 .public_url
                 .clone()

@@ -98,7 +98,7 @@ async fn work(spec: JobSpec, folder: &Path) -> io::Result<Conclusion> {
     if folder.join(CANCEL_FILE).exists() {
         job.hand.cancel.ask();
     }
-    if job.prepare() && job.begin_containers().await {
+    if job.prepare() && job.set_up().await? && job.begin_containers().await {
         job.pre_steps().await?;
         job.main_steps().await?;
         job.post_steps().await?;
@@ -126,6 +126,7 @@ impl Job {
         })?;
         let folders = Folders::create(folder)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
+        let library = Library::new(&spec.actions, folder);
         let hand = Hand {
             output: Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec)),
             pipe: Pipe::new()?,
@@ -134,10 +135,7 @@ impl Job {
             spec: Arc::new(spec),
             folders,
             cancel,
-            library: Library {
-                built_in: true,
-                ..Library::default()
-            },
+            library,
             states: BTreeMap::new(),
             files: 0,
             containers: Containers::default(),
@@ -163,6 +161,20 @@ impl Job {
             self.hand.scope.verdict.failed = Some(why);
         }
         prepared.is_ok()
+    }
+
+    /// Gets the actions that the steps use; false when one can't be had, and no step can run.
+    async fn set_up(&mut self) -> io::Result<bool> {
+        let result = self.hand.set_up().await;
+        self.hand.cut_short(self.hand.cancel.cut());
+        if let Err(why) = &result {
+            self.hand.output.annotate(Level::Error, why);
+            self.hand.scope.verdict.failed = Some(why.clone());
+        }
+        for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
+            self.journal.note(annotation)?;
+        }
+        Ok(result.is_ok())
     }
 
     fn end(mut self) -> io::Result<Conclusion> {

@@ -198,6 +198,36 @@ pub struct JobSpec {
     /// What becomes of what needs a container where there is no engine.
     #[serde(default)]
     pub without_engine: WithoutEngine,
+    /// Where actions of repositories come from.
+    #[serde(default)]
+    pub actions: ActionSource,
+}
+
+/// Where actions come from that aren't in the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActionSource {
+    /// The address of a forge, or a folder that holds bare repositories as `owner/repo` or `owner/repo.git`.
+    pub forge: String,
+    /// Where those that were fetched are kept, for all workers of this machine; none: in the job's folder.
+    pub cache: Option<PathBuf>,
+    /// Whether GitHub's own actions that have a built-in equivalent are built in.
+    pub built_in: bool,
+}
+
+impl ActionSource {
+    /// The forge when nobody names another.
+    pub const FORGE: &str = "https://github.com";
+}
+
+impl Default for ActionSource {
+    fn default() -> Self {
+        Self {
+            forge: Self::FORGE.to_owned(),
+            cache: None,
+            built_in: true,
+        }
+    }
 }
 
 /// What becomes of jobs and steps that need a container where there is no engine to run it.

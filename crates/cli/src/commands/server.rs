@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{client::Server, exit::Failure};
+use crate::{client::Server, exit::Failure, forge::Forge};
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,9 @@ pub struct Args {
     /// How people reach the API, when not by the address it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+
+    #[command(flatten)]
+    forge: Forge,
 }
 
 /// Runs the server until SIGTERM or Ctrl-C.
@@ -51,6 +54,7 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         token: shared.token.clone().filter(|token| !token.is_empty()),
         secrets: args.secrets,
         repos: args.repo,
+        actions: args.forge.source(None)?,
         public_url: args.public_url,
         exe,
         crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")

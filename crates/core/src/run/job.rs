@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use shipway_workflow::{
     expr::{Contexts, Template, Value},
     graph::{Found, Graph},
-    job::{JobContexts, JobKey, JobSpec, ServerAccess, SourceTree, StoredArtifact, WithoutEngine},
+    job::{
+        ActionSource, JobContexts, JobKey, JobSpec, ServerAccess, SourceTree, StoredArtifact,
+        WithoutEngine,
+    },
     model::Table,
 };
 
@@ -30,6 +33,8 @@ pub struct Surroundings {
     pub caches: Option<PathBuf>,
     /// How the worker reaches the server, when there is one.
     pub server: Option<ServerAccess>,
+    /// Where actions of repositories come from.
+    pub actions: ActionSource,
 }
 
 /// What the worker of the job `key` is given. The error says why there is nothing to give: the run has no such job, the job isn't
@@ -81,6 +86,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         container: job.container.clone(),
         services: job.services.clone(),
         without_engine: WithoutEngine::default(),
+        actions: around.actions,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shipway_workflow::job::{Conclusion, JobKey, SourceTree};
+use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};
 
 mod calls;
 
@@ -154,6 +154,7 @@ fn around() -> Surroundings {
         artifacts: Vec::new(),
         caches: None,
         server: None,
+        actions: ActionSource::default(),
     }
 }
 

@@ -262,6 +262,7 @@ async fn surroundings(
             url: app.loopback_url.clone(),
             token: app.internal_token.clone(),
         }),
+        actions: app.actions.clone(),
     })
 }
 

@@ -10,11 +10,12 @@ use std::{
 use shipway_syntax::Source;
 use shipway_workflow::{
     expr::Condition,
+    job::ActionSource,
     model::{ActionFile, Part, Runs},
     parse_action,
 };
 
-use super::is_built_in;
+use super::{is_built_in, store::Store};
 use crate::frame::Stage;
 
 /// What `uses:` of a step means.
@@ -184,8 +185,9 @@ fn parsed(path: &str, text: &str) -> Result<ActionFile, String> {
 }
 
 /// The actions that a job has found so far.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Library {
+    pub(crate) store: Store,
     /// Whether actions with a built-in equivalent are built in.
     pub(crate) built_in: bool,
     /// The fetched ones.
@@ -218,6 +220,15 @@ impl Node {
 }
 
 impl Library {
+    pub(crate) fn new(source: &ActionSource, job: &Path) -> Self {
+        Self {
+            store: Store::new(source, job),
+            built_in: source.built_in,
+            fetched: BTreeMap::new(),
+            node: None,
+        }
+    }
+
     /// The action of a folder in the workspace.
     pub(crate) fn local(workspace: &Path, path: &str) -> Result<Arc<Known>, String> {
         Known::read(workspace.join(path), path, None).map(Arc::new)

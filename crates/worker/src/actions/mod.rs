@@ -8,7 +8,9 @@ mod container;
 mod deploy;
 pub(crate) mod known;
 mod perform;
+mod set_up;
 mod setup;
+pub(crate) mod store;
 pub(crate) mod tarball;
 
 use std::{

@@ -64,9 +64,7 @@ impl Hand {
     async fn find(&mut self, frame: &Frame, action: &str) -> Result<Option<Arc<Known>>, String> {
         let reference = Reference::of(action, self.library.built_in)?;
         if reference != Reference::BuiltIn && frame.depth > DEPTH_MAX {
-            return Err(format!(
-                "the action {action} is used by an action that is used by an action …: more than {DEPTH_MAX} deep; does one use itself?"
-            ));
+            return Err(too_deep(action));
         }
         match reference {
             Reference::BuiltIn => Ok(None),
@@ -76,24 +74,11 @@ impl Hand {
             }
             Reference::Local(path) => {
                 let known = Library::local(self.workspace(), &path)?;
-                self.gather(frame, &known).await?;
+                self.gather(&known, frame.depth + 1).await?;
                 Ok(Some(known))
             }
             Reference::Remote(remote) => self.fetched(&remote).await.map(Some),
         }
-    }
-
-    /// Fetches what the steps of an action of the workspace use.
-    async fn gather(&mut self, _frame: &Frame, _known: &Known) -> Result<(), String> {
-        Ok(())
-    }
-
-    async fn fetched(&mut self, remote: &super::known::Remote) -> Result<Arc<Known>, String> {
-        self.library.fetched.get(remote).cloned().ok_or_else(|| {
-            format!(
-                "the action {remote} can't be run by this version of Shipway, other actions come in a later one; built in are actions/checkout, actions/upload-artifact, actions/download-artifact, actions/cache, actions/setup-* and shipway/deploy"
-            )
-        })
     }
 
     async fn perform(
@@ -388,6 +373,12 @@ pub(super) fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
             inner: None,
         });
     }
+}
+
+pub(super) fn too_deep(action: &str) -> String {
+    format!(
+        "the action {action} is used by an action that is used by an action …: more than {DEPTH_MAX} deep; does one use itself?"
+    )
 }
 
 async fn find_node(env: &Env) -> Result<Node, String> {

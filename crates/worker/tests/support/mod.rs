@@ -15,8 +15,8 @@ use shipway_worker::{JOB_FILE, JOURNAL_FILE, LOG_FILE, read_journal};
 use shipway_workflow::{
     expr::Value,
     job::{
-        Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree,
-        WithoutEngine,
+        ActionSource, Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry,
+        SourceTree, WithoutEngine,
     },
 };
 
@@ -101,6 +101,7 @@ impl Bench {
             container: job.container.clone(),
             services: job.services.clone(),
             without_engine: WithoutEngine::default(),
+            actions: ActionSource::default(),
         };
         Self {
             root,
@@ -119,6 +120,13 @@ impl Bench {
 
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.spec.timeout_ms = timeout.as_millis() as u64;
+        self
+    }
+
+    /// With actions from this forge, kept in a folder beside it.
+    pub(crate) fn forge(mut self, forge: &Forge) -> Self {
+        self.spec.actions.forge = forge.root.path().display().to_string();
+        self.spec.actions.cache = Some(forge.root.path().join("cache"));
         self
     }
 
@@ -257,6 +265,57 @@ impl Outcome {
     pub(crate) fn journal(&self) -> String {
         serde_json::to_string(&self.entries).unwrap()
     }
+}
+
+/// A folder of bare repositories.
+pub(crate) struct Forge {
+    pub(crate) root: tempfile::TempDir,
+}
+
+impl Forge {
+    pub(crate) fn new() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A commit with these files, as `main` and `tag` of the repository; its number.
+    pub(crate) fn commit(&self, repository: &str, tag: &str, files: &[(&str, &str)]) -> String {
+        let bare = self.root.path().join(format!("{repository}.git"));
+        if !bare.exists() {
+            fs::create_dir_all(&bare).unwrap();
+            git(&bare, &["init", "--quiet", "--bare"]);
+        }
+        let work = tempfile::tempdir().unwrap();
+        let at = work.path();
+        git(at, &["clone", "--quiet", bare.to_str().unwrap(), "."]);
+        for (path, text) in files {
+            let path = at.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        git(at, &["add", "."]);
+        git(at, &["commit", "--quiet", "--allow-empty", "-m", tag]);
+        git(at, &["tag", "-f", "-a", "-m", tag, tag]);
+        git(
+            at,
+            &["push", "--quiet", "--force", "origin", "HEAD:main", tag],
+        );
+        git(at, &["rev-parse", "HEAD"])
+    }
+}
+
+pub(crate) fn git(at: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"])
+        .args(["-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .current_dir(at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// Waits for the worker's end.

@@ -12,7 +12,9 @@ use shipway_core::{
     run::{Effect, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec},
 };
 use shipway_drivers::jobs::JobRunner;
-use shipway_workflow::job::{Conclusion, JobKey, SourceTree, StoredArtifact, WithoutEngine};
+use shipway_workflow::job::{
+    ActionSource, Conclusion, JobKey, SourceTree, StoredArtifact, WithoutEngine,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -32,6 +34,7 @@ const WORKERS_MAX: usize = 64;
 pub(super) struct Local {
     pub(super) spec: RunSpec,
     pub(super) secrets: BTreeMap<String, String>,
+    pub(super) actions: ActionSource,
     pub(super) env: BTreeMap<String, String>,
     pub(super) cells: Cells,
     pub(super) here: PathBuf,
@@ -178,6 +181,7 @@ impl Local {
             artifacts: stored.collect(),
             caches: caches(&self.spec.id.service, &self.here),
             server: None,
+            actions: self.actions.clone(),
         };
         let mut spec = job_spec(&progress.state, key, around)?;
         // Here most of a workflow is better than none of it.

@@ -15,6 +15,7 @@ use show::Show;
 
 use crate::{
     exit::Failure,
+    forge::{Forge, user_cache},
     print::{Output, line},
 };
 
@@ -44,6 +45,8 @@ pub struct Args {
     /// An environment variable of all jobs, as NAME=VALUE; what the workflow says goes over it
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    #[command(flatten)]
+    forge: Forge,
     /// Keep the jobs' folders
     #[arg(long)]
     keep: bool,
@@ -58,6 +61,7 @@ pub fn run(args: Args, output: Output) -> Result<ExitCode, Failure> {
     let inputs = pick::pairs(&args.input)?;
     let vars = pick::pairs(&args.var)?;
     let secrets = pick::secrets(&args.secret)?;
+    let actions = args.forge.source(user_cache())?;
     let several_jobs = file.has_several_jobs();
     let spec = pick::spec(&here, file.file, &args.event, inputs, vars)?;
     let folder = tempfile::Builder::new()
@@ -74,6 +78,7 @@ pub fn run(args: Args, output: Output) -> Result<ExitCode, Failure> {
         spec,
         secrets,
         env: pick::pairs(&args.env)?,
+        actions,
         cells,
         here,
         runner: JobRunner::new(exe, folder.path().to_owned()),

@@ -1,0 +1,68 @@
+//! Where workflows' actions come from, for the commands that run workflows.
+
+use std::path::{Path, PathBuf};
+
+use shipway_workflow::job::ActionSource;
+
+use crate::exit::Failure;
+
+/// The options.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Forge {
+    /// Where actions of repositories come from: an address, or a folder with bare repositories as owner/repo.git
+    #[arg(long, env = "SHIPWAY_FORGE", default_value = ActionSource::FORGE, value_name = "URL_OR_PATH")]
+    forge: String,
+}
+
+impl Forge {
+    /// What workers are told.
+    pub fn source(&self, cache: Option<PathBuf>) -> Result<ActionSource, Failure> {
+        let forge = self.forge.trim_end_matches('/');
+        if forge.is_empty() {
+            return Err(Failure::usage_with(
+                "--forge (SHIPWAY_FORGE) is empty",
+                "name an address such as https://github.com, or a folder with bare repositories",
+            ));
+        }
+        let path = Path::new(forge.strip_prefix("file://").unwrap_or(forge));
+        let is_address = forge.contains("://") || forge.contains('@');
+        let forge = if path.is_dir() {
+            let path = path.canonicalize();
+            let path = path.map_err(|error| Failure::usage(format!("--forge {forge}: {error}")))?;
+            path.display().to_string()
+        } else if is_address && !forge.starts_with("file://") {
+            forge.to_owned()
+        } else {
+            return Err(Failure::usage_with(
+                format!("--forge {forge}: there is no such folder"),
+                "name an address such as https://github.com, or a folder with bare repositories",
+            ));
+        };
+        Ok(ActionSource {
+            forge,
+            cache,
+            built_in: built_in()?,
+        })
+    }
+}
+
+fn built_in() -> Result<bool, Failure> {
+    match std::env::var("SHIPWAY_BUILTIN_ACTIONS").as_deref() {
+        Err(_) | Ok("" | "on") => Ok(true),
+        Ok("off") => Ok(false),
+        Ok(other) => Err(Failure::usage_with(
+            format!("SHIPWAY_BUILTIN_ACTIONS is {other:?}"),
+            "it is on (the default) or off",
+        )),
+    }
+}
+
+/// `~/.cache/shipway/actions`, as the desktop's rules have it; none without a home.
+pub fn user_cache() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|base| !base.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    base.filter(|base| base.is_absolute())
+        .map(|base| base.join("shipway").join("actions"))
+}

@@ -1,0 +1,98 @@
+//! Before the job's first step, and before the first of an action of the workspace: all actions of repositories that the
+//! steps use are there, each at one commit.
+
+use std::{pin::Pin, sync::Arc};
+
+use shipway_workflow::{
+    job::Level,
+    model::{Action, Runs, Step},
+};
+
+use super::known::Library;
+use super::{
+    known::{Known, Reference, Remote},
+    perform::{DEPTH_MAX, too_deep},
+};
+use crate::{hand::Hand, output::Output};
+
+impl Hand {
+    /// Gets all that the steps of the job use.
+    pub(crate) async fn set_up(&mut self) -> Result<(), String> {
+        let spec = Arc::clone(&self.spec);
+        tokio::select! {
+            result = fetch_all(&mut self.library, &mut self.output, &spec.steps, 0) => result,
+            _ = self.cancel.must_end(false) => Ok(()),
+        }
+    }
+
+    /// Gets what the steps of an action of the workspace use.
+    pub(crate) async fn gather(&mut self, known: &Known, depth: usize) -> Result<(), String> {
+        let Runs::Composite { steps } = &known.file.runs else {
+            return Ok(());
+        };
+        tokio::select! {
+            result = fetch_all(&mut self.library, &mut self.output, steps, depth) => result,
+            _ = self.cancel.must_end(false) => Err("cancelled".to_owned()),
+        }
+    }
+
+    /// An action of a repository.
+    pub(crate) async fn fetched(&mut self, remote: &Remote) -> Result<Arc<Known>, String> {
+        tokio::select! {
+            result = fetch(&mut self.library, &mut self.output, remote) => result,
+            _ = self.cancel.must_end(false) => Err("cancelled".to_owned()),
+        }
+    }
+}
+
+/// Those that `steps` use, and those that these use.
+fn fetch_all<'f>(
+    library: &'f mut Library,
+    output: &'f mut Output,
+    steps: &'f [Step],
+    depth: usize,
+) -> Pin<Box<dyn Future<Output = Result<(), String>> + 'f>> {
+    Box::pin(async move {
+        for step in steps {
+            let Action::Uses { action, .. } = &step.action else {
+                continue;
+            };
+            let Reference::Remote(remote) = Reference::of(action, library.built_in)? else {
+                continue;
+            };
+            if depth > DEPTH_MAX {
+                return Err(too_deep(action));
+            }
+            let known = fetch(library, output, &remote).await?;
+            if let Runs::Composite { steps } = &known.file.runs {
+                fetch_all(library, output, steps, depth + 1).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn fetch(
+    library: &mut Library,
+    output: &mut Output,
+    remote: &Remote,
+) -> Result<Arc<Known>, String> {
+    if let Some(known) = library.fetched.get(remote) {
+        return Ok(Arc::clone(known));
+    }
+    let fetched = library.store.fetch(remote).await?;
+    if let Some(why) = &fetched.stale {
+        let text = format!(
+            "{} does not answer ({why}); {remote} is the one that was fetched last",
+            library.store.forge()
+        );
+        output.annotate(Level::Warning, &text);
+    }
+    output.say(&format!("{remote} ({})", fetched.commit));
+    output.log.flush();
+    let folder = fetched.folder.join(&remote.path);
+    let known = Known::read(folder, &remote.to_string(), Some(remote.clone()))?;
+    let known = Arc::new(known);
+    library.fetched.insert(remote.clone(), Arc::clone(&known));
+    Ok(known)
+}
