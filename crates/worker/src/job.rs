@@ -32,7 +32,7 @@ use crate::{
     process::{end_strays, start_time},
     reports,
     runtime::Runtime,
-    scope::Scope,
+    scope::{Scope, shows_debug},
 };
 
 /// What the worker is given, in the job's folder; holds secrets, and is removed once read.
@@ -127,8 +127,11 @@ impl Job {
         let folders = Folders::create(folder)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
         let library = Library::new(&spec.actions, folder);
+        let mut output = Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec));
+        output.workspace.clone_from(&folders.workspace);
+        output.debug = shows_debug(&spec);
         let hand = Hand {
-            output: Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec)),
+            output,
             pipe: Pipe::new()?,
             scope: Scope::new(&spec, &folders),
             runtime: Runtime::new(&spec, &folders),
@@ -261,10 +264,18 @@ impl Job {
     }
 }
 
+fn is_switch(name: &str) -> bool {
+    ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"]
+        .iter()
+        .any(|switch| name.eq_ignore_ascii_case(switch))
+}
+
 fn masker(spec: &JobSpec) -> Masker {
     let mut secrets: Vec<String> = Vec::new();
     if let Value::Object(object) = &spec.contexts.secrets {
-        secrets.extend(object.iter().map(|(_, value)| value.to_text().to_string()));
+        // What switches something on is no secret, and `true` is in every log.
+        let secret = object.iter().filter(|(name, _)| !is_switch(name));
+        secrets.extend(secret.map(|(_, value)| value.to_text().to_string()));
     }
     secrets.push(spec.contexts.github.get("token").to_text().to_string());
     secrets.extend(spec.server.as_ref().map(|server| server.token.clone()));

@@ -9,6 +9,7 @@
 //! ask the server for leave to go on.
 
 mod actions;
+mod annotation;
 mod cache;
 mod cancel;
 mod channel;
@@ -27,6 +28,7 @@ mod job;
 mod journal;
 mod log;
 mod mask;
+mod matcher;
 mod output;
 mod process;
 mod reports;

@@ -2,12 +2,16 @@
 //!
 //! Lines are taken in blocks: text without commands is masked and written at once, however many lines it has.
 
+use std::path::PathBuf;
+
 use shipway_workflow::job::{JournalBody, Level};
 
 use crate::{
+    annotation,
     command::{self, Command, Name},
     log::Log,
     mask::{MaskStream, Masker},
+    matcher::{self, Matchers},
 };
 
 /// A line is held whole up to this length: a program that prints no line break doesn't fill the memory.
@@ -21,6 +25,11 @@ pub(crate) struct Output {
     pub(crate) masker: Masker,
     /// What the current step has said.
     pub(crate) heard: Heard,
+    /// What paths in commands are relative to.
+    pub(crate) workspace: PathBuf,
+    /// Whether `::debug::` is shown: `ACTIONS_STEP_DEBUG`.
+    pub(crate) debug: bool,
+    matchers: Matchers,
     /// The beginning of a line.
     partial: Vec<u8>,
     long: Option<Long>,
@@ -57,6 +66,9 @@ impl Output {
             log,
             masker,
             heard: Heard::default(),
+            workspace: PathBuf::new(),
+            debug: false,
+            matchers: Matchers::default(),
             partial: Vec::new(),
             long: None,
         }
@@ -103,7 +115,7 @@ impl Output {
     /// Writes text of the worker's own that people should see.
     pub(crate) fn annotate(&mut self, level: Level, text: &str) {
         self.say(&format!("##[{}]{text}", word(level)));
-        self.keep(level, text, None);
+        self.keep(annotation::of_text(level, text, &self.masker));
     }
 
     /// Keeps the beginning of a line.
@@ -165,26 +177,57 @@ impl Output {
 
     /// Takes whole lines.
     fn block(&mut self, block: &[u8]) {
-        if !(memchr::memmem::find(block, b"::").is_some()
-            || memchr::memmem::find(block, b"##[").is_some())
-        {
+        let may_speak = memchr::memmem::find(block, b"::").is_some()
+            || memchr::memmem::find(block, b"##[").is_some();
+        if !may_speak && self.matchers.is_empty() {
             return self.plain(block);
         }
         let (mut plain, mut from) = (0, 0);
         while from < block.len() {
             let end = memchr::memchr(b'\n', &block[from..]).map_or(block.len(), |end| from + end);
             let line = &block[from..end];
-            if command::may_be(line) {
-                let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
-                if let Some(command) = command::parse(&line, self.heard.stopped.as_deref()) {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let heard = match self.command(line) {
+                Some(command) => {
                     self.plain(&block[plain..from]);
-                    self.hear(command, &line);
-                    plain = block.len().min(end + 1);
+                    self.hear(command, &String::from_utf8_lossy(line));
+                    true
                 }
+                None => self.matched(line, &block[plain..from]),
+            };
+            if heard {
+                plain = block.len().min(end + 1);
             }
             from = end + 1;
         }
         self.plain(&block[plain..]);
+    }
+
+    fn command(&self, line: &[u8]) -> Option<Command> {
+        if !command::may_be(line) {
+            return None;
+        }
+        command::parse(
+            &String::from_utf8_lossy(line),
+            self.heard.stopped.as_deref(),
+        )
+    }
+
+    /// Whether a matcher has found a problem in the line, which is written then, after what came `before`.
+    fn matched(&mut self, line: &[u8], before: &[u8]) -> bool {
+        let Some(problem) = self.matchers.look(line) else {
+            return false;
+        };
+        self.plain(before);
+        let line = matcher::without_colours(line);
+        let line = String::from_utf8_lossy(&line);
+        self.say(&format!("##[{}]{line}", word(problem.level)));
+        self.keep(annotation::of_problem(
+            &problem,
+            &self.workspace,
+            &self.masker,
+        ));
+        true
     }
 
     fn plain(&mut self, text: &[u8]) {
@@ -222,10 +265,18 @@ impl Output {
             Name::Error => self.annotation(Level::Error, &command),
             Name::Warning => self.annotation(Level::Warning, &command),
             Name::Notice => self.annotation(Level::Notice, &command),
-            Name::Debug => self.say(&format!("##[debug]{}", command.value)),
+            Name::Debug if self.debug => {
+                let lines = command.value.lines().map(|line| format!("##[debug]{line}"));
+                self.say(&lines.collect::<Vec<_>>().join("\n"));
+            }
+            Name::Debug => {}
             Name::Group => self.say(&format!("##[group]{}", command.value)),
             Name::EndGroup => self.say("##[endgroup]"),
-            Name::Echo => self.heard.echo = command.value.eq_ignore_ascii_case("on"),
+            Name::Echo => match command.value.trim().to_ascii_lowercase().as_str() {
+                "on" => self.heard.echo = true,
+                "off" => self.heard.echo = false,
+                other => self.refuse(&format!("the command echo with {other:?}: it is on or off")),
+            },
             Name::StopCommands => self.stop_commands(command.value),
             Name::SetOutput => match command.get("name") {
                 Some(name) => self.heard.outputs.push((name.to_owned(), command.value)),
@@ -248,9 +299,38 @@ impl Output {
                 Some(name) => self.heard.state.push((name.to_owned(), command.value)),
                 None => self.refuse("the command save-state without a name"),
             },
-            // Matchers are for logs with problems in them: not here yet.
-            Name::AddMask | Name::AddMatcher | Name::RemoveMatcher => {}
+            Name::AddMatcher => self.add_matcher(&command),
+            Name::RemoveMatcher => self.remove_matcher(&command),
+            Name::AddMask => {}
             Name::Resume => self.say(line),
+        }
+    }
+
+    fn add_matcher(&mut self, command: &Command) {
+        let file = command.value.trim();
+        if file.is_empty() {
+            return self.annotate(Level::Warning, "add-matcher needs the path of a file");
+        }
+        if let Err(why) = self.matchers.add(&self.workspace.join(file)) {
+            self.refuse(&format!("the command add-matcher: {why}"));
+        }
+    }
+
+    fn remove_matcher(&mut self, command: &Command) {
+        let file = command.value.trim();
+        let owner = command.get("owner").filter(|owner| !owner.is_empty());
+        match (owner, file.is_empty()) {
+            (Some(owner), true) => self.matchers.remove(owner),
+            (None, false) => {
+                let path = self.workspace.join(file);
+                if let Err(why) = self.matchers.remove_those_of(&path) {
+                    self.refuse(&format!("the command remove-matcher: {why}"));
+                }
+            }
+            _ => self.annotate(
+                Level::Warning,
+                "remove-matcher needs either the path of a file or an owner",
+            ),
         }
     }
 
@@ -271,22 +351,14 @@ impl Output {
 
     fn annotation(&mut self, level: Level, command: &Command) {
         self.say(&format!("##[{}]{}", word(level), command.value));
-        self.keep(level, &command.value, Some(command));
+        let (workspace, masker) = (&self.workspace, &self.masker);
+        self.keep(annotation::of_command(level, command, workspace, masker));
     }
 
-    fn keep(&mut self, level: Level, message: &str, place: Option<&Command>) {
-        if self.heard.annotations.len() >= ANNOTATIONS_MAX {
-            return;
+    fn keep(&mut self, annotation: JournalBody) {
+        if self.heard.annotations.len() < ANNOTATIONS_MAX {
+            self.heard.annotations.push(annotation);
         }
-        let get = |name: &str| place.and_then(|command| command.get(name));
-        let masked = |text: &str| self.masker.mask(text).into_owned();
-        self.heard.annotations.push(JournalBody::Annotation {
-            level,
-            message: masked(message),
-            file: get("file").map(masked),
-            line: get("line").and_then(|line| line.parse().ok()),
-            title: get("title").map(masked),
-        });
     }
 }
 
@@ -345,7 +417,70 @@ mod tests {
     fn echo_shows_commands_without_their_secrets() {
         let printed = b"::echo::on\n::add-mask::hunter2\n::debug::x\n::echo::off\n::debug::y\n";
         let (text, _) = logged(&[], &[printed]);
-        assert_eq!(text, "::add-mask::***\n::debug::x\n##[debug]x\n##[debug]y");
+        assert_eq!(text, "::add-mask::***\n::debug::x");
+    }
+
+    #[test]
+    fn matchers_make_annotations_of_what_tools_print() {
+        let folder = tempfile::tempdir().unwrap();
+        let matcher = r#"{"problemMatcher": [{"owner": "cc", "severity": "warning", "pattern": [{"regexp": "^(.+):(\\d+):(\\d+): (.*)$", "file": 1, "line": 2, "column": 3, "message": 4}]}]}"#;
+        std::fs::write(folder.path().join("cc.json"), matcher).unwrap();
+        std::fs::write(folder.path().join("a.c"), "").unwrap();
+        let masker = Masker::new(["hunter2".to_owned()]);
+        let mut output = Output::new(Log::open(&folder.path().join("log")).unwrap(), masker);
+        output.workspace = folder.path().to_owned();
+        output.feed(
+            b"a.c:1:1: before\n::add-matcher::cc.json\none\n\x1b[31ma.c:3:4: no hunter2\x1b[0m\n",
+        );
+        output.feed(b"two\ngone.c:5:6: x\n::remove-matcher owner=CC::\na.c:7:8: after\n");
+        output.feed(b"::remove-matcher::\n");
+        output.end();
+        let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| &line[25..]).collect();
+        assert_eq!(
+            lines,
+            [
+                "a.c:1:1: before",
+                "one",
+                "##[warning]a.c:3:4: no ***",
+                "two",
+                "##[warning]gone.c:5:6: x",
+                "a.c:7:8: after",
+                "##[warning]remove-matcher needs either the path of a file or an owner"
+            ]
+        );
+        let annotations = &output.heard.annotations;
+        assert!(matches!(
+            &annotations[0],
+            JournalBody::Annotation { level: Level::Warning, message, file: Some(file), line: Some(3), column: Some(4), .. } if message == "no ***" && file == "a.c"
+        ));
+        assert!(matches!(
+            &annotations[1],
+            JournalBody::Annotation {
+                file: None,
+                line: Some(5),
+                ..
+            }
+        ));
+        assert_eq!(output.heard.failed, None);
+    }
+
+    #[test]
+    fn a_line_that_never_ends_fills_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let masker = Masker::new(["hunter2".to_owned()]);
+        let mut output = Output::new(Log::open(&folder.path().join("log")).unwrap(), masker);
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..32 {
+            output.feed(&chunk);
+            assert!(output.partial.capacity() <= 2 * LINE_BYTES_MAX);
+        }
+        output.feed(b"hunt");
+        output.feed(b"er2\nnext\n");
+        output.end();
+        let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(text.ends_with("next\n") && !text.contains("hunt"));
+        assert!(text.len() > 32 << 20 && text.len() < 33 << 20);
     }
 
     #[test]
@@ -355,6 +490,8 @@ mod tests {
             (b"::add-path::/x\n", "GITHUB_PATH"),
             (b"##[set-output]x\n", "without a name"),
             (b"::stop-commands::error\n", "nobody else"),
+            (b"::echo::loud\n", "on or off"),
+            (b"::add-matcher::/nowhere.json\n", "/nowhere.json"),
         ] {
             let (text, heard) = logged(&[], &[printed]);
             assert!(text.contains(help), "{text}");

@@ -76,7 +76,7 @@ impl Scope {
         if let Some(server) = &spec.server {
             github.insert("server_url", Value::from(server.url.as_str()));
         }
-        let runner = Value::object([
+        let mut runner = vec![
             ("name", Value::from("shipway")),
             ("os", Value::from("Linux")),
             ("arch", Value::from(arch())),
@@ -84,7 +84,11 @@ impl Scope {
             ("temp", text(&folders.temp)),
             ("tool_cache", text(&folders.tools())),
             ("workspace", workspace),
-        ]);
+        ];
+        if shows_debug(spec) {
+            runner.push(("debug", Value::from("1")));
+        }
+        let runner = Value::object(runner);
         Self {
             env: Env::default(),
             paths: Vec::new(),
@@ -179,6 +183,19 @@ impl Scope {
         env.extend(frame.env.iter().cloned());
         env
     }
+}
+
+/// Whether steps are to say what helps in looking for a mistake: the secret or variable `ACTIONS_STEP_DEBUG`.
+pub(crate) fn shows_debug(spec: &JobSpec) -> bool {
+    let contexts = &spec.contexts;
+    [&contexts.secrets, &contexts.vars]
+        .into_iter()
+        .any(|context| {
+            context
+                .get("ACTIONS_STEP_DEBUG")
+                .to_text()
+                .eq_ignore_ascii_case("true")
+        })
 }
 
 fn object_of(value: &Value) -> Object {

@@ -436,6 +436,15 @@ pub enum JournalBody {
         /// The line in it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<u32>,
+        /// The last line meant, when there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end_line: Option<u32>,
+        /// The column in that line.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        column: Option<u32>,
+        /// The last column meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end_column: Option<u32>,
         /// Its headline.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         title: Option<String>,

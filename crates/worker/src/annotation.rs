@@ -1,0 +1,192 @@
+//! Annotations: something to look at, at a place in a file. Read as GitHub's runner reads them: what can't be right about a
+//! place is left out, and the rest counts.
+
+use std::path::{Component, Path, PathBuf};
+
+use shipway_workflow::job::{JournalBody, Level};
+
+use crate::{command::Command, mask::Masker, matcher::Problem};
+
+/// Where in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    line: Option<u32>,
+    end_line: Option<u32>,
+    column: Option<u32>,
+    end_column: Option<u32>,
+}
+
+impl Place {
+    /// What of it makes sense.
+    fn checked(mut self) -> Self {
+        self.line = self.line.or(self.end_line);
+        self.column = self.column.or(self.end_column);
+        let is_reversed =
+            |from: Option<u32>, to: Option<u32>| from.zip(to).is_some_and(|(from, to)| to < from);
+        if is_reversed(self.line, self.end_line) {
+            (self.line, self.end_line) = (None, None);
+        }
+        let lines = self.line.zip(self.end_line);
+        // Columns are of one line.
+        if self.line.is_none()
+            || lines.is_some_and(|(from, to)| from != to)
+            || is_reversed(self.column, self.end_column)
+        {
+            (self.column, self.end_column) = (None, None);
+        }
+        self
+    }
+}
+
+/// What a command says.
+pub(crate) fn of_command(
+    level: Level,
+    command: &Command,
+    workspace: &Path,
+    masker: &Masker,
+) -> JournalBody {
+    let number = |names: &[&str]| {
+        let text = names.iter().find_map(|name| command.get(name));
+        text.and_then(|text| text.trim().parse().ok())
+    };
+    let place = Place {
+        line: number(&["line"]),
+        end_line: number(&["endLine"]),
+        column: number(&["col", "column"]),
+        end_column: number(&["endColumn"]),
+    };
+    let file = command.get("file").filter(|file| !file.is_empty());
+    let file = file.map(|file| {
+        let inner = Path::new(file).strip_prefix(workspace);
+        inner.map_or_else(|_| file.to_owned(), |inner| inner.display().to_string())
+    });
+    let title = command.get("title");
+    made(level, &command.value, file, place, title, masker)
+}
+
+/// What a problem matcher has found. Its file counts when it is one of the workspace.
+pub(crate) fn of_problem(problem: &Problem, workspace: &Path, masker: &Masker) -> JournalBody {
+    let place = Place {
+        line: problem.line,
+        column: problem.column,
+        ..Place::default()
+    };
+    let file = problem
+        .file
+        .as_deref()
+        .and_then(|file| inside(workspace, file));
+    let Problem {
+        level,
+        message,
+        code,
+        ..
+    } = problem;
+    made(*level, message, file, place, code.as_deref(), masker)
+}
+
+/// What the worker itself has to say.
+pub(crate) fn of_text(level: Level, text: &str, masker: &Masker) -> JournalBody {
+    made(level, text, None, Place::default(), None, masker)
+}
+
+fn made(
+    level: Level,
+    message: &str,
+    file: Option<String>,
+    place: Place,
+    title: Option<&str>,
+    masker: &Masker,
+) -> JournalBody {
+    let masked = |text: &str| masker.mask(text).into_owned();
+    let place = place.checked();
+    JournalBody::Annotation {
+        level,
+        message: masked(message),
+        file: file.as_deref().map(masked),
+        line: place.line,
+        end_line: place.end_line,
+        column: place.column,
+        end_column: place.end_column,
+        title: title.map(masked),
+    }
+}
+
+/// The path of a file from its repository on: the nearest folder of the workspace that is one, or the workspace.
+fn inside(workspace: &Path, file: &str) -> Option<String> {
+    let path = normal(&workspace.join(file))?;
+    if !path.starts_with(workspace) || !path.is_file() {
+        return None;
+    }
+    let above = path.ancestors().skip(1);
+    let root = above
+        .take_while(|folder| folder.starts_with(workspace))
+        .find(|folder| folder.join(".git").exists())
+        .unwrap_or(workspace);
+    let inner = path.strip_prefix(root).ok()?;
+    Some(inner.display().to_string())
+}
+
+/// The path without `.` and `..`.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for step in path.components() {
+        match step {
+            Component::CurDir => {}
+            Component::ParentDir => normal.pop().then_some(())?,
+            step => normal.push(step),
+        }
+    }
+    Some(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(line: u32, end_line: u32, column: u32, end_column: u32) -> [u32; 4] {
+        let some = |n: u32| (n > 0).then_some(n);
+        let place = Place {
+            line: some(line),
+            end_line: some(end_line),
+            column: some(column),
+            end_column: some(end_column),
+        };
+        let Place {
+            line,
+            end_line,
+            column,
+            end_column,
+        } = place.checked();
+        [line, end_line, column, end_column].map(|n| n.unwrap_or(0))
+    }
+
+    #[test]
+    fn places_are_github_s() {
+        assert_eq!(place(1, 2, 0, 0), [1, 2, 0, 0]);
+        assert_eq!(place(1, 1, 3, 4), [1, 1, 3, 4]);
+        assert_eq!(place(0, 2, 0, 0), [2, 2, 0, 0]);
+        assert_eq!(place(1, 0, 0, 4), [1, 0, 4, 4]);
+        // Columns of several lines, of no line, and what runs backwards.
+        assert_eq!(place(1, 2, 3, 4), [1, 2, 0, 0]);
+        assert_eq!(place(0, 0, 3, 4), [0, 0, 0, 0]);
+        assert_eq!(place(2, 1, 0, 0), [0, 0, 0, 0]);
+        assert_eq!(place(1, 1, 4, 3), [1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn files_are_named_from_their_repository_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = folder.path().join("w");
+        std::fs::create_dir_all(workspace.join("repo/.git")).unwrap();
+        std::fs::create_dir_all(workspace.join("repo/src")).unwrap();
+        std::fs::write(workspace.join("repo/src/a.rs"), "").unwrap();
+        std::fs::write(workspace.join("b.rs"), "").unwrap();
+        std::fs::write(folder.path().join("out"), "").unwrap();
+        let of = |file: &str| inside(&workspace, file);
+        assert_eq!(of("repo/src/a.rs").as_deref(), Some("src/a.rs"));
+        assert_eq!(of("./repo/../b.rs").as_deref(), Some("b.rs"));
+        assert_eq!(of("../out"), None);
+        assert_eq!(of("/etc/passwd"), None);
+        assert_eq!(of("nothing"), None);
+    }
+}
