@@ -4,6 +4,7 @@
 
 pub mod aggregate;
 pub mod check;
+pub mod concurrency;
 pub mod config;
 pub mod exposure;
 pub mod ids;

@@ -77,6 +77,7 @@ impl Bench {
             env: Vec::new(),
             defaults: job.defaults,
             outputs: job.outputs,
+            environment_url: None,
             timeout_ms: 60_000,
             contexts: JobContexts::default(),
             source: SourceTree::Directory {

@@ -1,10 +1,11 @@
-//! The server as one object: the three engines, and everything their drivers and the HTTP handlers share.
+//! The server as one object: the four engines, and everything their drivers and the HTTP handlers share.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use shipway_core::{
     aggregate::{Actor, Aggregate, Row},
+    concurrency::Groups,
     config::Notify,
     ids::{ReleaseNumber, RolloutId, RunId, ServiceName},
     release::Release,
@@ -41,6 +42,8 @@ pub struct App {
     pub services: Engine<Services>,
     /// Runs.
     pub runs: Engine<Runs>,
+    /// Concurrency groups.
+    pub groups: Engine<Groups>,
     /// Rollouts.
     pub rollouts: Engine<Rollouts>,
     /// Instances.
@@ -154,6 +157,7 @@ impl App {
     pub async fn resume(&self) -> Result<(), shipway_engine::StoreError> {
         self.services.resume().await?;
         self.rollouts.resume().await?;
+        self.groups.resume().await?;
         self.runs.resume().await
     }
 }

@@ -1,4 +1,5 @@
-//! Secrets and variables: a file of `NAME=value` lines, readable by its owner alone.
+//! Secrets and variables: a file of `NAME=value` lines, readable by its owner alone. Lines below a header such as `[production]`
+//! are secrets of that environment: only what runs there gets them, in place of those of the same name above.
 //!
 //! Values go to jobs, instances and notification addresses that name them; they are never put into events, rows or logs.
 
@@ -8,6 +9,8 @@ use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Pat
 #[derive(Clone, Default)]
 pub struct Secrets {
     values: BTreeMap<String, String>,
+    /// By environment, in lower case.
+    of_environments: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// Why the secrets could not be read.
@@ -27,8 +30,8 @@ pub enum SecretsError {
         /// Which.
         path: String,
     },
-    /// A line that is no `NAME=value`. The line itself is not shown: it may hold a secret.
-    #[error("line {line} of the secrets file {path} is not NAME=value")]
+    /// A line that is no `NAME=value`, and no header either. The line itself is not shown: it may hold a secret.
+    #[error("line {line} of the secrets file {path} is neither NAME=value nor [ENVIRONMENT]")]
     Malformed {
         /// Which.
         path: String,
@@ -38,7 +41,7 @@ pub enum SecretsError {
 }
 
 impl Secrets {
-    /// Reads a file of `NAME=value` lines; empty lines and lines that begin with `#` are passed over.
+    /// Reads a file of `NAME=value` lines and headers; empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
         let shown = path.display().to_string();
         let unreadable = |source| SecretsError::Unreadable {
@@ -50,10 +53,15 @@ impl Secrets {
             return Err(SecretsError::Exposed { path: shown });
         }
         let text = fs::read_to_string(path).map_err(unreadable)?;
-        let mut values = BTreeMap::new();
+        let mut secrets = Self::default();
+        let mut values = &mut secrets.values;
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(name) = header(line) {
+                values = secrets.of_environments.entry(name).or_default();
                 continue;
             }
             let (name, value) = line
@@ -65,7 +73,7 @@ impl Secrets {
                 })?;
             values.insert(name.trim().to_owned(), value.trim().to_owned());
         }
-        Ok(Self { values })
+        Ok(secrets)
     }
 
     /// One secret.
@@ -74,10 +82,26 @@ impl Secrets {
         self.values.get(name).map(String::as_str)
     }
 
-    /// All of them, for the `secrets` context of jobs.
+    /// One secret, as an environment sees it.
+    #[must_use]
+    pub fn get_in(&self, environment: &str, name: &str) -> Option<&str> {
+        let own = self.of_environments.get(&environment.to_lowercase());
+        own.and_then(|own| own.get(name))
+            .map(String::as_str)
+            .or_else(|| self.get(name))
+    }
+
+    /// Those of no environment, which every job sees.
     #[must_use]
     pub const fn all(&self) -> &BTreeMap<String, String> {
         &self.values
+    }
+
+    /// Those of an environment alone.
+    #[must_use]
+    pub fn of_environment(&self, environment: &str) -> BTreeMap<String, String> {
+        let own = self.of_environments.get(&environment.to_lowercase());
+        own.cloned().unwrap_or_default()
     }
 
     /// `text` with each `$NAME` replaced. Unknown names are an error that names them, and no value.
@@ -105,6 +129,13 @@ impl Secrets {
     }
 }
 
+/// The environment of a header: `[production]`.
+fn header(line: &str) -> Option<String> {
+    let name = line.strip_prefix('[')?.strip_suffix(']')?.trim();
+    let fine = !name.is_empty() && !name.contains(['[', ']', '=']);
+    fine.then(|| name.to_lowercase())
+}
+
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -119,12 +150,41 @@ mod tests {
     fn names_are_replaced_and_unknown_ones_named_without_a_value() {
         let secrets = Secrets {
             values: [("HOOK".to_owned(), "http://127.0.0.1/x".to_owned())].into(),
+            ..Secrets::default()
         };
         assert_eq!(
             secrets.expand("$HOOK/y?z=$"),
             Ok("http://127.0.0.1/x/y?z=$".to_owned())
         );
         assert!(secrets.expand("$NONE").unwrap_err().contains("NONE"));
+    }
+
+    #[test]
+    fn secrets_of_an_environment_are_seen_there_alone_and_before_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        fs::write(
+            &path,
+            "A=1\nB=2\n[Production]\nB=3\nC==[x]\n[staging]\nC=5\n",
+        )
+        .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let secrets = Secrets::read(&path).unwrap();
+        let seen = |values: &BTreeMap<String, String>| {
+            let shown = values.iter().map(|(name, value)| format!("{name}={value}"));
+            shown.collect::<Vec<_>>()
+        };
+        assert_eq!(seen(secrets.all()), ["A=1", "B=2"]);
+        assert_eq!(
+            seen(&secrets.of_environment("production")),
+            ["B=3", "C==[x]"]
+        );
+        assert_eq!(seen(&secrets.of_environment("STAGING")), ["C=5"]);
+        assert_eq!(secrets.get_in("production", "B"), Some("3"));
+        assert_eq!(secrets.get_in("test", "B"), Some("2"));
+        assert_eq!(secrets.get("C"), None);
+        fs::write(&path, "[a\n").unwrap();
+        assert!(Secrets::read(&path).is_err());
     }
 
     #[test]

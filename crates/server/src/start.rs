@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     app::{self, App},
-    drive::{RolloutDriver, RunDriver, ServiceDriver},
+    drive::{GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
     push,
     secrets::{Secrets, SecretsError},
     traffic::Traffic,
@@ -193,6 +193,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             clock.clone(),
             engine,
         );
+        let groups = Engine::start(
+            store.clone(),
+            Arc::new(GroupDriver(weak.clone())),
+            clock.clone(),
+            engine,
+        );
         let rollouts = Engine::start(
             store.clone(),
             Arc::new(RolloutDriver(weak.clone())),
@@ -221,6 +227,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             clock,
             services,
             runs,
+            groups,
             rollouts,
             target,
             plane,
@@ -270,6 +277,7 @@ impl Running {
         self.app.services.stop().await;
         self.app.rollouts.stop().await;
         self.app.runs.stop().await;
+        self.app.groups.stop().await;
         self.tasks.shutdown().await;
     }
 }
@@ -329,7 +337,11 @@ fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
 }
 
 fn secret_resolver(secrets: Secrets) -> process::SecretResolver {
-    Arc::new(move |_place, name| secrets.get(name).map(str::to_owned))
+    Arc::new(move |place, name| {
+        secrets
+            .get_in(place.environment.as_str(), name)
+            .map(str::to_owned)
+    })
 }
 
 /// Artifacts unpacked from the blobs.

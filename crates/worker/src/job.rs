@@ -187,6 +187,9 @@ impl Job {
             self.hand.output.annotate(Level::Warning, &text);
         }
         let outputs = self.outputs();
+        if let Some(url) = self.environment_url() {
+            self.journal.note(JournalBody::EnvironmentUrl { url })?;
+        }
         let verdict = self.hand.scope.verdict.clone();
         let conclusion = verdict.conclusion();
         let mut why: Vec<String> = [verdict.cut, verdict.failed, verdict.left_out]
@@ -231,6 +234,28 @@ impl Job {
         });
         if let Err(error) = noted {
             eprintln!("the reports of the tests could not be stored: {error}");
+        }
+    }
+
+    /// Where what the job did is reached. Without a value it is left out: the job has done what it should.
+    fn environment_url(&mut self) -> Option<String> {
+        let template = self.hand.spec.environment_url.clone()?;
+        let workspace = self.hand.folders.workspace.clone();
+        let files = Workspace(&workspace);
+        let env = &self.hand.scope.env;
+        let contexts = self
+            .hand
+            .contexts(&self.frame, &self.frame.seen(""), env, &files);
+        match template.resolve_text(&contexts) {
+            Ok(url) => {
+                let url = self.hand.output.masker.mask(url.trim()).into_owned();
+                Some(url).filter(|url| !url.is_empty())
+            }
+            Err(error) => {
+                let text = format!("environment.url has no value: {error}");
+                self.hand.output.annotate(Level::Warning, &text);
+                None
+            }
         }
     }
 

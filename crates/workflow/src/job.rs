@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    expr::Value,
+    expr::{Template, Value},
     model::{Container, RunDefaults, Step, Table},
     report::{Paths, StoredReport},
 };
@@ -171,6 +171,9 @@ pub struct JobSpec {
     pub defaults: RunDefaults,
     /// What later jobs see of it; asked after the last step.
     pub outputs: Table,
+    /// The address of the environment it goes to; asked after the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_url: Option<Template>,
     /// How long it may take, in milliseconds.
     pub timeout_ms: u64,
     /// What its expressions see from the beginning. `env`, `steps`, `job` and `runner` are the worker's to add.
@@ -471,6 +474,11 @@ pub enum JournalBody {
         /// The rollout that came of it, when the server has answered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rollout: Option<String>,
+    },
+    /// Where the environment that the job went to is reached, as `environment.url` says; masked.
+    EnvironmentUrl {
+        /// The address.
+        url: String,
     },
     /// The job is over; always the last line.
     Finished {

@@ -334,6 +334,24 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
             place.url.clone(),
         ]
     };
+    table_of_places(&places, row);
+    waiting_jobs(server, args.service.as_deref())
+}
+
+/// The jobs of runs that wait for people.
+fn waiting_jobs(server: &Server, service: Option<&str>) -> Result<(), Failure> {
+    let page: Page<Value> = server.get("/api/v1/approvals")?;
+    for job in page.items.iter().filter(|item| item["job"].is_string()) {
+        let text = |key: &str| job[key].as_str().unwrap_or_default().to_owned();
+        let id = text("id");
+        if service.is_none_or(|service| id.split('/').next() == Some(service)) {
+            line(&format!("{id} {}: {}", text("job"), text("waits_for")));
+        }
+    }
+    Ok(())
+}
+
+fn table_of_places(places: &[PlaceStatus], row: impl Fn(&PlaceStatus) -> Vec<String>) {
     table(
         &[
             "SERVICE",
@@ -345,7 +363,6 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
         ],
         &places.iter().map(row).collect::<Vec<_>>(),
     );
-    Ok(())
 }
 
 /// Who, without their address.

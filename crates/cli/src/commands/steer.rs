@@ -1,10 +1,13 @@
-//! What a person can do to a rollout.
+//! What a person can do to a rollout, and to a job that waits for people.
 
-use serde_json::json;
-use shipway_core::rollout::{Progress, RolloutView, Status};
+use serde_json::{Value, json};
+use shipway_core::{
+    rollout::{Progress, RolloutView, Status},
+    run::{JobView, RunView},
+};
 
 use super::{
-    ids::{Kind, path_of},
+    ids::{Kind, kind_of, path_of},
     ship,
 };
 use crate::{
@@ -23,11 +26,17 @@ pub struct Target {
     reason: Option<String>,
 }
 
-/// A yes.
+/// A yes or a no.
 #[derive(Debug, clap::Args)]
-pub struct Approval {
-    #[command(flatten)]
-    target: Target,
+pub struct Answer {
+    /// The rollout or the run, such as ro7, r12 or shop/ro7
+    id: String,
+    /// The job of the run, when several wait
+    #[arg(long, value_name = "KEY")]
+    job: Option<String>,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
     /// A group you approve for, where the gate asks for one (`from: ["@platform"]`); may be given several times
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
@@ -36,10 +45,10 @@ pub struct Approval {
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Say yes to the gate a rollout waits at
-    Approve(Approval),
-    /// Say no to the gate a rollout waits at
-    Reject(Target),
+    /// Say yes to the gate a rollout, or a job of a run, waits at
+    Approve(Answer),
+    /// Say no to the gate a rollout, or a job of a run, waits at
+    Reject(Answer),
     /// Stop shifting traffic; what is judged is judged on
     Pause(Target),
     /// Go on after a pause
@@ -55,26 +64,28 @@ pub enum Command {
 /// Does it, and says where the rollout is.
 pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Failure> {
     let (verb, target) = match command {
-        Command::Approve(approval) => ("approve", &approval.target),
-        Command::Reject(target) => ("reject", target),
+        Command::Approve(answer) => return answer_gate(server, "approve", answer, output),
+        Command::Reject(answer) => return answer_gate(server, "reject", answer, output),
         Command::Pause(target) => ("pause", target),
         Command::Resume(target) => ("resume", target),
         Command::Promote(target) => ("promote", target),
         Command::Abort(target) => ("abort", target),
         Command::Retry(target) => ("retry", target),
     };
-    let groups: Vec<String> = match command {
-        Command::Approve(approval) => approval.group.iter().map(|name| at(name)).collect(),
-        _ => Vec::new(),
-    };
     let path = path_of(server, &target.id, Kind::Rollout)?;
     if matches!(command, Command::Retry(_)) {
         return ship::retry(server, &path, target.reason.as_deref(), output);
     }
-    let view: RolloutView = server.post(
+    steer(
+        server,
         &format!("/api/v1/rollouts/{path}/{verb}"),
-        &json!({ "reason": target.reason, "groups": groups }),
-    )?;
+        &json!({ "reason": target.reason }),
+        output,
+    )
+}
+
+fn steer(server: &Server, path: &str, body: &Value, output: Output) -> Result<(), Failure> {
+    let view: RolloutView = server.post(path, body)?;
     if output.json {
         return output.document(&view);
     }
@@ -87,6 +98,78 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
         still_asked(&view)
     ));
     Ok(())
+}
+
+fn answer_gate(
+    server: &Server,
+    verb: &str,
+    answer: &Answer,
+    output: Output,
+) -> Result<(), Failure> {
+    let groups: Vec<String> = answer.group.iter().map(|name| at(name)).collect();
+    let body = json!({ "reason": answer.reason, "groups": groups });
+    if kind_of(&answer.id) != Some(Kind::Run) {
+        let path = path_of(server, &answer.id, Kind::Rollout)?;
+        return steer(
+            server,
+            &format!("/api/v1/rollouts/{path}/{verb}"),
+            &body,
+            output,
+        );
+    }
+    let path = path_of(server, &answer.id, Kind::Run)?;
+    let before: RunView = server.get(&format!("/api/v1/runs/{path}"))?;
+    let mut after = before.clone();
+    for job in meant(&before, answer)? {
+        after = server.post(&format!("/api/v1/runs/{path}/jobs/{job}/{verb}"), &body)?;
+    }
+    if output.json {
+        return output.document(&after);
+    }
+    for job in after.jobs.iter().filter(|job| job.environment.is_some()) {
+        let more = job.waits_for.as_ref().or(job.why.as_ref());
+        let more = more.map(|more| format!(" · {more}")).unwrap_or_default();
+        line(&format!(
+            "{} {}: {}{more}",
+            after.id,
+            job.name,
+            words(&job.status)
+        ));
+    }
+    Ok(())
+}
+
+/// The jobs that an answer is for: the one named, or all that wait, as long as they go to one environment.
+fn meant(run: &RunView, answer: &Answer) -> Result<Vec<String>, Failure> {
+    if let Some(job) = &answer.job {
+        return Ok(vec![job.clone()]);
+    }
+    let waiting: Vec<&JobView> = run
+        .jobs
+        .iter()
+        .filter(|job| job.approval.is_some())
+        .collect();
+    let environment = |job: &JobView| job.approval.as_ref().map(|it| it.environment.clone());
+    match waiting.as_slice() {
+        [] => Err(Failure::Failed(format!(
+            "no job of {} waits for approval",
+            run.id
+        ))),
+        [first, rest @ ..]
+            if rest
+                .iter()
+                .all(|job| environment(job) == environment(first)) =>
+        {
+            Ok(waiting.iter().map(|job| job.key.clone()).collect())
+        }
+        several => {
+            let keys: Vec<&str> = several.iter().map(|job| job.key.as_str()).collect();
+            Err(Failure::usage_with(
+                format!("jobs of {} wait to go to several environments", run.id),
+                format!("name one with --job: {}", keys.join(", ")),
+            ))
+        }
+    }
 }
 
 /// What a gate still waits for.

@@ -25,4 +25,5 @@ mod strategies;
 mod token;
 mod turns;
 mod twice;
+mod waiting;
 mod words;

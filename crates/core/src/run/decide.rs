@@ -9,7 +9,8 @@ use shipway_workflow::{
 
 use super::{
     event::{Body, Effect, Input, Rejection},
-    state::{Run, State, apply},
+    gate,
+    state::{End, Run, State, apply},
 };
 use crate::{
     aggregate::{Actor, Event, Pending},
@@ -17,11 +18,11 @@ use crate::{
 };
 
 /// Collects facts and folds each at once, so that later rules see what earlier ones decided.
-struct Decider {
-    state: State,
+pub(super) struct Decider {
+    pub(super) state: State,
     events: Vec<Event<Body>>,
-    by: Actor,
-    now: Timestamp,
+    pub(super) by: Actor,
+    pub(super) now: Timestamp,
 }
 
 /// Facts that follow from an input.
@@ -50,7 +51,7 @@ pub(super) fn decide(
 }
 
 impl Decider {
-    fn emit(&mut self, body: Body) {
+    pub(super) fn emit(&mut self, body: Body) {
         let event = Event {
             at: self.now,
             by: self.by.clone(),
@@ -112,6 +113,7 @@ impl Decider {
                     self.emit(Body::CancelAsked { reason });
                 }
             }
+            Input::Gate(input) => self.hear_of_gate(run, input)?,
             Input::Told => {
                 if run.ended.is_some() && !run.told {
                     self.emit(Body::ServiceTold);
@@ -136,6 +138,13 @@ impl Decider {
                 });
             }
         };
+        if !self.has_its_turn(&plan) {
+            return;
+        }
+        self.give_up_at_gates();
+        let Some(run) = self.state.0.as_deref() else {
+            return;
+        };
         let mut progress = run.progress.clone();
         for decision in plan.graph.next(&plan.workflow, &mut progress, &plan.ground) {
             self.emit(match decision {
@@ -158,6 +167,7 @@ impl Decider {
                 Decision::Stop { key, why } => Body::StopAsked { key, why },
             });
         }
+        self.ask_at_gates();
         if progress.is_over() {
             let conclusion = progress.conclusion();
             let blamed = progress.blamed();
@@ -176,7 +186,7 @@ impl Decider {
 }
 
 /// Whether nothing more is to be heard of a job.
-fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
+pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
     // Of a call no worker tells: it ends with its jobs.
     match run.cell(key).filter(|(_, cell)| cell.called.is_none()) {
         Some((_, cell)) => Ok(cell.outcome.is_some()),
@@ -208,35 +218,44 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
     let Some(run) = &state.0 else {
         return Pending::nothing();
     };
+    let mut effects: Vec<_> = gate::pending(run)
+        .map(|(key, effect)| (key, Effect::Gate(effect)))
+        .collect();
     if let Some(end) = &run.ended {
-        if run.told {
-            return Pending::nothing();
+        if !run.told {
+            effects.push(("tell-service".into(), tell_service(run, end)));
         }
-        let artifacts = run.artifacts.iter().map(|artifact| service::Artifact {
-            name: artifact.name.clone(),
-            digest: artifact.digest.clone(),
-        });
-        let effect = Effect::TellService {
-            conclusion: end.conclusion,
-            commit: run.spec.commit.clone(),
-            artifacts: artifacts.collect(),
-        };
         return Pending {
-            effects: vec![("tell-service".into(), effect)],
+            live: !effects.is_empty(),
+            effects,
             wake_at: None,
-            live: true,
         };
     }
-    let effects = run.progress.active().into_iter().map(|cell| {
+    // Who is told to stop at a gate ends by it.
+    let cells = (run.progress.active().into_iter())
+        .filter(|cell| cell.stopping.is_some() || gate::is_open(run, cell));
+    effects.extend(cells.map(|cell| {
         let effect = Effect::RunJob {
             key: cell.key.clone(),
             stop: cell.stopping.clone(),
         };
         (format!("job-{}", cell.key).into(), effect)
-    });
+    }));
     Pending {
-        effects: effects.collect(),
-        wake_at: None,
+        effects,
+        wake_at: gate::wake_at(run),
         live: true,
+    }
+}
+
+fn tell_service(run: &Run, end: &End) -> Effect {
+    let artifacts = run.artifacts.iter().map(|artifact| service::Artifact {
+        name: artifact.name.clone(),
+        digest: artifact.digest.clone(),
+    });
+    Effect::TellService {
+        conclusion: end.conclusion,
+        commit: run.spec.commit.clone(),
+        artifacts: artifacts.collect(),
     }
 }

@@ -6,7 +6,10 @@ use shipway_workflow::{
     job::{Conclusion, JobKey},
 };
 
-use super::spec::RunSpec;
+use super::{
+    gate::{GateEffect, GateFact, GateInput},
+    spec::RunSpec,
+};
 use crate::{
     ids::{Digest, RunId},
     release::Commit,
@@ -112,6 +115,8 @@ pub enum Body {
         /// Why, when it isn't green.
         why: Option<String>,
     },
+    /// Something happened where it, or a job, waits for a group or for people.
+    Gate(Box<GateFact>),
     /// The service knows that it is over.
     ServiceTold,
 }
@@ -154,6 +159,8 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// About a group or an approval that it, or a job, waits for.
+    Gate(GateInput),
     /// The service knows that it is over.
     Told,
     /// The time has come.
@@ -172,6 +179,8 @@ pub enum Effect {
         /// The effect comes out again with it, under the same key.
         stop: Option<String>,
     },
+    /// Ask a concurrency group, or leave it.
+    Gate(GateEffect),
     /// Tell the service that it is over; answer with [`Input::Told`].
     TellService {
         /// How.
@@ -198,6 +207,28 @@ pub enum Rejection {
         key: JobKey,
         /// What there is.
         known: String,
+    },
+    /// Nobody was asked to say yes.
+    #[error("{key} of {run} does not wait for approval; {waiting}")]
+    NotAsked {
+        /// Which run.
+        run: RunId,
+        /// Which job.
+        key: JobKey,
+        /// What does.
+        waiting: String,
+    },
+    /// This person may not say yes or no.
+    #[error("{who} may not decide about {key} of {run}: it waits for {from}")]
+    NotAllowed {
+        /// Which run.
+        run: RunId,
+        /// Which job.
+        key: JobKey,
+        /// The person.
+        who: String,
+        /// Who may.
+        from: String,
     },
     /// It is over.
     #[error("{run} is over ({conclusion}) and can't be cancelled any more")]

@@ -19,6 +19,8 @@ use super::state::{Run, State};
 pub struct Surroundings {
     /// The `secrets` context.
     pub secrets: BTreeMap<String, String>,
+    /// More of it, over the others: those of the environment that the job goes to, whatever a call hands on.
+    pub environment_secrets: BTreeMap<String, String>,
     /// More of the `vars` context, over the run's own.
     pub vars: BTreeMap<String, String>,
     /// Environment variables below those of the workflow: `SHIPWAY_URL`.
@@ -53,6 +55,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         secrets = (call.secrets(&all(&contexts)))
             .map_err(|error| format!("the `secrets` of the job `{}`: {error}", job.id))?;
     }
+    let secrets = with(&secrets, texts(around.environment_secrets));
     let (found, contexts) = contexts(run, key, &vars, secrets).ok_or_else(unknown)?;
     let (workflow, job) = (found.workflow, &found.workflow.jobs[found.job]);
     let cells = &found.progress.jobs[found.job].cells;
@@ -75,6 +78,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         ],
         defaults: job.defaults.or(&workflow.defaults),
         outputs: job.outputs.clone(),
+        environment_url: job.environment.as_ref().and_then(|it| it.url.clone()),
         timeout_ms: cell.timeout_ms,
         contexts,
         source: around.source,

@@ -13,6 +13,7 @@ use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 
 mod decide;
 mod event;
+mod gate;
 mod job;
 mod spec;
 mod state;
@@ -22,6 +23,7 @@ mod tests;
 mod view;
 
 pub use event::{Artifact, Body, Effect, Input, Rejection, StepLine};
+pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput, Rules};
 pub use job::{Surroundings, job_spec};
 pub use spec::RunSpec;
 pub use state::{End, JobRecord, Plan, Run, State};

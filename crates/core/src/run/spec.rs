@@ -11,6 +11,7 @@ use shipway_workflow::{
     report::Paths,
 };
 
+use super::gate::Rules;
 use crate::{
     ids::{CommitId, RunId},
     release::{Commit, WorkflowFile},
@@ -52,6 +53,9 @@ pub struct RunSpec {
     /// How much of the lines must be covered, in hundredths of a percent, where a job reports coverage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage_min: Option<u32>,
+    /// The environments that are known, with what must hold before a job goes there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<Rules>,
 }
 
 impl RunSpec {
@@ -72,6 +76,7 @@ impl RunSpec {
             actor: None,
             reports: order.reports.paths,
             coverage_min: order.reports.minimum,
+            environments: order.environments,
         }
     }
 

@@ -16,6 +16,7 @@ use shipway_workflow::{
 
 use super::{
     event::{Artifact, Body, StepLine},
+    gate::Gates,
     spec::RunSpec,
 };
 use crate::aggregate::Event;
@@ -39,6 +40,9 @@ pub struct Run {
     pub progress: Progress,
     /// What was seen of the jobs that have started.
     pub jobs: BTreeMap<JobKey, JobRecord>,
+    /// Where the gates of it and its jobs stand.
+    #[serde(default)]
+    pub gates: Gates,
     /// What they stored, by name.
     pub artifacts: Vec<Artifact>,
     /// How it ended.
@@ -166,6 +170,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
     match &event.body {
         Body::Opened { .. } => {}
         Body::JobReady { job, expanded } => {
+            for cell in &expanded.cells {
+                run.gates.forget(&cell.key);
+            }
             if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
                 progress.expand(at, expanded.as_ref().clone(), graph.jobs_called(at));
             }
@@ -209,6 +216,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 why: why.clone(),
             })
         }
+        Body::Gate(fact) => run.gates.apply(event, fact),
         Body::ServiceTold => run.told = true,
     }
 }
@@ -221,6 +229,7 @@ fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
         started_at: None,
         progress: Progress::default(),
         jobs: BTreeMap::new(),
+        gates: Gates::default(),
         artifacts: Vec::new(),
         ended: None,
         told: false,

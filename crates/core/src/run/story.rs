@@ -2,7 +2,7 @@
 
 use shipway_workflow::job::Conclusion;
 
-use super::event::Body;
+use super::{event::Body, gate};
 
 /// The lines that a fact is worth; most are worth none.
 #[must_use]
@@ -45,6 +45,7 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             result: Conclusion::Skipped,
             why,
         } => vec![format!("- {job} skipped{}", because(why))],
+        Body::Gate(fact) => gate::story_lines(fact),
         Body::CancelAsked { reason } => vec![format!("cancelling: {reason}")],
         Body::Ended {
             conclusion: Conclusion::Success,

@@ -33,7 +33,7 @@ jobs:
   report: { needs: [test, docs], if: always(), runs-on: x, steps: [{ run: a }] }
 ";
 
-fn spec(text: &str) -> RunSpec {
+pub(super) fn spec(text: &str) -> RunSpec {
     RunSpec {
         id: "shop/r12".parse().unwrap(),
         purpose: Purpose::Push { sequence: 1 },
@@ -53,6 +53,7 @@ fn spec(text: &str) -> RunSpec {
         actor: None,
         reports: Default::default(),
         coverage_min: None,
+        environments: Vec::new(),
     }
 }
 
@@ -95,7 +96,9 @@ impl Log {
             .into_iter()
             .map(|(key, effect)| match effect {
                 Effect::RunJob { stop: Some(_), .. } => format!("{}!", key.0),
-                Effect::RunJob { stop: None, .. } | Effect::TellService { .. } => key.0,
+                Effect::RunJob { stop: None, .. }
+                | Effect::Gate(_)
+                | Effect::TellService { .. } => key.0,
             })
             .collect()
     }
@@ -145,6 +148,7 @@ fn job(key: &str) -> JobKey {
 fn around() -> Surroundings {
     Surroundings {
         secrets: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
+        environment_secrets: BTreeMap::new(),
         vars: BTreeMap::from([("B".to_owned(), "2".to_owned())]),
         env: BTreeMap::from([("SHIPWAY_URL".to_owned(), "${{ http".to_owned())]),
         folder: "/tmp/x".into(),
@@ -414,6 +418,7 @@ fn driven_of(spec: RunSpec, fails: &BTreeSet<&str>, cancel_after: Option<usize>)
         }
         match Runs::pending(&log.state, at(0)).effects.pop() {
             None => return log,
+            Some((_, Effect::Gate(effect))) => panic!("no gates here: {effect:?}"),
             Some((_, Effect::TellService { .. })) => log.say(Input::Told).map(|_| ()).unwrap(),
             Some((_, Effect::RunJob { key, stop })) => {
                 log.start(key.as_str());

@@ -10,6 +10,7 @@ use shipway_workflow::{
 
 use super::{
     event::{Artifact, StepLine},
+    gate::{self, AwaitedApproval},
     state::Run,
 };
 use crate::{
@@ -54,6 +55,9 @@ pub struct RunView {
     pub by: String,
     /// Why it isn't green.
     pub why: Option<String>,
+    /// What it waits for as a whole before its first job, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// Where a run, a job or a step is.
@@ -109,6 +113,18 @@ pub struct JobView {
     pub finished_at: Option<Timestamp>,
     /// The steps that are over.
     pub steps: Vec<StepView>,
+    /// The environment that it goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Where that is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_url: Option<String>,
+    /// What it waits for beside other jobs, in words: a concurrency group, or people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// Whom it waits for, when that is people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<AwaitedApproval>,
 }
 
 /// One step that is over.
@@ -135,9 +151,11 @@ impl From<&StepLine> for StepView {
 impl From<&Run> for RunView {
     fn from(run: &Run) -> Self {
         let spec = &run.spec;
+        let waits_for = gate::run_waits_for(run);
         let status = match (&run.ended, run.started_at) {
             (Some(end), _) => end.conclusion.into(),
             (None, Some(_)) => Status::Running,
+            (None, None) if waits_for.is_some() => Status::Waiting,
             (None, None) => Status::Queued,
         };
         let name = run.plan().ok().and_then(|plan| plan.workflow.name.clone());
@@ -159,6 +177,7 @@ impl From<&Run> for RunView {
             artifacts: run.artifacts.clone(),
             by: spec.actor.clone().unwrap_or_else(|| run.by.clone()),
             why: run.ended.as_ref().and_then(|end| end.why.clone()),
+            waits_for,
         }
     }
 }
@@ -236,6 +255,10 @@ impl Listed<'_> {
             started_at: None,
             finished_at: None,
             steps: Vec::new(),
+            environment: None,
+            environment_url: None,
+            waits_for: None,
+            approval: None,
         }
     }
 
@@ -251,12 +274,14 @@ impl Listed<'_> {
                 .filter(|(key, _)| key.as_str().starts_with(&prefix));
             started_at = inside.filter_map(|(_, record)| record.started_at).min();
         }
+        let waits_for = gate::job_waits_for(self.run, cell);
         JobView {
             key: cell.key.to_string(),
             name: cell.name.clone(),
             status: match (cell.outcome, started_at) {
                 (Some(outcome), _) => outcome.into(),
                 (None, Some(_)) => Status::Running,
+                (None, None) if waits_for.is_some() => Status::Waiting,
                 (None, None) => Status::Queued,
             },
             why: record.why.or_else(|| cell.stopping.clone()),
@@ -265,6 +290,10 @@ impl Listed<'_> {
             started_at,
             finished_at: record.finished_at,
             steps: record.steps.iter().map(StepView::from).collect(),
+            environment: cell.gate.environment.clone(),
+            environment_url: self.run.gates.url(&cell.key).map(str::to_owned),
+            waits_for,
+            approval: gate::awaited(self.run, cell),
         }
     }
 }

@@ -90,6 +90,7 @@ impl Decider {
                         .as_ref()
                         .map(|config| config.reports.clone())
                         .unwrap_or_default(),
+                    environments: self.rules(None),
                 };
                 self.emit(Body::RunOrdered {
                     order: Box::new(order),
@@ -182,6 +183,7 @@ impl Decider {
                     .as_ref()
                     .map(|config| config.reports.clone())
                     .unwrap_or_default(),
+                environments: self.rules(push.config.as_deref()),
             };
             self.emit(Body::RunOrdered {
                 order: Box::new(order),
@@ -476,6 +478,7 @@ impl Decider {
                     by: release.by.clone(),
                     inputs: BTreeMap::new(),
                     reports: release.config.reports.clone(),
+                    environments: self.rules(Some(&release.config)),
                 };
                 self.emit(Body::RunOrdered {
                     order: Box::new(order),

@@ -12,6 +12,7 @@ use crate::{
     },
     release::{Commit, Release, WorkflowFile},
     rollout::{Kind, Outcome, Spec, strategy::Observed},
+    run::Rules,
 };
 
 /// A commit that came in.
@@ -97,6 +98,9 @@ pub struct RunOrder {
     /// Where its tests report, and what is asked of them.
     #[serde(default, skip_serializing_if = "Reports::is_default")]
     pub reports: Reports,
+    /// The environments that are known, with what must hold before a job goes there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environments: Vec<Rules>,
 }
 
 /// An artifact that a run stored.

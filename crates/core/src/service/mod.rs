@@ -13,6 +13,7 @@ mod event;
 mod pending;
 mod queue;
 mod releasable;
+mod rules;
 mod state;
 #[cfg(test)]
 mod tests;

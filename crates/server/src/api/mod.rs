@@ -2,6 +2,7 @@
 
 mod caller;
 mod events;
+mod gates;
 mod git;
 mod health;
 mod idempotency;
@@ -80,7 +81,8 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::steer))
-        .routes(routes!(rollouts::approvals))
+        .routes(routes!(gates::approvals))
+        .routes(routes!(gates::answer))
         .routes(routes!(events::events))
         .split_for_parts()
 }

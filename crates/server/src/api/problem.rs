@@ -109,7 +109,11 @@ impl Refusal for service::Rejection {
 
 impl Refusal for run::Rejection {
     fn status(&self) -> StatusCode {
-        StatusCode::CONFLICT
+        match self {
+            Self::UnknownJob { .. } => StatusCode::NOT_FOUND,
+            Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::NotOpen | Self::NotAsked { .. } | Self::Ended { .. } => StatusCode::CONFLICT,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{Input, RolloutView, Status},
+    rollout::{Input, RolloutView},
     service::{self, Force},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -138,24 +138,6 @@ pub(super) async fn steer(
         .send(&id.stream(), input, caller.actor())
         .await?;
     Ok(view(&app, &id).await.map(Json)?.into_response())
-}
-
-/// Rollouts that wait for people.
-#[utoipa::path(get, path = "/api/v1/approvals", responses((status = 200, description = "Rollouts that wait for people", body = Value)))]
-pub(super) async fn approvals(
-    State(app): State<Arc<App>>,
-) -> Result<Json<Page<RolloutView>>, Problem> {
-    let live: Page<Value> = Page::of(&app, "rollout", None, true, None, Some(200)).await?;
-    let views = live
-        .items
-        .into_iter()
-        .filter_map(|doc| serde_json::from_value::<RolloutView>(doc).ok());
-    Ok(Json(Page {
-        items: views
-            .filter(|view| view.status == Status::Waiting)
-            .collect(),
-        next: None,
-    }))
 }
 
 async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<SetOff>, Problem> {

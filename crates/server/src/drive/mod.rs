@@ -1,10 +1,12 @@
 //! Effects handed to their drivers. Nothing is decided here: an effect comes in, a driver is called, an input goes back.
 
+mod gate;
 mod measure;
 mod rollout;
 mod run;
 mod service;
 
+pub use gate::GroupDriver;
 pub use rollout::RolloutDriver;
 pub use run::RunDriver;
 pub use service::ServiceDriver;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
     ids::{Digest, RunId},
-    run::{Artifact, Effect, Input, RunSpec, Runs, StepLine, Surroundings, job_spec},
+    run::{Artifact, Effect, GateInput, Input, RunSpec, Runs, StepLine, Surroundings, job_spec},
     service::{self, Purpose},
 };
 use shipway_drivers::jobs::JobError;
@@ -34,6 +34,7 @@ impl Driver<Runs> for RunDriver {
         };
         match &work.effect {
             Effect::RunJob { key, stop } => run_job(&app, &work, &spec, key, stop.as_deref()).await,
+            Effect::Gate(effect) => super::gate::carry_out(&app, &spec.id, effect).await,
             Effect::TellService {
                 conclusion,
                 artifacts,
@@ -85,7 +86,7 @@ async fn run_job(
         Some(_) => app.jobs.cancel(&folder),
         None if begun => {}
         None => {
-            let around = match surroundings(app, work, run, folder.clone()).await {
+            let around = match surroundings(app, work, run, key, folder.clone()).await {
                 Ok(around) => around,
                 Err(why) => return ended(Conclusion::Failure, why),
             };
@@ -186,6 +187,10 @@ async fn heard(
             });
             None
         }
+        JournalBody::EnvironmentUrl { url } => Some(Input::Gate(GateInput::UrlKnown {
+            key: key.clone(),
+            url,
+        })),
         JournalBody::Annotation { .. }
         | JournalBody::DeployAsked { .. }
         | JournalBody::Reports(_) => None,
@@ -220,6 +225,7 @@ async fn surroundings(
     app: &App,
     work: &Work<Runs>,
     run: &RunSpec,
+    key: &JobKey,
     folder: std::path::PathBuf,
 ) -> Result<Surroundings, String> {
     let git_dir = app
@@ -248,6 +254,10 @@ async fn surroundings(
     }
     Ok(Surroundings {
         secrets: app.secrets.all().clone(),
+        // A job that is started has passed the gates of its environment.
+        environment_secrets: (environment(work, key))
+            .map(|name| app.secrets.of_environment(name))
+            .unwrap_or_default(),
         vars: BTreeMap::new(),
         env: tested_environment(app, &run.id, &run.purpose).await,
         folder,
@@ -264,6 +274,12 @@ async fn surroundings(
         }),
         actions: app.actions.clone(),
     })
+}
+
+/// The environment that a job goes to, by its `environment`.
+fn environment<'a>(work: &'a Work<Runs>, key: &JobKey) -> Option<&'a str> {
+    let (_, cell) = work.state.0.as_deref()?.cell(key)?;
+    cell.gate.environment.as_deref()
 }
 
 /// Tests of an environment are told where it is.

@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use maud::html;
+use maud::{Markup, html};
 use serde_json::Value;
 use shipway_core::ids::{RunId, RunNumber, ServiceName};
 
@@ -36,9 +36,12 @@ pub(super) async fn page(
         p.dim { a href={ "/services/" (id.service) } { (id.service) } " / " (id.number) }
         h1 { (text(&run, "name")) " " (badge(&text(&run, "status"))) }
         p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } " " (text(&run, "subject")) span.dim { " · " (text(&run, "workflow")) " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (person(&text(&run, "by"))) } }
+        @if !text(&run, "waits_for").is_empty() { p { (text(&run, "waits_for")) } }
         @for job in list(&run, "jobs") {
             section.card {
                 h2 { (text(&job, "name")) " " (badge(&text(&job, "status"))) }
+                @if !text(&job, "environment").is_empty() { p.dim { "environment " (text(&job, "environment")) (address(&text(&job, "environment_url"))) } }
+                @if !text(&job, "waits_for").is_empty() { p { (text(&job, "waits_for")) } }
                 @if !text(&job, "why").is_empty() { p.trouble { (text(&job, "why")) } }
                 div.scroll { table { tbody { @for step in list(&job, "steps") { tr {
                     td.tight { (badge(&text(&step, "status"))) }
@@ -55,4 +58,15 @@ pub(super) async fn page(
         &format!("stream={}", id.stream()),
         &content,
     )
+}
+
+/// An address that a job gave; only of the web, whatever it says.
+fn address(url: &str) -> Markup {
+    let of_web = ["https://", "http://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    html! {
+        @if of_web { " · " a href=(url) rel="nofollow noopener noreferrer" { (url) } }
+        @else if !url.is_empty() { " · " (url) }
+    }
 }

@@ -111,7 +111,14 @@ impl Story {
             .map(RunNumber)
             .filter(|number| self.runs.contains(number))
         {
-            let lines = read::<run::Body>(recorded)
+            let event = read::<run::Body>(recorded);
+            // What takes people is announced and not waited for.
+            if let Some(run::Body::Gate(fact)) = event.as_ref().map(|event| &event.body)
+                && matches!(**fact, run::GateFact::ApprovalAsked { .. })
+            {
+                self.told = true;
+            }
+            let lines = event
                 .map(|event| run::story_lines(&event.body))
                 .unwrap_or_default();
             return lines

@@ -160,6 +160,7 @@ async fn matching_workflows(
         let parsed = shipway_workflow::parse(&source);
         match parsed.workflow {
             Some(workflow) if workflow.on.matches_push(event) => {
+                problems.extend(unknown_environments(&path, &workflow, config));
                 matching.push(with_calls(repo, commit, path, text).await?)
             }
             Some(_) => {}
@@ -199,6 +200,28 @@ async fn with_calls(
         calls.give(CalledFile::new(name, read));
     }
     Ok(file)
+}
+
+/// Environments that jobs name and `shipway.yaml` doesn't: they are there without gates, which somebody may not expect.
+fn unknown_environments(
+    path: &str,
+    workflow: &shipway_workflow::model::Workflow,
+    config: Option<&Config>,
+) -> Vec<String> {
+    let known = config.map_or(&[][..], |config| &config.environments);
+    let unknown = workflow.jobs.iter().filter_map(|job| {
+        let name = job.environment.as_ref()?.name.as_literal()?;
+        let is_known = known
+            .iter()
+            .any(|it| it.name.as_str().eq_ignore_ascii_case(name));
+        (config.is_some() && !is_known).then(|| {
+            format!(
+                "{path}:{}: the job `{}` goes to the environment `{name}`, which {CONFIG} doesn't name: it has no gates",
+                job.at, job.id
+            )
+        })
+    });
+    unknown.collect()
 }
 
 async fn store_tree(app: &App, repo: &Repo, commit: &CommitId) -> Result<Digest, PushError> {

@@ -80,6 +80,7 @@ impl Bench {
             env: vec![workflow.env.clone(), job.env.clone()],
             defaults: job.defaults.clone(),
             outputs: job.outputs.clone(),
+            environment_url: None,
             timeout_ms: 60_000,
             contexts: JobContexts {
                 github: Value::object([

@@ -2,6 +2,7 @@
 
 use super::{
     calls::Unit,
+    gate::Gate,
     matrix::{self, Combination, expand},
     progress::{Called, Cell, Expanded, Progress},
     strategy,
@@ -133,6 +134,7 @@ fn cell(
             progress: Progress::default(),
         }))
     });
+    let called = called.transpose()?;
     Ok(Cell {
         key: key(caller, &job.id, combination.is_some().then_some(index)),
         name,
@@ -144,8 +146,9 @@ fn cell(
             .resolve(contexts)
             .map_err(|error| explained(job, "continue-on-error", &error))?,
         timeout_ms: (minutes.min(TIMEOUT_MINUTES_MAX) * 60_000.0) as u64,
+        gate: Gate::of(job, unit.zip(called.as_deref()), contexts)?,
         stopping: None,
         outcome: None,
-        called: called.transpose()?,
+        called,
     })
 }

@@ -28,6 +28,7 @@ use crate::{
 mod call_tests;
 mod calls;
 mod cells;
+mod gate;
 mod matrix;
 mod progress;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod tests;
 mod walk;
 
 pub use calls::{CALLED_MAX, CalledText, LEVELS_MAX, Place, Unit, called_by, link, name_of_call};
+pub use gate::{Gate, Group, group_of_run};
 pub use matrix::{CELLS_MAX, Combination, MatrixError, expand};
 pub use progress::{Called, Cell, Expanded, JobProgress, Progress};
 

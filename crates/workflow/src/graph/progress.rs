@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::Gate;
 use crate::{
     expr::Value,
     job::{Conclusion, JobKey},
@@ -51,6 +52,9 @@ pub struct Cell {
     pub continue_on_error: bool,
     /// How long it may take.
     pub timeout_ms: u64,
+    /// What it waits for before it starts.
+    #[serde(default, skip_serializing_if = "Gate::is_open")]
+    pub gate: Gate,
     /// Why it was told to stop, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,

@@ -183,7 +183,8 @@ impl Follower {
                     why,
                 });
             }
-            JournalBody::Annotation { .. }
+            JournalBody::EnvironmentUrl { .. }
+            | JournalBody::Annotation { .. }
             | JournalBody::DeployAsked { .. }
             | JournalBody::Reports(_) => {}
         }

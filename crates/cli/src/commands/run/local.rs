@@ -8,8 +8,11 @@ use std::{
 use jiff::Timestamp;
 use shipway_core::{
     aggregate::{Actor, Aggregate, EffectKey, fold},
+    concurrency::Standing,
     ids::{Digest, ServiceName},
-    run::{Effect, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec},
+    run::{
+        Effect, GateEffect, GateInput, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec,
+    },
 };
 use shipway_drivers::jobs::JobRunner;
 use shipway_workflow::job::{
@@ -118,6 +121,10 @@ impl Local {
             }
             let (job, stop) = match &effect {
                 Effect::RunJob { key, stop } => (key.clone(), stop.clone()),
+                Effect::Gate(gate) => {
+                    progress.inputs.push_back(passed(gate));
+                    continue;
+                }
                 Effect::TellService { conclusion, .. } => return Some(*conclusion),
             };
             let begun = progress.running.contains_key(&key);
@@ -172,6 +179,7 @@ impl Local {
         let folder = self.runner.folder(&self.spec.id, key);
         let around = Surroundings {
             secrets: self.secrets.clone(),
+            environment_secrets: BTreeMap::new(),
             vars: BTreeMap::new(),
             env: self.env.clone(),
             folder: folder.clone(),
@@ -230,6 +238,21 @@ fn caches(service: &ServiceName, here: &Path) -> Option<PathBuf> {
         base.join("shipway/caches")
             .join(format!("{service}-{place}")),
     )
+}
+
+/// Nobody else is here: every turn comes at once.
+fn passed(gate: &GateEffect) -> Input {
+    Input::Gate(match gate {
+        GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
+            job: job.clone(),
+            ticket: *ticket,
+            standing: Standing::Entered,
+        },
+        GateEffect::Leave { job, ticket, .. } => GateInput::Left {
+            job: job.clone(),
+            ticket: *ticket,
+        },
+    })
 }
 
 fn ended(key: JobKey, conclusion: Conclusion, why: String) -> Input {

@@ -272,6 +272,7 @@ pub(super) fn spec(
     let (commit, reference) = head(here);
     let reports = reports(here);
     Ok(RunSpec {
+        environments: Vec::new(),
         id: RunId {
             service: service(here)?,
             number: RunNumber(1),

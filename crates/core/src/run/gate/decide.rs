@@ -1,0 +1,313 @@
+//! What may happen next at the gates of a run.
+
+use shipway_workflow::{
+    graph::{Cell, group_of_run},
+    job::{Conclusion, JobKey},
+};
+
+use super::{
+    Approval, GateFact, GateInput, Turn, approval_awaited, expires, has_its_turn, on_the_way, rule,
+};
+use crate::{
+    concurrency::{News, Standing},
+    run::{
+        decide::{Decider, is_over},
+        event::{Body, Rejection},
+        state::{Plan, Run},
+    },
+};
+
+impl Decider {
+    fn run(&self) -> Option<&Run> {
+        self.state.0.as_deref()
+    }
+
+    fn fact(&mut self, fact: GateFact) {
+        self.emit(Body::Gate(Box::new(fact)));
+    }
+
+    /// What groups and people say.
+    pub(in crate::run) fn hear_of_gate(
+        &mut self,
+        run: &Run,
+        input: GateInput,
+    ) -> Result<(), Rejection> {
+        match input {
+            GateInput::Answered {
+                job,
+                ticket,
+                standing,
+            } => {
+                let turn = asked(run, job.as_ref(), ticket);
+                let Some(turn) = turn.filter(|turn| !turn.answered) else {
+                    return Ok(());
+                };
+                let standing = turn.decided().cloned().unwrap_or(standing);
+                self.fact(GateFact::TurnAnswered {
+                    job: job.clone(),
+                    standing: standing.clone(),
+                });
+                self.dropped(run, job, &standing);
+            }
+            GateInput::News { job, ticket, news } => {
+                let Some(turn) = asked(run, job.as_ref(), ticket) else {
+                    return Ok(());
+                };
+                match news {
+                    News::Stop { why } => self.stopped(run, job, why),
+                    News::Stands(standing)
+                        if turn.decided().is_none()
+                            && turn.standing.as_ref() != Some(&standing) =>
+                    {
+                        self.fact(GateFact::TurnChanged {
+                            job: job.clone(),
+                            standing: standing.clone(),
+                        });
+                        self.dropped(run, job, &standing);
+                    }
+                    News::Stands(_) => {}
+                }
+            }
+            GateInput::Left { job, ticket } => {
+                if asked(run, job.as_ref(), ticket).is_some() {
+                    self.fact(GateFact::TurnLeft { job });
+                }
+            }
+            GateInput::UrlKnown { key, url } => {
+                if !is_over(run, &key)? && run.gates.url(&key) != Some(url.as_str()) {
+                    self.fact(GateFact::UrlKnown { key, url });
+                }
+            }
+            GateInput::Approve {
+                key,
+                groups,
+                comment,
+            } => {
+                let approval = waited_for(run, &key)?;
+                let who = self.allowed(run, &key, approval, &groups)?;
+                if !approval.by.contains(&who) {
+                    self.fact(GateFact::Approved { key, comment });
+                }
+            }
+            GateInput::Reject {
+                key,
+                groups,
+                reason,
+            } => {
+                let approval = waited_for(run, &key)?;
+                let who = self.allowed(run, &key, approval, &groups)?;
+                let why = format!("rejected by {who}: {reason}");
+                self.fact(GateFact::Rejected {
+                    key: key.clone(),
+                    reason,
+                });
+                self.ended_at_gate(key, Conclusion::Failure, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn ended_at_gate(&mut self, key: JobKey, conclusion: Conclusion, why: String) {
+        self.emit(Body::JobEnded {
+            key,
+            conclusion,
+            outputs: Vec::new(),
+            why: Some(why),
+        });
+    }
+
+    /// Who has lost its place is cancelled.
+    fn dropped(&mut self, run: &Run, job: Option<JobKey>, standing: &Standing) {
+        let Standing::Dropped { why } = standing else {
+            return;
+        };
+        match job {
+            Some(key)
+                if run
+                    .cell(&key)
+                    .is_some_and(|(_, cell)| cell.outcome.is_none()) =>
+            {
+                self.ended_at_gate(key, Conclusion::Cancelled, why.clone());
+            }
+            Some(_) => {}
+            None => self.stopped(run, None, why.clone()),
+        }
+    }
+
+    fn stopped(&mut self, run: &Run, job: Option<JobKey>, why: String) {
+        match job {
+            None if run.ended.is_none() && run.progress.cancelled.is_none() => {
+                self.emit(Body::CancelAsked { reason: why });
+            }
+            Some(key)
+                if (run.cell(&key))
+                    .is_some_and(|(_, cell)| cell.outcome.is_none() && cell.stopping.is_none()) =>
+            {
+                self.emit(Body::StopAsked { key, why });
+            }
+            None | Some(_) => {}
+        }
+    }
+
+    fn allowed(
+        &self,
+        run: &Run,
+        key: &JobKey,
+        approval: &Approval,
+        groups: &[String],
+    ) -> Result<String, Rejection> {
+        let (who, from) = (self.by.to_string(), &approval.rule.from);
+        if from.is_empty() || from.iter().any(|it| *it == who || groups.contains(it)) {
+            return Ok(who);
+        }
+        Err(Rejection::NotAllowed {
+            run: run.spec.id.clone(),
+            key: key.clone(),
+            who,
+            from: from.join(", "),
+        })
+    }
+
+    /// Whether the run as a whole may go on; asks its group when it hasn't. A run that was cancelled before its turn came runs
+    /// nothing, not even what always runs.
+    pub(in crate::run) fn has_its_turn(&mut self, plan: &Plan) -> bool {
+        let Some(run) = self.run() else { return false };
+        let Some(concurrency) = &plan.workflow.concurrency else {
+            return true;
+        };
+        if let Some(turn) = &run.gates.run {
+            if turn.has_come() {
+                return true;
+            }
+        } else {
+            match group_of_run(concurrency, &plan.ground) {
+                Ok(None) => return true,
+                Ok(Some(group)) => {
+                    let (ticket, again) = (run.gates.tickets + 1, run.gates.was_inside);
+                    self.fact(GateFact::TurnAsked {
+                        job: None,
+                        ticket,
+                        group,
+                        again,
+                    });
+                }
+                Err(why) => {
+                    let (conclusion, why) = (Conclusion::Failure, Some(why));
+                    self.emit(Body::Ended { conclusion, why });
+                    return false;
+                }
+            }
+        }
+        let Some(why) = self.run().and_then(|run| run.progress.cancelled.clone()) else {
+            return false;
+        };
+        for (at, job) in plan.workflow.jobs.iter().enumerate() {
+            if self
+                .run()
+                .is_some_and(|run| !run.progress.jobs[at].is_over())
+            {
+                self.emit(Body::JobSettled {
+                    job: JobKey::new(&job.id, None),
+                    result: Conclusion::Cancelled,
+                    why: Some(why.clone()),
+                });
+            }
+        }
+        true
+    }
+
+    /// Gives up the jobs that nobody approved for too long.
+    pub(in crate::run) fn give_up_at_gates(&mut self) {
+        let Some(run) = self.run() else { return };
+        let late: Vec<JobKey> = (run.progress.active().into_iter())
+            .filter(|cell| {
+                let approval = approval_awaited(run, cell);
+                approval.and_then(expires).is_some_and(|at| at <= self.now)
+            })
+            .map(|cell| cell.key.clone())
+            .collect();
+        for key in late {
+            let why = "nobody approved it within 30 days".to_owned();
+            self.ended_at_gate(key, Conclusion::Failure, why);
+        }
+    }
+
+    /// Asks, for the jobs that may start, whom they have to ask.
+    pub(in crate::run) fn ask_at_gates(&mut self) {
+        let Some(run) = self.run() else { return };
+        let active: Vec<Cell> = (run.progress.active().into_iter())
+            .filter(|cell| cell.stopping.is_none())
+            .cloned()
+            .collect();
+        for cell in active {
+            if self.ask_for_turns(&cell) {
+                self.ask_people(cell);
+            }
+        }
+    }
+
+    /// Asks the groups on the way to a job, one after the other; true when all its turns have come.
+    fn ask_for_turns(&mut self, cell: &Cell) -> bool {
+        let Some(run) = self.run() else { return false };
+        let next = on_the_way(run, cell).find(|it| !has_its_turn(run, it));
+        let Some((key, Some(group))) = next.map(|it| (it.key.clone(), it.gate.group.clone()))
+        else {
+            return true;
+        };
+        if run.gates.turn(Some(&key)).is_none() {
+            let ticket = run.gates.tickets + 1;
+            self.fact(GateFact::TurnAsked {
+                job: Some(key),
+                ticket,
+                group,
+                again: false,
+            });
+        }
+        false
+    }
+
+    fn ask_people(&mut self, cell: Cell) {
+        let Some(run) = self.run() else { return };
+        let gate = run.gates.jobs.get(&cell.key);
+        if gate.is_some_and(|gate| gate.approval.is_some()) {
+            return;
+        }
+        if let Some(rule) = rule(run, &cell).cloned() {
+            let run = run.spec.id.number;
+            self.fact(GateFact::ApprovalAsked {
+                run,
+                key: cell.key,
+                environment: cell.gate.environment.unwrap_or_default(),
+                rule,
+            });
+        }
+    }
+}
+
+/// The turn that the ask with this number is about.
+fn asked<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Option<&'a Turn> {
+    run.gates.turn(job).filter(|turn| turn.ticket == ticket)
+}
+
+fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a Approval, Rejection> {
+    let over = is_over(run, key)?;
+    let gate = run.gates.jobs.get(key);
+    gate.and_then(|gate| gate.approval.as_ref())
+        .filter(|approval| !over && !approval.is_given())
+        .ok_or_else(|| Rejection::NotAsked {
+            run: run.spec.id.clone(),
+            key: key.clone(),
+            waiting: listed_waiting(run),
+        })
+}
+
+fn listed_waiting(run: &Run) -> String {
+    let waiting: Vec<&str> = (run.progress.active().into_iter())
+        .filter(|cell| approval_awaited(run, cell).is_some())
+        .map(|cell| cell.key.as_str())
+        .collect();
+    match waiting.as_slice() {
+        [] => "no job of it does".to_owned(),
+        keys => format!("these do: {}", keys.join(", ")),
+    }
+}

@@ -1,0 +1,306 @@
+//! What a run and its jobs wait for beside the jobs they need: their turn in a concurrency group, and people who approve.
+//!
+//! A group is asked, answers, and tells when something has changed; who has asked leaves when it is over, whatever happened
+//! meanwhile. Asking comes to its answer before leaving begins, so that the two can't overtake each other. The rules of an
+//! environment are those on record when the run was ordered: changing them later opens and closes nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use shipway_workflow::{
+    graph::{Cell, Group},
+    job::JobKey,
+};
+
+use super::{event::Body, state::Run};
+use crate::{
+    aggregate::{EffectKey, Event},
+    concurrency::Standing,
+    config::Approvals,
+};
+
+mod decide;
+mod event;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use event::{GateEffect, GateFact, GateInput};
+pub(super) use words::{job_waits_for, run_waits_for, story_lines};
+
+/// An approval that nobody gave for so long is not given any more; GitHub's.
+const APPROVAL_WITHIN: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// The rules of an environment, as of when a run was ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// The environment.
+    pub environment: String,
+    /// Who must say yes before a job goes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
+}
+
+/// People that a job waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedApproval {
+    /// The environment it goes to.
+    pub environment: String,
+    /// Who may say yes, and how many must.
+    pub rule: Approvals,
+    /// Who has.
+    pub by: Vec<String>,
+    /// Since when it waits.
+    pub since: Timestamp,
+}
+
+/// Where the gates of a run stand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gates {
+    /// Asks so far, of groups.
+    tickets: u32,
+    /// Whether the run as a whole has been in its group before.
+    was_inside: bool,
+    /// The turn of the run as a whole.
+    run: Option<Turn>,
+    /// What jobs wait for.
+    jobs: BTreeMap<JobKey, JobGate>,
+}
+
+/// What a job waits for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct JobGate {
+    /// Its turn in its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turn: Option<Turn>,
+    /// Who was asked to say yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    approval: Option<Approval>,
+    /// Where its environment is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+}
+
+/// Somebody's turn in a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Turn {
+    ticket: u32,
+    group: Group,
+    again: bool,
+    /// Whether the group has answered.
+    answered: bool,
+    /// What it said last.
+    standing: Option<Standing>,
+    /// Of what was over before: to be left, and asked for anew.
+    #[serde(default)]
+    stale: bool,
+}
+
+impl Turn {
+    /// What was said for good. Who was let in or dropped doesn't wait again: news that says so has been overtaken.
+    fn decided(&self) -> Option<&Standing> {
+        self.standing
+            .as_ref()
+            .filter(|standing| !matches!(standing, Standing::Waiting { .. }))
+    }
+
+    fn has_come(&self) -> bool {
+        !self.stale && self.standing == Some(Standing::Entered)
+    }
+}
+
+/// People asked to say yes to a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Approval {
+    environment: String,
+    rule: Approvals,
+    since: Timestamp,
+    by: Vec<String>,
+}
+
+impl Approval {
+    fn is_given(&self) -> bool {
+        self.by.len() >= self.rule.count as usize
+    }
+}
+
+impl Gates {
+    fn turn(&self, job: Option<&JobKey>) -> Option<&Turn> {
+        match job {
+            None => self.run.as_ref(),
+            Some(key) => self.jobs.get(key)?.turn.as_ref(),
+        }
+    }
+
+    fn turn_slot(&mut self, job: Option<&JobKey>) -> &mut Option<Turn> {
+        match job {
+            None => &mut self.run,
+            Some(key) => &mut self.jobs.entry(key.clone()).or_default().turn,
+        }
+    }
+
+    /// Where the environment that a job went to is reached.
+    pub(super) fn url(&self, key: &JobKey) -> Option<&str> {
+        self.jobs.get(key)?.url.as_deref()
+    }
+
+    /// A job begins anew: what it was let through before counts no more.
+    pub(super) fn forget(&mut self, key: &JobKey) {
+        if let Some(gate) = self.jobs.get_mut(key) {
+            (gate.approval, gate.url) = (None, None);
+            if let Some(turn) = &mut gate.turn {
+                turn.stale = true;
+            }
+        }
+    }
+
+    /// Folds one fact.
+    pub(super) fn apply(&mut self, event: &Event<Body>, fact: &GateFact) {
+        match fact {
+            GateFact::TurnAsked {
+                job,
+                ticket,
+                group,
+                again,
+            } => {
+                self.tickets = *ticket;
+                *self.turn_slot(job.as_ref()) = Some(Turn {
+                    ticket: *ticket,
+                    group: group.clone(),
+                    again: *again,
+                    answered: false,
+                    standing: None,
+                    stale: false,
+                });
+            }
+            GateFact::TurnAnswered { job, standing } => {
+                if let Some(turn) = self.turn_slot(job.as_ref()) {
+                    turn.answered = true;
+                    turn.standing = Some(standing.clone());
+                }
+            }
+            GateFact::TurnChanged { job, standing } => {
+                if let Some(turn) = self.turn_slot(job.as_ref()) {
+                    turn.standing = Some(standing.clone());
+                }
+            }
+            GateFact::TurnLeft { job } => {
+                *self.turn_slot(job.as_ref()) = None;
+                self.was_inside |= job.is_none();
+            }
+            GateFact::ApprovalAsked {
+                key,
+                environment,
+                rule,
+                ..
+            } => {
+                self.jobs.entry(key.clone()).or_default().approval = Some(Approval {
+                    environment: environment.clone(),
+                    rule: rule.clone(),
+                    since: event.at,
+                    by: Vec::new(),
+                });
+            }
+            GateFact::Approved { key, .. } => {
+                let gate = self.jobs.entry(key.clone()).or_default();
+                if let Some(approval) = &mut gate.approval {
+                    approval.by.push(event.by.to_string());
+                }
+            }
+            GateFact::UrlKnown { key, url } => {
+                self.jobs.entry(key.clone()).or_default().url = Some(url.clone());
+            }
+            GateFact::Rejected { .. } => {}
+        }
+    }
+}
+
+/// Who must say yes before this job starts.
+fn rule<'a>(run: &'a Run, cell: &Cell) -> Option<&'a Approvals> {
+    let wanted = cell.gate.environment.as_deref()?;
+    let rules = &run.spec.environments;
+    rules
+        .iter()
+        .find(|rules| rules.environment.eq_ignore_ascii_case(wanted))?
+        .approvals
+        .as_ref()
+}
+
+fn expires(approval: &Approval) -> Option<Timestamp> {
+    approval.since.checked_add(APPROVAL_WITHIN).ok()
+}
+
+fn approval_awaited<'a>(run: &'a Run, cell: &Cell) -> Option<&'a Approval> {
+    let approval = run.gates.jobs.get(&cell.key)?.approval.as_ref()?;
+    (!approval.is_given() && cell.stopping.is_none() && cell.outcome.is_none()).then_some(approval)
+}
+
+/// The calls that lead to a job, the outermost first, and the job itself: each may have a group of its own.
+fn on_the_way<'r>(run: &'r Run, cell: &'r Cell) -> impl Iterator<Item = &'r Cell> {
+    let callers = cell.key.callers();
+    callers
+        .filter_map(|caller| Some(run.cell(&caller)?.1))
+        .chain([cell])
+}
+
+fn has_its_turn(run: &Run, cell: &Cell) -> bool {
+    cell.gate.group.is_none() || run.gates.turn(Some(&cell.key)).is_some_and(Turn::has_come)
+}
+
+/// Whether nothing keeps a job from starting.
+pub(super) fn is_open(run: &Run, cell: &Cell) -> bool {
+    let gate = run.gates.jobs.get(&cell.key);
+    let approval = gate.and_then(|gate| gate.approval.as_ref());
+    on_the_way(run, cell).all(|it| has_its_turn(run, it))
+        && (rule(run, cell).is_none() || approval.is_some_and(Approval::is_given))
+}
+
+/// What gates ask of the world, also after the end of the run.
+pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)> {
+    let of_run = run.gates.run.iter().map(|turn| (None, turn));
+    let of_jobs = run
+        .gates
+        .jobs
+        .iter()
+        .filter_map(|(key, gate)| Some((Some(key), gate.turn.as_ref()?)));
+    of_run.chain(of_jobs).filter_map(|(job, turn)| {
+        let over = turn.stale
+            || run.ended.is_some()
+            || job.is_some_and(|key| run.cell(key).is_none_or(|(_, cell)| cell.outcome.is_some()));
+        let key = format!("turn-{}", turn.ticket);
+        let (job, ticket) = (job.cloned(), turn.ticket);
+        if !turn.answered {
+            let (group, again) = (turn.group.clone(), turn.again);
+            let effect = GateEffect::Ask {
+                job,
+                ticket,
+                group,
+                again,
+            };
+            return Some((key.into(), effect));
+        }
+        let group = turn.group.name.clone();
+        over.then(|| (key.into(), GateEffect::Leave { job, ticket, group }))
+    })
+}
+
+/// The people that a job waits for.
+pub(super) fn awaited(run: &Run, cell: &Cell) -> Option<AwaitedApproval> {
+    let approval = approval_awaited(run, cell)?;
+    Some(AwaitedApproval {
+        environment: approval.environment.clone(),
+        rule: approval.rule.clone(),
+        by: approval.by.clone(),
+        since: approval.since,
+    })
+}
+
+/// When to look again at who waits for people.
+pub(super) fn wake_at(run: &Run) -> Option<Timestamp> {
+    run.progress
+        .active()
+        .into_iter()
+        .filter_map(|cell| expires(approval_awaited(run, cell)?))
+        .min()
+}

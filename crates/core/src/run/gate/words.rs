@@ -1,0 +1,110 @@
+//! What a run waits for, in words.
+
+use shipway_workflow::{graph::Cell, job::JobKey};
+
+use super::{Approval, GateFact, Turn, approval_awaited, on_the_way};
+use crate::{concurrency::Standing, config::Approvals, run::state::Run};
+
+/// What the run as a whole waits for, in words.
+pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {
+    if run.ended.is_some() {
+        return None;
+    }
+    let turn = run.gates.run.as_ref().filter(|turn| !turn.has_come())?;
+    Some(turn_in_words(turn))
+}
+
+/// What a job waits for, in words.
+pub(in crate::run) fn job_waits_for(run: &Run, cell: &Cell) -> Option<String> {
+    if cell.outcome.is_some() || cell.stopping.is_some() {
+        return None;
+    }
+    let turn = on_the_way(run, cell).find_map(|it| {
+        run.gates
+            .turn(Some(&it.key))
+            .filter(|turn| !turn.has_come())
+    });
+    if let Some(turn) = turn {
+        return Some(turn_in_words(turn));
+    }
+    approval_awaited(run, cell).map(|approval| approval_in_words(run, approval))
+}
+
+fn turn_in_words(turn: &Turn) -> String {
+    match &turn.standing {
+        Some(Standing::Waiting { held_by }) => format!(
+            "waits for its turn in the concurrency group `{}`, held by {held_by}",
+            turn.group.name
+        ),
+        Some(Standing::Entered | Standing::Dropped { .. }) | None => format!(
+            "asks for its turn in the concurrency group `{}`",
+            turn.group.name
+        ),
+    }
+}
+
+fn approval_in_words(run: &Run, approval: &Approval) -> String {
+    let so_far = match approval.by.as_slice() {
+        [] => String::new(),
+        by => format!(" ({} said yes)", by.join(", ")),
+    };
+    format!(
+        "waits for approval by {} to go to {}{so_far}: shipway approve {}",
+        people(&approval.rule),
+        approval.environment,
+        run.spec.id.number
+    )
+}
+
+/// Who has to say yes.
+fn people(rule: &Approvals) -> String {
+    match rule.from.as_slice() {
+        [] if rule.count == 1 => "anybody".to_owned(),
+        [] => format!("{} people", rule.count),
+        [one] => one.clone(),
+        [most @ .., last] if rule.count == 1 => format!("{} or {last}", most.join(", ")),
+        from => format!("{} of {}", rule.count, from.join(", ")),
+    }
+}
+
+/// The lines that a fact is worth to somebody who watches.
+pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
+    let whose = |job: &Option<JobKey>| {
+        job.as_ref()
+            .map(|key| format!("{key} "))
+            .unwrap_or_default()
+    };
+    match fact {
+        GateFact::TurnAnswered {
+            job,
+            standing: Standing::Waiting { held_by },
+        } => vec![format!(
+            "· {}waits for its turn in the concurrency group, held by {held_by}",
+            whose(job)
+        )],
+        GateFact::ApprovalAsked {
+            run,
+            key,
+            environment,
+            rule,
+        } => vec![format!(
+            "· {key} waits for approval by {} to go to {environment}: shipway approve {run}",
+            people(rule)
+        )],
+        GateFact::TurnAnswered {
+            job,
+            standing: Standing::Entered,
+        }
+        | GateFact::TurnChanged {
+            job,
+            standing: Standing::Entered,
+        } => Vec::from_iter(job.as_ref().map(|key| format!("· {key} has its turn"))),
+        GateFact::Approved { key, .. } => vec![format!("· {key} is approved")],
+        GateFact::UrlKnown { key, url } => vec![format!("· {key} is at {url}")],
+        GateFact::TurnAsked { .. }
+        | GateFact::TurnAnswered { .. }
+        | GateFact::TurnChanged { .. }
+        | GateFact::TurnLeft { .. }
+        | GateFact::Rejected { .. } => Vec::new(),
+    }
+}

@@ -1,0 +1,88 @@
+//! What runs ask of concurrency groups, and what groups tell runs.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use shipway_core::{
+    aggregate::Actor,
+    concurrency::{self, Ask, Groups, Holder},
+    ids::RunId,
+    run::{self, GateEffect, GateInput},
+};
+use shipway_engine::{Driver, EngineError, Work};
+
+use crate::app::App;
+
+/// Carries out the effects of groups.
+pub struct GroupDriver(pub Weak<App>);
+
+#[async_trait]
+impl Driver<Groups> for GroupDriver {
+    async fn carry_out(&self, work: Work<Groups>) -> concurrency::Input {
+        let Some(app) = self.0.upgrade() else {
+            return concurrency::Input::Woken;
+        };
+        let (number, notice) = (work.effect.number, work.effect.notice);
+        let run = &notice.holder.run;
+        let input = run::Input::Gate(GateInput::News {
+            job: notice.holder.job,
+            ticket: notice.ticket,
+            news: notice.news,
+        });
+        let by = Actor::Shipway("its concurrency group".to_owned());
+        match app.runs.send(&run.stream(), input, by).await {
+            // Who refuses has no use for it.
+            Ok(_) | Err(EngineError::Rejected(_)) => concurrency::Input::Told(number),
+            Err(error) => {
+                tracing::warn!(%error, %run, "a run could not be told of its turn; it is tried again");
+                concurrency::Input::Woken
+            }
+        }
+    }
+}
+
+/// Asks or leaves a group for a run.
+pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) -> run::Input {
+    let holder = |job: &Option<_>| Holder {
+        run: run.clone(),
+        job: job.clone(),
+    };
+    let (group, input) = match effect {
+        GateEffect::Ask {
+            job,
+            ticket,
+            group,
+            again,
+        } => {
+            let ask = Ask {
+                holder: holder(job),
+                ticket: *ticket,
+                cancel_in_progress: group.cancel_in_progress,
+                queue: group.queue,
+                again: *again,
+            };
+            (&group.name, concurrency::Input::Ask(ask))
+        }
+        GateEffect::Leave { job, group, .. } => (group, concurrency::Input::Leave(holder(job))),
+    };
+    let stream = concurrency::stream(&run.service, group);
+    let by = Actor::Shipway(format!("run {}", run.number));
+    let outcome = match app.groups.send(&stream, input, by).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::warn!(%error, %run, group, "a concurrency group could not be asked; it is tried again");
+            return run::Input::Woken;
+        }
+    };
+    run::Input::Gate(match effect {
+        GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
+            job: job.clone(),
+            ticket: *ticket,
+            standing: outcome.state.standing(&holder(job)),
+        },
+        GateEffect::Leave { job, ticket, .. } => GateInput::Left {
+            job: job.clone(),
+            ticket: *ticket,
+        },
+    })
+}

@@ -1,0 +1,98 @@
+//! What a run or a job waits for beside the jobs it needs: the expressions of `concurrency` and `environment`, answered.
+//! Who waits, and how long, is not decided here.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ground, calls::Unit, cells::explained, progress::Called};
+use crate::{
+    expr::{Contexts, EvalError},
+    model::{Concurrency, Job, Queue},
+};
+
+/// A concurrency group that a run or a job wants to be in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name; case doesn't matter.
+    pub name: String,
+    /// Whether the one that goes on is to stop for it.
+    #[serde(default)]
+    pub cancel_in_progress: bool,
+    /// How many wait.
+    #[serde(default)]
+    pub queue: Queue,
+}
+
+/// What a job waits for before it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Its turn in a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// The gates of this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+}
+
+impl Gate {
+    /// Whether there is nothing to wait for.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.group.is_none() && self.environment.is_none()
+    }
+
+    /// What a job waits for; `contexts` are those of its cell. A job that calls a workflow waits for its own group, or for that
+    /// of the workflow.
+    pub(super) fn of(
+        job: &Job,
+        called: Option<(&Unit, &Called)>,
+        contexts: &Contexts<'_>,
+    ) -> Result<Self, String> {
+        let group = match (&job.concurrency, called) {
+            (Some(concurrency), _) => group(concurrency, contexts),
+            (None, Some((unit, called))) => match &unit.workflow.concurrency {
+                Some(concurrency) => {
+                    let contexts = contexts.clone().with("inputs", called.inputs.clone());
+                    group(concurrency, &contexts)
+                }
+                None => Ok(None),
+            },
+            (None, None) => Ok(None),
+        };
+        let group = group.map_err(|error| explained(job, "concurrency", &error))?;
+        let environment = job
+            .environment
+            .as_ref()
+            .map(|environment| environment.name.resolve_text(contexts))
+            .transpose()
+            .map_err(|error| explained(job, "environment", &error))?;
+        Ok(Self {
+            group,
+            environment: environment
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty()),
+        })
+    }
+}
+
+/// The group that a run as a whole wants to be in.
+pub fn group_of_run(concurrency: &Concurrency, ground: &Ground) -> Result<Option<Group>, String> {
+    let contexts = Contexts::new()
+        .with("github", ground.github.clone())
+        .with("inputs", ground.inputs.clone())
+        .with("vars", ground.vars.clone());
+    group(concurrency, &contexts)
+        .map_err(|error| format!("the `concurrency` of the workflow has no value: {error}"))
+}
+
+/// A name that is empty is no group: an expression says so that there is nothing to wait for.
+fn group(concurrency: &Concurrency, contexts: &Contexts<'_>) -> Result<Option<Group>, EvalError> {
+    let name = concurrency.group.resolve_text(contexts)?.trim().to_owned();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Group {
+        name,
+        cancel_in_progress: concurrency.cancel_in_progress.resolve(contexts)?,
+        queue: concurrency.queue,
+    }))
+}
