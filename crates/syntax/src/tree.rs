@@ -14,6 +14,8 @@ use crate::{
 const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Nodes of a tree, aliases expanded: what hand-written files never reach and a "billion laughs" does at once.
 const NODES_MAX: usize = 200_000;
+/// Bytes that anchors and aliases may copy: a long text may be meant in a hundred places, not in a hundred thousand.
+const COPIED_BYTES_MAX: usize = 32 << 20;
 /// How deep a tree may be.
 const DEPTH_MAX: usize = 100;
 
@@ -140,17 +142,44 @@ impl Node {
         }
     }
 
-    fn size(&self) -> usize {
+    /// How much it is.
+    fn measure(&self) -> Measure {
+        let mut all = Measure {
+            nodes: 1,
+            bytes: size_of::<Self>(),
+            height: 0,
+        };
         match &self.value {
-            Value::Sequence(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+            Value::Sequence(items) => items.iter().for_each(|item| all.hold(item)),
             Value::Mapping(entries) => {
-                1 + entries
-                    .iter()
-                    .map(|(_, node)| 1 + node.size())
-                    .sum::<usize>()
+                for (key, node) in entries {
+                    all.nodes += 1;
+                    all.bytes += key.text.len();
+                    all.hold(node);
+                }
             }
-            Value::Null | Value::Bool(_) | Value::Number { .. } | Value::String { .. } => 1,
+            Value::Number { text, .. } | Value::String { text, .. } => all.bytes += text.len(),
+            Value::Null | Value::Bool(_) => {}
         }
+        all
+    }
+}
+
+/// What a copy of a node costs.
+#[derive(Clone, Copy, Debug)]
+struct Measure {
+    nodes: usize,
+    bytes: usize,
+    /// Levels below it.
+    height: usize,
+}
+
+impl Measure {
+    fn hold(&mut self, node: &Node) {
+        let part = node.measure();
+        self.nodes += part.nodes;
+        self.bytes += part.bytes;
+        self.height = self.height.max(part.height + 1);
     }
 }
 
@@ -179,8 +208,10 @@ struct Reader<'t> {
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     /// Bytes of each 1,024th character, so that character positions are found quickly.
     bytes: Vec<usize>,
-    anchors: BTreeMap<usize, (Node, usize)>,
+    anchors: BTreeMap<usize, (Node, Measure)>,
     nodes: usize,
+    /// Bytes of nodes that were copied for anchors and aliases.
+    copied: usize,
 }
 
 type Read<T> = Result<T, Diagnostic>;
@@ -200,6 +231,7 @@ impl<'t> Reader<'t> {
             bytes,
             anchors: BTreeMap::new(),
             nodes: 0,
+            copied: 0,
         }
     }
 
@@ -254,23 +286,21 @@ impl<'t> Reader<'t> {
         after.starts_with('\t') || before[before.len() - blanks..].contains('\t')
     }
 
+    fn within_bounds(&self, span: Span, depth: usize) -> Read<()> {
+        let message = if depth > DEPTH_MAX {
+            format!("nested deeper than {DEPTH_MAX} levels")
+        } else if self.nodes > NODES_MAX {
+            format!("more than {NODES_MAX} nodes, aliases expanded")
+        } else {
+            return Ok(());
+        };
+        Err(Diagnostic::error("yaml", span, message))
+    }
+
     fn node(&mut self, event: Event<'t>, mark: Marked, depth: usize) -> Read<Node> {
         let span = self.span(mark);
         self.nodes += 1;
-        if depth > DEPTH_MAX {
-            return Err(Diagnostic::error(
-                "yaml",
-                span,
-                format!("nested deeper than {DEPTH_MAX} levels"),
-            ));
-        }
-        if self.nodes > NODES_MAX {
-            return Err(Diagnostic::error(
-                "yaml",
-                span,
-                format!("more than {NODES_MAX} nodes, aliases expanded"),
-            ));
-        }
+        self.within_bounds(span, depth)?;
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = match tag {
@@ -282,7 +312,7 @@ impl<'t> Reader<'t> {
             }
             Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
-            Event::Alias(anchor) => return self.alias(anchor, span),
+            Event::Alias(anchor) => return self.alias(anchor, span, depth),
             Event::Nothing
             | Event::StreamStart
             | Event::StreamEnd
@@ -294,29 +324,36 @@ impl<'t> Reader<'t> {
             }
         };
         if anchor > 0 {
-            let size = node.size();
-            self.anchors.insert(anchor, (node.clone(), size));
+            let measure = node.measure();
+            self.copy(measure, span)?;
+            self.anchors.insert(anchor, (node.clone(), measure));
         }
         Ok(node)
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Read<Node> {
-        let (node, size) = self.anchors.get(&anchor).ok_or_else(|| {
+    /// Counts what is about to be copied.
+    fn copy(&mut self, measure: Measure, span: Span) -> Read<()> {
+        self.copied += measure.bytes;
+        if self.copied > COPIED_BYTES_MAX {
+            let message = format!("more than {} MiB, aliases expanded", COPIED_BYTES_MAX >> 20);
+            return Err(Diagnostic::error("yaml", span, message));
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Read<Node> {
+        let (node, measure) = self.anchors.get(&anchor).ok_or_else(|| {
             Diagnostic::error(
                 "yaml",
                 span,
                 "an alias of an anchor that is not complete yet",
             )
         })?;
-        self.nodes += size;
-        if self.nodes > NODES_MAX {
-            return Err(Diagnostic::error(
-                "yaml",
-                span,
-                format!("more than {NODES_MAX} nodes, aliases expanded"),
-            ));
-        }
-        Ok(node.clone())
+        let (node, measure) = (node.clone(), *measure);
+        self.nodes += measure.nodes;
+        self.copy(measure, span)?;
+        self.within_bounds(span, depth + measure.height)?;
+        Ok(node)
     }
 
     fn sequence(&mut self, start: Span, depth: usize) -> Read<Node> {

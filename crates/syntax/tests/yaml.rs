@@ -67,6 +67,30 @@ fn a_billion_laughs_and_a_deep_nest_end_early() {
     }
     assert!(read(&text).unwrap_err().contains("nodes"));
     assert!(read(&"[".repeat(5_000)).is_err());
+    // A long text many times over is as much, with few nodes.
+    let long = format!(
+        "a: &a {}\nb: [{}]\n",
+        "x".repeat(1 << 20),
+        "*a, ".repeat(1_000)
+    );
+    assert!(
+        read(&long)
+            .unwrap_err()
+            .contains("32 MiB, aliases expanded")
+    );
+    // Each anchor around the one before.
+    let around = format!("{}x{}", "[&x ".repeat(90), "]".repeat(90));
+    assert!(read(&around).is_ok());
+    // Aliases within aliases are as deep as what they stand for.
+    let mut deep = "a0: &a0 [x]\n".to_owned();
+    for level in 1..200 {
+        deep.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+    }
+    assert!(
+        read(&deep)
+            .unwrap_err()
+            .contains("nested deeper than 100 levels")
+    );
 }
 
 proptest! {

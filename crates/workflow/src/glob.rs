@@ -360,6 +360,19 @@ mod tests {
             ("[CB]at", &["Cat", "Bat"], &["cat", "CBat"]),
             ("[1-2]00", &["100", "200"], &["300"]),
             (r"release\*", &["release*"], &["release1"]),
+            (
+                r"\!important",
+                &["!important"],
+                &["important", r"\!important"],
+            ),
+            (r"a\[b\]", &["a[b]"], &["ab"]),
+            ("v[0-9]+?", &["v", "v1", "v12"], &["va"]),
+            ("x?y+z", &["yz", "xyyz"], &["xz", "xxyz"]),
+            ("[!a]b", &["!b", "ab"], &["cb"]),
+            ("[a-]x", &["ax", "-x"], &["bx"]),
+            ("**/*", &["a", "a/b", "a/b/c"], &[]),
+            ("*/*", &["a/b"], &["a", "a/b/c"]),
+            ("dir", &["dir"], &["dir/file"]),
             ("a**/b", &["a/b", "ax/y/b"], &["ab"]),
         ];
         for (pattern, yes, no) in table {

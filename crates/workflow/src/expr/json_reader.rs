@@ -6,13 +6,17 @@ use std::{iter::Peekable, str::CharIndices, sync::Arc};
 
 use super::value::{Object, Value};
 
-/// How deep a value may be: Newtonsoft's limit is 64, the runner's next reader's is 100.
+/// How deep a value may be: Newtonsoft's limit is 64, the runner's next reader's is 100. A value is written into the spec of
+/// a job, and must be read there again.
 const DEPTH_MAX: usize = 100;
 
 /// The value that `text` stands for, or what is wrong with it.
 pub(crate) fn read(text: &str) -> Result<Value, String> {
     // Nearly all JSON is proper, and serde tells best what is wrong with the rest.
     let proper = match serde_json::from_str::<Value>(text) {
+        Ok(value) if is_deeper(&value, DEPTH_MAX) => {
+            return Err(format!("it is nested deeper than {DEPTH_MAX} levels"));
+        }
         Ok(value) => return Ok(value),
         Err(error) => error.to_string(),
     };
@@ -21,6 +25,16 @@ pub(crate) fn read(text: &str) -> Result<Value, String> {
         chars: text.char_indices().peekable(),
     };
     reader.value(0).ok_or(proper)
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(object) => {
+            levels == 0 || object.iter().any(|(_, item)| is_deeper(item, levels - 1))
+        }
+        _ => false,
+    }
 }
 
 struct Reader<'t> {
@@ -271,6 +285,12 @@ mod tests {
             assert_eq!(read_json(text), None, "{text}");
         }
         assert_eq!(read_json(&"[".repeat(100_000)), None);
-        assert!(read(&format!("{}{}", "[".repeat(60), "]".repeat(60))).is_ok());
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(read(&nested(100)).is_ok());
+        assert_eq!(
+            read(&nested(101)).unwrap_err(),
+            "it is nested deeper than 100 levels"
+        );
+        assert!(read(&nested(1000)).is_err());
     }
 }

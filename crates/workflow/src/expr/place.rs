@@ -144,8 +144,12 @@ impl Expr {
             let problem = match &node.kind {
                 Kind::Context(name) if known.contains(&&**name) => return,
                 Kind::Context(name) if CONTEXTS.contains(&&**name) => {
+                    let mut help = format!("here there are {}", listed(known.iter().copied()));
+                    if &**name == "secrets" && place == Place::StepIf {
+                        help.push_str("; give the job `env: { TOKEN: ${{ secrets.… }} }` and ask `env.TOKEN != ''`");
+                    }
                     ParseError::new(format!("`{name}` can't be used here"), node.at.clone())
-                        .help(format!("here there are {}", listed(known.iter().copied())))
+                        .help(help)
                 }
                 Kind::Context(name) => {
                     ParseError::new(format!("unknown name `{name}`"), node.at.clone())

@@ -17,7 +17,7 @@ use shipway_syntax::{Diagnostic, Key, Node, Source, Span};
 
 use crate::{
     expr::{Condition, Expr, Template},
-    parse::reader::Reader,
+    parse::{in_order, reader::Reader},
 };
 
 mod checkout;
@@ -114,9 +114,7 @@ fn looked_at(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnosti
         }
     }
     diagnostics.retain(|problem| problem.is_error() || !is_allowed(source, problem));
-    diagnostics.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
-    diagnostics.dedup();
-    diagnostics
+    in_order(diagnostics)
 }
 
 /// Whether a comment on the line of a problem or the one above allows it.

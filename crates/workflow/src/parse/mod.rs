@@ -57,13 +57,23 @@ pub fn parse(source: &Source) -> Parsed {
     };
     let mut reader = Reader::new(source);
     let workflow = workflow(&mut reader, &tree);
-    let mut diagnostics = reader.problems;
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
+    let diagnostics = in_order(reader.problems);
     let workflow = workflow.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     Parsed {
         workflow,
         diagnostics,
     }
+}
+
+/// In the order of the file, each once: what stands behind an anchor is read for every alias.
+pub(crate) fn in_order(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut told = std::collections::BTreeSet::new();
+    diagnostics.retain(|problem| {
+        let span = problem.span.map(|span| (span.start, span.end));
+        told.insert((span, problem.code, problem.message.clone()))
+    });
+    diagnostics.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
+    diagnostics
 }
 
 const KEYS: [&str; 9] = [

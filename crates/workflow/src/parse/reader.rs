@@ -10,6 +10,9 @@ use crate::{
     model::{Position, Setting, Table, Tree},
 };
 
+/// Levels of a value in a matrix. As JSON each takes up to three, and readers of JSON go 128 deep.
+const TREE_DEPTH_MAX: usize = 32;
+
 pub(crate) struct Reader<'s> {
     source: &'s Source,
     pub(super) problems: Vec<Diagnostic>,
@@ -341,6 +344,15 @@ impl<'s> Reader<'s> {
 
     /// Any YAML with expressions in its leaves.
     pub(super) fn tree(&mut self, node: &Node, what: &str, place: Place) -> Option<Tree> {
+        if is_deeper(node, TREE_DEPTH_MAX) {
+            let message = format!("`{what}` is nested deeper than {TREE_DEPTH_MAX} levels");
+            self.error("too-deep", node.span, message);
+            return None;
+        }
+        self.branch(node, what, place)
+    }
+
+    fn branch(&mut self, node: &Node, what: &str, place: Place) -> Option<Tree> {
         Some(match &node.value {
             Yaml::Null => Tree::Value(Value::Null),
             Yaml::Bool(value) => Tree::Value(Value::Bool(*value)),
@@ -356,14 +368,14 @@ impl<'s> Reader<'s> {
             Yaml::Sequence(items) => Tree::List(
                 items
                     .iter()
-                    .filter_map(|item| self.tree(item, what, place))
+                    .filter_map(|item| self.branch(item, what, place))
                     .collect(),
             ),
             Yaml::Mapping(entries) => Tree::Map(
                 entries
                     .iter()
                     .filter_map(|(key, node)| {
-                        Some((key.text.clone(), self.tree(node, what, place)?))
+                        Some((key.text.clone(), self.branch(node, what, place)?))
                     })
                     .collect(),
             ),
@@ -385,6 +397,16 @@ impl From<bool> for Setting<bool> {
     fn from(value: bool) -> Self {
         Self::Value(value)
     }
+}
+
+/// Whether there are more than `levels` below a node.
+fn is_deeper(node: &Node, levels: usize) -> bool {
+    let below = match &node.value {
+        Yaml::Sequence(items) => items.iter().collect::<Vec<_>>(),
+        Yaml::Mapping(entries) => entries.iter().map(|(_, node)| node).collect(),
+        Yaml::Null | Yaml::Bool(_) | Yaml::Number { .. } | Yaml::String { .. } => return false,
+    };
+    levels == 0 || below.into_iter().any(|node| is_deeper(node, levels - 1))
 }
 
 fn first_line(text: &str) -> String {

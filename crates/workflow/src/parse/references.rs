@@ -7,8 +7,8 @@ use shipway_syntax::{Node, nearest};
 
 use super::reader::Reader;
 use crate::{
-    expr::{Condition, Template},
-    model::{Action, Job, Step, Table, Workflow},
+    expr::{Condition, Expr, Template},
+    model::{Job, Workflow},
 };
 
 pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&Node>) {
@@ -30,28 +30,34 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&
         if nodes.len() == job.steps.len() {
             steps(reader, job, nodes);
         }
-        let known: BTreeSet<String> = job.needs.iter().map(|id| id.to_ascii_lowercase()).collect();
-        let mut scope = Scope {
+        let known = job.needs.iter().map(|id| id.to_ascii_lowercase()).collect();
+        let mut needs = Scope {
             reader,
             context: "needs",
             known: &known,
             missing: "isn't among the `needs` of this job",
         };
-        scope.condition(&job.if_, node.get("if"));
-        scope.table(&job.env, node.get("env"));
-        scope.table(&job.outputs, node.get("outputs"));
-        let known: BTreeSet<String> = job
+        for (key, node) in node.as_mapping().unwrap_or_default() {
+            if key.text != "steps" {
+                needs.look(Some(&key.text), node);
+            }
+        }
+        let known = job
             .steps
             .iter()
             .map(|step| step.id.to_ascii_lowercase())
             .collect();
-        let mut scope = Scope {
+        let mut steps = Scope {
             reader,
             context: "steps",
             known: &known,
             missing: "isn't a step of this job",
         };
-        scope.table(&job.outputs, node.get("outputs"));
+        for key in ["outputs", "environment"] {
+            if let Some(node) = node.get(key) {
+                steps.look(Some(key), node);
+            }
+        }
     }
 }
 
@@ -65,14 +71,14 @@ fn steps(reader: &mut Reader<'_>, job: &Job, nodes: &[Node]) {
             known: &needed,
             missing: "isn't among the `needs` of this job",
         }
-        .step(step, node);
+        .look(None, node);
         Scope {
             reader,
             context: "steps",
             known: &before,
             missing: "isn't a step before this one",
         }
-        .step(step, node);
+        .look(None, node);
         before.insert(step.id.to_ascii_lowercase());
     }
 }
@@ -85,45 +91,27 @@ struct Scope<'r, 's, 'k> {
 }
 
 impl Scope<'_, '_, '_> {
-    fn step(&mut self, step: &Step, node: &Node) {
-        self.condition(&step.if_, node.get("if"));
-        self.table(&step.env, node.get("env"));
-        match &step.action {
-            Action::Run {
-                script,
-                working_directory,
-                ..
-            } => {
-                self.template(Some(script), node.get("run"));
-                self.template(working_directory.as_ref(), node.get("working-directory"));
+    /// Looks at every expression below a node, which stands behind `key`.
+    fn look(&mut self, key: Option<&str>, node: &Node) {
+        if let Some(entries) = node.as_mapping() {
+            for (key, node) in entries {
+                self.look(Some(&key.text), node);
             }
-            Action::Uses { with, .. } => self.table(with, node.get("with")),
-        }
-    }
-
-    fn condition(&mut self, condition: &Condition, node: Option<&Node>) {
-        let Some(node) = node else { return };
-        for expr in condition.exprs() {
-            self.names(expr.properties_of(self.context), node);
-        }
-    }
-
-    fn table(&mut self, table: &Table, node: Option<&Node>) {
-        match table {
-            Table::Computed(template) => self.template(Some(template), node),
-            Table::Entries(entries) => {
-                for (name, template) in entries {
-                    self.template(Some(template), node.and_then(|node| node.get(name)));
-                }
+        } else if let Some(items) = node.as_sequence() {
+            items.iter().for_each(|item| self.look(key, item));
+        } else if let Some(text) = node.as_str().filter(|text| text.contains(self.context)) {
+            // What can't be read has been told already.
+            if key == Some("if") {
+                let condition = Condition::parse(text, 0).unwrap_or_default();
+                self.exprs(condition.exprs(), node);
+            } else if let Ok(template) = Template::parse(text, 0) {
+                self.exprs(template.exprs(), node);
             }
         }
     }
 
-    fn template(&mut self, template: Option<&Template>, node: Option<&Node>) {
-        let (Some(template), Some(node)) = (template, node) else {
-            return;
-        };
-        for expr in template.exprs() {
+    fn exprs<'e>(&mut self, exprs: impl Iterator<Item = &'e Expr>, node: &Node) {
+        for expr in exprs {
             self.names(expr.properties_of(self.context), node);
         }
     }

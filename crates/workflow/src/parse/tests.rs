@@ -301,7 +301,7 @@ fn contexts_are_refused_where_they_are_not_there() {
             "ci.yml:3:16: error: `matrix` can't be used here; here there are `github`, `inputs`, `vars` and `secrets`",
             "ci.yml:6:18: error: `env` can't be used here; here there are `github`, `inputs`, `vars`, `needs`, `strategy` and `matrix`",
             "ci.yml:7:9: error: `steps` can't be used here; here there are `github`, `inputs`, `vars` and `needs`",
-            "ci.yml:10:13: error: `secrets` can't be used here; here there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`",
+            "ci.yml:10:13: error: `secrets` can't be used here; here there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`; give the job `env: { TOKEN: ${{ secrets.… }} }` and ask `env.TOKEN != ''`",
             "ci.yml:11:16: error: `shell` can't hold expressions",
         ]
     );
