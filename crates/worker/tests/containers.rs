@@ -514,3 +514,32 @@ fn without_an_engine_a_step_that_is_a_container_is_left_out() {
     );
     assert_eq!(printed(&bench, "b"), "skipped");
 }
+
+#[test]
+fn actions_in_containers_reach_the_toolkits_endpoints() {
+    let Some(engine) = Engine::get() else { return };
+    let ask = r#"wget -qO- --header "Authorization: Bearer $ACTIONS_RUNTIME_TOKEN" --header "Content-Type: application/json" --post-data "{}" "${ACTIONS_RESULTS_URL}twirp/github.actions.results.api.v1.ArtifactService/ListArtifacts""#;
+    let steps = format!(
+        r#"    steps:
+      - run: 'echo a > a; printf "%s\n" "$ACTIONS_RESULTS_URL" > none; echo "$ASK" > ask'
+        env:
+          ASK: '{ask}'
+      - uses: actions/upload-artifact@v4
+        with: {{ name: built, path: a }}
+      - id: asked
+        uses: docker://shipway-test:1
+        with: {{ entrypoint: sh, args: ask }}
+      - id: script
+        run: 'cat none'
+"#
+    );
+    for head in ["", "    container: shipway-test:1\n"] {
+        let bench = engine.bench(&format!("{head}{steps}"));
+        let outcome = bench.run();
+        assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
+        let answer = printed(&bench, "asked");
+        assert!(answer.contains(r#""name":"built""#), "{answer}");
+        assert_eq!(printed(&bench, "script").trim(), "");
+        assert!(engine.left_of(&bench).is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! Actions that are no part of the worker: composite ones, whose steps are run as the job's are, and JavaScript ones, which
 //! node runs before the job's first step, in their place, and after the job's last.
 
-use std::{process::Stdio, sync::Arc};
+use std::{net::Ipv4Addr, process::Stdio, sync::Arc};
 
 use shipway_workflow::{
     expr::Value,
@@ -305,8 +305,8 @@ impl Hand {
             ));
         }
         let mut env = self.environment(&made.seen, &plan.env, made.channel);
-        // For actions and not for scripts, as GitHub's runner does it.
-        env.extend(self.runtime.env(&mut self.output.masker)?);
+        let contained = self.containers.inside().is_some();
+        env.extend(self.endpoints(contained).await);
         let node = self.node(wanted, &env).await?;
         for (name, value) in &made.inputs {
             let name = name.replace(' ', "_").to_uppercase();
@@ -330,6 +330,27 @@ impl Hand {
                 node.version
             )),
             ended => ended,
+        })
+    }
+
+    /// The variables by which an action finds the toolkit's endpoints: for actions and not for scripts, as GitHub's runner
+    /// does it.
+    pub(crate) async fn endpoints(&mut self, contained: bool) -> Vec<(String, String)> {
+        let at = if contained {
+            self.containers.gateway().await
+        } else {
+            Some(Ipv4Addr::LOCALHOST)
+        };
+        let env = match at {
+            Some(at) => self.runtime.env(at, &mut self.output.masker),
+            None => Err("containers of this engine don't see this machine".to_owned()),
+        };
+        env.unwrap_or_else(|why| {
+            // Few need them.
+            self.output.say(&format!(
+                "The action can't store artifacts or caches: {why}"
+            ));
+            Vec::new()
         })
     }
 

@@ -56,7 +56,7 @@ impl Hand {
     pub(crate) async fn run_container(
         &mut self,
         plan: &Plan,
-        action: ContainerAction,
+        mut action: ContainerAction,
     ) -> Result<Ended, String> {
         let engine = match self.containers.engine().await {
             Ok(engine) => engine,
@@ -68,6 +68,7 @@ impl Hand {
                 };
             }
         };
+        action.env.extend(self.endpoints(true).await);
         let late = plan.timeout.and_then(|it| Instant::now().checked_add(it));
         let image = tokio::select! {
             image = self.containers.image(&engine, &action, &self.folders.temp, &mut self.output) => image?,

@@ -13,7 +13,7 @@ mod service;
 mod settings;
 mod words;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
 use sha2::{Digest, Sha256};
 use shipway_workflow::{
@@ -192,6 +192,17 @@ impl Containers {
     /// Where steps run when that is not this machine.
     pub(crate) const fn inside(&self) -> Option<&Inside> {
         self.inside.as_ref()
+    }
+
+    /// This machine's address as containers of the job see it; none: they don't.
+    pub(crate) async fn gateway(&self) -> Option<Ipv4Addr> {
+        let engine = self.engine.as_ref()?;
+        let network = self.network.as_deref().unwrap_or("bridge");
+        let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+        let question = ["network", "inspect", "--format", format, network];
+        let told = engine.ask(&question).await.ok()?;
+        told.split_whitespace()
+            .find_map(|address| address.parse().ok())
     }
 
     /// The engine, looked for once.

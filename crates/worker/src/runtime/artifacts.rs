@@ -28,7 +28,6 @@ use crate::{
 pub(super) struct Artifacts {
     shelf: Shelf,
     blobs: Arc<Blobs>,
-    address: Address,
     /// Where artifacts are kept.
     kept: PathBuf,
     /// Where zips are made.
@@ -94,7 +93,6 @@ impl Artifacts {
     pub(super) fn new(
         shelf: Shelf,
         blobs: Arc<Blobs>,
-        address: Address,
         folders: (PathBuf, PathBuf),
         ids: (String, String),
     ) -> Self {
@@ -102,7 +100,6 @@ impl Artifacts {
         Self {
             shelf,
             blobs,
-            address,
             kept,
             scratch,
             ids,
@@ -110,23 +107,24 @@ impl Artifacts {
         }
     }
 
-    /// Answers a call.
+    /// Answers a call from somebody who finds files at `address`.
     pub(super) async fn call(
         self: &Arc<Self>,
         method: &str,
         body: &[u8],
+        address: &Address,
     ) -> Result<Vec<u8>, Error> {
         match method {
-            "CreateArtifact" => self.create(&twirp::read(body)?),
+            "CreateArtifact" => self.create(&twirp::read(body)?, address),
             "FinalizeArtifact" => self.finalize(twirp::read(body)?).await,
             "ListArtifacts" => self.list(&twirp::read(body)?),
-            "GetSignedArtifactURL" => self.offer(twirp::read(body)?).await,
+            "GetSignedArtifactURL" => self.offer(twirp::read(body)?, address).await,
             "DeleteArtifact" => self.delete(&twirp::read(body)?),
             _ => Err(Error::new(Code::BadRoute, format!("there is no {method}"))),
         }
     }
 
-    fn create(&self, request: &CreateRequest) -> Result<Vec<u8>, Error> {
+    fn create(&self, request: &CreateRequest, address: &Address) -> Result<Vec<u8>, Error> {
         let invalid = |why| Error::new(Code::InvalidArgument, why);
         let name = checked_name(&request.name).map_err(invalid)?.to_owned();
         if !self.shelf.is_free(&name) {
@@ -144,7 +142,7 @@ impl Artifacts {
         }
         twirp::write(&serde_json::json!({
             "ok": true,
-            "signed_upload_url": self.address.of("artifacts", upload, &signature),
+            "signed_upload_url": address.of("artifacts", upload, &signature),
         }))
     }
 
@@ -209,12 +207,16 @@ impl Artifacts {
         twirp::write(&serde_json::json!({ "artifacts": listed.collect::<Vec<_>>() }))
     }
 
-    async fn offer(self: &Arc<Self>, request: NameRequest) -> Result<Vec<u8>, Error> {
+    async fn offer(
+        self: &Arc<Self>,
+        request: NameRequest,
+        address: &Address,
+    ) -> Result<Vec<u8>, Error> {
         let kept = self.shelf.get(&request.name).ok_or_else(not_there)?;
         let this = Arc::clone(self);
         let zip = aside(move || this.zipped(&kept)).await?;
         let (id, signature) = self.blobs.offer(zip)?;
-        let url = self.address.of("artifacts", id, &signature);
+        let url = address.of("artifacts", id, &signature);
         twirp::write(&serde_json::json!({ "signed_url": url }))
     }
 

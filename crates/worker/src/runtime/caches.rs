@@ -22,7 +22,6 @@ pub(super) struct CacheService {
     /// None: this job has nowhere to keep any.
     caches: Option<Caches>,
     blobs: Arc<Blobs>,
-    address: Address,
     /// Where entries are lent to.
     scratch: PathBuf,
     /// Uploads that aren't final, by key and version.
@@ -52,36 +51,31 @@ struct FindRequest {
 }
 
 impl CacheService {
-    pub(super) fn new(
-        caches: Option<Caches>,
-        blobs: Arc<Blobs>,
-        address: Address,
-        scratch: PathBuf,
-    ) -> Self {
+    pub(super) fn new(caches: Option<Caches>, blobs: Arc<Blobs>, scratch: PathBuf) -> Self {
         Self {
             caches,
             blobs,
-            address,
             scratch,
             begun: Mutex::default(),
         }
     }
 
-    /// Answers a call.
+    /// Answers a call from somebody who finds files at `address`.
     pub(super) async fn call(
         self: &Arc<Self>,
         method: &str,
         body: &[u8],
+        address: &Address,
     ) -> Result<Vec<u8>, Error> {
         match method {
-            "CreateCacheEntry" => self.create(twirp::read(body)?),
+            "CreateCacheEntry" => self.create(twirp::read(body)?, address),
             "FinalizeCacheEntryUpload" => self.finalize(twirp::read(body)?).await,
-            "GetCacheEntryDownloadURL" => self.offer(twirp::read(body)?).await,
+            "GetCacheEntryDownloadURL" => self.offer(twirp::read(body)?, address).await,
             _ => Err(Error::new(Code::BadRoute, format!("there is no {method}"))),
         }
     }
 
-    fn create(&self, request: CreateRequest) -> Result<Vec<u8>, Error> {
+    fn create(&self, request: CreateRequest, address: &Address) -> Result<Vec<u8>, Error> {
         let CreateRequest { key, version } = request;
         checked_key(&key).map_err(|why| Error::new(Code::InvalidArgument, why))?;
         let Some(caches) = &self.caches else {
@@ -95,7 +89,7 @@ impl CacheService {
         if let Some(given_up) = self.lock().insert((key, version), upload) {
             self.blobs.close(given_up);
         }
-        let url = self.address.of("caches", upload, &signature);
+        let url = address.of("caches", upload, &signature);
         twirp::write(&json!({ "ok": true, "signed_upload_url": url }))
     }
 
@@ -123,7 +117,11 @@ impl CacheService {
         twirp::write(&json!({ "ok": true, "entry_id": entry.number().to_string() }))
     }
 
-    async fn offer(self: &Arc<Self>, request: FindRequest) -> Result<Vec<u8>, Error> {
+    async fn offer(
+        self: &Arc<Self>,
+        request: FindRequest,
+        address: &Address,
+    ) -> Result<Vec<u8>, Error> {
         let this = Arc::clone(self);
         let found = aside(move || this.find(&request)).await?;
         let Some((entry, path)) = found else {
@@ -132,7 +130,7 @@ impl CacheService {
         let (id, signature) = self.blobs.offer(path)?;
         twirp::write(&json!({
             "ok": true,
-            "signed_download_url": self.address.of("caches", id, &signature),
+            "signed_download_url": address.of("caches", id, &signature),
             "matched_key": entry.key,
         }))
     }

@@ -27,6 +27,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use shipway_workflow::job::JobSpec;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{serve::Services, token::Secret};
@@ -38,6 +39,9 @@ pub(crate) use shelf::{Kept, Shelf, checked_name};
 /// The toolkit refuses to store anything for a server that it takes for an older GitHub Enterprise: every one that isn't
 /// called `github.com`, `*.ghe.com` or `*.localhost`.
 const SERVER_URL: (&str, &str) = ("GITHUB_SERVER_URL", "https://github.com");
+
+/// Addresses of this machine that endpoints are served at: its own, and that of a network of containers.
+const ADDRESSES_MAX: usize = 8;
 
 /// The endpoints of a job.
 pub(crate) struct Runtime {
@@ -77,48 +81,52 @@ impl Runtime {
         }
     }
 
-    /// The variables that actions find the endpoints by: for actions only, as GitHub's runner does it. Its token is masked
+    /// The variables that actions find the endpoints by; `at` is this machine's address as those see it. The token is masked
     /// from now on.
-    pub(crate) fn env(&mut self, masker: &mut Masker) -> Result<Vec<(String, String)>, String> {
+    pub(crate) fn env(
+        &mut self,
+        at: Ipv4Addr,
+        masker: &mut Masker,
+    ) -> Result<Vec<(String, String)>, String> {
+        let failed = |error| format!("the endpoints for actions can't be served at {at}: {error}");
         if self.served.is_none() {
-            let served = self.start();
-            let served = served
-                .map_err(|error| format!("the endpoints for actions can't be served: {error}"))?;
+            let served = self.start().map_err(failed)?;
             masker.add(served.token.as_str());
             self.served = Some(served);
         }
-        let served = self.served.as_ref().map(|served| {
-            let (url, token) = (served.url.as_str(), served.token.as_str());
-            [
-                ("ACTIONS_RUNTIME_URL", url),
-                ("ACTIONS_RUNTIME_TOKEN", token),
-                ("ACTIONS_RESULTS_URL", url),
-                ("ACTIONS_CACHE_URL", url),
-                ("ACTIONS_CACHE_SERVICE_V2", "true"),
-                SERVER_URL,
-            ]
-        });
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Ok(served.into_iter().flatten().map(owned).collect())
+        let Some(served) = &mut self.served else {
+            return Ok(Vec::new());
+        };
+        let url = format!("http://{at}:{}/", served.port(at).map_err(failed)?);
+        // Not `ACTIONS_CACHE_URL`: who looks for that speaks a version that nobody serves any more.
+        let env = [
+            ("ACTIONS_RUNTIME_URL", url.as_str()),
+            ("ACTIONS_RUNTIME_TOKEN", served.token.as_str()),
+            ("ACTIONS_RESULTS_URL", &url),
+            ("ACTIONS_CACHE_SERVICE_V2", "true"),
+            SERVER_URL,
+        ];
+        Ok(env
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec())
     }
 
     fn start(&self) -> io::Result<Served> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let url = format!("http://127.0.0.1:{}/", listener.local_addr()?.port());
         let (run, job) = &self.ids;
         let token = Secret::token(run, job)?;
-        let services = Services::new(self, &url, token.clone());
+        let services = Services::new(self, token.clone());
         let stop = CancellationToken::new();
+        let (listeners, heard) = mpsc::channel(ADDRESSES_MAX);
         // A thread of its own: uploads don't hold up the log, and the log no uploads.
         let thread = std::thread::Builder::new().name("endpoints".to_owned());
         let thread = thread.spawn({
             let stop = stop.clone();
-            move || serve::run(listener, services, stop)
+            move || serve::run(heard, services, stop)
         })?;
         Ok(Served {
-            url,
             token,
+            ports: Vec::new(),
+            listeners,
             stop,
             thread: Some(thread),
         })
@@ -127,10 +135,29 @@ impl Runtime {
 
 /// Endpoints that are up, until this is dropped.
 struct Served {
-    url: String,
     token: Secret,
+    /// The addresses it is found at.
+    ports: Vec<(Ipv4Addr, u16)>,
+    listeners: mpsc::Sender<TcpListener>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// The port at an address of this machine.
+    fn port(&mut self, at: Ipv4Addr) -> io::Result<u16> {
+        if let Some((_, port)) = self.ports.iter().find(|(known, _)| *known == at) {
+            return Ok(*port);
+        }
+        let listener = TcpListener::bind((at, 0))?;
+        listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
+        self.listeners
+            .try_send(listener)
+            .map_err(io::Error::other)?;
+        self.ports.push((at, port));
+        Ok(port)
+    }
 }
 
 impl Drop for Served {

@@ -21,7 +21,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    sync::mpsc,
+};
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
@@ -53,42 +56,45 @@ pub(super) struct Services {
     caches: Arc<CacheService>,
 }
 
-/// Where files are found from outside.
-#[derive(Clone)]
+/// Where files are found by whoever asks: this machine has another name within containers.
 pub(super) struct Address {
-    /// With a slash at its end.
-    base: String,
+    /// `127.0.0.1:8080`
+    host: String,
 }
 
 impl Address {
+    fn of_request(headers: &HeaderMap) -> Self {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        Self {
+            host: host.unwrap_or_default().to_owned(),
+        }
+    }
+
     /// The signed address of a file.
     pub(super) fn of(&self, container: &str, id: u64, signature: &Secret) -> String {
         format!(
-            "{}{ACCOUNT}/{container}/{id}?sig={}",
-            self.base,
+            "http://{}/{ACCOUNT}/{container}/{id}?sig={}",
+            self.host,
             signature.as_str()
         )
     }
 }
 
 impl Services {
-    pub(super) fn new(runtime: &Runtime, url: &str, token: Secret) -> Self {
-        let address = Address {
-            base: url.to_owned(),
-        };
+    pub(super) fn new(runtime: &Runtime, token: Secret) -> Self {
         let scratch = &runtime.scratch;
         let blobs = Arc::new(Blobs::new(scratch.join("uploads")));
         let artifacts = Artifacts::new(
             runtime.shelf.clone(),
             Arc::clone(&blobs),
-            address.clone(),
             (runtime.artifacts.clone(), scratch.join("zips")),
             runtime.ids.clone(),
         );
         let caches = CacheService::new(
             runtime.caches.clone(),
             Arc::clone(&blobs),
-            address,
             scratch.join("caches"),
         );
         Self {
@@ -101,17 +107,22 @@ impl Services {
 }
 
 /// Serves until it is stopped: the main function of a thread.
-pub(super) fn run(listener: TcpListener, services: Services, stop: CancellationToken) {
+pub(super) fn run(
+    mut listeners: mpsc::Receiver<TcpListener>,
+    services: Services,
+    stop: CancellationToken,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let Ok(runtime) = runtime else { return };
-    runtime.block_on(async {
-        tokio::select! {
-            () = accept(listener, Arc::new(services)) => {}
-            () = stop.cancelled() => {}
+    let services = Arc::new(services);
+    runtime.block_on(stop.run_until_cancelled(async {
+        while let Some(listener) = listeners.recv().await {
+            tokio::spawn(accept(listener, Arc::clone(&services)));
         }
-    });
+        std::future::pending::<()>().await;
+    }));
     // Whoever still asks belonged to a job that is over.
     runtime.shutdown_background();
 }
@@ -188,6 +199,7 @@ impl Services {
         if request.method() != Method::POST {
             return Err(Error::new(Code::BadRoute, "calls are made with POST"));
         }
+        let address = Address::of_request(request.headers());
         let body = Limited::new(request.into_body(), CALL_BYTES_MAX)
             .collect()
             .await;
@@ -196,9 +208,11 @@ impl Services {
             .to_bytes();
         match service {
             "github.actions.results.api.v1.ArtifactService" => {
-                self.artifacts.call(method, &body).await
+                self.artifacts.call(method, &body, &address).await
             }
-            "github.actions.results.api.v1.CacheService" => self.caches.call(method, &body).await,
+            "github.actions.results.api.v1.CacheService" => {
+                self.caches.call(method, &body, &address).await
+            }
             _ => Err(Error::new(
                 Code::BadRoute,
                 format!("there is no service {service}"),

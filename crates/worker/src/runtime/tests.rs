@@ -30,7 +30,7 @@ impl Bench {
         let caches = Caches::at(&root.path().join("caches"), &github);
         let mut runtime = Runtime::of(shelf, Some(caches), "run", "job", &folders);
         let mut masker = Masker::default();
-        let env = runtime.env(&mut masker).unwrap();
+        let env = runtime.env(Ipv4Addr::LOCALHOST, &mut masker).unwrap();
         Self {
             root,
             runtime,
