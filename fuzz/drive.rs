@@ -8,6 +8,7 @@ use std::{
 };
 
 /// How long a target is driven; long enough for some thousand inputs, short enough for every run of the tests.
+/// `SHIPWAY_FUZZ_SECONDS` says otherwise, and then the damage is another each time.
 const LONG: Duration = Duration::from_millis(1_500);
 /// No input of this size may take longer: a hang is a bug as a panic is. Generous, for machines under load.
 const SLOW: Duration = Duration::from_secs(20);
@@ -29,9 +30,17 @@ pub fn drive(name: &str, target: fn(&[u8])) {
         .collect();
     assert!(!seeds.is_empty(), "the target has seeds");
     seeds.iter().for_each(|seed| call(target, seed));
+    let seconds = std::env::var("SHIPWAY_FUZZ_SECONDS")
+        .ok()
+        .and_then(|it| it.parse().ok());
+    let long = seconds.map_or(LONG, Duration::from_secs);
     let mut random = Random(0x5eed_0f5e_ed0f_5eed);
+    if seconds.is_some() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        random.0 ^= now.map_or(0, |now| now.as_nanos() as u64);
+    }
     let start = Instant::now();
-    while start.elapsed() < LONG {
+    while start.elapsed() < long {
         let input = random.damaged(&seeds);
         call(target, &input);
     }

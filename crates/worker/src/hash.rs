@@ -11,6 +11,9 @@ use shipway_workflow::expr::HashFiles;
 
 use crate::glob::{self, Hidden};
 
+/// What may stand before the patterns.
+const FOLLOW: &str = "--follow-symbolic-links";
+
 /// Files below a folder.
 pub(crate) struct Workspace<'w>(pub(crate) &'w Path);
 
@@ -21,6 +24,14 @@ impl HashFiles for Workspace<'_> {
             .0
             .canonicalize()
             .map_err(|error| failed(self.0, error))?;
+        let patterns = match patterns.split_first() {
+            // Links to files are followed in any case, and folders behind links are never looked into.
+            Some((option, rest)) if option.eq_ignore_ascii_case(FOLLOW) => rest,
+            Some((option, _)) if option.starts_with("--") => {
+                return Err(format!("unknown option `{option}`; there is `{FOLLOW}`"));
+            }
+            _ => patterns,
+        };
         let (mut all, mut any) = (Sha256::new(), false);
         for file in glob::find(self.0, patterns, Hidden::Taken)?.files {
             // A link counts as the file behind it, unless that is elsewhere.
@@ -70,7 +81,15 @@ mod tests {
         let hash = |pattern: &str| Workspace(folder.path()).hash_files(&[pattern.to_owned()]);
         // SHA-256 of the 32 bytes of the SHA-256 of "a".
         let expected = hex(&Sha256::digest(Sha256::digest(b"a")));
-        assert_eq!(hash("*.lock"), Ok(expected));
+        assert_eq!(hash("*.lock"), Ok(expected.clone()));
+        let with_option = |option: &str| {
+            Workspace(folder.path()).hash_files(&[option.to_owned(), "*.lock".to_owned()])
+        };
+        assert_eq!(with_option("--Follow-Symbolic-Links"), Ok(expected));
+        assert_eq!(
+            with_option("--other").unwrap_err(),
+            "unknown option `--other`; there is `--follow-symbolic-links`"
+        );
         assert_eq!(hash("none"), Ok(String::new()));
         assert!(hash("../*").is_err());
     }
