@@ -29,6 +29,7 @@ mod text;
 mod value;
 
 pub use error::{EvalError, ParseError, listed, one_of};
+pub(crate) use eval::BYTES_MAX;
 pub use eval::{Contexts, HashFiles, Status};
 pub use paths::Path;
 pub use place::Place;

@@ -131,6 +131,21 @@ impl Value {
         }
     }
 
+    /// About how many bytes it takes.
+    #[must_use]
+    pub(crate) fn weight(&self) -> usize {
+        let inside: usize = match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) => 0,
+            Self::String(text) => text.len(),
+            Self::Array(items) => items.iter().map(Self::weight).sum(),
+            Self::Object(object) => object
+                .iter()
+                .map(|(name, value)| name.len() + value.weight())
+                .sum(),
+        };
+        size_of::<Self>() + inside
+    }
+
     /// The pretty JSON that `toJSON` gives: two spaces, and numbers as expressions write them.
     #[must_use]
     pub fn to_json(&self) -> String {

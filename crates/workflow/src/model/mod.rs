@@ -203,10 +203,15 @@ impl Table {
     /// The names and values, as text.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Vec<(String, String)>, EvalError> {
         match self {
-            Self::Entries(entries) => entries
-                .iter()
-                .map(|(name, value)| Ok((name.clone(), value.resolve_text(contexts)?)))
-                .collect(),
+            Self::Entries(entries) => {
+                let mut room = Room::new();
+                let texts = entries.iter().map(|(name, value)| {
+                    let text = value.resolve_text(contexts)?;
+                    room.take(text.len(), value)?;
+                    Ok((name.clone(), text))
+                });
+                texts.collect()
+            }
             Self::Computed(template) => match template.resolve(contexts)? {
                 Value::Object(object) => Ok(object
                     .iter()
@@ -357,22 +362,47 @@ pub enum Tree {
 impl Tree {
     /// Its value.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+        self.resolve_within(contexts, &mut Room::new())
+    }
+
+    fn resolve_within(&self, contexts: &Contexts<'_>, room: &mut Room) -> Result<Value, EvalError> {
         Ok(match self {
             Self::Value(value) => value.clone(),
-            Self::Template(template) => template.resolve(contexts)?,
+            Self::Template(template) => {
+                let value = template.resolve(contexts)?;
+                room.take(value.weight(), template)?;
+                value
+            }
             Self::List(items) => Value::array(
                 items
                     .iter()
-                    .map(|item| item.resolve(contexts))
+                    .map(|item| item.resolve_within(contexts, room))
                     .collect::<Result<Vec<_>, _>>()?,
             ),
             Self::Map(entries) => {
-                let entries = entries
-                    .iter()
-                    .map(|(name, value)| Ok((name.as_str(), value.resolve(contexts)?)));
+                let entries = entries.iter().map(|(name, value)| {
+                    Ok((name.as_str(), value.resolve_within(contexts, room)?))
+                });
                 Value::object(entries.collect::<Result<Vec<_>, EvalError>>()?)
             }
         })
+    }
+}
+
+/// What the expressions of one table or tree may make together; GitHub's limit for a whole file.
+struct Room(usize);
+
+impl Room {
+    const fn new() -> Self {
+        Self(crate::expr::BYTES_MAX)
+    }
+
+    fn take(&mut self, bytes: usize, template: &Template) -> Result<(), EvalError> {
+        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
+            let most = crate::expr::BYTES_MAX >> 20;
+            template.error(format!("these values together are larger than {most} MiB"))
+        })?;
+        Ok(())
     }
 }
 

@@ -415,6 +415,36 @@ fn a_number_without_quotes_is_a_number() {
 }
 
 #[test]
+fn what_many_expressions_make_together_is_bounded() {
+    let many = "'${{ vars.LONG }}', ".repeat(20);
+    let env: String = (0..20)
+        .map(|n| format!("E{n}: '${{{{ vars.LONG }}}}', "))
+        .collect();
+    let workflow = good(&job(&format!(
+        "env: {{ {env} }}\nsteps: [{{ run: a }}]\nstrategy: {{ matrix: {{ v: [{many}] }} }}"
+    )));
+    let contexts = |bytes: usize| {
+        let long = Value::from("x".repeat(bytes));
+        Contexts::new().with("vars", Value::object([("LONG", long)]))
+    };
+    let job = &workflow.jobs[0];
+    let Some(Matrix::Written { axes, .. }) = &job.strategy.as_ref().unwrap().matrix else {
+        panic!("a matrix")
+    };
+    let said = "these values together are larger than 10 MiB";
+    assert!(job.env.resolve(&contexts(1 << 18)).is_ok());
+    assert_eq!(
+        job.env.resolve(&contexts(1 << 20)).unwrap_err().message,
+        said
+    );
+    assert!(axes[0].1.resolve(&contexts(1 << 18)).is_ok());
+    assert_eq!(
+        axes[0].1.resolve(&contexts(1 << 20)).unwrap_err().message,
+        said
+    );
+}
+
+#[test]
 fn anchors_and_every_form_of_on_are_read() {
     let text = "on: [push, workflow_dispatch]\njobs:\n  a: { runs-on: x, steps: &steps [{ run: a }], env: &env { A: 1 } }\n  b: { runs-on: x, steps: *steps, env: *env }\n";
     let workflow = good(text);
