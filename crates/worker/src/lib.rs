@@ -41,6 +41,7 @@ mod scope;
 mod shell;
 mod step;
 
+pub use containers::remove_leftovers;
 pub use job::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run};
 pub use journal::read_journal;
 pub use mask::{MaskStream, Masker};

@@ -3,12 +3,18 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, process::Command, sync::OnceLock, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use shipway_worker::{JOURNAL_FILE, LOG_FILE, read_journal};
 use shipway_workflow::job::{Conclusion::*, JournalBody, WithoutEngine};
-use support::{Bench, signal, until, wait};
+use support::{Bench, signal, wait};
 
 #[test]
 #[ignore = "not a test: the worker that the tests start"]
@@ -331,23 +337,48 @@ fn cancelled_while_it_waits_for_a_service_nothing_runs_and_nothing_is_left() {
 }
 
 #[test]
-fn what_a_killed_worker_leaves_is_removed_by_the_next() {
+fn what_a_killed_worker_leaves_is_removed_by_the_next_or_by_who_finds_it_lost() {
     let Some(engine) = Engine::get() else { return };
     let job = "    container: shipway-test:1\n    steps: [{ run: echo ready; sleep 1000 }]\n";
-    let killed = engine.bench(job);
-    let mut worker = killed.start();
-    killed.await_log("ready");
-    // Another job meanwhile leaves what is in use alone.
-    let other = engine.bench(&job.replace("; sleep 1000", ""));
-    assert_eq!(other.run().conclusion, Success);
-    assert_eq!(engine.left_of(&killed).len(), 2);
-    worker.kill().unwrap();
-    worker.wait().unwrap();
-    let other = engine.bench(&job.replace("; sleep 1000", ""));
-    assert_eq!(other.run().conclusion, Success);
-    until("what was left is gone", || {
-        engine.left_of(&killed).is_empty()
-    });
+    let begin = || {
+        let bench = engine.bench(job);
+        let worker = bench.start();
+        bench.await_log("ready");
+        (bench, worker)
+    };
+    let kill = |mut worker: Child| {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    };
+    let (first, worker) = begin();
+    kill(worker);
+    assert_eq!(engine.left_of(&first).len(), 2);
+    let (second, worker) = begin();
+    assert!(engine.left_of(&first).is_empty());
+    // What is in use is left alone.
+    sweep(&first, &engine);
+    assert_eq!(engine.left_of(&second).len(), 2);
+    kill(worker);
+    sweep(&second, &engine);
+    assert!(engine.left_of(&second).is_empty());
+}
+
+/// What the server does when a worker is lost.
+fn sweep(bench: &Bench, engine: &Engine) {
+    let swept = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "as_who_finds_it_lost"])
+        .env("WORKER_FOLDER", bench.folder())
+        .env("DOCKER_HOST", &engine.host)
+        .output()
+        .unwrap();
+    assert!(swept.status.success(), "{swept:?}");
+}
+
+#[tokio::test]
+#[ignore = "not a test: whoever finds a worker lost"]
+async fn as_who_finds_it_lost() {
+    let folder = std::env::var_os("WORKER_FOLDER").expect("the folder of a job");
+    shipway_worker::remove_leftovers(folder.as_ref()).await;
 }
 
 #[test]
@@ -410,6 +441,7 @@ echo "greeting=hello $1" >> "$GITHUB_OUTPUT"
 echo "kept=state" >> "$GITHUB_STATE"
 echo "SET=by action" >> "$GITHUB_ENV"
 echo "::warning::look"
+[ -z "$ACTIONS_RESULTS_URL" ] || wget -O- "$ACTIONS_RESULTS_URL" 2>&1 | grep -o 'HTTP/1.1 404'
 "#,
     );
     write("post.sh", "#!/bin/sh\necho \"post $STATE_kept\"\n");
@@ -441,6 +473,8 @@ fn an_action_is_built_and_run_as_a_container() {
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }
+        // The toolkit's endpoints, which are on this machine.
+        assert!(text.contains("\nHTTP/1.1 404"), "{text}");
         assert_eq!(printed(&bench, "after"), "by action hello me");
         assert!(
             printed(&bench, "act.post").ends_with("post state"),

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use shipway_worker::remove_leftovers;
 use shipway_workflow::job::{JournalBody, JournalEntry};
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +90,7 @@ impl Journal {
                 if let Some(worker) = self.worker {
                     kill_session(worker).await;
                 }
+                remove_leftovers(&self.folder).await;
                 return Err(JobError::WorkerLost(last_words(&self.folder)));
             }
             tokio::select! {

@@ -15,6 +15,7 @@ use super::{
     engine::Engine,
     inside::{SOCKET, for_inside, named},
     leftovers::labels,
+    note_use,
     paths::{Paths, mount},
     settings::Settings,
     words::words,
@@ -99,6 +100,7 @@ impl Hand {
         image: &str,
         action: &ContainerAction,
     ) -> (String, Invocation) {
+        note_use(&self.spec.folder);
         let number = self.containers.actions;
         self.containers.actions += 1;
         let folder = &self.spec.folder;

@@ -243,6 +243,7 @@ impl Containers {
         output: &mut Output,
     ) -> Result<Vec<(&'static str, Value)>, Stop> {
         let engine = self.engine().await.map_err(Stop::Absent)?;
+        note_use(&spec.folder);
         let network = self.name(&spec.folder, "network");
         let made = ["network", "create"].map(str::to_owned).into_iter();
         let made = made
@@ -349,6 +350,24 @@ impl Containers {
         {
             complain(&error, output);
         }
+    }
+}
+
+/// There when a job has begun to use the engine: then its worker may have left something.
+const USED_FILE: &str = "containers";
+
+fn note_use(folder: &Path) {
+    // Without it what is left stays until another job uses the engine.
+    let _ = std::fs::File::create(folder.join(USED_FILE));
+}
+
+/// Removes the containers of workers that are gone, when the worker in `folder` had any. For whoever finds it lost.
+pub async fn remove_leftovers(folder: &Path) {
+    if folder.join(USED_FILE).exists()
+        && let Ok(engine) = Engine::find().await
+        && sweep(&engine).await.is_ok()
+    {
+        let _ = std::fs::remove_file(folder.join(USED_FILE));
     }
 }
 
