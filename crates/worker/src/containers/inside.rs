@@ -1,6 +1,8 @@
 //! The container that a job's steps run in.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -26,7 +28,9 @@ use crate::{
 pub(super) const SOCKET: &str = "/var/run/docker.sock";
 
 /// Writes down which process group a step is, and becomes the step.
-const ENTER: &str = r#"echo $$ >"$0"; exec "$@""#;
+const ENTER: &str = r#"{ echo $$ >"$0"; } 2>/dev/null; exec "$@""#;
+/// Where it does so.
+const PIDS: &str = "_pids";
 
 /// A running container, ready for steps.
 pub(crate) struct Inside {
@@ -92,6 +96,11 @@ impl Containers {
             .map_err(told)?;
         let path = env.lines().find_map(|line| line.strip_prefix("PATH="));
         let path = path.unwrap_or(PATH).to_owned();
+        let pids = folders.temp.join(PIDS);
+        // The image's user may be anybody; the job's folder is closed to others of this machine.
+        let made = fs::create_dir_all(&pids);
+        made.and_then(|()| fs::set_permissions(&pids, fs::Permissions::from_mode(0o777)))
+            .map_err(|error| format!("{}: {error}", pids.display()))?;
         let has_shell = engine.make(&["exec", &id, "sh", "-c", ":"], &[]).await;
         output.say(&format!(
             "{} is {}",
@@ -151,7 +160,7 @@ impl Inside {
         let mut reach = None;
         if self.has_shell {
             let number = self.entered.fetch_add(1, Ordering::Relaxed);
-            let pid_file = folders.temp.join(format!("pid-{number}"));
+            let pid_file = folders.temp.join(PIDS).join(number.to_string());
             let pid_file = self.paths.inside(&pid_file.display().to_string());
             arguments.extend(["sh", "-c", ENTER, &pid_file].map(str::to_owned));
             reach = Some(Reach {
