@@ -193,26 +193,31 @@ fn steps_run_in_the_jobs_container() {
 #[test]
 fn a_service_is_reached_by_its_port_when_it_is_healthy() {
     let Some(engine) = Engine::get() else { return };
-    let bench = engine.bench(
-        r#"    services:
+    let volume = tempfile::tempdir().unwrap();
+    let job = r#"    services:
       none: { image: "${{ vars.NONE }}" }
       web:
         image: shipway-test:1
+        volumes: ["VOLUME:/given"]
         env: { WORD: "served ${{ secrets.TOKEN }}" }
         ports: [80]
         options: >-
-          --health-cmd "test -e /tmp/fine || { touch /tmp/fine; false; }"
-          --health-interval 100ms --health-retries 20 --health-start-period 5s
+          --health-cmd "test -e /given/fine"
+          --health-interval 100ms --health-retries 100000
     steps:
       - id: ask
         run: |
           exec 3<>/dev/tcp/127.0.0.1/${{ job.services.web.ports['80'] }}
           read -r word <&3; echo "$word" | tr e E
           echo "${{ job.services.web.network == job.container.network }} ${{ job.services.none == null }}"
-"#,
-    );
+"#;
+    let bench = engine.bench(&job.replace("VOLUME", &volume.path().display().to_string()));
     let bench = bench.secrets(&[("TOKEN", "hunter2hunter2")]);
-    let outcome = bench.run();
+    let mut worker = bench.start();
+    bench.await_log("waiting for the service web: it is starting");
+    fs::write(volume.path().join("fine"), "").unwrap();
+    wait(&mut worker);
+    let outcome = bench.outcome();
     assert_eq!(outcome.conclusion, Success, "{outcome:#?}");
     assert_eq!(
         printed(&bench, "ask"),
