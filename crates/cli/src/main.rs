@@ -11,7 +11,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use client::Server;
-use commands::{admin, check, demo, eval, init, logs, processes, run, server, ship, steer, watch};
+use commands::{
+    admin, check, demo, eval, init, logs, processes, run, server, ship, steer, testing, watch,
+};
 use exit::Failure;
 use print::Output;
 
@@ -60,6 +62,7 @@ enum Command {
     Status(ship::Status),
     History(ship::History),
     Logs(logs::Args),
+    Tests(testing::Args),
     Watch(watch::Args),
     #[command(flatten)]
     Steer(steer::Command),
@@ -110,6 +113,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Status(args) => done(ship::status(server, &args, output)),
         Command::History(args) => done(ship::history(server, &args, output)),
         Command::Logs(args) => done(logs::run(server, &args)),
+        Command::Tests(args) => done(testing::run(server, &args, output)),
         Command::Watch(args) => done(watch::run(server, &args, output)),
         Command::Steer(command) => done(steer::run(server, &command, output)),
         Command::Rollback(args) => done(ship::rollback(server, &args, output)),

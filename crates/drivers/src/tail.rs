@@ -16,6 +16,26 @@ use tokio::{
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
+/// The end of a log that is looked through: what tells why is near the end of the step that failed.
+const LAST_BYTES: u64 = 256 * 1024;
+
+/// The last whole lines of a file, 256 KiB at most.
+pub fn last(path: &Path) -> io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(LAST_BYTES);
+    std::io::Seek::seek(&mut file, SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, LAST_BYTES), &mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    // The first line may be half of one.
+    let begin = text.find('\n').map_or(0, |at| at + 1);
+    Ok(if from > 0 {
+        text[begin..].to_owned()
+    } else {
+        text
+    })
+}
+
 /// A file that somebody else writes to. It need not exist yet; its folder must.
 pub struct Tail {
     path: PathBuf,

@@ -27,6 +27,7 @@ use shipway_workflow::job::ActionSource;
 use crate::{
     routes::{Lane, default_path},
     secrets::Secrets,
+    testing::Reports,
     traffic::Traffic,
 };
 
@@ -58,6 +59,8 @@ pub struct App {
     pub repos: Arc<Repos>,
     /// Worker processes.
     pub jobs: JobRunner,
+    /// Reports of tests that were read last.
+    pub reports: Reports,
     /// News.
     pub notifier: Notifier,
     /// Secrets and variables.

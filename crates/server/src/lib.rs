@@ -13,6 +13,8 @@ mod push;
 mod routes;
 mod secrets;
 mod start;
+mod telling;
+mod testing;
 mod traffic;
 
 pub use api::openapi;

@@ -214,6 +214,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 cache: Some(path.join("actions")),
                 ..options.actions.clone()
             },
+            reports: crate::testing::Reports::default(),
             url: options
                 .public_url
                 .clone()

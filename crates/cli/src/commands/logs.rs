@@ -57,6 +57,9 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
             format!("its jobs are {}", keys.join(", ")),
         ));
     }
+    if args.job.is_none() {
+        why(server, &path)?;
+    }
     for key in &wanted {
         let prefix = if wanted.len() > 1 {
             format!("{key} │ ")
@@ -70,6 +73,22 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// The three lines that matter of a run that failed; nothing of another.
+pub fn why(server: &Server, path: &str) -> Result<(), Failure> {
+    let why: Why = server.get(&format!("/api/v1/runs/{path}/why"))?;
+    why.lines.iter().for_each(|text| line(text));
+    if !why.lines.is_empty() {
+        line("");
+    }
+    Ok(())
+}
+
+/// Why a run failed.
+#[derive(serde::Deserialize)]
+struct Why {
+    lines: Vec<String>,
 }
 
 fn rollout_logs(server: &Server, args: &Args) -> Result<(), Failure> {

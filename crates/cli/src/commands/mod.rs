@@ -12,4 +12,5 @@ pub mod run;
 pub mod server;
 pub mod ship;
 pub mod steer;
+pub mod testing;
 pub mod watch;

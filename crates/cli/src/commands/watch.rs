@@ -1,11 +1,18 @@
 //! `shipway watch`: a rollout as it goes, to its end.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use shipway_core::rollout::{Progress, RolloutView, Status};
+use shipway_core::{
+    rollout::{Progress, RolloutView, Status},
+    run::{self, RunView},
+};
+use shipway_workflow::job::Conclusion;
 
-use super::ids::{Kind, path_of};
+use super::{
+    ids::{Kind, kind_of, path_of},
+    logs,
+};
 use crate::{
     client::Server,
     exit::Failure,
@@ -15,11 +22,11 @@ use crate::{
 /// From one look to the next; events of the log come sooner.
 pub(super) const LOOK: Duration = Duration::from_millis(300);
 
-/// Follow a rollout until it is promoted; exit code 1 when it was rolled back or failed
+/// Follow a rollout until it is promoted, or a run until it is over; exit code 1 when it failed or was rolled back
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The rollout, such as ro7 or shop/ro7
-    rollout: String,
+    /// The rollout or run, such as ro7, shop/ro7 or r12
+    id: String,
 }
 
 /// What whoever follows a rollout hopes for.
@@ -35,7 +42,39 @@ pub enum Hope {
 
 /// Follows a rollout.
 pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> {
-    follow(server, &args.rollout, Hope::Promoted, output)
+    match kind_of(&args.id) {
+        Some(Kind::Run) => follow_run(server, &args.id, output),
+        _ => follow(server, &args.id, Hope::Promoted, output),
+    }
+}
+
+/// Follows a run to its end: its jobs as they come and go, and when it failed the three lines that matter.
+fn follow_run(server: &Server, id: &str, output: Output) -> Result<(), Failure> {
+    let path = path_of(server, id, Kind::Run)?;
+    let mut told: BTreeMap<String, run::Status> = BTreeMap::new();
+    loop {
+        let view: RunView = server.get(&format!("/api/v1/runs/{path}"))?;
+        for job in view.jobs.iter().filter(|_| !output.json && !output.quiet) {
+            let before = told.insert(job.key.clone(), job.status);
+            if before != Some(job.status) && before.is_some() {
+                line(&format!("{}: {}", job.name, words(&job.status)));
+            }
+        }
+        if let Some(conclusion) = view.conclusion {
+            if output.json {
+                output.document(&view)?;
+            } else if conclusion == Conclusion::Failure {
+                logs::why(server, &path)?;
+            }
+            return match conclusion {
+                Conclusion::Success | Conclusion::Skipped => Ok(()),
+                Conclusion::Failure | Conclusion::Cancelled => {
+                    Err(Failure::Failed(format!("{} ended: {conclusion}", view.id)))
+                }
+            };
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with a line

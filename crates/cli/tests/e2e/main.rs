@@ -22,6 +22,7 @@ mod pages;
 mod shop;
 mod site;
 mod strategies;
+mod testdata;
 mod token;
 mod turns;
 mod twice;

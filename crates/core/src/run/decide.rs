@@ -87,6 +87,13 @@ impl Decider {
                     self.emit(Body::ArtifactStored { artifact });
                 }
             }
+            Input::TestsReported { key, tests } => {
+                let mut known = run.tests.iter();
+                let known = known.any(|(job, known)| *job == key && known.digest == tests.digest);
+                if !is_over(run, &key)? && !known {
+                    self.emit(Body::TestsReported { key, tests });
+                }
+            }
             Input::JobEnded {
                 key,
                 conclusion,
@@ -94,6 +101,7 @@ impl Decider {
                 why,
             } => {
                 if !is_over(run, &key)? {
+                    let (conclusion, why) = run.excused(&key, conclusion, why);
                     self.emit(Body::JobEnded {
                         key,
                         conclusion,
@@ -170,6 +178,13 @@ impl Decider {
         self.ask_at_gates();
         if progress.is_over() {
             let conclusion = progress.conclusion();
+            let covers_too_little = self.state.0.as_deref().and_then(Run::covers_too_little);
+            if let Some(why) = covers_too_little.filter(|_| conclusion == Conclusion::Success) {
+                return self.emit(Body::Ended {
+                    conclusion: Conclusion::Failure,
+                    why: Some(why),
+                });
+            }
             let blamed = progress.blamed();
             let why = blamed.map(|(at, why)| format!("`{}`: {why}", plan.workflow.jobs[at].id));
             self.emit(Body::Ended {

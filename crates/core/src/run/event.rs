@@ -8,6 +8,7 @@ use shipway_workflow::{
 
 use super::{
     gate::{GateEffect, GateFact, GateInput},
+    reported::JobTests,
     spec::RunSpec,
 };
 use crate::{
@@ -76,6 +77,13 @@ pub enum Body {
         /// Which.
         artifact: Artifact,
     },
+    /// The tests of a job have reported.
+    TestsReported {
+        /// Of which job.
+        key: JobKey,
+        /// What they said.
+        tests: Box<JobTests>,
+    },
     /// A job should stop.
     StopAsked {
         /// Which.
@@ -142,6 +150,13 @@ pub enum Input {
     ArtifactStored {
         /// Which.
         artifact: Artifact,
+    },
+    /// The tests of a job have reported; said before its end.
+    TestsReported {
+        /// Of which job.
+        key: JobKey,
+        /// What they said.
+        tests: Box<JobTests>,
     },
     /// A job has ended. A worker that was lost is a failure: `worker lost`.
     JobEnded {

@@ -15,9 +15,11 @@ mod decide;
 mod event;
 mod gate;
 mod job;
+mod reported;
 mod spec;
 mod state;
 mod story;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -25,9 +27,11 @@ mod view;
 pub use event::{Artifact, Body, Effect, Input, Rejection, StepLine};
 pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput, Rules};
 pub use job::{Surroundings, job_spec};
+pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};
 pub use spec::RunSpec;
 pub use state::{End, JobRecord, Plan, Run, State};
 pub use story::story_lines;
+pub use telling::{Place, blamed, telling_line, three_lines};
 pub use view::{JobView, RunView, Status, StepView};
 
 /// The run aggregate; its streams are `run/{service}/{number}`.

@@ -17,6 +17,7 @@ use shipway_workflow::{
 use super::{
     event::{Artifact, Body, StepLine},
     gate::Gates,
+    reported::JobTests,
     spec::RunSpec,
 };
 use crate::aggregate::Event;
@@ -45,6 +46,9 @@ pub struct Run {
     pub gates: Gates,
     /// What they stored, by name.
     pub artifacts: Vec<Artifact>,
+    /// What the tests of its jobs said, in the order in which they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<(JobKey, JobTests)>,
     /// How it ended.
     pub ended: Option<End>,
     /// Whether the service knows.
@@ -186,6 +190,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             run.artifacts.retain(|known| known.name != artifact.name);
             run.artifacts.push(artifact.clone());
         }
+        Body::TestsReported { key, tests } => {
+            run.tests.push((key.clone(), tests.as_ref().clone()));
+        }
         Body::StopAsked { key, why } => {
             if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
                 progress.stop(at, key, why);
@@ -231,6 +238,7 @@ fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
         jobs: BTreeMap::new(),
         gates: Gates::default(),
         artifacts: Vec::new(),
+        tests: Vec::new(),
         ended: None,
         told: false,
         plan: OnceLock::new(),

@@ -2,7 +2,7 @@
 
 use shipway_workflow::job::Conclusion;
 
-use super::{event::Body, gate};
+use super::{event::Body, gate, reported::in_short};
 
 /// The lines that a fact is worth; most are worth none.
 #[must_use]
@@ -28,13 +28,20 @@ pub fn story_lines(body: &Body) -> Vec<String> {
                 artifact.digest.short()
             )]
         }
+        Body::TestsReported { key, tests } => {
+            let short = in_short(&tests.summary.totals, tests.summary.coverage.as_ref());
+            let warnings = tests.summary.warnings.iter();
+            let warnings = warnings.map(|warning| format!("· {key}: report {warning}"));
+            let short = (!short.is_empty()).then(|| format!("· {key}: {short}"));
+            short.into_iter().chain(warnings).collect()
+        }
         Body::JobEnded {
             key,
             conclusion,
             why,
             ..
         } => match conclusion {
-            Conclusion::Success => vec![format!("✓ {key}")],
+            Conclusion::Success => vec![format!("✓ {key}{}", because(why))],
             Conclusion::Failure => vec![format!("✗ {key}{}", because(why))],
             Conclusion::Cancelled => vec![format!("✗ {key} cancelled{}", because(why))],
             Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],

@@ -1,5 +1,7 @@
 //! Runs from the first event to the last, and again from every length of their logs.
 
+mod reported;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};

@@ -11,6 +11,7 @@ use shipway_workflow::{
 use super::{
     event::{Artifact, StepLine},
     gate::{self, AwaitedApproval},
+    reported::TestsView,
     state::Run,
 };
 use crate::{
@@ -51,6 +52,9 @@ pub struct RunView {
     pub jobs: Vec<JobView>,
     /// What it stored.
     pub artifacts: Vec<Artifact>,
+    /// What its tests said; none when none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestsView>,
     /// Who caused it.
     pub by: String,
     /// Why it isn't green.
@@ -175,6 +179,7 @@ impl From<&Run> for RunView {
             finished_at: run.ended.as_ref().map(|end| end.at),
             jobs: jobs(run),
             artifacts: run.artifacts.clone(),
+            tests: run.tests_view(),
             by: spec.actor.clone().unwrap_or_else(|| run.by.clone()),
             why: run.ended.as_ref().and_then(|end| end.why.clone()),
             waits_for,

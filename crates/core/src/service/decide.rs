@@ -96,6 +96,21 @@ impl Decider {
                     order: Box::new(order),
                 });
             }
+            Input::TestsSeen(seen) => {
+                if self.state.open_runs.contains_key(&seen.run)
+                    && let Some(fact) = self.state.testing.hear(*seen)
+                {
+                    self.emit(Body::Tests(Box::new(fact)));
+                }
+            }
+            Input::Quarantine(request) => {
+                let fact = self.state.testing.quarantine(*request, self.now)?;
+                self.emit(Body::Tests(Box::new(fact)));
+            }
+            Input::ReleaseTest(test) => {
+                let fact = self.state.testing.release(test, &self.by.to_string())?;
+                self.emit(Body::Tests(Box::new(fact)));
+            }
             Input::RunOpened(number) => {
                 if self
                     .state
@@ -511,6 +526,9 @@ impl Decider {
 
     /// Everything that follows from the state alone.
     fn settle(&mut self) {
+        for fact in self.state.testing.leaving(self.now) {
+            self.emit(Body::Tests(Box::new(fact)));
+        }
         let settled: Vec<u64> = self
             .state
             .open_pushes

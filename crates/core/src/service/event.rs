@@ -13,6 +13,7 @@ use crate::{
     release::{Commit, Release, WorkflowFile},
     rollout::{Kind, Outcome, Spec, strategy::Observed},
     run::Rules,
+    testing::{self, TestId},
 };
 
 /// A commit that came in.
@@ -265,6 +266,8 @@ pub enum Body {
         /// Why.
         why: String,
     },
+    /// Something about its tests.
+    Tests(Box<testing::Fact>),
     /// A rollout is over.
     RolloutEnded {
         /// Which.
@@ -299,6 +302,12 @@ pub enum Input {
         /// Its full name.
         reference: String,
     },
+    /// A run that is over has shown something of its tests; said before [`Input::RunEnded`].
+    TestsSeen(Box<testing::Seen>),
+    /// A test should not block for a while.
+    Quarantine(Box<testing::Request>),
+    /// A test in quarantine should block again.
+    ReleaseTest(TestId),
     /// Start a workflow by hand.
     Dispatch {
         /// What runs.
@@ -446,6 +455,9 @@ pub enum Rejection {
     /// The run isn't one of this service.
     #[error("there is no run {0}")]
     UnknownRun(RunNumber),
+    /// A test can't be quarantined, or released.
+    #[error(transparent)]
+    Testing(#[from] testing::Refused),
     /// The run's commit has no configuration to release by.
     #[error("run {0} can't deploy: its commit has no shipway.yaml")]
     NoConfig(RunNumber),

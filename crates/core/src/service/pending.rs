@@ -40,9 +40,11 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         ))
     });
     let effects: Vec<_> = runs.chain(rollouts).collect();
+    // A test leaves quarantine by itself.
+    let wake_at = state.testing.next_end();
     Pending {
-        live: !effects.is_empty(),
+        live: !effects.is_empty() || wake_at.is_some(),
         effects,
-        wake_at: None,
+        wake_at,
     }
 }

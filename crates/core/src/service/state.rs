@@ -15,6 +15,7 @@ use crate::{
     ids::{CommitId, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
     release::Release,
     rollout::{Kind, Outcome, Spec, strategy::Observed},
+    testing::Testing,
 };
 
 /// How many former stable releases of an environment are remembered for going back.
@@ -44,6 +45,9 @@ pub struct State {
     pub config: Option<Arc<Config>>,
     /// Its environments, by name; the order is the configuration's.
     pub environments: BTreeMap<EnvironmentName, Environment>,
+    /// What is remembered of its tests.
+    #[serde(default)]
+    pub testing: Testing,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
 }
@@ -380,6 +384,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             rollout,
             release,
         } => state.promoted(environment, *rollout, release, event.at),
+        Body::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
         Body::Passed { .. } | Body::Held { .. } => {}
         Body::RolloutEnded {
             number,

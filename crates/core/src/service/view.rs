@@ -136,7 +136,23 @@ pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
         Body::ReleaseMade { release, .. } => Some(release_row(release, &row)),
         _ => None,
     }));
+    rows.extend(tests_row(state, events, &row));
     rows
+}
+
+/// What is remembered of the tests, when that has changed.
+fn tests_row(
+    state: &State,
+    events: &[Event<Body>],
+    row: &impl Fn(&str, String, bool, serde_json::Value) -> Row,
+) -> Option<Row> {
+    let changed = events
+        .iter()
+        .any(|event| matches!(event.body, Body::Tests(_)));
+    let name = state.name.as_ref().filter(|_| changed)?;
+    let doc = serde_json::to_value(&state.testing).expect("what is remembered is plain data");
+    let live = !state.testing.quarantine.is_empty();
+    Some(row("tests", name.to_string(), live, doc))
 }
 
 fn release_row(

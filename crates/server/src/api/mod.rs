@@ -11,6 +11,7 @@ mod problem;
 mod rollouts;
 mod runs;
 mod services;
+mod testing;
 
 use std::sync::Arc;
 
@@ -78,6 +79,11 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::cancel))
         .routes(routes!(logs::job))
         .routes(routes!(logs::instance))
+        .routes(routes!(testing::service))
+        .routes(routes!(testing::run))
+        .routes(routes!(testing::quarantine))
+        .routes(routes!(testing::release))
+        .routes(routes!(testing::why))
         .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::steer))

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use shipway_core::{rollout, run, service};
+use shipway_core::{rollout, run, service, testing::Refused};
 use shipway_engine::{EngineError, StoreError};
 use utoipa::ToSchema;
 
@@ -100,6 +100,11 @@ impl Refusal for service::Rejection {
         match self {
             Self::NoService | Self::UnknownRun(_) => StatusCode::NOT_FOUND,
             Self::UnknownEnvironment { .. } | Self::NoConfig(_) => StatusCode::BAD_REQUEST,
+            Self::Testing(Refused::Free(_)) => StatusCode::NOT_FOUND,
+            Self::Testing(Refused::Touched { .. } | Refused::Full) => StatusCode::CONFLICT,
+            Self::Testing(Refused::Unsaid(_) | Refused::End(_) | Refused::CleanRuns(_)) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::MarkedBad { .. } | Self::Busy { .. } | Self::NothingBefore { .. } => {
                 StatusCode::CONFLICT
             }

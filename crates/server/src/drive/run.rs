@@ -18,7 +18,10 @@ use shipway_workflow::job::{
     Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
 };
 
-use crate::app::{App, service_stream};
+use crate::{
+    app::{App, service_stream},
+    testing,
+};
 
 /// Carries out the effects of runs.
 pub struct RunDriver(pub Weak<App>);
@@ -40,6 +43,9 @@ impl Driver<Runs> for RunDriver {
                 artifacts,
                 ..
             } => {
+                if let Some(run) = work.state.0.as_deref() {
+                    testing::tell(&app, run).await;
+                }
                 let green = *conclusion == Conclusion::Success;
                 let input = service::Input::RunEnded {
                     number: spec.id.number,
@@ -108,7 +114,7 @@ async fn run_job(
     loop {
         match journal.next(&work.cancelled).await {
             Ok(Some(entry)) => {
-                if let Some(input) = heard(app, key, entry, &mut names, &mut last).await
+                if let Some(input) = heard(app, run, key, entry, &mut names, &mut last).await
                     && let Err(error) = work.report.send(input).await
                 {
                     tracing::debug!(%error, run = %run.id, "what a worker said is not recorded");
@@ -129,6 +135,7 @@ async fn run_job(
 /// What an entry of the journal means to the run. The last one is kept in `last`: it ends the effect.
 async fn heard(
     app: &App,
+    run: &RunSpec,
     key: &JobKey,
     entry: JournalEntry,
     names: &mut BTreeMap<usize, String>,
@@ -191,9 +198,16 @@ async fn heard(
             key: key.clone(),
             url,
         })),
-        JournalBody::Annotation { .. }
-        | JournalBody::DeployAsked { .. }
-        | JournalBody::Reports(_) => None,
+        JournalBody::Reports(stored) => {
+            let reported = match store(app, &stored.path, &stored.digest).await {
+                Ok(digest) => testing::reported(app, run, key, *stored, digest).await,
+                Err(why) => Err(why),
+            };
+            reported
+                .inspect_err(|why| tracing::error!(%key, why, "a report of tests is lost"))
+                .ok()
+        }
+        JournalBody::Annotation { .. } | JournalBody::DeployAsked { .. } => None,
     }
 }
 

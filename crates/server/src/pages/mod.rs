@@ -6,6 +6,7 @@ mod overview;
 mod rollout;
 mod run;
 mod service;
+mod testing;
 
 use std::sync::Arc;
 

@@ -8,10 +8,16 @@ use axum::{
 };
 use maud::{Markup, html};
 use serde_json::Value;
-use shipway_core::ids::{RunId, RunNumber, ServiceName};
+use shipway_core::{
+    ids::{RunId, RunNumber, ServiceName},
+    run::RunView,
+};
 
-use super::frame::{self, badge, person, took};
-use crate::{api, app::App};
+use super::{
+    frame::{self, badge, person, took},
+    testing,
+};
+use crate::{api, app::App, telling, testing as tests};
 
 /// The handler of `/runs/{service}/{number}`.
 pub(super) async fn page(
@@ -30,6 +36,11 @@ pub(super) async fn page(
         Err(problem) if problem.status == 404 => return frame::missing(&problem.detail),
         Err(problem) => return problem.into_response(),
     };
+    let view: Option<RunView> = serde_json::from_value(run.clone()).ok();
+    let (lines, tests) = match &view {
+        Some(view) => (telling::of(&app, view).await, tests::of(&app, view).await),
+        None => (None, None),
+    };
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let content = html! {
@@ -37,6 +48,8 @@ pub(super) async fn page(
         h1 { (text(&run, "name")) " " (badge(&text(&run, "status"))) }
         p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } " " (text(&run, "subject")) span.dim { " · " (text(&run, "workflow")) " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (person(&text(&run, "by"))) } }
         @if !text(&run, "waits_for").is_empty() { p { (text(&run, "waits_for")) } }
+        @if let Some(lines) = &lines { (testing::three_lines(lines)) }
+        @if let Some(tests) = &tests { (testing::section(tests, app.now())) }
         @for job in list(&run, "jobs") {
             section.card {
                 h2 { (text(&job, "name")) " " (badge(&text(&job, "status"))) }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use shipway_core::{
     aggregate::Event,
     config::Config,
-    ids::{ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
+    ids::{ReleaseNumber, RolloutNumber, RunId, RunNumber, ServiceName},
     rollout::{
         self, Direction, Outcome,
         plan::{Action, HoldReason, Plan, Span},
@@ -22,7 +22,7 @@ use shipway_core::{
 use shipway_engine::Recorded;
 
 use super::Terminal;
-use crate::{app::App, routes::Lane};
+use crate::{app::App, routes::Lane, telling};
 
 /// A hold longer than this is not waited for: nobody wants their terminal blocked for minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,7 +46,13 @@ pub(super) async fn until_settled(
             recorded = log.next() => recorded,
         };
         let Some(Ok(recorded)) = recorded else { return };
-        for line in story.hear(&recorded) {
+        let lines = story.hear(&recorded);
+        if let Some(id) = story.red.take() {
+            for line in telling::lines(app, &id).await.into_iter().flatten() {
+                terminal.line(format!("  {line}")).await;
+            }
+        }
+        for line in lines {
             terminal.line(line).await;
         }
         if story.is_told() {
@@ -68,6 +74,8 @@ struct Story {
     /// In the last environment; where a step of a run did that, the run goes on.
     arrived: bool,
     told: bool,
+    /// A run that was just heard to have failed.
+    red: Option<RunId>,
 }
 
 impl Story {
@@ -83,6 +91,7 @@ impl Story {
             rollouts: BTreeMap::new(),
             arrived: false,
             told: false,
+            red: None,
         }
     }
 
@@ -159,6 +168,10 @@ impl Story {
                 Vec::new()
             }
             Body::RunEnded { number, green, .. } if self.runs.remove(number) => {
+                self.red = (!green).then(|| RunId {
+                    service: self.service.clone(),
+                    number: *number,
+                });
                 vec![format!(
                     "{} run {number} is {}",
                     mark(*green),

@@ -9,7 +9,8 @@ use std::{
 use shipway_core::{
     aggregate::EffectKey,
     ids::Digest,
-    run::{Artifact, Input, StepLine},
+    run::{Artifact, Input, JobTests, StepLine},
+    testing::Excuse,
 };
 use shipway_drivers::jobs::{JobError, JobRunner, Journal, Log};
 use shipway_workflow::job::{Conclusion, JobKey, JournalBody, JournalEntry};
@@ -183,10 +184,21 @@ impl Follower {
                     why,
                 });
             }
+            JournalBody::Reports(stored) => {
+                if let Ok(digest) = stored.digest.parse::<Digest>() {
+                    let tests = Box::new(JobTests {
+                        digest,
+                        size: stored.size,
+                        summary: stored.summary,
+                        excuse: Excuse::default(),
+                    });
+                    self.report(Report::Said(Input::TestsReported { key: key(), tests }))
+                        .await;
+                }
+            }
             JournalBody::EnvironmentUrl { .. }
             | JournalBody::Annotation { .. }
-            | JournalBody::DeployAsked { .. }
-            | JournalBody::Reports(_) => {}
+            | JournalBody::DeployAsked { .. } => {}
         }
         print(&out);
         None

@@ -11,10 +11,11 @@ use shipway_core::{
     concurrency::Standing,
     ids::{Digest, ServiceName},
     run::{
-        Effect, GateEffect, GateInput, Input, RunSpec, RunView, Runs, State, Surroundings, job_spec,
+        Effect, GateEffect, GateInput, Input, Place, RunSpec, RunView, Runs, State, Surroundings,
+        blamed, job_spec, three_lines,
     },
 };
-use shipway_drivers::jobs::JobRunner;
+use shipway_drivers::{jobs::JobRunner, tail};
 use shipway_workflow::job::{
     ActionSource, Conclusion, JobKey, SourceTree, StoredArtifact, WithoutEngine,
 };
@@ -43,6 +44,8 @@ pub(super) struct Local {
     pub(super) here: PathBuf,
     pub(super) runner: JobRunner,
     pub(super) show: Show,
+    /// Whether the jobs' folders stay.
+    pub(super) keep: bool,
 }
 
 /// How far it is.
@@ -219,8 +222,18 @@ impl Local {
 
     fn sum_up(&self, progress: &Progress, conclusion: Conclusion) -> Conclusion {
         if let Some(run) = progress.state.0.as_deref() {
+            let view = RunView::from(run);
+            let key = blamed(&view).and_then(|job| job.key.parse().ok());
+            let log = key.map(|key: JobKey| self.runner.log(&self.spec.id, &key));
+            let text = log.as_deref().and_then(|log| tail::last(log).ok());
+            let kept = log.as_ref().filter(|_| self.keep);
+            let kept = kept.map(|log| log.display().to_string());
+            let place = Place::Here {
+                log: kept.as_deref(),
+            };
+            let lines = three_lines(&view, &text.unwrap_or_default(), place);
             self.show
-                .sum_up(&RunView::from(run), conclusion, &progress.last_words);
+                .sum_up(&view, conclusion, lines.as_ref(), &progress.last_words);
         }
         conclusion
     }

@@ -83,6 +83,7 @@ pub fn run(args: Args, output: Output) -> Result<ExitCode, Failure> {
         here,
         runner: JobRunner::new(exe, folder.path().to_owned()),
         show: Show::new(output, several_jobs),
+        keep: args.keep,
     };
     let conclusion = runtime.block_on(local.drive())?;
     if args.keep && !output.json {

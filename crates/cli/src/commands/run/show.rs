@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use jiff::Timestamp;
 use serde_json::json;
-use shipway_core::run::{JobView, RunView, Status, StepLine};
+use shipway_core::run::{JobView, RunView, Status, StepLine, in_short};
 use shipway_workflow::job::{Conclusion, JobKey, JournalEntry};
 
 use crate::print::Output;
@@ -137,6 +137,7 @@ impl Show {
         self,
         run: &RunView,
         conclusion: Conclusion,
+        lines: Option<&[String; 3]>,
         last_words: &[(JobKey, Vec<String>)],
     ) {
         if self.output.json {
@@ -144,6 +145,11 @@ impl Show {
             return print(&format!("{}\n", json!({ "run": run })));
         }
         let mut text = String::new();
+        if let Some([first, rest @ ..]) = lines {
+            text.push_str(&format!("\n{}\n", self.ink(Ink::Red, first)));
+            rest.iter()
+                .for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
         for (key, lines) in last_words.iter().filter(|(_, lines)| !lines.is_empty()) {
             text.push_str(&format!(
                 "\n{}\n",
@@ -158,6 +164,10 @@ impl Show {
             for job in &run.jobs {
                 text.push_str(&self.job(job));
             }
+        }
+        if let Some(tests) = &run.tests {
+            let short = in_short(&tests.totals, tests.coverage.as_ref());
+            text.push_str(&format!("{short}\n"));
         }
         let took = run
             .finished_at

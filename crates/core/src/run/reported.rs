@@ -1,0 +1,184 @@
+//! What the tests of a run's jobs said, and what that changes: a job that failed of nothing but tests in quarantine counts as
+//! green, and a run that covers too little doesn't.
+
+use serde::{Deserialize, Serialize};
+use shipway_workflow::job::{Conclusion, JobKey};
+
+use super::state::Run;
+use crate::{
+    ids::Digest,
+    testing::{Coverage, Excuse, Summary, Totals},
+};
+
+/// What the tests of a job said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTests {
+    /// The gzipped report.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// In short.
+    pub summary: Summary,
+    /// What the service's quarantine means for the job.
+    #[serde(default, skip_serializing_if = "Excuse::is_nothing")]
+    pub excuse: Excuse,
+}
+
+/// What the tests of a run said, as lists and pages show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestsView {
+    /// All jobs together; of a job that ran again, its last time.
+    pub totals: Totals,
+    /// Of all jobs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// How much must be covered, in hundredths of a percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage_min: Option<u32>,
+    /// Job by job, in the order in which they reported.
+    pub jobs: Vec<JobTestsView>,
+}
+
+/// The tests of one job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTestsView {
+    /// Which.
+    pub job: JobKey,
+    /// What they said.
+    #[serde(flatten)]
+    pub tests: JobTests,
+}
+
+impl Run {
+    /// How a job counts that has ended: as it did, or as green where all that failed of it is in quarantine.
+    pub(super) fn excused(
+        &self,
+        key: &JobKey,
+        conclusion: Conclusion,
+        why: Option<String>,
+    ) -> (Conclusion, Option<String>) {
+        let last = self.tests.iter().rev().find(|(job, _)| job == key);
+        let excuse = last.map(|(_, tests)| &tests.excuse);
+        let failed = self.jobs.get(key).map(|record| {
+            let bad = |step: &&super::StepLine| {
+                !matches!(step.conclusion, Conclusion::Success | Conclusion::Skipped)
+            };
+            record.steps.iter().filter(bad).map(|step| step.index)
+        });
+        let failed: Vec<usize> = failed.into_iter().flatten().collect();
+        match excuse {
+            Some(excuse) if conclusion == Conclusion::Failure => match excuse.step {
+                Some(step) if failed == [step] => (Conclusion::Success, Some(sentence(excuse))),
+                _ => {
+                    let why_not = excuse.why_not.as_ref();
+                    let parts = [
+                        why,
+                        why_not.map(|it| format!("not excused by quarantine: {it}")),
+                    ];
+                    let parts: Vec<String> = parts.into_iter().flatten().collect();
+                    (conclusion, (!parts.is_empty()).then(|| parts.join("; ")))
+                }
+            },
+            _ => (conclusion, why),
+        }
+    }
+
+    /// Why too little is covered, where that is asked for and reported.
+    pub(super) fn covers_too_little(&self) -> Option<String> {
+        let minimum = self.spec.coverage_min?;
+        let covered = self.coverage()?.lines.basis_points()?;
+        (covered < minimum).then(|| {
+            format!(
+                "{} of the lines are covered, and shipway.yaml asks for {} (reports.minimum)",
+                percent(covered),
+                percent(minimum)
+            )
+        })
+    }
+
+    /// The last report of each job.
+    fn last_reports(&self) -> impl Iterator<Item = &JobTests> {
+        self.tests
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (key, tests))| {
+                let mut later = self.tests[at + 1..].iter();
+                (!later.any(|(other, _)| other == key)).then_some(tests)
+            })
+    }
+
+    fn coverage(&self) -> Option<Coverage> {
+        let each = self.last_reports().filter_map(|it| it.summary.coverage);
+        each.reduce(Coverage::plus)
+    }
+
+    /// What its tests said; none when none did.
+    pub(super) fn tests_view(&self) -> Option<TestsView> {
+        (!self.tests.is_empty()).then(|| TestsView {
+            totals: self
+                .last_reports()
+                .fold(Totals::default(), |sum, it| sum.plus(it.summary.totals)),
+            coverage: self.coverage(),
+            coverage_min: self.spec.coverage_min,
+            jobs: self
+                .tests
+                .iter()
+                .map(|(job, tests)| JobTestsView {
+                    job: job.clone(),
+                    tests: tests.clone(),
+                })
+                .collect(),
+        })
+    }
+}
+
+fn sentence(excuse: &Excuse) -> String {
+    let names: Vec<String> = excuse
+        .quarantined
+        .iter()
+        .take(3)
+        .map(ToString::to_string)
+        .collect();
+    let more = match excuse.quarantined.len() {
+        0..=3 => String::new(),
+        many => format!(" and {} more", many - 3),
+    };
+    format!(
+        "counts as green: all that failed is in quarantine ({}{more})",
+        names.join(", ")
+    )
+}
+
+/// `81.25 %`, `80 %`
+#[must_use]
+pub fn percent(basis_points: u32) -> String {
+    let (whole, rest) = (basis_points / 100, basis_points % 100);
+    match rest {
+        0 => format!("{whole} %"),
+        _ => format!("{whole}.{rest:02} %"),
+    }
+}
+
+/// `120 tests, 2 failed, 1 skipped, 1 flaky; 81.25 % of the lines covered`
+#[must_use]
+pub fn in_short(totals: &Totals, coverage: Option<&Coverage>) -> String {
+    let mut parts = Vec::new();
+    if totals.tests > 0 {
+        let s = if totals.tests == 1 { "" } else { "s" };
+        let mut text = format!("{} test{s}", totals.tests);
+        for (count, word) in [
+            (totals.failed, "failed"),
+            (totals.errored, "errored"),
+            (totals.skipped, "skipped"),
+            (totals.flaky, "flaky"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {word}"));
+            }
+        }
+        parts.push(text);
+    }
+    let covered = coverage.and_then(|coverage| coverage.lines.basis_points());
+    parts.extend(covered.map(|it| format!("{} of the lines covered", percent(it))));
+    parts.join("; ")
+}

@@ -1,0 +1,187 @@
+//! Runs whose tests report: quarantine, coverage, and the three lines of one that failed.
+
+use super::*;
+use crate::run::{JobTests, Place, three_lines};
+
+/// What two tests said, of which the second failed; in quarantine it is excused in step `excused`.
+fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
+    use crate::testing::*;
+    let test = |name: &str, outcome| Case {
+        id: TestId::new("", "shop", name),
+        outcome,
+        took_ms: 1,
+        steadiness: Steadiness::Steady,
+        message: outcome.is_bad().then(|| "1 != 2".to_owned()),
+        file: None,
+        line: None,
+    };
+    let lines = Covered {
+        covered,
+        total: 100,
+    };
+    let report = Report {
+        cases: vec![test("adds", Outcome::Passed), test("pays", Outcome::Failed)],
+        coverage: Some(Coverage {
+            lines,
+            ..Coverage::default()
+        }),
+        warnings: Vec::new(),
+    };
+    Box::new(JobTests {
+        digest: crate::ids::Digest::of(b"a report"),
+        size: 8,
+        summary: Summary::of(&report, Some(1)),
+        excuse: Excuse {
+            step: excused,
+            quarantined: vec![TestId::new("", "shop", "pays")],
+            why_not: excused
+                .is_none()
+                .then(|| "this change touches it".to_owned()),
+        },
+    })
+}
+
+/// A job whose steps with these places failed, after its tests had reported.
+fn failed_after_tests(steps: &[usize], excused: Option<usize>) -> Log {
+    let mut log = Log::open(spec(
+        "on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n",
+    ));
+    let key = job("a");
+    log.start("a");
+    for index in steps {
+        let step = StepLine {
+            index: *index,
+            name: "make test".to_owned(),
+            conclusion: Conclusion::Failure,
+            outcome: None,
+            took_ms: 1,
+        };
+        log.say(Input::StepFinished {
+            key: key.clone(),
+            step,
+        })
+        .unwrap();
+    }
+    for _ in 0..2 {
+        log.say(Input::TestsReported {
+            key: key.clone(),
+            tests: reported(excused, 50),
+        })
+        .unwrap();
+    }
+    let why = Some("step \"make test\": exit code 1".to_owned());
+    let ended = Input::JobEnded {
+        key,
+        conclusion: Conclusion::Failure,
+        outputs: Vec::new(),
+        why,
+    };
+    log.say(ended).unwrap();
+    log
+}
+
+#[test]
+fn a_job_that_failed_of_quarantined_tests_only_counts_as_green() {
+    let view = failed_after_tests(&[1], Some(1)).view();
+    assert_eq!(
+        (view.status, view.jobs[0].status),
+        (Status::Success, Status::Success)
+    );
+    let why = view.jobs[0].why.as_deref().unwrap();
+    assert_eq!(
+        why,
+        "counts as green: all that failed is in quarantine (shop/pays)"
+    );
+    let tests = view.tests.unwrap();
+    assert_eq!(
+        (tests.jobs.len(), tests.totals.tests, tests.totals.failed),
+        (1, 2, 1)
+    );
+    for (steps, excused) in [
+        (&[1, 2][..], Some(1)),
+        (&[2], Some(1)),
+        (&[], Some(1)),
+        (&[1], None),
+    ] {
+        let view = failed_after_tests(steps, excused).view();
+        assert_eq!(view.status, Status::Failure, "{steps:?} {excused:?}");
+    }
+    let view = failed_after_tests(&[1], None).view();
+    assert_eq!(
+        view.jobs[0].why.as_deref(),
+        Some("step \"make test\": exit code 1; not excused by quarantine: this change touches it")
+    );
+}
+
+#[test]
+fn a_run_that_covers_too_little_is_red() {
+    for (minimum, status) in [(5_000, Status::Success), (5_001, Status::Failure)] {
+        let mut log = Log::open(RunSpec {
+            coverage_min: Some(minimum),
+            ..spec("on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n")
+        });
+        log.say(Input::TestsReported {
+            key: job("a"),
+            tests: reported(None, 50),
+        })
+        .unwrap();
+        log.end("a", Conclusion::Success);
+        let view = log.view();
+        assert_eq!(view.status, status);
+        if status == Status::Failure {
+            assert_eq!(
+                view.why.as_deref(),
+                Some(
+                    "50 % of the lines are covered, and shipway.yaml asks for 50.01 % (reports.minimum)"
+                )
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_run_opens_with_three_lines() {
+    let view = failed_after_tests(&[1], None).view();
+    let lines = three_lines(&view, "", Place::Server).unwrap();
+    assert_eq!(
+        lines,
+        [
+            "✗ a: step \"make test\": exit code 1; not excused by quarantine: this change touches it",
+            "shop/pays: 1 != 2",
+            "more: shipway logs shop/r12 --job a; here: shipway run --job a",
+        ]
+    );
+    let mut log = Log::open(spec(WORKFLOW));
+    let ended = Input::JobEnded {
+        key: job("build"),
+        conclusion: Conclusion::Failure,
+        outputs: Vec::new(),
+        why: Some("step \"make\": exit code 2".to_owned()),
+    };
+    log.say(ended).unwrap();
+    log.end("report", Conclusion::Success);
+    let text =
+        "cc shop.c\nshop.c:3:1: error: no till\nmake: *** [shop] Error 1\n##[error]exit code 2\n";
+    let place = Place::Here {
+        log: Some("/tmp/log"),
+    };
+    let lines = three_lines(&log.view(), text, place).unwrap();
+    assert_eq!(
+        lines,
+        [
+            "✗ build: step \"make\": exit code 2",
+            "shop.c:3:1: error: no till",
+            "more: /tmp/log; again: shipway run --job build",
+        ]
+    );
+    let wrong = Log::open(spec(
+        "on: push\njobs:\n  a: { runs-on: x, needs: b, steps: [{ run: a }] }\n",
+    ));
+    let lines = three_lines(&wrong.view(), "", Place::Server).unwrap();
+    assert!(
+        lines[0].contains("needs `b`, which doesn't exist"),
+        "{lines:?}"
+    );
+    let green = driven(&BTreeSet::new(), None);
+    assert_eq!(three_lines(&green.view(), "", Place::Server), None);
+}

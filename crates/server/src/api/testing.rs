@@ -1,0 +1,165 @@
+//! Tests as data: what those of a service and of a run said, the quarantine, and why a run failed, in three lines.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shipway_core::{
+    ids::ServiceName,
+    run::RunView,
+    service::Input,
+    testing::{Request, Testing},
+};
+use utoipa::ToSchema;
+
+use super::{Caller, Problem, runs};
+use crate::{app::App, telling, testing};
+
+/// How long a quarantine lasts when nobody says.
+const DAYS: i64 = 14;
+/// Clean runs in a row after which a test leaves when nobody says.
+const CLEAN_RUNS: u32 = 10;
+
+/// A test that should not block for a while.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct Quarantine {
+    /// The test: its whole name, or an end of it that no other has.
+    test: String,
+    /// Who looks after it.
+    owner: String,
+    /// Why.
+    reason: String,
+    /// Until when at most; two weeks from now when not said.
+    #[schema(value_type = Option<String>)]
+    until: Option<Timestamp>,
+    /// After how many clean runs in a row it leaves by itself; 10 when not said.
+    clean_runs: Option<u32>,
+}
+
+/// A test that should block again.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct Release {
+    /// The test.
+    test: String,
+}
+
+fn name(service: &str) -> Result<ServiceName, Problem> {
+    service
+        .parse()
+        .map_err(|error: shipway_core::ids::ParseIdError| Problem::bad_request(error.to_string()))
+}
+
+/// The tests of a service: those in quarantine, and those that passed and failed on one commit.
+#[utoipa::path(get, path = "/api/v1/services/{service}/tests", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn service(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    memory(&app, &name(&service)?).await.map(Json)
+}
+
+async fn memory(app: &App, service: &ServiceName) -> Result<Value, Problem> {
+    let known = app.store.row("service", service.as_str()).await?;
+    if known.is_none() {
+        return Err(Problem::not_found(format!("there is no service {service}")));
+    }
+    let row = app.store.row("tests", service.as_str()).await?;
+    let memory: Testing = row
+        .and_then(|row| serde_json::from_value(row.doc).ok())
+        .unwrap_or_default();
+    Ok(json!({ "quarantine": memory.quarantine, "flaky": memory.flaky }))
+}
+
+/// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and what is different from the last
+/// green run.
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/tests", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn run(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let view = view(&app, &service, &number).await?;
+    let tests = testing::of(&app, &view).await.ok_or_else(|| {
+        Problem::not_found(format!(
+            "no test of {} has reported: jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
+            view.id
+        ))
+    })?;
+    Ok(Json(serde_json::to_value(tests).expect("plain data")))
+}
+
+async fn view(app: &App, service: &str, number: &str) -> Result<RunView, Problem> {
+    let doc = runs::doc(app, &runs::id(service, number)?).await?;
+    serde_json::from_value(doc).map_err(|error| Problem::conflict(error.to_string()))
+}
+
+/// Why a run failed, in three lines; no lines for one that hasn't.
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/why", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn why(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let view = view(&app, &service, &number).await?;
+    let lines = telling::of(&app, &view).await;
+    Ok(Json(
+        json!({ "lines": lines.map(Vec::from).unwrap_or_default() }),
+    ))
+}
+
+/// Keeps a flaky test from blocking, for a while: it runs on, with an owner, a reason and an end.
+#[utoipa::path(post, path = "/api/v1/services/{service}/tests/quarantine", params(("service" = String, Path)), request_body = Quarantine,
+    responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn quarantine(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+    caller: Caller,
+    Json(wish): Json<Quarantine>,
+) -> Result<Json<Value>, Problem> {
+    let service = name(&service)?;
+    memory(&app, &service).await?;
+    let test = testing::named(&app, &service, &wish.test)
+        .await
+        .map_err(Problem::not_found)?;
+    let touched_by = testing::touched_by(&app, &service, &test).await;
+    let request = Request {
+        owner: wish.owner,
+        reason: wish.reason,
+        until: wish
+            .until
+            .unwrap_or_else(|| app.now() + SignedDuration::from_hours(24 * DAYS)),
+        clean_runs: wish.clean_runs.unwrap_or(CLEAN_RUNS),
+        touched_by,
+        test: test.clone(),
+    };
+    app.tell_service(
+        &service,
+        Input::Quarantine(Box::new(request)),
+        caller.actor(),
+    )
+    .await?;
+    let memory = testing::memory(&app, &service).await;
+    Ok(Json(json!(memory.entry(&test))))
+}
+
+/// Has a test in quarantine block again.
+#[utoipa::path(post, path = "/api/v1/services/{service}/tests/release", params(("service" = String, Path)), request_body = Release,
+    responses((status = 200, body = Value), (status = 404, body = Problem)))]
+pub(super) async fn release(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+    caller: Caller,
+    Json(wish): Json<Release>,
+) -> Result<Json<Value>, Problem> {
+    let service = name(&service)?;
+    memory(&app, &service).await?;
+    let test = testing::named(&app, &service, &wish.test)
+        .await
+        .map_err(Problem::not_found)?;
+    app.tell_service(&service, Input::ReleaseTest(test.clone()), caller.actor())
+        .await?;
+    Ok(Json(json!({ "released": test.to_string() })))
+}

@@ -1,0 +1,90 @@
+//! The tests of a run, as a part of its page: totals, failures with the new ones first, what is flaky or in quarantine, the
+//! slowest, coverage.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+use shipway_core::run::{in_short, percent};
+
+use super::frame::{badge, moment, took};
+use crate::testing::{FailingTest, RunTests};
+
+/// The three lines that matter of a failed run.
+pub(super) fn three_lines(lines: &[String; 3]) -> Markup {
+    html! { section.card.why aria-label="What matters" { pre { @for line in lines { (line) "\n" } } } }
+}
+
+/// What the tests of a run said.
+pub(super) fn section(tests: &RunTests, now: Timestamp) -> Markup {
+    let short = &tests.short;
+    let warnings = short.jobs.iter().flat_map(|job| {
+        let warnings = job.tests.summary.warnings.iter();
+        warnings.map(move |warning| format!("{}: {warning}", job.job))
+    });
+    let excuses = short
+        .jobs
+        .iter()
+        .filter_map(|job| job.tests.excuse.why_not.as_ref());
+    html! {
+        section.card id="tests" {
+            h2 { "Tests" }
+            p { (in_short(&short.totals, None)) @if short.totals.took_ms > 0 { span.dim { " · " (took(short.totals.took_ms)) } } }
+            (coverage(tests))
+            @for why in excuses { p.trouble { "Quarantine excuses nothing here: " (why) } }
+            @for warning in warnings { p.trouble { "A report could not be read whole. " (warning) } }
+            @if !tests.failing.is_empty() {
+                div.scroll { table {
+                    thead { tr { th { "Failing" } th { "Why" } th { "Job" } } }
+                    tbody { @for test in &tests.failing { (failing(test, now)) } }
+                } }
+            }
+            @if !tests.flaky.is_empty() {
+                details open { summary { "Flaky in this run" }
+                    ul { @for it in &tests.flaky { li { code { (it.test) } span.dim { " " (it.evidence) } } } }
+                }
+            }
+            @if !tests.compared.fixed.is_empty() { p.dim { (tests.compared.fixed.len()) " that failed in the last green run pass" } }
+            @if !tests.slowest.is_empty() {
+                details { summary { "Slowest" }
+                    div.scroll { table { tbody { @for case in &tests.slowest { tr { td { code { (case.id) } } td.dim.number { (took(case.took_ms)) } } } } } }
+                }
+            }
+            @if let Some(base) = &tests.base { p.dim { "Compared with " a href={ "/runs/" (base.service) "/" (base.number.0) } { (base.number) } ", the last green run." } }
+        }
+    }
+}
+
+fn failing(test: &FailingTest, now: Timestamp) -> Markup {
+    html! { tr {
+        td {
+            code { (test.test) } " "
+            @if test.is_new { (badge("new")) " " }
+            @if test.flaky_commits > 0 { span.badge.ask title={ "passed and failed on " (test.flaky_commits) " commits" } { "flaky" } " " }
+            @if let Some(entry) = &test.quarantine {
+                span.badge.ask { "quarantine" }
+                span.dim { " " (entry.owner) ", ends " (moment(entry.until, now)) ": " (entry.reason) }
+            }
+        }
+        td { (test.message.as_deref().unwrap_or_default()) }
+        td.tight { (test.job) }
+    } }
+}
+
+fn coverage(tests: &RunTests) -> Markup {
+    let covered = tests.short.coverage.and_then(|it| it.lines.basis_points());
+    let change = tests.compared.coverage_change.filter(|change| *change != 0);
+    let change = change.map(|change| {
+        let sign = if change > 0 { "+" } else { "−" };
+        let points = u32::try_from(change.unsigned_abs()).unwrap_or(u32::MAX);
+        format!("{sign}{} since the last green run", percent(points))
+    });
+    html! { @if let Some(covered) = covered {
+        p {
+            (percent(covered)) " of the lines covered"
+            @if let Some(change) = change { span.dim { " · " (change) } }
+            @if let Some(minimum) = tests.short.coverage_min {
+                @if covered < minimum { span.trouble { " · less than the " (percent(minimum)) " asked for" } }
+                @else { span.dim { " · at least " (percent(minimum)) " are asked for" } }
+            }
+        }
+    } }
+}

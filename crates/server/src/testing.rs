@@ -1,0 +1,446 @@
+//! What the tests of runs said: reports stored, read again, compared, and told to the service. What follows from them is decided
+//! in `core::testing`.
+
+use std::{
+    collections::VecDeque,
+    io::Read,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use flate2::read::GzDecoder;
+use serde::Serialize;
+use shipway_core::{
+    ids::{Digest, RunId, ServiceName},
+    run::{Input, JobTests, Run, RunSpec, RunView, Status},
+    service,
+    testing::{
+        self, Comparison, Quarantined, Report, Seen, Sighting, TestId, Testing, Tried, against,
+        excuse, sightings, too_many_fail,
+    },
+};
+use shipway_drivers::git::RefUpdate;
+use shipway_workflow::{
+    job::{Conclusion, JobKey},
+    report::StoredReport,
+};
+
+use crate::app::{App, service_stream};
+
+/// The longest report, unpacked. A worker's is shorter.
+const REPORT_BYTES_MAX: u64 = 256 << 20;
+/// Reports that are kept read.
+const KEPT: usize = 16;
+/// Runs that are looked through for those of the same commit, and for the last green one.
+const LOOKED_AT: u32 = 200;
+
+/// Reports that were read last.
+#[derive(Debug, Default)]
+pub struct Reports(Mutex<VecDeque<(Digest, Arc<Report>)>>);
+
+impl Reports {
+    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<(Digest, Arc<Report>)>> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A report from the blobs.
+    async fn read(&self, app: &App, digest: &Digest) -> Result<Arc<Report>, String> {
+        if let Some((_, report)) = self.kept().iter().find(|(kept, _)| kept == digest) {
+            return Ok(report.clone());
+        }
+        let path = app
+            .blobs
+            .file(digest)
+            .await
+            .map_err(|error| error.to_string())?;
+        let read = tokio::task::spawn_blocking(move || unpack(&path)).await;
+        let report = Arc::new(read.map_err(|error| error.to_string())??);
+        let mut kept = self.kept();
+        kept.push_back((digest.clone(), report.clone()));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        Ok(report)
+    }
+}
+
+fn unpack(path: &Path) -> Result<Report, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let text = GzDecoder::new(std::io::BufReader::new(file)).take(REPORT_BYTES_MAX);
+    serde_json::from_reader(text).map_err(|error| error.to_string())
+}
+
+/// What a run hears of a worker's report, which is in the blobs as `digest`.
+pub async fn reported(
+    app: &App,
+    run: &RunSpec,
+    key: &JobKey,
+    stored: StoredReport,
+    digest: Digest,
+) -> Result<Input, String> {
+    let report = app.reports.read(app, &digest).await?;
+    let quarantine = memory(app, &run.id.service).await;
+    let excuse = if quarantine.quarantine.is_empty() || stored.summary.totals.bad() == 0 {
+        testing::Excuse::default()
+    } else {
+        let changed = changed(app, run).await;
+        let changed = changed.as_deref();
+        excuse(&report, &stored.summary, &quarantine, changed, app.now())
+    };
+    Ok(Input::TestsReported {
+        key: key.clone(),
+        tests: Box::new(JobTests {
+            digest,
+            size: stored.size,
+            summary: stored.summary,
+            excuse,
+        }),
+    })
+}
+
+/// What a service remembers of its tests.
+pub async fn memory(app: &App, service: &ServiceName) -> Testing {
+    let state = app.services.state(&service_stream(service)).await;
+    let state = state.ok().flatten();
+    state.map(|state| state.testing.clone()).unwrap_or_default()
+}
+
+/// The paths that a run's change touches: those of the push, else those of its commit.
+async fn changed(app: &App, run: &RunSpec) -> Option<Vec<String>> {
+    let repo = app.repos.get(&run.id.service)?;
+    let parent = format!("{}^", run.commit.id);
+    let old = match &run.before {
+        Some(before) => Some(before.clone()),
+        None if run.event == "push" => None,
+        None => repo.resolve(&parent).await.ok().flatten(),
+    };
+    let update = RefUpdate {
+        name: run.reference.clone(),
+        old,
+        new: Some(run.commit.id.clone()),
+    };
+    let state = app.services.state(&service_stream(&run.id.service)).await;
+    let config = state.ok().flatten().and_then(|state| state.config.clone());
+    let branch = config.as_ref().map_or("main", |config| &config.branch);
+    repo.changed_paths(&update, branch).await.ok()
+}
+
+/// Tells the service what a run that is over has shown of its tests. What can't be read is not judged.
+pub async fn tell(app: &App, run: &Run) {
+    if run.tests.is_empty() {
+        return;
+    }
+    let id = &run.spec.id;
+    let quarantine = memory(app, &id.service).await;
+    let mine = of_run(
+        app,
+        &run.tests
+            .iter()
+            .map(|(key, tests)| (key.clone(), tests.clone()))
+            .collect::<Vec<_>>(),
+    )
+    .await;
+    let mut tried: Vec<(RunId, JobKey, Arc<Report>)> = mine
+        .into_iter()
+        .map(|(key, report)| (id.clone(), key, report))
+        .collect();
+    let mut seen = Seen {
+        run: id.number,
+        reports: u32::try_from(run.tests.len()).unwrap_or(u32::MAX),
+        commit: run.spec.commit.id.clone(),
+        flaky: Vec::new(),
+        clean: Vec::new(),
+        failed: Vec::new(),
+    };
+    count(&quarantine, &tried, &mut seen);
+    for other in runs(app, &id.service).await {
+        if other.commit != run.spec.commit.id || other.number == id.number {
+            continue;
+        }
+        let jobs: Vec<_> = other.tests.iter().flat_map(|tests| &tests.jobs).collect();
+        let jobs: Vec<_> = jobs
+            .iter()
+            .map(|job| (job.job.clone(), job.tests.clone()))
+            .collect();
+        let reports = of_run(app, &jobs).await;
+        tried.extend(
+            reports
+                .into_iter()
+                .map(|(key, report)| (other.id.clone(), key, report)),
+        );
+    }
+    let tried: Vec<Tried<'_>> = tried
+        .iter()
+        .map(|(run, key, report)| Tried {
+            run: run.number,
+            job: key.as_str(),
+            report,
+        })
+        .collect();
+    seen.flaky = sightings(&tried);
+    seen.flaky.truncate(SIGHTINGS_MAX);
+    let by = shipway_core::aggregate::Actor::Shipway(format!("run {}", id.number));
+    let input = service::Input::TestsSeen(Box::new(seen));
+    if let Err(error) = app.tell_service(&id.service, input, by).await {
+        tracing::warn!(%error, run = %id, "what its tests have shown is not recorded");
+    }
+}
+
+/// Flaky tests of one run that go on record.
+const SIGHTINGS_MAX: usize = 100;
+
+/// Which tests in quarantine were clean, and which were not.
+fn count(quarantine: &Testing, tried: &[(RunId, JobKey, Arc<Report>)], seen: &mut Seen) {
+    let judged = tried
+        .iter()
+        .filter(|(.., report)| too_many_fail(&testing::Totals::of(&report.cases)).is_none());
+    let cases: Vec<_> = judged.flat_map(|(.., report)| &report.cases).collect();
+    for entry in &quarantine.quarantine {
+        let mut mine = cases.iter().filter(|case| case.id == entry.test).peekable();
+        let ran = mine.peek().is_some();
+        if mine
+            .clone()
+            .any(|case| case.is_failure() || case.is_flaky())
+        {
+            seen.failed.push(entry.test.clone());
+        } else if ran && mine.any(|case| case.outcome == testing::Outcome::Passed) {
+            seen.clean.push(entry.test.clone());
+        }
+    }
+}
+
+/// The reports of a run's jobs; those that can't be read are left out.
+async fn of_run(app: &App, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Arc<Report>)> {
+    let mut reports = Vec::new();
+    for (key, tests) in jobs {
+        match app.reports.read(app, &tests.digest).await {
+            Ok(report) => reports.push((key.clone(), report)),
+            Err(why) => tracing::warn!(job = %key, why, "a report of tests can't be read"),
+        }
+    }
+    reports
+}
+
+/// The service's latest runs.
+async fn runs(app: &App, service: &ServiceName) -> Vec<RunView> {
+    let page = app
+        .store
+        .rows("run", Some(service.as_str()), false, None, LOOKED_AT);
+    let rows = page.await.map(|page| page.rows).unwrap_or_default();
+    let views = rows
+        .into_iter()
+        .filter_map(|row| serde_json::from_value(row.doc).ok());
+    views.collect()
+}
+
+/// The tests of a run, beside those of the last green one.
+#[derive(Debug, Serialize)]
+pub struct RunTests {
+    /// In short.
+    #[serde(flatten)]
+    pub short: shipway_core::run::TestsView,
+    /// The last green run before it: of its branch, or of the branch that is released.
+    pub base: Option<RunId>,
+    /// What is different.
+    pub compared: Comparison,
+    /// Failing tests with why, at most [`SHOWN_MAX`].
+    pub failing: Vec<FailingTest>,
+    /// The tests that took longest.
+    pub slowest: Vec<testing::Case>,
+    /// Tests that passed and failed on this commit.
+    pub flaky: Vec<Sighting>,
+}
+
+/// A failing test of a run.
+#[derive(Debug, Serialize)]
+pub struct FailingTest {
+    /// Which.
+    pub test: TestId,
+    /// In which job.
+    pub job: JobKey,
+    /// Why.
+    pub message: Option<String>,
+    /// Whether it didn't fail in the last green run.
+    pub is_new: bool,
+    /// On how many commits it was seen flaky.
+    pub flaky_commits: u32,
+    /// Its quarantine, where it is in one.
+    pub quarantine: Option<Quarantined>,
+}
+
+/// Tests of a run that are shown one by one.
+const SHOWN_MAX: usize = 200;
+/// Slow tests that are shown.
+const SLOWEST_MAX: usize = 10;
+
+/// The tests of a run; none when none reported.
+pub async fn of(app: &App, view: &RunView) -> Option<RunTests> {
+    let short = view.tests.clone()?;
+    let jobs = |view: &RunView| -> Vec<(JobKey, JobTests)> {
+        let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
+        jobs.map(|job| (job.job.clone(), job.tests.clone()))
+            .collect()
+    };
+    let mine = of_run(app, &jobs(view)).await;
+    let base = base(app, view).await;
+    let before = match &base {
+        Some(base) => of_run(app, &jobs(base)).await,
+        None => Vec::new(),
+    };
+    let plain = |reports: &[(JobKey, Arc<Report>)]| -> Vec<Report> {
+        reports
+            .iter()
+            .map(|(_, report)| (**report).clone())
+            .collect()
+    };
+    let (now, then) = (plain(&mine), plain(&before));
+    let compared = against(&now, &then);
+    let memory = memory(app, &view.id.service).await;
+    let tried: Vec<Tried<'_>> = mine
+        .iter()
+        .map(|(key, report)| Tried {
+            run: view.number,
+            job: key.as_str(),
+            report,
+        })
+        .collect();
+    let slowest = testing::slowest(&now, SLOWEST_MAX);
+    Some(RunTests {
+        failing: failing(&mine, &compared, &memory, base.is_some(), app.now()),
+        slowest: slowest.into_iter().cloned().collect(),
+        flaky: sightings(&tried),
+        base: base.map(|base| base.id),
+        short,
+        compared,
+    })
+}
+
+fn failing(
+    mine: &[(JobKey, Arc<Report>)],
+    compared: &Comparison,
+    memory: &Testing,
+    has_base: bool,
+    now: jiff::Timestamp,
+) -> Vec<FailingTest> {
+    let mut failing: Vec<FailingTest> = Vec::new();
+    for (job, report) in mine {
+        for case in report.cases.iter().filter(|case| case.is_failure()) {
+            let new = |it: &testing::NewFailure| it.test == case.id;
+            let flaky = memory.flaky.iter().find(|it| it.test == case.id);
+            let quarantine = memory.entry(&case.id).filter(|entry| entry.until > now);
+            failing.push(FailingTest {
+                test: case.id.clone(),
+                job: job.clone(),
+                message: case.message.clone(),
+                is_new: has_base && compared.new_failures.iter().any(new),
+                flaky_commits: flaky.map_or(0, |it| it.commits),
+                quarantine: quarantine.cloned(),
+            });
+        }
+    }
+    // What blocks and is new comes first.
+    failing.sort_by_key(|it| (it.quarantine.is_some(), !it.is_new));
+    failing.truncate(SHOWN_MAX);
+    failing
+}
+
+/// The last green run of the workflow before this one that has tests: of its branch, else of the branch that is released.
+async fn base(app: &App, view: &RunView) -> Option<RunView> {
+    let state = app.services.state(&service_stream(&view.id.service)).await;
+    let config = state.ok().flatten().and_then(|state| state.config.clone());
+    let released = config.map_or_else(|| "main".to_owned(), |config| config.branch.clone());
+    let mut green: Vec<RunView> = runs(app, &view.id.service).await;
+    green.retain(|it| {
+        it.number < view.number
+            && it.workflow == view.workflow
+            && it.conclusion == Some(Conclusion::Success)
+            && it.status == Status::Success
+            && it.tests.is_some()
+    });
+    green.sort_by_key(|it| std::cmp::Reverse(it.number));
+    let of = |branch: &str| green.iter().find(|it| it.branch == branch).cloned();
+    of(&view.branch).or_else(|| of(&released))
+}
+
+/// The tests that a text may mean: known by name to the quarantine, among the flaky, or in the reports of the last runs.
+pub async fn named(app: &App, service: &ServiceName, text: &str) -> Result<TestId, String> {
+    let memory = memory(app, service).await;
+    let mut known: Vec<TestId> = memory.quarantine.iter().map(|it| it.test.clone()).collect();
+    known.extend(memory.flaky.iter().map(|it| it.test.clone()));
+    if let Some(found) = meant(&known, text)? {
+        return Ok(found);
+    }
+    for view in runs(app, service)
+        .await
+        .into_iter()
+        .filter(|view| view.tests.is_some())
+        .take(10)
+    {
+        let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
+        let jobs: Vec<_> = jobs
+            .map(|job| (job.job.clone(), job.tests.clone()))
+            .collect();
+        for (_, report) in of_run(app, &jobs).await {
+            let ids: Vec<TestId> = report.cases.iter().map(|case| case.id.clone()).collect();
+            if let Some(found) = meant(&ids, text)? {
+                return Ok(found);
+            }
+        }
+    }
+    Err(format!(
+        "no test {text:?} is known: `shipway tests {service}` lists those that failed or are flaky"
+    ))
+}
+
+/// The test that is called so, or whose name ends so.
+fn meant(known: &[TestId], text: &str) -> Result<Option<TestId>, String> {
+    if let Some(found) = known.iter().find(|id| id.to_string() == text) {
+        return Ok(Some(found.clone()));
+    }
+    let ends = |id: &&TestId| {
+        let name = id.to_string();
+        name.strip_suffix(text)
+            .is_some_and(|rest| rest.ends_with(['/', '.', ':']))
+    };
+    let mut found: Vec<&TestId> = known.iter().filter(ends).collect();
+    found.sort();
+    found.dedup();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((*one).clone())),
+        several => {
+            let names: Vec<String> = several
+                .iter()
+                .take(5)
+                .map(|id| format!("{id:?}", id = id.to_string()))
+                .collect();
+            Err(format!("which test? {}", names.join(", ")))
+        }
+    }
+}
+
+/// The last run in which a test failed and whose change touches it.
+pub async fn touched_by(
+    app: &App,
+    service: &ServiceName,
+    test: &TestId,
+) -> Option<shipway_core::ids::RunNumber> {
+    for view in runs(app, service).await.into_iter().take(20) {
+        let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
+        let jobs: Vec<_> = jobs
+            .map(|job| (job.job.clone(), job.tests.clone()))
+            .collect();
+        for (_, report) in of_run(app, &jobs).await {
+            let mut cases = report.cases.iter();
+            let Some(case) = cases.find(|case| case.id == *test && case.is_failure()) else {
+                continue;
+            };
+            let state = app.runs.state(&view.id.stream()).await.ok().flatten();
+            let spec = state.as_deref()?.0.as_deref()?.spec.clone();
+            let changed = changed(app, &spec).await?;
+            return testing::is_touched(case, &changed).then_some(view.number);
+        }
+    }
+    None
+}
