@@ -29,7 +29,12 @@ pub enum Place<'p> {
 #[must_use]
 pub fn blamed(run: &RunView) -> Option<&JobView> {
     let failed = run.jobs.iter().filter(|job| job.status == Status::Failure);
-    let at = |job: &&JobView| job.finished_at.unwrap_or(jiff::Timestamp::MAX);
+    let at = |job: &&JobView| {
+        // A call fails when the job inside it has, and has no log.
+        let depth = job.key.matches('~').count();
+        let at = job.finished_at.unwrap_or(jiff::Timestamp::MAX);
+        (at, std::cmp::Reverse(depth))
+    };
     failed.min_by_key(at)
 }
 
@@ -64,7 +69,7 @@ pub fn three_lines(run: &RunView, log: &str, place: Place<'_>) -> Option<[String
     let test = failing_test(run, &job.key);
     let line = test.or_else(|| telling_line(log));
     let line = line.unwrap_or_else(|| "its log says nothing about it".to_owned());
-    let job_id = job.key.split('.').next().unwrap_or(&job.key);
+    let job_id = job.key.split(['.', '~']).next().unwrap_or(&job.key);
     let next = match place {
         Place::Server => format!(
             "more: shipway logs {} --job {}; here: shipway run --job {job_id}",
