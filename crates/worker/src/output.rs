@@ -483,6 +483,45 @@ mod tests {
         assert!(text.len() > 32 << 20 && text.len() < 33 << 20);
     }
 
+    /// `cargo test --release -p shipway-worker --lib figures -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement, of use in release builds only"]
+    fn figures() {
+        let secret = |n: u64| format!("s3cr3t-{n:02}-{:x}", n * 0x9e37_79b9);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut output = Output::new(Log::open(&path).unwrap(), Masker::new((0..50).map(secret)));
+        // As builds print: 80 bytes a line, a secret in one of a hundred.
+        let line =
+            "   Compiling some-crate v1.2.3 (/home/runner/work/shop/shop/crates/some-crate)\n";
+        let chunk = line.repeat(99) + &format!("token={}\n", secret(7));
+        let chunk = chunk.repeat(32);
+        let begun = std::time::Instant::now();
+        for _ in 0..1000 {
+            output.feed(chunk.as_bytes());
+        }
+        output.end();
+        let rate = 3_200_000.0 / begun.elapsed().as_secs_f64();
+        println!("masked lines a second, with 50 secrets: {rate:.0}");
+        std::fs::remove_file(&path).unwrap();
+        let chunk = vec![b'x'; 1 << 20];
+        let begun = std::time::Instant::now();
+        for _ in 0..1024 {
+            output.feed(&chunk);
+        }
+        output.end();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .unwrap();
+        println!(
+            "a line of 1 GiB: {:.1} s, {peak}",
+            begun.elapsed().as_secs_f64()
+        );
+        assert!(rate > 1e6, "{rate}");
+    }
+
     #[test]
     fn commands_that_are_off_say_what_to_do_instead() {
         for (printed, help) in [

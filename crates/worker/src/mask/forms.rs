@@ -32,6 +32,8 @@ pub(super) fn of(secret: &str) -> Vec<String> {
 }
 
 fn encodings(text: &str, forms: &mut Vec<String>) {
+    // As workflow commands carry it.
+    forms.push(text.replace('%', "%25"));
     let json = serde_json::to_string(text).unwrap_or_default();
     forms.push(json[1..json.len() - 1].to_owned());
     // `\/` is legal JSON, and what PHP and others write.
