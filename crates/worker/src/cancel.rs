@@ -67,6 +67,21 @@ impl Cancel {
         }
     }
 
+    /// For a step that runs beside others: ends with the job, or alone.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            asked: self.asked.child_token(),
+            asked_again: self.asked_again.child_token(),
+            deadline: self.deadline,
+            cut: self.cut,
+        }
+    }
+
+    /// What asks for the end.
+    pub(crate) fn asker(&self) -> CancellationToken {
+        self.asked.clone()
+    }
+
     /// Somebody wants the job to stop.
     pub(crate) fn ask(&self) {
         self.asked.cancel();

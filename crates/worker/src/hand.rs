@@ -1,7 +1,9 @@
 //! Carries out steps, those of the job and those of actions made of steps: what a step runs with, what it runs, and what it
 //! leaves. Doesn't know of the journal: what a step of the job means to it is [`crate::job::Job`]'s business.
 
-use std::{collections::BTreeMap, fs, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    cell::Cell, collections::BTreeMap, fs, path::Path, pin::Pin, rc::Rc, sync::Arc, time::Duration,
+};
 
 use shipway_workflow::{
     expr::{Condition, Contexts, EvalError, Status, Template},
@@ -24,7 +26,7 @@ use crate::{
     hash::Workspace,
     output::Output,
     runtime::Runtime,
-    scope::Scope,
+    scope::{Change, Scope},
     shell,
 };
 
@@ -42,7 +44,7 @@ pub(crate) struct Hand {
     /// What actions keep from one of their parts to the next, by the key of their step.
     pub(crate) states: BTreeMap<String, Env>,
     /// Numbers the files of steps.
-    pub(crate) files: usize,
+    pub(crate) files: Rc<Cell<usize>>,
     pub(crate) containers: Containers,
 }
 
@@ -217,8 +219,8 @@ impl Hand {
 
     async fn do_carry_out(&mut self, frame: &mut Frame, task: Task, plan: Plan) -> Went {
         let failed = |why: String| Went::plainly(Conclusion::Failure, Some(why));
-        let number = self.files;
-        self.files += 1;
+        let number = self.files.get();
+        self.files.set(number + 1);
         let channel = match Channel::create(&self.folders.temp, number) {
             Ok(channel) => channel,
             Err(error) => return failed(format!("the step's files can't be made: {error}")),
@@ -241,6 +243,9 @@ impl Hand {
                     Ok(invocation) => self.run(&invocation, &plan).await,
                     Err(why) => Ended::Badly(why),
                 }
+            }
+            Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => {
+                Ended::Badly("only a job can wait for its steps".to_owned())
             }
             Action::Uses { action, with } => {
                 let uses = crate::actions::Uses {
@@ -306,10 +311,11 @@ impl Hand {
     /// What the step wrote for those after it.
     fn take_over(&mut self, written: &mut Written) {
         let heard = &mut self.output.heard;
-        self.scope.env.extend(heard.env.drain(..));
-        self.scope.env.extend(written.env.drain(..));
-        self.scope.paths.append(&mut heard.paths);
-        self.scope.paths.append(&mut written.paths);
+        let env = heard.env.drain(..).chain(written.env.drain(..));
+        let env = env.map(|(name, value)| Change::Env(name, value));
+        let paths = heard.paths.drain(..).chain(written.paths.drain(..));
+        let changes = env.chain(paths.map(Change::Path)).collect();
+        self.scope.change(changes);
         for complaint in &written.complaints {
             self.output.annotate(Level::Error, complaint);
         }

@@ -6,6 +6,7 @@ use std::{
     io,
     path::Path,
     process::ExitCode,
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +19,7 @@ use shipway_workflow::{
 
 use crate::{
     actions::known::Library,
+    background::Background,
     cancel::Cancel,
     containers::Containers,
     environment::Folders,
@@ -84,7 +86,9 @@ fn begin(folder: &Path) -> io::Result<Option<Conclusion>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(work(spec, folder));
+    // Steps may run beside others.
+    let beside = tokio::task::LocalSet::new();
+    let ended = runtime.block_on(beside.run_until(work(spec, folder)));
     // An action that was cut short may still hash a file.
     runtime.shutdown_background();
     ended.map(Some)
@@ -115,6 +119,8 @@ pub(crate) struct Job {
     pub(crate) frame: Frame,
     /// How many steps have begun: numbers them in the journal.
     pub(crate) begun: usize,
+    /// Those that run beside others.
+    pub(crate) background: Background,
 }
 
 impl Job {
@@ -140,7 +146,7 @@ impl Job {
             cancel,
             library,
             states: BTreeMap::new(),
-            files: 0,
+            files: Rc::default(),
             containers: Containers::default(),
         };
         Ok(Self {
@@ -148,6 +154,7 @@ impl Job {
             journal,
             frame: Frame::default(),
             begun: 0,
+            background: Background::default(),
         })
     }
 

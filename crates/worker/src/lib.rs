@@ -10,6 +10,7 @@
 
 mod actions;
 mod annotation;
+mod background;
 mod cache;
 mod cancel;
 mod channel;

@@ -2,9 +2,11 @@
 //! costs lines, never the job.
 
 use std::{
+    cell::RefCell,
     fs::{File, OpenOptions},
     io::{self, Write},
     path::Path,
+    rc::Rc,
 };
 
 use jiff::Timestamp;
@@ -14,6 +16,13 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A log being written.
 pub(crate) struct Log {
+    shared: Rc<RefCell<Shared>>,
+    /// What each line begins with.
+    prefix: Vec<u8>,
+}
+
+/// What is one for all that write to it.
+struct Shared {
     file: File,
     buffer: Vec<u8>,
     /// What the file holds.
@@ -25,23 +34,58 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self {
+        let shared = Shared {
             offset: file.metadata()?.len(),
             file,
             buffer: Vec::with_capacity(BUFFER_BYTES + 4096),
             lost: 0,
             stamp: Stamp::default(),
+        };
+        Ok(Self {
+            shared: Rc::new(RefCell::new(shared)),
+            prefix: Vec::new(),
         })
+    }
+
+    /// The same log for a step that runs beside others.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self {
+            shared: Rc::clone(&self.shared),
+            prefix: format!("[{name}] ").into_bytes(),
+        }
     }
 
     /// Writes text as lines, all with the time of now.
     pub(crate) fn lines(&mut self, text: &[u8]) {
+        self.shared.borrow_mut().lines(&self.prefix, text);
+    }
+
+    /// Where the next line begins, in bytes.
+    pub(crate) fn offset(&mut self) -> u64 {
+        self.flush();
+        self.shared.borrow().offset
+    }
+
+    /// Lines that the disk didn't take.
+    pub(crate) fn lost(&self) -> u64 {
+        self.shared.borrow().lost
+    }
+
+    /// Hands what was collected to the system, for readers to see.
+    pub(crate) fn flush(&mut self) {
+        self.shared.borrow_mut().flush();
+    }
+}
+
+impl Shared {
+    fn lines(&mut self, prefix: &[u8], text: &[u8]) {
         self.stamp.set(Timestamp::now());
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let mut from = 0;
         for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
             let line = &text[from..end];
             self.buffer.extend_from_slice(&self.stamp.text);
+            self.buffer.extend_from_slice(prefix);
             self.buffer
                 .extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
             self.buffer.push(b'\n');
@@ -52,19 +96,7 @@ impl Log {
         }
     }
 
-    /// Where the next line begins, in bytes.
-    pub(crate) fn offset(&mut self) -> u64 {
-        self.flush();
-        self.offset
-    }
-
-    /// Lines that the disk didn't take.
-    pub(crate) const fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Hands what was collected to the system, for readers to see.
-    pub(crate) fn flush(&mut self) {
+    fn flush(&mut self) {
         if self.buffer.is_empty() {
             return;
         }

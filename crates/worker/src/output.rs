@@ -74,8 +74,14 @@ impl Output {
         }
     }
 
+    /// For a step that runs beside others: its lines go to the same log, behind its name, and both learn each other's secrets.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self::new(self.log.beside(name), self.masker.beside())
+    }
+
     /// Takes bytes as a program has printed them.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        self.masker.catch_up();
         if !self.partial.is_empty() || self.long.is_some() {
             let Some(end) = memchr::memchr(b'\n', bytes) else {
                 return self.hold(bytes);
@@ -109,6 +115,7 @@ impl Output {
 
     /// Writes text of the worker's own.
     pub(crate) fn say(&mut self, text: &str) {
+        self.masker.catch_up();
         self.log.lines(&self.masker.mask_bytes(text.as_bytes()));
     }
 

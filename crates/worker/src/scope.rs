@@ -22,12 +22,23 @@ pub(crate) struct Scope {
     /// What steps put before `PATH`, the newest last.
     pub(crate) paths: Vec<String>,
     pub(crate) verdict: Verdict,
+    /// What steps have changed, for those who began with what was before.
+    pub(crate) changes: Vec<Change>,
     /// What the `job` context says of its containers.
     pub(crate) job: Vec<(&'static str, Value)>,
     /// Where folders are for steps, when that isn't where they are here.
     places: Option<Paths>,
     github: Value,
     runner: Value,
+}
+
+/// What a step leaves to later ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A variable.
+    Env(String, String),
+    /// A folder put before `PATH`.
+    Path(String),
 }
 
 /// How a job stands.
@@ -93,11 +104,23 @@ impl Scope {
             env: Env::default(),
             paths: Vec::new(),
             verdict: Verdict::default(),
+            changes: Vec::new(),
             job: Vec::new(),
             places: None,
             github: Value::Object(Arc::new(github)),
             runner,
         }
+    }
+
+    /// Takes over what steps have changed.
+    pub(crate) fn change(&mut self, changes: Vec<Change>) {
+        for change in &changes {
+            match change {
+                Change::Env(name, value) => self.env.set(name.as_str(), value.as_str()),
+                Change::Path(folder) => self.paths.push(folder.clone()),
+            }
+        }
+        self.changes.extend(changes);
     }
 
     /// Resolves the workflow's and the job's variables, each layer seeing those before it.

@@ -1,9 +1,15 @@
 //! A step of the job itself: begun and finished in the journal, and what its end means to the job. Before the first come the
 //! parts of actions that run first, after the last those that run last.
 
-use std::{fs, io, time::Instant};
+use std::{
+    fs, io,
+    time::{Duration, Instant},
+};
 
-use shipway_workflow::job::{Conclusion, JournalBody};
+use shipway_workflow::{
+    job::{Conclusion, JournalBody},
+    model::Action,
+};
 
 use crate::{
     frame::Stage,
@@ -13,10 +19,10 @@ use crate::{
 };
 
 /// What the journal calls a step.
-struct Line {
-    index: usize,
-    id: String,
-    name: String,
+pub(crate) struct Line {
+    pub(crate) index: usize,
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 impl Job {
@@ -41,7 +47,7 @@ impl Job {
             let task = Task::of(self.frame.key(place), step);
             self.step(task).await?;
         }
-        Ok(())
+        self.wait_for_rest().await
     }
 
     /// What actions do after the job's last step: the last one first.
@@ -53,10 +59,10 @@ impl Job {
         Ok(())
     }
 
-    /// Runs a step, or passes it over, and puts it on record.
+    /// Runs a step, or passes it over, and puts it on record. One that runs beside others is begun only.
     async fn step(&mut self, task: Task) -> io::Result<()> {
         let begun = Instant::now();
-        let (hand, frame) = (&mut self.hand, &mut self.frame);
+        let (hand, frame) = (&mut self.hand, &self.frame);
         let step = task.step.clone();
         let cut = hand.cancel.look();
         hand.cut_short(cut);
@@ -65,44 +71,83 @@ impl Job {
         let name = plan
             .as_ref()
             .map_or_else(|_| task.title(frame.stage), |plan| plan.name.clone());
+        let id = match frame.stage {
+            Stage::Pre => format!("{}.pre", step.id),
+            Stage::Main => step.id.clone(),
+            Stage::Post => format!("{}.post", step.id),
+        };
+        let line = self.begin_step(&id, &name)?;
+        let is_control = matches!(
+            step.action,
+            Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. }
+        );
+        let (went, continues) = match plan {
+            // Even in a job that is over: nothing may be left running.
+            Ok(plan) if is_control => {
+                let continues = plan.continues;
+                (self.control(&step.action).await?, continues)
+            }
+            Ok(plan) if plan.runs && step.background && self.frame.stage == Stage::Main => {
+                return self.run_beside(line, task, plan);
+            }
+            Ok(plan) if plan.runs => {
+                let name = format!("##[group]{}", line.name);
+                self.hand.output.say(&name);
+                let continues = plan.continues;
+                let went = self.hand.carry_out(&mut self.frame, task, plan).await;
+                (went, continues)
+            }
+            Ok(_) => (Went::plainly(Conclusion::Skipped, None), false),
+            Err(error) => (Went::unplanned(&step, &error), false),
+        };
+        self.hand.cut_short(self.hand.cancel.cut());
+        self.finish(line, went, continues, begun.elapsed())
+    }
+
+    /// Writes down that a step begins.
+    pub(crate) fn begin_step(&mut self, id: &str, name: &str) -> io::Result<Line> {
+        let output = &mut self.hand.output;
         let line = Line {
             index: self.begun,
-            id: match frame.stage {
-                Stage::Pre => format!("{}.pre", step.id),
-                Stage::Main => step.id.clone(),
-                Stage::Post => format!("{}.post", step.id),
-            },
-            name: hand.output.masker.mask(&name).into_owned(),
+            id: id.to_owned(),
+            name: output.masker.mask(name).into_owned(),
         };
         self.begun += 1;
         self.journal.note(JournalBody::StepStarted {
             index: line.index,
             id: line.id.clone(),
             name: line.name.clone(),
-            log_offset: hand.output.log.offset(),
+            log_offset: output.log.offset(),
         })?;
-        let (went, continues) = match plan {
-            Ok(plan) if plan.runs => {
-                hand.output.say(&format!("##[group]{}", line.name));
-                let continues = plan.continues;
-                (hand.carry_out(frame, task, plan).await, continues)
-            }
-            Ok(_) => (Went::plainly(Conclusion::Skipped, None), false),
-            Err(error) => (Went::unplanned(&step, &error), false),
-        };
-        hand.cut_short(hand.cancel.cut());
-        self.finish(line, went, continues, begun)
+        Ok(line)
     }
 
-    /// Writes down how a step ended, and what that means for those after it.
-    fn finish(
+    /// Writes down how a step ended; a failed one fails the job.
+    pub(crate) fn finish(
         &mut self,
         line: Line,
         went: Went,
         continues: bool,
-        begun: Instant,
+        took: Duration,
     ) -> io::Result<()> {
-        let Line { index, id, name } = line;
+        if concluded(went.outcome, continues) == Conclusion::Failure {
+            let why = went.why.as_deref().unwrap_or("failed");
+            let why = why.lines().next().unwrap_or(why);
+            let why = format!("step {:?}: {why}", line.name);
+            self.hand.scope.verdict.failed.get_or_insert(why);
+        }
+        self.record(line, went, continues, took)
+    }
+
+    /// Writes down how a step ended, and what those after it see of it.
+    pub(crate) fn record(
+        &mut self,
+        line: Line,
+        went: Went,
+        continues: bool,
+        took: Duration,
+    ) -> io::Result<()> {
+        let Line { index, id, .. } = line;
         let hand = &mut self.hand;
         if let Some(why) = &went.why
             && went.outcome != Conclusion::Skipped
@@ -110,12 +155,6 @@ impl Job {
             hand.output.say(&format!("##[error]{why}"));
         }
         let conclusion = concluded(went.outcome, continues);
-        if conclusion == Conclusion::Failure {
-            let why = went.why.as_deref().unwrap_or("failed");
-            let why = why.lines().next().unwrap_or(why);
-            let failed = &mut hand.scope.verdict.failed;
-            failed.get_or_insert_with(|| format!("step {name:?}: {why}"));
-        }
         if self.frame.stage == Stage::Main {
             self.frame
                 .add_step(&id, went.outcome, conclusion, &went.outputs);
@@ -143,7 +182,7 @@ impl Job {
             outcome: went.outcome,
             conclusion,
             outputs: went.outputs.into_iter().filter(plain).collect(),
-            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             log_offset: hand.output.log.offset(),
             summary: went.summary.is_some(),
             annotations: count,

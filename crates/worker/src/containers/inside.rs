@@ -4,7 +4,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rustix::process::Signal;
@@ -107,14 +110,14 @@ impl Containers {
             settings.image,
             &id[..id.len().min(12)]
         ));
-        self.inside = Some(Inside {
+        self.inside = Some(Arc::new(Inside {
             engine: engine.clone(),
             id: id.clone(),
             paths,
             path,
             has_shell: has_shell.is_ok(),
             entered: AtomicU32::new(0),
-        });
+        }));
         Ok(id)
     }
 }

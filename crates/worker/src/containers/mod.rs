@@ -13,7 +13,7 @@ mod service;
 mod settings;
 mod words;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use shipway_workflow::{
@@ -52,7 +52,7 @@ pub(crate) struct Containers {
     made: Vec<String>,
     /// Services, with the names of their containers.
     services: Vec<(String, String)>,
-    inside: Option<Inside>,
+    inside: Option<Arc<Inside>>,
     /// How many actions were run as containers.
     actions: usize,
     /// Their images, by what they are made of.
@@ -190,8 +190,30 @@ impl Wanted {
 
 impl Containers {
     /// Where steps run when that is not this machine.
-    pub(crate) const fn inside(&self) -> Option<&Inside> {
-        self.inside.as_ref()
+    pub(crate) fn inside(&self) -> Option<&Inside> {
+        self.inside.as_deref()
+    }
+
+    /// For a step that runs beside others. What is made there is taken over in the end.
+    pub(crate) fn beside(&self, number: usize) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            prefix: self.prefix.clone(),
+            network: self.network.clone(),
+            made: Vec::new(),
+            services: Vec::new(),
+            inside: self.inside.clone(),
+            actions: (number + 1) * 1_000_000,
+            images: self.images.clone(),
+        }
+    }
+
+    /// What a step that ran beside others has made is ended with the rest.
+    pub(crate) fn take_over(&mut self, other: &mut Self) {
+        self.made.append(&mut other.made);
+        if self.engine.is_none() {
+            self.engine = other.engine.take();
+        }
     }
 
     /// This machine's address as containers of the job see it; none: they don't.

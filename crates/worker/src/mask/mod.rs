@@ -6,7 +6,12 @@
 //! assert_eq!(masker.mask("password=hunter2;"), "password=***;");
 //! ```
 
-use std::{borrow::Cow, collections::BTreeSet, ops::Range, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
@@ -28,6 +33,10 @@ pub struct Masker {
     longest: usize,
     /// Made when first needed: secrets often come in a row.
     automaton: OnceLock<Option<AhoCorasick>>,
+    /// All that was added, here and by those beside.
+    added: Arc<Mutex<Vec<String>>>,
+    /// How many of them are known here.
+    known: usize,
 }
 
 impl Masker {
@@ -41,6 +50,39 @@ impl Masker {
 
     /// Masks this as well from now on.
     pub fn add(&mut self, secret: &str) {
+        self.catch_up();
+        self.shared().push(secret.to_owned());
+        self.known += 1;
+        self.take(secret);
+    }
+
+    /// Another one, which learns what is added here, as this one learns what is added there.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            patterns: self.patterns.clone(),
+            longest: self.longest,
+            automaton: self.automaton.clone(),
+            added: Arc::clone(&self.added),
+            known: self.known,
+        }
+    }
+
+    /// Learns what was added elsewhere.
+    pub(crate) fn catch_up(&mut self) {
+        let new: Vec<String> = match self.shared().get(self.known..) {
+            None | Some([]) => return,
+            Some(new) => new.to_vec(),
+        };
+        self.known += new.len();
+        new.iter().for_each(|secret| self.take(secret));
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Vec<String>> {
+        // Whole at any moment.
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&mut self, secret: &str) {
         let before = self.patterns.len();
         self.patterns.extend(forms::of(secret));
         if self.patterns.len() > before {

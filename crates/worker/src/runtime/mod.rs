@@ -81,6 +81,18 @@ impl Runtime {
         }
     }
 
+    /// Endpoints of their own for a step that runs beside others, in front of the same artifacts and caches.
+    pub(crate) fn beside(&self, number: usize) -> Self {
+        Self {
+            shelf: self.shelf.clone(),
+            caches: self.caches.clone(),
+            artifacts: self.artifacts.clone(),
+            scratch: self.scratch.join(format!("beside-{number}")),
+            ids: self.ids.clone(),
+            served: None,
+        }
+    }
+
     /// The variables that actions find the endpoints by; `at` is this machine's address as those see it. The token is masked
     /// from now on.
     pub(crate) fn env(

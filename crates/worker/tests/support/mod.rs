@@ -178,6 +178,12 @@ impl Bench {
         self.run()
     }
 
+    /// Runs the job and looks at what came of it while its folder is there.
+    pub(crate) fn run_keeping(self, look: impl FnOnce(&Self, Outcome) -> Outcome) -> Outcome {
+        let outcome = self.run();
+        look(&self, outcome)
+    }
+
     pub(crate) fn outcome(&self) -> Outcome {
         let entries = read_journal(&self.folder().join(JOURNAL_FILE)).unwrap();
         let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();

@@ -122,6 +122,9 @@ pub struct Step {
     pub continue_on_error: Setting<bool>,
     /// How long it may take; as long as the job when not said.
     pub timeout_minutes: Option<Setting<f64>>,
+    /// Whether those after it begin before it is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
 }
 
 impl Step {
@@ -139,6 +142,9 @@ impl Step {
                 format!("Run {}", line.trim())
             }
             (None, Action::Uses { action, .. }) => format!("Run {action}"),
+            (None, Action::Wait { ids }) => format!("Wait for {}", ids.join(", ")),
+            (None, Action::WaitAll) => "Wait for all background steps".to_owned(),
+            (None, Action::Cancel { id }) => format!("Cancel {id}"),
         }
     }
 }
@@ -162,6 +168,18 @@ pub enum Action {
         action: String,
         /// `with:`
         with: Table,
+    },
+    /// Nothing, until these steps that run in the background are over.
+    Wait {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// Nothing, until all steps that run in the background are over.
+    WaitAll,
+    /// It ends a step that runs in the background.
+    Cancel {
+        /// Its id.
+        id: String,
     },
 }
 

@@ -18,6 +18,7 @@ use crate::{
 
 mod action;
 mod activity;
+mod background;
 mod events;
 mod inputs;
 mod job;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shipway_syntax::{Fields, Node};
 
-use super::{keys, reader::Reader};
+use super::{background, keys, reader::Reader};
 use crate::{
     expr::{Place, Template},
     job::is_identifier,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Those of actions first.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "id",
     "if",
     "name",
@@ -28,13 +28,11 @@ const KEYS: [&str; 15] = [
     "wait",
     "wait-all",
     "cancel",
+    "parallel",
 ];
 
 /// How many of them the steps of an action have.
 const ACTION_KEYS: usize = 10;
-
-/// Keys of steps in the background, which GitHub has and this version has not.
-const BACKGROUND_KEYS: [&str; 4] = ["background", "wait", "wait-all", "cancel"];
 
 /// Whose steps are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,24 +75,66 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
     if items.is_empty() && of == Of::Job {
         reader.error("empty", node.span, "the job has no steps");
     }
-    let mut ids = written_ids(reader, items);
-    let mut steps = Vec::new();
-    for item in items {
-        if let Some(mut step) = step(reader, item, of) {
-            if step.id.is_empty() {
-                step.id = default_id(&step.action, &mut ids);
+    let groups: Vec<Option<&[Node]>> = items
+        .iter()
+        .map(|item| (of == Of::Job).then(|| background::parallel(reader, item))?)
+        .collect();
+    let mut ids = written_ids(reader, items, &groups);
+    let (mut steps, mut beside) = (Vec::new(), BTreeSet::new());
+    for (item, group) in items.iter().zip(groups) {
+        if let Some(group) = group {
+            let mut waited = Vec::new();
+            for item in group {
+                if let Some(mut step) = step(reader, item, of) {
+                    step.background = true;
+                    waited.push(add(&mut steps, step, &mut ids));
+                }
             }
-            steps.push(step);
+            beside.extend(waited.iter().map(|id| id.to_ascii_lowercase()));
+            add(
+                &mut steps,
+                background::wait_for(reader, item, waited),
+                &mut ids,
+            );
+            continue;
+        }
+        let read = if of == Of::Job && background::is_control(item) {
+            background::control(reader, item, &beside)
+        } else {
+            step(reader, item, of)
+        };
+        if let Some(step) = read {
+            let is_beside = step.background;
+            let id = add(&mut steps, step, &mut ids);
+            if is_beside {
+                beside.insert(id.to_ascii_lowercase());
+            }
         }
     }
     steps
 }
 
+/// Adds a step, with an id when it has none; that id.
+fn add(steps: &mut Vec<Step>, mut step: Step, ids: &mut BTreeSet<String>) -> String {
+    if step.id.is_empty() {
+        step.id = default_id(&step.action, ids);
+    }
+    let id = step.id.clone();
+    steps.push(step);
+    id
+}
+
 /// The ids that the file gives, checked, in lower case.
-fn written_ids(reader: &mut Reader<'_>, items: &[Node]) -> BTreeSet<String> {
+fn written_ids(
+    reader: &mut Reader<'_>,
+    items: &[Node],
+    groups: &[Option<&[Node]>],
+) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
+    let inner = groups.iter().flatten().copied().flatten();
     for node in items
         .iter()
+        .chain(inner)
         .filter_map(|item| item.get("id"))
         .filter(|node| !node.is_null())
     {
@@ -131,6 +171,9 @@ fn repository(action: &str) -> &str {
 fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
     let base = match action {
         Action::Run { .. } => "run",
+        Action::Wait { .. } => "wait",
+        Action::WaitAll => "wait-all",
+        Action::Cancel { .. } => "cancel",
         Action::Uses { action, .. } if action.starts_with("./") => "self",
         Action::Uses { action, .. } => match action.strip_prefix("docker://") {
             Some(image) => image,
@@ -193,26 +236,11 @@ fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
         env,
         continue_on_error,
         timeout_minutes,
+        background: background::background(reader, fields.get("background")),
     })
 }
 
 fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Option<Action> {
-    let keys = node
-        .as_mapping()
-        .unwrap_or_default()
-        .iter()
-        .map(|(key, _)| key);
-    if let Some(key) = keys
-        .into_iter()
-        .find(|key| BACKGROUND_KEYS.contains(&key.text.as_str()))
-    {
-        let message = format!(
-            "`{}`: this version of Shipway can't run steps in the background",
-            key.text
-        );
-        reader.error("unsupported", key.span, message);
-        return None;
-    }
     // A script without anything in it is one, as at GitHub.
     match (node.get("run"), fields.get("uses")) {
         (Some(script), None) => run(reader, fields, script, node, of),

@@ -351,7 +351,7 @@ fn names_must_be_names_and_unique() {
 #[test]
 fn what_can_not_go_together_is_refused() {
     let text = job(
-        "steps:\n  - { run: a, uses: b/c@1 }\n  - { run: a, with: { x: 1 } }\n  - { uses: b/c@1, shell: sh }\n  - { uses: checkout }\n  - { run: a, background: true }\nstrategy: { matrix: { a: 1 } }\ntimeout-minutes: 0\ncontinue-on-error: maybe",
+        "steps:\n  - { run: a, uses: b/c@1 }\n  - { run: a, with: { x: 1 } }\n  - { uses: b/c@1, shell: sh }\n  - { uses: checkout }\n  - { run: a }\nstrategy: { matrix: { a: 1 } }\ntimeout-minutes: 0\ncontinue-on-error: maybe",
     );
     assert_eq!(
         complaints(&text),
@@ -360,7 +360,6 @@ fn what_can_not_go_together_is_refused() {
             "ci.yml:7:25: error: `with` can't be used in a step with `run`",
             "ci.yml:8:31: error: `shell` can't be used in a step with `uses`",
             "ci.yml:9:17: error: `checkout` is not an action; write owner/repo@ref, ./path or docker://image",
-            "ci.yml:10:19: error: `background`: this version of Shipway can't run steps in the background",
             "ci.yml:11:30: error: `a` is a list, or an expression, not `1`",
             "ci.yml:12:22: error: `timeout-minutes` is a number above 0, or an expression, not `0`",
             "ci.yml:13:24: error: `continue-on-error` is true, false or an expression, not `maybe`",

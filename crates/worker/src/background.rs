@@ -1,0 +1,199 @@
+//! Steps that run beside those after them. Each is carried out by a hand of its own, with what the job was like when it
+//! began; what it leaves to later steps is theirs once they have waited for it. At most ten run at once, as at GitHub, the
+//! others wait for their turn. What they print stands in the job's log line by line behind `[id]`.
+
+use std::{io, rc::Rc, time::Instant};
+
+use shipway_workflow::{job::Conclusion, model::Action};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, spawn_local},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    exec::Pipe,
+    frame::Frame,
+    hand::{Hand, Plan, Task, Went, concluded},
+    job::Job,
+    step::Line,
+};
+
+/// Steps beside each other; GitHub's.
+const AT_ONCE_MAX: usize = 10;
+
+/// The steps of a job that run beside others.
+pub(crate) struct Background {
+    running: Vec<Running>,
+    slots: Rc<Semaphore>,
+    /// How many have begun.
+    begun: usize,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self {
+            running: Vec::new(),
+            slots: Rc::new(Semaphore::new(AT_ONCE_MAX)),
+            begun: 0,
+        }
+    }
+}
+
+struct Running {
+    line: Line,
+    continues: bool,
+    stop: CancellationToken,
+    handle: JoinHandle<Done>,
+}
+
+/// A step that ran beside others is over.
+struct Done {
+    key: String,
+    hand: Hand,
+    frame: Frame,
+    went: Went,
+    took: std::time::Duration,
+}
+
+impl Hand {
+    /// Another hand for the step `id`, beside this one.
+    fn beside(&self, id: &str, number: usize) -> io::Result<Self> {
+        let mut scope = self.scope.clone();
+        scope.changes.clear();
+        Ok(Self {
+            spec: self.spec.clone(),
+            folders: self.folders.clone(),
+            output: self.output.beside(id),
+            pipe: Pipe::new()?,
+            scope,
+            cancel: self.cancel.beside(),
+            library: self.library.clone(),
+            runtime: self.runtime.beside(number),
+            states: self.states.clone(),
+            files: self.files.clone(),
+            containers: self.containers.beside(number),
+        })
+    }
+}
+
+impl Job {
+    /// Lets a step run beside those after it.
+    pub(crate) fn run_beside(&mut self, line: Line, task: Task, plan: Plan) -> io::Result<()> {
+        let number = self.background.begun;
+        self.background.begun += 1;
+        let mut hand = self.hand.beside(&line.id, number)?;
+        let mut frame = self.frame.clone();
+        frame.posts.clear();
+        let (stop, slots) = (hand.cancel.asker(), Rc::clone(&self.background.slots));
+        let (name, continues) = (line.name.clone(), plan.continues);
+        let plan = Plan {
+            // Who is asked to end is asked to, whatever its condition says of a cancelled job.
+            goes_on: false,
+            ..plan
+        };
+        let handle = spawn_local(async move {
+            // Never closed.
+            let _slot = slots.acquire().await;
+            let begun = Instant::now();
+            hand.output.say(&name);
+            let key = task.key.clone();
+            let went = hand.carry_out(&mut frame, task, plan).await;
+            Done {
+                key,
+                hand,
+                frame,
+                went,
+                took: begun.elapsed(),
+            }
+        });
+        self.background.running.push(Running {
+            line,
+            continues,
+            stop,
+            handle,
+        });
+        Ok(())
+    }
+
+    /// Waits for steps that run beside, or ends one. Fails when one of them has.
+    pub(crate) async fn control(&mut self, action: &Action) -> io::Result<Went> {
+        let is_meant = |running: &Running| match action {
+            Action::Wait { ids } => ids
+                .iter()
+                .any(|id| id.eq_ignore_ascii_case(&running.line.id)),
+            Action::Cancel { id } => id.eq_ignore_ascii_case(&running.line.id),
+            Action::WaitAll | Action::Run { .. } | Action::Uses { .. } => true,
+        };
+        let all = std::mem::take(&mut self.background.running);
+        let (meant, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_meant);
+        self.background.running = others;
+        let mut failed = Vec::new();
+        for running in meant {
+            if matches!(action, Action::Cancel { .. }) {
+                running.stop.cancel();
+            }
+            let id = running.line.id.clone();
+            let why = self.join(running).await?;
+            failed.extend(why.map(|why| format!("{id}: {why}")));
+        }
+        let cut = self.hand.cancel.look();
+        self.hand.cut_short(cut);
+        Ok(if failed.is_empty() {
+            Went::plainly(Conclusion::Success, None)
+        } else {
+            Went::plainly(Conclusion::Failure, Some(failed.join("; ")))
+        })
+    }
+
+    /// Waits for all that still run beside; a step of its own when there are any.
+    pub(crate) async fn wait_for_rest(&mut self) -> io::Result<()> {
+        if self.background.running.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let line = self.begin_step("__implicit_wait_all", "Wait for all background steps")?;
+        let went = self.control(&Action::WaitAll).await?;
+        self.finish(line, went, false, begun.elapsed())
+    }
+
+    /// Waits for a step that runs beside, and takes over what it has left; why it failed the job, if it has.
+    async fn join(&mut self, running: Running) -> io::Result<Option<String>> {
+        let done = running.handle.await.map_err(io::Error::other)?;
+        let Done {
+            key,
+            mut hand,
+            frame,
+            went,
+            took,
+        } = done;
+        self.hand.take_over_from(&key, &mut hand);
+        for post in frame.posts {
+            self.frame.put_post(post);
+        }
+        let failed = concluded(went.outcome, running.continues) == Conclusion::Failure;
+        let why = went.why.as_deref().unwrap_or("failed");
+        let why = why.lines().next().unwrap_or(why).to_owned();
+        let heard = std::mem::take(&mut hand.output.heard);
+        let outer = std::mem::replace(&mut self.hand.output.heard, heard);
+        // Whoever waits for it fails the job.
+        self.record(running.line, went, running.continues, took)?;
+        self.hand.output.heard = outer;
+        Ok(failed.then_some(why))
+    }
+}
+
+impl Hand {
+    fn take_over_from(&mut self, key: &str, other: &mut Self) {
+        let changes = std::mem::take(&mut other.scope.changes);
+        self.scope.change(changes);
+        for (of, state) in std::mem::take(&mut other.states) {
+            if of == key || of.starts_with(&format!("{key}.")) {
+                self.states.insert(of, state);
+            }
+        }
+        let fetched = std::mem::take(&mut other.library.fetched);
+        self.library.fetched.extend(fetched);
+        self.containers.take_over(&mut other.containers);
+    }
+}
