@@ -21,9 +21,10 @@ const MATCHERS_MAX: usize = 100;
 const PATTERNS_MAX: usize = 20;
 
 /// The matchers of a job, the newest first.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Matchers(Vec<Matcher>);
 
+#[derive(Clone)]
 struct Matcher {
     owner: String,
     severity: Option<String>,
@@ -32,6 +33,7 @@ struct Matcher {
     found: Vec<Option<Found>>,
 }
 
+#[derive(Clone)]
 struct Pattern {
     regex: Regex,
     wanted: Wanted,

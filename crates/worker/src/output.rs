@@ -76,7 +76,12 @@ impl Output {
 
     /// For a step that runs beside others: its lines go to the same log, behind its name, and both learn each other's secrets.
     pub(crate) fn beside(&self, name: &str) -> Self {
-        Self::new(self.log.beside(name), self.masker.beside())
+        Self {
+            workspace: self.workspace.clone(),
+            debug: self.debug,
+            matchers: self.matchers.clone(),
+            ..Self::new(self.log.beside(name), self.masker.beside())
+        }
     }
 
     /// Takes bytes as a program has printed them.
