@@ -66,6 +66,7 @@ impl Folders {
         };
         let temp = folder("temp")?;
         folder("home/tools")?;
+        folder("actions")?;
         std::fs::create_dir_all(temp.join(COMMANDS))?;
         Ok(Self {
             workspace: folder("workspace")?,
@@ -89,6 +90,11 @@ impl Folders {
     /// Where the files are through which steps speak to the job.
     pub(crate) fn commands(&self) -> PathBuf {
         self.temp.join(COMMANDS)
+    }
+
+    /// Where the job's copies of fetched actions are.
+    pub(crate) fn actions(&self) -> PathBuf {
+        self.workspace.with_file_name("actions")
     }
 
     /// Where tools are kept that steps install: `runner.tool_cache`.

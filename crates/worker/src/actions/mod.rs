@@ -12,6 +12,7 @@ mod set_up;
 mod setup;
 pub(crate) mod store;
 pub(crate) mod tarball;
+mod versions;
 
 use std::{
     collections::BTreeMap,

@@ -24,6 +24,7 @@ impl Paths {
             (folders.workspace.as_path(), &*format!("/__w/{name}/{name}")),
             (&folders.workflow(), "/github/workflow"),
             (&folders.tools(), "/__t"),
+            (&folders.actions(), "/__w/_actions"),
             (&folders.temp, "/__w/_temp"),
             (&folders.home, "/github/home"),
         ])
