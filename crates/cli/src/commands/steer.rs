@@ -42,6 +42,22 @@ pub struct Answer {
     group: Vec<String>,
 }
 
+/// Once more.
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// The rollout or the run, such as ro7, r12 or shop/r12
+    id: String,
+    /// Why, for the record of a rollout
+    #[arg(long)]
+    reason: Option<String>,
+    /// Of a run: only jobs that failed or were cancelled, and those after them
+    #[arg(long, conflicts_with = "job")]
+    failed: bool,
+    /// Of a run: only this job, and those after it
+    #[arg(long, short, value_name = "KEY")]
+    job: Option<String>,
+}
+
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -57,8 +73,8 @@ pub enum Command {
     Promote(Target),
     /// Back to the stable release
     Abort(Target),
-    /// Roll the release of an ended rollout out again
-    Retry(Target),
+    /// Roll the release of an ended rollout out again, or run the jobs of an ended run again
+    Retry(Retry),
 }
 
 /// Does it, and says where the rollout is.
@@ -70,12 +86,9 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
         Command::Resume(target) => ("resume", target),
         Command::Promote(target) => ("promote", target),
         Command::Abort(target) => ("abort", target),
-        Command::Retry(target) => ("retry", target),
+        Command::Retry(retry) => return again(server, retry, output),
     };
     let path = path_of(server, &target.id, Kind::Rollout)?;
-    if matches!(command, Command::Retry(_)) {
-        return ship::retry(server, &path, target.reason.as_deref(), output);
-    }
     steer(
         server,
         &format!("/api/v1/rollouts/{path}/{verb}"),
@@ -170,6 +183,29 @@ fn meant(run: &RunView, answer: &Answer) -> Result<Vec<String>, Failure> {
             ))
         }
     }
+}
+
+/// A rollout or a run once more.
+fn again(server: &Server, retry: &Retry, output: Output) -> Result<(), Failure> {
+    let of_run = retry.failed || retry.job.is_some();
+    if kind_of(&retry.id) != Some(Kind::Run) && !of_run {
+        let path = path_of(server, &retry.id, Kind::Rollout)?;
+        return ship::retry(server, &path, retry.reason.as_deref(), output);
+    }
+    let path = path_of(server, &retry.id, Kind::Run)?;
+    let run: RunView = server.post(
+        &format!("/api/v1/runs/{path}/rerun"),
+        &json!({ "failed": retry.failed, "job": retry.job }),
+    )?;
+    if output.json {
+        return output.document(&run);
+    }
+    let id = &run.id;
+    line(&format!(
+        "{id} goes on with attempt {}: shipway logs {id} --follow",
+        run.attempt
+    ));
+    Ok(())
 }
 
 /// What a gate still waits for.

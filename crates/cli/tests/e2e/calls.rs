@@ -167,3 +167,79 @@ fn workflows_are_called_without_a_server_too() {
     );
     assert_silent_of(&said(&done), &["hunter2"]);
 }
+
+const FLAKY: &str = "
+name: cd
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    outputs: { v: \"${{ steps.v.outputs.v }}\" }
+    steps:
+      - uses: actions/checkout@v4
+      - { id: v, run: echo v=built-in-$GITHUB_RUN_ATTEMPT >> \"$GITHUB_OUTPUT\" }
+      - uses: actions/upload-artifact@v4
+        with: { name: shop, path: \"shop.py\\nVERSION\\nMOOD\" }
+  test:
+    needs: build
+    runs-on: ubuntu-latest
+    steps: [{ run: \"echo of ${{ needs.build.outputs.v }} in ${{ github.run_attempt }}; test -e SWITCH\" }]
+";
+
+#[test]
+fn failed_jobs_run_again_and_what_is_green_then_is_released() {
+    let site = Site::started();
+    let shop = site.shop();
+    let switch = site.folder.path().join("switch");
+    let flaky = FLAKY.replace("SWITCH", &switch.to_string_lossy());
+    shop.write(".github/workflows/cd.yml", &flaky);
+    let pushed = shop.ship("1.0");
+    assert_says(&said(&pushed), &["nothing is released: not green: r1"]);
+    assert_ends(
+        &site.shipway(&["retry", "r1", "--job", "nope"]),
+        1,
+        &["no job nope"],
+    );
+    fs::write(&switch, "").unwrap();
+    let again = site.shipway(&["retry", "r1", "--failed"]);
+    assert_ends(&again, 0, &["shop/r1 goes on with attempt 2"]);
+    let rollout = site.ended_rollout("production", 1);
+    assert_eq!(rollout["release"], 1, "{rollout:#}");
+    let run = site.get("/api/v1/runs/shop/1").unwrap();
+    assert_eq!(jobs(&run), ["build success", "test success"], "{run:#}");
+    assert_eq!(
+        (
+            &run["attempt"],
+            &run["jobs"][1]["earlier"][0]["why"].is_null().into()
+        ),
+        (&2.into(), &false.into())
+    );
+    let log = |attempt: &str| {
+        let path = format!("/api/v1/runs/shop/1/jobs/test/log{attempt}");
+        ureq_text(&site, &path)
+    };
+    assert_says(&log(""), &["of built-in-1 in 2"]);
+    assert_says(&log("?attempt=1"), &["of built-in-1 in 1"]);
+    let none = site.shipway(&["retry", "r1", "--failed"]);
+    assert_ends(&none, 1, &["no job of shop/r1 failed"]);
+}
+
+#[test]
+fn a_job_whose_worker_is_lost_begins_anew() {
+    let site = Site::started();
+    let shop = site.shop();
+    let mark = site.folder.path().join("mark");
+    let text = format!(
+        "on: push\njobs:\n  a:\n    runs-on: x\n    retry: {{ max: 1, when: worker-lost }}\n    steps:\n      - run: if test -e {0}; then echo anew; else touch {0}; kill -9 $PPID; sleep 60; fi\n",
+        mark.display()
+    );
+    shop.write(".github/workflows/cd.yml", &text);
+    let pushed = said(&shop.ship("1.0"));
+    assert_says(
+        &pushed,
+        &["a begins anew: worker lost", "✓ all jobs are green"],
+    );
+    let run = site.get("/api/v1/runs/shop/1").unwrap();
+    assert_eq!(jobs(&run), ["a success"], "{run:#}");
+    assert_says(&said(&site.shipway(&["logs", "r1"])), &["anew"]);
+}

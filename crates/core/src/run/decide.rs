@@ -5,12 +5,14 @@ use shipway_workflow::{
     expr::listed,
     graph::{Cell, Decision, Progress},
     job::{Conclusion, JobKey},
+    model::RetryWhen,
 };
 
 use super::{
+    again,
     event::{Body, Effect, Input, Rejection},
     gate,
-    state::{End, Run, State, apply},
+    state::{End, JobRecord, Run, State, apply},
 };
 use crate::{
     aggregate::{Actor, Event, Pending},
@@ -100,8 +102,15 @@ impl Decider {
                 outputs,
                 why,
             } => {
-                if !is_over(run, &key)? {
-                    let (conclusion, why) = run.excused(&key, conclusion, why);
+                // A failure that is excused is none.
+                let (conclusion, why) = run.excused(&key, conclusion, why);
+                if is_over(run, &key)? {
+                } else if conclusion == Conclusion::Failure
+                    && again::retries(run, &key, RetryWhen::Any)
+                {
+                    let why = why.unwrap_or_else(|| conclusion.to_string());
+                    self.emit(Body::JobRetried { key, why });
+                } else {
                     self.emit(Body::JobEnded {
                         key,
                         conclusion,
@@ -109,6 +118,23 @@ impl Decider {
                         why,
                     });
                 }
+            }
+            Input::WorkerLost { key, why } => {
+                if is_over(run, &key)? {
+                } else if again::retries(run, &key, RetryWhen::WorkerLost) {
+                    self.emit(Body::JobRetried { key, why });
+                } else {
+                    self.emit(Body::JobEnded {
+                        key,
+                        conclusion: Conclusion::Failure,
+                        outputs: Vec::new(),
+                        why: Some(why),
+                    });
+                }
+            }
+            Input::RunAgain { again } => {
+                let fact = again::decide(run, again)?;
+                self.emit(fact);
             }
             Input::Cancel { reason } => {
                 if let Some(end) = &run.ended {
@@ -205,16 +231,19 @@ pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
     // Of a call no worker tells: it ends with its jobs.
     match run.cell(key).filter(|(_, cell)| cell.called.is_none()) {
         Some((_, cell)) => Ok(cell.outcome.is_some()),
-        None => {
-            let mut cells = Vec::new();
-            add_cells(&run.progress, &mut cells);
-            let known = listed(cells.iter().take(20).map(|cell| cell.key.as_str()));
-            Err(Rejection::UnknownJob {
-                run: run.spec.id.clone(),
-                key: key.clone(),
-                known,
-            })
-        }
+        None => Err(unknown(run, key)),
+    }
+}
+
+/// The run has no job of this key.
+pub(super) fn unknown(run: &Run, key: &JobKey) -> Rejection {
+    let mut cells = Vec::new();
+    add_cells(&run.progress, &mut cells);
+    let known = listed(cells.iter().take(20).map(|cell| cell.key.as_str()));
+    Rejection::UnknownJob {
+        run: run.spec.id.clone(),
+        key: key.clone(),
+        known,
     }
 }
 
@@ -250,11 +279,17 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
     let cells = (run.progress.active().into_iter())
         .filter(|cell| cell.stopping.is_some() || gate::is_open(run, cell));
     effects.extend(cells.map(|cell| {
+        let attempt = run.jobs.get(&cell.key).map_or(1, JobRecord::attempt);
         let effect = Effect::RunJob {
             key: cell.key.clone(),
+            attempt,
             stop: cell.stopping.clone(),
         };
-        (format!("job-{}", cell.key).into(), effect)
+        let name = match attempt {
+            1 => format!("job-{}", cell.key),
+            _ => format!("job-{}@{attempt}", cell.key),
+        };
+        (name.into(), effect)
     }));
     Pending {
         effects,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    graph::Expanded,
+    graph::{Again, Expanded},
     job::{Conclusion, JobKey},
 };
 
@@ -16,6 +16,9 @@ use crate::{
     release::Commit,
     service,
 };
+
+/// Attempts at one run; GitHub's limit.
+pub(super) const RUN_ATTEMPTS_MAX: u32 = 50;
 
 /// An artifact that a job stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +105,20 @@ pub enum Body {
         /// Why, when it didn't succeed.
         why: Option<String>,
     },
+    /// An attempt at a job has failed, and the job begins anew, in a folder of its own.
+    JobRetried {
+        /// Which.
+        key: JobKey,
+        /// Why the attempt failed.
+        why: String,
+    },
+    /// The run, which was over, goes on with jobs that are run again.
+    RunAgain {
+        /// The attempt at the run that begins; the first one was 1.
+        attempt: u32,
+        /// Which jobs.
+        again: Again,
+    },
     /// A job of the workflow is settled: all of its matrix have ended, or it never starts.
     JobSettled {
         /// Its key without a cell: its id, behind those of the jobs that call it.
@@ -169,6 +186,18 @@ pub enum Input {
         /// Why, when it didn't succeed.
         why: Option<String>,
     },
+    /// The worker of a job is gone without having told how the job ended.
+    WorkerLost {
+        /// Which.
+        key: JobKey,
+        /// What is known of it.
+        why: String,
+    },
+    /// Run jobs again; the run must be over.
+    RunAgain {
+        /// Which jobs.
+        again: Again,
+    },
     /// Stop.
     Cancel {
         /// Why.
@@ -190,6 +219,8 @@ pub enum Effect {
     RunJob {
         /// Which.
         key: JobKey,
+        /// Which attempt at it, from 1; each has a folder of its own.
+        attempt: u32,
         /// Once this is set, the worker must be asked to stop, and a job that has not begun ends as cancelled without one.
         /// The effect comes out again with it, under the same key.
         stop: Option<String>,
@@ -244,6 +275,26 @@ pub enum Rejection {
         who: String,
         /// Who may.
         from: String,
+    },
+    /// It isn't over.
+    #[error("{0} is still under way: wait for its end, or cancel it; then jobs can be run again")]
+    UnderWay(RunId),
+    /// There is nothing to run again.
+    #[error("no job of {0} failed: run all of it again, or one job with --job")]
+    NothingFailed(RunId),
+    /// It was run again too often.
+    #[error("{run} was run {RUN_ATTEMPTS_MAX} times; push a commit, or start the workflow anew")]
+    TooOften {
+        /// Which run.
+        run: RunId,
+    },
+    /// What runs can't be read.
+    #[error("{run} can't be run again, as its workflow can't be: {why}")]
+    NoPlan {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        why: String,
     },
     /// It is over.
     #[error("{run} is over ({conclusion}) and can't be cancelled any more")]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 
+mod again;
 mod decide;
 mod event;
 mod gate;
@@ -28,8 +29,9 @@ pub use event::{Artifact, Body, Effect, Input, Rejection, StepLine};
 pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput, Rules};
 pub use job::{Surroundings, job_spec};
 pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};
+pub use shipway_workflow::graph::Again;
 pub use spec::RunSpec;
-pub use state::{End, JobRecord, Plan, Run, State};
+pub use state::{EarlierAttempt, End, JobRecord, Plan, Run, State};
 pub use story::story_lines;
 pub use telling::{Place, blamed, telling_line, three_lines};
 pub use view::{JobView, RunView, Status, StepView};

@@ -11,7 +11,7 @@ use shipway_workflow::{
     report::Paths,
 };
 
-use super::gate::Rules;
+use super::{gate::Rules, state::Run};
 use crate::{
     ids::{CommitId, RunId},
     release::{Commit, WorkflowFile},
@@ -89,14 +89,14 @@ impl RunSpec {
         short.unwrap_or(&self.reference)
     }
 
-    /// What expressions of jobs see of it. `by` opened it.
-    pub(super) fn ground(&self, workflow: &Workflow, by: &str) -> Result<Ground, InputError> {
+    /// What expressions of jobs see of it, in the attempt that `run` is at.
+    pub(super) fn ground(&self, workflow: &Workflow, run: &Run) -> Result<Ground, InputError> {
         let vars = self
             .vars
             .iter()
             .map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
         Ok(Ground {
-            github: self.github(workflow, by),
+            github: self.github(workflow, run),
             inputs: self.typed_inputs(workflow)?,
             vars: Value::object(vars),
         })
@@ -116,8 +116,8 @@ impl RunSpec {
     }
 
     /// The `github` context, but for what only a job or its worker knows.
-    fn github(&self, workflow: &Workflow, by: &str) -> Value {
-        let actor = self.actor.as_deref().unwrap_or(by);
+    fn github(&self, workflow: &Workflow, run: &Run) -> Value {
+        let actor = self.actor.as_deref().unwrap_or(&run.by);
         let repository = format!("shipway/{}", self.id.service);
         let name = workflow.name.as_deref().unwrap_or(&self.workflow.path);
         let text = |text: &str| Value::from(text);
@@ -149,10 +149,13 @@ impl RunSpec {
             ("repository", text(&repository)),
             ("repository_owner", text("shipway")),
             ("actor", text(actor)),
-            ("triggering_actor", text(actor)),
+            (
+                "triggering_actor",
+                text(run.again_by.as_deref().unwrap_or(actor)),
+            ),
             ("run_id", text(&self.id.number.0.to_string())),
             ("run_number", text(&self.id.number.0.to_string())),
-            ("run_attempt", text("1")),
+            ("run_attempt", text(&run.attempt.to_string())),
             ("workflow", text(name)),
             (
                 "workflow_ref",

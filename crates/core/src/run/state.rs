@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_syntax::Source;
 use shipway_workflow::{
-    graph::{CalledText, Cell, Found, Graph, Ground, Progress, link},
+    graph::{Again, CalledText, Cell, Found, Graph, Ground, Progress, link},
     job::{Conclusion, JobKey},
     model::Workflow,
 };
@@ -53,6 +53,12 @@ pub struct Run {
     pub ended: Option<End>,
     /// Whether the service knows.
     pub told: bool,
+    /// Which attempt at it this is, from 1; `github.run_attempt`.
+    #[serde(default = "first")]
+    pub attempt: u32,
+    /// Who asked for this attempt, if it isn't the first; `github.triggering_actor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_by: Option<String>,
     /// The workflow, read once; a cache of what `spec` says.
     #[serde(skip)]
     plan: OnceLock<Result<Arc<Plan>, String>>,
@@ -69,6 +75,48 @@ pub struct JobRecord {
     pub steps: Vec<StepLine>,
     /// Why it didn't succeed.
     pub why: Option<String>,
+    /// How often it began anew by itself in this attempt at the run.
+    #[serde(default)]
+    pub retried: u32,
+    /// The attempts before this one, each with its own folder and log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierAttempt>,
+}
+
+/// An attempt at a job that another one followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EarlierAttempt {
+    /// When a worker began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended, or was given up.
+    pub finished_at: Option<Timestamp>,
+    /// Why it didn't succeed, if it didn't.
+    pub why: Option<String>,
+}
+
+impl JobRecord {
+    /// Which attempt at the job this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        u32::try_from(self.earlier.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
+    }
+
+    /// Another attempt begins.
+    fn anew(&mut self, retried: u32) {
+        let mut earlier = std::mem::take(&mut self.earlier);
+        earlier.push(EarlierAttempt {
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            why: self.why.take(),
+        });
+        *self = Self {
+            earlier,
+            retried,
+            ..Self::default()
+        };
+    }
 }
 
 /// How a run ended.
@@ -115,16 +163,38 @@ impl Run {
         self.jobs.entry(key.clone()).or_default()
     }
 
+    fn again(&mut self, plan: Option<&Plan>, attempt: u32, again: &Again, event: &Event<Body>) {
+        let Some(plan) = plan else { return };
+        for key in (plan.graph).forget(&plan.workflow, &mut self.progress, again) {
+            self.gates.forget(&key);
+            if let Some(record) = self.jobs.get_mut(&key) {
+                record.anew(0);
+            }
+        }
+        if *again == Again::All {
+            self.artifacts.clear();
+        }
+        (self.ended, self.told, self.attempt) = (None, false, attempt);
+        self.again_by = Some(event.by.to_string());
+        // It holds what expressions see of the attempt.
+        self.plan = OnceLock::new();
+    }
+
     /// The workflow ready to be scheduled, or what is wrong with it.
     pub fn plan(&self) -> Result<&Arc<Plan>, &str> {
         self.plan
-            .get_or_init(|| plan(&self.spec, &self.by).map(Arc::new))
+            .get_or_init(|| plan(self).map(Arc::new))
             .as_ref()
             .map_err(String::as_str)
     }
 }
 
-fn plan(spec: &RunSpec, by: &str) -> Result<Plan, String> {
+const fn first() -> u32 {
+    1
+}
+
+fn plan(run: &Run) -> Result<Plan, String> {
+    let spec = &run.spec;
     let source = Source::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
     let parsed = shipway_workflow::parse(&source);
     let Some(workflow) = parsed.workflow else {
@@ -144,7 +214,7 @@ fn plan(spec: &RunSpec, by: &str) -> Result<Plan, String> {
         ));
     }
     let ground = spec
-        .ground(&workflow, by)
+        .ground(&workflow, run)
         .map_err(|error| error.to_string())?;
     let called: Vec<CalledText<'_>> = (spec.workflow.called.iter())
         .map(|file| CalledText {
@@ -210,6 +280,13 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             let record = run.record(key);
             (record.finished_at, record.why) = (Some(event.at), why.clone());
         }
+        Body::JobRetried { key, why } => {
+            let record = run.record(key);
+            (record.finished_at, record.why) = (Some(event.at), Some(why.clone()));
+            let retried = record.retried + 1;
+            record.anew(retried);
+        }
+        Body::RunAgain { attempt, again } => run.again(plan.as_deref(), *attempt, again, event),
         Body::JobSettled { job, result, why } => {
             if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
                 progress.end(at, graph.needs(at), *result, why.clone());
@@ -241,6 +318,8 @@ fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
         tests: Vec::new(),
         ended: None,
         told: false,
+        attempt: 1,
+        again_by: None,
         plan: OnceLock::new(),
     };
     run.progress = Progress::of(run.plan().map_or(0, |plan| plan.workflow.jobs.len()));

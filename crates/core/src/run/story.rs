@@ -1,6 +1,6 @@
 //! A run told to somebody who watches it: a pusher's terminal, `shipway run`.
 
-use shipway_workflow::job::Conclusion;
+use shipway_workflow::{graph::Again, job::Conclusion};
 
 use super::{event::Body, gate, reported::in_short};
 
@@ -46,6 +46,12 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             Conclusion::Cancelled => vec![format!("✗ {key} cancelled{}", because(why))],
             Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],
         },
+        Body::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
+        Body::RunAgain { attempt, again } => vec![match again {
+            Again::All => format!("· attempt {attempt}: all jobs again"),
+            Again::Failed => format!("· attempt {attempt}: the failed jobs again"),
+            Again::Job(key) => format!("· attempt {attempt}: {key} again"),
+        }],
         // What ended by its own jobs has been told with them.
         Body::JobSettled {
             job,

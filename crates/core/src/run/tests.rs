@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};
 
+mod again;
 mod calls;
 
 use super::*;
@@ -422,7 +423,7 @@ fn driven_of(spec: RunSpec, fails: &BTreeSet<&str>, cancel_after: Option<usize>)
             None => return log,
             Some((_, Effect::Gate(effect))) => panic!("no gates here: {effect:?}"),
             Some((_, Effect::TellService { .. })) => log.say(Input::Told).map(|_| ()).unwrap(),
-            Some((_, Effect::RunJob { key, stop })) => {
+            Some((_, Effect::RunJob { key, stop, .. })) => {
                 log.start(key.as_str());
                 let conclusion = match stop {
                     Some(_) => Conclusion::Cancelled,

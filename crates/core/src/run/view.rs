@@ -12,7 +12,7 @@ use super::{
     event::{Artifact, StepLine},
     gate::{self, AwaitedApproval},
     reported::TestsView,
-    state::Run,
+    state::{EarlierAttempt, Run},
 };
 use crate::{
     aggregate::Row,
@@ -62,6 +62,9 @@ pub struct RunView {
     /// What it waits for as a whole before its first job, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Which attempt at it this is, from 1.
+    #[serde(default)]
+    pub attempt: u32,
 }
 
 /// Where a run, a job or a step is.
@@ -129,6 +132,9 @@ pub struct JobView {
     /// Whom it waits for, when that is people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<AwaitedApproval>,
+    /// Attempts before this one; their logs are asked for with `attempt=1` and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierAttempt>,
 }
 
 /// One step that is over.
@@ -183,6 +189,7 @@ impl From<&Run> for RunView {
             by: spec.actor.clone().unwrap_or_else(|| run.by.clone()),
             why: run.ended.as_ref().and_then(|end| end.why.clone()),
             waits_for,
+            attempt: run.attempt,
         }
     }
 }
@@ -264,6 +271,7 @@ impl Listed<'_> {
             environment_url: None,
             waits_for: None,
             approval: None,
+            earlier: Vec::new(),
         }
     }
 
@@ -299,6 +307,7 @@ impl Listed<'_> {
             environment_url: self.run.gates.url(&cell.key).map(str::to_owned),
             waits_for,
             approval: gate::awaited(self.run, cell),
+            earlier: record.earlier,
         }
     }
 }

@@ -208,7 +208,7 @@ impl Decider {
 
     fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<Artifact>) {
         if !self.state.open_runs.contains_key(&number) {
-            return;
+            return self.run_again_ended(number, green, artifacts);
         }
         let tested = self.state.in_tests.get(&number).cloned();
         self.emit(Body::RunEnded {
@@ -226,6 +226,26 @@ impl Decider {
                     release: release.number,
                     why,
                 });
+            }
+        }
+    }
+
+    /// A run that was red was run again. Green at last, it is as if it had been green at once.
+    fn run_again_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<Artifact>) {
+        let tested = self.state.red_tests.get(&number).cloned();
+        if !green || tested.is_none() && self.state.red_push(number).is_none() {
+            return;
+        }
+        self.emit(Body::RunEnded {
+            number,
+            green,
+            artifacts,
+        });
+        if let Some((environment, release)) = tested {
+            let place = self.state.environments.get(&environment);
+            let stable = place.and_then(|place| place.stable.as_ref());
+            if stable.is_some_and(|stable| stable.number == release.number) {
+                self.pass(&environment, &release);
             }
         }
     }

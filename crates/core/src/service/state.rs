@@ -21,6 +21,9 @@ use crate::{
 /// How many former stable releases of an environment are remembered for going back.
 const FORMER_MAX: usize = 10;
 
+/// How many red pushes, and how many red tests, are remembered for being run again.
+const RED_MAX: usize = 20;
+
 /// The state of a service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
@@ -50,6 +53,12 @@ pub struct State {
     pub testing: Testing,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
+    /// Pushes that were not released as a run was red: it may be run again and be green then.
+    #[serde(default)]
+    pub red_pushes: BTreeMap<u64, OpenPush>,
+    /// Releases that stay in an environment as its tests were red: they may be run again.
+    #[serde(default)]
+    pub red_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
 }
 
 /// A push whose runs are not all over.
@@ -207,9 +216,54 @@ impl State {
         );
     }
 
+    /// The push that isn't released yet as this run of it was red.
+    #[must_use]
+    pub fn red_push(&self, number: RunNumber) -> Option<u64> {
+        let mut pushes = self.open_pushes.iter().chain(&self.red_pushes);
+        let found = pushes.find(|(_, push)| push.red.contains(&number));
+        found.map(|(sequence, _)| *sequence)
+    }
+
+    /// A red run was run again, and is green.
+    fn run_again_green(&mut self, number: RunNumber, artifacts: &[Artifact]) {
+        self.red_tests.remove(&number);
+        let Some(sequence) = self.red_push(number) else {
+            return;
+        };
+        if let Some(push) = self.red_pushes.remove(&sequence) {
+            self.open_pushes.insert(sequence, push);
+        }
+        if let Some(push) = self.open_pushes.get_mut(&sequence) {
+            push.red.remove(&number);
+            push.artifacts.retain(|(of, _)| *of != number);
+            push.artifacts
+                .extend(artifacts.iter().map(|artifact| (number, artifact.clone())));
+        }
+    }
+
+    fn push_settled(&mut self, sequence: u64) {
+        let Some(push) = self.open_pushes.remove(&sequence) else {
+            return;
+        };
+        if !push.red.is_empty() && push.push.is_released() {
+            self.red_pushes.insert(sequence, push);
+        }
+        while self.red_pushes.len() > RED_MAX {
+            self.red_pushes.pop_first();
+        }
+    }
+
     fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: &[Artifact]) {
-        self.in_tests.remove(&number);
+        if let Some(tested) = self.in_tests.remove(&number).filter(|_| !green) {
+            self.red_tests.insert(number, tested);
+            while self.red_tests.len() > RED_MAX {
+                self.red_tests.pop_first();
+            }
+        }
         let Some(run) = self.open_runs.remove(&number) else {
+            if green {
+                self.run_again_green(number, artifacts);
+            }
             return;
         };
         if let Purpose::Push { sequence } = run.order.purpose
@@ -327,9 +381,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             green,
             artifacts,
         } => state.run_ended(*number, *green, artifacts),
-        Body::PushSettled { sequence, .. } => {
-            state.open_pushes.remove(sequence);
-        }
+        Body::PushSettled { sequence, .. } => state.push_settled(*sequence),
         Body::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
         Body::RolloutRequested { request } => {
             let sequence = request.release.sequence;

@@ -184,6 +184,41 @@ fn a_push_that_is_told_twice_is_one_push_until_its_branch_is_deleted() {
 }
 
 #[test]
+fn what_was_red_and_is_green_when_it_runs_again_is_released_once() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 2);
+    stage.run_ends(1, false, &["shop"]);
+    stage.run_ends(2, false, &[]);
+    assert_eq!(stage.run_ends(1, false, &["shop"]), [""; 0], "red again");
+    assert_eq!(
+        stage.run_ends(2, true, &[]),
+        ["RunEnded", "settled: not green: r1"]
+    );
+    assert_eq!(
+        stage.run_ends(1, true, &["shop"]),
+        [
+            "RunEnded",
+            "release #1",
+            "#1 wants staging",
+            "rollout ro1 #1→staging"
+        ]
+    );
+    assert_eq!(stage.run_ends(1, true, &["shop"]), [""; 0], "released once");
+    assert_eq!(stage.promoted(1, 1), ["Promoted", "run r3 e2e.yml"]);
+    stage.run_ends(3, false, &[]);
+    assert_eq!(
+        stage.run_ends(3, true, &[]),
+        [
+            "RunEnded",
+            "Passed",
+            "#1 wants production",
+            "rollout ro2 #1→production"
+        ]
+    );
+    assert_eq!(stage.run_ends(3, true, &[]), [""; 0]);
+}
+
+#[test]
 fn red_runs_and_red_tests_stop_a_release() {
     let mut stage = Stage::new();
     stage.push(1, FILE, 2);

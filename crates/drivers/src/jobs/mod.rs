@@ -114,10 +114,27 @@ impl JobRunner {
             .join(key.as_str())
     }
 
+    /// The folder of an attempt at a job, from 1. The first one's is the job's.
+    #[must_use]
+    pub fn folder_of(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
+        let mut folder = self.folder(run, key);
+        if attempt > 1 {
+            // No key has an `@`.
+            folder.set_file_name(format!("{key}@{attempt}"));
+        }
+        folder
+    }
+
     /// The log of a job.
     #[must_use]
     pub fn log(&self, run: &RunId, key: &JobKey) -> PathBuf {
         self.folder(run, key).join(LOG_FILE)
+    }
+
+    /// The log of an attempt at a job, from 1.
+    #[must_use]
+    pub fn log_of(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
+        self.folder_of(run, key, attempt).join(LOG_FILE)
     }
 
     /// Whether a worker has begun in this folder, or has been.

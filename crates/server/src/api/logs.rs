@@ -25,6 +25,8 @@ pub(super) struct Reading {
     /// Go on as long as the log grows.
     #[serde(default)]
     follow: bool,
+    /// Which attempt at the job, from 1; the last one when not said.
+    attempt: Option<u32>,
     /// The first byte; what a reader has seen it need not see again.
     #[serde(default)]
     offset: u64,
@@ -44,7 +46,11 @@ pub(super) async fn job(
         .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
             Problem::bad_request(error.to_string())
         })?;
-    let path = app.jobs.log(&id, &key);
+    let attempt = match reading.attempt {
+        Some(attempt) => attempt,
+        None => last_attempt(&app, &id, &key).await,
+    };
+    let path = app.jobs.log_of(&id, &key, attempt);
     if !path.exists() {
         let run = runs::doc(&app, &id).await?;
         let known: Vec<&str> = run["jobs"]
@@ -63,6 +69,17 @@ pub(super) async fn job(
         move || is_over(app.clone(), id.clone(), key.clone())
     };
     send(path, reading, over)
+}
+
+/// The attempt at a job that is shown when none is named.
+async fn last_attempt(app: &App, id: &shipway_core::ids::RunId, key: &JobKey) -> u32 {
+    let run = runs::doc(app, id).await.unwrap_or_default();
+    let jobs = run["jobs"].as_array();
+    let job = jobs.and_then(|jobs| jobs.iter().find(|job| job["key"] == *key.as_str()));
+    let earlier = job
+        .and_then(|job| job["earlier"].as_array())
+        .map_or(0, Vec::len);
+    u32::try_from(earlier).unwrap_or_default() + 1
 }
 
 /// The log of an instance, by its name: `shop.production.3.1`.

@@ -77,6 +77,7 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))
+        .routes(routes!(runs::rerun))
         .routes(routes!(logs::job))
         .routes(routes!(logs::instance))
         .routes(routes!(testing::service))

@@ -117,7 +117,13 @@ impl Refusal for run::Rejection {
         match self {
             Self::UnknownJob { .. } => StatusCode::NOT_FOUND,
             Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
-            Self::NotOpen | Self::NotAsked { .. } | Self::Ended { .. } => StatusCode::CONFLICT,
+            Self::NotOpen
+            | Self::NotAsked { .. }
+            | Self::UnderWay(_)
+            | Self::NothingFailed(_)
+            | Self::TooOften { .. }
+            | Self::NoPlan { .. }
+            | Self::Ended { .. } => StatusCode::CONFLICT,
         }
     }
 }

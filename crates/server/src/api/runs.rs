@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::Input,
+    run::{Again, Input},
 };
+use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Caller, Problem, services::Page};
@@ -84,6 +85,46 @@ pub(super) async fn cancel(
     app.runs
         .send(&id.stream(), Input::Cancel { reason }, caller.actor())
         .await?;
+    doc(&app, &id).await.map(Json)
+}
+
+/// Which jobs of a run are run again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct Rerun {
+    /// Only those that failed or were cancelled, and those after them.
+    #[serde(default)]
+    failed: bool,
+    /// Only this job, by its key, and those after it.
+    job: Option<String>,
+}
+
+/// Runs jobs of a run again that is over: all of them, the failed ones or one; those after them as well. Green jobs that are not
+/// run again keep their results and outputs.
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", params(("service" = String, Path), ("number" = String, Path)), request_body = Rerun,
+    responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn rerun(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+    caller: Caller,
+    body: Option<Json<Rerun>>,
+) -> Result<Json<Value>, Problem> {
+    let id = id(&service, &number)?;
+    doc(&app, &id).await?;
+    let Rerun { failed, job } = body.map(|Json(body)| body).unwrap_or_default();
+    let again = match job {
+        Some(_) if failed => {
+            let why = "`failed` and `job` exclude each other: give one of them";
+            return Err(Problem::bad_request(why.to_owned()));
+        }
+        Some(key) => Again::Job(
+            key.parse()
+                .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?,
+        ),
+        None if failed => Again::Failed,
+        None => Again::All,
+    };
+    let input = Input::RunAgain { again };
+    app.runs.send(&id.stream(), input, caller.actor()).await?;
     doc(&app, &id).await.map(Json)
 }
 

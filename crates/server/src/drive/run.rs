@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Weak},
 };
 
@@ -36,8 +37,11 @@ impl Driver<Runs> for RunDriver {
             return Input::Woken;
         };
         match &work.effect {
-            Effect::RunJob { key, stop } => run_job(&app, &work, &spec, key, stop.as_deref()).await,
             Effect::Gate(effect) => super::gate::carry_out(&app, &spec.id, effect).await,
+            Effect::RunJob { key, attempt, stop } => {
+                let folder = app.jobs.folder_of(&spec.id, key, *attempt);
+                run_job(&app, &work, &spec, (key, folder), stop.as_deref()).await
+            }
             Effect::TellService {
                 conclusion,
                 artifacts,
@@ -76,7 +80,7 @@ async fn run_job(
     app: &Arc<App>,
     work: &Work<Runs>,
     run: &RunSpec,
-    key: &JobKey,
+    (key, folder): (&JobKey, PathBuf),
     stop: Option<&str>,
 ) -> Input {
     let ended = |conclusion, why: String| Input::JobEnded {
@@ -85,7 +89,6 @@ async fn run_job(
         outputs: Vec::new(),
         why: Some(why),
     };
-    let folder = app.jobs.folder(&run.id, key);
     let begun = app.jobs.has_begun(&folder);
     match stop {
         Some(why) if !begun => return ended(Conclusion::Cancelled, why.to_owned()),
@@ -127,6 +130,12 @@ async fn run_job(
             }
             // The server stops, or the run wants something else of the job: whoever comes next follows the same journal.
             Err(JobError::Cancelled) => return Input::Woken,
+            Err(error @ JobError::WorkerLost(_)) => {
+                return Input::WorkerLost {
+                    key: key.clone(),
+                    why: error.to_string(),
+                };
+            }
             Err(error) => return ended(Conclusion::Failure, error.to_string()),
         }
     }

@@ -45,11 +45,14 @@ pub(super) async fn page(
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let content = html! {
         p.dim { a href={ "/services/" (id.service) } { (id.service) } " / " (id.number) }
-        h1 { (text(&run, "name")) " " (badge(&text(&run, "status"))) }
+        h1 { (text(&run, "name")) " " (badge(&text(&run, "status"))) @if run["attempt"].as_u64().is_some_and(|attempt| attempt > 1) { span.dim { " attempt " (run["attempt"].as_u64().unwrap_or_default()) } } }
         p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } " " (text(&run, "subject")) span.dim { " · " (text(&run, "workflow")) " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (person(&text(&run, "by"))) } }
         @if !text(&run, "waits_for").is_empty() { p { (text(&run, "waits_for")) } }
         @if let Some(lines) = &lines { (testing::three_lines(lines)) }
         @if let Some(tests) = &tests { (testing::section(tests, app.now())) }
+        @if run["status"] == "failure" || run["status"] == "cancelled" {
+            p.dim { "again: " code { "shipway retry " (id) " --failed" } " runs what failed, " code { "shipway retry " (id) } " all of it" }
+        }
         @for job in list(&run, "jobs") {
             section.card {
                 h2 { (text(&job, "name")) " " (badge(&text(&job, "status"))) }
@@ -62,7 +65,9 @@ pub(super) async fn page(
                     td.dim.number { @if let Some(millis) = step["took_ms"].as_u64().filter(|_| step["status"] != "skipped") { (took(millis)) } }
                 } } } } }
                 @if !text(&job, "calls").is_empty() { p.dim { "calls " code { (text(&job, "calls")) } } }
-                @else { p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) } } }
+                @else { p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) }
+                    @for (at, _) in list(&job, "earlier").iter().enumerate() { " · " a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log?attempt=" (at + 1) } { "attempt " (at + 1) } }
+                } }
             }
         }
     };

@@ -24,9 +24,13 @@ pub(super) type Caller = (JobKey, String);
 
 /// The key of a job or of one of its cells, inside the workflow that `caller` calls.
 pub(super) fn key(caller: Option<&Caller>, id: &str, cell: Option<usize>) -> JobKey {
+    key_of(caller.map(|(key, _)| key), id, cell)
+}
+
+pub(super) fn key_of(caller: Option<&JobKey>, id: &str, cell: Option<usize>) -> JobKey {
     match caller {
         None => JobKey::new(id, cell),
-        Some((caller, _)) => caller
+        Some(caller) => caller
             .inside(id, cell)
             .expect("`link` refuses ids that make too long a key"),
     }

@@ -24,6 +24,7 @@ use crate::{
     model::Workflow,
 };
 
+mod again;
 #[cfg(test)]
 mod call_tests;
 mod calls;
@@ -35,6 +36,7 @@ mod progress;
 mod tests;
 mod walk;
 
+pub use again::Again;
 pub use calls::{CALLED_MAX, CalledText, LEVELS_MAX, Place, Unit, called_by, link, name_of_call};
 pub use gate::{Gate, Group, group_of_run};
 pub use matrix::{CELLS_MAX, Combination, MatrixError, expand};
@@ -236,6 +238,16 @@ impl Graph {
         ground: &Ground,
     ) -> Vec<Decision> {
         walk::all(self, workflow, progress, ground)
+    }
+
+    /// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
+    pub fn forget(
+        &self,
+        workflow: &Workflow,
+        progress: &mut Progress,
+        again: &Again,
+    ) -> Vec<JobKey> {
+        again::forget(self, workflow, progress, again)
     }
 
     /// The `needs` context of a job.

@@ -101,6 +101,29 @@ pub struct Job {
     pub services: Vec<(String, Container)>,
     /// The workflow it calls.
     pub calls: Option<Call>,
+    /// When it begins anew by itself; Shipway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// `retry:` of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How often it begins anew, at most.
+    pub max: u32,
+    /// After what.
+    pub when: RetryWhen,
+}
+
+/// After what a job begins anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryWhen {
+    /// Only when its worker was lost: nothing is known about the job itself.
+    WorkerLost,
+    /// After every failure.
+    #[default]
+    Any,
 }
 
 /// One step.

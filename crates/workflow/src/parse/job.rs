@@ -11,10 +11,12 @@ use super::{
 use crate::{
     expr::{Place, Template},
     job::is_identifier,
-    model::{Call, CallSecrets, Container, Job, JobEnvironment, RunsOn, Table},
+    model::{
+        Call, CallSecrets, Container, Job, JobEnvironment, Retry, RetryWhen, RunsOn, Setting, Table,
+    },
 };
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "name",
     "needs",
     "if",
@@ -36,6 +38,7 @@ const KEYS: [&str; 21] = [
     "with",
     "secrets",
     "snapshot",
+    "retry",
 ];
 
 /// What a job that calls a workflow may have.
@@ -139,6 +142,46 @@ fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
             .and_then(|node| container(reader, node, "container", &CONTAINER_KEYS)),
         services: services(reader, fields.get("services")),
         calls,
+        retry: fields.get("retry").and_then(|node| retry(reader, node)),
+    })
+}
+
+/// How often a job may begin anew; more would only hide what is wrong.
+const RETRIES_MAX: f64 = 10.0;
+
+/// `retry: 2`, or `retry: { max: 2, when: worker-lost }`
+fn retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
+    let (max, when) = match node.as_mapping() {
+        None => (Some(node), None),
+        Some(_) => {
+            let fields = reader.fields(node, "retry", &["max", "when"])?;
+            (fields.get("max"), fields.get("when"))
+        }
+    };
+    let max = match max {
+        None => 1.0,
+        Some(node) => match reader.number(node, "retry", Place::Nowhere)? {
+            Setting::Value(max) if (0.0..=RETRIES_MAX).contains(&max) && max.fract() == 0.0 => max,
+            _ => {
+                reader.wrong_type(node, "retry", "a whole number from 0 to 10");
+                return None;
+            }
+        },
+    };
+    let when = match when {
+        None => RetryWhen::Any,
+        Some(node) => match reader.plain(node, "when")?.as_str() {
+            "any" => RetryWhen::Any,
+            "worker-lost" => RetryWhen::WorkerLost,
+            other => {
+                reader.unknown_word(node, "when", other, &["worker-lost", "any"]);
+                return None;
+            }
+        },
+    };
+    Some(Retry {
+        max: max as u32,
+        when,
     })
 }
 

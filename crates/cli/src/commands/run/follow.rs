@@ -47,6 +47,10 @@ impl Follower {
     pub(super) async fn follow(self, runner: JobRunner, folder: PathBuf) {
         let end = match self.read(&runner, &folder).await {
             Ok(end) => end,
+            Err(error @ JobError::WorkerLost(_)) => Input::WorkerLost {
+                key: self.key.clone(),
+                why: error.to_string(),
+            },
             Err(error) => Input::JobEnded {
                 key: self.key.clone(),
                 conclusion: Conclusion::Failure,

@@ -122,8 +122,8 @@ impl Local {
             if progress.running.get(&key) == Some(&effect) {
                 continue;
             }
-            let (job, stop) = match &effect {
-                Effect::RunJob { key, stop } => (key.clone(), stop.clone()),
+            let (job, attempt, stop) = match &effect {
+                Effect::RunJob { key, attempt, stop } => (key.clone(), *attempt, stop.clone()),
                 Effect::Gate(gate) => {
                     progress.inputs.push_back(passed(gate));
                     continue;
@@ -132,7 +132,10 @@ impl Local {
             };
             let begun = progress.running.contains_key(&key);
             match stop {
-                Some(_) if begun => self.runner.cancel(&self.runner.folder(&self.spec.id, &job)),
+                Some(_) if begun => {
+                    let folder = self.runner.folder_of(&self.spec.id, &job, attempt);
+                    self.runner.cancel(&folder);
+                }
                 Some(why) => {
                     progress
                         .inputs
@@ -140,7 +143,7 @@ impl Local {
                     continue;
                 }
                 None if progress.running.len() >= WORKERS_MAX => continue,
-                None => match self.start(progress, &key, &job) {
+                None => match self.start(progress, &key, (&job, attempt)) {
                     Ok(true) => {}
                     Ok(false) => {
                         let why = "left out by --matrix".to_owned();
@@ -163,7 +166,12 @@ impl Local {
     }
 
     /// Starts a job and follows it; false when it is not to be run.
-    fn start(&self, progress: &Progress, effect: &EffectKey, key: &JobKey) -> Result<bool, String> {
+    fn start(
+        &self,
+        progress: &Progress,
+        effect: &EffectKey,
+        (key, attempt): (&JobKey, u32),
+    ) -> Result<bool, String> {
         let run = progress.state.0.as_deref().ok_or("the run has not begun")?;
         // A call that is left out leaves out all that it leads to.
         for key in key.callers().chain([key.clone()]) {
@@ -179,7 +187,7 @@ impl Local {
                 digest: artifact.digest.to_string(),
             })
         });
-        let folder = self.runner.folder(&self.spec.id, key);
+        let folder = self.runner.folder_of(&self.spec.id, key, attempt);
         let around = Surroundings {
             secrets: self.secrets.clone(),
             environment_secrets: BTreeMap::new(),
@@ -213,8 +221,8 @@ impl Local {
 
     fn end_at_once(&self, progress: &Progress) {
         for effect in progress.running.values() {
-            if let Effect::RunJob { key, .. } = effect {
-                let folder = self.runner.folder(&self.spec.id, key);
+            if let Effect::RunJob { key, attempt, .. } = effect {
+                let folder = self.runner.folder_of(&self.spec.id, key, *attempt);
                 self.runner.cancel_at_once(&folder);
             }
         }

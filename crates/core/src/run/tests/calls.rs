@@ -39,7 +39,7 @@ jobs:
   key: { runs-on: x, steps: [{ run: a }] }
 ";
 
-fn called() -> RunSpec {
+pub(super) fn called() -> RunSpec {
     let mut spec = spec(CALLER);
     let mut calls = spec.workflow.calls();
     while let Some(name) = calls.next() {

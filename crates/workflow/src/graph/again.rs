@@ -1,0 +1,167 @@
+//! Running jobs again: what of how far they are is forgotten, and what is kept. Pure; the jobs after what is run again are run
+//! again too, as what they saw may be different now.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Graph,
+    progress::{Cell, JobProgress, Progress},
+};
+use crate::{
+    job::{Conclusion, JobKey},
+    model::Workflow,
+};
+
+/// Which jobs are run again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Again {
+    /// All.
+    All,
+    /// Those that failed or were cancelled, of a matrix these alone; and those after them.
+    Failed,
+    /// One, or all of its matrix, or all that it calls; and those after it.
+    Job(JobKey),
+}
+
+/// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
+pub(super) fn forget(
+    graph: &Graph,
+    workflow: &Workflow,
+    progress: &mut Progress,
+    again: &Again,
+) -> Vec<JobKey> {
+    let mut forgotten = Vec::new();
+    Forget {
+        again,
+        forgotten: &mut forgotten,
+    }
+    .workflow(graph, workflow, progress, None);
+    forgotten
+}
+
+struct Forget<'a> {
+    again: &'a Again,
+    forgotten: &'a mut Vec<JobKey>,
+}
+
+impl Forget<'_> {
+    fn workflow(
+        &mut self,
+        graph: &Graph,
+        workflow: &Workflow,
+        progress: &mut Progress,
+        caller: Option<&JobKey>,
+    ) {
+        progress.cancelled = None;
+        let chosen: Vec<usize> = (0..workflow.jobs.len())
+            .filter(|&at| {
+                let id = &workflow.jobs[at].id;
+                let key = super::cells::key_of(caller, id, None);
+                self.takes_job(&key, &progress.jobs[at])
+            })
+            .collect();
+        let mut after = vec![false; workflow.jobs.len()];
+        let mut open: Vec<usize> = chosen.clone();
+        while let Some(job) = open.pop() {
+            for &next in &graph.dependents[job] {
+                if !std::mem::replace(&mut after[next], true) {
+                    open.push(next);
+                }
+            }
+        }
+        for at in 0..workflow.jobs.len() {
+            if after[at] {
+                self.whole(&mut progress.jobs[at]);
+            } else if chosen.contains(&at) {
+                self.part(graph, at, &mut progress.jobs[at]);
+            }
+        }
+    }
+
+    fn takes_job(&self, key: &JobKey, job: &JobProgress) -> bool {
+        match self.again {
+            Again::All => true,
+            Again::Failed => matches!(
+                job.result,
+                Some(Conclusion::Failure | Conclusion::Cancelled)
+            ),
+            Again::Job(wanted) => {
+                leads_to(key, wanted) || job.cells.iter().any(|cell| leads_to(&cell.key, wanted))
+            }
+        }
+    }
+
+    fn takes_cell(&self, job: &JobProgress, cell: &Cell) -> bool {
+        match self.again {
+            Again::All => true,
+            Again::Failed => !matches!(
+                cell.conclusion(),
+                Some(Conclusion::Success | Conclusion::Skipped)
+            ),
+            // Without a cell the whole matrix is meant.
+            Again::Job(wanted) => {
+                leads_to(&cell.key, wanted)
+                    || !job.cells.iter().any(|cell| leads_to(&cell.key, wanted))
+            }
+        }
+    }
+
+    /// A job that starts from nothing.
+    fn whole(&mut self, job: &mut JobProgress) {
+        job.cells.iter().for_each(|cell| self.add(cell));
+        *job = JobProgress::default();
+    }
+
+    fn add(&mut self, cell: &Cell) {
+        self.forgotten.push(cell.key.clone());
+        let called = cell.called.iter().flat_map(|called| &called.progress.jobs);
+        called
+            .flat_map(|job| &job.cells)
+            .for_each(|cell| self.add(cell));
+    }
+
+    /// A job of which only some cells run again. What the others gave to later jobs is kept.
+    fn part(&mut self, graph: &Graph, at: usize, job: &mut JobProgress) {
+        let taken: Vec<bool> = (job.cells.iter())
+            .map(|cell| self.takes_cell(job, cell))
+            .collect();
+        if *self.again == Again::All || !taken.contains(&true) {
+            return self.whole(job);
+        }
+        for (cell, _) in job.cells.iter_mut().zip(taken).filter(|(_, taken)| *taken) {
+            (cell.outcome, cell.stopping) = (None, None);
+            let key = cell.key.clone();
+            let inside = match self.again {
+                Again::All => false,
+                Again::Failed => true,
+                Again::Job(wanted) => *wanted != key && leads_to(&key, wanted),
+            };
+            match (cell.called.as_deref_mut(), graph.call(at)) {
+                (Some(called), Some(unit)) if inside && !called.progress.jobs.is_empty() => {
+                    self.forgotten.push(key.clone());
+                    self.workflow(
+                        &unit.graph,
+                        &unit.workflow,
+                        &mut called.progress,
+                        Some(&key),
+                    );
+                }
+                (Some(called), Some(unit)) => {
+                    self.forgotten.push(key);
+                    let jobs = called.progress.jobs.iter();
+                    jobs.flat_map(|job| &job.cells)
+                        .for_each(|cell| self.add(cell));
+                    called.progress = Progress::of(unit.workflow.jobs.len());
+                }
+                _ => self.forgotten.push(key),
+            }
+        }
+        (job.result, job.why, job.clear, job.tainted) = (None, None, false, false);
+    }
+}
+
+/// Whether `key` is `wanted`, or calls lead from it there.
+fn leads_to(key: &JobKey, wanted: &JobKey) -> bool {
+    key == wanted || wanted.callers().any(|caller| caller == *key)
+}
