@@ -490,3 +490,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_job_says_when_it_begins_anew() {
+    let retry = |text: &str| {
+        let text = format!(
+            "on: push\njobs:\n  a: {{ runs-on: x, retry: {text}, steps: [{{ run: a }}] }}\n"
+        );
+        let source = Source::new("ci.yml", text);
+        let parsed = crate::parse(&source);
+        let told = parsed
+            .diagnostics
+            .first()
+            .map(|first| first.one_line(&source));
+        (
+            parsed.workflow.and_then(|it| it.jobs[0].retry),
+            told.unwrap_or_default(),
+        )
+    };
+    let is = |max, when| Some(crate::model::Retry { max, when });
+    assert_eq!(retry("2").0, is(2, crate::model::RetryWhen::Any));
+    assert_eq!(
+        retry("{ max: 3, when: worker-lost }").0,
+        is(3, crate::model::RetryWhen::WorkerLost)
+    );
+    for bad in ["11", "-1", "1.5", "{ when: never }", "often"] {
+        assert_ne!(retry(bad).1, "", "{bad}");
+    }
+}

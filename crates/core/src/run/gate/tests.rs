@@ -67,8 +67,12 @@ impl Log {
         effects
             .into_iter()
             .map(|(_, effect)| match effect {
-                Effect::RunJob { key, stop: None } => format!("run {key}"),
-                Effect::RunJob { key, stop: Some(_) } => format!("stop {key}"),
+                Effect::RunJob {
+                    key, stop: None, ..
+                } => format!("run {key}"),
+                Effect::RunJob {
+                    key, stop: Some(_), ..
+                } => format!("stop {key}"),
                 Effect::Gate(GateEffect::Ask { job, group, .. }) => {
                     format!("{} asks {}", name(&job), group.name)
                 }
@@ -378,7 +382,7 @@ impl World {
                 self.group(&group, concurrency::Input::Leave(holder(job.clone())));
                 Input::Gate(GateInput::Left { job, ticket })
             }
-            Effect::RunJob { key, stop } => {
+            Effect::RunJob { key, stop, .. } => {
                 self.say(number, Input::JobStarted { key: key.clone() });
                 let conclusion = match stop {
                     Some(_) => Conclusion::Cancelled,
