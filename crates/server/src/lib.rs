@@ -13,6 +13,7 @@ mod push;
 mod routes;
 mod secrets;
 mod start;
+mod summaries;
 mod telling;
 mod testing;
 mod traffic;

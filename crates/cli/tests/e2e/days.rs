@@ -172,13 +172,13 @@ fn a_full_disk_loses_nothing_and_the_traffic_goes_on() {
 }
 
 /// The library that makes a process believe in another time, and the file that it reads the difference from.
-struct OtherTime {
+pub struct OtherTime {
     library: PathBuf,
     difference: PathBuf,
 }
 
 impl OtherTime {
-    fn new(site: &Site) -> Option<Self> {
+    pub fn new(site: &Site) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").ok()?.flatten();
         let library = folders
             .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
@@ -192,11 +192,11 @@ impl OtherTime {
         Some(time)
     }
 
-    fn set(&self, difference: &str) {
+    pub fn set(&self, difference: &str) {
         fs::write(&self.difference, difference).unwrap();
     }
 
-    fn environment(&self) -> Vec<(&'static str, String)> {
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("LD_PRELOAD", self.library.display().to_string()),
             (

@@ -21,6 +21,7 @@ mod misbehaving;
 mod pages;
 mod shop;
 mod site;
+mod standing;
 mod strategies;
 mod testdata;
 mod token;

@@ -84,6 +84,13 @@ impl Decider {
                     self.emit(Body::StepFinished { key, step });
                 }
             }
+            Input::Annotated { key, annotations } => {
+                let known = run.jobs.get(&key);
+                let known = known.is_some_and(|record| !record.annotations.is_empty());
+                if !is_over(run, &key)? && !known && !annotations.is_empty() {
+                    self.emit(Body::Annotated { key, annotations });
+                }
+            }
             Input::ArtifactStored { artifact } => {
                 if run.ended.is_none() && !run.artifacts.contains(&artifact) {
                     self.emit(Body::ArtifactStored { artifact });

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     graph::{Again, Expanded},
-    job::{Conclusion, JobKey},
+    job::{Conclusion, JobKey, Level},
 };
 
 use super::{
@@ -29,6 +29,39 @@ pub struct Artifact {
     pub digest: Digest,
     /// How many.
     pub size: u64,
+}
+
+/// Something to look at that a step of a job pointed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// How bad it is.
+    pub level: Level,
+    /// What it says, masked.
+    pub message: String,
+    /// The file meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Its headline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+impl Annotation {
+    /// `a.rs:7: title: what it says`, on one line.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let place = match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}: "),
+            (Some(file), None) => format!("{file}: "),
+            (None, _) => String::new(),
+        };
+        let title = self.title.as_ref().map(|title| format!("{title}: "));
+        let message = self.message.lines().next().unwrap_or_default();
+        format!("{place}{}{message}", title.unwrap_or_default())
+    }
 }
 
 /// A step that is over, as pages show it.
@@ -74,6 +107,13 @@ pub enum Body {
         key: JobKey,
         /// Which, and how.
         step: StepLine,
+    },
+    /// What the steps of a job pointed out.
+    Annotated {
+        /// Which job.
+        key: JobKey,
+        /// What, the worst first.
+        annotations: Vec<Annotation>,
     },
     /// An artifact is in the blob store.
     ArtifactStored {
@@ -162,6 +202,13 @@ pub enum Input {
         key: JobKey,
         /// Which, and how.
         step: StepLine,
+    },
+    /// What the steps of a job pointed out.
+    Annotated {
+        /// Which job.
+        key: JobKey,
+        /// What, the worst first.
+        annotations: Vec<Annotation>,
     },
     /// An artifact is in the blob store.
     ArtifactStored {

@@ -25,7 +25,7 @@ mod telling;
 mod tests;
 mod view;
 
-pub use event::{Artifact, Body, Effect, Input, Rejection, StepLine};
+pub use event::{Annotation, Artifact, Body, Effect, Input, Rejection, StepLine};
 pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput, Rules};
 pub use job::{Surroundings, job_spec};
 pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};

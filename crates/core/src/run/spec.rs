@@ -56,6 +56,9 @@ pub struct RunSpec {
     /// The environments that are known, with what must hold before a job goes there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environments: Vec<Rules>,
+    /// More of `github.event` than what all events have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<serde_json::Value>,
 }
 
 impl RunSpec {
@@ -77,6 +80,7 @@ impl RunSpec {
             reports: order.reports.paths,
             coverage_min: order.reports.minimum,
             environments: order.environments,
+            about: order.about,
         }
     }
 
@@ -195,6 +199,10 @@ impl RunSpec {
             payload["pusher"] = json!({ "name": actor });
             payload["commits"] = json!([commit]);
             payload["head_commit"] = commit;
+        } else if let Some(serde_json::Value::Object(about)) = &self.about {
+            for (name, value) in about {
+                payload[name] = value.clone();
+            }
         } else {
             payload["inputs"] = json!(self.inputs);
         }

@@ -15,7 +15,7 @@ use shipway_workflow::{
 };
 
 use super::{
-    event::{Artifact, Body, StepLine},
+    event::{Annotation, Artifact, Body, StepLine},
     gate::Gates,
     reported::JobTests,
     spec::RunSpec,
@@ -75,6 +75,9 @@ pub struct JobRecord {
     pub steps: Vec<StepLine>,
     /// Why it didn't succeed.
     pub why: Option<String>,
+    /// What its steps pointed out, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
     /// How often it began anew by itself in this attempt at the run.
     #[serde(default)]
     pub retried: u32,
@@ -256,6 +259,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             run.record(key).started_at.get_or_insert(event.at);
         }
         Body::StepFinished { key, step } => run.record(key).steps.push(step.clone()),
+        Body::Annotated { key, annotations } => {
+            run.record(key).annotations.clone_from(annotations);
+        }
         Body::ArtifactStored { artifact } => {
             run.artifacts.retain(|known| known.name != artifact.name);
             run.artifacts.push(artifact.clone());

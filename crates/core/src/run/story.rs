@@ -1,8 +1,14 @@
 //! A run told to somebody who watches it: a pusher's terminal, `shipway run`.
 
-use shipway_workflow::{graph::Again, job::Conclusion};
+use shipway_workflow::{
+    graph::Again,
+    job::{Conclusion, Level},
+};
 
 use super::{event::Body, gate, reported::in_short};
+
+/// Errors of one job that are told; the page has the others.
+const TOLD_MAX: usize = 5;
 
 /// The lines that a fact is worth; most are worth none.
 #[must_use]
@@ -20,6 +26,12 @@ pub fn story_lines(body: &Body) -> Vec<String> {
                 step.name, step.took_ms
             )]
         }
+        Body::Annotated { key, annotations } => annotations
+            .iter()
+            .filter(|annotation| annotation.level == Level::Error)
+            .take(TOLD_MAX)
+            .map(|annotation| format!("  {key}: {}", annotation.in_one_line()))
+            .collect(),
         Body::ArtifactStored { artifact } => {
             vec![format!(
                 "· artifact {} stored: {} bytes, {}",

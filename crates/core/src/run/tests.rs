@@ -57,6 +57,7 @@ pub(super) fn spec(text: &str) -> RunSpec {
         reports: Default::default(),
         coverage_min: None,
         environments: Vec::new(),
+        about: None,
     }
 }
 

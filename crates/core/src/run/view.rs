@@ -9,7 +9,7 @@ use shipway_workflow::{
 };
 
 use super::{
-    event::{Artifact, StepLine},
+    event::{Annotation, Artifact, StepLine},
     gate::{self, AwaitedApproval},
     reported::TestsView,
     state::{EarlierAttempt, Run},
@@ -120,6 +120,9 @@ pub struct JobView {
     pub finished_at: Option<Timestamp>,
     /// The steps that are over.
     pub steps: Vec<StepView>,
+    /// What its steps pointed out, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
     /// The environment that it goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
@@ -267,6 +270,7 @@ impl Listed<'_> {
             started_at: None,
             finished_at: None,
             steps: Vec::new(),
+            annotations: Vec::new(),
             environment: None,
             environment_url: None,
             waits_for: None,
@@ -303,6 +307,7 @@ impl Listed<'_> {
             started_at,
             finished_at: record.finished_at,
             steps: record.steps.iter().map(StepView::from).collect(),
+            annotations: record.annotations,
             environment: cell.gate.environment.clone(),
             environment_url: self.run.gates.url(&cell.key).map(str::to_owned),
             waits_for,

@@ -9,6 +9,7 @@ use super::{
         Artifact, Body, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
     },
     releasable::{known_environment, release_of},
+    standing::Standing,
     state::{State, apply},
 };
 use crate::{
@@ -24,7 +25,7 @@ pub(super) struct Decider {
     pub(super) state: State,
     events: Vec<Event<Body>>,
     by: Actor,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 /// Facts that follow from an input.
@@ -62,8 +63,10 @@ impl Decider {
                 service: _,
                 push,
                 workflows,
-            } => self.pushed(push, workflows),
+                standing,
+            } => self.pushed(push, workflows, standing),
             Input::Deleted { reference } => {
+                self.clear_timetable(&reference);
                 if self.state.references.contains_key(&reference) {
                     self.emit(Body::ReferenceDeleted { reference });
                 }
@@ -91,6 +94,8 @@ impl Decider {
                         .map(|config| config.reports.clone())
                         .unwrap_or_default(),
                     environments: self.rules(None),
+                    about: None,
+                    chain: 0,
                 };
                 self.emit(Body::RunOrdered {
                     order: Box::new(order),
@@ -124,8 +129,16 @@ impl Decider {
             Input::RunEnded {
                 number,
                 green,
+                conclusion,
                 artifacts,
-            } => self.run_ended(number, green, artifacts),
+            } => {
+                let order = self.state.open_runs.get(&number);
+                let order = order.map(|run| run.order.clone());
+                self.run_ended(number, green, artifacts);
+                if let Some(order) = order {
+                    self.follow_run(&order, conclusion);
+                }
+            }
             Input::DeployStep {
                 run,
                 artifact,
@@ -172,7 +185,12 @@ impl Decider {
         Ok(())
     }
 
-    fn pushed(&mut self, push: Box<Push>, workflows: Vec<WorkflowFile>) {
+    fn pushed(
+        &mut self,
+        push: Box<Push>,
+        workflows: Vec<WorkflowFile>,
+        standing: Option<Vec<Standing>>,
+    ) {
         // Told twice: by git's hook, and by a server that found what its predecessor missed.
         if self.state.references.get(&push.reference) == Some(&push.commit.id) {
             return;
@@ -182,6 +200,9 @@ impl Decider {
             sequence,
             push: push.clone(),
         });
+        if let Some(workflows) = standing {
+            self.set_timetable(&push, workflows);
+        }
         for workflow in workflows {
             let order = RunOrder {
                 number: self.state.last_run.next(),
@@ -199,6 +220,8 @@ impl Decider {
                     .map(|config| config.reports.clone())
                     .unwrap_or_default(),
                 environments: self.rules(push.config.as_deref()),
+                about: None,
+                chain: 0,
             };
             self.emit(Body::RunOrdered {
                 order: Box::new(order),
@@ -294,7 +317,7 @@ impl Decider {
             .ok_or(Rejection::UnknownRun(run))?;
         let push = match order.purpose {
             Purpose::Push { sequence } => self.state.open_pushes.get(&sequence).cloned(),
-            Purpose::Dispatch | Purpose::Tests { .. } => None,
+            Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => None,
         };
         let made = push
             .iter()
@@ -311,7 +334,9 @@ impl Decider {
                 let config = config.ok_or(Rejection::NoConfig(run))?.clone();
                 let sequence = match order.purpose {
                     Purpose::Push { sequence } => sequence,
-                    Purpose::Dispatch | Purpose::Tests { .. } => self.state.pushes,
+                    Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => {
+                        self.state.pushes
+                    }
                 };
                 let (tests, by) =
                     push.map_or_else(Default::default, |push| (push.push.tests, push.by));
@@ -514,6 +539,8 @@ impl Decider {
                     inputs: BTreeMap::new(),
                     reports: release.config.reports.clone(),
                     environments: self.rules(Some(&release.config)),
+                    about: None,
+                    chain: 0,
                 };
                 self.emit(Body::RunOrdered {
                     order: Box::new(order),
@@ -549,6 +576,7 @@ impl Decider {
         for fact in self.state.testing.leaving(self.now) {
             self.emit(Body::Tests(Box::new(fact)));
         }
+        self.keep_to_timetable();
         let settled: Vec<u64> = self
             .state
             .open_pushes

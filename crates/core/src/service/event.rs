@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use shipway_workflow::job::Conclusion;
 
+use super::standing::Standing;
 use crate::{
     aggregate::Actor,
     config::{Config, Reports},
@@ -65,6 +67,8 @@ pub enum Purpose {
     },
     /// Somebody started it by hand.
     Dispatch,
+    /// A schedule has started it, or another run that was over.
+    ByItself,
     /// It tests an environment just deployed; green lets the release go on.
     Tests {
         /// The environment.
@@ -102,6 +106,12 @@ pub struct RunOrder {
     /// The environments that are known, with what must hold before a job goes there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environments: Vec<Rules>,
+    /// More of `github.event` than what all events have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<serde_json::Value>,
+    /// How many runs led to it, each by being over.
+    #[serde(default)]
+    pub chain: u8,
 }
 
 /// An artifact that a run stored.
@@ -168,6 +178,20 @@ pub enum Body {
     ReferenceDeleted {
         /// Its full name.
         reference: String,
+    },
+    /// The workflows that start by themselves are these.
+    TimetableSet {
+        /// Of which branch, at which commit.
+        head: Option<(String, Commit)>,
+        /// Which.
+        workflows: Vec<Standing>,
+    },
+    /// The time of a schedule has come, or is over for good.
+    ScheduleCame {
+        /// Its file, times and zone.
+        schedule: String,
+        /// The time.
+        at: jiff::Timestamp,
     },
     /// A run was asked for.
     RunOrdered {
@@ -296,6 +320,8 @@ pub enum Input {
         push: Box<Push>,
         /// What runs.
         workflows: Vec<WorkflowFile>,
+        /// What starts by itself from now on, when it is the branch whose workflows do.
+        standing: Option<Vec<Standing>>,
     },
     /// A branch or tag is gone.
     Deleted {
@@ -327,6 +353,8 @@ pub enum Input {
         number: RunNumber,
         /// Whether it was green.
         green: bool,
+        /// How it ended.
+        conclusion: Conclusion,
         /// What it stored.
         artifacts: Vec<Artifact>,
     },

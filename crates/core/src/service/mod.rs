@@ -14,6 +14,7 @@ mod pending;
 mod queue;
 mod releasable;
 mod rules;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod view;
 pub use event::{
     Artifact, Body, Effect, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
 };
+pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};
 

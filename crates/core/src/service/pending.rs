@@ -40,8 +40,11 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         ))
     });
     let effects: Vec<_> = runs.chain(rollouts).collect();
-    // A test leaves quarantine by itself.
-    let wake_at = state.testing.next_end();
+    // A test leaves quarantine by itself, and schedules come.
+    let wake_at = [state.testing.next_end(), state.timetable.next()]
+        .into_iter()
+        .flatten()
+        .min();
     Pending {
         live: !effects.is_empty() || wake_at.is_some(),
         effects,

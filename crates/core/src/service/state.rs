@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Artifact, Body, Onward, Purpose, Push, Request, RunOrder, Way};
+use super::standing::Timetable;
 use crate::{
     aggregate::{Actor, Event},
     config::Config,
@@ -51,6 +52,9 @@ pub struct State {
     /// What is remembered of its tests.
     #[serde(default)]
     pub testing: Testing,
+    /// The workflows that start by themselves.
+    #[serde(default)]
+    pub timetable: Timetable,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
     /// Pushes that were not released as a run was red: it may be run again and be green then.
@@ -205,7 +209,7 @@ impl State {
                         .insert(order.number, (environment.clone(), stable));
                 }
             }
-            Purpose::Dispatch => {}
+            Purpose::Dispatch | Purpose::ByItself => {}
         }
         self.open_runs.insert(
             order.number,
@@ -370,6 +374,10 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         Body::ReferenceDeleted { reference } => {
             state.references.remove(reference);
         }
+        Body::TimetableSet { head, workflows } => {
+            (state.timetable).set(head.clone(), workflows.clone(), event.at);
+        }
+        Body::ScheduleCame { schedule, at } => state.timetable.came(schedule, *at),
         Body::RunOrdered { order } => state.run_ordered(order),
         Body::RunOpened { number } => {
             if let Some(run) = state.open_runs.get_mut(number) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use shipway_syntax::Source;
+use shipway_workflow::job::Conclusion;
 
 use super::*;
 use crate::{
@@ -63,6 +64,7 @@ impl Stage {
             service: "shop".parse().unwrap(),
             push: Box::new(push),
             workflows: (0..workflows).map(file).collect(),
+            standing: None,
         })
     }
 
@@ -74,6 +76,11 @@ impl Stage {
         self.say(Input::RunEnded {
             number: RunNumber(number),
             green,
+            conclusion: if green {
+                Conclusion::Success
+            } else {
+                Conclusion::Failure
+            },
             artifacts: artifacts.iter().map(artifact).collect(),
         })
     }

@@ -22,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use caller::Caller;
 pub use problem::Problem;
 pub(crate) use rollouts::view as rollout_view;
-pub(crate) use runs::doc as run_doc;
+pub(crate) use runs::with_summaries as run_doc;
 
 use crate::{app::App, pages};
 

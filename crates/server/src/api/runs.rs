@@ -16,7 +16,7 @@ use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Caller, Problem, services::Page};
-use crate::app::App;
+use crate::{app::App, summaries};
 
 /// Which runs to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -65,7 +65,9 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    doc(&app, &id(&service, &number)?).await.map(Json)
+    with_summaries(&app, &id(&service, &number)?)
+        .await
+        .map(Json)
 }
 
 /// Cancels a run. What is under way gets the time to clean up.
@@ -126,6 +128,21 @@ pub(super) async fn rerun(
     let input = Input::RunAgain { again };
     app.runs.send(&id.stream(), input, caller.actor()).await?;
     doc(&app, &id).await.map(Json)
+}
+
+/// The row of a run, with what its steps wrote as summaries.
+pub(crate) async fn with_summaries(app: &App, id: &RunId) -> Result<Value, Problem> {
+    let mut doc = doc(app, id).await?;
+    for job in doc["jobs"].as_array_mut().into_iter().flatten() {
+        let key = job["key"].as_str().and_then(|key| key.parse().ok());
+        let earlier = job["earlier"].as_array().map_or(0, Vec::len);
+        let attempt = u32::try_from(earlier + 1).unwrap_or(u32::MAX);
+        let folder = key.map(|key| app.jobs.folder_of(id, &key, attempt));
+        if let Some(summary) = folder.and_then(|folder| summaries::of_job(&folder)) {
+            job["summary"] = Value::String(summary);
+        }
+    }
+    Ok(doc)
 }
 
 /// The row of a run.

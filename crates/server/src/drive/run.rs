@@ -19,6 +19,7 @@ use shipway_workflow::job::{
     Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
 };
 
+use super::annotations::PointedOut;
 use crate::{
     app::{App, service_stream},
     testing,
@@ -54,6 +55,7 @@ impl Driver<Runs> for RunDriver {
                 let input = service::Input::RunEnded {
                     number: spec.id.number,
                     green,
+                    conclusion: *conclusion,
                     artifacts: artifacts.clone(),
                 };
                 match app
@@ -110,6 +112,7 @@ async fn run_job(
     }
     let mut last = None;
     let mut names: BTreeMap<usize, String> = BTreeMap::new();
+    let mut pointed_out = PointedOut::default();
     let mut journal = match app.jobs.journal(&folder) {
         Ok(journal) => journal,
         Err(error) => return ended(Conclusion::Failure, error.to_string()),
@@ -117,6 +120,7 @@ async fn run_job(
     loop {
         match journal.next(&work.cancelled).await {
             Ok(Some(entry)) => {
+                pointed_out.hear(&entry.body);
                 if let Some(input) = heard(app, run, key, entry, &mut names, &mut last).await
                     && let Err(error) = work.report.send(input).await
                 {
@@ -124,6 +128,13 @@ async fn run_job(
                 }
             }
             Ok(None) => {
+                let input = Input::Annotated {
+                    key: key.clone(),
+                    annotations: pointed_out.worst_first(),
+                };
+                if let Err(error) = work.report.send(input).await {
+                    tracing::debug!(%error, run = %run.id, "annotations are not recorded");
+                }
                 return last.unwrap_or_else(|| {
                     ended(Conclusion::Failure, "the journal has no end".to_owned())
                 });

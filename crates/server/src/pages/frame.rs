@@ -128,10 +128,9 @@ fn length(seconds: i64) -> String {
 pub(super) fn badge(word: &str) -> Markup {
     let tone = match word {
         "promoted" | "success" | "pass" | "ready" | "green" => "good",
-        "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff" => {
-            "bad"
-        }
-        "paused" | "waiting" | "cancelled" | "inconclusive" => "ask",
+        "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff"
+        | "error" => "bad",
+        "paused" | "waiting" | "cancelled" | "inconclusive" | "warning" => "ask",
         _ => "calm",
     };
     html! { span class={ "badge " (tone) } { (word) } }

@@ -2,6 +2,7 @@
 //! environments, a service, a rollout and a run.
 
 mod frame;
+mod markdown;
 mod overview;
 mod rollout;
 mod run;

@@ -10,11 +10,12 @@ use maud::{Markup, html};
 use serde_json::Value;
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::RunView,
+    run::{Annotation, RunView},
 };
 
 use super::{
     frame::{self, badge, person, took},
+    markdown::markdown,
     testing,
 };
 use crate::{api, app::App, telling, testing as tests};
@@ -64,6 +65,8 @@ pub(super) async fn page(
                     td { (text(&step, "name")) }
                     td.dim.number { @if let Some(millis) = step["took_ms"].as_u64().filter(|_| step["status"] != "skipped") { (took(millis)) } }
                 } } } } }
+                (annotations(&list(&job, "annotations")))
+                @if !text(&job, "summary").is_empty() { details open { summary { "Summary" } (markdown(&text(&job, "summary"))) } }
                 @if !text(&job, "calls").is_empty() { p.dim { "calls " code { (text(&job, "calls")) } } }
                 @else { p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) }
                     @for (at, _) in list(&job, "earlier").iter().enumerate() { " · " a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log?attempt=" (at + 1) } { "attempt " (at + 1) } }
@@ -76,6 +79,20 @@ pub(super) async fn page(
         &format!("stream={}", id.stream()),
         &content,
     )
+}
+
+/// What the steps of a job pointed out.
+fn annotations(all: &[Value]) -> Markup {
+    let line = |annotation: &Value| {
+        serde_json::from_value::<Annotation>(annotation.clone())
+            .map(|annotation| annotation.in_one_line())
+            .unwrap_or_default()
+    };
+    html! {
+        @if !all.is_empty() { ul { @for annotation in all {
+            li { (badge(annotation["level"].as_str().unwrap_or_default())) " " (line(annotation)) }
+        } } }
+    }
 }
 
 /// An address that a job gave; only of the web, whatever it says.

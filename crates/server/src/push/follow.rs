@@ -153,7 +153,7 @@ impl Story {
                 let ours = match &order.purpose {
                     Purpose::Push { sequence } => self.pushes.contains(sequence),
                     Purpose::Tests { release, .. } => self.releases.contains_key(release),
-                    Purpose::Dispatch => false,
+                    Purpose::Dispatch | Purpose::ByItself => false,
                 };
                 if ours {
                     self.runs.insert(order.number);

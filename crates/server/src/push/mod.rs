@@ -134,6 +134,7 @@ async fn take_in(
         service: service.clone(),
         push: Box::new(contents.push),
         workflows: contents.workflows,
+        standing: contents.standing,
     };
     let outcome = app
         .services

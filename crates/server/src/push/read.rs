@@ -6,7 +6,7 @@ use shipway_core::{
     config::{self, ArtifactSource, Config},
     ids::{CommitId, Digest, ServiceName},
     release::{CalledFile, Commit, WorkflowFile},
-    service::Push,
+    service::{Push, Standing},
 };
 use shipway_drivers::git::{GitError, RefUpdate, Repo};
 use shipway_syntax::{Diagnostic, Source};
@@ -26,6 +26,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Contents {
     pub(super) push: Push,
     pub(super) workflows: Vec<WorkflowFile>,
+    /// What starts by itself, when it is the branch whose workflows do.
+    pub(super) standing: Option<Vec<Standing>>,
     /// Mistakes in its files, ready to be read.
     pub(super) problems: Vec<String>,
 }
@@ -51,8 +53,16 @@ pub(super) async fn contents(
         reference: update.name.clone(),
         changed_paths: Some(changed),
     };
-    let workflows =
-        matching_workflows(repo, commit, config.as_ref(), &event, &mut problems).await?;
+    let mut standing = (update.branch() == Some(default_branch)).then(Vec::new);
+    let workflows = matching_workflows(
+        repo,
+        commit,
+        config.as_ref(),
+        &event,
+        &mut problems,
+        standing.as_mut(),
+    )
+    .await?;
     let is_released = config
         .as_ref()
         .is_some_and(|config| update.branch() == Some(config.branch.as_str()));
@@ -90,6 +100,7 @@ pub(super) async fn contents(
     Ok(Contents {
         push,
         workflows,
+        standing,
         problems,
     })
 }
@@ -138,6 +149,7 @@ async fn matching_workflows(
     config: Option<&Config>,
     event: &PushEvent,
     problems: &mut Vec<String>,
+    mut standing: Option<&mut Vec<Standing>>,
 ) -> Result<Vec<WorkflowFile>, PushError> {
     let named = config.map_or(&[][..], |config| config.workflows.as_slice());
     let paths = if named.is_empty() {
@@ -159,11 +171,27 @@ async fn matching_workflows(
         let source = Source::new(&path, text.clone());
         let parsed = shipway_workflow::parse(&source);
         match parsed.workflow {
-            Some(workflow) if workflow.on.matches_push(event) => {
+            Some(workflow) => {
+                let pushed = workflow.on.matches_push(event);
+                let after = (workflow.on.others.iter()).find(|other| other.name == "workflow_run");
+                let schedules = &workflow.on.schedule;
+                let stands = standing.is_some() && (after.is_some() || !schedules.is_empty());
+                if !pushed && !stands {
+                    continue;
+                }
                 problems.extend(unknown_environments(&path, &workflow, config));
-                matching.push(with_calls(repo, commit, path, text).await?)
+                let file = with_calls(repo, commit, path, text).await?;
+                if let Some(standing) = standing.as_mut().filter(|_| stands) {
+                    standing.push(Standing {
+                        workflow: file.clone(),
+                        schedules: schedules.clone(),
+                        after: after.cloned(),
+                    });
+                }
+                if pushed {
+                    matching.push(file);
+                }
             }
-            Some(_) => {}
             None => {
                 problems.extend(
                     parsed

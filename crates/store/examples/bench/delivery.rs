@@ -124,6 +124,7 @@ pub fn push(service: &ServiceName, number: usize) -> service::Input {
         service: service.clone(),
         push: Box::new(push),
         workflows: Vec::new(),
+        standing: None,
     }
 }
 

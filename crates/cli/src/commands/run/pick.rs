@@ -273,6 +273,7 @@ pub(super) fn spec(
     let reports = reports(here);
     Ok(RunSpec {
         environments: Vec::new(),
+        about: None,
         id: RunId {
             service: service(here)?,
             number: RunNumber(1),

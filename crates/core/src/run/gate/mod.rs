@@ -266,6 +266,7 @@ pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)
         .filter_map(|(key, gate)| Some((Some(key), gate.turn.as_ref()?)));
     of_run.chain(of_jobs).filter_map(|(job, turn)| {
         let over = turn.stale
+            || matches!(turn.standing, Some(Standing::Dropped { .. }))
             || run.ended.is_some()
             || job.is_some_and(|key| run.cell(key).is_none_or(|(_, cell)| cell.outcome.is_some()));
         let key = format!("turn-{}", turn.ticket);

