@@ -70,8 +70,8 @@ impl Forget<'_> {
                 }
             }
         }
-        for at in 0..workflow.jobs.len() {
-            if after[at] {
+        for (at, after) in after.into_iter().enumerate() {
+            if after {
                 self.whole(&mut progress.jobs[at]);
             } else if chosen.contains(&at) {
                 self.part(graph, at, &mut progress.jobs[at]);
