@@ -125,6 +125,20 @@ impl Server {
         Ok(BufReader::new(answer.into_body().into_reader()).lines())
     }
 
+    /// The same as server-sent events, after the one with this id.
+    pub fn events(
+        &self,
+        path: &str,
+        after: &str,
+    ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+        let request = agent()
+            .get(self.url(path))
+            .header("accept", "text/event-stream")
+            .header("last-event-id", after);
+        let answer = self.check(path, self.head(request).call())?;
+        Ok(BufReader::new(answer.into_body().into_reader()).lines())
+    }
+
     /// The address of `path`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

@@ -107,7 +107,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Server(args) => done(server::run(args, server)),
         Command::Check(args) => check::run(&args, output),
         Command::Schema => done(output.document(&shipway_core::config::schema())),
-        Command::Run(args) => run::run(args, output),
+        Command::Run(args) => run::run(&args, output),
         Command::Deploy(args) => done(ship::deploy(server, &args, output)),
         Command::Plan(args) => done(ship::plan(server, &args, output)),
         Command::Status(args) => done(ship::status(server, &args, output)),
@@ -122,7 +122,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Eval(args) => eval::run(&args, output),
         Command::Admin(args) => done(admin::run(&args)),
         Command::Proxy(args) => done(processes::proxy(args)),
-        Command::Worker(args) => Ok(shipway_worker::run(&args.dir)),
+        Command::Worker(args) => Ok(processes::worker(&args)),
         Command::Instance(args) => Ok(shipway_drivers::process::shim::main(&args.dir)),
         Command::Hook(_) => Ok(shipway_drivers::git::hook::post_receive()),
     }

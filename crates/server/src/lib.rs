@@ -17,6 +17,7 @@ mod summaries;
 mod telling;
 mod testing;
 mod traffic;
+mod workspaces;
 
 pub use api::openapi;
 pub use app::App;

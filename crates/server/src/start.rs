@@ -27,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     app::{self, App},
-    drive::{GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
+    drive::{self, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
     push,
     secrets::{Secrets, SecretsError},
     traffic::Traffic,
+    workspaces,
 };
 
 /// How a server is started.
@@ -56,6 +57,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// The `shipway` binary, for proxies, workers, instances and hooks.
     pub exe: PathBuf,
+    /// Jobs of workflows at once; others are queued.
+    pub jobs: usize,
     /// For tests of crashes, see [`SqliteOptions`].
     pub crash_after_events: Option<u64>,
 }
@@ -208,7 +211,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         App {
             traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
             meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
-            jobs: JobRunner::new(options.exe.clone(), path.join("runs")),
+            jobs: JobRunner::new(options.exe.clone(), path.join("runs")).with_room(options.jobs),
             notifier: Notifier::new(),
             actions: ActionSource {
                 cache: Some(path.join("actions")),
@@ -244,8 +247,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let mut tasks = JoinSet::new();
     let traffic = app.traffic.clone();
     tasks.spawn(async move { traffic.run().await });
+    // Before anybody else comes for a place.
+    drive::reserve_places(&app).await?;
     app.resume().await?;
     push::missed::take_in(&app).await?;
+    tasks.spawn(workspaces::run(app.clone()));
     for repo in options.repos {
         let app = app.clone();
         tasks.spawn(async move {

@@ -24,7 +24,7 @@ use crate::{
     containers::Reach,
     output::Output,
     process::{ENDING, signal_group},
-    shell::CommandLine,
+    shell::{CommandLine, which},
 };
 
 /// What the pipe holds; programs that print much wait less often.
@@ -121,8 +121,13 @@ pub(crate) async fn run_reached(
     pipe: &mut Pipe,
     output: &mut Output,
 ) -> io::Result<Ended> {
-    let mut command = Command::new(&invocation.line.program);
+    let program = &invocation.line.program;
+    let path = invocation.env.iter().rfind(|(name, _)| name == "PATH");
+    // By its path it is started without a copy of this process, and without trying each folder.
+    let file = path.and_then(|(_, path)| which(program, path));
+    let mut command = Command::new(file.as_deref().unwrap_or(program.as_ref()));
     command
+        .arg0(program)
         .args(&invocation.line.arguments)
         .current_dir(&invocation.workdir)
         .env_clear()

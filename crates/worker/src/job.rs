@@ -27,7 +27,7 @@ use crate::{
     frame::Frame,
     hand::Hand,
     hash::Workspace,
-    journal::{Journal, read_journal},
+    journal::{Journal, Keeping, read_journal},
     log::Log,
     mask::Masker,
     output::Output,
@@ -55,8 +55,8 @@ const LOCK_FILE: &str = "worker.lock";
 /// Exit code 0: the job succeeded; 1: it did not; 2: it could not be run, and the standard error says why. A second worker for
 /// the same folder waits for the first one, and then has nothing to do.
 #[must_use]
-pub fn run(folder: &Path) -> ExitCode {
-    match begin(folder) {
+pub fn run(folder: &Path, keeping: Keeping) -> ExitCode {
+    match begin(folder, keeping) {
         Ok(None | Some(Conclusion::Success | Conclusion::Skipped)) => ExitCode::SUCCESS,
         Ok(Some(Conclusion::Failure | Conclusion::Cancelled)) => ExitCode::FAILURE,
         Err(error) => {
@@ -66,7 +66,7 @@ pub fn run(folder: &Path) -> ExitCode {
     }
 }
 
-fn begin(folder: &Path) -> io::Result<Option<Conclusion>> {
+fn begin(folder: &Path, keeping: Keeping) -> io::Result<Option<Conclusion>> {
     // Ends with the process, however that ends. Whoever waits for this worker or for the other waits for the job.
     let lock = File::create(folder.join(LOCK_FILE))?;
     flock(&lock, FlockOperation::LockExclusive)?;
@@ -88,16 +88,16 @@ fn begin(folder: &Path) -> io::Result<Option<Conclusion>> {
         .build()?;
     // Steps may run beside others.
     let beside = tokio::task::LocalSet::new();
-    let ended = runtime.block_on(beside.run_until(work(spec, folder)));
+    let ended = runtime.block_on(beside.run_until(work(spec, folder, keeping)));
     // An action that was cut short may still hash a file.
     runtime.shutdown_background();
     ended.map(Some)
 }
 
-async fn work(spec: JobSpec, folder: &Path) -> io::Result<Conclusion> {
+async fn work(spec: JobSpec, folder: &Path, keeping: Keeping) -> io::Result<Conclusion> {
     // Before the journal says who runs it: from then on it may be asked to stop.
     let cancel = Cancel::after(Duration::from_millis(spec.timeout_ms))?;
-    let mut job = Job::begin(spec, folder, cancel)?;
+    let mut job = Job::begin(spec, folder, cancel, keeping)?;
     // After the journal says who runs it: whoever leaves the file later knows whom to tell.
     if folder.join(CANCEL_FILE).exists() {
         job.hand.cancel.ask();
@@ -124,8 +124,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    fn begin(spec: JobSpec, folder: &Path, cancel: Cancel) -> io::Result<Self> {
-        let mut journal = Journal::open(&folder.join(JOURNAL_FILE))?;
+    fn begin(spec: JobSpec, folder: &Path, cancel: Cancel, keeping: Keeping) -> io::Result<Self> {
+        let mut journal = Journal::open(&folder.join(JOURNAL_FILE), keeping)?;
         journal.note(JournalBody::Started {
             pid: std::process::id(),
             start_time: start_time(),

@@ -13,9 +13,19 @@ use shipway_workflow::job::{JournalBody, JournalEntry};
 /// Room that is taken ahead on the disk: a disk that logs have filled still takes a job's result.
 const RESERVE_BYTES: u64 = 256 * 1024;
 
+/// What a journal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// Somebody reads it after a crash of the machine: results are on the disk before the job goes on.
+    Durable,
+    /// Nobody does: the run itself is in memory (`shipway run`), and what it leaves is temporary.
+    Volatile,
+}
+
 /// A journal being written.
 pub(crate) struct Journal {
     file: File,
+    keeping: Keeping,
     seq: u64,
     length: u64,
     reserved: u64,
@@ -23,7 +33,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens the journal; a last line that was torn by a crash is cut off.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, keeping: Keeping) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -38,6 +48,7 @@ impl Journal {
         let seq = lines(&text).count() as u64;
         let mut journal = Self {
             file,
+            keeping,
             seq,
             length,
             reserved: 0,
@@ -67,7 +78,10 @@ impl Journal {
     /// Writes an entry and waits until it, and all before it, is on the disk.
     pub(crate) fn record(&mut self, body: JournalBody) -> io::Result<()> {
         self.note(body)?;
-        self.file.sync_data()
+        match self.keeping {
+            Keeping::Durable => self.file.sync_data(),
+            Keeping::Volatile => Ok(()),
+        }
     }
 
     /// Not every file system can: then a full disk is found out when it is met.
@@ -111,11 +125,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         let started = |pid| JournalBody::Started { pid, start_time: 0 };
-        Journal::open(&path).unwrap().record(started(1)).unwrap();
+        let open = || Journal::open(&path, Keeping::Durable).unwrap();
+        open().record(started(1)).unwrap();
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(b"{\"seq\":2,\"at\":\"20").unwrap();
         assert_eq!(read_journal(&path).unwrap().len(), 1);
-        Journal::open(&path).unwrap().record(started(2)).unwrap();
+        open().record(started(2)).unwrap();
         let entries = read_journal(&path).unwrap();
         let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
         assert_eq!(seqs, [1, 2]);

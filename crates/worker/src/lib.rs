@@ -44,5 +44,5 @@ mod step;
 
 pub use containers::remove_leftovers;
 pub use job::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run};
-pub use journal::read_journal;
+pub use journal::{Keeping, read_journal};
 pub use mask::{MaskStream, Masker};

@@ -1,10 +1,16 @@
 //! `shipway logs`: of a run's jobs, of a rollout's instances, of one instance.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use shipway_core::rollout::RolloutView;
 
 use super::ids::{Kind, kind_of, path_of};
-use crate::{client::Server, exit::Failure, print::line};
+use crate::{
+    client::{ClientError, Server},
+    exit::Failure,
+    print::line,
+};
 
 /// Show logs: of a run (r12), of a rollout's instances (ro7), of one instance (shop.production.3.1)
 #[derive(Debug, clap::Args)]
@@ -66,11 +72,12 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
         } else {
             String::new()
         };
-        show(
-            server,
-            &format!("/api/v1/runs/{path}/jobs/{key}/log?follow={}", args.follow),
-            &prefix,
-        )?;
+        let log = format!("/api/v1/runs/{path}/jobs/{key}/log");
+        if args.follow {
+            follow(server, &log, &prefix)?;
+        } else {
+            show(server, &log, &prefix)?;
+        }
     }
     Ok(())
 }
@@ -89,6 +96,63 @@ pub fn why(server: &Server, path: &str) -> Result<(), Failure> {
 #[derive(serde::Deserialize)]
 struct Why {
     lines: Vec<String>,
+}
+
+/// How long a server that has gone is waited for: long enough for a new version of it.
+const GONE_MAX: Duration = Duration::from_secs(300);
+const BETWEEN: Duration = Duration::from_millis(250);
+
+/// Shows the log of a job to its end. A server that goes away meanwhile is waited for: what was shown is not shown again.
+fn follow(server: &Server, path: &str, prefix: &str) -> Result<(), Failure> {
+    let (mut after, mut heard) = ("0".to_owned(), Instant::now());
+    let mut first = true;
+    loop {
+        match server.events(path, &after) {
+            Ok(events) => {
+                heard = Instant::now();
+                if show_events(events, prefix, &mut after)? {
+                    return Ok(());
+                }
+            }
+            Err(ClientError::Unreachable { .. }) if !first && heard.elapsed() < GONE_MAX => {}
+            Err(error) => return Err(error.into()),
+        }
+        first = false;
+        std::thread::sleep(BETWEEN);
+    }
+}
+
+/// Shows what comes, and keeps the id of the last event; true when that was the end, false when the connection broke.
+fn show_events(
+    lines: impl Iterator<Item = std::io::Result<String>>,
+    prefix: &str,
+    after: &mut String,
+) -> Result<bool, Failure> {
+    let (mut id, mut name, mut data) = (None, String::new(), String::new());
+    for text in lines {
+        let Ok(text) = text else {
+            return Ok(false);
+        };
+        match text.split_once(':') {
+            Some(("id", value)) => id = Some(value.trim().to_owned()),
+            Some(("event", value)) => value.trim().clone_into(&mut name),
+            Some(("data", value)) => data.push_str(value),
+            Some(_) => {}
+            None if name == "end" => return Ok(true),
+            None => {
+                // Only what came whole counts.
+                let document: Value = serde_json::from_str(&data).unwrap_or_default();
+                for shown in document["text"].as_str().unwrap_or_default().lines() {
+                    line(&format!("{prefix}{shown}"));
+                }
+                if let Some(id) = id.take() {
+                    *after = id;
+                }
+                (name, data) = (String::new(), String::new());
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn rollout_logs(server: &Server, args: &Args) -> Result<(), Failure> {

@@ -14,3 +14,10 @@ pub mod ship;
 pub mod steer;
 pub mod testing;
 pub mod watch;
+
+/// Jobs at once when nobody says: two for each core, for one that waits for its disk leaves room for another; at least four.
+#[must_use]
+pub fn jobs_max() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (2 * cores).max(4)
+}

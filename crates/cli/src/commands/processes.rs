@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use shipway_worker::Keeping;
+
 use crate::exit::Failure;
 
 /// Run the data plane alone; routes come by its control socket
@@ -30,6 +32,20 @@ pub struct Worker {
     /// The job's folder
     #[arg(long)]
     pub dir: PathBuf,
+
+    /// Don't wait for the disk: nobody reads the journal after a crash of the machine
+    #[arg(long)]
+    pub volatile: bool,
+}
+
+/// Runs the job; exit code 1 when it isn't green.
+pub fn worker(args: &Worker) -> std::process::ExitCode {
+    let keeping = if args.volatile {
+        Keeping::Volatile
+    } else {
+        Keeping::Durable
+    };
+    shipway_worker::run(&args.dir, keeping)
 }
 
 /// Run one instance; started by the server

@@ -31,6 +31,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     repo: Vec<PathBuf>,
 
+    /// Jobs of workflows at once; others are queued. By default two for each core, at least four
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+
     /// How people reach the API, when not by the address it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -57,6 +61,7 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         actions: args.forge.source(None)?,
         public_url: args.public_url,
         exe,
+        jobs: args.jobs.map_or_else(super::jobs_max, usize::from),
         crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")
             .ok()
             .and_then(|text| text.parse().ok()),

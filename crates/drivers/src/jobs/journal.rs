@@ -129,12 +129,12 @@ impl Journal {
     }
 }
 
-/// Returns when the worker has ended: the one that has said who it is, or the one that was started here and hasn't yet. Where
-/// there is neither, there is no worker.
+/// Returns when the worker has ended: the one that was started here, or the one that has said who it is. Where there is neither,
+/// there is no worker. The one that was started here may have found another at work; then it ends after that one.
 async fn ended(worker: Option<ProcessId>, child: Option<&CancellationToken>) {
-    match (worker, child) {
-        (Some(worker), _) => worker.ended().await,
-        (None, Some(child)) => child.cancelled().await,
+    match (child, worker) {
+        (Some(child), _) => child.cancelled().await,
+        (None, Some(worker)) => worker.ended().await,
         (None, None) => {}
     }
 }

@@ -16,7 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use shipway_core::ids::RunId;
 use shipway_workflow::job::{ENGINE, JobKey, JobSpec, JournalBody, JournalEntry, NETWORK};
 use tokio::process::Command;
@@ -26,10 +29,12 @@ use crate::process::proc::ProcessId;
 
 mod journal;
 mod log;
+mod room;
 mod watch;
 
 pub use journal::Journal;
 pub use log::Log;
+pub use room::{Place, Room};
 
 use watch::Watcher;
 
@@ -42,6 +47,8 @@ const WORDS_FILE: &str = "worker.log";
 const CANCEL_FILE: &str = "cancel";
 /// And its worker has been told.
 const CANCELLED_FILE: &str = "cancel.told";
+/// Held by the worker of the folder as long as it lives.
+const LOCK_FILE: &str = "worker.lock";
 
 /// What of the server's environment a worker gets: where programs are, what it needs to find a user's tools, the way to the
 /// network ([`NETWORK`]) and to containers ([`ENGINE`]).
@@ -60,6 +67,9 @@ const ENVIRONMENT: [&str; 7] = [
 pub struct JobRunner {
     exe: PathBuf,
     root: PathBuf,
+    /// Words for workers besides the folder.
+    words: &'static [&'static str],
+    room: Room,
     shared: Arc<Shared>,
 }
 
@@ -101,8 +111,30 @@ impl JobRunner {
         Self {
             exe,
             root,
+            words: &[],
+            room: Room::new(usize::MAX),
             shared: Arc::default(),
         }
+    }
+
+    /// With room for so many jobs at once.
+    #[must_use]
+    pub fn with_room(mut self, places: usize) -> Self {
+        self.room = Room::new(places);
+        self
+    }
+
+    /// Where jobs get their places. Whoever starts one asks first.
+    #[must_use]
+    pub const fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// With workers that don't wait for the disk: what they leave is temporary.
+    #[must_use]
+    pub const fn volatile(mut self) -> Self {
+        self.words = &["--volatile"];
+        self
     }
 
     /// The folder of a job.
@@ -141,6 +173,16 @@ impl JobRunner {
     #[must_use]
     pub fn has_begun(&self, folder: &Path) -> bool {
         fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|found| found.len() > 0)
+    }
+
+    /// Whether a worker is at work in this folder now, or is about to be: it holds the folder's lock.
+    #[must_use]
+    pub fn is_at_work(&self, folder: &Path) -> bool {
+        let Ok(lock) = fs::File::open(folder.join(LOCK_FILE)) else {
+            return false;
+        };
+        // Had it, and given back at once.
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
     }
 
     /// Starts a worker, detached, unless one has begun in the job's folder. A crash in between does no harm: of two workers in
@@ -182,6 +224,7 @@ impl JobRunner {
         let mut child = Command::new(&self.exe)
             .args(["worker", "--dir"])
             .arg(folder)
+            .args(self.words)
             .current_dir(folder)
             .env_clear()
             .envs(passed)

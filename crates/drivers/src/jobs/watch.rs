@@ -10,24 +10,21 @@ use std::{
 };
 
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     fd::OwnedFd,
     fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
-    io::Errno,
 };
-use tokio::sync::watch;
+use tokio::{io::unix::AsyncFd, sync::watch, task::AbortHandle};
 
-/// Watches files. Its thread ends with it.
+/// Watches files. Its task ends with it.
 #[derive(Debug)]
 pub(super) struct Watcher {
     shared: Arc<Shared>,
+    task: AbortHandle,
 }
 
 #[derive(Debug)]
 struct Shared {
-    inotify: OwnedFd,
-    /// Readable when the watcher is gone.
-    stop: OwnedFd,
+    inotify: AsyncFd<OwnedFd>,
     /// By the kernel's number of the watch. Two who watch one file share it.
     files: Mutex<BTreeMap<i32, watch::Sender<()>>>,
 }
@@ -41,23 +38,31 @@ pub(super) struct Watch {
 }
 
 impl Watcher {
+    /// Within a runtime.
     pub(super) fn new() -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor is owned and never closed by anybody else"
+        )]
+        let inotify = AsyncFd::new(inotify)?;
         let shared = Arc::new(Shared {
-            inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
-            stop: eventfd(0, EventfdFlags::CLOEXEC)?,
+            inotify,
             files: Mutex::default(),
         });
-        let for_thread = shared.clone();
-        std::thread::Builder::new()
-            .name("job files".to_owned())
-            .spawn(move || for_thread.serve())?;
-        Ok(Self { shared })
+        let for_task = shared.clone();
+        // On the thread of those who wait, where there is one: each change wakes one less.
+        let task = tokio::spawn(async move { for_task.serve().await });
+        Ok(Self {
+            shared,
+            task: task.abort_handle(),
+        })
     }
 
     /// Watches a file from now on.
     pub(super) fn watch(&self, path: &Path) -> io::Result<Watch> {
         let mut files = self.shared.files();
-        let number = inotify::add_watch(&self.shared.inotify, path, WatchFlags::MODIFY)?;
+        let number = inotify::add_watch(self.shared.inotify.get_ref(), path, WatchFlags::MODIFY)?;
         let sender = files
             .entry(number)
             .or_insert_with(|| watch::Sender::new(()));
@@ -71,8 +76,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // Eight bytes always fit.
-        let _ = rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes());
+        self.task.abort();
     }
 }
 
@@ -95,7 +99,7 @@ impl Drop for Watch {
         if is_last {
             files.remove(&self.number);
             // A file that was deleted has none.
-            let _ = inotify::remove_watch(&self.shared.inotify, self.number);
+            let _ = inotify::remove_watch(self.shared.inotify.get_ref(), self.number);
         }
     }
 }
@@ -106,28 +110,24 @@ impl Shared {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self) {
-        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        loop {
-            let mut fds = [
-                PollFd::new(&self.inotify, PollFlags::IN),
-                PollFd::new(&self.stop, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-            if !fds[1].revents().is_empty() {
-                return;
-            }
-            let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
-            while let Ok(event) = events.next() {
-                let files = self.files();
-                if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                    files.values().for_each(|file| file.send_replace(()));
-                } else if let Some(file) = files.get(&event.wd()) {
-                    file.send_replace(());
-                }
+    async fn serve(&self) {
+        while let Ok(mut ready) = self.inotify.readable().await {
+            // Cleared before it is read: what comes meanwhile makes it ready again.
+            ready.clear_ready();
+            self.tell();
+        }
+    }
+
+    /// Tells those who wait of all changes there are.
+    fn tell(&self) {
+        let mut buffer = [MaybeUninit::uninit(); 4 * 1024];
+        let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
+        while let Ok(event) = events.next() {
+            let files = self.files();
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                files.values().for_each(|file| file.send_replace(()));
+            } else if let Some(file) = files.get(&event.wd()) {
+                file.send_replace(());
             }
         }
     }

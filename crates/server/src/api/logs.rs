@@ -1,16 +1,22 @@
-//! Logs of jobs and instances: what there is, and with `follow` what comes.
+//! Logs of jobs and instances: what there is, and with `follow` what comes. As server-sent events a job's log has sequence
+//! numbers: a reader that reconnects misses nothing and sees nothing twice.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{convert::Infallible, path::PathBuf, sync::Arc};
 
 use axum::{
     body::Body,
     extract::{Path, Query, State},
-    http::header,
-    response::{IntoResponse, Response},
+    http::{HeaderMap, HeaderName, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, future, stream};
 use serde::Deserialize;
+use serde_json::json;
+use shipway_core::ids::RunId;
 use shipway_drivers::tail::Tail;
 use shipway_workflow::job::JobKey;
 use utoipa::IntoParams;
@@ -32,13 +38,15 @@ pub(super) struct Reading {
     offset: u64,
 }
 
-/// The log of a job.
+/// The log of a job. Asked for as `text/event-stream` it is followed from the beginning, even of a job that has not yet begun, in
+/// events of whole lines; the `id` of each says which byte comes next, and `Last-Event-ID` goes on there. The event `end` is the last.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), Reading),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = Problem)))]
 pub(super) async fn job(
     State(app): State<Arc<App>>,
     Path((service, number, key)): Path<(String, String, String)>,
     Query(reading): Query<Reading>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = runs::id(&service, &number)?;
     let key: JobKey = key
@@ -46,10 +54,19 @@ pub(super) async fn job(
         .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
             Problem::bad_request(error.to_string())
         })?;
-    let attempt = match reading.attempt {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let seen = header(HeaderName::from_static("last-event-id")).and_then(seen);
+    let attempt = match seen.map(|(attempt, _)| attempt).or(reading.attempt) {
         Some(attempt) => attempt,
         None => last_attempt(&app, &id, &key).await,
     };
+    if header(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream")) {
+        runs::doc(&app, &id).await?;
+        let offset = seen.map_or(reading.offset, |(_, offset)| offset);
+        let folder = app.jobs.folder_of(&id, &key, attempt);
+        let lines = Lines::from(attempt, offset);
+        return Ok(follow(app, id, (key, folder), lines));
+    }
     let path = app.jobs.log_of(&id, &key, attempt);
     if !path.exists() {
         let run = runs::doc(&app, &id).await?;
@@ -80,6 +97,103 @@ async fn last_attempt(app: &App, id: &shipway_core::ids::RunId, key: &JobKey) ->
         .and_then(|job| job["earlier"].as_array())
         .map_or(0, Vec::len);
     u32::try_from(earlier).unwrap_or_default() + 1
+}
+
+/// What a reader has seen, by the id of its last event: which attempt at the job, and so many bytes of its log.
+fn seen(id: &str) -> Option<(u32, u64)> {
+    let (attempt, offset) = id.split_once('.')?;
+    Some((attempt.parse().ok()?, offset.parse().ok()?))
+}
+
+/// The log as events, until the job is over.
+fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: Lines) -> Response {
+    let (jobs, offset) = (app.jobs.clone(), lines.offset);
+    let chunks = stream::once(begun(app, id, job))
+        .map(move |folder| folder.and_then(|folder| jobs.tail_log(&folder, offset).ok()))
+        .flat_map(|tail| match tail {
+            Some(tail) => tail.boxed(),
+            None => stream::empty().boxed(),
+        });
+    let chunks = chunks
+        .take_while(|chunk| future::ready(chunk.is_ok()))
+        .filter_map(|chunk| future::ready(chunk.ok()));
+    let end = stream::once(future::ready(None));
+    let events = chunks.map(Some).chain(end).flat_map(move |chunk| {
+        let is_last = chunk.is_none();
+        let lines = lines.take(chunk);
+        let last = is_last.then(|| Event::default().event("end").data("{}"));
+        stream::iter(lines.into_iter().chain(last).map(Ok::<Event, Infallible>))
+    });
+    Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response()
+}
+
+/// The folder of a job, once it has begun; none when it never will.
+async fn begun(app: Arc<App>, id: RunId, (key, folder): (JobKey, PathBuf)) -> Option<PathBuf> {
+    // Before it is looked at: what happens in between is heard.
+    let now = app.store.last_position().await.ok()?;
+    let mut news = app.store.subscribe(now).await.ok()?;
+    loop {
+        if app.jobs.has_begun(&folder) {
+            return Some(folder);
+        }
+        let run = runs::doc(&app, &id).await.ok()?;
+        let jobs = run["jobs"].as_array().map(Vec::as_slice);
+        let job = jobs
+            .unwrap_or_default()
+            .iter()
+            .find(|job| job["key"] == *key.as_str());
+        // A job of a matrix is not there before its matrix is known.
+        let may_begin = job.map_or(run["finished_at"].is_null(), |job| {
+            matches!(
+                job["status"].as_str(),
+                Some("waiting" | "queued" | "running")
+            )
+        });
+        if !may_begin {
+            return None;
+        }
+        while news.next().await?.ok()?.stream != id.stream() {}
+    }
+}
+
+/// Chunks made whole lines again.
+struct Lines {
+    attempt: u32,
+    pending: Vec<u8>,
+    /// Where `pending` begins, in bytes of the log.
+    offset: u64,
+}
+
+impl Lines {
+    const fn from(attempt: u32, offset: u64) -> Self {
+        Self {
+            attempt,
+            pending: Vec::new(),
+            offset,
+        }
+    }
+
+    /// The event of the lines that are whole now; at the end of what is left.
+    fn take(&mut self, chunk: Option<Bytes>) -> Option<Event> {
+        let end = match &chunk {
+            Some(chunk) => {
+                self.pending.extend_from_slice(chunk);
+                self.pending.iter().rposition(|byte| *byte == b'\n')? + 1
+            }
+            None => self.pending.len(),
+        };
+        let lines: Vec<u8> = self.pending.drain(..end).collect();
+        if lines.is_empty() {
+            return None;
+        }
+        self.offset += end as u64;
+        // As JSON: an event's own lines can't hold a carriage return.
+        let data = json!({ "text": String::from_utf8_lossy(&lines) }).to_string();
+        let id = format!("{}.{}", self.attempt, self.offset);
+        Some(Event::default().id(id).data(data))
+    }
 }
 
 /// The log of an instance, by its name: `shop.production.3.1`.
@@ -113,7 +227,7 @@ pub(super) async fn instance(
     send(path, reading, over)
 }
 
-async fn is_over(app: Arc<App>, id: shipway_core::ids::RunId, key: JobKey) -> bool {
+async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
     let run = runs::doc(&app, &id).await.unwrap_or_default();
     let job = run["jobs"]
         .as_array()
@@ -123,6 +237,9 @@ async fn is_over(app: Arc<App>, id: shipway_core::ids::RunId, key: JobKey) -> bo
         .cloned();
     job.is_none_or(|job| !matches!(job["status"].as_str(), Some("running" | "queued")))
 }
+
+/// How often a quiet connection is shown to be alive; proxies give up after a minute or so.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// How long a log that doesn't grow is waited for before it is asked whether it still can.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);

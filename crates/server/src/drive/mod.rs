@@ -9,5 +9,5 @@ mod service;
 
 pub use gate::GroupDriver;
 pub use rollout::RolloutDriver;
-pub use run::RunDriver;
+pub use run::{RunDriver, reserve_places};
 pub use service::ServiceDriver;

@@ -10,11 +10,14 @@ use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
     ids::{Digest, RunId},
-    run::{Artifact, Effect, GateInput, Input, RunSpec, Runs, StepLine, Surroundings, job_spec},
+    run::{
+        Artifact, Effect, GateInput, Input, JobView, RunSpec, RunView, Runs, Status, StepLine,
+        Surroundings, job_spec,
+    },
     service::{self, Purpose},
 };
 use shipway_drivers::jobs::JobError;
-use shipway_engine::{Driver, Work};
+use shipway_engine::{Driver, StoreError, Work};
 use shipway_workflow::job::{
     Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
 };
@@ -92,8 +95,16 @@ async fn run_job(
         why: Some(why),
     };
     let begun = app.jobs.has_begun(&folder);
+    // Until it is over here.
+    let _place = match stop {
+        _ if begun => app.jobs.room().go_on(&folder),
+        Some(why) => return ended(Conclusion::Cancelled, why.to_owned()),
+        None => tokio::select! {
+            place = app.jobs.room().enter(&folder) => place,
+            () = work.cancelled.cancelled() => return Input::Woken,
+        },
+    };
     match stop {
-        Some(why) if !begun => return ended(Conclusion::Cancelled, why.to_owned()),
         Some(_) => app.jobs.cancel(&folder),
         None if begun => {}
         None => {
@@ -148,6 +159,37 @@ async fn run_job(
                 };
             }
             Err(error) => return ended(Conclusion::Failure, error.to_string()),
+        }
+    }
+}
+
+/// Keeps places for the jobs that go on from the last server.
+pub async fn reserve_places(app: &App) -> Result<(), StoreError> {
+    let mut cursor = None;
+    loop {
+        let page = app.store.rows("run", None, true, cursor, 1_000).await?;
+        for row in page.rows {
+            if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
+                reserve_places_of(app, &run);
+            }
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn reserve_places_of(app: &App, run: &RunView) {
+    let open = |job: &&JobView| matches!(job.status, Status::Queued | Status::Running);
+    for job in run.jobs.iter().filter(open) {
+        let Ok(key) = job.key.parse() else {
+            continue;
+        };
+        let attempt = u32::try_from(job.earlier.len()).unwrap_or_default() + 1;
+        let folder = app.jobs.folder_of(&run.id, &key, attempt);
+        if app.jobs.is_at_work(&folder) {
+            app.jobs.room().reserve(&folder);
         }
     }
 }

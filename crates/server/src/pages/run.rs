@@ -68,9 +68,14 @@ pub(super) async fn page(
                 (annotations(&list(&job, "annotations")))
                 @if !text(&job, "summary").is_empty() { details open { summary { "Summary" } (markdown(&text(&job, "summary"))) } }
                 @if !text(&job, "calls").is_empty() { p.dim { "calls " code { (text(&job, "calls")) } } }
-                @else { p { a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "log of " (text(&job, "name")) }
+                @else if !matches!(text(&job, "status").as_str(), "skipped" | "waiting") {
+                    // Filled by the script while it is open; without it the link is there.
+                    details.log data-log={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } {
+                        summary { "log " a.dim href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } { "as text: log of " (text(&job, "name")) } }
+                        pre {}
+                    }
                     @for (at, _) in list(&job, "earlier").iter().enumerate() { " · " a href={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log?attempt=" (at + 1) } { "attempt " (at + 1) } }
-                } }
+                }
             }
         }
     };

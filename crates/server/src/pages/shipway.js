@@ -8,7 +8,46 @@ const REFRESH_MS = 5000;
 // Many events at once are one change to the eye.
 const SETTLE_MS = 150;
 
+// What a page shows of a log; the whole is behind the link.
+const LOG_LINES = 5000;
+
 let pending = null;
+let last = document.getElementById("content").innerHTML;
+
+// Logs that were opened, by their address: they outlive a refresh of what is around them.
+const logs = new Map();
+
+function follow(details) {
+  const pre = details.querySelector("pre");
+  let lines = [];
+  pre.textContent = "";
+  const source = new EventSource(details.dataset.log);
+  source.onmessage = (event) => {
+    // The browser reconnects by itself, after the event that came last: nothing is missed and nothing comes twice.
+    lines = lines.concat(JSON.parse(event.data).text.split("\n").slice(0, -1)).slice(-LOG_LINES);
+    const atEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 8;
+    pre.textContent = lines.join("\n");
+    if (atEnd) pre.scrollTop = pre.scrollHeight;
+  };
+  source.addEventListener("end", () => source.close());
+  return source;
+}
+
+function attachLogs() {
+  for (const details of document.querySelectorAll("details[data-log]")) {
+    const known = logs.get(details.dataset.log);
+    if (known) {
+      details.replaceWith(known);
+      continue;
+    }
+    logs.set(details.dataset.log, details);
+    let source = null;
+    details.addEventListener("toggle", () => {
+      source?.close();
+      source = details.open ? follow(details) : null;
+    });
+  }
+}
 
 async function refresh() {
   pending = null;
@@ -16,13 +55,17 @@ async function refresh() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content");
-  const shown = document.getElementById("content");
-  if (fresh && fresh.innerHTML !== shown.innerHTML) shown.replaceChildren(...fresh.childNodes);
+  if (!fresh || fresh.innerHTML === last) return;
+  last = fresh.innerHTML;
+  document.getElementById("content").replaceChildren(...fresh.childNodes);
+  attachLogs();
 }
 
 function soon() {
   pending ??= setTimeout(() => refresh().catch(() => {}), SETTLE_MS);
 }
+
+attachLogs();
 
 if (wanted) {
   const events = new EventSource("/api/v1/events?" + (wanted === "all" ? "" : wanted));

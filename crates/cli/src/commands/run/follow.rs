@@ -95,7 +95,8 @@ impl Follower {
         journal: &mut Journal,
         now: &CancellationToken,
     ) -> Result<Option<Input>, JobError> {
-        while text.read() {
+        loop {
+            let has_more = text.read();
             loop {
                 match journal.next(now).await {
                     Ok(Some(entry)) => {
@@ -107,9 +108,12 @@ impl Follower {
                     Err(error) => return Err(error),
                 }
             }
+            // Also what was read on the way to the end of a step, when nothing came since.
             text.show(usize::MAX);
+            if !has_more {
+                return Ok(None);
+            }
         }
-        Ok(None)
     }
 
     /// What an entry means to the run; some input when it is the last.

@@ -23,16 +23,14 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     follow::{Follower, Report},
     pick::Cells,
-    show::Show,
+    show::{Hint, Show},
 };
 use crate::exit::Failure;
-
-/// Workers at once. More of them only get in each other's way; the others wait for their turn.
-const WORKERS_MAX: usize = 64;
 
 /// A run in memory.
 pub(super) struct Local {
@@ -46,6 +44,20 @@ pub(super) struct Local {
     pub(super) show: Show,
     /// Whether the jobs' folders stay.
     pub(super) keep: bool,
+    pub(super) hint: Hint,
+    /// Workers at once; other jobs wait for their turn.
+    pub(super) jobs_max: usize,
+    /// Somebody wants the run to stop, and why.
+    pub(super) stop: CancellationToken,
+    pub(super) stop_reason: &'static str,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) conclusion: Conclusion,
+    /// By Ctrl-C.
+    pub(super) interrupted: bool,
 }
 
 /// How far it is.
@@ -58,11 +70,13 @@ struct Progress {
     reports: mpsc::Sender<Report>,
     /// What is known without a worker.
     inputs: VecDeque<Input>,
+    /// Whether it has been told to stop from outside.
+    stopped: bool,
 }
 
 impl Local {
     /// Decide, apply, carry out what is pending; until nothing is.
-    pub(super) async fn drive(&self) -> Result<Conclusion, Failure> {
+    pub(super) async fn drive(&self) -> Result<Ended, Failure> {
         let failed = |error: std::io::Error| Failure::Failed(error.to_string());
         let mut interrupts = Interrupts::hear().map_err(failed)?;
         let (reports, mut heard) = mpsc::channel(256);
@@ -73,16 +87,25 @@ impl Local {
             last_words: Vec::new(),
             reports,
             inputs: VecDeque::from([Input::Open(Box::new(self.spec.clone()))]),
+            stopped: false,
         };
         loop {
             while let Some(input) = progress.inputs.pop_front() {
                 self.say(&mut progress, input)?;
                 if let Some(conclusion) = self.carry_out(&mut progress) {
-                    return Ok(self.sum_up(&progress, conclusion));
+                    self.sum_up(&progress, conclusion);
+                    return Ok(Ended {
+                        conclusion,
+                        interrupted: interrupts.count > 0,
+                    });
                 }
             }
             tokio::select! {
                 Some(report) = heard.recv() => self.take(&mut progress, report),
+                () = self.stop.cancelled(), if !progress.stopped => {
+                    progress.stopped = true;
+                    progress.inputs.push_back(Input::Cancel { reason: self.stop_reason.to_owned() });
+                }
                 () = interrupts.next() => {
                     if interrupts.count == 1 {
                         eprintln!("cancelling; Ctrl-C again ends at once");
@@ -142,7 +165,7 @@ impl Local {
                         .push_back(ended(job, Conclusion::Cancelled, why));
                     continue;
                 }
-                None if progress.running.len() >= WORKERS_MAX => continue,
+                None if progress.running.len() >= self.jobs_max => continue,
                 None => match self.start(progress, &key, (&job, attempt)) {
                     Ok(true) => {}
                     Ok(false) => {
@@ -228,7 +251,7 @@ impl Local {
         }
     }
 
-    fn sum_up(&self, progress: &Progress, conclusion: Conclusion) -> Conclusion {
+    fn sum_up(&self, progress: &Progress, conclusion: Conclusion) {
         if let Some(run) = progress.state.0.as_deref() {
             let view = RunView::from(run);
             let key = blamed(&view).and_then(|job| job.key.parse().ok());
@@ -240,10 +263,10 @@ impl Local {
                 log: kept.as_deref(),
             };
             let lines = three_lines(&view, &text.unwrap_or_default(), place);
+            let words = &progress.last_words;
             self.show
-                .sum_up(&view, conclusion, lines.as_ref(), &progress.last_words);
+                .sum_up(&view, conclusion, lines.as_ref(), words, &self.hint);
         }
-        conclusion
     }
 }
 
@@ -286,14 +309,14 @@ fn ended(key: JobKey, conclusion: Conclusion, why: String) -> Input {
 }
 
 /// Ctrl-C, and what a service manager sends.
-struct Interrupts {
+pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
     count: u32,
 }
 
 impl Interrupts {
-    fn hear() -> std::io::Result<Self> {
+    pub(super) fn hear() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -301,7 +324,7 @@ impl Interrupts {
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -1,17 +1,28 @@
-//! `shipway run`: one workflow, here, without a server. The same decisions as on the server, the same workers; only the log of
+//! `shipway run`: workflows, here, without a server. The same decisions as on the server, the same workers; only the log of
 //! the run is in memory.
 
+mod dotenv;
 mod follow;
+mod given;
+mod list;
 mod local;
 mod pick;
+mod plan;
 mod show;
+mod watch;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use local::Local;
+use given::{Asking, Given};
+use local::{Ended, Local};
 use shipway_drivers::jobs::JobRunner;
-use shipway_workflow::job::Conclusion;
+use shipway_workflow::job::{ActionSource, Conclusion};
 use show::Show;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     exit::Failure,
@@ -19,14 +30,35 @@ use crate::{
     print::{Output, line},
 };
 
-/// Run a workflow here, without a server
+const EXAMPLES: &str = "\
+Examples:
+  shipway run                                  the workflow in .github/workflows, as a push would
+  shipway run ci.yml --job test                one job, and those it needs
+  shipway run ci.yml --matrix os:linux         only these cells of a matrix
+  shipway run ci.yml --dry-run                 what would run, and what decides it; nothing is run
+  shipway run .github/workflows --event release --payload event.json
+                                               all workflows that a release starts, with this event
+  shipway run ci.yml --secret TOKEN --secret-file .secrets
+                                               a secret asked for or taken from here, others from a file
+  shipway run ci.yml --watch                   again whenever a file changes
+  shipway run --list                           which jobs there are
+
+Jobs run on this machine, each in a folder of its own; without containers no Docker is needed. The commit that is checked out is
+what `github.sha` says; files are taken as they lie here. Exit code 0: green, 1: not, 2: it can't be run.";
+
+/// Run workflows here, without a server
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The workflow; the only one in .github/workflows when not said
-    workflow: Option<PathBuf>,
+    /// The workflow; a folder means all in it that the event starts; by default the only one in .github/workflows
+    #[arg(value_name = "WORKFLOW")]
+    workflows: Vec<PathBuf>,
     /// The event it is started by
     #[arg(long, default_value = "push", value_name = "EVENT")]
     event: String,
+    /// A JSON file with what the event says: `github.event`
+    #[arg(long, value_name = "FILE")]
+    payload: Option<PathBuf>,
     /// Only this job and those it needs
     #[arg(long, short, value_name = "ID")]
     job: Option<String>,
@@ -36,62 +68,180 @@ pub struct Args {
     /// An input, as NAME=VALUE; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     input: Vec<String>,
-    /// A secret, as NAME=VALUE, or NAME to take it from the environment; may be given several times
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    /// Inputs from a file of NAME=value lines
+    #[arg(long, value_name = "FILE")]
+    input_file: Vec<PathBuf>,
+    /// A secret, as NAME=VALUE, or NAME to take it from the environment or be asked for it; may be given several times
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
     secret: Vec<String>,
+    /// Secrets from a file of NAME=value lines, as .env files are
+    #[arg(long, value_name = "FILE")]
+    secret_file: Vec<PathBuf>,
     /// A variable (`vars`), as NAME=VALUE; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     var: Vec<String>,
+    /// Variables from a file of NAME=value lines
+    #[arg(long, value_name = "FILE")]
+    var_file: Vec<PathBuf>,
     /// An environment variable of all jobs, as NAME=VALUE; what the workflow says goes over it
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
     #[command(flatten)]
     forge: Forge,
+    /// Environment variables of all jobs from a file of NAME=value lines
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Jobs at once; by default two for each core, at least four
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Say what would run, and run nothing
+    #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"])]
+    dry_run: bool,
+    /// Say which jobs there are, and run nothing
+    #[arg(long, short, conflicts_with = "watch")]
+    list: bool,
+    /// Run again whenever a file changes that git doesn't ignore
+    #[arg(long, short)]
+    watch: bool,
     /// Keep the jobs' folders
     #[arg(long)]
     keep: bool,
 }
 
-/// Runs the workflow; exit code 1 when it isn't green.
-pub fn run(args: Args, output: Output) -> Result<ExitCode, Failure> {
-    let failed = |error: std::io::Error| Failure::Failed(error.to_string());
-    let file = pick::read_workflow(args.workflow.as_deref(), args.job.as_deref())?;
-    let cells = pick::cells(&args.matrix, &file.workflow)?;
+/// Runs the workflows; exit code 1 when one isn't green.
+pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
+    if args.list {
+        return list::run(&args.workflows, output).map(|()| ExitCode::SUCCESS);
+    }
     let here = std::env::current_dir().map_err(|error| Failure::usage(error.to_string()))?;
-    let inputs = pick::pairs(&args.input)?;
-    let vars = pick::pairs(&args.var)?;
-    let secrets = pick::secrets(&args.secret)?;
+    let asking = if args.dry_run {
+        Asking::Not
+    } else {
+        Asking::May
+    };
+    let given = Given::read(args, asking)?;
     let actions = args.forge.source(user_cache())?;
-    let several_jobs = file.has_several_jobs();
-    let spec = pick::spec(&here, file.file, &args.event, inputs, vars)?;
-    let folder = tempfile::Builder::new()
-        .prefix("shipway-run-")
-        .disable_cleanup(args.keep)
-        .tempdir()
-        .map_err(failed)?;
+    let site = Site {
+        args,
+        output,
+        here,
+        given,
+        actions,
+        stop: CancellationToken::new(),
+    };
+    if args.dry_run {
+        return site.plan().map(|()| ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed)?;
-    let exe = std::env::current_exe().map_err(failed)?;
-    let local = Local {
-        spec,
-        secrets,
-        env: pick::pairs(&args.env)?,
-        actions,
-        cells,
-        here,
-        runner: JobRunner::new(exe, folder.path().to_owned()),
-        show: Show::new(output, several_jobs),
-        keep: args.keep,
-    };
-    let conclusion = runtime.block_on(local.drive())?;
-    if args.keep && !output.json {
-        let folder = folder.path().display();
-        line(&format!("The jobs' folders are in {folder}"));
+    if args.watch {
+        return watch::run(site, &runtime).map(|()| ExitCode::SUCCESS);
     }
-    Ok(match conclusion {
+    let ended = site.run(&runtime)?;
+    Ok(match ended.conclusion {
         Conclusion::Success | Conclusion::Skipped => ExitCode::SUCCESS,
         Conclusion::Failure | Conclusion::Cancelled => ExitCode::from(1),
     })
+}
+
+fn failed(error: std::io::Error) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// What is run, where, and with what.
+struct Site<'a> {
+    args: &'a Args,
+    output: Output,
+    here: PathBuf,
+    given: Given,
+    /// Where other people's actions come from.
+    actions: ActionSource,
+    /// Cancels what is under way: the files have changed.
+    stop: CancellationToken,
+}
+
+impl Site<'_> {
+    fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
+        pick::workflows(&self.args.workflows, Some(&self.args.event))
+    }
+
+    fn plan(&self) -> Result<(), Failure> {
+        let mut plans = Vec::new();
+        for path in self.paths()? {
+            let file = pick::read_workflow(&path, self.args.job.as_deref())?;
+            let cells = pick::cells(&self.args.matrix, &file.workflow)?;
+            let (event, given) = (&self.args.event, &self.given);
+            let spec = pick::spec(&self.here, 1, file.file, event, given)?;
+            plans.push(plan::plan(&spec, &cells)?);
+        }
+        if self.output.json {
+            return self.output.document(&plans);
+        }
+        let texts: Vec<String> = plans.iter().map(plan::Plan::text).collect();
+        line(texts.join("\n").trim_end());
+        Ok(())
+    }
+
+    /// Runs one workflow after the other; as bad as the worst of them.
+    fn run(&self, runtime: &Runtime) -> Result<Ended, Failure> {
+        let paths = self.paths()?;
+        let folder = tempfile::Builder::new()
+            .prefix("shipway-run-")
+            .disable_cleanup(self.args.keep)
+            .tempdir()
+            .map_err(failed)?;
+        let exe = std::env::current_exe().map_err(failed)?;
+        let runner = JobRunner::new(exe, folder.path().to_owned()).volatile();
+        let mut worst = Ended {
+            conclusion: Conclusion::Success,
+            interrupted: false,
+        };
+        for (number, path) in (1..).zip(&paths) {
+            if paths.len() > 1 && !self.output.json && !self.output.quiet {
+                line(&format!("── {} ──", path.display()));
+            }
+            let local = self.local(path, number, runner.clone())?;
+            let ended = runtime.block_on(local.drive())?;
+            let bad = [Conclusion::Failure, Conclusion::Cancelled];
+            if bad.contains(&ended.conclusion) {
+                worst = ended;
+            }
+            if ended.interrupted || self.stop.is_cancelled() {
+                break;
+            }
+        }
+        if self.args.keep && !self.output.json {
+            let folder = folder.path().display();
+            line(&format!("The jobs' folders are in {folder}"));
+        }
+        Ok(worst)
+    }
+
+    fn local(&self, path: &Path, number: u32, runner: JobRunner) -> Result<Local, Failure> {
+        let args = self.args;
+        let file = pick::read_workflow(path, args.job.as_deref())?;
+        let cells = pick::cells(&args.matrix, &file.workflow)?;
+        let several_jobs = file.has_several_jobs();
+        let hint = show::Hint {
+            workflow: path.display().to_string(),
+            kept: args.keep,
+        };
+        Ok(Local {
+            spec: pick::spec(&self.here, number, file.file, &args.event, &self.given)?,
+            secrets: self.given.secrets.clone(),
+            env: self.given.env.clone(),
+            actions: self.actions.clone(),
+            cells,
+            here: self.here.clone(),
+            runner,
+            show: Show::new(self.output, several_jobs),
+            keep: args.keep,
+            hint,
+            jobs_max: args.jobs.map_or_else(super::jobs_max, usize::from),
+            stop: self.stop.clone(),
+            stop_reason: "files have changed",
+        })
+    }
 }

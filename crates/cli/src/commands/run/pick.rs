@@ -1,7 +1,7 @@
 //! What to run: the workflow, the job, inputs, secrets, the commit.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
@@ -20,6 +20,7 @@ use shipway_workflow::{
     model::{Job, Matrix, Tree, Workflow},
 };
 
+use super::given::{Given, pairs};
 use crate::{exit::Failure, report};
 
 /// Where workflows are kept.
@@ -47,17 +48,67 @@ impl Picked {
     }
 }
 
-/// The workflow to run; its mistakes are told.
-pub(super) fn read_workflow(named: Option<&Path>, job: Option<&str>) -> Result<Picked, Failure> {
-    let path = match named {
-        // `ci.yml`, as `shipway dispatch` has it, and as it lies there.
-        Some(name) if !name.exists() && Path::new(WORKFLOWS).join(name).is_file() => {
-            Path::new(WORKFLOWS).join(name)
+/// The workflow files that are meant: those named, those in a folder that the event starts, the only one there is.
+pub(super) fn workflows(named: &[PathBuf], event: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+    if named.is_empty() {
+        return match event {
+            Some(_) => only_workflow().map(|path| vec![path]),
+            None => files_in(Path::new(WORKFLOWS)),
+        };
+    }
+    let mut paths = Vec::new();
+    for name in named {
+        let there = Path::new(WORKFLOWS).join(name);
+        if name.is_dir() {
+            let mut found = files_in(name)?;
+            if let Some(event) = event {
+                found.retain(|path| is_started_by(path, event));
+                if found.is_empty() {
+                    let what = format!("no workflow in {} is started by {event}", name.display());
+                    let help = "`shipway run --list` shows which are there, and what starts them";
+                    return Err(Failure::usage_with(what, help));
+                }
+            }
+            paths.append(&mut found);
+        } else if !name.exists() && there.is_file() {
+            // `ci.yml`, as `shipway dispatch` has it, and as it lies there.
+            paths.push(there);
+        } else {
+            paths.push(name.clone());
         }
-        Some(path) => path.to_owned(),
-        None => only_workflow()?,
-    };
-    let text = std::fs::read_to_string(&path)
+    }
+    Ok(paths)
+}
+
+/// A file that can't be read is run, to say why.
+fn is_started_by(path: &Path, event: &str) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let parsed = shipway_workflow::parse(&Source::new(path.display().to_string(), text));
+    parsed
+        .workflow
+        .is_none_or(|workflow| events(&workflow).iter().any(|name| name == event))
+}
+
+/// The events that start a workflow.
+pub(super) fn events(workflow: &Workflow) -> Vec<String> {
+    let on = &workflow.on;
+    let known = [
+        ("push", on.push.is_some()),
+        ("workflow_dispatch", on.workflow_dispatch.is_some()),
+        ("workflow_call", on.workflow_call.is_some()),
+        ("schedule", !on.schedule.is_empty()),
+    ];
+    let known = known.into_iter().filter(|(_, is_there)| *is_there);
+    let others = on.others.iter().map(|event| event.name.clone());
+    known
+        .map(|(name, _)| name.to_owned())
+        .chain(others)
+        .collect()
+}
+
+/// The workflow in a file; its mistakes are told.
+pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Failure> {
+    let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     let source = Source::new(path.display().to_string(), text.clone());
     let parsed = shipway_workflow::parse(&source);
@@ -118,14 +169,14 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
     for matrix in matrices.filter_map(|strategy| strategy.matrix.as_ref()) {
         match matrix {
             // Known only when it runs.
-            Matrix::Computed(_) => return pairs_of(texts, ':', "NAME:VALUE").map(Cells),
+            Matrix::Computed(_) => return pairs(texts, ':', "NAME:VALUE").map(Cells),
             Matrix::Written { axes, include, .. } => {
                 known.extend(axes.iter().map(|(name, _)| name.as_str()));
                 known.extend(include.iter().flat_map(names_in));
             }
         }
     }
-    let cells = pairs_of(texts, ':', "NAME:VALUE")?;
+    let cells = pairs(texts, ':', "NAME:VALUE")?;
     for (name, _) in &cells {
         if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let help = match known.as_slice() {
@@ -198,76 +249,53 @@ fn only_job(workflow: &Workflow, job: &str, text: &str) -> Result<String, Failur
 }
 
 fn only_workflow() -> Result<PathBuf, Failure> {
-    let entries = std::fs::read_dir(WORKFLOWS).map_err(|_| {
-        Failure::usage_with(
-            format!("there is no {WORKFLOWS} here"),
-            "name a workflow file, or `shipway init` writes one",
-        )
-    })?;
-    let mut found: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|it| it == "yml" || it == "yaml")
-        })
-        .collect();
-    found.sort();
+    let found = files_in(Path::new(WORKFLOWS))?;
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::usage(format!(
-            "there is no workflow in {WORKFLOWS}"
-        ))),
-        several => Err(Failure::usage_with(
-            "which workflow?",
-            several
+        several => {
+            let several: Vec<String> = several
                 .iter()
                 .map(|path| path.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-        )),
+                .collect();
+            let help = format!(
+                "{}; or all that the event starts: shipway run {WORKFLOWS}",
+                several.join(", ")
+            );
+            Err(Failure::usage_with("which workflow?", help))
+        }
     }
 }
 
-/// `NAME=VALUE` texts.
-pub(super) fn pairs(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    pairs_of(texts, '=', "NAME=VALUE").map(BTreeMap::from_iter)
-}
-
-fn pairs_of(
-    texts: &[String],
-    separator: char,
-    form: &str,
-) -> Result<Vec<(String, String)>, Failure> {
-    let pair = |text: &String| match text.split_once(separator) {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Failure::usage(format!("{text:?} is not {form}"))),
+/// The workflow files of a folder; at least one.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let shown = folder.display();
+    let help = "name a workflow file, or `shipway init` writes one";
+    let entries = std::fs::read_dir(folder)
+        .map_err(|_| Failure::usage_with(format!("there is no {shown} here"), help))?;
+    let is_workflow = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|it| it == "yml" || it == "yaml")
     };
-    texts.iter().map(pair).collect()
-}
-
-/// Secrets, given or from the environment.
-pub(super) fn secrets(texts: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let secret = |text: &String| match text.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => match std::env::var(text) {
-            Ok(value) => Ok((text.clone(), value)),
-            Err(_) => Err(Failure::usage_with(
-                format!("the secret {text} is not in the environment"),
-                format!("set it there, or write --secret {text}=VALUE"),
-            )),
-        },
-    };
-    texts.iter().map(secret).collect()
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_workflow)
+        .collect();
+    found.sort();
+    if found.is_empty() {
+        let what = format!("there is no workflow in {shown}");
+        return Err(Failure::usage_with(what, help));
+    }
+    Ok(found)
 }
 
 /// What runs: the commit that is checked out here.
 pub(super) fn spec(
     here: &Path,
+    number: u32,
     workflow: WorkflowFile,
     event: &str,
-    inputs: BTreeMap<String, String>,
-    vars: BTreeMap<String, String>,
+    given: &Given,
 ) -> Result<RunSpec, Failure> {
     let (commit, reference) = head(here);
     let reports = reports(here);
@@ -276,7 +304,7 @@ pub(super) fn spec(
         about: None,
         id: RunId {
             service: service(here)?,
-            number: RunNumber(1),
+            number: RunNumber(number),
         },
         purpose: Purpose::Dispatch,
         workflow,
@@ -284,9 +312,9 @@ pub(super) fn spec(
         reference,
         before: None,
         event: event.to_owned(),
-        inputs,
-        payload: None,
-        vars,
+        inputs: given.inputs.clone(),
+        payload: given.payload.clone(),
+        vars: given.vars.clone(),
         actor: std::env::var("USER").ok(),
         reports: reports.paths,
         coverage_min: reports.minimum,

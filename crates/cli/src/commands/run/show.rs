@@ -17,6 +17,28 @@ pub(super) struct Show {
     colours: bool,
 }
 
+/// How to see more of a run that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Hint {
+    /// The workflow, as it was named.
+    pub(super) workflow: String,
+    /// Whether the jobs' folders are kept anyway.
+    pub(super) kept: bool,
+}
+
+impl Hint {
+    fn of(&self, key: &str) -> String {
+        let job = key.split(['.', '~']).next().unwrap_or(key);
+        let workflow = &self.workflow;
+        let alone = format!("shipway run {workflow} --job {job}");
+        if self.kept {
+            format!("To run it alone: {alone}")
+        } else {
+            format!("To run it alone and look at its folder and its whole log: {alone} --keep")
+        }
+    }
+}
+
 /// Colours, as terminals number them.
 #[derive(Clone, Copy)]
 enum Ink {
@@ -139,6 +161,7 @@ impl Show {
         conclusion: Conclusion,
         lines: Option<&[String; 3]>,
         last_words: &[(JobKey, Vec<String>)],
+        hint: &Hint,
     ) {
         if self.output.json {
             let run = json!({ "conclusion": conclusion, "why": run.why, "jobs": run.jobs });
@@ -189,6 +212,11 @@ impl Show {
             self.mark(conclusion),
             run.name
         ));
+        let failed = run.jobs.iter().find(|job| job.status == Status::Failure);
+        if let Some(job) = failed.filter(|_| conclusion == Conclusion::Failure) {
+            let hint = hint.of(&job.key);
+            text.push_str(&format!("  {}\n", self.ink(Ink::Grey, &hint)));
+        }
         print(&text);
     }
 

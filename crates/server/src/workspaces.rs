@@ -1,0 +1,279 @@
+//! What jobs leave on the disk besides their logs: workspaces, homes, temporary files. Of a green job they go when its run is
+//! over; of one that failed they stay for a look, a shell, a re-run from its step: as long as it is among the last
+//! [`KEPT_RUNS`] runs that failed, and [`KEPT_FOR`] in any case. Logs, journals and summaries stay.
+//!
+//! Never touched: what a run that isn't over has, what a worker works in, what a process stands in.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use shipway_core::{
+    ids::{RunId, RunNumber, ServiceName},
+    run::{RunView, Status},
+};
+
+use crate::app::App;
+
+/// Failed runs whose workspaces are kept however old they are.
+const KEPT_RUNS: usize = 20;
+/// How long those of the others are.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How often it is looked whether something has become old.
+const EACH: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// How long whoever stands in a workspace is waited for; who stays longer keeps it as long as if it had failed.
+const LOOKS: u32 = 50;
+const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// What goes.
+const PARTS: [&str; 4] = ["workspace", "home", "temp", "artifacts"];
+/// What is on its way out: nobody takes half of it for the whole.
+const GONE: &str = ".gone";
+
+/// Failed runs whose workspaces are there, by when they ended.
+#[derive(Default)]
+struct Kept(BTreeMap<(Timestamp, PathBuf), RunId>);
+
+impl Kept {
+    /// Takes out those that are too many and too old.
+    fn expired(&mut self, now: Timestamp) -> Vec<RunId> {
+        let mut expired = Vec::new();
+        while self.0.len() > KEPT_RUNS
+            && let Some(oldest) = self.0.first_entry()
+            && now.duration_since(oldest.key().0) > KEPT_FOR
+        {
+            expired.push(oldest.remove());
+        }
+        expired
+    }
+}
+
+/// Tidies up until the server stops.
+pub(crate) async fn run(app: Arc<App>) {
+    let Ok(now) = app.store.last_position().await else {
+        return;
+    };
+    let Ok(mut news) = app.store.subscribe(now).await else {
+        return;
+    };
+    let mut kept = Kept::default();
+    for id in runs_below(&app.data.join("runs")).await {
+        tidy(&app, &id, &mut kept).await;
+    }
+    loop {
+        for id in kept.expired(app.now()) {
+            let folder = folder_of(&app, &id);
+            remove_in(folder, |_| true).await;
+        }
+        tokio::select! {
+            recorded = news.next() => match recorded {
+                Some(Ok(recorded)) if is_end(&recorded.event) => {
+                    if let Some(id) = run_of(&recorded.stream) {
+                        tidy(&app, &id, &mut kept).await;
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return,
+            },
+            () = tokio::time::sleep(EACH) => {}
+        }
+    }
+}
+
+/// Whether an event is the last of a run: the service knows, and has what it stored.
+fn is_end(event: &str) -> bool {
+    event.contains("service_told")
+        && serde_json::from_str::<serde_json::Value>(event)
+            .is_ok_and(|event| event["body"] == "service_told")
+}
+
+/// `run/shop/12`
+fn run_of(stream: &str) -> Option<RunId> {
+    let mut parts = stream.strip_prefix("run/")?.split('/');
+    Some(RunId {
+        service: parts.next()?.parse().ok()?,
+        number: parts.next()?.parse().ok()?,
+    })
+}
+
+fn folder_of(app: &App, id: &RunId) -> PathBuf {
+    let runs = app.data.join("runs").join(id.service.as_str());
+    runs.join(id.number.0.to_string())
+}
+
+/// Removes what the green jobs of a run have left, once it is over, and keeps the rest in mind.
+async fn tidy(app: &App, id: &RunId, kept: &mut Kept) {
+    let Ok(doc) = crate::api::run_doc(app, id).await else {
+        return;
+    };
+    let Ok(run) = serde_json::from_value::<RunView>(doc) else {
+        return;
+    };
+    let Some(ended_at) = run.finished_at else {
+        return;
+    };
+    let green: Vec<String> = run
+        .jobs
+        .iter()
+        .filter(|job| job.status == Status::Success)
+        .map(|job| job.key.clone())
+        .collect();
+    let folder = folder_of(app, id);
+    let left = remove_in(folder.clone(), move |job| {
+        green.iter().any(|key| key == job)
+    })
+    .await;
+    if left > 0 {
+        kept.0.insert((ended_at, folder), id.clone());
+    }
+}
+
+/// Removes what the jobs in a run's folder have left that are to go; how many are left with something.
+async fn remove_in(run: PathBuf, goes: impl Fn(&str) -> bool + Send + 'static) -> usize {
+    let work = tokio::task::spawn_blocking(move || {
+        let mut left = 0;
+        for job in entries(&run) {
+            let name = job.file_name().unwrap_or_default().to_string_lossy();
+            // `build@2`: another attempt at it.
+            let key = name.split('@').next().unwrap_or_default();
+            if goes(key) && is_left(&job) {
+                remove(&job);
+            }
+            left += usize::from(PARTS.iter().any(|part| job.join(part).exists()));
+        }
+        left
+    });
+    work.await.unwrap_or(0)
+}
+
+/// Removes what one job has left.
+fn remove(job: &Path) {
+    for part in PARTS {
+        let (path, gone) = (job.join(part), job.join(format!("{part}{GONE}")));
+        // Renamed first; what an interrupted removal has left goes as well.
+        if fs::rename(&path, &gone).is_err() && !gone.exists() {
+            continue;
+        }
+        if let Err(error) = remove_all(&gone) {
+            tracing::debug!(%error, path = %gone.display(), "what a job has left can't be removed");
+        }
+    }
+}
+
+/// Removes a folder; steps like to leave folders that may not be written to.
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    let mut open = vec![path.to_owned()];
+    while let Some(folder) = open.pop() {
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+        let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|it| it.is_dir());
+        open.extend(entries(&folder).into_iter().filter(is_folder));
+    }
+    fs::remove_dir_all(path)
+}
+
+/// Whether everybody has left a folder. A worker that has written its last line is still there for a moment.
+fn is_left(job: &Path) -> bool {
+    for _ in 0..LOOKS {
+        if !is_in_use(job) {
+            return true;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    false
+}
+
+/// Whether a worker or anybody else stands in a folder.
+fn is_in_use(job: &Path) -> bool {
+    let processes = entries(Path::new("/proc"));
+    processes
+        .iter()
+        .filter_map(|process| fs::read_link(process.join("cwd")).ok())
+        .any(|cwd| cwd.starts_with(job))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// All runs that have a folder.
+async fn runs_below(root: &Path) -> Vec<RunId> {
+    let root = root.to_owned();
+    let work = tokio::task::spawn_blocking(move || {
+        let mut runs = Vec::new();
+        for service in entries(&root) {
+            let name = service.file_name().unwrap_or_default().to_string_lossy();
+            let Ok(service_name) = name.parse::<ServiceName>() else {
+                continue;
+            };
+            for run in entries(&service) {
+                let number = run.file_name().unwrap_or_default().to_string_lossy();
+                if let Ok(number) = number.parse::<RunNumber>() {
+                    let service = service_name.clone();
+                    runs.push(RunId { service, number });
+                }
+            }
+        }
+        runs
+    });
+    work.await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(number: u32) -> RunId {
+        RunId {
+            service: "shop".parse().unwrap(),
+            number: RunNumber(number),
+        }
+    }
+
+    #[test]
+    fn failed_runs_are_kept_for_a_week_and_the_last_twenty_for_ever() {
+        let mut kept = Kept::default();
+        let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        for number in 0..25 {
+            let ended = day(i64::from(number));
+            kept.0
+                .insert((ended, number.to_string().into()), run(number));
+        }
+        assert_eq!(kept.expired(day(7)), [], "none is older than a week");
+        assert_eq!(kept.expired(day(10)), [run(0), run(1), run(2)]);
+        let rest: Vec<RunId> = kept.expired(day(1_000));
+        assert_eq!(rest, [run(3), run(4)]);
+        assert_eq!(kept.0.len(), KEPT_RUNS);
+    }
+
+    #[test]
+    fn what_a_job_has_left_goes_and_its_log_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = folder.path().join("build");
+        fs::create_dir_all(job.join("workspace/read-only/below")).unwrap();
+        fs::create_dir_all(job.join("temp.gone")).unwrap();
+        fs::write(job.join("log"), "kept").unwrap();
+        remove(&job);
+        let left: Vec<PathBuf> = entries(&job);
+        assert_eq!(left, [job.join("log")]);
+    }
+
+    #[test]
+    fn streams_of_runs_are_told_from_others() {
+        assert_eq!(run_of("run/shop/12"), Some(run(12)));
+        assert_eq!(run_of("rollout/shop/12"), None);
+        let event = r#"{"at":"2026-11-21T04:18:58Z","by":{"person":"service_told"},"body":"x"}"#;
+        assert!(!is_end(event));
+        assert!(is_end(&event.replace("\"x\"", "\"service_told\"")));
+    }
+}
