@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// The workspace.
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.canonicalize().unwrap()
 }
 
 /// A copy of what git has of an example, or would have; not what a build left behind.
-fn copied(site: &Site, name: &str) -> Shop {
+pub fn copied(site: &Site, name: &str) -> Shop {
     let (from, to) = (
         root().join("examples").join(name),
         site.folder.path().join(name),

@@ -27,6 +27,7 @@ mod standing;
 mod strategies;
 mod testdata;
 mod token;
+mod tour;
 mod turns;
 mod twice;
 mod waiting;
