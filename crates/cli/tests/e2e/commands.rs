@@ -137,7 +137,11 @@ fn what_is_not_there_is_told_with_what_is() {
         (&["approve", "ro2"], 1, &["no longer possible"]),
         (&["pause", "ro2"], 1, &["no longer possible"]),
         (&["watch", "seven"], 2, &["\"seven\" is no id", "ro7"]),
-        (&["approve", "r1"], 1, &["no job of shop/r1 waits for approval"]),
+        (
+            &["approve", "r1"],
+            1,
+            &["no job of shop/r1 waits for approval"],
+        ),
         (&["cancel", "ro1"], 2, &["ro1 is a rollout", "r12"]),
         (&["cancel", "r9"], 1, &["there is no run shop/r9"]),
         (&["cancel", "r1"], 1, &["r1 is over (success)"]),

@@ -20,7 +20,7 @@ environments:
   production:
     instances: 2
     strategy: rolling
-    progress_deadline: 3s
+    progress_deadline: 6s
     drain: 1s
 ";
 
