@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "N")]
     proxy_workers: usize,
 
-    /// A file of NAME=value lines, readable by you alone: the secrets of workflows, instances and notifications; those below a line [ENVIRONMENT] are that environment's
+    /// A file of NAME=value lines, readable by you alone: the secrets of workflows, instances and notifications; those below a line `[ENVIRONMENT]` are that environment's
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
 
