@@ -5,84 +5,121 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Finality, Judge, Judgement, Metric, Observation, Sequential, Threshold, sequential, threshold,
+    Expression, Finality, Judge, Judgement, MannWhitney, Metric, Observation, Sequential, Threshold,
 };
 
-/// One rule: a metric, and the judge that judges it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Rule {
-    /// Against stable.
-    Sequential {
-        /// How.
-        sequential: Sequential,
-    },
-    /// Against a limit.
-    Threshold(Threshold),
+/// Makes [`Rule`] of all judges there are. They are told apart by their key; limits have none, and come last.
+macro_rules! judges {
+    ($($(#[$doc:meta])* $judge:ident = $key:ident),* $(,)?) => {
+        /// One rule: what is measured, and the judge that judges it.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        pub enum Rule {
+            $($(#[$doc])* $judge {
+                /// How.
+                $key: $judge,
+            },)*
+            /// Against a limit.
+            Threshold(Threshold),
+        }
+
+        /// Memory of one rule.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        enum RuleState {
+            $($judge { $key: <$judge as Judge>::State },)*
+            Threshold(<Threshold as Judge>::State),
+        }
+
+        impl RuleState {
+            fn begin_hold(&mut self) {
+                match self {
+                    $(Self::$judge { $key } => $judge::begin_hold($key),)*
+                    Self::Threshold(state) => Threshold::begin_hold(state),
+                }
+            }
+        }
+
+        impl From<Threshold> for Rule {
+            fn from(threshold: Threshold) -> Self {
+                Self::Threshold(threshold)
+            }
+        }
+
+        $(impl From<$judge> for Rule {
+            fn from($key: $judge) -> Self {
+                Self::$judge { $key }
+            }
+        })*
+
+        impl Rule {
+            /// What is measured; never empty.
+            #[must_use]
+            pub fn metrics(&self) -> Vec<Metric> {
+                match self {
+                    $(Self::$judge { $key } => $key.metrics(),)*
+                    Self::Threshold(threshold) => threshold.metrics(),
+                }
+            }
+
+            /// At least this long from one measurement to the next; `None`: every look counts.
+            #[must_use]
+            pub fn interval(&self) -> Option<Duration> {
+                match self {
+                    $(Self::$judge { $key } => $key.interval(),)*
+                    Self::Threshold(threshold) => threshold.interval(),
+                }
+            }
+
+            /// Whether it compares with stable.
+            #[must_use]
+            pub fn compares(&self) -> bool {
+                match self {
+                    $(Self::$judge { $key } => $key.compares(),)*
+                    Self::Threshold(threshold) => threshold.compares(),
+                }
+            }
+
+            fn begin(&self) -> RuleState {
+                match self {
+                    $(Self::$judge { .. } => RuleState::$judge { $key: Default::default() },)*
+                    Self::Threshold(_) => RuleState::Threshold(Default::default()),
+                }
+            }
+
+            fn observe(&self, state: &mut RuleState, seen: &Observation) -> Judgement {
+                match (self, &mut *state) {
+                    $((Self::$judge { $key }, RuleState::$judge { $key: state }) => {
+                        $key.observe(state, seen)
+                    })*
+                    (Self::Threshold(threshold), RuleState::Threshold(state)) => {
+                        threshold.observe(state, seen)
+                    }
+                    // Of an older configuration: what was known of another rule says nothing about this one.
+                    _ => {
+                        *state = self.begin();
+                        self.observe(state, seen)
+                    }
+                }
+            }
+        }
+    };
 }
 
-/// Memory of one rule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum RuleState {
-    Sequential { sequential: sequential::State },
-    Threshold(threshold::State),
-}
-
-impl From<Threshold> for Rule {
-    fn from(threshold: Threshold) -> Self {
-        Self::Threshold(threshold)
-    }
-}
-
-impl From<Sequential> for Rule {
-    fn from(sequential: Sequential) -> Self {
-        Self::Sequential { sequential }
-    }
+judges! {
+    /// Against stable, as early as the evidence allows.
+    Sequential = sequential,
+    /// Windows of both sides, as Kayenta judges them.
+    MannWhitney = mann_whitney,
+    /// By a condition.
+    Expression = expression,
 }
 
 impl Rule {
-    /// What is measured.
+    /// What is measured, or the first of what is.
     #[must_use]
-    pub const fn metric(&self) -> Metric {
-        match self {
-            Self::Sequential { sequential } => sequential.metric,
-            Self::Threshold(threshold) => threshold.metric,
-        }
-    }
-
-    /// At least this long from one measurement to the next; `None`: every look counts.
-    #[must_use]
-    pub const fn interval(&self) -> Option<Duration> {
-        match self {
-            Self::Sequential { .. } => None,
-            Self::Threshold(threshold) => Some(threshold.interval),
-        }
-    }
-
-    fn begin(&self) -> RuleState {
-        match self {
-            Self::Sequential { .. } => RuleState::Sequential {
-                sequential: sequential::State::default(),
-            },
-            Self::Threshold(_) => RuleState::Threshold(threshold::State::default()),
-        }
-    }
-
-    fn observe(&self, state: &mut RuleState, seen: &Observation) -> Judgement {
-        match (self, &mut *state) {
-            (Self::Sequential { sequential }, RuleState::Sequential { sequential: state }) => {
-                sequential.observe(state, seen)
-            }
-            (Self::Threshold(threshold), RuleState::Threshold(state)) => {
-                threshold.observe(state, seen)
-            }
-            // Of an older configuration: what was known of another rule says nothing about this one.
-            _ => {
-                *state = self.begin();
-                self.observe(state, seen)
-            }
-        }
+    pub fn metric(&self) -> Metric {
+        self.metrics().first().copied().unwrap_or(Metric::Requests)
     }
 }
 
@@ -171,7 +208,7 @@ impl Analysis {
             let mut comparisons = each
                 .iter()
                 .zip(&self.rules)
-                .filter(|(_, rule)| matches!(rule, Rule::Sequential { .. }))
+                .filter(|(_, rule)| rule.compares())
                 .map(|(judged, _)| judged.judgement.is_settled())
                 .peekable();
             let ends_early = comparisons.peek().is_some() && comparisons.all(|settled| settled);
@@ -189,10 +226,7 @@ impl AnalysisState {
     /// The state when the next hold begins: limits are judged from now on, comparisons with stable go on.
     pub fn begin_hold(&mut self) {
         for state in &mut self.rules {
-            match state {
-                RuleState::Sequential { sequential } => sequential.begin_hold(),
-                RuleState::Threshold(state) => *state = threshold::State::default(),
-            }
+            state.begin_hold();
         }
     }
 }

@@ -1,16 +1,32 @@
 //! What every judge is: a fold over observations that can be interrupted anywhere.
 
+use std::time::Duration;
+
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Judgement, Observation};
+use crate::{Judgement, Metric, Observation};
 
-/// Judges one metric of a rollout during one hold.
+/// Judges one metric of a rollout, or several together.
 ///
 /// A judge is configuration; all memory is in its state, which the log keeps. For any judge: observing, storing the
 /// state, reading it back and going on gives what uninterrupted observing gives.
 pub trait Judge {
-    /// What is remembered between observations; `Default` is the state when a hold begins.
+    /// What is remembered between observations; `Default` is the state when a rollout begins.
     type State: Clone + Default + PartialEq + Serialize + DeserializeOwned;
+
+    /// What it looks at; never empty.
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// At least this long from one measurement to the next; `None`: every look counts.
+    fn interval(&self) -> Option<Duration>;
+
+    /// Whether it compares with stable: a pass of it that is settled can end a hold early.
+    fn compares(&self) -> bool {
+        false
+    }
+
+    /// The next hold begins.
+    fn begin_hold(state: &mut Self::State);
 
     /// Takes one observation into account and says how things stand. An observation that isn't due, or is older than
     /// one already taken, leaves the state as it is, so that a caller stores it only when it changed.

@@ -9,7 +9,7 @@
 //! [`Verdict::Inconclusive`], and what follows from that is the executor's decision.
 //!
 //! Judges: [`sequential`] (against stable, as early as the evidence allows), [`threshold`] (limits, with Argo Rollouts'
-//! words).
+//! words), [`expression`] (conditions), [`mann_whitney`] (Kayenta's).
 //!
 //! ```
 //! use shipway_analysis::{Analysis, Metric, Observation, Sample, Side, Threshold, Verdict, threshold::Bound};
@@ -33,18 +33,27 @@
 
 mod analysis;
 pub mod evidence;
+pub mod expression;
+mod histogram;
 mod judge;
+pub mod mann_whitney;
 mod metric;
+mod name;
 mod sample;
 pub mod sequential;
 pub mod threshold;
 mod track;
 mod verdict;
+mod warm_up;
 
 pub use analysis::{Analysis, AnalysisState, MetricJudgement, Rule};
+pub use expression::Expression;
+pub use histogram::Histogram;
 pub use judge::Judge;
-pub use metric::{Metric, ParseMetricError, ParseValueError};
-pub use sample::{Latency, Observation, Sample, Side};
-pub use sequential::Sequential;
+pub use mann_whitney::MannWhitney;
+pub use metric::{Kind, Metric, ParseMetricError, ParseValueError};
+pub use name::{Name, ParseNameError};
+pub use sample::{Answer, Happened, Latency, Observation, Said, Sample, Side, Slow};
+pub use sequential::{Direction, Sequential};
 pub use threshold::Threshold;
 pub use verdict::{Finality, Judgement, Verdict};

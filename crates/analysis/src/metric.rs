@@ -6,6 +6,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Name;
+
 /// What is measured. Each has one base unit, in which limits and values are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -26,33 +28,73 @@ pub enum Metric {
     Memory,
     /// Unplanned restarts since the hold began.
     Restarts,
+    /// Share of the requests that took longer than a limit; 0 to 1.
+    SlowRate {
+        /// The limit, in microseconds.
+        over_micros: u64,
+    },
+    /// Requests that each instance answers at once, on average.
+    Saturation,
+    /// A business event that is reported to Shipway: how often for each request.
+    Event(Name),
+    /// What a provider answers, a number without unit.
+    Value(Name),
 }
 
 impl Metric {
-    /// All of them, in the order they are listed to people.
-    pub const ALL: [Self; 8] = [
+    /// Those that need no setup, in the order they are listed to people. The limit of the slow rate is an example.
+    pub const ALL: [Self; 10] = [
         Self::ErrorRate,
         Self::LatencyP50,
         Self::LatencyP90,
         Self::LatencyP99,
+        Self::SLOW_RATE,
         Self::Requests,
+        Self::Saturation,
         Self::Cpu,
         Self::Memory,
         Self::Restarts,
     ];
 
+    /// The slow rate as its name alone reads: over half a second.
+    pub const SLOW_RATE: Self = Self::SlowRate {
+        over_micros: 500_000,
+    };
+
+    /// The names of [`Self::ALL`].
+    #[must_use]
+    pub fn names() -> [String; 10] {
+        Self::ALL.map(|metric| metric.name().to_owned())
+    }
+
     /// Its name in `shipway.yaml`: `error-rate`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::ErrorRate => "error-rate",
             Self::LatencyP50 => "latency-p50",
             Self::LatencyP90 => "latency-p90",
             Self::LatencyP99 => "latency-p99",
+            Self::SlowRate { .. } => "slow-rate",
             Self::Requests => "requests",
+            Self::Saturation => "saturation",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Restarts => "restarts",
+            Self::Event(name) | Self::Value(name) => name.as_str(),
+        }
+    }
+
+    /// What sort of thing it is, and so how it can be judged.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) => Kind::Events,
+            Self::LatencyP50 => Kind::Quantile(0.5),
+            Self::LatencyP90 => Kind::Quantile(0.9),
+            Self::LatencyP99 => Kind::Quantile(0.99),
+            Self::Saturation | Self::Cpu | Self::Memory | Self::Value(_) => Kind::Value,
+            Self::Requests | Self::Restarts => Kind::Total,
         }
     }
 
@@ -60,7 +102,9 @@ impl Metric {
     #[must_use]
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::ErrorRate => "a share of the requests, such as 5% or 0.05",
+            Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) => {
+                "a share of the requests, such as 5% or 0.05"
+            }
             Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => {
                 "a time, such as 500ms or 1.5s"
             }
@@ -68,6 +112,8 @@ impl Metric {
             Self::Cpu => "a share of one core, such as 80%, 0.8 or 800m",
             Self::Memory => "an amount of memory, such as 256MiB",
             Self::Restarts => "a number, such as 0",
+            Self::Saturation => "requests at once, such as 8",
+            Self::Value(_) => "a number, such as 0.95",
         }
     }
 
@@ -75,31 +121,49 @@ impl Metric {
     #[must_use]
     pub const fn is_of_traffic(self) -> bool {
         match self {
-            Self::ErrorRate | Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => true,
-            Self::Requests | Self::Cpu | Self::Memory | Self::Restarts => false,
+            Self::ErrorRate
+            | Self::LatencyP50
+            | Self::LatencyP90
+            | Self::LatencyP99
+            | Self::SlowRate { .. }
+            | Self::Event(_) => true,
+            Self::Requests
+            | Self::Saturation
+            | Self::Cpu
+            | Self::Memory
+            | Self::Restarts
+            | Self::Value(_) => false,
         }
     }
 
     /// Reads a value as people write it, into the base unit.
     ///
     /// # Errors
-    /// When it is no finite number from 0 up in one of the metric's units, or an error rate above 100 %.
+    /// When it is no finite number from 0 up in one of the metric's units, or a rate above 100 %. What a provider answers has
+    /// no unit, and may be below zero.
     pub fn parse_value(self, text: &str) -> Result<f64, ParseValueError> {
         let refused = || ParseValueError {
             metric: self,
             text: text.to_owned(),
         };
         let trimmed = text.trim();
+        if matches!(self, Self::Value(_)) {
+            let number = trimmed.parse::<f64>().map_err(|_| refused())?;
+            return if number.is_finite() {
+                Ok(number)
+            } else {
+                Err(refused())
+            };
+        }
         let split = trimmed
             .find(|c: char| !(c.is_ascii_digit() || c == '.'))
             .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let number: f64 = number.parse().map_err(|_| refused())?;
         let value = number * self.factor(unit.trim_start()).ok_or_else(refused)?;
-        let most = if self == Self::ErrorRate {
-            1.0
-        } else {
-            f64::MAX
+        let most = match self {
+            Self::ErrorRate | Self::SlowRate { .. } => 1.0,
+            _ => f64::MAX,
         };
         if value <= most {
             Ok(value)
@@ -111,8 +175,18 @@ impl Metric {
     /// What one of `unit` is in the base unit.
     fn factor(self, unit: &str) -> Option<f64> {
         let factor = match (self, unit) {
-            (Self::ErrorRate | Self::Cpu, "%") => 0.01,
-            (Self::ErrorRate | Self::Cpu | Self::Memory | Self::Restarts, "") => 1.0,
+            (Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) | Self::Cpu, "%") => 0.01,
+            (
+                Self::ErrorRate
+                | Self::SlowRate { .. }
+                | Self::Event(_)
+                | Self::Saturation
+                | Self::Cpu
+                | Self::Memory
+                | Self::Restarts
+                | Self::Value(_),
+                "",
+            ) => 1.0,
             (Self::Cpu, "m") => 0.001,
             (Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99, unit) => match unit {
                 "us" | "µs" => 0.001,
@@ -132,7 +206,17 @@ impl Metric {
                 "Gi" | "GiB" => 1_073_741_824.0,
                 _ => return None,
             },
-            (Self::ErrorRate | Self::Requests | Self::Cpu | Self::Restarts, _) => return None,
+            (
+                Self::ErrorRate
+                | Self::SlowRate { .. }
+                | Self::Event(_)
+                | Self::Saturation
+                | Self::Requests
+                | Self::Cpu
+                | Self::Restarts
+                | Self::Value(_),
+                _,
+            ) => return None,
         };
         Some(factor)
     }
@@ -144,7 +228,9 @@ impl Metric {
             return "not a number".to_owned();
         }
         match self {
-            Self::ErrorRate | Self::Cpu => format!("{} %", short(value * 100.0)),
+            Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) | Self::Cpu => {
+                format!("{} %", short(value * 100.0))
+            }
             Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 if value >= 10_000.0 => {
                 format!("{} s", short(value / 1000.0))
             }
@@ -153,9 +239,23 @@ impl Metric {
             }
             Self::Requests => format!("{}/s", short(value)),
             Self::Memory => show_bytes(value),
-            Self::Restarts => short(value),
+            Self::Restarts | Self::Value(_) => short(value),
+            Self::Saturation => format!("{} at once", short(value)),
         }
     }
+}
+
+/// What sort of thing a metric is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Something that happens, counted for each request: errors, slow answers, orders.
+    Events,
+    /// A quantile of a distribution, 0 to 1.
+    Quantile(f64),
+    /// A number that is so much at each moment.
+    Value,
+    /// A count without anything to count it among: it has limits, and nothing to compare.
+    Total,
 }
 
 fn show_bytes(bytes: f64) -> String {
@@ -200,7 +300,16 @@ pub(crate) fn grouped(number: &str) -> String {
 
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::SlowRate { over_micros } => {
+                write!(
+                    f,
+                    "slow-rate (over {})",
+                    Self::LatencyP50.show(*over_micros as f64 / 1000.0)
+                )
+            }
+            other => f.pad(other.name()),
+        }
     }
 }
 
@@ -219,7 +328,7 @@ impl FromStr for Metric {
 /// A name that no metric has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, requests, cpu, memory and restarts"
+    "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory and restarts"
 )]
 pub struct ParseMetricError {
     /// What was written.
@@ -240,15 +349,23 @@ pub struct ParseValueError {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> Name {
+        name.parse().unwrap()
+    }
+
     #[test]
     fn metrics_read_what_they_print() {
         for metric in Metric::ALL {
             assert_eq!(metric.name().parse(), Ok(metric));
-            assert_eq!(
-                serde_json::to_value(metric).unwrap(),
-                metric.name(),
-                "one spelling everywhere"
-            );
+            if metric != Metric::SLOW_RATE {
+                assert_eq!(
+                    serde_json::to_value(metric).unwrap(),
+                    metric.name(),
+                    "one spelling everywhere"
+                );
+            }
+            let json = serde_json::to_string(&metric).unwrap();
+            assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
             let listed = "x".parse::<Metric>().unwrap_err().to_string();
             assert!(listed.contains(metric.name()), "{listed}");
         }
@@ -268,11 +385,15 @@ mod tests {
             (Metric::Cpu, "1500m", 1.5),
             (Metric::Memory, "256MiB", 268_435_456.0),
             (Metric::Restarts, "0", 0.0),
+            (Metric::SLOW_RATE, "5%", 0.05),
+            (Metric::Saturation, "8", 8.0),
+            (Metric::Event(named("orders")), "120%", 1.2),
+            (Metric::Value(named("temperature")), "-3.5", -3.5),
         ];
         for (metric, text, value) in cases {
             let read = metric.parse_value(text).unwrap();
             assert!(
-                (read - value).abs() < 1e-9 * (1.0 + value),
+                (read - value).abs() < 1e-9 * (1.0 + value.abs()),
                 "{metric} {text}: {read}"
             );
         }
@@ -290,6 +411,9 @@ mod tests {
             (Metric::Requests, "inf"),
             (Metric::Requests, ""),
             (Metric::Memory, "1e400"),
+            (Metric::Value(named("x")), "NaN"),
+            (Metric::Value(named("x")), "5 apples"),
+            (Metric::SLOW_RATE, "101%"),
             (Metric::Memory, &"9".repeat(400)),
         ];
         for (metric, text) in cases {
@@ -314,6 +438,8 @@ mod tests {
             (Metric::Memory, 512.0, "512 B"),
             (Metric::Restarts, 2.0, "2"),
             (Metric::Cpu, f64::NAN, "not a number"),
+            (Metric::Saturation, 3.25, "3.2 at once"),
+            (Metric::Value(named("worth")), 41.5, "41.5"),
         ];
         for (metric, value, text) in cases {
             assert_eq!(metric.show(value), text);

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::{Histogram, Metric, Name, track::Counts};
+
 /// Both sides of a rollout as seen at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
@@ -44,6 +46,149 @@ pub struct Sample {
     pub memory_bytes: Option<f64>,
     /// Unplanned restarts of all instances, from any fixed point in time on.
     pub restarts: Option<u64>,
+    /// How many answers took how long, from any fixed point in time on; there when somebody compares quantiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Histogram>,
+    /// For each limit that somebody asks about: how many requests took longer, from any fixed point in time on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slow: Vec<Slow>,
+    /// Requests open now, on average for each instance.
+    #[serde(with = "any_float", skip_serializing_if = "Option::is_none")]
+    pub saturation: Option<f64>,
+    /// How often business events happened, from any fixed point in time on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Happened>,
+    /// What providers said last, one answer for each metric.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+/// How many requests took longer than a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slow {
+    /// The limit, in microseconds.
+    pub over_micros: u64,
+    /// How many took longer.
+    pub count: u64,
+}
+
+/// How often a business event happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happened {
+    /// What.
+    pub event: Name,
+    /// How often.
+    pub count: u64,
+}
+
+/// What a provider said, and when it was asked: repeated until there is a newer one, and taken into account once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What was asked.
+    pub metric: Name,
+    /// The moment that was asked about; the same for both sides.
+    pub at: Timestamp,
+    /// What was said.
+    pub said: Said,
+}
+
+/// What a provider said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// A finite number.
+    Value(f64),
+    /// Nothing that could be used, and why, in words.
+    Unknown(String),
+}
+
+impl Answer {
+    /// A number; one that isn't finite is no answer.
+    #[must_use]
+    pub fn value(metric: Name, at: Timestamp, value: f64) -> Self {
+        let said = match value {
+            finite if finite.is_finite() => Said::Value(finite),
+            nan if nan.is_nan() => Said::Unknown("the provider says NaN".to_owned()),
+            _ => Said::Unknown("the provider says an infinite number".to_owned()),
+        };
+        Self { metric, at, said }
+    }
+
+    /// No number.
+    #[must_use]
+    pub const fn unknown(metric: Name, at: Timestamp, why: String) -> Self {
+        Self {
+            metric,
+            at,
+            said: Said::Unknown(why),
+        }
+    }
+}
+
+impl Sample {
+    /// The counts that a metric of this release is made of; `None` when this one isn't counted.
+    pub(crate) fn counts(&self, metric: Metric) -> Option<Counts> {
+        let events = match metric {
+            Metric::SlowRate { over_micros } => {
+                let slow = self
+                    .slow
+                    .iter()
+                    .find(|slow| slow.over_micros == over_micros);
+                slow?.count
+            }
+            // An event that never happened need not be listed.
+            Metric::Event(name) => {
+                let happened = self.events.iter().find(|happened| happened.event == name);
+                happened.map_or(0, |happened| happened.count)
+            }
+            Metric::ErrorRate
+            | Metric::LatencyP50
+            | Metric::LatencyP90
+            | Metric::LatencyP99
+            | Metric::Requests
+            | Metric::Saturation
+            | Metric::Cpu
+            | Metric::Memory
+            | Metric::Restarts
+            | Metric::Value(_) => self.errors,
+        };
+        let restarts = match metric {
+            Metric::Restarts => self.restarts?,
+            _ => 0,
+        };
+        Some(Counts {
+            requests: self.requests,
+            events,
+            restarts,
+        })
+    }
+
+    /// What a metric that has a value at each moment has now; the error says why it has none.
+    pub(crate) fn value(&self, metric: Metric) -> Result<f64, &str> {
+        match metric {
+            Metric::Cpu => self.cpu.ok_or("the target reports no CPU use"),
+            Metric::Memory => self.memory_bytes.ok_or("the target reports no memory"),
+            Metric::Saturation => self.saturation.ok_or("no instance is ready"),
+            Metric::Value(name) => match self.answer(name).map(|answer| &answer.said) {
+                Some(Said::Value(value)) => Ok(*value),
+                Some(Said::Unknown(why)) => Err(why),
+                None => Err("the provider hasn't answered yet"),
+            },
+            Metric::ErrorRate
+            | Metric::SlowRate { .. }
+            | Metric::Event(_)
+            | Metric::LatencyP50
+            | Metric::LatencyP90
+            | Metric::LatencyP99
+            | Metric::Requests
+            | Metric::Restarts => Err("it has no value of its own"),
+        }
+    }
+
+    /// What a provider said last.
+    pub(crate) fn answer(&self, metric: Name) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.metric == metric)
+    }
 }
 
 /// Quantiles of the time an answer took, in milliseconds. `None` or NaN where there was nothing to take them of.

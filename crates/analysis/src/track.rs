@@ -3,8 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Sample;
-
 /// The counts of one side: those of closed windows, and where the open window began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Track {
@@ -16,42 +14,37 @@ pub(crate) struct Track {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Mark {
     at: Timestamp,
-    requests: u64,
-    errors: u64,
-    restarts: u64,
+    #[serde(flatten)]
+    counts: Counts,
 }
 
-/// What happened within a time.
+/// What happened within a time, or since any fixed point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) requests: u64,
-    pub(crate) errors: u64,
+    /// What the metric counts: errors, unless it says otherwise.
+    #[serde(rename = "errors")]
+    pub(crate) events: u64,
     pub(crate) restarts: u64,
 }
 
 impl Counts {
-    /// NaN when there were no requests. Never above 1: the two counters may be read a moment apart.
-    pub(crate) fn error_rate(self) -> f64 {
-        let rate = self.errors as f64 / self.requests as f64;
+    /// How often for each request; NaN when there were none.
+    pub(crate) fn rate(self) -> f64 {
+        self.events as f64 / self.requests as f64
+    }
+
+    /// The same where each request counts once at most: never above 1, since the two counters may be read a moment apart.
+    pub(crate) fn share(self) -> f64 {
+        let rate = self.rate();
         if rate > 1.0 { 1.0 } else { rate }
     }
 
     fn plus(self, other: Self) -> Self {
         Self {
             requests: self.requests.saturating_add(other.requests),
-            errors: self.errors.saturating_add(other.errors),
+            events: self.events.saturating_add(other.events),
             restarts: self.restarts.saturating_add(other.restarts),
-        }
-    }
-}
-
-impl Mark {
-    fn of(sample: &Sample, at: Timestamp, restarts_before: u64) -> Self {
-        Self {
-            at,
-            requests: sample.requests,
-            errors: sample.errors,
-            restarts: sample.restarts.unwrap_or(restarts_before),
         }
     }
 }
@@ -63,45 +56,46 @@ impl Track {
     }
 
     /// Begins to count, unless it has.
-    pub(crate) fn begin(&mut self, sample: &Sample, at: Timestamp) {
-        self.mark.get_or_insert_with(|| Mark::of(sample, at, 0));
+    pub(crate) fn begin(&mut self, counts: Counts, at: Timestamp) {
+        self.mark.get_or_insert(Mark { at, counts });
+    }
+
+    /// Begins to count here: what came before is left out.
+    pub(crate) fn pass_over(&mut self, counts: Counts, at: Timestamp) {
+        self.mark = Some(Mark { at, counts });
     }
 
     /// Ends the window and begins the next.
-    pub(crate) fn close(&mut self, sample: &Sample, at: Timestamp) {
-        let window = self.window(sample);
-        let restarts = self.mark.map_or(0, |mark| mark.restarts);
-        self.closed = self.closed.plus(window);
-        self.mark = Some(Mark::of(sample, at, restarts));
+    pub(crate) fn close(&mut self, counts: Counts, at: Timestamp) {
+        self.closed = self.closed.plus(self.window(counts));
+        self.mark = Some(Mark { at, counts });
     }
 
     /// What happened since the last measurement.
-    pub(crate) fn window(&self, sample: &Sample) -> Counts {
-        let Some(mark) = self.mark else {
+    pub(crate) fn window(&self, now: Counts) -> Counts {
+        let Some(Mark { counts: mark, .. }) = self.mark else {
             return Counts::default();
         };
-        // The counters belong together: when the requests were restarted, so were the errors.
-        let (requests, errors) = if sample.requests < mark.requests {
-            (sample.requests, sample.errors)
+        // The counters belong together: when the requests were restarted, so were the errors. Restarts are the target's.
+        let (requests, events) = if now.requests < mark.requests {
+            (now.requests, now.events)
         } else {
-            (
-                sample.requests - mark.requests,
-                sample.errors.saturating_sub(mark.errors),
-            )
+            let events = now.events.checked_sub(mark.events);
+            (now.requests - mark.requests, events.unwrap_or(now.events))
         };
-        let restarts = sample
-            .restarts
-            .map_or(0, |now| now.checked_sub(mark.restarts).unwrap_or(now));
         Counts {
             requests,
-            errors,
-            restarts,
+            events,
+            restarts: now
+                .restarts
+                .checked_sub(mark.restarts)
+                .unwrap_or(now.restarts),
         }
     }
 
     /// What happened since the hold began.
-    pub(crate) fn whole(&self, sample: &Sample) -> Counts {
-        self.closed.plus(self.window(sample))
+    pub(crate) fn whole(&self, now: Counts) -> Counts {
+        self.closed.plus(self.window(now))
     }
 
     /// How long the open window has lasted.

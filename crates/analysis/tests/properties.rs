@@ -45,6 +45,7 @@ fn sample() -> impl Strategy<Value = Option<Sample>> {
                 cpu,
                 memory_bytes,
                 restarts,
+                ..Sample::default()
             },
         ),
     )

@@ -79,6 +79,16 @@ impl Latency {
         Self(self.0.iter().filter_map(since).collect())
     }
 
+    /// How many are in buckets beyond that of `limit`: all of them took longer.
+    #[must_use]
+    pub fn beyond(&self, limit: Duration) -> u64 {
+        let last = u16::try_from(bucket_of(limit)).unwrap_or(u16::MAX);
+        let beyond = self
+            .0
+            .range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded));
+        beyond.map(|(_, count)| count).sum()
+    }
+
     /// The duration that this share of all did not exceed, as the upper end of its bucket; `None` when nothing was counted.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
@@ -110,6 +120,17 @@ mod tests {
             assert!((got / millis - 1.0).abs() < 0.033, "{share}: {got}");
         }
         assert_eq!(Latency::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn what_took_longer_is_counted_within_a_bucket() {
+        let mut latency = Latency::default();
+        for millis in [1, 299, 300, 311, 400, 90_000] {
+            latency.record(Duration::from_millis(millis));
+        }
+        assert_eq!(latency.beyond(Duration::from_millis(300)), 3);
+        assert_eq!(latency.beyond(Duration::from_secs(200)), 0);
+        assert_eq!(latency.beyond(Duration::ZERO), 6);
     }
 
     #[test]

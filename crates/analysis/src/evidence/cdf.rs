@@ -94,6 +94,13 @@ impl Buckets {
         self.counts.iter().sum()
     }
 
+    /// The first bucket at whose end at least this share of the values lies; `None` when there is none.
+    #[must_use]
+    pub fn first_with(&self, share: f64) -> Option<usize> {
+        self.shares(self.counts.len())
+            .position(|below| below >= share)
+    }
+
     /// For each bucket the share of the values that lie in it or below.
     fn shares(&self, buckets: usize) -> impl Iterator<Item = f64> {
         let total = self.total().max(1) as f64;
@@ -150,11 +157,7 @@ pub fn slower(canary: &Buckets, stable: &Buckets, band: &Band) -> Gap {
 pub fn quantile(of: &Buckets, quantile: f64, band: &Band) -> Interval {
     let radius = band.radius(of.total());
     let buckets = of.counts.len();
-    let first_with = |share: f64| {
-        of.shares(buckets)
-            .position(|below| below >= share)
-            .unwrap_or(buckets.saturating_sub(1))
-    };
+    let first_with = |share: f64| of.first_with(share).unwrap_or(buckets.saturating_sub(1));
     Interval {
         low: first_with(quantile - radius) as f64,
         high: first_with(quantile + radius) as f64,

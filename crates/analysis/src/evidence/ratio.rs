@@ -180,6 +180,18 @@ impl Evidence {
     pub fn look(&mut self, test: &Test, canary: Counted, stable: Counted) {
         self.canary.add(canary);
         self.stable.add(stable);
+        self.compare(test, canary, stable);
+    }
+
+    /// The same where happening less often is worse: the ratio is then how much more often it happens on stable.
+    pub fn look_swapped(&mut self, test: &Test, canary: Counted, stable: Counted) {
+        self.canary.add(canary);
+        self.stable.add(stable);
+        self.compare(test, stable, canary);
+    }
+
+    /// Takes in where the events of one look fell.
+    fn compare(&mut self, test: &Test, canary: Counted, stable: Counted) {
         let events = canary.events.saturating_add(stable.events);
         if events == 0 || canary.of == 0 || stable.of == 0 {
             return;

@@ -1,28 +1,72 @@
-//! `sequential`: the canary against stable, looked at after every request, as early as the evidence allows and never earlier.
+//! `sequential`: the canary against stable, looked at all the time, as early as the evidence allows and never earlier.
 //!
-//! It **fails** when the evidence that the canary is worse reaches `1/alpha` to 1: a release that is no worse is ever
-//! failed with probability `alpha` at most, however long and however often one looks. That evidence is collected over the
-//! whole rollout.
+//! It **fails** when the evidence that the canary is worse is beyond what chance gives once in `1/alpha` rollouts: a release
+//! that is no worse is ever failed with probability `alpha` at most, however long and however often one looks.
 //!
 //! It **passes for good** when the evidence of this hold shows that the canary is no worse than `tolerance` times stable:
 //! then the hold may end early. Each hold shows it anew: a release that does well at 1 % may not at 50 %.
 //!
-//! In between it passes as things stand once `min_requests` were answered, and is inconclusive before: a hold that runs out of
-//! time with some traffic and nothing against the release ends well.
+//! In between it passes as things stand once there was enough to look at, and is inconclusive before: a hold that runs out
+//! of time with some traffic and nothing against the release ends well.
 //!
-//! Where nothing can be compared (a side can't be read, there is no stable, nobody asks anything), it is inconclusive.
+//! Where nothing can be compared (a side can't be read, there is no stable, nobody asks anything, a provider has no answer),
+//! it is inconclusive.
+//!
+//! What is compared, and by what:
+//!
+//! - [`counted`]: something that happens (errors, slow answers, orders), by the rate ratio. Its evidence is collected over
+//!   the whole rollout.
+//! - [`quantile`]: latency, by bounds on both distributions. What it needs is much more: a limit on latency
+//!   ([`Metric::SlowRate`]) is decided by a thousandth of the requests.
+//! - [`value`]: CPU, memory, what a provider says, by the mean of the differences between values of the same instants.
+//!
+//! The last two begin anew with each hold: a service is faster at night, and the canary had no part of the night before it
+//! had traffic. So the `n`-th hold has `alpha / n(n + 1)` of what may be wrong, which adds up to `alpha`.
 
+mod counted;
+mod quantile;
+mod value;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Judge, Judgement, Metric, Observation, Side, Verdict,
+    Judge, Judgement, Metric, Observation, Sample, Verdict,
     evidence::{
         Alpha, Interval,
         ratio::{Counted, Evidence, InvalidTest, Test},
     },
-    metric::grouped,
-    track::{Counts, Track},
+    metric::{Kind, grouped},
+    track::Track,
+    warm_up,
 };
+
+/// Which way is worse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// More is worse: errors.
+    #[default]
+    Increase,
+    /// Less is worse: orders.
+    Decrease,
+}
+
+impl Direction {
+    const fn is_increase(&self) -> bool {
+        matches!(self, Self::Increase)
+    }
+
+    /// Of what is of the canary and of stable: first what must not be more than the second.
+    fn order<T>(self, canary: T, stable: T) -> (T, T) {
+        match self {
+            Self::Increase => (canary, stable),
+            Self::Decrease => (stable, canary),
+        }
+    }
+}
 
 /// A comparison with stable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,13 +81,32 @@ pub struct Sequential {
     pub test: Test,
     /// Requests of the canary before "nothing against it" counts for something.
     pub min_requests: u64,
+    /// Which way is worse.
+    #[serde(default, skip_serializing_if = "Direction::is_increase")]
+    pub direction: Direction,
+    /// How long after a hold began nothing is counted: a warm-up.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub skip: Duration,
+    /// From one value of CPU, memory or saturation to the next; how often a provider is asked. Other metrics don't look at it.
+    #[serde(default = "interval", skip_serializing_if = "is_interval")]
+    pub interval: Duration,
+}
+
+const fn interval() -> Duration {
+    Sequential::INTERVAL
+}
+
+fn is_interval(interval: &Duration) -> bool {
+    *interval == Sequential::INTERVAL
 }
 
 /// Why a comparison can't be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidSequential {
-    /// Not a metric of events.
-    #[error("{0} can't be compared with stable: that can be done with error-rate")]
+    /// A count alone.
+    #[error(
+        "{0} can't be compared with stable, which has another share of the traffic; give it `max` or `min`"
+    )]
     Metric(Metric),
     /// Not ratios.
     #[error(transparent)]
@@ -59,11 +122,13 @@ impl Sequential {
     pub const TOLERANCE: f64 = 2.0;
     /// As the threshold judge's.
     pub const MIN_REQUESTS: u64 = 100;
+    /// Seldom enough for a value to be another than the one before.
+    pub const INTERVAL: Duration = Duration::from_secs(5);
 
     /// A comparison with the defaults. `alpha` is this metric's share.
     ///
     /// # Errors
-    /// When the metric isn't one of events, or the ratios can't be asked about.
+    /// When the metric is one that has only limits, or the ratios can't be asked about.
     pub fn new(
         metric: Metric,
         alpha: Alpha,
@@ -71,7 +136,7 @@ impl Sequential {
         margin: f64,
         tolerance: f64,
     ) -> Result<Self, InvalidSequential> {
-        if metric != Metric::ErrorRate {
+        if metric.kind() == Kind::Total {
             return Err(InvalidSequential::Metric(metric));
         }
         Ok(Self {
@@ -80,7 +145,36 @@ impl Sequential {
             beta,
             test: Test::new(margin, tolerance)?,
             min_requests: Self::MIN_REQUESTS,
+            direction: Direction::Increase,
+            skip: Duration::ZERO,
+            interval: Self::INTERVAL,
         })
+    }
+
+    /// More than this many times stable's is worse, when nobody says: anything for what is counted; CPU and memory of two
+    /// processes are never quite the same.
+    #[must_use]
+    pub const fn margin_of(metric: Metric) -> f64 {
+        match metric {
+            Metric::Cpu | Metric::Memory | Metric::Saturation => 1.1,
+            _ => 1.0,
+        }
+    }
+
+    /// What a hold that ends early has excluded, when nobody says: twice as many errors are still few, an answer half as
+    /// slow again is not what people wait for.
+    #[must_use]
+    pub fn tolerance_of(metric: Metric) -> f64 {
+        match metric.kind() {
+            Kind::Events | Kind::Total => Self::TOLERANCE,
+            Kind::Quantile(_) | Kind::Value => 1.5,
+        }
+    }
+
+    /// The share of `alpha` that this hold has, where each begins anew.
+    fn alpha_of(&self, holds: u32) -> Alpha {
+        let holds = holds as usize + 1;
+        self.alpha.split(holds * (holds + 1))
     }
 }
 
@@ -94,157 +188,147 @@ pub struct State {
     /// Of this hold.
     hold: Evidence,
     failed: Option<Judgement>,
+    /// Holds that are over.
+    #[serde(default)]
+    holds: u32,
+    /// When this hold was first looked at, where its beginning is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    began: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "quantile::State::is_new")]
+    quantile: quantile::State,
+    #[serde(default, skip_serializing_if = "value::State::is_new")]
+    value: value::State,
 }
 
 impl State {
-    /// The state when the next hold begins: what speaks against the release is kept, what would end a hold early is not.
-    pub fn begin_hold(&mut self) {
-        self.hold = Evidence::default();
-    }
-
-    /// The range of the ratio between the two rates, so far; wide open before the first event.
+    /// The range of the ratio between the two rates, so far; wide open before the first event. Of what is counted alone.
     #[must_use]
     pub const fn ratio(&self) -> Interval {
         self.rollout.range()
     }
+
+    /// What was counted on the canary and on stable over the whole rollout; zeros for what isn't counted.
+    #[must_use]
+    pub const fn counted(&self) -> (Counted, Counted) {
+        (self.rollout.canary(), self.rollout.stable())
+    }
+}
+
+/// How the evidence stands.
+enum Standing {
+    /// Not enough yet, or nothing that could be used.
+    Unknown(String),
+    /// Worse, beyond doubt.
+    Worse(String),
+    /// No worse than tolerated, beyond doubt.
+    NoWorse(String),
+    /// Neither.
+    Open(String),
 }
 
 impl Judge for Sequential {
     type State = State;
 
+    fn metrics(&self) -> Vec<Metric> {
+        vec![self.metric]
+    }
+
+    /// What is counted is looked at all the time; values have a pace.
+    fn interval(&self) -> Option<Duration> {
+        (self.metric.kind() == Kind::Value).then_some(self.interval)
+    }
+
+    fn compares(&self) -> bool {
+        true
+    }
+
+    fn begin_hold(state: &mut State) {
+        state.hold = Evidence::default();
+        state.holds = state.holds.saturating_add(1);
+        state.began = None;
+        state.quantile = quantile::State::default();
+        state.value = value::State::default();
+    }
+
     fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
         if let Some(failed) = &state.failed {
             return failed.clone();
         }
-        let unknown = |why: String| {
+        let unknown = |why: &str| {
             let why = format!("{} of {} unknown: {why}", self.metric, seen.canary.release);
             Judgement::open(Verdict::Inconclusive { why })
         };
         let Some(stable) = &seen.stable else {
-            return unknown("there is no stable release to compare with".to_owned());
+            return unknown("there is no stable release to compare with");
         };
-        let (Some(_), Some(_)) = (&seen.canary.sample, &stable.sample) else {
-            return unknown("the source could not be read".to_owned());
+        let (Some(of_canary), Some(of_stable)) = (&seen.canary.sample, &stable.sample) else {
+            return unknown("the source could not be read");
         };
-        self.take_in(state, seen, stable);
-        let against = state.rollout.log_worse(&self.test);
-        let (limit, cleared) = (self.alpha.log_limit(), self.beta.log_limit());
-        let requests = state.rollout.canary().of;
-        if against >= limit {
-            let why = format!(
-                "{}, {}",
-                compared(self, state, seen, stable),
-                odds(against, limit)
-            );
-            let failed = Judgement::settled(Verdict::Fail { why });
-            state.failed = Some(failed.clone());
-            failed
-        } else if requests < self.min_requests {
-            let (requests, needed) = (
-                grouped(&requests.to_string()),
-                grouped(&self.min_requests.to_string()),
-            );
-            unknown(format!("{requests} of {needed} requests so far"))
-        } else if state.hold.log_no_worse(&self.test) >= cleared {
-            let why = format!(
-                "{}, no worse than {} times stable",
-                compared(self, state, seen, stable),
-                self.test.tolerance()
-            );
-            Judgement::settled(Verdict::Pass { why })
-        } else {
-            let why = format!(
-                "{}, {}",
-                compared(self, state, seen, stable),
-                odds(against, limit)
-            );
-            Judgement::open(Verdict::Pass { why })
+        let looked = Looked {
+            at: seen.at,
+            canary: of_canary,
+            stable: of_stable,
+            names: (&seen.canary.release, &stable.release),
+        };
+        if let Some(left) = warm_up::left(self.skip, &mut state.began, seen.at) {
+            self.pass_over(state, &looked);
+            return Judgement::open(warm_up::verdict(self.metric, seen, left));
+        }
+        let standing = match self.metric.kind() {
+            Kind::Quantile(quantile) => quantile::judge(self, state, &looked, quantile),
+            Kind::Value => value::judge(self, state, &looked),
+            Kind::Events | Kind::Total => counted::judge(self, state, &looked),
+        };
+        match standing {
+            Standing::Unknown(why) => unknown(&why),
+            Standing::Worse(why) => {
+                let failed = Judgement::settled(Verdict::Fail { why });
+                state.failed = Some(failed.clone());
+                failed
+            }
+            Standing::NoWorse(why) => Judgement::settled(Verdict::Pass { why }),
+            Standing::Open(why) => Judgement::open(Verdict::Pass { why }),
         }
     }
 }
 
 impl Sequential {
-    /// Counts what happened on both sides since the look before, over the same time. A look that is older than one already
-    /// taken is left alone.
-    fn take_in(&self, state: &mut State, seen: &Observation, stable: &Side) {
-        let (Some(canary), Some(stable)) = (&seen.canary.sample, &stable.sample) else {
-            return;
-        };
-        let is_stale = [state.canary.at(), state.stable.at()]
-            .into_iter()
-            .flatten()
-            .any(|known| seen.at <= known);
-        if is_stale {
-            return;
+    /// Remembers where everything stands, and counts nothing.
+    fn pass_over(&self, state: &mut State, seen: &Looked<'_>) {
+        match self.metric.kind() {
+            Kind::Quantile(_) => state.quantile.pass_over(seen),
+            Kind::Value => state.value.pass_over(self, seen),
+            Kind::Events | Kind::Total => counted::pass_over(self, state, seen),
         }
-        state.canary.begin(canary, seen.at);
-        state.stable.begin(stable, seen.at);
-        let looked = (
-            counted(state.canary.window(canary)),
-            counted(state.stable.window(stable)),
-        );
-        for evidence in [&mut state.rollout, &mut state.hold] {
-            evidence.look(&self.test, looked.0, looked.1);
-        }
-        if looked.0.events + looked.1.events > 0 {
-            state.rollout.narrow(self.alpha);
-        }
-        state.canary.close(canary, seen.at);
-        state.stable.close(stable, seen.at);
     }
 }
 
-fn counted(counts: Counts) -> Counted {
-    Counted {
-        // The two counters may be read a moment apart.
-        events: counts.errors.min(counts.requests),
-        of: counts.requests,
-    }
+/// Both sides of an observation that has both.
+struct Looked<'a> {
+    at: Timestamp,
+    canary: &'a Sample,
+    stable: &'a Sample,
+    /// How people call the canary and stable.
+    names: (&'a str, &'a str),
 }
 
-/// `error-rate 2.1 % on #42 against 0.1 % on #41, 6,200 requests`
-fn compared(judge: &Sequential, state: &State, seen: &Observation, stable: &Side) -> String {
-    let (canary, other) = (state.rollout.canary(), state.rollout.stable());
-    let shown = |counted: Counted| {
-        if counted.of == 0 {
-            "no requests".to_owned()
-        } else {
-            judge.metric.show(counted.rate())
-        }
-    };
-    format!(
-        "{} {} on {} against {} on {}, {} requests",
-        judge.metric,
-        shown(canary),
-        seen.canary.release,
-        shown(other),
-        stable.release,
-        grouped(&canary.of.to_string())
-    )
+/// `60 of 100 requests so far`
+fn so_far(count: u64, needed: u64, what: &str) -> String {
+    let (count, needed) = (grouped(&count.to_string()), grouped(&needed.to_string()));
+    format!("{count} of {needed} {what} so far")
 }
 
-/// `evidence 340:1 against equal, limit 100:1`
-fn odds(against: f64, limit: f64) -> String {
-    let shown = |log: f64| {
-        if log > libm::log(1e6) {
-            "over 1,000,000:1".to_owned()
-        } else {
-            format!("{}:1", grouped(&format!("{:.0}", libm::exp(log).max(1.0))))
-        }
-    };
-    format!(
-        "evidence {} against equal, limit {}",
-        shown(against),
-        shown(limit)
-    )
+/// `99 %`, `99.75 %`: how sure one is that is wrong with this probability.
+fn confidence(alpha: Alpha) -> String {
+    let percent = format!("{:.4}", 100.0 * (1.0 - alpha.get()));
+    format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::Sample;
+    use crate::{Sample, Side};
 
     fn judge() -> Sequential {
         let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
@@ -301,7 +385,7 @@ mod tests {
             "error-rate 0.95 % on #3 against 1 % on #2, 10,000 requests, no worse than 2 times stable"
         );
         assert!(state.ratio().holds(1.0) && state.ratio().high < 3.0);
-        state.begin_hold();
+        Sequential::begin_hold(&mut state);
         let next = judge().observe(&mut state, &seen(61, (10_100, 96), (90_900, 909)));
         assert!(!next.is_settled(), "each hold shows it anew");
     }
@@ -338,10 +422,10 @@ mod tests {
     }
 
     #[test]
-    fn only_metrics_of_events_are_compared() {
+    fn what_is_only_a_count_has_nothing_to_be_compared_by() {
         let alpha = Alpha::new(0.01).unwrap();
-        let refused = Sequential::new(Metric::Memory, alpha, alpha, 1.0, 2.0).unwrap_err();
-        assert!(refused.to_string().contains("error-rate"));
+        let refused = Sequential::new(Metric::Restarts, alpha, alpha, 1.0, 2.0).unwrap_err();
+        assert!(refused.to_string().contains("`max` or `min`"), "{refused}");
         assert!(Sequential::new(Metric::ErrorRate, alpha, alpha, 2.0, 1.5).is_err());
     }
 }

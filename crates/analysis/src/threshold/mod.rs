@@ -31,17 +31,18 @@
 //!   what they forgave may together still be over the limit: then it isn't a pass but inconclusive. Both follow from
 //!   counts; quantiles can't be added up, so `latency-*` is judged per interval alone.
 
+pub(crate) mod series;
 mod state;
 mod words;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use self::state::{Outcome, OutcomeKind};
+use self::series::{Assess, Series};
+pub(crate) use self::state::OutcomeKind;
 pub use self::state::{State, Tally};
-use crate::{Judge, Judgement, Latency, Metric, Observation, Sample, Verdict, track::Counts};
+use crate::{Judge, Judgement, Metric, Observation};
 
 /// A limit on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,9 @@ pub struct Threshold {
     pub inconclusive_limit: Option<u32>,
     /// Requests that a measurement of traffic needs. Other metrics don't look at it.
     pub min_requests: u64,
+    /// How long after the hold began nothing is counted: a warm-up.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub skip: Duration,
 }
 
 impl Threshold {
@@ -88,6 +92,7 @@ impl Threshold {
             consecutive_error_limit: Self::CONSECUTIVE_ERROR_LIMIT,
             inconclusive_limit: None,
             min_requests: Self::MIN_REQUESTS,
+            skip: Duration::ZERO,
         })
     }
 }
@@ -139,7 +144,12 @@ impl Bound {
     fn check(self, metric: Metric) -> Result<(), InvalidThreshold> {
         let (min, max) = self.ends();
         for value in [min, max].into_iter().flatten() {
-            if !(value.is_finite() && value >= 0.0) {
+            let least = if matches!(metric, Metric::Value(_)) {
+                f64::MIN
+            } else {
+                0.0
+            };
+            if !(value.is_finite() && value >= least) {
                 return Err(InvalidThreshold::NoValue { metric });
             }
         }
@@ -175,209 +185,64 @@ pub enum InvalidThreshold {
     },
 }
 
-/// What a look at the canary gave.
-enum Reading {
-    /// Nothing yet: not enough requests, or no time has passed.
-    NotYet,
-    /// A value within or beyond the bound, NaN and infinite included.
-    Value(f64),
-    /// No value, and why.
-    NoData(&'static str),
+impl Assess for Bound {
+    fn assess(&self, value: f64, _: Option<f64>) -> OutcomeKind {
+        if self.admits(value) {
+            OutcomeKind::Successful
+        } else {
+            OutcomeKind::Failed
+        }
+    }
+
+    fn is_lost(&self, events: u64, min_requests: u64) -> bool {
+        let (_, max) = self.ends();
+        max.is_some_and(|max| events as f64 > max * min_requests as f64)
+    }
+
+    fn relation(&self, metric: Metric, value: f64) -> String {
+        match *self {
+            Self::Max(max) | Self::Between { max, .. } if value > max => {
+                format!("over the limit of {}", metric.show(max))
+            }
+            Self::Min(min) | Self::Between { min, .. } if value < min => {
+                format!("under the minimum of {}", metric.show(min))
+            }
+            Self::Max(max) => format!("within the limit of {}", metric.show(max)),
+            Self::Min(min) => format!("within the minimum of {}", metric.show(min)),
+            Self::Between { min, max } => {
+                format!("between {} and {}", metric.show(min), metric.show(max))
+            }
+        }
+    }
 }
 
 impl Judge for Threshold {
     type State = State;
 
+    fn metrics(&self) -> Vec<Metric> {
+        vec![self.metric]
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(self.interval)
+    }
+
+    fn begin_hold(state: &mut State) {
+        *state = State::default();
+    }
+
     fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
-        if let Some(settled) = &state.settled {
-            return settled.clone();
-        }
-        if !state.is_stale(seen.at) {
-            state.begin(seen);
-            if self.is_due(state, seen.at) {
-                self.measure(state, seen);
-            }
-        }
-        state
-            .settled
-            .clone()
-            .unwrap_or_else(|| Judgement::open(self.standing(state, seen)))
-    }
-}
-
-impl Threshold {
-    fn is_due(&self, state: &State, at: Timestamp) -> bool {
-        let interval = SignedDuration::try_from(self.interval).unwrap_or(SignedDuration::MAX);
-        state
-            .measured_at()
-            .is_none_or(|last| at.duration_since(last) >= interval)
-    }
-
-    /// Takes a measurement if there is something to measure.
-    fn measure(&self, state: &mut State, seen: &Observation) {
-        let outcome = match self.read(state, seen) {
-            Reading::NotYet => return,
-            Reading::NoData(why) => Outcome {
-                kind: OutcomeKind::Error,
-                why: words::no_data(self, seen, why),
-            },
-            Reading::Value(value) if !value.is_finite() => Outcome {
-                kind: OutcomeKind::Inconclusive,
-                why: words::not_a_number(self, state, seen),
-            },
-            Reading::Value(value) => {
-                let kind = if self.bound.admits(value) {
-                    OutcomeKind::Successful
-                } else {
-                    OutcomeKind::Failed
-                };
-                Outcome {
-                    kind,
-                    why: words::measured(self, state, seen, value),
-                }
-            }
+        let series = Series {
+            metric: self.metric,
+            interval: self.interval,
+            count: self.count,
+            failure_limit: self.failure_limit,
+            consecutive_error_limit: self.consecutive_error_limit,
+            inconclusive_limit: self.inconclusive_limit,
+            min_requests: self.min_requests,
+            skip: self.skip,
+            assess: &self.bound,
         };
-        state.record(seen, outcome);
-        state.settled = self.settle(state, seen);
-    }
-
-    fn read(&self, state: &State, seen: &Observation) -> Reading {
-        let Some(sample) = &seen.canary.sample else {
-            return Reading::NoData("the source could not be read");
-        };
-        let window = state.canary.window(sample);
-        match self.metric {
-            Metric::ErrorRate => self.read_error_rate(window),
-            Metric::LatencyP50 => self.read_latency(window, sample, |latency| latency.p50_ms),
-            Metric::LatencyP90 => self.read_latency(window, sample, |latency| latency.p90_ms),
-            Metric::LatencyP99 => self.read_latency(window, sample, |latency| latency.p99_ms),
-            Metric::Requests => self.read_throughput(state, window, seen.at),
-            Metric::Cpu => sample.cpu.map_or(
-                Reading::NoData("the target reports no CPU use"),
-                Reading::Value,
-            ),
-            Metric::Memory => sample.memory_bytes.map_or(
-                Reading::NoData("the target reports no memory"),
-                Reading::Value,
-            ),
-            Metric::Restarts => match sample.restarts {
-                Some(_) => Reading::Value(state.canary.whole(sample).restarts as f64),
-                None => Reading::NoData("the target reports no restarts"),
-            },
-        }
-    }
-
-    fn read_error_rate(&self, window: Counts) -> Reading {
-        let (_, max) = self.bound.ends();
-        let lost = max.is_some_and(|max| window.errors as f64 > max * self.min_requests as f64);
-        if window.requests >= self.min_requests || lost {
-            Reading::Value(window.error_rate())
-        } else {
-            Reading::NotYet
-        }
-    }
-
-    fn read_latency(
-        &self,
-        window: Counts,
-        sample: &Sample,
-        quantile: impl Fn(&Latency) -> Option<f64>,
-    ) -> Reading {
-        if window.requests < self.min_requests {
-            return Reading::NotYet;
-        }
-        if window.requests == 0 {
-            return Reading::Value(f64::NAN);
-        }
-        match sample.latency.as_ref().and_then(quantile) {
-            Some(value) => Reading::Value(value),
-            None => Reading::NoData("there were requests, but no latencies"),
-        }
-    }
-
-    /// A rate needs time to have passed: at least an interval since the counts were last taken.
-    fn read_throughput(&self, state: &State, window: Counts, at: Timestamp) -> Reading {
-        let seconds = state.canary.seconds_since(at);
-        if seconds > 0.0 && seconds >= self.interval.as_secs_f64() {
-            Reading::Value(window.requests as f64 / seconds)
-        } else {
-            Reading::NotYet
-        }
-    }
-
-    /// What no further measurement can change, if anything.
-    fn settle(&self, state: &State, seen: &Observation) -> Option<Judgement> {
-        let tally = &state.tally;
-        let latest = || {
-            state
-                .latest
-                .as_ref()
-                .map_or("", |outcome| outcome.why.as_str())
-        };
-        let verdict = if tally.failed > self.failure_limit {
-            Verdict::Fail {
-                why: words::times(latest(), "failed", tally.failed, self.failure_limit),
-            }
-        } else if self
-            .inconclusive_limit
-            .is_some_and(|limit| tally.inconclusive > limit)
-        {
-            let limit = self.inconclusive_limit.unwrap_or_default();
-            Verdict::Inconclusive {
-                why: words::times(latest(), "inconclusive", tally.inconclusive, limit),
-            }
-        } else if tally.consecutive_error > self.consecutive_error_limit {
-            let limit = self.consecutive_error_limit;
-            Verdict::Inconclusive {
-                why: words::times(latest(), "no data in a row", tally.consecutive_error, limit),
-            }
-        } else if self.count.is_some_and(|count| tally.count >= count) {
-            self.at_best(state, seen)
-        } else {
-            return None;
-        };
-        Some(Judgement::settled(verdict))
-    }
-
-    /// How things stand when more measurements may come: what the last one said, unless it said nothing.
-    fn standing(&self, state: &State, seen: &Observation) -> Verdict {
-        match &state.latest {
-            None => Verdict::Inconclusive {
-                why: words::waiting(self, state, seen),
-            },
-            Some(Outcome {
-                kind: OutcomeKind::Inconclusive | OutcomeKind::Error,
-                why,
-            }) => Verdict::Inconclusive { why: why.clone() },
-            Some(Outcome {
-                kind: OutcomeKind::Successful | OutcomeKind::Failed,
-                ..
-            }) => self.at_best(state, seen),
-        }
-    }
-
-    /// A pass, if the measurements allow it: one at least was successful, and the hold as a whole is within the bound.
-    fn at_best(&self, state: &State, seen: &Observation) -> Verdict {
-        let latest = state
-            .latest
-            .as_ref()
-            .map_or("", |outcome| outcome.why.as_str());
-        if state.tally.successful == 0 {
-            return Verdict::Inconclusive {
-                why: format!("{latest}; no measurement was successful yet"),
-            };
-        }
-        if self.metric != Metric::ErrorRate {
-            return Verdict::Pass {
-                why: latest.to_owned(),
-            };
-        }
-        let whole = state.whole_of_canary(seen);
-        let why = words::over_the_hold(self, state, seen, whole);
-        if self.bound.admits(whole.error_rate()) {
-            Verdict::Pass { why }
-        } else {
-            Verdict::Inconclusive { why }
-        }
+        series.observe(state, seen)
     }
 }

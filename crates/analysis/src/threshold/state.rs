@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Judgement, Observation,
+    Judgement, Metric, Observation,
     track::{Counts, Track},
 };
 
@@ -18,6 +18,12 @@ pub struct State {
     pub(super) tally: Tally,
     pub(super) latest: Option<Outcome>,
     pub(super) settled: Option<Judgement>,
+    /// The moment that a provider's last answer was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answered_at: Option<Timestamp>,
+    /// When the hold was first looked at, where its beginning is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) began: Option<Timestamp>,
 }
 
 /// How many measurements ended how. The names are Argo Rollouts'.
@@ -46,7 +52,7 @@ pub(super) struct Outcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OutcomeKind {
+pub(crate) enum OutcomeKind {
     Successful,
     Failed,
     Inconclusive,
@@ -75,35 +81,66 @@ impl State {
     }
 
     /// Remembers where the counts of each side stood when it was first seen.
-    pub(super) fn begin(&mut self, seen: &Observation) {
-        if let Some(sample) = &seen.canary.sample {
-            self.canary.begin(sample, seen.at);
+    pub(super) fn begin(&mut self, metric: Metric, seen: &Observation) {
+        let (canary, stable) = counts(metric, seen);
+        if let Some(counts) = canary {
+            self.canary.begin(counts, seen.at);
         }
-        if let Some(sample) = seen.stable.as_ref().and_then(|side| side.sample.as_ref()) {
-            self.stable.begin(sample, seen.at);
+        if let Some(counts) = stable {
+            self.stable.begin(counts, seen.at);
+        }
+    }
+
+    /// Begins to count here: a warm-up is left out.
+    pub(super) fn pass_over(&mut self, metric: Metric, seen: &Observation) {
+        let (canary, stable) = counts(metric, seen);
+        if let Some(counts) = canary {
+            self.canary.pass_over(counts, seen.at);
+        }
+        if let Some(counts) = stable {
+            self.stable.pass_over(counts, seen.at);
+        }
+        self.hear(metric, seen);
+    }
+
+    /// What a provider has said now isn't asked about again.
+    fn hear(&mut self, metric: Metric, seen: &Observation) {
+        if let (Metric::Value(name), Some(sample)) = (metric, &seen.canary.sample) {
+            self.answered_at = sample.answer(name).map(|answer| answer.at);
         }
     }
 
     /// Counts a measurement and closes its window on both sides.
-    pub(super) fn record(&mut self, seen: &Observation, outcome: Outcome) {
+    pub(super) fn record(&mut self, metric: Metric, seen: &Observation, outcome: Outcome) {
         self.tally.record(outcome.kind);
         self.measured_at = Some(seen.at);
         self.latest = Some(outcome);
-        if let Some(sample) = &seen.canary.sample {
-            self.canary.close(sample, seen.at);
+        self.hear(metric, seen);
+        let (canary, stable) = counts(metric, seen);
+        if let Some(counts) = canary {
+            self.canary.close(counts, seen.at);
         }
-        if let Some(sample) = seen.stable.as_ref().and_then(|side| side.sample.as_ref()) {
-            self.stable.close(sample, seen.at);
+        if let Some(counts) = stable {
+            self.stable.close(counts, seen.at);
         }
     }
 
     /// What the canary did since the hold began, the open window included unless the observation is late.
-    pub(super) fn whole_of_canary(&self, seen: &Observation) -> Counts {
-        match &seen.canary.sample {
-            Some(sample) if !self.is_stale(seen.at) => self.canary.whole(sample),
+    pub(super) fn whole_of_canary(&self, metric: Metric, seen: &Observation) -> Counts {
+        match counts(metric, seen).0 {
+            Some(counts) if !self.is_stale(seen.at) => self.canary.whole(counts),
             _ => self.canary.closed,
         }
     }
+}
+
+/// What both sides have counted.
+fn counts(metric: Metric, seen: &Observation) -> (Option<Counts>, Option<Counts>) {
+    let of = |sample: &Option<crate::Sample>| sample.as_ref()?.counts(metric);
+    (
+        of(&seen.canary.sample),
+        seen.stable.as_ref().and_then(|side| of(&side.sample)),
+    )
 }
 
 impl Tally {

@@ -1,88 +1,94 @@
 //! The sentences of the threshold judge: what was seen, against which limit, of how much, and how the stable side does.
 
-use super::{Bound, State, Threshold};
-use crate::{Metric, Observation, Sample, metric::grouped, track::Counts};
+use super::{State, series::Series};
+use crate::{
+    Metric, Observation,
+    metric::{Kind, grouped},
+    track::Counts,
+};
 
 /// `error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors; stable #2 0.1 %`
 pub(super) fn measured(
-    threshold: &Threshold,
+    series: &Series<'_>,
     state: &State,
     seen: &Observation,
     value: f64,
 ) -> String {
-    let mut text = compared(threshold, seen, value);
-    if let Some(sample) = &seen.canary.sample
-        && threshold.metric.is_of_traffic()
+    let mut text = compared(series, seen, value);
+    let sample = seen.canary.sample.as_ref();
+    if let Some(counts) = sample.and_then(|sample| sample.counts(series.metric))
+        && series.metric.is_of_traffic()
     {
-        let window = state.canary.window(sample);
+        let window = state.canary.window(counts);
         if !state.canary.is_first_window() {
             text.push_str(&format!(
                 " in the last {}",
                 seconds(state.canary.seconds_since(seen.at))
             ));
         }
-        text.push_str(&amount(threshold.metric, window));
+        text.push_str(&amount(series.metric, window));
     }
-    text + &beside(threshold.metric, state, seen)
+    text + &beside(series.metric, state, seen)
 }
 
 /// The same over the whole hold.
 pub(super) fn over_the_hold(
-    threshold: &Threshold,
+    series: &Series<'_>,
     state: &State,
     seen: &Observation,
     whole: Counts,
 ) -> String {
-    compared(threshold, seen, whole.error_rate())
-        + &amount(threshold.metric, whole)
-        + &beside(threshold.metric, state, seen)
+    compared(series, seen, rate(series.metric, whole))
+        + &amount(series.metric, whole)
+        + &beside(series.metric, state, seen)
 }
 
 /// `error-rate of #3 unknown: 12 of 100 requests so far`
-pub(super) fn waiting(threshold: &Threshold, state: &State, seen: &Observation) -> String {
-    let requests = state.whole_of_canary(seen).requests;
-    if threshold.metric.is_of_traffic() && seen.canary.sample.is_some() {
+pub(super) fn waiting(series: &Series<'_>, state: &State, seen: &Observation) -> String {
+    let requests = state.whole_of_canary(series.metric, seen).requests;
+    if series.metric.is_of_traffic() && seen.canary.sample.is_some() {
         let (requests, needed) = (
             grouped(&requests.to_string()),
-            grouped(&threshold.min_requests.to_string()),
+            grouped(&series.min_requests.to_string()),
         );
         format!(
             "{} of {} unknown: {requests} of {needed} requests so far",
-            threshold.metric, seen.canary.release
+            series.metric, seen.canary.release
         )
     } else {
         format!(
             "{} of {} unknown: not measured yet",
-            threshold.metric, seen.canary.release
+            series.metric, seen.canary.release
         )
     }
 }
 
 /// `cpu of #3 unknown: the target reports no CPU use`
-pub(super) fn no_data(threshold: &Threshold, seen: &Observation, why: &str) -> String {
+pub(super) fn no_data(series: &Series<'_>, seen: &Observation, why: &str) -> String {
     format!(
         "{} of {} unknown: {why}",
-        threshold.metric, seen.canary.release
+        series.metric, seen.canary.release
     )
 }
 
 /// `error-rate of #3 unknown: no requests in the last 5 s`
-pub(super) fn not_a_number(threshold: &Threshold, state: &State, seen: &Observation) -> String {
+pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observation) -> String {
     let idle = seen
         .canary
         .sample
         .as_ref()
-        .is_some_and(|sample| state.canary.window(sample).requests == 0);
-    if threshold.metric.is_of_traffic() && idle {
+        .and_then(|sample| sample.counts(series.metric))
+        .is_some_and(|counts| state.canary.window(counts).requests == 0);
+    if series.metric.is_of_traffic() && idle {
         let since = seconds(state.canary.seconds_since(seen.at));
         format!(
             "{} of {} unknown: no requests in the last {since}",
-            threshold.metric, seen.canary.release
+            series.metric, seen.canary.release
         )
     } else {
         format!(
             "{} of {} unknown: the source says it is not a number",
-            threshold.metric, seen.canary.release
+            series.metric, seen.canary.release
         )
     }
 }
@@ -96,74 +102,65 @@ pub(super) fn times(why: &str, what: &str, times: u32, limit: u32) -> String {
     }
 }
 
-fn compared(threshold: &Threshold, seen: &Observation, value: f64) -> String {
-    let metric = threshold.metric;
-    let relation = match threshold.bound {
-        Bound::Max(max) | Bound::Between { max, .. } if value > max => {
-            format!("over the limit of {}", metric.show(max))
-        }
-        Bound::Min(min) | Bound::Between { min, .. } if value < min => {
-            format!("under the minimum of {}", metric.show(min))
-        }
-        Bound::Max(max) => format!("within the limit of {}", metric.show(max)),
-        Bound::Min(min) => format!("within the minimum of {}", metric.show(min)),
-        Bound::Between { min, max } => {
-            format!("between {} and {}", metric.show(min), metric.show(max))
-        }
-    };
+fn compared(series: &Series<'_>, seen: &Observation, value: f64) -> String {
+    let metric = series.metric;
     format!(
-        "{metric} {} {relation} on {}",
+        "{metric} {} {} on {}",
         metric.show(value),
+        series.assess.relation(metric, value),
         seen.canary.release
     )
 }
 
+/// How often for each request; an error or a slow answer is one request's, of orders there may be several.
+pub(super) fn rate(metric: Metric, counts: Counts) -> f64 {
+    match metric {
+        Metric::Event(_) => counts.rate(),
+        _ => counts.share(),
+    }
+}
+
 fn amount(metric: Metric, counts: Counts) -> String {
     let mut text = format!(", {}", counted(counts.requests, "request"));
-    if metric == Metric::ErrorRate {
-        text.push_str(&format!(", {}", counted(counts.errors, "error")));
+    match metric {
+        Metric::ErrorRate => text.push_str(&format!(", {}", counted(counts.events, "error"))),
+        Metric::SlowRate { .. } => {
+            text.push_str(&format!(", {} slow", grouped(&counts.events.to_string())));
+        }
+        Metric::Event(name) => {
+            text.push_str(&format!(", {} {name}", grouped(&counts.events.to_string())));
+        }
+        _ => {}
     }
     text
 }
 
 /// `; stable #2 0.1 %`, or nothing where it isn't known.
 fn beside(metric: Metric, state: &State, seen: &Observation) -> String {
-    let Some(stable) = &seen.stable else {
-        return String::new();
-    };
-    match stable
-        .sample
-        .as_ref()
-        .and_then(|sample| value_of_stable(metric, state, seen, sample))
-    {
-        Some(value) if value.is_finite() => {
+    match (&seen.stable, value_of_stable(metric, state, seen)) {
+        (Some(stable), Some(value)) => {
             format!("; stable {} {}", stable.release, metric.show(value))
         }
         _ => String::new(),
     }
 }
 
-fn value_of_stable(
-    metric: Metric,
-    state: &State,
-    seen: &Observation,
-    sample: &Sample,
-) -> Option<f64> {
-    let latency = sample.latency;
-    match metric {
-        Metric::ErrorRate => Some(state.stable.whole(sample).error_rate()),
-        Metric::LatencyP50 => latency?.p50_ms,
-        Metric::LatencyP90 => latency?.p90_ms,
-        Metric::LatencyP99 => latency?.p99_ms,
-        Metric::Requests => {
-            Some(state.stable.window(sample).requests as f64 / state.stable.seconds_since(seen.at))
+/// The same of stable; `None` where it isn't known.
+pub(super) fn value_of_stable(metric: Metric, state: &State, seen: &Observation) -> Option<f64> {
+    let sample = seen.stable.as_ref()?.sample.as_ref()?;
+    let counts = sample.counts(metric)?;
+    let value = match (metric, metric.kind()) {
+        (_, Kind::Events) => rate(metric, state.stable.whole(counts)),
+        (Metric::LatencyP50, _) => sample.latency?.p50_ms?,
+        (Metric::LatencyP90, _) => sample.latency?.p90_ms?,
+        (Metric::LatencyP99, _) => sample.latency?.p99_ms?,
+        (Metric::Requests, _) => {
+            state.stable.window(counts).requests as f64 / state.stable.seconds_since(seen.at)
         }
-        Metric::Cpu => sample.cpu,
-        Metric::Memory => sample.memory_bytes,
-        Metric::Restarts => sample
-            .restarts
-            .map(|_| state.stable.whole(sample).restarts as f64),
-    }
+        (Metric::Restarts, _) => state.stable.whole(counts).restarts as f64,
+        (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => sample.value(metric).ok()?,
+    };
+    value.is_finite().then_some(value)
 }
 
 /// `1 error`, `1,240 errors`.

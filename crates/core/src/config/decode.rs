@@ -318,6 +318,7 @@ fn environment(
         .collect();
     let fields = Fields::of(node, &what, &known, problems)?;
     target(&fields, problems);
+    let (analysis, sources) = metrics::analysis(fields.list("analysis", problems), problems);
     Some(Environment {
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
         strategy: strategy(&fields, problems),
@@ -344,7 +345,8 @@ fn environment(
         tests: fields
             .string("tests", problems)
             .and_then(|path| inside(path, problems)),
-        analysis: metrics::analysis(fields.list("analysis", problems), problems),
+        analysis,
+        sources,
         env: env(&fields, problems),
         when_busy: word(
             &fields,

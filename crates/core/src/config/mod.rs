@@ -13,6 +13,7 @@ mod tests;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
+pub use metrics::{Query, Source};
 pub use reports::Reports;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,9 @@ pub struct Environment {
     /// What is judged while the exposure grows.
     #[serde(default)]
     pub analysis: Analysis,
+    /// Where its metrics come from that Shipway doesn't measure itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<Source>,
     /// Environment variables on top of those of `run`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

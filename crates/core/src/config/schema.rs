@@ -56,6 +56,7 @@ pub fn schema() -> Value {
             "health": health(),
             "smoke": smoke(),
             "metric": metric(),
+            "provider": provider(),
             "environment": environment()
         }
     })
@@ -103,18 +104,97 @@ fn smoke() -> Value {
 
 fn metric() -> Value {
     let number = || json!({ "type": ["string", "number"] });
-    json!({
-        "type": "object", "required": ["metric"], "additionalProperties": false,
+    let properties = |names: &[&str], numbers: &[(&str, &str)]| -> Vec<(String, Value)> {
+        let texts = names
+            .iter()
+            .map(|name| ((*name).to_owned(), json!({ "type": "string" })));
+        let numbers = numbers.iter().map(|(name, description)| {
+            (
+                (*name).to_owned(),
+                json!({ "type": ["string", "number"], "description": description }),
+            )
+        });
+        texts.chain(numbers).collect()
+    };
+    let mut schema = json!({
+        "type": "object", "additionalProperties": false,
         "properties": {
-            "metric": { "enum": shipway_analysis::Metric::ALL.map(shipway_analysis::Metric::name) },
+            "metric": { "type": "string", "description": "What is measured: one of those below, or a name of your own with a provider.", "examples": shipway_analysis::Metric::names() },
+            "provider": { "$ref": "#/$defs/provider" },
+            "over": { "$ref": "#/$defs/duration", "description": "Of slow-rate: the time from which on an answer is slow." },
+            "judge": { "enum": ["sequential", "threshold", "mann-whitney", "expression"] },
             "max": number(), "min": number(),
             "worse_than": { "enum": ["stable"], "description": "Compared with stable by the sequential judge, as early as the evidence allows." },
-            "alpha": { "type": ["string", "number"], "default": "1%", "description": "How probable it may be that a good release is rolled back; the default is split over all comparisons." },
-            "tolerance": { "type": ["string", "number"], "default": 2, "description": "How many times stable's rate a hold that ends early must exclude." },
+            "direction": { "enum": ["increase", "decrease", "either"], "description": "Which way is worse; either: of judge mann-whitney." },
             "interval": { "$ref": "#/$defs/duration", "default": "5s" },
             "count": { "type": "integer" }, "failure_limit": { "type": "integer", "default": 0 }, "consecutive_error_limit": { "type": "integer", "default": 4 },
-            "inconclusive_limit": { "type": "integer" }, "min_requests": { "type": "integer", "default": 100 }
+            "inconclusive_limit": { "type": "integer" }, "min_requests": { "type": "integer", "default": 100 },
+            "skip": { "$ref": "#/$defs/duration", "description": "The beginning of a hold that isn't counted: a warm-up." },
+            "missing": { "enum": ["remove", "replace"], "default": "remove", "description": "Of judge mann-whitney: a window without a value is left out, or a zero." },
+            "critical": { "type": "boolean", "default": false },
+            "groups": { "type": "object", "additionalProperties": number(), "description": "Of judge mann-whitney: weights in percent." },
+            "metrics": { "type": "array", "items": { "type": "object" }, "description": "Of judge mann-whitney: what is scored together." },
+            "window": { "$ref": "#/$defs/duration", "default": "10s" }
         }
+    });
+    let more = properties(
+        &["fail", "group"],
+        &[
+            (
+                "pass",
+                "Of judge expression: a condition, such as value >= 0.95 * stable. Of judge mann-whitney: a score, 95.",
+            ),
+            (
+                "alpha",
+                "How probable it may be that a good release is rolled back; 1 %, split over all comparisons.",
+            ),
+            ("margin", "How many times stable's is still as good."),
+            (
+                "tolerance",
+                "How many times stable's a hold that ends early must exclude.",
+            ),
+            (
+                "increase",
+                "Of judge mann-whitney: at least so many times stable's mean counts as more.",
+            ),
+            (
+                "decrease",
+                "Of judge mann-whitney: at most so many times stable's mean counts as less.",
+            ),
+            (
+                "marginal",
+                "Of judge mann-whitney: below this score it fails; 75.",
+            ),
+        ],
+    );
+    if let Some(known) = schema["properties"].as_object_mut() {
+        known.extend(more);
+    }
+    schema
+}
+
+fn provider() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({
+        "oneOf": [
+            { "const": "events", "description": "Events that are reported to /api/v1/services/{service}/metrics." },
+            {
+                "type": "object", "additionalProperties": false,
+                "properties": {
+                    "prometheus": text("Its address."),
+                    "datadog": text("Its site, such as datadoghq.eu."),
+                    "web": text("An address that answers with JSON."),
+                    "exec": text("A shell command that prints a number or JSON."),
+                    "query": text("A template: {{release}}, {{stable}}, {{service}}, {{environment}}, {{window}}."),
+                    "headers": { "$ref": "#/$defs/env" },
+                    "method": text("GET"), "body": text("Sent along."),
+                    "path": text("Where in the answer the number is: data.items[0].value."),
+                    "api_key": text("A secret: $NAME."), "app_key": text("A secret: $NAME."),
+                    "timeout": { "$ref": "#/$defs/duration", "default": "5s" },
+                    "window": { "$ref": "#/$defs/duration", "default": "1m" }
+                }
+            }
+        ]
     })
 }
 

@@ -97,7 +97,7 @@ environments:
     analysis:
       - { metric: eror-rate, max: 5% }
       - { metric: error-rate, worse_than: stabel, alpha: 2, tolerance: 1 }
-      - { metric: memory, worse_than: stable }
+      - { metric: restarts, worse_than: stable }
       - { metric: error-rate, max: 5%, alpha: 1% }
       - { metric: latency-p99, max: fast }
     hosts: ["http://shop.example.com"]
@@ -112,11 +112,11 @@ environments:
     shipway.yaml:9:16: error: `instances` is a whole number from 1 to 1000, not `0`
     shipway.yaml:10:15: error: `strategy` is one of recreate, rolling, blue-green, canary, not `canarry`; did you mean `canary`?
     shipway.yaml:11:15: error: unknown key `cokie` in sticky; did you mean `cookie`?
-    shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, requests, cpu, memory, restarts, not `eror-rate`; did you mean `error-rate`?
+    shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts, not `eror-rate`; did you mean `error-rate`?
     shipway.yaml:14:43: error: `worse_than` is one of stable, not `stabel`; did you mean `stable`?
     shipway.yaml:14:58: error: `alpha` is a probability above 0 and below 1, not `2`; how probable it may be that a good release is rolled back: 1%
-    shipway.yaml:14:72: error: `tolerance` is a number above 1 and at most 100, not `1`; how many times stable's rate a hold that ends early must exclude: 2
-    shipway.yaml:15:9: error: memory can't be compared with stable: that can be done with error-rate
+    shipway.yaml:14:72: error: `tolerance` is a number above 1 and at most 100, not `1`; how many times stable's a hold that ends early must exclude: 2
+    shipway.yaml:15:9: error: restarts can't be compared with stable, which has another share of the traffic; give it `max` or `min`
     shipway.yaml:16:47: error: `alpha` is of comparisons with stable, not of limits; add `worse_than: stable`
     shipway.yaml:17:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
     shipway.yaml:18:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
@@ -194,13 +194,10 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
     );
     assert_eq!(keys(&defs["health"]), read(checks::HEALTH_KEYS, &[]));
     assert_eq!(keys(&defs["smoke"]), read(checks::SMOKE_KEYS, &[]));
-    // What is refused as "not yet" is not offered to editors.
+    assert_eq!(keys(&defs["metric"]), read(metrics::METRIC_KEYS, &[]));
     assert_eq!(
-        keys(&defs["metric"]),
-        read(
-            metrics::METRIC_KEYS,
-            &["provider", "direction", "skip", "judge"]
-        )
+        keys(&defs["provider"]["oneOf"][1]),
+        read(metrics::source::PROVIDER_KEYS, &[])
     );
 }
 
@@ -241,7 +238,7 @@ fn what_may_be_wrong_is_split_over_the_comparisons_that_do_not_say() {
         .iter()
         .map(|rule| match rule {
             shipway_analysis::Rule::Sequential { sequential } => Some(sequential.alpha.get()),
-            shipway_analysis::Rule::Threshold(_) => None,
+            _ => None,
         })
         .collect();
     assert_eq!(alphas, [Some(0.005), Some(0.005), Some(0.05), None]);

@@ -41,6 +41,7 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         analysis: Analysis::new(vec![
             Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap(),
         ]),
+        sources: Vec::new(),
         env: Default::default(),
         when_busy: Default::default(),
         notify: vec![config::Notify::Webhook("http://127.0.0.1:9/".into())],

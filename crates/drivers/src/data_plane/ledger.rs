@@ -37,6 +37,9 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
+    /// Requests that are open now; not a total.
+    #[serde(default)]
+    pub open: u64,
 }
 
 impl Totals {
@@ -50,6 +53,7 @@ impl Totals {
         sum.retries += other.retries;
         sum.bytes_in += other.bytes_in;
         sum.bytes_out += other.bytes_out;
+        sum.open += other.open;
         for (class, count) in &other.responses {
             *sum.responses.entry(class.clone()).or_default() += count;
         }
@@ -73,6 +77,7 @@ impl Totals {
             latency: self.latency.subtract(&earlier.latency),
             bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
             bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
+            open: self.open,
         }
     }
 }
@@ -88,6 +93,7 @@ impl From<&Entry> for Totals {
             latency: entry.latency.clone(),
             bytes_in: entry.bytes_in,
             bytes_out: entry.bytes_out,
+            open: entry.open,
         }
     }
 }
@@ -221,6 +227,8 @@ impl Ledger {
     fn retire(&mut self, key: SetKey, last: &Totals) {
         let sum = self.gone.entry(key).or_default();
         *sum = sum.plus(last);
+        // What is gone has nothing open.
+        sum.open = 0;
     }
 
     /// Drops the oldest releases that nobody counts.

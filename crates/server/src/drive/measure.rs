@@ -2,7 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use shipway_analysis::{Analysis, Latency, Metric, Observation, Rule, Sample, Side};
+use shipway_analysis::{
+    Analysis, Histogram, Kind, Latency, Metric, Observation, Rule, Sample, Side, Slow,
+};
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Input, Rollout, Rollouts},
@@ -32,6 +34,7 @@ pub(super) async fn run(
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.place(&environment.name);
     let mut before = Past::of(&environment.analysis);
+    let asked = Asked::of(&environment.analysis);
     let mut ticks = tokio::time::interval(pace(&environment.analysis));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -46,10 +49,16 @@ pub(super) async fn run(
         };
         let seen = Observation {
             at: app.now(),
-            canary: side(candidate, &before, |of| Some(&of.canary), &now.canary),
+            canary: side(
+                candidate,
+                &asked,
+                &before,
+                |of| Some(&of.canary),
+                &now.canary,
+            ),
             stable: stable
                 .zip(now.stable.as_ref())
-                .map(|(release, now)| side(release, &before, |of| of.stable.as_ref(), now)),
+                .map(|(release, now)| side(release, &asked, &before, |of| of.stable.as_ref(), now)),
         };
         before.remember(now);
         let input = Input::Measured {
@@ -70,6 +79,34 @@ fn pace(analysis: &Analysis) -> Duration {
         .clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
+/// What isn't measured unless somebody asks: it is long, and goes into the log each time.
+struct Asked {
+    /// The limits from which on an answer is slow, in microseconds.
+    slow: Vec<u64>,
+    /// Whether quantiles are compared.
+    histogram: bool,
+}
+
+impl Asked {
+    fn of(analysis: &Analysis) -> Self {
+        let metrics = || analysis.rules().iter().flat_map(Rule::metrics);
+        let mut slow: Vec<u64> = metrics()
+            .filter_map(|metric| match metric {
+                Metric::SlowRate { over_micros } => Some(over_micros),
+                _ => None,
+            })
+            .collect();
+        slow.sort_unstable();
+        slow.dedup();
+        let compared = analysis.rules().iter().filter(|rule| rule.compares());
+        let mut compared = compared.flat_map(Rule::metrics);
+        Self {
+            slow,
+            histogram: compared.any(|metric| matches!(metric.kind(), Kind::Quantile(_))),
+        }
+    }
+}
+
 /// Both sides at one instant.
 struct Readings {
     canary: Reading,
@@ -86,15 +123,10 @@ struct Past {
 
 impl Past {
     fn of(analysis: &Analysis) -> Self {
-        let is_latency = |metric| {
-            matches!(
-                metric,
-                Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99
-            )
-        };
+        let is_latency = |metric: &Metric| matches!(metric.kind(), Kind::Quantile(_));
         let rules = analysis.rules().iter();
         let intervals = rules
-            .filter(|rule| is_latency(rule.metric()))
+            .filter(|rule| rule.metrics().iter().any(is_latency))
             .filter_map(Rule::interval);
         Self {
             readings: VecDeque::new(),
@@ -119,6 +151,7 @@ struct Reading {
     traffic: Option<Totals>,
     usage: Vec<(u32, Usage)>,
     restarts: u64,
+    ready: usize,
     at: std::time::Instant,
 }
 
@@ -145,12 +178,14 @@ fn read(
             .iter()
             .map(|status| u64::from(status.restarts))
             .sum(),
+        ready: instances.iter().filter(|status| status.is_ready()).count(),
         at: std::time::Instant::now(),
     }
 }
 
 fn side<'a>(
     release: ReleaseNumber,
+    asked: &Asked,
     before: &'a Past,
     which: impl Fn(&'a Readings) -> Option<&'a Reading>,
     now: &Reading,
@@ -170,10 +205,30 @@ fn side<'a>(
             .map(|(_, usage)| usage.memory_bytes as f64)
             .reduce(f64::max),
         restarts: Some(now.restarts),
+        histogram: asked.histogram.then(|| histogram(traffic)),
+        slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
+        saturation: (now.ready > 0).then(|| traffic.open as f64 / now.ready as f64),
+        ..Sample::default()
     });
     Side {
         release: release.to_string(),
         sample,
+    }
+}
+
+/// The proxy has four buckets where evidence has one.
+fn histogram(traffic: &Totals) -> Histogram {
+    let counts = traffic.latency.0.iter();
+    counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
+}
+
+/// Answers in buckets that lie beyond the limit as a whole: within 3 % of it an answer may count as quick.
+fn slow(traffic: &Totals, over_micros: u64) -> Slow {
+    let limit = Duration::from_micros(over_micros);
+    let beyond = traffic.latency.beyond(limit);
+    Slow {
+        over_micros,
+        count: beyond,
     }
 }
 

@@ -80,6 +80,7 @@ fn config(service: &ServiceName) -> Config {
         smoke: Vec::new(),
         tests: None,
         analysis: Default::default(),
+        sources: Vec::new(),
         env: Default::default(),
         when_busy: Default::default(),
         notify: Vec::new(),

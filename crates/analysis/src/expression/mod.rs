@@ -1,0 +1,178 @@
+//! `expression`: conditions over a value, in the meaning of Argo Rollouts' `successCondition` and `failureCondition`, counted
+//! as limits are ([`threshold`](crate::threshold)).
+//!
+//! `pass` alone: what doesn't pass has failed. `fail` alone: what doesn't fail has passed. Both: what does neither is
+//! inconclusive. So is a condition over what isn't known, such as `stable` at a first deployment.
+//!
+//! ```
+//! use shipway_analysis::{Expression, Metric};
+//! let metric = Metric::Value("conversion".parse()?);
+//! let judge = Expression::new(metric, Some("value >= 0.95 * stable".parse()?), None)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod condition;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::condition::{Condition, InvalidCondition};
+use crate::{
+    Judge, Judgement, Metric, Observation, Threshold,
+    threshold::{
+        OutcomeKind, State,
+        series::{Assess, Series},
+    },
+};
+
+/// Conditions on one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expression {
+    /// What is measured.
+    pub metric: Metric,
+    /// When a measurement is good.
+    pub pass: Option<Condition>,
+    /// When a measurement is bad.
+    pub fail: Option<Condition>,
+    /// At least this long from one measurement to the next.
+    pub interval: Duration,
+    /// Measurements after which it is over; `None`: until the hold ends.
+    pub count: Option<u32>,
+    /// Failed measurements that are forgiven.
+    pub failure_limit: u32,
+    /// Measurements without a value, in a row, that are forgiven.
+    pub consecutive_error_limit: u32,
+    /// Inconclusive measurements that are forgiven; `None`: all.
+    pub inconclusive_limit: Option<u32>,
+    /// Requests that a measurement of traffic needs. Other metrics don't look at it.
+    pub min_requests: u64,
+    /// How long after the hold began nothing is counted: a warm-up.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub skip: Duration,
+}
+
+/// Nothing that could be judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an expression without `pass` and without `fail` would judge nothing")]
+pub struct NoCondition;
+
+impl Expression {
+    /// Conditions with the defaults of limits.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn new(
+        metric: Metric,
+        pass: Option<Condition>,
+        fail: Option<Condition>,
+    ) -> Result<Self, NoCondition> {
+        if pass.is_none() && fail.is_none() {
+            return Err(NoCondition);
+        }
+        Ok(Self {
+            metric,
+            pass,
+            fail,
+            interval: Threshold::INTERVAL,
+            count: None,
+            failure_limit: 0,
+            consecutive_error_limit: Threshold::CONSECUTIVE_ERROR_LIMIT,
+            inconclusive_limit: None,
+            min_requests: Threshold::MIN_REQUESTS,
+            skip: Duration::ZERO,
+        })
+    }
+}
+
+impl Assess for Expression {
+    fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind {
+        let holds = |condition: &Option<Condition>| {
+            condition
+                .as_ref()
+                .map(|condition| condition.holds(value, stable))
+        };
+        match (holds(&self.pass), holds(&self.fail)) {
+            (_, Some(Some(true))) | (Some(Some(false)), None) => OutcomeKind::Failed,
+            (Some(Some(true)), None | Some(Some(false))) | (None, Some(Some(false))) => {
+                OutcomeKind::Successful
+            }
+            _ => OutcomeKind::Inconclusive,
+        }
+    }
+
+    /// More events only make it worse where a condition says so; who knows.
+    fn is_lost(&self, _: u64, _: u64) -> bool {
+        false
+    }
+
+    fn relation(&self, _: Metric, _: f64) -> String {
+        let asked = |word: &str, condition: &Option<Condition>| {
+            condition
+                .as_ref()
+                .map(|condition| format!("{word} `{condition}`"))
+        };
+        let asked = [asked("pass", &self.pass), asked("fail", &self.fail)];
+        let asked: Vec<String> = asked.into_iter().flatten().collect();
+        format!("judged by {}", asked.join(" and "))
+    }
+}
+
+impl Judge for Expression {
+    type State = State;
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![self.metric]
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(self.interval)
+    }
+
+    fn begin_hold(state: &mut State) {
+        *state = State::default();
+    }
+
+    fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
+        let series = Series {
+            metric: self.metric,
+            interval: self.interval,
+            count: self.count,
+            failure_limit: self.failure_limit,
+            consecutive_error_limit: self.consecutive_error_limit,
+            inconclusive_limit: self.inconclusive_limit,
+            min_requests: self.min_requests,
+            skip: self.skip,
+            assess: self,
+        };
+        series.observe(state, seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assess(pass: &str, fail: &str, value: f64, stable: Option<f64>) -> OutcomeKind {
+        let condition = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
+        let judge = Expression::new(Metric::Cpu, condition(pass), condition(fail)).unwrap();
+        judge.assess(value, stable)
+    }
+
+    #[test]
+    fn pass_and_fail_mean_what_argos_conditions_mean() {
+        use OutcomeKind::{Failed, Inconclusive, Successful};
+        assert_eq!(assess("value < 1", "", 0.5, None), Successful);
+        assert_eq!(assess("value < 1", "", 1.5, None), Failed);
+        assert_eq!(assess("", "value > 1", 0.5, None), Successful);
+        assert_eq!(assess("", "value > 1", 1.5, None), Failed);
+        assert_eq!(assess("value < 1", "value > 2", 1.5, None), Inconclusive);
+        assert_eq!(assess("value < 3", "value > 2", 2.5, None), Failed);
+        assert_eq!(assess("value > stable", "", 2.5, None), Inconclusive);
+        assert_eq!(
+            assess("value < 1", "value > stable", 0.5, None),
+            Inconclusive
+        );
+        assert_eq!(Expression::new(Metric::Cpu, None, None), Err(NoCondition));
+    }
+}

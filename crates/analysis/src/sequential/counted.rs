@@ -1,0 +1,134 @@
+//! Something that happens, compared by how often it does for each request.
+
+use super::{Looked, Sequential, Standing, State, so_far};
+use crate::{Metric, evidence::ratio::Counted, metric::grouped, track::Counts};
+
+/// Takes a look in and says how the evidence stands.
+pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Standing {
+    if take_in(judge, state, seen).is_none() {
+        return Standing::Unknown("it isn't counted".to_owned());
+    }
+    let against = state.rollout.log_worse(&judge.test);
+    let (limit, cleared) = (judge.alpha.log_limit(), judge.beta.log_limit());
+    let requests = state.counted().0.of;
+    if against >= limit {
+        Standing::Worse(format!(
+            "{}, {}",
+            compared(judge, state, seen),
+            odds(against, limit)
+        ))
+    } else if requests < judge.min_requests {
+        Standing::Unknown(so_far(requests, judge.min_requests, "requests"))
+    } else if state.hold.log_no_worse(&judge.test) >= cleared {
+        let tolerance = judge.test.tolerance();
+        let (no_worse, times) = match judge.direction {
+            super::Direction::Increase => ("no worse than", format!("{tolerance} times")),
+            super::Direction::Decrease => ("no less than", format!("1/{tolerance} of")),
+        };
+        Standing::NoWorse(format!(
+            "{}, {no_worse} {times} stable",
+            compared(judge, state, seen)
+        ))
+    } else {
+        Standing::Open(format!(
+            "{}, {}",
+            compared(judge, state, seen),
+            odds(against, limit)
+        ))
+    }
+}
+
+/// Counts what happened on both sides since the look before, over the same time. A look that is older than one already
+/// taken is left alone; `None` when a side doesn't count this.
+fn take_in(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Option<()> {
+    let (canary, stable) = counts(judge.metric, seen)?;
+    if is_stale(state, seen) {
+        return Some(());
+    }
+    state.canary.begin(canary, seen.at);
+    state.stable.begin(stable, seen.at);
+    let of_canary = counted(judge.metric, state.canary.window(canary));
+    let of_stable = counted(judge.metric, state.stable.window(stable));
+    // Less often is worse: then stable's must not be more than the canary's.
+    if judge.direction.is_increase() {
+        state.rollout.look(&judge.test, of_canary, of_stable);
+        state.hold.look(&judge.test, of_canary, of_stable);
+    } else {
+        state
+            .rollout
+            .look_swapped(&judge.test, of_canary, of_stable);
+        state.hold.look_swapped(&judge.test, of_canary, of_stable);
+    }
+    if of_canary.events + of_stable.events > 0 {
+        state.rollout.narrow(judge.alpha);
+    }
+    state.canary.close(canary, seen.at);
+    state.stable.close(stable, seen.at);
+    Some(())
+}
+
+pub(super) fn pass_over(judge: &Sequential, state: &mut State, seen: &Looked<'_>) {
+    if let Some((canary, stable)) = counts(judge.metric, seen).filter(|_| !is_stale(state, seen)) {
+        state.canary.pass_over(canary, seen.at);
+        state.stable.pass_over(stable, seen.at);
+    }
+}
+
+fn counts(metric: Metric, seen: &Looked<'_>) -> Option<(Counts, Counts)> {
+    Some((seen.canary.counts(metric)?, seen.stable.counts(metric)?))
+}
+
+fn is_stale(state: &State, seen: &Looked<'_>) -> bool {
+    let known = [state.canary.at(), state.stable.at()];
+    known.into_iter().flatten().any(|known| seen.at <= known)
+}
+
+fn counted(metric: Metric, counts: Counts) -> Counted {
+    let most = match metric {
+        // Of orders there may be several for a request.
+        Metric::Event(_) => u64::MAX,
+        // The two counters may be read a moment apart.
+        _ => counts.requests,
+    };
+    Counted {
+        events: counts.events.min(most),
+        of: counts.requests,
+    }
+}
+
+/// `error-rate 2.1 % on #42 against 0.1 % on #41, 6,200 requests`
+fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
+    let (canary, other) = state.counted();
+    let shown = |counted: Counted| {
+        if counted.of == 0 {
+            "no requests".to_owned()
+        } else {
+            judge.metric.show(counted.rate())
+        }
+    };
+    format!(
+        "{} {} on {} against {} on {}, {} requests",
+        judge.metric,
+        shown(canary),
+        seen.names.0,
+        shown(other),
+        seen.names.1,
+        grouped(&canary.of.to_string())
+    )
+}
+
+/// `evidence 340:1 against equal, limit 100:1`
+fn odds(against: f64, limit: f64) -> String {
+    let shown = |log: f64| {
+        if log > libm::log(1e6) {
+            "over 1,000,000:1".to_owned()
+        } else {
+            format!("{}:1", grouped(&format!("{:.0}", libm::exp(log).max(1.0))))
+        }
+    };
+    format!(
+        "evidence {} against equal, limit {}",
+        shown(against),
+        shown(limit)
+    )
+}

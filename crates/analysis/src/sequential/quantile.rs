@@ -1,0 +1,155 @@
+//! A quantile of the time that answers take, compared by bounds that hold at all times and for all quantiles at once
+//! ([`double_stitching`]): the canary is slower when its quantile, taken as low as it may be, is above stable's, taken as
+//! high as it may be.
+//!
+//! The 99th percentile needs about 75,000 requests on each side before anything can be said; the median some hundreds.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Looked, Sequential, Standing, confidence, so_far};
+use crate::{
+    Histogram,
+    evidence::{Alpha, cdf::double_stitching},
+    metric::grouped,
+};
+
+/// Where the bound is tightest, in requests: about as many as a median needs.
+const TIGHTEST_AT: f64 = 1_000.0;
+
+/// Both distributions since the hold began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    canary: Side,
+    stable: Side,
+    at: Option<Timestamp>,
+}
+
+/// One side: what the source had counted, and what came since the hold began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Side {
+    mark: Histogram,
+    seen: Histogram,
+}
+
+impl Side {
+    fn take_in(&mut self, now: &Histogram) {
+        self.seen = self.seen.plus(&now.since(&self.mark));
+        self.mark.clone_from(now);
+    }
+}
+
+/// The range that a quantile lies in, in microseconds.
+struct Range {
+    low: u64,
+    high: u64,
+}
+
+impl State {
+    pub(super) fn is_new(&self) -> bool {
+        self.at.is_none()
+    }
+
+    pub(super) fn pass_over(&mut self, seen: &Looked<'_>) {
+        if let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) {
+            self.canary.mark.clone_from(canary);
+            self.stable.mark.clone_from(stable);
+            self.at = Some(seen.at);
+        }
+    }
+}
+
+/// Takes a look in and says how the evidence stands.
+pub(super) fn judge(
+    judge: &Sequential,
+    state: &mut super::State,
+    seen: &Looked<'_>,
+    quantile: f64,
+) -> Standing {
+    let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) else {
+        return Standing::Unknown("no times were measured".to_owned());
+    };
+    match state.quantile.at {
+        None => state.quantile.pass_over(seen),
+        Some(at) if at < seen.at => {
+            state.quantile.canary.take_in(canary);
+            state.quantile.stable.take_in(stable);
+            state.quantile.at = Some(seen.at);
+        }
+        Some(_) => {}
+    }
+    let of = &state.quantile;
+    let requests = of.canary.seen.total().min(of.stable.seen.total());
+    if requests < judge.min_requests {
+        return Standing::Unknown(so_far(
+            requests,
+            judge.min_requests,
+            "requests on each side",
+        ));
+    }
+    let alpha = judge.alpha_of(state.holds);
+    let (canary, stable) = (&of.canary.seen, &of.stable.seen);
+    // Half of what may be wrong for each side.
+    let ranges = |alpha: Alpha| {
+        let alpha = alpha.split(2);
+        (
+            range(canary, quantile, alpha),
+            range(stable, quantile, alpha),
+        )
+    };
+    let told = |(canary, stable): &(Range, Range)| {
+        format!(
+            "{} {} on {} against {} on {}, {} requests",
+            judge.metric,
+            show(judge, canary),
+            seen.names.0,
+            show(judge, stable),
+            seen.names.1,
+            grouped(&of.canary.seen.total().to_string())
+        )
+    };
+    let against = ranges(alpha);
+    let (more, less) = judge.direction.order(&against.0, &against.1);
+    if more.low as f64 >= judge.test.margin() * less.high as f64 {
+        let sure = confidence(alpha);
+        return Standing::Worse(format!("{}, apart with {sure} certainty", told(&against)));
+    }
+    let cleared = ranges(judge.beta);
+    let (more, less) = judge.direction.order(&cleared.0, &cleared.1);
+    if more.high as f64 <= judge.test.tolerance() * less.low as f64 {
+        let tolerance = judge.test.tolerance();
+        return Standing::NoWorse(format!(
+            "{}, within {tolerance} times stable",
+            told(&cleared)
+        ));
+    }
+    Standing::Open(told(&against))
+}
+
+/// The range of a quantile, by the bound that is wrong with probability `alpha`.
+fn range(of: &Histogram, quantile: f64, alpha: Alpha) -> Range {
+    let count = of.total() as f64;
+    // The bound above a quantile and the one below it differ; the wider one is taken for both.
+    let bound = |quantile: f64| double_stitching(quantile, count, alpha, TIGHTEST_AT) / count;
+    let radius = bound(quantile).max(bound(1.0 - quantile));
+    let buckets = of.buckets();
+    let low = buckets.first_with(quantile - radius).unwrap_or(0);
+    Range {
+        low: low.checked_sub(1).map_or(0, Histogram::upper_micros),
+        // Beyond all that was seen anything is possible.
+        high: (quantile + radius < 1.0)
+            .then(|| buckets.first_with(quantile + radius))
+            .flatten()
+            .map_or(u64::MAX, Histogram::upper_micros),
+    }
+}
+
+/// `290 ms to 330 ms`, `over 290 ms`
+fn show(judge: &Sequential, range: &Range) -> String {
+    let millis = |micros: u64| judge.metric.show(micros as f64 / 1000.0);
+    if range.high == u64::MAX {
+        format!("over {}", millis(range.low))
+    } else {
+        format!("{} to {}", millis(range.low), millis(range.high))
+    }
+}

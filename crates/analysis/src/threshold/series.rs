@@ -1,0 +1,249 @@
+//! A row of measurements of one metric, counted as Argo Rollouts counts: what limits and conditions have in common.
+
+use std::{borrow::Cow, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    State,
+    state::{Outcome, OutcomeKind},
+    words,
+};
+use crate::{
+    Judgement, Latency, Metric, Observation, Sample, Verdict, metric::Kind, track::Counts, warm_up,
+};
+
+/// How a value is looked at: by a limit, or by conditions.
+pub(crate) trait Assess {
+    /// How a measurement of `value` ends, where stable has `stable`.
+    fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind;
+
+    /// Whether so many events are too many already, whatever else comes until there are `min_requests`.
+    fn is_lost(&self, events: u64, min_requests: u64) -> bool;
+
+    /// How the value stands to what is asked: `over the limit of 2 %`.
+    fn relation(&self, metric: Metric, value: f64) -> String;
+}
+
+/// What is measured, and how often what is forgiven.
+pub(crate) struct Series<'a> {
+    pub(crate) metric: Metric,
+    pub(crate) interval: Duration,
+    pub(crate) count: Option<u32>,
+    pub(crate) failure_limit: u32,
+    pub(crate) consecutive_error_limit: u32,
+    pub(crate) inconclusive_limit: Option<u32>,
+    pub(crate) min_requests: u64,
+    pub(crate) skip: Duration,
+    pub(crate) assess: &'a dyn Assess,
+}
+
+/// What a look at the canary gave.
+enum Reading {
+    /// Nothing yet: not enough requests, or no time has passed.
+    NotYet,
+    /// A value within or beyond the bound, NaN and infinite included.
+    Value(f64),
+    /// No value, and why.
+    NoData(Cow<'static, str>),
+}
+
+impl Series<'_> {
+    pub(crate) fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
+        if let Some(settled) = &state.settled {
+            return settled.clone();
+        }
+        if !state.is_stale(seen.at) {
+            if let Some(left) = warm_up::left(self.skip, &mut state.began, seen.at) {
+                state.pass_over(self.metric, seen);
+                return Judgement::open(warm_up::verdict(self.metric, seen, left));
+            }
+            state.begin(self.metric, seen);
+            if self.is_due(state, seen) {
+                self.measure(state, seen);
+            }
+        }
+        state
+            .settled
+            .clone()
+            .unwrap_or_else(|| Judgement::open(self.standing(state, seen)))
+    }
+
+    /// What providers say is measured when they say it: they are asked once in the interval.
+    fn is_due(&self, state: &State, seen: &Observation) -> bool {
+        if let (Metric::Value(name), Some(sample)) = (self.metric, &seen.canary.sample) {
+            return sample
+                .answer(name)
+                .is_some_and(|answer| state.answered_at.is_none_or(|at| answer.at > at));
+        }
+        let interval = SignedDuration::try_from(self.interval).unwrap_or(SignedDuration::MAX);
+        state
+            .measured_at()
+            .is_none_or(|last| seen.at.duration_since(last) >= interval)
+    }
+
+    /// Takes a measurement if there is something to measure.
+    fn measure(&self, state: &mut State, seen: &Observation) {
+        let outcome = match self.read(state, seen) {
+            Reading::NotYet => return,
+            Reading::NoData(why) => Outcome {
+                kind: OutcomeKind::Error,
+                why: words::no_data(self, seen, &why),
+            },
+            Reading::Value(value) if !value.is_finite() => Outcome {
+                kind: OutcomeKind::Inconclusive,
+                why: words::not_a_number(self, state, seen),
+            },
+            Reading::Value(value) => {
+                let stable = words::value_of_stable(self.metric, state, seen);
+                Outcome {
+                    kind: self.assess.assess(value, stable),
+                    why: words::measured(self, state, seen, value),
+                }
+            }
+        };
+        state.record(self.metric, seen, outcome);
+        state.settled = self.settle(state, seen);
+    }
+
+    fn read(&self, state: &State, seen: &Observation) -> Reading {
+        let Some(sample) = &seen.canary.sample else {
+            return Reading::NoData("the source could not be read".into());
+        };
+        let Some(counts) = sample.counts(self.metric) else {
+            let why = match self.metric {
+                Metric::Restarts => "the target reports no restarts",
+                _ => "it isn't counted",
+            };
+            return Reading::NoData(why.into());
+        };
+        let window = state.canary.window(counts);
+        match (self.metric, self.metric.kind()) {
+            (_, Kind::Events) => self.read_events(window),
+            (Metric::LatencyP50, _) => self.read_latency(window, sample, |it| it.p50_ms),
+            (Metric::LatencyP90, _) => self.read_latency(window, sample, |it| it.p90_ms),
+            (Metric::LatencyP99, _) => self.read_latency(window, sample, |it| it.p99_ms),
+            (Metric::Requests, _) => self.read_throughput(state, window, seen.at),
+            (Metric::Restarts, _) => Reading::Value(state.canary.whole(counts).restarts as f64),
+            (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => match sample.value(metric) {
+                Ok(value) => Reading::Value(value),
+                Err(why) => Reading::NoData(why.to_owned().into()),
+            },
+        }
+    }
+
+    fn read_events(&self, window: Counts) -> Reading {
+        let lost = self.assess.is_lost(window.events, self.min_requests);
+        if window.requests >= self.min_requests || lost {
+            Reading::Value(words::rate(self.metric, window))
+        } else {
+            Reading::NotYet
+        }
+    }
+
+    fn read_latency(
+        &self,
+        window: Counts,
+        sample: &Sample,
+        quantile: impl Fn(&Latency) -> Option<f64>,
+    ) -> Reading {
+        if window.requests < self.min_requests {
+            return Reading::NotYet;
+        }
+        if window.requests == 0 {
+            return Reading::Value(f64::NAN);
+        }
+        match sample.latency.as_ref().and_then(quantile) {
+            Some(value) => Reading::Value(value),
+            None => Reading::NoData("there were requests, but no latencies".into()),
+        }
+    }
+
+    /// A rate needs time to have passed: at least an interval since the counts were last taken.
+    fn read_throughput(&self, state: &State, window: Counts, at: Timestamp) -> Reading {
+        let seconds = state.canary.seconds_since(at);
+        if seconds > 0.0 && seconds >= self.interval.as_secs_f64() {
+            Reading::Value(window.requests as f64 / seconds)
+        } else {
+            Reading::NotYet
+        }
+    }
+
+    /// What no further measurement can change, if anything.
+    fn settle(&self, state: &State, seen: &Observation) -> Option<Judgement> {
+        let tally = &state.tally;
+        let latest = || {
+            state
+                .latest
+                .as_ref()
+                .map_or("", |outcome| outcome.why.as_str())
+        };
+        let verdict = if tally.failed > self.failure_limit {
+            Verdict::Fail {
+                why: words::times(latest(), "failed", tally.failed, self.failure_limit),
+            }
+        } else if self
+            .inconclusive_limit
+            .is_some_and(|limit| tally.inconclusive > limit)
+        {
+            let limit = self.inconclusive_limit.unwrap_or_default();
+            Verdict::Inconclusive {
+                why: words::times(latest(), "inconclusive", tally.inconclusive, limit),
+            }
+        } else if tally.consecutive_error > self.consecutive_error_limit {
+            let limit = self.consecutive_error_limit;
+            Verdict::Inconclusive {
+                why: words::times(latest(), "no data in a row", tally.consecutive_error, limit),
+            }
+        } else if self.count.is_some_and(|count| tally.count >= count) {
+            self.at_best(state, seen)
+        } else {
+            return None;
+        };
+        Some(Judgement::settled(verdict))
+    }
+
+    /// How things stand when more measurements may come: what the last one said, unless it said nothing.
+    fn standing(&self, state: &State, seen: &Observation) -> Verdict {
+        match &state.latest {
+            None => Verdict::Inconclusive {
+                why: words::waiting(self, state, seen),
+            },
+            Some(Outcome {
+                kind: OutcomeKind::Inconclusive | OutcomeKind::Error,
+                why,
+            }) => Verdict::Inconclusive { why: why.clone() },
+            Some(Outcome {
+                kind: OutcomeKind::Successful | OutcomeKind::Failed,
+                ..
+            }) => self.at_best(state, seen),
+        }
+    }
+
+    /// A pass, if the measurements allow it: one at least was successful, and the hold as a whole is within the bound.
+    fn at_best(&self, state: &State, seen: &Observation) -> Verdict {
+        let latest = state
+            .latest
+            .as_ref()
+            .map_or("", |outcome| outcome.why.as_str());
+        if state.tally.successful == 0 {
+            return Verdict::Inconclusive {
+                why: format!("{latest}; no measurement was successful yet"),
+            };
+        }
+        if self.metric.kind() != Kind::Events {
+            return Verdict::Pass {
+                why: latest.to_owned(),
+            };
+        }
+        let whole = state.whole_of_canary(self.metric, seen);
+        let why = words::over_the_hold(self, state, seen, whole);
+        let value = words::rate(self.metric, whole);
+        let stable = words::value_of_stable(self.metric, state, seen);
+        if self.assess.assess(value, stable) == OutcomeKind::Successful {
+            Verdict::Pass { why }
+        } else {
+            Verdict::Inconclusive { why }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Comparisons with stable, limits and conditions.
+
+use std::time::Duration;
+
+use shipway_analysis::{
+    Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, evidence::Alpha,
+    threshold::Bound,
+};
+use shipway_syntax::{Diagnostic, Fields, Spanned};
+
+use super::{Draft, Problems, bad, value};
+use crate::config::decode::{unknown_word, word};
+
+/// Keys of limits.
+pub(super) const LIMIT_KEYS: &[&str] = &[
+    "max",
+    "min",
+    "interval",
+    "count",
+    "failure_limit",
+    "consecutive_error_limit",
+    "inconclusive_limit",
+    "min_requests",
+    "skip",
+];
+/// Keys of conditions.
+pub(super) const CONDITION_KEYS: &[&str] = &[
+    "pass",
+    "fail",
+    "interval",
+    "count",
+    "failure_limit",
+    "consecutive_error_limit",
+    "inconclusive_limit",
+    "min_requests",
+    "skip",
+];
+/// A metric may be asked about ten times a second; more often it would say the same.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// `worse_than: stable`
+pub(super) fn comparison(
+    fields: &Fields<'_>,
+    metric: Metric,
+    interval: Option<Duration>,
+    problems: &mut Problems,
+) -> Option<Draft> {
+    if let Some(other) = fields.string("worse_than", problems)
+        && other.value != "stable"
+    {
+        problems.push(unknown_word(&other, "`worse_than`", &["stable"]));
+    }
+    let alpha = fields
+        .string("alpha", problems)
+        .and_then(|text| probability(&text, problems));
+    let margin = fields
+        .string("margin", problems)
+        .map_or(Some(Sequential::margin_of(metric)), |text| {
+            margin(&text, problems)
+        })?;
+    let tolerance = fields
+        .string("tolerance", problems)
+        .map_or(Some(Sequential::tolerance_of(metric)), |text| {
+            ratio(&text, problems)
+        })?;
+    let share = |value| Alpha::new(value).expect("the defaults are probabilities");
+    let comparison = Sequential::new(
+        metric,
+        share(Sequential::ALPHA),
+        share(Sequential::BETA),
+        margin,
+        tolerance,
+    );
+    let mut comparison = comparison
+        .map_err(|error| {
+            problems.push(Diagnostic::error(
+                "bad-value",
+                fields.span,
+                error.to_string(),
+            ))
+        })
+        .ok()?;
+    comparison.direction = direction(fields, metric, problems)?;
+    comparison.min_requests = fields
+        .integer("min_requests", 1, u32::MAX, problems)
+        .map_or(comparison.min_requests, u64::from);
+    comparison.interval = paced(fields, interval.unwrap_or(comparison.interval), problems);
+    comparison.skip = fields.duration("skip", problems).unwrap_or_default();
+    Some(Draft::Comparison { comparison, alpha })
+}
+
+/// Which way is worse: known of what Shipway measures, told of what it doesn't.
+fn direction(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<Direction> {
+    let words = [
+        ("increase", Direction::Increase),
+        ("decrease", Direction::Decrease),
+    ];
+    if fields.get("direction").is_some() {
+        return word(fields, "direction", &words, problems);
+    }
+    match metric {
+        Metric::Value(name) | Metric::Event(name) => {
+            let message = format!("whether more or less of {name} is worse isn't known");
+            problems.push(
+                Diagnostic::error("missing-key", fields.span, message)
+                    .help("add `direction: increase` where more is worse, `direction: decrease` where less is"),
+            );
+            None
+        }
+        _ => Some(Direction::Increase),
+    }
+}
+
+/// `1%` or `0.01`
+fn probability(text: &Spanned<String>, problems: &mut Problems) -> Option<Alpha> {
+    let percent = text.value.trim().strip_suffix('%');
+    let number = percent.unwrap_or(&text.value).trim().parse::<f64>();
+    let value = number.unwrap_or(f64::NAN) / if percent.is_some() { 100.0 } else { 1.0 };
+    Alpha::new(value)
+        .map_err(|_| {
+            let message = format!(
+                "`alpha` is a probability above 0 and below 1, not `{}`",
+                text.value
+            );
+            problems.push(
+                Diagnostic::error("bad-value", text.span, message)
+                    .help("how probable it may be that a good release is rolled back: 1%"),
+            );
+        })
+        .ok()
+}
+
+/// `2` or `2x`
+fn ratio(text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
+    let number = text.value.trim().trim_end_matches('x').parse::<f64>().ok();
+    let ratio = number.filter(|ratio| *ratio > 1.0 && *ratio <= 100.0);
+    if ratio.is_none() {
+        let message = format!(
+            "`tolerance` is a number above 1 and at most 100, not `{}`",
+            text.value
+        );
+        problems.push(
+            Diagnostic::error("bad-value", text.span, message)
+                .help("how many times stable's a hold that ends early must exclude: 2"),
+        );
+    }
+    ratio
+}
+
+/// `1.1` or `1.1x`
+fn margin(text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
+    let number = text.value.trim().trim_end_matches('x').parse::<f64>().ok();
+    let margin = number.filter(|margin| (1.0..100.0).contains(margin));
+    if margin.is_none() {
+        let message = format!(
+            "`margin` is a number from 1 to below 100, not `{}`",
+            text.value
+        );
+        problems.push(
+            Diagnostic::error("bad-value", text.span, message)
+                .help("how many times stable's is still as good: 1.1"),
+        );
+    }
+    margin
+}
+
+/// How often is looked, within what can be done.
+fn paced(fields: &Fields<'_>, interval: Duration, problems: &mut Problems) -> Duration {
+    if interval < INTERVAL_MIN
+        && let Some(node) = fields.get("interval")
+    {
+        let message = format!("`interval` is at least {} ms", INTERVAL_MIN.as_millis());
+        problems.push(Diagnostic::error("bad-value", node.span, message));
+    }
+    interval
+}
+
+/// One limit.
+pub(super) fn limit(
+    fields: &Fields<'_>,
+    metric: Metric,
+    interval: Option<Duration>,
+    problems: &mut Problems,
+) -> Option<Rule> {
+    let mut end = |key: &str| {
+        fields
+            .string(key, problems)
+            .and_then(|text| value(metric, &text, problems))
+    };
+    let (min, max) = (end("min"), end("max"));
+    let Some(bound) = Bound::of(min, max) else {
+        if fields.get("max").or(fields.get("min")).is_none() {
+            let compare = match metric.kind() {
+                Kind::Total => "",
+                _ => ", or `worse_than: stable`",
+            };
+            problems.push(
+                Diagnostic::error("missing-key", fields.span, format!("{metric} has no limit"))
+                    .help(format!(
+                        "give it `max` or `min`, {}{compare}",
+                        metric.unit()
+                    )),
+            );
+        }
+        return None;
+    };
+    let mut limit = Threshold::new(metric, bound)
+        .map_err(|error| {
+            problems.push(Diagnostic::error(
+                "bad-value",
+                fields.span,
+                error.to_string(),
+            ))
+        })
+        .ok()?;
+    let counting = counting(fields, interval, problems);
+    limit.interval = counting.interval;
+    limit.count = counting.count;
+    limit.failure_limit = counting.failure_limit;
+    limit.consecutive_error_limit = counting.consecutive_error_limit;
+    limit.inconclusive_limit = counting.inconclusive_limit;
+    limit.min_requests = counting.min_requests;
+    limit.skip = counting.skip;
+    Some(limit.into())
+}
+
+/// `judge: expression`
+pub(super) fn expression(
+    fields: &Fields<'_>,
+    metric: Metric,
+    interval: Option<Duration>,
+    problems: &mut Problems,
+) -> Option<Rule> {
+    let mut condition = |key: &str| {
+        let text = fields.string(key, problems)?;
+        text.value
+            .parse()
+            .map_err(|error: shipway_analysis::expression::InvalidCondition| {
+                bad(&text, error.to_string(), problems);
+            })
+            .ok()
+    };
+    let (pass, fail) = (condition("pass"), condition("fail"));
+    let wanted = |key| fields.get(key).is_some();
+    if (wanted("pass") && pass.is_none()) || (wanted("fail") && fail.is_none()) {
+        return None;
+    }
+    let mut judge = Expression::new(metric, pass, fail)
+        .map_err(|error| {
+            problems.push(
+                Diagnostic::error("missing-key", fields.span, error.to_string())
+                    .help("pass: value >= 0.95 * stable"),
+            );
+        })
+        .ok()?;
+    let counting = counting(fields, interval, problems);
+    judge.interval = counting.interval;
+    judge.count = counting.count;
+    judge.failure_limit = counting.failure_limit;
+    judge.consecutive_error_limit = counting.consecutive_error_limit;
+    judge.inconclusive_limit = counting.inconclusive_limit;
+    judge.min_requests = counting.min_requests;
+    judge.skip = counting.skip;
+    Some(judge.into())
+}
+
+/// What Argo Rollouts counts by.
+struct Counting {
+    interval: Duration,
+    count: Option<u32>,
+    failure_limit: u32,
+    consecutive_error_limit: u32,
+    inconclusive_limit: Option<u32>,
+    min_requests: u64,
+    skip: Duration,
+}
+
+fn counting(fields: &Fields<'_>, interval: Option<Duration>, problems: &mut Problems) -> Counting {
+    Counting {
+        interval: interval.unwrap_or(Threshold::INTERVAL),
+        count: fields.integer("count", 1, u32::MAX, problems),
+        failure_limit: fields
+            .integer("failure_limit", 0, u32::MAX, problems)
+            .unwrap_or_default(),
+        consecutive_error_limit: fields
+            .integer("consecutive_error_limit", 0, u32::MAX, problems)
+            .unwrap_or(Threshold::CONSECUTIVE_ERROR_LIMIT),
+        inconclusive_limit: fields.integer("inconclusive_limit", 0, u32::MAX, problems),
+        min_requests: fields
+            .integer("min_requests", 0, u32::MAX, problems)
+            .map_or(Threshold::MIN_REQUESTS, u64::from),
+        skip: fields.duration("skip", problems).unwrap_or_default(),
+    }
+}

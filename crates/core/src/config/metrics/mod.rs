@@ -1,0 +1,288 @@
+//! `analysis`: what is measured and how it is judged: limits in Argo Rollouts' words, comparisons with stable, conditions,
+//! Kayenta's scores. [`source`]: where metrics come from that Shipway doesn't measure itself.
+
+mod judges;
+mod score;
+pub(super) mod source;
+
+use std::time::Duration;
+
+use shipway_analysis::{Analysis, Metric, Name, Rule, Sequential, evidence::Alpha};
+use shipway_syntax::{Diagnostic, Fields, Node, Spanned};
+
+pub use self::source::{Query, Source};
+use super::decode::{unknown_word, word};
+
+/// Keys of a metric.
+pub(super) const METRIC_KEYS: &[&str] = &[
+    "metric",
+    "provider",
+    "over",
+    "judge",
+    "max",
+    "min",
+    "pass",
+    "fail",
+    "worse_than",
+    "direction",
+    "alpha",
+    "margin",
+    "tolerance",
+    "interval",
+    "count",
+    "failure_limit",
+    "consecutive_error_limit",
+    "inconclusive_limit",
+    "min_requests",
+    "skip",
+    "missing",
+    "critical",
+    "increase",
+    "decrease",
+    "group",
+    "groups",
+    "metrics",
+    "marginal",
+    "window",
+];
+
+type Problems = Vec<Diagnostic>;
+
+/// Who judges.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Sequential,
+    Threshold,
+    MannWhitney,
+    Expression,
+}
+
+impl Word {
+    const ALL: [(&str, Self); 4] = [
+        ("sequential", Self::Sequential),
+        ("threshold", Self::Threshold),
+        ("mann-whitney", Self::MannWhitney),
+        ("expression", Self::Expression),
+    ];
+
+    /// What its rules are called, its keys, and what makes a rule one of it.
+    const fn known(self) -> (&'static str, &'static [&'static str], &'static str) {
+        match self {
+            Self::Sequential => (
+                "comparisons with stable",
+                &[
+                    "worse_than",
+                    "direction",
+                    "alpha",
+                    "margin",
+                    "tolerance",
+                    "interval",
+                    "min_requests",
+                    "skip",
+                ],
+                "add `worse_than: stable`",
+            ),
+            Self::Threshold => ("limits", judges::LIMIT_KEYS, "add `max` or `min`"),
+            Self::MannWhitney => (
+                "judge `mann-whitney`",
+                score::KEYS,
+                "add `judge: mann-whitney`",
+            ),
+            Self::Expression => (
+                "conditions",
+                judges::CONDITION_KEYS,
+                "add `judge: expression`",
+            ),
+        }
+    }
+}
+
+/// All rules, and where their metrics come from; what may be wrong in a rollout is split over the comparisons that don't say.
+pub(super) fn analysis(nodes: &[Node], problems: &mut Problems) -> (Analysis, Vec<Source>) {
+    let mut sources = Vec::new();
+    let drafts: Vec<Draft> = nodes
+        .iter()
+        .filter_map(|node| rule(node, &mut sources, problems))
+        .collect();
+    let is_shared = |draft: &&Draft| matches!(draft, Draft::Comparison { alpha: None, .. });
+    let sharing = drafts.iter().filter(is_shared).count();
+    let rules = drafts.into_iter().map(|draft| match draft {
+        Draft::Ready(rule) => rule,
+        Draft::Comparison {
+            mut comparison,
+            alpha,
+        } => {
+            comparison.alpha = alpha.unwrap_or(comparison.alpha.split(sharing));
+            Rule::from(comparison)
+        }
+    });
+    (Analysis::new(rules.collect::<Vec<_>>()), sources)
+}
+
+/// A rule whose share of what may be wrong isn't known before all are read.
+enum Draft {
+    Ready(Rule),
+    Comparison {
+        comparison: Sequential,
+        alpha: Option<Alpha>,
+    },
+}
+
+fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Option<Draft> {
+    let fields = Fields::of(node, "a metric", METRIC_KEYS, problems)?;
+    let judge = judge(&fields, problems)?;
+    let is_group = judge == Word::MannWhitney && fields.get("metrics").is_some();
+    of_others(&fields, judge, problems);
+    if is_group {
+        return score::together(&fields, sources, problems).map(|rule| Draft::Ready(rule.into()));
+    }
+    let interval = fields.duration("interval", problems);
+    let metric = metric(&fields, interval, sources, problems)?;
+    match judge {
+        Word::Sequential => judges::comparison(&fields, metric, interval, problems),
+        Word::Threshold => judges::limit(&fields, metric, interval, problems).map(Draft::Ready),
+        Word::Expression => {
+            judges::expression(&fields, metric, interval, problems).map(Draft::Ready)
+        }
+        Word::MannWhitney => {
+            score::alone(&fields, metric, problems).map(|rule| Draft::Ready(rule.into()))
+        }
+    }
+}
+
+/// Who judges: as it is said, or as the other keys suggest.
+fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
+    if fields.get("judge").is_some() {
+        return word(fields, "judge", &Word::ALL, problems);
+    }
+    let has = |key| fields.get(key).is_some();
+    Some(if has("worse_than") {
+        Word::Sequential
+    } else if has("pass") || has("fail") {
+        Word::Expression
+    } else {
+        Word::Threshold
+    })
+}
+
+/// Names keys that another judge knows and this one doesn't.
+fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
+    const SHARED: &[&str] = &["metric", "provider", "over", "judge"];
+    let (called, keys, _) = judge.known();
+    let foreign = METRIC_KEYS
+        .iter()
+        .filter(|key| !SHARED.contains(key) && !keys.contains(key));
+    for key in foreign {
+        let Some(found) = fields.get(key) else {
+            continue;
+        };
+        let owner = Word::ALL
+            .iter()
+            .find(|(_, other)| other.known().1.contains(key));
+        let Some((theirs, _, help)) = owner.map(|(_, other)| other.known()) else {
+            continue;
+        };
+        let message = format!("`{key}` is of {theirs}, not of {called}");
+        problems.push(Diagnostic::error("conflict", found.span, message).help(help));
+    }
+}
+
+/// What is measured. A name that isn't built in needs a provider, once in an environment.
+fn metric(
+    fields: &Fields<'_>,
+    interval: Option<Duration>,
+    sources: &mut Vec<Source>,
+    problems: &mut Problems,
+) -> Option<Metric> {
+    fields.require("metric", problems);
+    let name = fields.string("metric", problems)?;
+    let over = fields.duration("over", problems);
+    let built_in = name.value.parse::<Metric>().ok();
+    if let (Some(node), Some(_) | None) = (fields.get("over"), built_in)
+        && built_in != Some(Metric::SLOW_RATE)
+    {
+        let message = format!("`over` is of slow-rate, not of {}", name.value);
+        problems.push(Diagnostic::error("conflict", node.span, message));
+    }
+    let Some(built_in) = built_in else {
+        return elsewhere(fields, &name, interval, sources, problems);
+    };
+    if let Some(node) = fields.get("provider") {
+        let message = format!(
+            "{} is measured by Shipway itself and takes no provider",
+            name.value
+        );
+        problems.push(
+            Diagnostic::error("conflict", node.span, message).help("give the metric another name"),
+        );
+    }
+    if built_in != Metric::SLOW_RATE {
+        return Some(built_in);
+    }
+    let micros = over.and_then(|over| u64::try_from(over.as_micros()).ok());
+    let Some(over_micros) = micros.filter(|micros| *micros > 0) else {
+        let message = "slow-rate lacks `over`: the time from which on an answer is slow";
+        problems.push(Diagnostic::error("missing-key", name.span, message).help("over: 300ms"));
+        return None;
+    };
+    Some(Metric::SlowRate { over_micros })
+}
+
+/// A metric that somebody else measures.
+fn elsewhere(
+    fields: &Fields<'_>,
+    name: &Spanned<String>,
+    interval: Option<Duration>,
+    sources: &mut Vec<Source>,
+    problems: &mut Problems,
+) -> Option<Metric> {
+    let is_known = |it: &Name| it.as_str() == name.value;
+    let Some(node) = fields.get("provider") else {
+        if let Some(source) = sources.iter().find(|source| is_known(&source.metric)) {
+            return Some(source.as_metric());
+        }
+        let names = Metric::names();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let unknown = unknown_word(name, "`metric`", &known);
+        let help = unknown.help.as_deref().unwrap_or_default().to_owned();
+        problems.push(unknown.help(if help.starts_with("did") {
+            help
+        } else {
+            "a metric of your own has a `provider`".to_owned()
+        }));
+        return None;
+    };
+    let metric = match name.value.parse::<Name>() {
+        Ok(metric) => metric,
+        Err(error) => {
+            problems.push(Diagnostic::error("bad-value", name.span, error.to_string()));
+            return None;
+        }
+    };
+    let source = source::source(metric, node, interval, problems)?;
+    match sources.iter().find(|it| it.metric == metric) {
+        Some(other) if *other == source => {}
+        Some(_) => {
+            let message = format!("{metric} comes from two different providers");
+            problems.push(
+                Diagnostic::error("conflict", node.span, message)
+                    .help("name the provider once, or give one of the metrics another name"),
+            );
+            return None;
+        }
+        None => sources.push(source.clone()),
+    }
+    Some(source.as_metric())
+}
+
+/// A value in the metric's unit.
+fn value(metric: Metric, text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
+    metric
+        .parse_value(&text.value)
+        .map_err(|error| bad(text, error.to_string(), problems))
+        .ok()
+}
+
+fn bad(text: &Spanned<String>, message: String, problems: &mut Problems) {
+    problems.push(Diagnostic::error("bad-value", text.span, message));
+}

@@ -1,0 +1,168 @@
+//! `judge: mann-whitney`: one metric, or several that are scored together.
+
+use shipway_analysis::{
+    MannWhitney, Metric,
+    mann_whitney::{Compared, EffectSize, Missing, Way},
+};
+use shipway_syntax::{Diagnostic, Fields, Spanned};
+
+use super::{Problems, Source, bad, metric};
+use crate::config::decode::word;
+
+/// Keys of a rule of this judge.
+pub(super) const KEYS: &[&str] = &[
+    "direction",
+    "missing",
+    "critical",
+    "increase",
+    "decrease",
+    "groups",
+    "metrics",
+    "pass",
+    "marginal",
+    "window",
+    "skip",
+];
+/// Keys of one metric among several.
+const METRIC_KEYS: &[&str] = &[
+    "metric",
+    "provider",
+    "over",
+    "interval",
+    "direction",
+    "missing",
+    "critical",
+    "increase",
+    "decrease",
+    "group",
+];
+
+/// One metric: its score is 0 or 100.
+pub(super) fn alone(
+    fields: &Fields<'_>,
+    metric: Metric,
+    problems: &mut Problems,
+) -> Option<MannWhitney> {
+    let compared = vec![compared(fields, metric, problems)];
+    scored(fields, compared, Vec::new(), problems)
+}
+
+/// `metrics: […]`
+pub(super) fn together(
+    fields: &Fields<'_>,
+    sources: &mut Vec<Source>,
+    problems: &mut Problems,
+) -> Option<MannWhitney> {
+    let before = problems.len();
+    let mut all = Vec::new();
+    for node in fields.list("metrics", problems) {
+        let Some(one) = Fields::of(node, "a metric of a score", METRIC_KEYS, problems) else {
+            continue;
+        };
+        let interval = one.duration("interval", problems);
+        if let Some(metric) = metric(&one, interval, sources, problems) {
+            all.push(compared(&one, metric, problems));
+        }
+    }
+    let groups = fields.map("groups", problems);
+    let groups = groups
+        .into_iter()
+        .filter_map(|(name, weight)| Some((name.text.clone(), percent(&weight, problems)?)))
+        .collect();
+    // What is wrong with one of them is said already.
+    (problems.len() == before).then_some(())?;
+    scored(fields, all, groups, problems)
+}
+
+fn scored(
+    fields: &Fields<'_>,
+    compared: Vec<Compared>,
+    groups: Vec<(String, f64)>,
+    problems: &mut Problems,
+) -> Option<MannWhitney> {
+    let mut score = |key: &str, default| {
+        fields
+            .string(key, problems)
+            .map_or(Some(default), |text| percent(&text, problems))
+    };
+    let (pass, marginal) = (
+        score("pass", MannWhitney::PASS)?,
+        score("marginal", MannWhitney::MARGINAL)?,
+    );
+    let mut judge = MannWhitney::new(compared, groups, pass, marginal)
+        .map_err(|error| {
+            problems.push(Diagnostic::error(
+                "bad-value",
+                fields.span,
+                error.to_string(),
+            ))
+        })
+        .ok()?;
+    judge.window = fields.duration("window", problems).unwrap_or(judge.window);
+    judge.skip = fields.duration("skip", problems).unwrap_or_default();
+    Some(judge)
+}
+
+fn compared(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Compared {
+    let ways = [
+        ("increase", Way::Increase),
+        ("decrease", Way::Decrease),
+        ("either", Way::Either),
+    ];
+    let missing = [("remove", Missing::Remove), ("replace", Missing::Replace)];
+    let plain = Compared::new(metric);
+    let mut times = |key: &str| {
+        let text = fields.string(key, problems)?;
+        let number = text.value.trim().trim_end_matches('x').parse::<f64>().ok();
+        let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+        if number.is_none() {
+            bad(
+                &text,
+                format!(
+                    "`{key}` is how many times stable's mean counts, such as 1.2, not `{}`",
+                    text.value
+                ),
+                problems,
+            );
+        }
+        number
+    };
+    let effect = EffectSize {
+        increase: times("increase").unwrap_or(plain.effect.increase),
+        decrease: times("decrease").unwrap_or(plain.effect.decrease),
+    };
+    Compared {
+        direction: word(fields, "direction", &ways, problems).unwrap_or(plain.direction),
+        missing: word(fields, "missing", &missing, problems).unwrap_or(plain.missing),
+        critical: fields.bool("critical", problems).unwrap_or(plain.critical),
+        group: fields
+            .string("group", problems)
+            .map(|group| group.value)
+            .unwrap_or_default(),
+        effect,
+        ..plain
+    }
+}
+
+/// `95` or `95%`
+fn percent(text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
+    let number = text
+        .value
+        .trim()
+        .trim_end_matches('%')
+        .trim()
+        .parse::<f64>()
+        .ok();
+    let number = number.filter(|number| (0.0..=100.0).contains(number));
+    if number.is_none() {
+        bad(
+            text,
+            format!(
+                "a score or weight is a number from 0 to 100, not `{}`",
+                text.value
+            ),
+            problems,
+        );
+    }
+    number
+}

@@ -1,0 +1,340 @@
+//! Where metrics come from that Shipway doesn't measure itself: `provider`.
+//!
+//! Texts are templates: `{{release}}` is the number of the release that is asked about, once the new one and once the stable
+//! one; `{{stable}}` that of the stable one (a query with it compares by itself, and is asked once), `{{service}}`,
+//! `{{environment}}`, and `{{window}}` in Prometheus' words (`60s`). Addresses, headers and bodies may name secrets as `$NAME`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use shipway_analysis::{Metric, Name};
+use shipway_syntax::{Diagnostic, Fields, Node, Spanned};
+
+use super::Problems;
+
+/// Keys of a provider.
+pub(crate) const PROVIDER_KEYS: &[&str] = &[
+    "prometheus",
+    "datadog",
+    "web",
+    "exec",
+    "query",
+    "headers",
+    "method",
+    "body",
+    "path",
+    "api_key",
+    "app_key",
+    "timeout",
+    "window",
+];
+/// What may stand in `{{…}}`.
+const TEMPLATES: [&str; 5] = ["release", "stable", "service", "environment", "window"];
+/// A query that takes longer would still be running when the next is due.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// A provider isn't asked more often than this.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// A metric and who knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// What it is called here.
+    pub metric: Name,
+    /// Who is asked what.
+    pub query: Query,
+    /// From one answer to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// The time that `{{window}}` stands for.
+    pub window: Duration,
+}
+
+/// Who is asked what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
+    /// An instant query.
+    Prometheus {
+        /// Where: `http://prometheus:9090`.
+        url: String,
+        /// PromQL.
+        query: String,
+        /// Sent along.
+        headers: BTreeMap<String, String>,
+    },
+    /// The last point of a timeseries query.
+    Datadog {
+        /// `datadoghq.eu`, or a whole address.
+        site: String,
+        /// In Datadog's words.
+        query: String,
+        /// A secret.
+        api_key: String,
+        /// A secret.
+        app_key: String,
+    },
+    /// Any JSON over HTTP.
+    Web {
+        /// Where.
+        url: String,
+        /// `GET`
+        method: String,
+        /// Sent along.
+        headers: BTreeMap<String, String>,
+        /// Sent along.
+        body: Option<String>,
+        /// Where in the answer the number is: `data.items[0].value`; empty: the answer is the number.
+        path: String,
+    },
+    /// What a command prints: a number, or JSON.
+    Exec {
+        /// A shell command.
+        command: String,
+        /// Where in its output the number is.
+        path: String,
+    },
+    /// Events that are reported to Shipway's API.
+    Events,
+}
+
+impl Source {
+    /// How judges call it.
+    #[must_use]
+    pub const fn as_metric(&self) -> Metric {
+        match self.query {
+            Query::Events => Metric::Event(self.metric),
+            Query::Prometheus { .. }
+            | Query::Datadog { .. }
+            | Query::Web { .. }
+            | Query::Exec { .. } => Metric::Value(self.metric),
+        }
+    }
+}
+
+impl Query {
+    /// What its texts are, for whoever looks for templates and secrets in them.
+    #[must_use]
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Prometheus {
+                url,
+                query,
+                headers,
+            } => [url, query]
+                .into_iter()
+                .chain(headers.values())
+                .map(String::as_str)
+                .collect(),
+            Self::Datadog {
+                site,
+                query,
+                api_key,
+                app_key,
+            } => vec![site, query, api_key, app_key],
+            Self::Web {
+                url, headers, body, ..
+            } => {
+                let texts = [url].into_iter().chain(headers.values()).chain(body);
+                texts.map(String::as_str).collect()
+            }
+            Self::Exec { command, .. } => vec![command],
+            Self::Events => Vec::new(),
+        }
+    }
+}
+
+/// `provider: events`, or a mapping.
+pub(super) fn source(
+    metric: Name,
+    node: &Node,
+    interval: Option<Duration>,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let interval = interval.unwrap_or(shipway_analysis::Threshold::INTERVAL);
+    let plain = |query| Source {
+        metric,
+        query,
+        interval: interval.max(INTERVAL_MIN),
+        timeout: Duration::from_secs(5),
+        window: interval.max(Duration::from_secs(60)),
+    };
+    match node.as_scalar_text() {
+        Some("events") => return Some(plain(Query::Events)),
+        Some(other) => {
+            let message = format!("`provider` is `events` or a mapping, not `{other}`");
+            problems.push(Diagnostic::error("unknown-word", node.span, message).help(
+                "events are reported to /api/v1/services/{service}/metrics; others are { prometheus: http://…, query: … }, { datadog: … }, { web: … } or { exec: … }",
+            ));
+            return None;
+        }
+        None => {}
+    }
+    let fields = Fields::of(node, "a provider", PROVIDER_KEYS, problems)?;
+    let before = problems.len();
+    let query = query(&fields, problems);
+    templates(&fields, problems);
+    let timeout = fields.duration("timeout", problems);
+    if let (Some(node), Some(timeout)) = (fields.get("timeout"), timeout)
+        && (timeout.is_zero() || timeout > TIMEOUT_MAX)
+    {
+        let message = format!(
+            "`timeout` is at most {} s, and not zero",
+            TIMEOUT_MAX.as_secs()
+        );
+        problems.push(Diagnostic::error("bad-value", node.span, message));
+    }
+    let mut source = plain(query?);
+    source.timeout = timeout.unwrap_or(source.timeout);
+    source.window = fields.duration("window", problems).unwrap_or(source.window);
+    if source.window < Duration::from_secs(1)
+        && let Some(node) = fields.get("window")
+    {
+        problems.push(Diagnostic::error(
+            "bad-value",
+            node.span,
+            "`window` is at least 1 s",
+        ));
+    }
+    (problems.len() == before).then_some(source)
+}
+
+fn query(fields: &Fields<'_>, problems: &mut Problems) -> Option<Query> {
+    const WHO: [&str; 4] = ["prometheus", "datadog", "web", "exec"];
+    let mut named = WHO.iter().copied().filter(|who| fields.get(who).is_some());
+    let (Some(who), None) = (named.next(), named.next()) else {
+        problems.push(
+            Diagnostic::error(
+                "missing-key",
+                fields.span,
+                "a provider is one of prometheus, datadog, web and exec",
+            )
+            .help("provider: { prometheus: http://localhost:9090, query: … }"),
+        );
+        return None;
+    };
+    let takes: &[&str] = match who {
+        "prometheus" => &["query", "headers"],
+        "datadog" => &["query", "api_key", "app_key"],
+        "web" => &["method", "headers", "body", "path"],
+        _ => &["path"],
+    };
+    let others = PROVIDER_KEYS
+        .iter()
+        .filter(|key| !takes.contains(key) && ![who, "timeout", "window"].contains(key));
+    for key in others {
+        if let Some(node) = fields.get(key) {
+            let message = format!("the provider `{who}` takes no `{key}`");
+            problems.push(Diagnostic::error("conflict", node.span, message));
+        }
+    }
+    let headers = |problems: &mut Problems| {
+        let entries = fields.map("headers", problems).into_iter();
+        entries
+            .map(|(name, value)| (name.text.clone(), value.value))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let needed = |key: &str, problems: &mut Problems| {
+        fields.require(key, problems);
+        fields.string(key, problems)
+    };
+    let path = |problems: &mut Problems| {
+        fields
+            .string("path", problems)
+            .map(|path| path.value)
+            .unwrap_or_default()
+    };
+    let place = fields.string(who, problems)?;
+    Some(match who {
+        "prometheus" => Query::Prometheus {
+            url: address(place, problems)?,
+            query: needed("query", problems)?.value,
+            headers: headers(problems),
+        },
+        "datadog" => Query::Datadog {
+            site: place.value,
+            query: needed("query", problems)?.value,
+            api_key: secret(needed("api_key", problems)?, problems)?,
+            app_key: secret(needed("app_key", problems)?, problems)?,
+        },
+        "web" => Query::Web {
+            url: address(place, problems)?,
+            method: fields
+                .string("method", problems)
+                .map_or_else(|| "GET".to_owned(), |method| method.value.to_uppercase()),
+            headers: headers(problems),
+            body: fields.string("body", problems).map(|body| body.value),
+            path: path(problems),
+        },
+        _ => Query::Exec {
+            command: place.value,
+            path: path(problems),
+        },
+    })
+}
+
+fn address(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
+    let is_one = ["http://", "https://", "$"]
+        .iter()
+        .any(|begin| text.value.starts_with(begin));
+    if !is_one {
+        problems.push(
+            Diagnostic::error(
+                "bad-value",
+                text.span,
+                format!("`{}` is no address", text.value),
+            )
+            .help("write http://…, https://… or a secret as $NAME"),
+        );
+    }
+    is_one.then_some(text.value)
+}
+
+/// A key in a repository is a key that everybody has.
+fn secret(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
+    let is_one = text.value.starts_with('$') && text.value.len() > 1;
+    if !is_one {
+        problems.push(
+            Diagnostic::error("secret-in-file", text.span, "a key stands in the file")
+                .help("name a secret of the server instead, as $NAME, and take the key back"),
+        );
+    }
+    is_one.then_some(text.value)
+}
+
+/// What stands in `{{…}}` must be known; a typo would ask about nothing, and nothing would answer.
+fn templates(fields: &Fields<'_>, problems: &mut Problems) {
+    let texts: Vec<Spanned<String>> = ["prometheus", "datadog", "web", "exec", "query", "body"]
+        .iter()
+        .filter_map(|key| {
+            let node = fields.get(key)?;
+            Some(Spanned {
+                value: node.as_scalar_text()?.to_owned(),
+                span: node.span,
+            })
+        })
+        .collect();
+    for text in texts {
+        let mut rest = text.value.as_str();
+        while let Some(begin) = rest.find("{{") {
+            let after = &rest[begin + 2..];
+            let Some(end) = after.find("}}") else { break };
+            let word = after[..end].trim();
+            // Go's own templates have dots and spaces; what looks like a word of ours is one.
+            if word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                && !TEMPLATES.contains(&word)
+            {
+                let known = TEMPLATES.map(|word| format!("{{{{{word}}}}}")).join(", ");
+                problems.push(
+                    Diagnostic::error(
+                        "unknown-word",
+                        text.span,
+                        format!("`{{{{{word}}}}}` is not known"),
+                    )
+                    .help(format!("there are {known}")),
+                );
+            }
+            rest = &after[end + 2..];
+        }
+    }
+}
