@@ -26,6 +26,7 @@ macro_rules! judges {
         /// Memory of one rule.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(untagged)]
+        #[expect(clippy::large_enum_variant, reason = "one for each rule: a handful")]
         enum RuleState {
             $($judge { $key: <$judge as Judge>::State },)*
             Threshold(<Threshold as Judge>::State),

@@ -64,7 +64,7 @@ impl Histogram {
         let mut before = earlier.0.iter().peekable();
         let mut new = Vec::with_capacity(self.0.len());
         for &(bucket, count) in &self.0 {
-            while before.peek().is_some_and(|(known, _)| *known < bucket) {
+            if before.peek().is_some_and(|(known, _)| *known < bucket) {
                 // A bucket that has become empty: begun anew.
                 return self.clone();
             }
