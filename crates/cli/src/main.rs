@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod exit;
 mod forge;
+mod limits;
 mod print;
 mod report;
 

@@ -58,6 +58,9 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Thousandths of a core.
     pub cpu_millis: Option<u32>,
+    /// Processes, with their threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
 }
 
 /// One running copy of a release: the number of the slot within its set, from 1. A restart keeps the slot.

@@ -91,6 +91,7 @@ impl Bench {
             container: None,
             services: Vec::new(),
             without_engine: WithoutEngine::default(),
+            limits: Default::default(),
             actions: ActionSource::default(),
         }
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use shipway_core::target::Limits;
 use shipway_drivers::{
     data_plane::{self, DataPlane, meter::Meter},
     git::Repos,
@@ -59,6 +60,8 @@ pub struct Options {
     pub exe: PathBuf,
     /// Jobs of workflows at once; others are queued.
     pub jobs: usize,
+    /// What each of them may use.
+    pub job_limits: Limits,
     /// For tests of crashes, see [`SqliteOptions`].
     pub crash_after_events: Option<u64>,
 }
@@ -211,7 +214,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         App {
             traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
             meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
-            jobs: JobRunner::new(options.exe.clone(), path.join("runs")).with_room(options.jobs),
+            jobs: JobRunner::new(options.exe.clone(), path.join("runs"))
+                .with_room(options.jobs)
+                .with_limits(options.job_limits.clone()),
             notifier: Notifier::new(),
             actions: ActionSource {
                 cache: Some(path.join("actions")),

@@ -73,6 +73,7 @@ impl Hand {
             states: self.states.clone(),
             files: self.files.clone(),
             containers: self.containers.beside(number),
+            confinement: self.confinement.clone(),
         })
     }
 }

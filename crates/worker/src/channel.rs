@@ -16,6 +16,10 @@ const SUMMARY_BYTES_MAX: u64 = 1 << 20;
 /// What is read of the other files; outputs are for names and paths.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// What a file is called that no step has written to: the next step gets it. Most steps write none of the five, and on a
+/// file system where much was deleted lately new files are what takes longest of a short step.
+const SPARE: &str = "spare";
+
 /// The files of one step.
 pub(crate) struct Channel {
     output: PathBuf,
@@ -23,6 +27,15 @@ pub(crate) struct Channel {
     path: PathBuf,
     state: PathBuf,
     summary: PathBuf,
+}
+
+/// What becomes of files that a step hasn't written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// Somebody may still have them open: what comes late is nobody's.
+    Removed,
+    /// The next step gets them.
+    Spared,
 }
 
 /// What a step wrote.
@@ -47,6 +60,8 @@ impl Channel {
         fs::create_dir_all(&folder)?;
         let file = |name: &str| {
             let path = folder.join(format!("{name}-{index}"));
+            let _ = fs::rename(folder.join(format!("{name}-{SPARE}")), &path);
+            // Made, or emptied should somebody still have written to it.
             File::create(&path).map(|_| path)
         };
         Ok(Self {
@@ -71,8 +86,8 @@ impl Channel {
         }
     }
 
-    /// Reads what the step wrote, and removes the files.
-    pub(crate) fn close(self) -> Written {
+    /// Reads what the step wrote, and removes the files, but for those that may be the next step's.
+    pub(crate) fn close(self, unwritten: Unwritten) -> Written {
         let mut written = Written::default();
         written.outputs = written.pairs("GITHUB_OUTPUT", &self.output);
         written.env = written.pairs("GITHUB_ENV", &self.env);
@@ -92,9 +107,21 @@ impl Channel {
             )),
             _ => written.summary = written.read("GITHUB_STEP_SUMMARY", &self.summary),
         }
-        for path in [self.output, self.env, self.path, self.state, self.summary] {
-            // The step may have removed it itself.
-            let _ = fs::remove_file(path);
+        for (name, path) in [
+            ("output", self.output),
+            ("env", self.env),
+            ("path", self.path),
+            ("state", self.state),
+            ("summary", self.summary),
+        ] {
+            let unused = unwritten == Unwritten::Spared
+                && fs::symlink_metadata(&path).is_ok_and(|it| it.is_file() && it.len() == 0);
+            let spared =
+                unused && fs::rename(&path, path.with_file_name(format!("{name}-{SPARE}"))).is_ok();
+            if !spared {
+                // The step may have removed it itself.
+                let _ = fs::remove_file(path);
+            }
         }
         written
     }
@@ -154,12 +181,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let channel = Channel::create(folder.path(), 0).unwrap();
         fill(&channel);
-        let written = channel.close();
+        let written = channel.close(Unwritten::Spared);
+        // What was written is gone; what wasn't is the next step's.
+        for left in fs::read_dir(folder.path().join(COMMANDS)).unwrap() {
+            assert_eq!(left.unwrap().metadata().unwrap().len(), 0);
+        }
+        written
+    }
+
+    #[test]
+    fn the_next_step_gets_the_files_that_nobody_wrote_to_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Channel::create(folder.path(), 0).unwrap();
+        fs::write(&first.env, "A=1\n").unwrap();
+        first.close(Unwritten::Spared);
+        let spare = folder.path().join(COMMANDS).join("output-spare");
+        fs::write(&spare, "b=2\n").unwrap();
+        let next = Channel::create(folder.path(), 1).unwrap();
+        assert!(!spare.exists());
+        let written = next.close(Unwritten::Removed);
+        assert_eq!((written.outputs, written.env), (vec![], vec![]));
         assert_eq!(
             fs::read_dir(folder.path().join(COMMANDS)).unwrap().count(),
             0
         );
-        written
     }
 
     #[test]

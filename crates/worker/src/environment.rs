@@ -77,8 +77,9 @@ impl Folders {
                 workflow.join("event.json")
             },
             temp,
-            artifacts: folder("artifacts")?,
-            summaries: folder("summaries")?,
+            // Made when there is something to put there: most jobs have neither.
+            artifacts: job.join("artifacts"),
+            summaries: job.join("summaries"),
         })
     }
 

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     cancel::{Cancel, Manner},
+    confine::prefer_to_kill,
     containers::Reach,
     output::Output,
     process::{ENDING, signal_group},
@@ -139,6 +140,7 @@ pub(crate) async fn run_reached(
         .kill_on_drop(true);
     let mut child = command.spawn()?;
     drop(command);
+    prefer_to_kill(child.id());
     let ended = supervise(&mut child, reach, bounds, pipe, output).await?;
     pipe.drain(output).await?;
     Ok(ended)

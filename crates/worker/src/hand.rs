@@ -18,13 +18,15 @@ use crate::{
         known::{Known, Library},
     },
     cancel::{Cancel, Cut},
-    channel::{Channel, Written},
+    channel::{Channel, Unwritten, Written},
+    confine::Confinement,
     containers::{Containers, Inside},
     environment::{Env, Folders, base, fixed},
     exec::{self, Bounds, Ended, Invocation, Pipe},
     frame::{Frame, Seen, Stage},
     hash::Workspace,
     output::Output,
+    process::has_children,
     runtime::Runtime,
     scope::{Change, Scope},
     shell,
@@ -46,6 +48,7 @@ pub(crate) struct Hand {
     /// Numbers the files of steps.
     pub(crate) files: Rc<Cell<usize>>,
     pub(crate) containers: Containers,
+    pub(crate) confinement: Confinement,
 }
 
 /// A step to be carried out.
@@ -256,7 +259,13 @@ impl Hand {
                 self.uses(frame, task, &plan, uses, &mut left).await
             }
         };
-        let written = channel.close();
+        let may_come_late = self.containers.inside().is_some() || has_children();
+        let unwritten = if may_come_late {
+            Unwritten::Removed
+        } else {
+            Unwritten::Spared
+        };
+        let written = channel.close(unwritten);
         self.sum_up(&key, timeout, ended, written, left)
     }
 
@@ -424,7 +433,12 @@ impl Hand {
             None => exec::run(invocation, bounds, pipe, output).await,
         };
         let program = &invocation.line.program;
-        result.unwrap_or_else(|error| Ended::Badly(format!("{program} can't be run: {error}")))
+        let ended =
+            result.unwrap_or_else(|error| Ended::Badly(format!("{program} can't be run: {error}")));
+        match (ended, self.confinement.ran_out_of_memory()) {
+            (Ended::Badly(why), Some(memory)) => Ended::Badly(format!("{why}; {memory}")),
+            (ended, _) => ended,
+        }
     }
 
     /// Runs a step of an action.

@@ -21,6 +21,7 @@ use crate::{
     actions::known::Library,
     background::Background,
     cancel::Cancel,
+    confine::Confinement,
     containers::Containers,
     environment::Folders,
     exec::Pipe,
@@ -136,7 +137,12 @@ impl Job {
         let mut output = Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec));
         output.workspace.clone_from(&folders.workspace);
         output.debug = shows_debug(&spec);
+        let (confinement, refused) = Confinement::enter(&spec.limits);
+        if let Some(why) = refused {
+            output.annotate(Level::Warning, &why);
+        }
         let hand = Hand {
+            confinement,
             output,
             pipe: Pipe::new()?,
             scope: Scope::new(&spec, &folders),

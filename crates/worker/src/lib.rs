@@ -15,6 +15,7 @@ mod cache;
 mod cancel;
 mod channel;
 mod command;
+mod confine;
 mod containers;
 mod environment;
 mod exec;

@@ -82,6 +82,11 @@ impl Child {
     }
 }
 
+/// Whether anything runs that a step has left, or that runs beside it.
+pub(crate) fn has_children() -> bool {
+    !children().is_empty()
+}
+
 /// The children of this process: of each of its threads.
 fn children() -> Vec<Child> {
     let threads = fs::read_dir("/proc/self/task")

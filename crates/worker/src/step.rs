@@ -172,7 +172,8 @@ impl Job {
         if let Some(summary) = &went.summary {
             let path = hand.folders.summaries.join(format!("{index}.md"));
             // Without it the step is no worse.
-            let _ = fs::write(path, masker.mask(summary).as_bytes());
+            let _ = fs::create_dir_all(&hand.folders.summaries)
+                .and_then(|()| fs::write(path, masker.mask(summary).as_bytes()));
         }
         // A secret among the outputs is of use to later steps, and not for the journal.
         let plain = |(_, value): &(String, String)| !masker.finds(value);

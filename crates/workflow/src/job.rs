@@ -204,6 +204,31 @@ pub struct JobSpec {
     /// Where actions of repositories come from.
     #[serde(default)]
     pub actions: ActionSource,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "JobLimits::is_none")]
+    pub limits: JobLimits,
+}
+
+/// What a job, with all that it starts, may use together; what isn't said has no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobLimits {
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u32>,
+    /// Processes, with their threads.
+    pub processes: Option<u32>,
+    /// The control groups that enforce them, for the worker to step into. Containers get the limits by their engine.
+    pub groups: Vec<PathBuf>,
+}
+
+impl JobLimits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where actions come from that aren't in the workspace.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{client::Server, exit::Failure, forge::Forge};
+use crate::{client::Server, exit::Failure, forge::Forge, limits::JobLimits};
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,9 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 
+    #[command(flatten)]
+    limits: JobLimits,
+
     /// How people reach the API, when not by the address it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -62,6 +65,7 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         public_url: args.public_url,
         exe,
         jobs: args.jobs.map_or_else(super::jobs_max, usize::from),
+        job_limits: args.limits.limits(),
         crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")
             .ok()
             .and_then(|text| text.parse().ok()),

@@ -253,12 +253,9 @@ fn jobs_see_nothing_of_the_server_and_leave_nothing_running() {
     assert_silent_of(&log, &["hunter2", "AWS_", "DATABASE_URL"]);
     let places = format!("home {job}/home temp {job}/temp here {job}/workspace");
     assert_says(&log, &[&places, "drwx------", "left running: sleep"]);
-    assert_eq!(
-        log.matches("]ended what the job had left running: ")
-            .count(),
-        2,
-        "{log}"
-    );
+    // Both, and what of the second one had not yet become it.
+    let ended = log.matches("]ended what the job had left running: ");
+    assert!(ended.count() >= 2, "{log}");
     for sleeper in ["sleep 4271", "sleep 4272"] {
         assert_eq!(processes_with(&[sleeper]), Vec::<u32>::new());
     }

@@ -7,6 +7,7 @@
 
 mod calls;
 mod commands;
+mod confined;
 mod crashes;
 mod days;
 mod durable;

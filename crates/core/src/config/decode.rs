@@ -181,7 +181,7 @@ fn run(node: &Node, problems: &mut Problems) -> Option<RunConfig> {
 }
 
 fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
-    let fields = Fields::of(node, "limits", &["memory", "cpu"], problems)?;
+    let fields = Fields::of(node, "limits", &["memory", "cpu", "processes"], problems)?;
     let cpu_millis = fields.string("cpu", problems).and_then(|text| {
         let cores: Option<f64> = text.value.strip_suffix('m').map_or_else(
             || text.value.parse().ok(),
@@ -203,6 +203,7 @@ fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
     Some(Limits {
         memory_bytes: fields.bytes("memory", problems),
         cpu_millis,
+        processes: fields.integer("processes", 1, u32::MAX, problems),
     })
 }
 

@@ -32,7 +32,7 @@ pub fn schema() -> Value {
                     "command": { "type": "string", "description": "A shell command; $PORT is the port to listen on." },
                     "env": { "$ref": "#/$defs/env" },
                     "health": { "$ref": "#/$defs/health" },
-                    "limits": { "type": "object", "additionalProperties": false, "properties": { "memory": { "type": ["string", "integer"] }, "cpu": { "type": ["string", "number"] } } },
+                    "limits": { "type": "object", "additionalProperties": false, "properties": { "memory": { "type": ["string", "integer"] }, "cpu": { "type": ["string", "number"] }, "processes": { "type": "integer", "minimum": 1 } } },
                     "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "From SIGTERM to SIGKILL." }
                 }
             },

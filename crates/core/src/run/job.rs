@@ -90,6 +90,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         container: job.container.clone(),
         services: job.services.clone(),
         without_engine: WithoutEngine::default(),
+        limits: Default::default(),
         actions: around.actions,
     })
 }

@@ -20,12 +20,15 @@ use rustix::{
     fs::{FlockOperation, flock},
     process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use shipway_core::ids::RunId;
-use shipway_workflow::job::{ENGINE, JobKey, JobSpec, JournalBody, JournalEntry, NETWORK};
+use sha2::{Digest as _, Sha256};
+use shipway_core::{ids::RunId, target::Limits};
+use shipway_workflow::job::{
+    ENGINE, JobKey, JobLimits, JobSpec, JournalBody, JournalEntry, NETWORK,
+};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::proc::ProcessId;
+use crate::process::{cgroup, proc::ProcessId};
 
 mod journal;
 mod log;
@@ -70,6 +73,8 @@ pub struct JobRunner {
     /// Words for workers besides the folder.
     words: &'static [&'static str],
     room: Room,
+    /// Of each job, where this machine can enforce them.
+    limits: Limits,
     shared: Arc<Shared>,
 }
 
@@ -113,8 +118,31 @@ impl JobRunner {
             root,
             words: &[],
             room: Room::new(usize::MAX),
+            limits: Limits::default(),
             shared: Arc::default(),
         }
+    }
+
+    /// With limits on what each job may use together with all that it starts. What this machine doesn't let us enforce is
+    /// said once, here.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        if self.limits != Limits::default() {
+            cgroup::sweep(&self.groups());
+            let probe = format!("{}probe", self.groups());
+            let (_, enforced) = cgroup::prepare(&probe, &self.limits);
+            cgroup::remove(&probe);
+            if let Err(why) = enforced {
+                tracing::warn!("limits of jobs: {why}");
+            }
+        }
+        self
+    }
+
+    /// How the names of our jobs' control groups begin: other servers have jobs too.
+    fn groups(&self) -> String {
+        format!("job-{}-", short_hash(&self.root))
     }
 
     /// With room for so many jobs at once.
@@ -197,8 +225,21 @@ impl JobRunner {
             .mode(0o700)
             .create(folder)
             .map_err(io_error("making the folder", folder))?;
-        write_private(folder, spec).map_err(io_error("writing the job in", folder))?;
-        let spawned = self.spawn(folder);
+        let group = format!("{}{}", self.groups(), short_hash(folder));
+        // What isn't enforced was said when the runner was made.
+        let (groups, _) = cgroup::prepare(&group, &self.limits);
+        let limits = JobLimits {
+            memory_bytes: self.limits.memory_bytes,
+            cpu_millis: self.limits.cpu_millis,
+            processes: self.limits.processes,
+            groups,
+        };
+        let spec = JobSpec {
+            limits,
+            ..spec.clone()
+        };
+        write_private(folder, &spec).map_err(io_error("writing the job in", folder))?;
+        let spawned = self.spawn(folder, group);
         if spawned.is_err() {
             // It holds secrets, and nobody will read it.
             let _ = fs::remove_file(folder.join(JOB_FILE));
@@ -206,7 +247,7 @@ impl JobRunner {
         spawned.map_err(io_error("starting the worker in", folder))
     }
 
-    fn spawn(&self, folder: &Path) -> io::Result<()> {
+    fn spawn(&self, folder: &Path, group: String) -> io::Result<()> {
         // There from the beginning, to be watched.
         for name in [JOURNAL_FILE, LOG_FILE] {
             touch(&folder.join(name))?;
@@ -242,6 +283,7 @@ impl JobRunner {
         // Reaped when it ends.
         tokio::spawn(async move {
             let _ = child.wait().await;
+            cgroup::remove(&group);
             gone.cancel();
             shared.children().remove(&folder);
         });
@@ -356,6 +398,15 @@ fn touch(path: &Path) -> io::Result<()> {
         .append(true)
         .open(path)
         .map(drop)
+}
+
+/// Enough of it to tell folders apart.
+fn short_hash(path: &Path) -> String {
+    let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    hash.iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The spec holds secrets: only its owner may read it, and the worker removes it.

@@ -30,51 +30,13 @@ struct Group {
 impl Groups {
     /// Puts the calling process, and so what it starts from now on, under the limits. The error says what is not enforced.
     pub(super) fn enter(name: &str, limits: &Limits) -> (Self, Result<(), String>) {
+        let (made, mut result) = make(name, limits);
         let mut groups = Self::default();
-        let unified = Path::new(ROOT).join("cgroup.controllers").exists();
-        let result = if *limits == Limits::default() {
-            Ok(())
-        } else if unified {
-            groups.enter_unified(name, limits)
-        } else {
-            groups.enter_separate(name, limits)
-        };
+        for (controller, folder) in made {
+            let joined = groups.join(controller.name(), folder);
+            result = result.and(joined.map_err(not_enforced(controller.what())));
+        }
         (groups, result)
-    }
-
-    fn enter_unified(&mut self, name: &str, limits: &Limits) -> Result<(), String> {
-        let ours = Path::new(ROOT).join(OURS);
-        let folder = ours.join(name);
-        fs::create_dir_all(&folder).map_err(not_enforced("resource"))?;
-        for parent in [Path::new(ROOT), &ours] {
-            // Refused where they are on already or aren't ours to give: writing the limits shows it.
-            let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu");
-        }
-        if let Some(bytes) = limits.memory_bytes {
-            write(&folder, "memory.max", bytes).map_err(not_enforced("memory"))?;
-        }
-        if let Some(quota) = quota(limits) {
-            write(&folder, "cpu.max", format!("{quota} {PERIOD_US}"))
-                .map_err(not_enforced("cpu"))?;
-        }
-        self.join("", folder).map_err(not_enforced("resource"))
-    }
-
-    fn enter_separate(&mut self, name: &str, limits: &Limits) -> Result<(), String> {
-        if let Some(bytes) = limits.memory_bytes {
-            let folder = make("memory", name).map_err(not_enforced("memory"))?;
-            write(&folder, "memory.limit_in_bytes", bytes).map_err(not_enforced("memory"))?;
-            self.join("memory", folder)
-                .map_err(not_enforced("memory"))?;
-        }
-        if let Some(quota) = quota(limits) {
-            let folder = make("cpu", name).map_err(not_enforced("cpu"))?;
-            write(&folder, "cpu.cfs_period_us", PERIOD_US)
-                .and_then(|()| write(&folder, "cpu.cfs_quota_us", quota))
-                .map_err(not_enforced("cpu"))?;
-            self.join("cpu", folder).map_err(not_enforced("cpu"))?;
-        }
-        Ok(())
     }
 
     fn join(&mut self, controller: &str, folder: PathBuf) -> io::Result<()> {
@@ -108,10 +70,143 @@ impl Groups {
     }
 }
 
-/// Removes the groups of an instance that has ended. Those that aren't there, or aren't empty yet, are left.
-pub(super) fn remove(name: &str) {
-    for controller in ["", "memory", "cpu"] {
-        let _ = fs::remove_dir(Path::new(ROOT).join(controller).join(OURS).join(name));
+/// What divides one kind of thing. Version 2 has all of them in one.
+#[derive(Clone, Copy)]
+enum Controller {
+    Unified,
+    Memory,
+    Cpu,
+    Processes,
+}
+
+impl Controller {
+    const ALL: [Self; 4] = [Self::Unified, Self::Memory, Self::Cpu, Self::Processes];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unified => "",
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Processes => "pids",
+        }
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Unified => "resource",
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Processes => "process",
+        }
+    }
+
+    fn ours(self) -> PathBuf {
+        Path::new(ROOT).join(self.name()).join(OURS)
+    }
+}
+
+type Made = (Controller, PathBuf);
+
+/// Makes the groups that enforce `limits`, with nobody in them. The error says what is not enforced.
+fn make(name: &str, limits: &Limits) -> (Vec<Made>, Result<(), String>) {
+    let mut made = Vec::new();
+    let unified = Path::new(ROOT).join("cgroup.controllers").exists();
+    let result = if *limits == Limits::default() {
+        Ok(())
+    } else if unified {
+        make_unified(name, limits, &mut made)
+    } else {
+        make_separate(name, limits, &mut made)
+    };
+    (made, result)
+}
+
+fn make_unified(name: &str, limits: &Limits, made: &mut Vec<Made>) -> Result<(), String> {
+    let ours = Controller::Unified.ours();
+    let folder = ours.join(name);
+    fs::create_dir_all(&folder).map_err(not_enforced(Controller::Unified.what()))?;
+    made.push((Controller::Unified, folder.clone()));
+    for parent in [Path::new(ROOT), &ours] {
+        // Refused where they are on already or aren't ours to give: writing the limits shows it.
+        let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids");
+    }
+    for (controller, file, value) in [
+        (
+            Controller::Memory,
+            "memory.max",
+            limits.memory_bytes.map(|it| it.to_string()),
+        ),
+        (
+            Controller::Cpu,
+            "cpu.max",
+            quota(limits).map(|it| format!("{it} {PERIOD_US}")),
+        ),
+        (
+            Controller::Processes,
+            "pids.max",
+            limits.processes.map(|it| it.to_string()),
+        ),
+    ] {
+        if let Some(value) = value {
+            write(&folder, file, value).map_err(not_enforced(controller.what()))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_separate(name: &str, limits: &Limits, made: &mut Vec<Made>) -> Result<(), String> {
+    let mut group = |controller: Controller, values: &[(&str, u64)]| {
+        let folder = controller.ours().join(name);
+        fs::create_dir_all(&folder)
+            .and_then(|()| {
+                made.push((controller, folder.clone()));
+                values
+                    .iter()
+                    .try_for_each(|(file, value)| write(&folder, file, value))
+            })
+            .map_err(not_enforced(controller.what()))
+    };
+    if let Some(bytes) = limits.memory_bytes {
+        group(Controller::Memory, &[("memory.limit_in_bytes", bytes)])?;
+    }
+    if let Some(quota) = quota(limits) {
+        group(
+            Controller::Cpu,
+            &[
+                ("cpu.cfs_period_us", PERIOD_US),
+                ("cpu.cfs_quota_us", quota),
+            ],
+        )?;
+    }
+    if let Some(count) = limits.processes {
+        group(Controller::Processes, &[("pids.max", count.into())])?;
+    }
+    Ok(())
+}
+
+/// Makes groups for somebody else to step into by writing to their `cgroup.procs`. The error says what is not enforced.
+pub(crate) fn prepare(name: &str, limits: &Limits) -> (Vec<PathBuf>, Result<(), String>) {
+    let (made, result) = make(name, limits);
+    (made.into_iter().map(|(_, folder)| folder).collect(), result)
+}
+
+/// Removes the groups of somebody who has ended. Those that aren't there, or aren't empty yet, are left.
+pub(crate) fn remove(name: &str) {
+    for controller in Controller::ALL {
+        let _ = fs::remove_dir(controller.ours().join(name));
+    }
+}
+
+/// Removes all groups that are left with nobody in them, whose names begin like this.
+pub(crate) fn sweep(prefix: &str) {
+    for controller in Controller::ALL {
+        let left = fs::read_dir(controller.ours())
+            .into_iter()
+            .flatten()
+            .flatten();
+        for group in left.filter(|it| it.file_name().to_string_lossy().starts_with(prefix)) {
+            let _ = fs::remove_dir(group.path());
+        }
     }
 }
 
@@ -123,12 +218,6 @@ fn quota(limits: &Limits) -> Option<u64> {
 
 fn not_enforced(what: &str) -> impl FnOnce(io::Error) -> String {
     move |error| format!("the {what} limit is not enforced: {error}")
-}
-
-fn make(controller: &str, name: &str) -> io::Result<PathBuf> {
-    let folder = Path::new(ROOT).join(controller).join(OURS).join(name);
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 fn write(folder: &Path, file: &str, value: impl ToString) -> io::Result<()> {

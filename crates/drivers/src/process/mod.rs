@@ -16,7 +16,7 @@
 //! instance go on that nobody knows of, and never write a secret down.
 
 mod artifact;
-mod cgroup;
+pub(crate) mod cgroup;
 mod crashes;
 mod environment;
 mod instance;

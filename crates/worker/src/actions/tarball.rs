@@ -61,7 +61,10 @@ pub(crate) struct Builder {
 
 impl Builder {
     pub(crate) fn create(path: &Path) -> Result<Self, String> {
-        let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let file = made
+            .and_then(|()| File::create(path))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         let inner = tar::Builder::new(Hashing {
             inner: io::BufWriter::with_capacity(256 * 1024, file),
             hash: Sha256::new(),

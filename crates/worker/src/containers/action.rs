@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     cancel::Manner,
+    confine::Confinement,
     environment::Env,
     exec::{self, Bounds, Ended, Invocation},
     hand::{Hand, Plan},
@@ -109,6 +110,7 @@ impl Hand {
         let paths = Paths::of_action(&self.folders);
         let mut arguments = ["run", "--rm", "--name", &name].map(str::to_owned).to_vec();
         arguments.extend(labels(folder));
+        arguments.extend(Confinement::of_container(&self.spec.limits));
         arguments.push("--workdir=/github/workspace".to_owned());
         if let Some(network) = &self.containers.network {
             arguments.push(format!("--network={network}"));

@@ -14,7 +14,7 @@ use super::{
     settings::Settings,
     strs,
 };
-use crate::output::Output;
+use crate::{confine::Confinement, output::Output};
 
 /// Lines of a service's log that are said when it isn't well.
 const LAST_LINES: usize = 20;
@@ -92,6 +92,8 @@ impl Containers {
         for port in &settings.ports {
             arguments.push(format!("--publish={}", on_loopback(engine.is_here(), port)));
         }
+        // Before the options: a workflow may ask for less, and whoever may start containers may ask for more.
+        arguments.extend(Confinement::of_container(&spec.limits));
         arguments.extend(settings.options.iter().cloned());
         let known = ["GITHUB_ACTIONS", "CI"];
         for (name, value) in known.iter().map(|name| (*name, "true")) {

@@ -102,6 +102,7 @@ impl Bench {
             container: job.container.clone(),
             services: job.services.clone(),
             without_engine: WithoutEngine::default(),
+            limits: Default::default(),
             actions: ActionSource::default(),
         };
         Self {

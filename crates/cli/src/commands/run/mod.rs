@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     exit::Failure,
     forge::{Forge, user_cache},
+    limits::JobLimits,
     print::{Output, line},
 };
 
@@ -94,6 +95,8 @@ pub struct Args {
     /// Jobs at once; by default two for each core, at least four
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    #[command(flatten)]
+    limits: JobLimits,
     /// Say what would run, and run nothing
     #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"])]
     dry_run: bool,
@@ -193,7 +196,9 @@ impl Site<'_> {
             .tempdir()
             .map_err(failed)?;
         let exe = std::env::current_exe().map_err(failed)?;
-        let runner = JobRunner::new(exe, folder.path().to_owned()).volatile();
+        let runner = JobRunner::new(exe, folder.path().to_owned())
+            .volatile()
+            .with_limits(self.args.limits.limits());
         let mut worst = Ended {
             conclusion: Conclusion::Success,
             interrupted: false,

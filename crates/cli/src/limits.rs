@@ -1,0 +1,61 @@
+//! What a job may use, for the commands that run workflows.
+
+use shipway_core::target::Limits;
+use shipway_syntax::parse_bytes;
+
+/// The options.
+#[derive(Clone, Debug, clap::Args)]
+pub struct JobLimits {
+    /// Memory of a job with all it starts, such as 4GiB; where the machine has control groups. No limit by default
+    #[arg(long, env = "SHIPWAY_JOB_MEMORY", value_name = "BYTES", value_parser = bytes)]
+    job_memory: Option<u64>,
+
+    /// Cores of a job, such as 1.5. No limit by default
+    #[arg(long, env = "SHIPWAY_JOB_CPU", value_name = "CORES", value_parser = millis)]
+    job_cpu: Option<u32>,
+
+    /// Processes and threads of a job. No limit by default
+    #[arg(long, env = "SHIPWAY_JOB_PROCESSES", value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
+    job_processes: Option<u32>,
+}
+
+impl JobLimits {
+    /// What each job is held to.
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            memory_bytes: self.job_memory,
+            cpu_millis: self.job_cpu,
+            processes: self.job_processes,
+        }
+    }
+}
+
+/// Less than this, and the worker itself, which reads logs and masks them, has no room.
+const MEMORY_MIN: u64 = 64 << 20;
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text).ok_or("it is an amount of memory, such as 512MiB or 4GiB")?;
+    if bytes < MEMORY_MIN {
+        return Err("a job needs 64MiB at least".to_owned());
+    }
+    Ok(bytes)
+}
+
+fn millis(text: &str) -> Result<u32, String> {
+    let cores = text.parse().ok().filter(|it| (0.01..=1_024.0).contains(it));
+    let cores: f64 = cores.ok_or("it is a number of cores, such as 0.5 or 4")?;
+    Ok((cores * 1_000.0).round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_and_too_little_is_refused() {
+        assert_eq!(bytes("512MiB"), Ok(512 << 20));
+        assert!(bytes("1MiB").is_err() && bytes("lots").is_err());
+        assert_eq!(millis("1.5"), Ok(1_500));
+        assert!(millis("0").is_err() && millis("NaN").is_err());
+    }
+}
