@@ -39,6 +39,7 @@ mod judge;
 pub mod mann_whitney;
 mod metric;
 mod name;
+pub mod plot;
 mod sample;
 pub mod sequential;
 pub mod threshold;

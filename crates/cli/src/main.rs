@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use client::Server;
 use commands::{
-    admin, check, demo, eval, init, logs, processes, run, server, ship, steer, testing, watch,
+    admin, check, demo, eval, init, logs, processes, run, server, ship, simulate, steer, testing,
+    watch,
 };
 use exit::Failure;
 use print::Output;
@@ -58,6 +59,7 @@ enum Command {
     /// Print the JSON Schema of shipway.yaml, for editors
     Schema,
     Run(run::Args),
+    Simulate(simulate::Args),
     Deploy(ship::Deploy),
     Plan(ship::Plan),
     Status(ship::Status),
@@ -109,6 +111,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Check(args) => check::run(&args, output),
         Command::Schema => done(output.document(&shipway_core::config::schema())),
         Command::Run(args) => run::run(&args, output),
+        Command::Simulate(args) => done(simulate::run(&args, output)),
         Command::Deploy(args) => done(ship::deploy(server, &args, output)),
         Command::Plan(args) => done(ship::plan(server, &args, output)),
         Command::Status(args) => done(ship::status(server, &args, output)),

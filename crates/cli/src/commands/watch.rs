@@ -12,6 +12,7 @@ use shipway_workflow::job::Conclusion;
 use super::{
     ids::{Kind, kind_of, path_of},
     logs,
+    plot::Plot,
 };
 use crate::{
     client::Server,
@@ -91,6 +92,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
     });
     let mut told = 0;
     let mut announced = String::new();
+    let mut plot = Plot::new(format!("{path}/analysis"));
     loop {
         let view: RolloutView = server.get(&path)?;
         for note in view.notes.iter().skip(told).filter(|_| !output.json) {
@@ -104,6 +106,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
         if let Some(outcome) = outcome(&view, hope) {
             if let Some(bar) = &bar {
                 bar.finish_and_clear();
+                plot.print(server, &view);
             }
             if output.json {
                 output.document(&view)?;
@@ -115,7 +118,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
         let now = moving_line(&view);
         match &bar {
             Some(bar) => {
-                bar.set_message(now);
+                bar.set_message(format!("{now}{}", plot.below(server, &view)));
                 bar.tick();
             }
             None if !output.json && now != announced && view.judgement.is_none() => {

@@ -23,6 +23,7 @@ mod misbehaving;
 mod pages;
 mod runs;
 mod shop;
+mod simulate;
 mod site;
 mod standing;
 mod strategies;

@@ -76,12 +76,39 @@ fn a_canary_under_way_and_after_its_end() {
             "rolled back",
             "customers call; #1 serves all traffic",
             "100 % to",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\"",
+            "rolled back after",
         ],
     );
+    judged(&site);
     load.stop();
 
     shows(&site, "/rollouts/shop/7", &["Not here"]);
     shows(&site, "/services/nothing", &["Not here", "nothing"]);
+}
+
+/// The numbers behind the plots, and the plots by themselves.
+fn judged(site: &Site) {
+    let judged = site.get("/api/v1/rollouts/shop/2/analysis").unwrap();
+    let series = &judged["series"][0];
+    assert_eq!(series["metric"], "error-rate", "{judged}");
+    assert_eq!(
+        (&series["canary"], &series["stable"]),
+        (&"#2".into(), &"#1".into())
+    );
+    let last = series["points"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["weight"], 0.5, "{last}");
+    assert_eq!(last["canary"]["value"], 0.0, "{last}");
+    assert!(last["canary"]["high"].as_f64().unwrap() < 1.0, "{last}");
+    assert_eq!(series["decision"]["is_bad"], true, "{judged}");
+    let whole = "/api/v1/rollouts/shop/2/analysis/error-rate.svg";
+    shows(site, whole, &["prefers-color-scheme: dark", "50 %</text>"]);
+    let none = "/api/v1/rollouts/shop/2/analysis/luck";
+    shows(
+        site,
+        none,
+        &["has not judged `luck`: it has judged error-rate"],
+    );
 }
 
 #[test]

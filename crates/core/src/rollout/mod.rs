@@ -12,6 +12,7 @@ mod decide;
 mod event;
 mod evidence;
 pub mod plan;
+pub mod series;
 mod state;
 pub mod strategy;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The HTTP API. Handlers translate: they parse, ask the engines or the store, and answer; they decide nothing.
 
+mod analysis;
 mod caller;
 mod events;
 mod gates;
@@ -19,6 +20,7 @@ use axum::{Router, middleware};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use analysis::series_of;
 pub use caller::Caller;
 pub use problem::Problem;
 pub(crate) use rollouts::view as rollout_view;
@@ -88,6 +90,8 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::steer))
+        .routes(routes!(analysis::show))
+        .routes(routes!(analysis::drawing))
         .routes(routes!(gates::approvals))
         .routes(routes!(gates::answer))
         .routes(routes!(events::events))

@@ -171,7 +171,7 @@ pub(crate) async fn view(app: &Arc<App>, id: &RolloutId) -> Result<RolloutView, 
         .ok_or_else(|| Problem::not_found(format!("there is no rollout {id}")))
 }
 
-fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {
+pub(super) fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {
     let bad = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
     Ok(RolloutId {
         service: service

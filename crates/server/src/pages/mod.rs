@@ -9,7 +9,7 @@ mod run;
 mod service;
 mod testing;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
@@ -29,13 +29,22 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/runs/{service}/{number}", get(run::page))
         .route(
             "/assets/shipway.css",
-            get(|| asset("text/css; charset=utf-8", include_str!("shipway.css"))),
+            get(|| asset("text/css; charset=utf-8", &CSS)),
         )
         .route(
             "/assets/shipway.js",
             get(|| asset("text/javascript; charset=utf-8", include_str!("shipway.js"))),
         )
 }
+
+/// The pages' style sheet, and that of the plots in them.
+static CSS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}{}",
+        include_str!("shipway.css"),
+        shipway_analysis::plot::STYLE
+    )
+});
 
 async fn asset(kind: &'static str, text: &'static str) -> Response {
     (

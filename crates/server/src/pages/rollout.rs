@@ -7,7 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
+use shipway_analysis::plot::{self, Estimate, Series};
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
     rollout::{Progress, RolloutView, Status},
@@ -32,14 +33,18 @@ pub(super) async fn page(
         Ok(view) => frame::page(
             &format!("{} of {}", id.number, id.service),
             &format!("stream={}", id.stream()),
-            &content(&view, app.now()),
+            &content(
+                &view,
+                &api::series_of(&app, &id).await.unwrap_or_default(),
+                app.now(),
+            ),
         ),
         Err(problem) if problem.status == 404 => frame::missing(&problem.detail),
         Err(problem) => problem.into_response(),
     }
 }
 
-fn content(view: &RolloutView, now: Timestamp) -> Markup {
+fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
     html! {
         p.dim { a href={ "/services/" (view.id.service) } { (view.id.service) } " / " (view.id.number) }
         h1 { (view.release) " → " (view.environment) " " (badge(&words(&view.status))) }
@@ -55,6 +60,7 @@ fn content(view: &RolloutView, now: Timestamp) -> Markup {
             @if let Some(judgement) = &view.judgement { p { (verdict(&judgement.verdict.to_string())) } }
             (measured(view))
         }
+        (evidence(view, judged, now))
         (smoke(view))
         (commands(view))
         section.card {
@@ -96,6 +102,54 @@ fn measured(view: &RolloutView) -> Markup {
                 td.number { (shown(sample.memory_bytes.map(|bytes| bytes / 1_048_576.0), "MiB")) }
                 td.number { (sample.restarts.map_or_else(|| "–".to_owned(), |restarts| restarts.to_string())) }
             } } } }
+        } }
+    }
+}
+
+/// Rows of the table below a plot.
+const ROWS: usize = 12;
+
+/// What was judged over time: a plot for each metric, and the same as a table.
+fn evidence(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
+    let shown = |series: &Series, estimate: Option<Estimate>| {
+        estimate.map_or_else(
+            || "–".to_owned(),
+            |it| {
+                let value = series.unit.show(it.value);
+                if it.high > it.low {
+                    format!(
+                        "{value} ({} to {})",
+                        series.unit.show(it.low),
+                        series.unit.show(it.high)
+                    )
+                } else {
+                    value
+                }
+            },
+        )
+    };
+    let address = format!(
+        "/api/v1/rollouts/{}/{}/analysis",
+        view.id.service, view.id.number
+    );
+    html! {
+        @if !judged.is_empty() { section.card {
+            h2 { "Evidence" }
+            @for series in judged.iter().filter(|series| !series.points.is_empty()) { figure.evidence {
+                (PreEscaped(plot::svg(series)))
+                details id={ "numbers-" (series.metric) } {
+                    summary { (series.sentence()) }
+                    div.scroll { table {
+                        thead { tr { th { "time" } th { "weight" } th.number { (series.canary) } @if let Some(stable) = &series.stable { th.number { (stable) } } } }
+                        tbody { @for point in plot::thinned(&series.points, ROWS) { tr {
+                            td.tight { (clock(point.at, now)) } td.tight { (format!("{} %", (point.weight * 1_000.0).round() / 10.0)) }
+                            td.number { (shown(series, point.canary)) }
+                            @if series.stable.is_some() { td.number { (shown(series, point.stable)) } }
+                        } } }
+                    } }
+                }
+            } }
+            p.dim { "Bands hold the true value at all times at once, with 95 %. " a href=(address) { "All numbers" } }
         } }
     }
 }

@@ -57,7 +57,9 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content");
   if (!fresh || fresh.innerHTML === last) return;
   last = fresh.innerHTML;
+  const open = [...document.querySelectorAll("details[id][open]")].map((details) => details.id);
   document.getElementById("content").replaceChildren(...fresh.childNodes);
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   attachLogs();
 }
 

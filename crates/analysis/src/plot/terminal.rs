@@ -1,0 +1,282 @@
+//! The plot for a terminal, in dots of two by four to a letter, and as one line of blocks.
+
+use super::{
+    Estimate, Point, Series,
+    scale::{Scale, ticks},
+};
+
+/// Letters for the numbers on the left.
+const MARGIN: usize = 9;
+/// Of a letter's dots, the bit of each: braille counts down the left column first, its lowest row was added later.
+const DOTS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
+/// Eighths of a letter's height.
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Whether a terminal shows colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ink {
+    /// Escape sequences for colours.
+    Colours,
+    /// Letters only.
+    Plain,
+}
+
+/// One letter's worth of dots, by who is in it.
+#[derive(Clone, Copy, Default)]
+struct Cell {
+    canary: u8,
+    stable: u8,
+    limit: bool,
+}
+
+/// The plot in `width` columns and about `height` lines, the legend and the weights among them. Too narrow or without points: empty.
+#[must_use]
+pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> String {
+    let (columns, rows) = (width.saturating_sub(MARGIN), height.saturating_sub(2));
+    let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else {
+        return String::new();
+    };
+    if columns < 20 || rows < 3 {
+        return String::new();
+    }
+    let values = series
+        .points
+        .iter()
+        .flat_map(|point| [point.canary, point.stable])
+        .flatten()
+        .map(|it| it.value);
+    let top = values
+        .chain(series.limit)
+        .filter(|it| it.is_finite())
+        .fold(0.0, f64::max);
+    let highest = ticks(top).last().copied().unwrap_or(1.0);
+    let seconds = last.at.duration_since(first.at).as_secs_f64().max(1.0);
+    let x = Scale::new((0.0, seconds), (0.0, (columns * 2 - 1) as f64));
+    let y = Scale::new((0.0, highest), ((rows * 4 - 1) as f64, 0.0));
+    let mut cells = vec![vec![Cell::default(); columns]; rows];
+    if let Some(limit) = series.limit {
+        let row = y.place(limit) as usize / 4;
+        cells[row].iter_mut().for_each(|cell| cell.limit = true);
+    }
+    let sides = [canary as fn(&Point) -> Option<Estimate>, stable];
+    for (side, read) in sides.into_iter().enumerate() {
+        for (column, dot) in path(series, &x, &y, read) {
+            let cell = &mut cells[dot / 4][column / 2];
+            let bit = DOTS[dot % 4][column % 2];
+            *(if side == 0 {
+                &mut cell.canary
+            } else {
+                &mut cell.stable
+            }) |= bit;
+        }
+    }
+    let mut lines = vec![legend(series, ink)];
+    for (row, cells) in cells.iter().enumerate() {
+        let label = match row {
+            0 => series.unit.show(highest),
+            row if row + 1 == rows => series.unit.show(0.0),
+            _ => String::new(),
+        };
+        lines.push(format!(
+            "{label:>width$} {}",
+            drawn(cells, ink),
+            width = MARGIN - 1
+        ));
+    }
+    lines.push(format!(
+        "{:>width$} {}",
+        "weight",
+        weights(series, columns),
+        width = MARGIN - 1
+    ));
+    lines.join("\n")
+}
+
+fn canary(point: &Point) -> Option<Estimate> {
+    point.canary
+}
+
+fn stable(point: &Point) -> Option<Estimate> {
+    point.stable
+}
+
+/// The dots of one side, one in each column it covers, the gaps between points filled in.
+fn path(
+    series: &Series,
+    x: &Scale,
+    y: &Scale,
+    side: fn(&Point) -> Option<Estimate>,
+) -> Vec<(usize, usize)> {
+    let Some(first) = series.points.first() else {
+        return Vec::new();
+    };
+    let known = series.points.iter().filter_map(|point| {
+        let value = side(point)?.value;
+        let since = point.at.duration_since(first.at).as_secs_f64();
+        value.is_finite().then(|| (x.place(since), y.place(value)))
+    });
+    let mut dots: Vec<(usize, usize)> = Vec::new();
+    let mut before: Option<(f64, f64)> = None;
+    for (to_x, to_y) in known {
+        let (from_x, from_y) = before.unwrap_or((to_x, to_y));
+        let steps = (libm::fabs(to_x - from_x).max(libm::fabs(to_y - from_y)) as usize).max(1);
+        for step in 0..=steps {
+            let share = step as f64 / steps as f64;
+            let dot = (
+                libm::round(from_x + (to_x - from_x) * share) as usize,
+                libm::round(from_y + (to_y - from_y) * share) as usize,
+            );
+            if dots.last() != Some(&dot) {
+                dots.push(dot);
+            }
+        }
+        before = Some((to_x, to_y));
+    }
+    dots
+}
+
+fn drawn(cells: &[Cell], ink: Ink) -> String {
+    let mut out = String::new();
+    for cell in cells {
+        let dots = cell.canary | cell.stable;
+        let letter = match (dots, cell.limit) {
+            (0, true) => '┄',
+            (0, false) => ' ',
+            (dots, _) => char::from_u32(0x2800 + u32::from(dots)).unwrap_or(' '),
+        };
+        let colour = match (cell.canary, cell.stable, cell.limit) {
+            (0, 0, true) => Some(31),
+            (0, 0, false) => None,
+            (0, _, _) => Some(34),
+            _ => Some(33),
+        };
+        match colour.filter(|_| ink == Ink::Colours) {
+            Some(colour) => out.push_str(&format!("\u{1b}[{colour}m{letter}\u{1b}[0m")),
+            None => out.push(letter),
+        }
+    }
+    out
+}
+
+fn legend(series: &Series, ink: Ink) -> String {
+    let text = series.sentence();
+    match ink {
+        Ink::Plain => text,
+        Ink::Colours => format!("\u{1b}[1m{text}\u{1b}[0m"),
+    }
+}
+
+fn weights(series: &Series, columns: usize) -> String {
+    (0..columns)
+        .map(|column| {
+            let place = column * series.points.len() / columns;
+            let weight = series.points.get(place).map_or(0.0, |point| point.weight);
+            block(weight)
+        })
+        .collect()
+}
+
+fn block(share: f64) -> char {
+    if share <= 0.0 {
+        return ' ';
+    }
+    BLOCKS[((share * 8.0) as usize).min(7)]
+}
+
+/// The judged release's values as one line of blocks, the highest of both sides and the limit as the full height: for messages.
+#[must_use]
+pub fn sparkline(series: &Series, width: usize) -> String {
+    let thin = super::thinned(&series.points, width);
+    let values = || {
+        series
+            .points
+            .iter()
+            .flat_map(|point| [point.canary, point.stable])
+            .flatten()
+            .map(|it| it.value)
+    };
+    let top = values()
+        .chain(series.limit)
+        .filter(|it| it.is_finite())
+        .fold(0.0, f64::max);
+    let share = |value: f64| {
+        if top > 0.0 && value.is_finite() {
+            value / top
+        } else {
+            0.0
+        }
+    };
+    thin.iter()
+        .map(|point| {
+            point
+                .canary
+                .map_or(' ', |it| BLOCKS[((share(it.value) * 8.0) as usize).min(7)])
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::plot::Unit;
+
+    fn series(points: usize) -> Series {
+        let estimate = |value: f64| {
+            Some(Estimate {
+                value,
+                low: value,
+                high: value,
+            })
+        };
+        let point = |index: usize| Point {
+            at: Timestamp::from_second(1_800_000_000).unwrap()
+                + SignedDuration::from_secs(index as i64),
+            weight: if index < points / 2 { 0.1 } else { 0.5 },
+            canary: estimate(index as f64 / points as f64 * 0.04),
+            stable: estimate(0.01),
+        };
+        Series {
+            metric: "error-rate".into(),
+            unit: Unit::Share,
+            canary: "#4".into(),
+            stable: Some("#3".into()),
+            limit: Some(0.02),
+            points: (0..points).map(point).collect(),
+            decision: None,
+        }
+    }
+
+    #[test]
+    fn a_rising_rate_rises_from_corner_to_corner() {
+        let drawn = terminal(&series(100), 60, 10, Ink::Plain);
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert_eq!(lines.len(), 10, "{drawn}");
+        assert_eq!(lines[0], "error-rate: 3.96 % on #4, 1 % on #3, limit 2 %");
+        assert!(
+            lines[1].starts_with("     4 % ") && lines[1].trim_end().chars().count() > 55,
+            "{drawn}"
+        );
+        assert!(lines[8].starts_with("     0 % "), "{drawn}");
+        assert!(lines[4].contains('┄') || lines[5].contains('┄'), "{drawn}");
+        assert!(lines[9].contains('▁') && lines[9].ends_with('▅'), "{drawn}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 60));
+        assert!(terminal(&series(100), 60, 10, Ink::Colours).contains("\u{1b}[33m"));
+    }
+
+    #[test]
+    fn where_there_is_no_room_or_nothing_to_draw_nothing_is_drawn() {
+        assert_eq!(terminal(&series(100), 20, 10, Ink::Plain), "");
+        assert_eq!(terminal(&series(0), 80, 10, Ink::Plain), "");
+        assert!(!terminal(&series(1), 80, 10, Ink::Plain).is_empty());
+        assert_eq!(sparkline(&series(0), 10), "");
+    }
+
+    #[test]
+    fn one_line_rises_too() {
+        let line = sparkline(&series(100), 8);
+        assert_eq!(line.chars().count(), 8);
+        assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
+    }
+}

@@ -1,0 +1,452 @@
+//! `shipway simulate`: what an environment's policy would do, before anybody's users find out.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use shipway_core::{
+    config::{self, Config},
+    ids::EnvironmentName,
+};
+use shipway_sim::{
+    chart,
+    compare::{Comparison, Judge, Row, compare},
+    policy::Policy,
+    regression::{Regression, Where, share},
+    rivals::{Climb, wald},
+    summary::{percent, time},
+    traffic::Traffic,
+    tune,
+    world::Scenario,
+};
+use shipway_syntax::Source;
+
+use crate::{
+    exit::Failure,
+    print::{self, Output, line},
+    report,
+};
+
+const EXAMPLES: &str = "\
+What is simulated is the real thing: the rollout with its steps, holds and rules decides; only time, instances and users are made \
+up. The same random traffic goes to models of other judges: Argo Rollouts' threshold analysis, Flagger's ticks and Kayenta, each as \
+usually written, and each tuned to this very traffic, which nobody can do beforehand. The same seed gives the same answer.
+
+Examples:
+  shipway simulate
+      this folder's shipway.yaml at 100 requests a second, against a release that fails 0.5 %
+  shipway simulate --traffic 20rps,day --regress error-rate=2%@canary
+      quieter, with a day's ups and downs; also: 200rps,bursts
+  shipway simulate --regress latency=+300ms@canary,users=10%
+      slower for a tenth of the users; also: leak=0.1%/min@canary, leak=+20ms/min@canary,
+      error-rate=20%@canary,endpoint=5%
+  shipway simulate --regress error-rate=5%@both
+      when a database is down: both releases suffer, and the new one must not be blamed
+  shipway simulate --weight 10 --hold 1h
+      hold the release at one weight for as long as it takes, instead of the file's steps
+
+\"harmed\" are requests that failed or were slow because of the release, until an hour after it began, rolled back or not.";
+
+/// Try an environment's rollout policy on simulated traffic: false alarms, time to detect, users harmed
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The file with the policy; without one the default canary is tried
+    #[arg(default_value = "shipway.yaml")]
+    file: PathBuf,
+
+    /// Which environment; the last one that holds its releases when none is given
+    #[arg(long)]
+    environment: Option<EnvironmentName>,
+
+    /// Requests of both releases together, and how they vary: steady, bursts or day
+    #[arg(long, value_name = "RATE[,SHAPE]", default_value = "100rps")]
+    traffic: Traffic,
+
+    /// Users who stay on their side of the split; each request is somebody else's when none is given
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    users: u32,
+
+    /// What is wrong with the new release
+    #[arg(
+        long,
+        value_name = "WHAT=HOW@WHERE",
+        default_value = "error-rate=0.5%@canary"
+    )]
+    regress: Regression,
+
+    /// How many requests fail anyway
+    #[arg(long, value_name = "error-rate=SHARE", default_value = "error-rate=0.1%", value_parser = base)]
+    base: f64,
+
+    /// Rollouts of a healthy release, and as many of a bad one, for each judge
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    runs: u64,
+
+    /// Where all chance comes from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// Hold at this weight instead of the file's steps, in percent
+    #[arg(long, value_name = "PERCENT", requires = "hold")]
+    weight: Option<f64>,
+
+    /// For how long
+    #[arg(long, value_name = "TIME", requires = "weight", value_parser = span)]
+    hold: Option<std::time::Duration>,
+
+    /// Where the comparison is drawn; `-` draws nothing
+    #[arg(long, value_name = "FILE", default_value = "simulation.svg")]
+    svg: PathBuf,
+}
+
+/// `error-rate=0.1%`
+fn base(text: &str) -> Result<f64, String> {
+    let value = text.strip_prefix("error-rate=").unwrap_or(text);
+    share(value).and_then(|rate| {
+        if rate < 1.0 {
+            Ok(rate)
+        } else {
+            Err("where everything fails there is nothing left to notice".to_owned())
+        }
+    })
+}
+
+/// `90s`, `10m`, `1h`
+fn span(text: &str) -> Result<std::time::Duration, String> {
+    let refused = || format!("`{text}` is no time between 10s and 24h: write 90s, 10m or 1h");
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or_else(refused)?;
+    let number: u64 = text[..split].parse().map_err(|_| refused())?;
+    let unit = match &text[split..] {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        _ => return Err(refused()),
+    };
+    let seconds = number.saturating_mul(unit);
+    (10..=86_400)
+        .contains(&seconds)
+        .then(|| std::time::Duration::from_secs(seconds))
+        .ok_or_else(refused)
+}
+
+/// What came out.
+struct Outcome {
+    rows: Vec<Row>,
+    /// Requests of the new release that any test needs on average, and how long they take to come.
+    wald: Option<(f64, f64)>,
+}
+
+/// Simulates, and prints.
+pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
+    let mut policy = policy(args)?;
+    if let (Some(weight), Some(hold)) = (args.weight, args.hold) {
+        policy = policy
+            .held_at(weight, hold)
+            .filter(|policy| policy.steps().iter().all(|step| step.weight > 0.0))
+            .ok_or_else(|| {
+                Failure::usage_with(
+                    format!("{weight} is no weight"),
+                    "a percentage above 0 and up to 100, such as 10",
+                )
+            })?;
+    }
+    let longest: f64 = policy
+        .steps()
+        .iter()
+        .map(|step| 2.0 * step.hold.as_secs_f64().max(60.0))
+        .sum();
+    let scenario = Scenario {
+        traffic: Traffic {
+            users: args.users,
+            ..args.traffic
+        },
+        base: args.base,
+        regression: Some(args.regress),
+        horizon: (longest as u32 + 60).clamp(3_600, 7 * 86_400),
+        ..Scenario::default()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let comparison = Comparison {
+        policy,
+        scenario,
+        runs: args.runs,
+        seed: args.seed,
+        threads,
+    };
+    let outcome = simulate(&comparison, output);
+    let title = format!(
+        "{}, {}, {} fail anyway",
+        args.regress,
+        comparison.scenario.traffic,
+        percent(args.base)
+    );
+    let drawing = Some(&args.svg).filter(|path| path.as_os_str() != "-");
+    if let Some(path) = drawing {
+        let drawn = chart::svg(
+            &title,
+            &outcome.rows,
+            outcome.wald.map(|(_, seconds)| seconds),
+        );
+        std::fs::write(path, drawn)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    }
+    if output.json {
+        return output.document(&document(&comparison, &title, &outcome));
+    }
+    print(&comparison, &title, &outcome, output);
+    if let Some(path) = drawing.filter(|_| !output.quiet) {
+        line(&format!("\nDrawn in {}", path.display()));
+    }
+    Ok(())
+}
+
+/// The policy of the file; the default one where there is no file and none was asked for.
+fn policy(args: &Args) -> Result<Policy, Failure> {
+    if !args.file.exists() && args.file == Path::new("shipway.yaml") {
+        let mut policy = Policy::default();
+        policy.notes.push("there is no shipway.yaml here: the default canary (1 % for 2 min, 10 % and 50 % for 5 min each), compared with stable, is tried".to_owned());
+        return Ok(policy);
+    }
+    let config = read(&args.file)?;
+    Policy::of(config, args.environment.as_ref()).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn read(path: &Path) -> Result<Config, Failure> {
+    let path = if path.is_dir() {
+        path.join("shipway.yaml")
+    } else {
+        path.to_owned()
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let source = Source::new(path.display().to_string(), text);
+    config::parse(&source)
+        .map(|(config, _)| config)
+        .map_err(|problems| {
+            for problem in problems.iter().filter(|problem| problem.is_error()) {
+                eprintln!("{}", report::render(&source, problem));
+            }
+            Failure::usage_with(
+                format!("{} has mistakes", path.display()),
+                "`shipway check` names them all",
+            )
+        })
+}
+
+fn simulate(comparison: &Comparison, output: Output) -> Outcome {
+    let fixed = [
+        Judge::Shipway,
+        Judge::ARGO,
+        Judge::ARGO_FORGIVING,
+        Judge::FLAGGER,
+        Judge::KAYENTA,
+    ];
+    // Two kinds of rollouts for each judge, and three more that are tuned.
+    let total = 2 * comparison.runs * (fixed.len() as u64 + 3);
+    let bar = progress(total, output);
+    let done = AtomicU64::new(0);
+    let tick = |more: u64| {
+        let now = done.fetch_add(more, Ordering::Relaxed) + more;
+        if now.is_multiple_of(50) {
+            bar.set_position(now);
+        }
+    };
+    let mut rows: Vec<Row> = fixed
+        .iter()
+        .map(|judge| compare(comparison, judge, &tick))
+        .collect();
+    bar.set_message("tuning the others");
+    let climb = Climb {
+        step: 0.1,
+        top: Some(0.5),
+    };
+    rows.extend(tune::rivals(
+        comparison,
+        climb,
+        comparison.policy.alpha(),
+        &tick,
+    ));
+    bar.finish_and_clear();
+    Outcome {
+        rows,
+        wald: bound(comparison),
+    }
+}
+
+fn progress(total: u64, output: Output) -> ProgressBar {
+    if !std::io::stderr().is_terminal() || output.quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    let style =
+        ProgressStyle::with_template("{spinner} {pos} of {len} rollouts {wide_bar} {eta} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// Wald's bound for a plain change of the error rate, with the time its requests take at the steps' weights.
+fn bound(comparison: &Comparison) -> Option<(f64, f64)> {
+    let scenario = &comparison.scenario;
+    let regression = scenario.regression.filter(|it| it.side == Where::Canary)?;
+    let bad = scenario.base
+        + (1.0 - scenario.base) * regression.failing(scenario.base, 1) * regression.affected;
+    let is_constant =
+        regression.failing(scenario.base, 1) == regression.failing(scenario.base, 1_000);
+    if !is_constant || bad <= scenario.base || scenario.base <= 0.0 || bad >= 1.0 {
+        return None;
+    }
+    // As a share that misses one in twenty, as the policy's own early end does.
+    let requests = wald(scenario.base, bad, comparison.policy.alpha(), 0.05);
+    let (mut left, mut seconds) = (requests, 0.0);
+    for step in comparison.policy.steps() {
+        let each = scenario.traffic.per_second * step.weight;
+        let held = step.hold.as_secs_f64();
+        if each * held >= left {
+            return Some((requests, seconds + left / each));
+        }
+        left -= each * held;
+        seconds += held;
+    }
+    Some((requests, seconds + left / scenario.traffic.per_second))
+        .filter(|(_, seconds)| seconds.is_finite())
+}
+
+fn print(comparison: &Comparison, title: &str, outcome: &Outcome, output: Output) {
+    let policy = &comparison.policy;
+    if !output.quiet {
+        let steps: Vec<String> = policy
+            .steps()
+            .iter()
+            .map(|step| {
+                format!(
+                    "{} for {}",
+                    percent(step.weight),
+                    time(step.hold.as_secs_f64())
+                )
+            })
+            .collect();
+        line(&format!(
+            "{title}\n{}: {} rollouts of a healthy release and as many of a bad one, seed {}; {}\n",
+            policy.name(),
+            comparison.runs,
+            comparison.seed,
+            steps.join(", ")
+        ));
+        for note in &policy.notes {
+            line(&format!("note: {note}\n"));
+        }
+    }
+    let own = outcome.rows.first().map_or(0.0, |row| row.harmed_mean);
+    let rows: Vec<Vec<String>> = outcome.rows.iter().map(|row| cells(row, own)).collect();
+    print::table(
+        &[
+            "judge",
+            "setting",
+            "false alarms",
+            "healthy: live in",
+            "caught",
+            "found in (half)",
+            "(9 of 10)",
+            "harmed",
+            "×",
+        ],
+        &rows,
+    );
+    if output.quiet {
+        return;
+    }
+    if let Some((requests, seconds)) = outcome.wald {
+        line(&format!(
+            "\nWald's bound: with both rates known, {} requests of the new release on average, {} at these steps; nobody can be sooner.",
+            chart::number(requests),
+            time(seconds)
+        ));
+    }
+    if let Some(advice) = advice(outcome) {
+        line(&format!("\n{advice}"));
+    }
+}
+
+fn cells(row: &Row, own: f64) -> Vec<String> {
+    let or_missed = |seconds: Option<f64>| seconds.map_or_else(|| "missed".to_owned(), time);
+    let share = |count: u64| percent(count as f64 / row.runs as f64);
+    let ratio = if own > 0.0 {
+        format!("{:.1}", row.harmed_mean / own)
+    } else {
+        "–".to_owned()
+    };
+    let tuned = if row.tuned { " (tuned)" } else { "" };
+    vec![
+        format!("{}{tuned}", row.judge),
+        row.setting.clone(),
+        format!(
+            "{} (< {})",
+            share(row.false_rollbacks),
+            percent(row.false_rollback_limit)
+        ),
+        row.promote_median_s
+            .map_or_else(|| "stands still".to_owned(), time),
+        share(row.caught),
+        or_missed(row.detect_median_s),
+        or_missed(row.detect_p90_s),
+        chart::number(row.harmed_mean),
+        ratio,
+    ]
+}
+
+/// What to do about a policy that lets bad releases through.
+fn advice(outcome: &Outcome) -> Option<String> {
+    let row = outcome.rows.first()?;
+    let missed = 1.0 - row.caught as f64 / row.runs as f64;
+    let needed = outcome.wald.map(|(requests, _)| format!(" Such a release shows after about {} of its own requests: hold it longer, or at a higher weight, or start at less.", chart::number(2.0 * requests)));
+    (missed > 0.2).then(|| {
+        format!(
+            "This policy lets {} of such releases through: its holds are over before there is evidence.{}",
+            percent(missed), needed.unwrap_or_default()
+        )
+    })
+}
+
+fn document(comparison: &Comparison, title: &str, outcome: &Outcome) -> serde_json::Value {
+    let steps: Vec<_> = comparison
+        .policy
+        .steps()
+        .iter()
+        .map(|step| json!({ "weight": step.weight, "hold_s": step.hold.as_secs() }))
+        .collect();
+    json!({
+        "what": title,
+        "environment": comparison.policy.name(),
+        "notes": comparison.policy.notes,
+        "steps": steps,
+        "alpha": comparison.policy.alpha(),
+        "runs": comparison.runs,
+        "seed": comparison.seed,
+        "horizon_s": comparison.scenario.horizon,
+        "judges": outcome.rows,
+        "wald": outcome.wald.map(|(requests, seconds)| json!({ "canary_requests": requests, "seconds": seconds })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_people_write_them() {
+        assert_eq!(base("error-rate=0.1%"), Ok(0.001));
+        assert_eq!(base("2%"), Ok(0.02));
+        assert!(base("error-rate=100%").is_err() && base("latency=3").is_err());
+        assert_eq!(span("10m").map(|it| it.as_secs()), Ok(600));
+        for bad in ["", "10", "5s", "2d", "h", "48h"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+    }
+}

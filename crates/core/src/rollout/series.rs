@@ -1,0 +1,319 @@
+//! What was judged over time, read back from a rollout's log: what plots are drawn of and the API answers with.
+//!
+//! It is a reading like pages and lists are: nothing is kept for it, nothing follows from it. The log has each measurement with the
+//! judgement that was made of it, so the plot of a rollout of last year shows what was known then.
+
+use jiff::Timestamp;
+use shipway_analysis::{
+    Metric, Rule, Said, Sample,
+    evidence::{Alpha, proportion},
+    plot::{Decision, Estimate, POINTS_MAX, Point, Series, thinned},
+};
+
+use super::{
+    event::{Body, Direction, Outcome, Spec},
+    plan::{Action, Plan},
+    strategy::Observed,
+};
+use crate::aggregate::Event;
+
+/// How sure the intervals are, at all times at once.
+const ALPHA: f64 = 0.05;
+/// At how many requests they are tightest: some seconds of a service that is worth a canary.
+const TIGHTEST_AT: f64 = 1_000.0;
+
+/// The series of a rollout, one for each metric that is judged, in the order of its rules. Empty when nothing was measured.
+#[must_use]
+pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<Body>>) -> Vec<Series> {
+    let mut story = Story::default();
+    for event in events {
+        story.hear(event);
+    }
+    story.series()
+}
+
+/// What matters of a log for its plots.
+#[derive(Default)]
+struct Story {
+    spec: Option<Spec>,
+    /// All that is judged, in the order of the rules, each once.
+    metrics: Vec<Metric>,
+    plan: Plan,
+    is_back: bool,
+    observed: Observed,
+    readings: Vec<Reading>,
+    decision: Option<Decision>,
+}
+
+/// Both sides at one moment, as counted since the first reading.
+#[derive(Clone)]
+struct Reading {
+    at: Timestamp,
+    weight: f64,
+    canary: Option<Counted>,
+    stable: Option<Counted>,
+}
+
+#[derive(Clone)]
+struct Counted {
+    sample: Sample,
+    /// Since the first reading.
+    requests: u64,
+    /// How often each of the counted metrics' events happened, in the story's order.
+    happened: Vec<u64>,
+    /// Since the reading before.
+    per_second: Option<f64>,
+}
+
+impl Story {
+    fn hear(&mut self, event: &Event<Body>) {
+        match &event.body {
+            Body::Opened { spec } => {
+                self.observed = spec.observed.clone();
+                for metric in spec
+                    .environment
+                    .analysis
+                    .rules()
+                    .iter()
+                    .flat_map(Rule::metrics)
+                {
+                    if !self.metrics.contains(&metric) {
+                        self.metrics.push(metric);
+                    }
+                }
+                self.spec = Some(Spec::clone(spec));
+            }
+            Body::Planned {
+                direction,
+                plan,
+                why,
+            } => {
+                self.plan = plan.clone();
+                self.is_back = *direction == Direction::Back;
+                if self.is_back {
+                    self.decide(event.at, true, why);
+                }
+            }
+            Body::ActionDone { index, .. } => {
+                let Some(action) = self.plan.actions.get(*index) else {
+                    return;
+                };
+                self.observed.done(action);
+                if let Action::Promote { release } = action
+                    && !self.is_back
+                {
+                    self.decide(event.at, false, &format!("{release} is promoted"));
+                }
+            }
+            Body::Measured { seen, judgement } => {
+                self.measured(seen);
+                if judgement.verdict.is_fail() {
+                    self.decide(event.at, true, judgement.verdict.why());
+                }
+            }
+            Body::Ended { outcome, why } => {
+                self.decide(event.at, *outcome != Outcome::Promoted, why)
+            }
+            _ => {}
+        }
+    }
+
+    /// The first decision is the one that the plot marks.
+    fn decide(&mut self, at: Timestamp, is_bad: bool, why: &str) {
+        self.decision.get_or_insert_with(|| Decision {
+            at,
+            is_bad,
+            why: why.to_owned(),
+        });
+    }
+
+    fn measured(&mut self, seen: &shipway_analysis::Observation) {
+        let Some(spec) = &self.spec else { return };
+        let weight = self.observed.split.weight_of(spec.release.number).percent() / 100.0;
+        let before = self.readings.last();
+        let seconds = before.map(|before| seen.at.duration_since(before.at).as_secs_f64());
+        let counted = |sample: Option<&Sample>, before: Option<&Counted>| {
+            Some(Counted::since(before, sample?, &self.metrics, seconds))
+        };
+        let last =
+            |side: fn(&Reading) -> Option<&Counted>| self.readings.iter().rev().find_map(side);
+        let canary = counted(seen.canary.sample.as_ref(), last(|it| it.canary.as_ref()));
+        let of_stable = seen.stable.as_ref().and_then(|side| side.sample.as_ref());
+        let stable = counted(of_stable, last(|it| it.stable.as_ref()));
+        self.readings.push(Reading {
+            at: seen.at,
+            weight,
+            canary,
+            stable,
+        });
+    }
+
+    fn series(self) -> Vec<Series> {
+        let Some(spec) = &self.spec else {
+            return Vec::new();
+        };
+        if self.readings.is_empty() {
+            return Vec::new();
+        }
+        let readings = thinned(&self.readings, POINTS_MAX);
+        let stable = spec.stable.as_ref().map(|stable| stable.release.number);
+        let rules = spec.environment.analysis.rules();
+        let limit = |metric| rules.iter().find_map(|rule| limit_of(rule, metric));
+        let drawn = self
+            .metrics
+            .iter()
+            .enumerate()
+            .map(|(place, &metric)| Series {
+                metric: metric.to_string(),
+                unit: metric.into(),
+                canary: spec.release.number.to_string(),
+                stable: stable.map(|number| number.to_string()),
+                limit: limit(metric),
+                points: readings
+                    .iter()
+                    .map(|reading| point(metric, place, reading))
+                    .collect(),
+                decision: self.decision.clone(),
+            });
+        drawn.collect()
+    }
+}
+
+/// The limit that this rule sets to this metric.
+fn limit_of(rule: &Rule, metric: Metric) -> Option<f64> {
+    match rule {
+        Rule::Threshold(threshold) if threshold.metric == metric => {
+            let (min, max) = threshold.bound.ends();
+            max.or(min)
+        }
+        Rule::Threshold(_)
+        | Rule::Sequential { .. }
+        | Rule::MannWhitney { .. }
+        | Rule::Expression { .. } => None,
+    }
+}
+
+impl Counted {
+    /// Counts since the first reading of this side. Counters that are smaller than before were restarted: all they say is new.
+    fn since(
+        before: Option<&Self>,
+        sample: &Sample,
+        metrics: &[Metric],
+        seconds: Option<f64>,
+    ) -> Self {
+        let Some(before) = before else {
+            return Self {
+                sample: sample.clone(),
+                requests: 0,
+                happened: vec![0; metrics.len()],
+                per_second: None,
+            };
+        };
+        let restarted = sample.requests < before.sample.requests;
+        let more = |now: u64, then: u64| {
+            if restarted {
+                now
+            } else {
+                now.saturating_sub(then)
+            }
+        };
+        let requests = more(sample.requests, before.sample.requests);
+        let happened = metrics.iter().zip(&before.happened).map(|(metric, sum)| {
+            sum + more(events(*metric, sample), events(*metric, &before.sample))
+        });
+        Self {
+            sample: sample.clone(),
+            requests: before.requests + requests,
+            happened: happened.collect(),
+            per_second: seconds
+                .filter(|it| *it > 0.0)
+                .map(|seconds| requests as f64 / seconds),
+        }
+    }
+}
+
+/// How often what this metric counts has happened, as far as it counts anything.
+fn events(metric: Metric, sample: &Sample) -> u64 {
+    match metric {
+        Metric::ErrorRate => sample.errors,
+        Metric::SlowRate { over_micros } => {
+            let slow = sample.slow.iter().find(|it| it.over_micros == over_micros);
+            slow.map_or(0, |it| it.count)
+        }
+        Metric::Event(name) => {
+            let happened = sample.events.iter().find(|it| it.event == name);
+            happened.map_or(0, |it| it.count)
+        }
+        _ => 0,
+    }
+}
+
+fn point(metric: Metric, place: usize, reading: &Reading) -> Point {
+    let side = |counted: Option<&Counted>| {
+        let counted = counted?;
+        estimate(
+            metric,
+            counted,
+            counted.happened.get(place).copied().unwrap_or(0),
+        )
+    };
+    Point {
+        at: reading.at,
+        weight: reading.weight,
+        canary: side(reading.canary.as_ref()),
+        stable: side(reading.stable.as_ref()),
+    }
+}
+
+fn estimate(metric: Metric, counted: &Counted, happened: u64) -> Option<Estimate> {
+    let sample = &counted.sample;
+    let value = match metric {
+        Metric::ErrorRate | Metric::SlowRate { .. } | Metric::Event(_) => {
+            return rate(happened, counted.requests);
+        }
+        Metric::LatencyP50 => sample.latency?.p50_ms,
+        Metric::LatencyP90 => sample.latency?.p90_ms,
+        Metric::LatencyP99 => sample.latency?.p99_ms,
+        Metric::Requests => counted.per_second,
+        Metric::Saturation => sample.saturation,
+        Metric::Cpu => sample.cpu,
+        Metric::Memory => sample.memory_bytes,
+        Metric::Restarts => sample.restarts.map(|it| it as f64),
+        Metric::Value(name) => {
+            let answer = sample.answers.iter().find(|answer| answer.metric == name)?;
+            match answer.said {
+                Said::Value(value) => Some(value),
+                Said::Unknown(_) => None,
+            }
+        }
+    };
+    let value = value.filter(|value| value.is_finite())?;
+    Some(Estimate {
+        value,
+        low: value,
+        high: value,
+    })
+}
+
+/// The share of all requests since the first reading, with the range that holds the truth at all times at once. Events that
+/// aren't requests, such as orders, may be more than those; then there is a rate and no range.
+fn rate(happened: u64, requests: u64) -> Option<Estimate> {
+    if requests == 0 {
+        return None;
+    }
+    let value = happened as f64 / requests as f64;
+    if happened > requests {
+        return Some(Estimate {
+            value,
+            low: value,
+            high: value,
+        });
+    }
+    let alpha = Alpha::new(ALPHA).expect("a constant that is a probability");
+    let range = proportion::interval(happened, requests, alpha, TIGHTEST_AT);
+    Some(Estimate {
+        value,
+        low: range.low,
+        high: range.high,
+    })
+}

@@ -1,0 +1,303 @@
+//! What `bench/analysis/run` measures, as the text of docs/analysis.md: Shipway's default judge beside models of others at several
+//! sizes of a regression, beside Wald's bound, on healthy releases, under peeking, and what judging costs.
+//!
+//!     cargo run --release -p shipway-sim --example bench [-- ROLLOUTS]
+
+mod parts;
+
+use std::time::{Duration, Instant};
+
+use shipway_sim::{
+    compare::{Comparison, Judge, Row, compare},
+    null,
+    policy::Policy,
+    regression::Regression,
+    summary::{percent, time},
+    tune,
+    world::Scenario,
+};
+
+use crate::parts::{cost, grid, target};
+
+const SEED: u64 = 7;
+/// How long a release is watched at most.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn main() {
+    let runs: u64 = std::env::args()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2_000);
+    let began = Instant::now();
+    println!("# Analysis, measured\n");
+    println!(
+        "Made by `bench/analysis/run`; not edited. {runs} rollouts for each number, seed {SEED}. `ratio` is 1 and more where the target is met.\n"
+    );
+    effects(runs);
+    rollouts(runs);
+    bounds(runs);
+    healthy(runs);
+    peeking();
+    cost::section();
+    eprintln!("bench/analysis: {} s", began.elapsed().as_secs());
+}
+
+fn comparison(policy: Policy, scenario: Scenario, runs: u64) -> Comparison {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Comparison {
+        policy,
+        scenario,
+        runs,
+        seed: SEED,
+        threads,
+    }
+}
+
+fn bad(base: f64, rate: f64) -> Scenario {
+    Scenario {
+        base,
+        regression: Some(Regression::error_rate(rate)),
+        ..Scenario::default()
+    }
+}
+
+fn at_ten_percent() -> Policy {
+    Policy::default()
+        .held_at(10.0, HOUR)
+        .expect("10 is a weight")
+}
+
+/// How long a release is watched at 10 % until it is noticed.
+fn effects(runs: u64) {
+    println!("## One weight, as long as it takes\n");
+    println!(
+        "100 requests a second, 10 % of them to the new release, 0.1 % fail anyway, an hour at most. Default settings are those that their documentation shows; tuned ones are chosen on healthy rollouts of this very traffic so that at most 1 % are rolled back, as Shipway promises, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10 % here.\n"
+    );
+    let mut table = grid::Table::new(&[
+        "error rate",
+        "judge",
+        "setting",
+        "false alarms",
+        "caught",
+        "median",
+        "mean",
+        "harmed",
+        "harmed ×",
+        "target",
+        "ratio",
+    ]);
+    for rate in [0.002, 0.005, 0.01, 0.02, 0.05, 0.2] {
+        let comparison = comparison(at_ten_percent(), bad(0.001, rate), runs);
+        let own = compare(&comparison, &Judge::Direct, &|_| ());
+        table.judged(rate, &own, &own, None);
+        let stays = shipway_sim::rivals::Climb {
+            step: 0.1,
+            top: None,
+        };
+        let Judge::Flagger(_, ticks) = Judge::FLAGGER else {
+            unreachable!("it is Flagger")
+        };
+        let defaults = [
+            Judge::ARGO,
+            Judge::ARGO_FORGIVING,
+            Judge::ARGO_EXAMPLE,
+            Judge::Flagger(stays, ticks),
+            Judge::KAYENTA,
+        ];
+        for judge in defaults {
+            let row = compare(&comparison, &judge, &|_| ());
+            // The strictest of windows is nobody's default; it is compared like a tuned one.
+            let least = if matches!(judge, Judge::ARGO) {
+                1.0
+            } else {
+                3.0
+            };
+            table.judged(rate, &row, &own, Some(least));
+        }
+        for row in tune::rivals(&comparison, stays, comparison.policy.alpha(), &|_| ()) {
+            table.judged(rate, &row, &own, Some(1.0));
+        }
+    }
+    table.print();
+}
+
+/// Whole rollouts, each with its own steps.
+fn rollouts(runs: u64) {
+    println!("\n## Whole rollouts\n");
+    println!(
+        "The default canary (1 % for 2 min, 10 % and 50 % for 5 min each), 100 requests a second, 0.1 % fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10 % more each minute, up to 50 %). What is promoted goes on harming until an hour is over.\n"
+    );
+    let mut table = grid::Table::new(&[
+        "error rate",
+        "judge",
+        "setting",
+        "false alarms",
+        "caught",
+        "median",
+        "mean",
+        "harmed",
+        "harmed ×",
+        "target",
+        "ratio",
+    ]);
+    for rate in [0.005, 0.02, 0.2] {
+        let comparison = comparison(Policy::default(), bad(0.001, rate), runs);
+        let own = compare(&comparison, &Judge::Direct, &|_| ());
+        table.judged(rate, &own, &own, None);
+        for judge in [
+            Judge::ARGO,
+            Judge::ARGO_FORGIVING,
+            Judge::ARGO_EXAMPLE,
+            Judge::FLAGGER,
+            Judge::KAYENTA,
+        ] {
+            let row = compare(&comparison, &judge, &|_| ());
+            let least = if matches!(judge, Judge::ARGO) {
+                1.0
+            } else {
+                3.0
+            };
+            table.judged(rate, &row, &own, Some(least));
+        }
+        let climb = shipway_sim::rivals::Climb {
+            step: 0.1,
+            top: Some(0.5),
+        };
+        for row in tune::rivals(&comparison, climb, comparison.policy.alpha(), &|_| ()) {
+            table.judged(rate, &row, &own, Some(1.0));
+        }
+    }
+    table.print();
+}
+
+/// How near to the best that any test can do.
+fn bounds(runs: u64) {
+    println!("\n## Wald's bound\n");
+    println!(
+        "Requests of the new release until it is rolled back, on average, against the fewest that any test needs (alpha 1 %, beta 5 %, both rates known). Shipway knows stable's rate from its history here, but not how bad the release is; without a history it also has to learn stable's rate (last column).\n"
+    );
+    let mut table = grid::Table::new(&[
+        "from",
+        "to",
+        "Wald",
+        "shipway, rate known",
+        "times",
+        "target",
+        "ratio",
+        "without history, times",
+    ]);
+    for (base, rate) in [
+        (0.001, 0.002),
+        (0.001, 0.005),
+        (0.001, 0.01),
+        (0.01, 0.02),
+        (0.01, 0.05),
+    ] {
+        let scenario = Scenario {
+            horizon: 20_000,
+            ..bad(base, rate)
+        };
+        let policy = Policy::default()
+            .held_at(10.0, Duration::from_secs(20_000))
+            .expect("10 is a weight");
+        let comparison = comparison(policy, scenario, runs.min(1_000));
+        let requests = |judge: &Judge| {
+            let ended =
+                shipway_sim::compare::play_all(&comparison, judge, &comparison.scenario, &|_| ());
+            ended.iter().map(|it| it.served as f64).sum::<f64>() / ended.len() as f64
+        };
+        let bound = shipway_sim::rivals::wald(base, rate, 0.01, 0.05);
+        let known = requests(&Judge::Known {
+            weight: 0.1,
+            rate: base,
+        });
+        let learnt = requests(&Judge::Direct);
+        let times = known / bound;
+        table.row(&[
+            percent(base),
+            percent(rate),
+            format!("{bound:.0}"),
+            format!("{known:.0}"),
+            format!("{times:.2}"),
+            "≤ 2.5".into(),
+            target(2.5 / times),
+            format!("{:.2}", learnt / bound),
+        ]);
+    }
+    table.print();
+}
+
+/// How soon a release that is well is everywhere.
+fn healthy(runs: u64) {
+    println!("\n## A healthy release\n");
+    println!(
+        "The default canary; its fixed holds last 12 min. It ends sooner once the release is shown to be no worse than twice stable's rate. Target: under half of that at 1,000 requests a second.\n"
+    );
+    let mut table = grid::Table::new(&[
+        "requests/s",
+        "fails anyway",
+        "live in (half)",
+        "rolled back",
+        "stands still",
+        "share of the fixed holds",
+        "target",
+        "ratio",
+    ]);
+    for (per_second, base) in [
+        (1_000.0, 0.01),
+        (1_000.0, 0.001),
+        (100.0, 0.01),
+        (100.0, 0.001),
+    ] {
+        let mut scenario = Scenario {
+            base,
+            ..Scenario::default()
+        };
+        scenario.traffic.per_second = per_second;
+        let comparison = comparison(Policy::default(), scenario, runs.min(1_000));
+        let row: Row = compare(&comparison, &Judge::Direct, &|_| ());
+        let fixed: f64 = comparison
+            .policy
+            .steps()
+            .iter()
+            .map(|step| step.hold.as_secs_f64())
+            .sum();
+        let live = row.promote_median_s.unwrap_or(f64::INFINITY);
+        let asked = per_second >= 1_000.0;
+        table.row(&[
+            format!("{per_second}"),
+            percent(base),
+            time(live),
+            percent(row.false_rollbacks as f64 / row.runs as f64),
+            percent(row.healthy_paused as f64 / row.runs as f64),
+            format!("{:.2}", live / fixed),
+            if asked { "< 0.5".into() } else { "–".into() },
+            if asked {
+                target(0.5 / (live / fixed))
+            } else {
+                "–".into()
+            },
+        ]);
+    }
+    table.print();
+}
+
+/// How often a release that is no worse is rolled back, when somebody looks after every event.
+fn peeking() {
+    const RUNS: u64 = 10_000;
+    println!("\n## Peeking\n");
+    println!(
+        "{RUNS} rollouts of a release that is no worse; a look after every single event, weights from 1 % to 50 %, swinging load, users who stay on their side.\n"
+    );
+    let mut table = grid::Table::new(&["alpha", "rolled back", "ratio"]);
+    for alpha in [0.01, 0.05] {
+        let wrong = null::wrongly_rolled_back(RUNS, SEED, alpha, 2);
+        let limit = shipway_sim::summary::upper_limit(wrong, RUNS);
+        table.row(&[
+            percent(alpha),
+            null::sentence(wrong, RUNS),
+            target(alpha / limit),
+        ]);
+    }
+    table.print();
+}

@@ -1,0 +1,292 @@
+//! Many rollouts of each contender, healthy ones and bad ones, as the rows of a table.
+//!
+//! ```
+//! use shipway_sim::{compare::{Comparison, Judge, compare}, policy::Policy, regression::Regression, world::Scenario};
+//! let bad = Scenario { regression: Some(Regression::error_rate(0.3)), ..Scenario::default() };
+//! let comparison = Comparison { policy: Policy::default(), scenario: bad, runs: 4, seed: 1, threads: 1 };
+//! let row = compare(&comparison, &Judge::Shipway, &|_| ());
+//! assert_eq!((row.false_rollbacks, row.caught), (0, 4));
+//! ```
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+use shipway_analysis::evidence::Alpha;
+
+use crate::{
+    contest::{End, Ended, play},
+    policy::Policy,
+    rivals::{Climb, Judged, Kayenta, Known, Setting, Ticks, Windows},
+    shipway::{Direct, Real},
+    summary::{mean, quantile, upper_limit},
+    world::{Scenario, World},
+};
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// The policy that is tried; the others take its steps, where they have steps.
+    pub policy: Policy,
+    /// The world, with what is wrong.
+    pub scenario: Scenario,
+    /// Rollouts of a healthy release, and as many of a bad one.
+    pub runs: u64,
+    /// From which all chance comes.
+    pub seed: u64,
+    /// Rollouts at once; it changes how long it takes, and nothing else.
+    pub threads: usize,
+}
+
+/// Who decides.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judge {
+    /// The real rollout.
+    Shipway,
+    /// The same judges and holds without the log around them.
+    Direct,
+    /// Argo Rollouts.
+    Argo(Setting),
+    /// Flagger.
+    Flagger(Climb, Setting),
+    /// Spinnaker.
+    Kayenta(Judged),
+    /// Shipway's evidence against a known rate.
+    Known {
+        /// The weight, which stays.
+        weight: f64,
+        /// What stable always had.
+        rate: f64,
+    },
+}
+
+impl Judge {
+    /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1 %.
+    pub const ARGO: Self = Self::Argo(Setting {
+        interval: 60,
+        max: 0.01,
+        forgiven: 0,
+    });
+    /// The same forgiving five windows.
+    pub const ARGO_FORGIVING: Self = Self::Argo(Setting {
+        interval: 60,
+        max: 0.01,
+        forgiven: 5,
+    });
+    /// Argo Rollouts' own example: 95 % success, looked at every five minutes, three failures forgiven.
+    pub const ARGO_EXAMPLE: Self = Self::Argo(Setting {
+        interval: 300,
+        max: 0.05,
+        forgiven: 3,
+    });
+    /// Flagger's own example: 99 % success, looked at each minute, the fifth failure goes back; 10 % more each minute, up to 50 %.
+    pub const FLAGGER: Self = Self::Flagger(
+        Climb {
+            step: 0.1,
+            top: Some(0.5),
+        },
+        Setting {
+            interval: 60,
+            max: 0.01,
+            forgiven: 4,
+        },
+    );
+    /// Spinnaker with Kayenta's defaults, judged every ten minutes on a point each minute.
+    pub const KAYENTA: Self = Self::Kayenta(Judged {
+        interval: 600,
+        step: 60,
+        reach: 2.326,
+    });
+
+    /// Lets it decide one rollout.
+    #[must_use]
+    pub fn play(&self, policy: &Policy, scenario: &Scenario, seed: u64) -> Ended {
+        let (world, until) = (World::new(scenario, seed), scenario.horizon);
+        let steps = || policy.steps();
+        match self {
+            Self::Shipway => play(&world, until, &mut Real::open(policy, seed)),
+            Self::Direct => play(&world, until, &mut Direct::open(policy, seed)),
+            Self::Argo(setting) => play(&world, until, &mut Windows::new(&steps(), *setting)),
+            Self::Flagger(climb, setting) => play(&world, until, &mut Ticks::new(*climb, *setting)),
+            Self::Kayenta(judged) => play(&world, until, &mut Kayenta::new(&steps(), *judged)),
+            Self::Known { weight, rate } => {
+                let alpha = Alpha::new(policy.alpha()).expect("a policy's alpha is a probability");
+                play(&world, until, &mut Known::new(*weight, *rate, alpha))
+            }
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Shipway | Self::Direct => "shipway",
+            Self::Argo(_) => "Argo Rollouts",
+            Self::Flagger(..) => "Flagger",
+            Self::Kayenta(_) => "Kayenta",
+            Self::Known { .. } => "shipway, stable's rate known",
+        }
+    }
+
+    /// How it is set, in a few words.
+    #[must_use]
+    pub fn setting(&self) -> String {
+        let limit = |setting: &Setting, what: &str| {
+            let max = crate::summary::percent(setting.max);
+            format!("{} s windows over {max}, {what}", setting.interval)
+        };
+        match self {
+            Self::Shipway | Self::Direct => "this policy".to_owned(),
+            Self::Argo(setting) => limit(setting, &format!("failureLimit {}", setting.forgiven)),
+            Self::Flagger(_, setting) => {
+                limit(setting, &format!("threshold {}", setting.forgiven + 1))
+            }
+            Self::Kayenta(judged) => format!(
+                "every {} s on points of {} s, {:.2} deviations",
+                judged.interval, judged.step, judged.reach
+            ),
+            Self::Known { rate, .. } => format!("{} from history", crate::summary::percent(*rate)),
+        }
+    }
+}
+
+/// What became of one contender's rollouts. Times are seconds from the first user on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Who.
+    pub judge: String,
+    /// How it was set.
+    pub setting: String,
+    /// Whether the setting was chosen for this traffic, so that it rolls back as few healthy releases as Shipway promises.
+    pub tuned: bool,
+    /// How many rollouts there were of each kind.
+    pub runs: u64,
+    /// Healthy releases that were rolled back,
+    pub false_rollbacks: u64,
+    /// and the share that the truth is below, with 95 % confidence.
+    pub false_rollback_limit: f64,
+    /// Healthy releases that were left standing for a person.
+    pub healthy_paused: u64,
+    /// Half of the healthy releases were promoted within this time; none when less than half were.
+    pub promote_median_s: Option<f64>,
+    /// Bad releases that were rolled back.
+    pub caught: u64,
+    /// Half of the bad releases were rolled back within this time; none when less than half were.
+    pub detect_median_s: Option<f64>,
+    /// Nine tenths were.
+    pub detect_p90_s: Option<f64>,
+    /// The average over those that were.
+    pub detect_mean_s: Option<f64>,
+    /// Requests of the new release until it was rolled back, on average over those that were.
+    pub detect_requests: Option<f64>,
+    /// Requests per bad release that failed or were slow because of it, on average.
+    pub harmed_mean: f64,
+    /// The same, in the middle.
+    pub harmed_median: f64,
+}
+
+/// Plays all rollouts of one contender. `done` hears how many more are over.
+pub fn compare(comparison: &Comparison, judge: &Judge, done: &(dyn Fn(u64) + Sync)) -> Row {
+    let healthy = play_all(comparison, judge, &comparison.scenario.healthy(), done);
+    let bad = play_all(comparison, judge, &comparison.scenario, done);
+    row(judge, &healthy, &bad)
+}
+
+/// Plays rollouts of one contender in one scenario; in the order of their seeds, whoever played them.
+pub fn play_all(
+    comparison: &Comparison,
+    judge: &Judge,
+    scenario: &Scenario,
+    done: &(dyn Fn(u64) + Sync),
+) -> Vec<Ended> {
+    each_seed(
+        comparison.seed,
+        comparison.runs,
+        comparison.threads,
+        |seed| {
+            let ended = judge.play(&comparison.policy, scenario, seed);
+            done(1);
+            ended
+        },
+    )
+}
+
+/// What `play` says of each seed, in their order, several at once.
+pub fn each_seed<T: Send>(
+    seed: u64,
+    runs: u64,
+    threads: usize,
+    play: impl Fn(u64) -> T + Sync,
+) -> Vec<T> {
+    /// Rollouts that a thread takes at once.
+    const TAKE: usize = 8;
+    let (next, runs) = (AtomicUsize::new(0), runs as usize);
+    let worker = || {
+        let mut played = Vec::new();
+        loop {
+            let from = next.fetch_add(TAKE, Ordering::Relaxed);
+            if from >= runs {
+                return played;
+            }
+            for index in from..(from + TAKE).min(runs) {
+                played.push((
+                    index,
+                    play(seed.wrapping_mul(1_000_003).wrapping_add(index as u64)),
+                ));
+            }
+        }
+    };
+    let mut played: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(worker)).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("a simulation doesn't panic"))
+            .collect()
+    });
+    played.sort_by_key(|(index, _)| *index);
+    played.into_iter().map(|(_, it)| it).collect()
+}
+
+/// Sums rollouts up.
+#[must_use]
+pub fn row(judge: &Judge, healthy: &[Ended], bad: &[Ended]) -> Row {
+    let count = |ended: &[Ended], how| ended.iter().filter(|it| it.how == Some(how)).count() as u64;
+    let runs = healthy.len() as u64;
+    let false_rollbacks = count(healthy, End::RolledBack);
+    let found: Vec<&Ended> = bad
+        .iter()
+        .filter(|it| it.how == Some(End::RolledBack))
+        .collect();
+    let mut harmed: Vec<f64> = bad.iter().map(|it| it.harmed as f64).collect();
+    harmed.sort_by(f64::total_cmp);
+    Row {
+        judge: judge.name().to_owned(),
+        setting: judge.setting(),
+        tuned: false,
+        runs,
+        false_rollbacks,
+        false_rollback_limit: upper_limit(false_rollbacks, runs.max(1)),
+        healthy_paused: count(healthy, End::Paused),
+        promote_median_s: time_of(healthy, End::Promoted, 0.5),
+        caught: found.len() as u64,
+        detect_median_s: time_of(bad, End::RolledBack, 0.5),
+        detect_p90_s: time_of(bad, End::RolledBack, 0.9),
+        detect_mean_s: mean(&found.iter().map(|it| f64::from(it.at)).collect::<Vec<_>>()),
+        detect_requests: mean(&found.iter().map(|it| it.served as f64).collect::<Vec<_>>()),
+        harmed_mean: mean(&harmed).unwrap_or(0.0),
+        harmed_median: quantile(&harmed, 0.5).unwrap_or(0.0),
+    }
+}
+
+/// Within which time this share of all ended so; none when fewer did.
+fn time_of(ended: &[Ended], how: End, share: f64) -> Option<f64> {
+    let time = |it: &Ended| {
+        if it.how == Some(how) {
+            f64::from(it.at)
+        } else {
+            f64::INFINITY
+        }
+    };
+    let mut times: Vec<f64> = ended.iter().map(time).collect();
+    times.sort_by(f64::total_cmp);
+    quantile(&times, share).filter(|time| time.is_finite())
+}

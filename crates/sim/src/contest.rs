@@ -1,0 +1,67 @@
+//! One rollout, and whoever decides it: each second a contender says how much of the traffic the new release gets, sees what
+//! happened, and may end it. All of them meet the same world.
+
+use crate::world::{Second, World};
+
+/// Who decides a rollout: Shipway, or a model of another controller.
+pub trait Contender {
+    /// The share of the new release in the second that comes; 0 to 1.
+    fn weight(&self) -> f64;
+
+    /// What happened in second `at`, counted from 1, and how the rollout ends if it ends now.
+    fn second(&mut self, at: u32, seen: &Second) -> Option<End>;
+}
+
+/// How a rollout ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The new release serves everybody.
+    Promoted,
+    /// It was taken out.
+    RolledBack,
+    /// It stands still and waits for a person.
+    Paused,
+}
+
+/// How one rollout went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How; `None` when the horizon came first.
+    pub how: Option<End>,
+    /// After how many seconds.
+    pub at: u32,
+    /// Requests that failed or were slow because of the regression, until the horizon.
+    pub harmed: u64,
+    /// Requests that the new release answered until then.
+    pub served: u64,
+}
+
+/// Lets a contender decide one rollout.
+pub fn play(world: &World<'_>, horizon: u32, contender: &mut impl Contender) -> Ended {
+    let (mut harmed, mut served) = (0, 0);
+    for at in 1..=horizon {
+        let seen = world.second(at, contender.weight());
+        harmed += seen.canary.harmed;
+        served += seen.canary.requests;
+        if let Some(how) = contender.second(at, &seen) {
+            let weight = match how {
+                End::Promoted => 1.0,
+                End::RolledBack => 0.0,
+                End::Paused => contender.weight(),
+            };
+            harmed += world.harmed_after(at, weight);
+            return Ended {
+                how: Some(how),
+                at,
+                harmed,
+                served,
+            };
+        }
+    }
+    Ended {
+        how: None,
+        at: horizon,
+        harmed,
+        served,
+    }
+}

@@ -1,0 +1,35 @@
+//! Rollouts on a simulated clock: the real rollout and the real judges against synthetic traffic with synthetic regressions,
+//! beside models of other controllers that meet the same traffic.
+//!
+//! It answers what nobody can try in production: how often does this policy roll a good release back, how long does it take to see
+//! a bad one, how many users does that cost, and what would others have done. It never reads a clock, never sleeps, and draws
+//! nothing that its seed doesn't determine: the same question has the same answer, to the last byte.
+//!
+//! - [`world`]: who asks when and who fails ([`traffic`], [`regression`], [`random`]).
+//! - [`contest`]: one rollout, and whoever decides it: [`shipway`], or one of the [`rivals`].
+//! - [`compare`]: many rollouts of each, [`tune`]d and as they come, as a table's rows.
+//!
+//! ```
+//! use shipway_sim::{contest::{End, play}, policy::Policy, regression::Regression, shipway::Real, world::{Scenario, World}};
+//!
+//! let policy = Policy::default();
+//! let bad = Scenario { regression: Some(Regression::error_rate(0.2)), ..Scenario::default() };
+//! let ended = play(&World::new(&bad, 7), bad.horizon, &mut Real::open(&policy, 7));
+//! assert_eq!(ended.how, Some(End::RolledBack));
+//! assert!(ended.at < 120, "within the first step");
+//! ```
+
+pub mod chart;
+pub mod compare;
+pub mod contest;
+pub mod null;
+pub mod policy;
+pub mod random;
+pub mod reading;
+pub mod regression;
+pub mod rivals;
+pub mod shipway;
+pub mod summary;
+pub mod traffic;
+pub mod tune;
+pub mod world;

@@ -1,0 +1,346 @@
+//! What is tried: an environment of a `shipway.yaml`, with its steps and its rules, made ready for the simulated clock.
+
+use std::{sync::Arc, time::Duration};
+
+use shipway_analysis::{Analysis, Metric, Rule, Sequential, evidence::Alpha};
+use shipway_core::{
+    config::{self, Config, Environment},
+    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
+    release::{Commit, Release},
+    rollout::{
+        Kind, Rollout, Spec, Stable,
+        plan::{Action, HoldReason, Split},
+        strategy::{self, Observed, OnInconclusive},
+    },
+};
+use shipway_syntax::Source;
+
+use crate::reading::beginning;
+
+/// A service with nothing but a canary: what is tried when nobody says what.
+const DEFAULT: &str = "service: service
+artifact: source
+run: { command: ./service }
+environments:
+  production: { strategy: canary, analysis: [{ metric: error-rate, worse_than: stable }] }
+";
+
+/// The release that is rolled out.
+pub const CANDIDATE: ReleaseNumber = ReleaseNumber(2);
+/// The release that is there.
+pub const STABLE: ReleaseNumber = ReleaseNumber(1);
+
+/// An environment's policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    config: Config,
+    environment: Environment,
+    /// What a reader should know: what was put in the place of what isn't there.
+    pub notes: Vec<String>,
+}
+
+/// A share of the traffic, and how long it is held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// The share of the new release; 0 to 1.
+    pub weight: f64,
+    /// How long it is held if nothing ends it earlier.
+    pub hold: Duration,
+}
+
+/// An environment that can't be tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// There is none of this name.
+    #[error("there is no environment `{asked}`: there are {known}")]
+    NoEnvironment {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let (config, _) = config::parse(&Source::new("shipway.yaml", DEFAULT))
+            .expect("a configuration of ours is right");
+        Self::of(config, None).expect("it has an environment")
+    }
+}
+
+impl Policy {
+    /// The policy of this environment of `config`; none named: the last one whose releases are held and judged, else the last one.
+    ///
+    /// # Errors
+    /// When there is no such environment.
+    pub fn of(config: Config, asked: Option<&EnvironmentName>) -> Result<Self, PolicyError> {
+        let is_held = |environment: &&Environment| !steps_of(&config, environment).is_empty();
+        let found = match asked {
+            Some(asked) => config.environments.iter().find(|it| it.name == *asked),
+            None => config
+                .environments
+                .iter()
+                .rev()
+                .find(is_held)
+                .or(config.environments.last()),
+        };
+        let Some(environment) = found.cloned() else {
+            let names: Vec<String> = config
+                .environments
+                .iter()
+                .map(|it| it.name.to_string())
+                .collect();
+            let asked = asked.map(ToString::to_string).unwrap_or_default();
+            return Err(PolicyError::NoEnvironment {
+                asked,
+                known: names.join(", "),
+            });
+        };
+        let mut policy = Self {
+            config,
+            environment,
+            notes: Vec::new(),
+        };
+        policy.fill_in();
+        Ok(policy)
+    }
+
+    /// What nobody waits for in a simulation goes; what there would be nothing to try without comes.
+    fn fill_in(&mut self) {
+        let name = self.environment.name.clone();
+        self.environment.notify.clear();
+        self.environment.smoke.clear();
+        if self.steps().is_empty() {
+            self.notes.push(format!(
+                "{name} is rolled out by `{}`, which holds nothing for evidence: the default canary (1 % for 2 min, 10 % and 50 % for 5 min each) is tried instead",
+                self.environment.strategy.word()
+            ));
+            self.environment.strategy = config::Strategy::Canary(strategy::Canary::default());
+        }
+        // What providers answer and what happens in the business isn't known to a simulation of requests.
+        let is_known = |rule: &Rule| {
+            let elsewhere = |metric: &Metric| matches!(metric, Metric::Value(_) | Metric::Event(_));
+            !rule.metrics().iter().any(elsewhere)
+        };
+        let (known, others): (Vec<Rule>, Vec<Rule>) =
+            self.analysis().rules().iter().cloned().partition(is_known);
+        if !others.is_empty() {
+            let names: Vec<String> = others
+                .iter()
+                .map(|rule| rule.metric().to_string())
+                .collect();
+            self.notes.push(format!(
+                "left out, since only requests are simulated: {}",
+                names.join(", ")
+            ));
+            self.environment.analysis = Analysis::new(known);
+        }
+        if !self.analysis().rules().iter().any(Rule::compares) {
+            self.notes.push(format!(
+                "{name} compares nothing with stable: `{{ metric: error-rate, worse_than: stable }}` is tried beside its limits; write it under `analysis` to have it"
+            ));
+            let mut rules = self.analysis().rules().to_vec();
+            rules.push(default_comparison());
+            self.environment.analysis = Analysis::new(rules);
+        }
+    }
+
+    /// The same with this one step instead of its own, as when a release is watched for as long as it takes.
+    #[must_use]
+    pub fn held_at(mut self, percent: f64, hold: Duration) -> Option<Self> {
+        let weight = shipway_core::exposure::Weight::from_percent(percent).ok()?;
+        let step = strategy::CanaryStep {
+            weight,
+            hold: Some(hold),
+            smoke: false,
+            ask: false,
+            scale: None,
+        };
+        let canary = strategy::Canary {
+            steps: vec![step],
+            ..strategy::Canary::default()
+        };
+        self.environment.strategy = config::Strategy::Canary(canary);
+        Some(self)
+    }
+
+    /// The same with these rules.
+    #[must_use]
+    pub fn judged_by(mut self, analysis: Analysis) -> Self {
+        self.environment.analysis = analysis;
+        self
+    }
+
+    /// The environment's name.
+    #[must_use]
+    pub const fn name(&self) -> &EnvironmentName {
+        &self.environment.name
+    }
+
+    /// What is judged.
+    #[must_use]
+    pub const fn analysis(&self) -> &Analysis {
+        &self.environment.analysis
+    }
+
+    /// How probable it may be that a good release is rolled back, all comparisons together.
+    #[must_use]
+    pub fn alpha(&self) -> f64 {
+        let shares = self
+            .analysis()
+            .rules()
+            .iter()
+            .filter_map(|rule| match rule {
+                Rule::Sequential { sequential } => Some(sequential.alpha.get()),
+                _ => None,
+            });
+        shares.sum()
+    }
+
+    /// The steps, as the strategy compiles them.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        steps_of(&self.config, &self.environment)
+    }
+
+    /// How long a hold lasts at least.
+    #[must_use]
+    pub fn min_hold(&self) -> Duration {
+        self.environment.strategy.min_hold()
+    }
+
+    /// What happens at the end of a hold whose evidence is inconclusive.
+    #[must_use]
+    pub fn on_inconclusive(&self) -> OnInconclusive {
+        self.environment.strategy.on_inconclusive()
+    }
+
+    /// A rollout of it, as the log would have it.
+    #[must_use]
+    pub fn spec(&self) -> Spec {
+        spec(&self.config, &self.environment)
+    }
+}
+
+/// `error-rate worse_than stable`, with the defaults.
+#[must_use]
+pub fn default_comparison() -> Rule {
+    let share = |value| Alpha::new(value).expect("the defaults are probabilities");
+    let comparison = Sequential::new(
+        Metric::ErrorRate,
+        share(Sequential::ALPHA),
+        share(Sequential::BETA),
+        1.0,
+        Sequential::TOLERANCE,
+    );
+    Rule::from(comparison.expect("errors are counted"))
+}
+
+fn steps_of(config: &Config, environment: &Environment) -> Vec<Step> {
+    let spec = spec(config, environment);
+    let plan = strategy::compile(&environment.strategy, &Rollout::brief(&spec));
+    let (mut weight, mut steps) = (0.0, Vec::new());
+    for action in &plan.actions {
+        match action {
+            Action::Shift { split } => weight = split.weight_of(CANDIDATE).percent() / 100.0,
+            Action::Hold {
+                duration,
+                why: HoldReason::Evidence,
+            } => steps.push(Step {
+                weight,
+                hold: *duration,
+            }),
+            _ => {}
+        }
+    }
+    steps
+}
+
+fn spec(config: &Config, environment: &Environment) -> Spec {
+    let release = |number| Arc::new(release(config, number));
+    let counts = [(STABLE, environment.instances)].into();
+    Spec {
+        id: RolloutId {
+            service: config.service.clone(),
+            number: RolloutNumber(1),
+        },
+        kind: Kind::Deploy,
+        release: release(CANDIDATE),
+        environment: environment.clone(),
+        stable: Some(Stable {
+            release: release(STABLE),
+            instances: environment.instances,
+        }),
+        observed: Observed {
+            counts,
+            split: Split::all_to(STABLE),
+            promoted: Some(STABLE),
+        },
+        why: "a simulation".to_owned(),
+        by: None,
+    }
+}
+
+fn release(config: &Config, number: ReleaseNumber) -> Release {
+    let name = number.to_string();
+    Release {
+        service: config.service.clone(),
+        number,
+        sequence: u64::from(number.0),
+        commit: Commit {
+            id: "0123456789abcdef0123456789abcdef01234567"
+                .parse()
+                .expect("forty hexadecimal digits"),
+            subject: "a simulated change".to_owned(),
+            author: "simulation".to_owned(),
+            at: beginning(),
+        },
+        artifact: Digest::of(name.as_bytes()),
+        run: None,
+        config: config.clone(),
+        tests: Vec::new(),
+        by: None,
+        created_at: beginning(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_default_canary_compared_with_stable() {
+        let policy = Policy::default();
+        let steps: Vec<(f64, u64)> = policy
+            .steps()
+            .iter()
+            .map(|step| (step.weight, step.hold.as_secs()))
+            .collect();
+        assert_eq!(steps, [(0.01, 120), (0.1, 300), (0.5, 300)]);
+        assert_eq!((policy.alpha(), policy.notes.len()), (0.01, 0));
+    }
+
+    #[test]
+    fn what_a_file_lacks_is_filled_in_and_said() {
+        let text = "service: shop\nartifact: source\nrun: { command: ./shop }\nenvironments:\n  staging: { strategy: recreate }\n";
+        let (config, _) = config::parse(&Source::new("shipway.yaml", text)).unwrap();
+        let policy = Policy::of(config.clone(), None).unwrap();
+        assert_eq!(policy.steps().len(), 3);
+        assert!(
+            policy.notes[0].contains("staging is rolled out by `recreate`"),
+            "{:?}",
+            policy.notes
+        );
+        assert!(
+            policy.notes[1].contains("worse_than: stable"),
+            "{:?}",
+            policy.notes
+        );
+        let missing = Policy::of(config, Some(&"prod".parse().unwrap())).unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            "there is no environment `prod`: there are staging"
+        );
+    }
+}

@@ -1,0 +1,470 @@
+//! Models of what else is there, faithful where it matters for when they decide: which window is looked at, how often, what is
+//! counted, and what follows.
+//!
+//! - [`Windows`]: Argo Rollouts' background analysis. A measurement each `interval` over the last `interval`; beyond the limit it
+//!   has failed; `failed > failureLimit` aborts, holds never end early. Source: argo-rollouts `analysis/analysis.go`
+//!   (`assessMetricStatus`) and `docs/features/analysis.md`.
+//! - [`Ticks`]: Flagger's scheduler. Each `interval` a tick: first `failedChecks >= threshold` rolls back, then the success rate of
+//!   the last `interval` is checked: below the limit `failedChecks` grows and the weight stays, otherwise it rises by `stepWeight`, or
+//!   at `maxWeight` the release is promoted. Source: flagger `pkg/controller/scheduler.go` (`advanceCanary`, `runCanary`).
+//! - [`Kayenta`]: Spinnaker's canary stage. A point each `step` for both sides; each `interval` all points so far are judged: the
+//!   metric is `High` when the confidence interval of the Mann-Whitney location shift lies above a quarter of the estimate; with one
+//!   metric the score is 100 or 0, and 0 is below `marginal`: the canary fails at once. Source: kayenta `MannWhitneyClassifier.scala`,
+//!   `NetflixACAJudge.scala` (98 %, 0.25). The interval is the normal approximation without correction for ties.
+//! - [`Known`]: Shipway's own evidence when stable's rate is known from its history, Wald's situation.
+//!
+//! Kindness to all of them: no scrape delay, no evaluation delay, no missing data; a window without requests is left out.
+
+use shipway_analysis::evidence::{
+    Alpha,
+    ratio::{Counted, Evidence, Test},
+};
+
+use crate::{
+    contest::{Contender, End},
+    policy::Step,
+    world::{Half, Second},
+};
+
+/// Requests and errors of the open window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    requests: u64,
+    errors: u64,
+}
+
+impl Window {
+    fn count(&mut self, half: &Half) {
+        self.requests += half.requests;
+        self.errors += half.errors;
+    }
+
+    /// The error rate, and the next window begins; `None` without requests.
+    fn close(&mut self) -> Option<f64> {
+        let closed = std::mem::take(self);
+        (closed.requests > 0).then(|| closed.errors as f64 / closed.requests as f64)
+    }
+}
+
+/// Steps with fixed holds.
+#[derive(Clone, Debug)]
+struct Schedule(Vec<Step>);
+
+impl Schedule {
+    /// The weight in the second that follows `at`; `None` when all holds are over.
+    fn weight(&self, at: u32) -> Option<f64> {
+        let mut ends = 0.0;
+        let mut steps = self.0.iter();
+        let step = steps.find(|step| {
+            ends += step.hold.as_secs_f64();
+            f64::from(at) < ends
+        });
+        step.map(|step| step.weight)
+    }
+}
+
+/// How a judge of windows is set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting {
+    /// From one measurement to the next, and how long it looks back, in seconds.
+    pub interval: u32,
+    /// The error rate that is not to be exceeded.
+    pub max: f64,
+    /// Measurements that may fail.
+    pub forgiven: u32,
+}
+
+/// Argo Rollouts' threshold analysis.
+pub struct Windows {
+    schedule: Schedule,
+    setting: Setting,
+    at: u32,
+    window: Window,
+    failed: u32,
+    /// What was measured, in order.
+    pub measured: Vec<f64>,
+}
+
+impl Windows {
+    /// Over these steps.
+    #[must_use]
+    pub fn new(steps: &[Step], setting: Setting) -> Self {
+        Self {
+            schedule: Schedule(steps.to_vec()),
+            setting,
+            at: 0,
+            window: Window::default(),
+            failed: 0,
+            measured: Vec::new(),
+        }
+    }
+}
+
+impl Contender for Windows {
+    fn weight(&self) -> f64 {
+        self.schedule.weight(self.at).unwrap_or(1.0)
+    }
+
+    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+        self.at = at;
+        self.window.count(&seen.canary);
+        if at.is_multiple_of(self.setting.interval)
+            && let Some(rate) = self.window.close()
+        {
+            self.measured.push(rate);
+            self.failed += u32::from(rate > self.setting.max);
+            if self.failed > self.setting.forgiven {
+                return Some(End::RolledBack);
+            }
+        }
+        self.schedule.weight(at).is_none().then_some(End::Promoted)
+    }
+}
+
+/// How far and how fast Flagger goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Climb {
+    /// By how much the weight rises each tick; 0 to 1.
+    pub step: f64,
+    /// Where it promotes; none: it stays where it is, as long as anybody looks.
+    pub top: Option<f64>,
+}
+
+/// Flagger's ticks. `forgiven + 1` is its `threshold`.
+pub struct Ticks {
+    climb: Climb,
+    setting: Setting,
+    weight: f64,
+    window: Window,
+    failed: u32,
+    /// What was measured, in order.
+    pub measured: Vec<f64>,
+}
+
+impl Ticks {
+    /// From the first tick on, which gives the release its first weight.
+    #[must_use]
+    pub fn new(climb: Climb, setting: Setting) -> Self {
+        Self {
+            climb,
+            setting,
+            weight: climb.step,
+            window: Window::default(),
+            failed: 0,
+            measured: Vec::new(),
+        }
+    }
+}
+
+impl Contender for Ticks {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+        self.window.count(&seen.canary);
+        if !at.is_multiple_of(self.setting.interval) {
+            return None;
+        }
+        if self.failed > self.setting.forgiven {
+            return Some(End::RolledBack);
+        }
+        let rate = self.window.close()?;
+        self.measured.push(rate);
+        if rate > self.setting.max {
+            self.failed += 1;
+            return None;
+        }
+        match self.climb.top {
+            Some(top) if self.weight >= top - 1e-9 => Some(End::Promoted),
+            Some(top) => {
+                self.weight = (self.weight + self.climb.step).min(top);
+                None
+            }
+            None => None,
+        }
+    }
+}
+
+/// How Kayenta is set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// From one judgement to the next, in seconds.
+    pub interval: u32,
+    /// From one point of the series to the next, in seconds.
+    pub step: u32,
+    /// How many standard deviations the confidence interval reaches; 2.326 is 98 %.
+    pub reach: f64,
+}
+
+/// Kayenta's judge.
+pub struct Kayenta {
+    schedule: Schedule,
+    judged: Judged,
+    at: u32,
+    windows: (Window, Window),
+    canary: Vec<f64>,
+    stable: Vec<f64>,
+}
+
+/// The share of the estimated shift that must be exceeded.
+const FRACTION: f64 = 0.25;
+
+impl Kayenta {
+    /// Over these steps.
+    #[must_use]
+    pub fn new(steps: &[Step], judged: Judged) -> Self {
+        Self {
+            schedule: Schedule(steps.to_vec()),
+            judged,
+            at: 0,
+            windows: Default::default(),
+            canary: Vec::new(),
+            stable: Vec::new(),
+        }
+    }
+
+    fn is_high(&self) -> bool {
+        let (n, m) = (self.canary.len(), self.stable.len());
+        let pairs = (n * m) as f64;
+        let spread = libm::sqrt(pairs * (n + m + 1) as f64 / 12.0);
+        // The interval's lower end is this difference in order; below the first there is none.
+        let place = (pairs / 2.0 - 0.5 - self.judged.reach * spread).floor();
+        if place < 1.0 {
+            return false;
+        }
+        let mut shifts: Vec<f64> = self
+            .canary
+            .iter()
+            .flat_map(|c| self.stable.iter().map(move |s| c - s))
+            .collect();
+        let (_, low, _) = shifts.select_nth_unstable_by(place as usize - 1, f64::total_cmp);
+        let low = *low;
+        let (_, estimate, _) = shifts.select_nth_unstable_by(n * m / 2, f64::total_cmp);
+        low > FRACTION * estimate.abs()
+    }
+}
+
+impl Contender for Kayenta {
+    fn weight(&self) -> f64 {
+        self.schedule.weight(self.at).unwrap_or(1.0)
+    }
+
+    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+        self.at = at;
+        self.windows.0.count(&seen.canary);
+        self.windows.1.count(&seen.stable);
+        if at.is_multiple_of(self.judged.step) {
+            self.canary.extend(self.windows.0.close());
+            self.stable.extend(self.windows.1.close());
+        }
+        if at.is_multiple_of(self.judged.interval) && self.is_high() {
+            return Some(End::RolledBack);
+        }
+        self.schedule.weight(at).is_none().then_some(End::Promoted)
+    }
+}
+
+/// Evidence against a rate that is known.
+pub struct Known {
+    weight: f64,
+    rate: f64,
+    test: Test,
+    limit: f64,
+    evidence: Evidence,
+}
+
+impl Known {
+    /// At a weight that stays; `rate` is what stable always had.
+    #[must_use]
+    pub fn new(weight: f64, rate: f64, alpha: Alpha) -> Self {
+        let test = Test::new(1.0, 2.0).expect("the defaults can be told apart");
+        Self {
+            weight,
+            rate,
+            test,
+            limit: alpha.log_limit(),
+            evidence: test.begin(),
+        }
+    }
+}
+
+impl Contender for Known {
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn second(&mut self, _at: u32, seen: &Second) -> Option<End> {
+        let counted = Counted {
+            events: seen.canary.errors,
+            of: seen.canary.requests,
+        };
+        self.evidence.look_against(&self.test, counted, self.rate);
+        (self.evidence.log_worse(&self.test) >= self.limit).then_some(End::RolledBack)
+    }
+}
+
+/// Wald's bound: how many requests of the canary any test needs on average to find an error rate of `bad` where `good` is known,
+/// when it wrongly rejects with probability `alpha` and misses with `beta`.
+#[must_use]
+pub fn wald(good: f64, bad: f64, alpha: f64, beta: f64) -> f64 {
+    let (reject, accept) = (
+        libm::log((1.0 - beta) / alpha),
+        libm::log(beta / (1.0 - alpha)),
+    );
+    let each = bad * libm::log(bad / good) + (1.0 - bad) * (libm::log1p(-bad) - libm::log1p(-good));
+    ((1.0 - beta) * reject + beta * accept) / each
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn steps() -> Vec<Step> {
+        vec![Step {
+            weight: 0.1,
+            hold: Duration::from_secs(3_600),
+        }]
+    }
+
+    fn half(requests: u64, errors: u64) -> Half {
+        Half {
+            requests,
+            errors,
+            ..Half::default()
+        }
+    }
+
+    /// What it does when each second has these errors in ten requests.
+    fn runs(
+        contender: &mut impl Contender,
+        errors: impl Fn(u32) -> u64,
+        seconds: u32,
+    ) -> Option<(u32, End)> {
+        (1..=seconds).find_map(|at| {
+            let seen = Second {
+                canary: half(10, errors(at)),
+                stable: half(90, u64::from(at % 3 == 0)),
+            };
+            contender.second(at, &seen).map(|end| (at, end))
+        })
+    }
+
+    #[test]
+    fn walds_numbers_are_those_that_any_correct_implementation_gives() {
+        let canary = |good, bad| wald(good, bad, 0.01, 0.05).round();
+        assert_eq!(canary(0.001, 0.01), 297.0);
+        assert_eq!(canary(0.001, 0.002), 10_799.0);
+        assert_eq!(canary(0.01, 0.02), 1_067.0);
+        assert_eq!(canary(0.01, 0.05), 101.0);
+    }
+
+    #[test]
+    fn argo_fails_with_the_measurement_that_is_one_too_many_and_promotes_when_all_holds_are_over() {
+        let setting = Setting {
+            interval: 60,
+            max: 0.01,
+            forgiven: 0,
+        };
+        assert_eq!(
+            runs(&mut Windows::new(&steps(), setting), |_| 1, 4_000),
+            Some((60, End::RolledBack))
+        );
+        let forgiving = Setting {
+            forgiven: 5,
+            ..setting
+        };
+        assert_eq!(
+            runs(&mut Windows::new(&steps(), forgiving), |_| 1, 4_000),
+            Some((360, End::RolledBack))
+        );
+        assert_eq!(
+            runs(&mut Windows::new(&steps(), setting), |_| 0, 4_000),
+            Some((3_600, End::Promoted))
+        );
+        // Six errors in 600 requests are 1 %: within.
+        assert_eq!(
+            runs(
+                &mut Windows::new(&steps(), setting),
+                |at| u64::from(at <= 6),
+                4_000
+            ),
+            Some((3_600, End::Promoted))
+        );
+    }
+
+    #[test]
+    fn flagger_rises_with_good_ticks_waits_with_bad_ones_and_goes_back_a_tick_after_the_last_it_forgives()
+     {
+        let setting = Setting {
+            interval: 60,
+            max: 0.01,
+            forgiven: 4,
+        };
+        let climb = Climb {
+            step: 0.1,
+            top: Some(0.5),
+        };
+        assert_eq!(
+            runs(&mut Ticks::new(climb, setting), |_| 0, 4_000),
+            Some((300, End::Promoted))
+        );
+        let mut bad = Ticks::new(climb, setting);
+        assert_eq!(runs(&mut bad, |_| 1, 4_000), Some((360, End::RolledBack)));
+        assert_eq!(bad.weight(), 0.1);
+        assert_eq!(
+            runs(
+                &mut Ticks::new(
+                    Climb {
+                        step: 0.1,
+                        top: None
+                    },
+                    setting
+                ),
+                |_| 0,
+                4_000
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn kayenta_needs_enough_points_and_a_clear_shift() {
+        let judged = Judged {
+            interval: 60,
+            step: 60,
+            reach: 2.326,
+        };
+        let (end, at) = match runs(&mut Kayenta::new(&steps(), judged), |_| 1, 4_000) {
+            Some((at, end)) => (end, at),
+            None => panic!("it never ended"),
+        };
+        assert_eq!(end, End::RolledBack);
+        assert!(
+            (300..=480).contains(&at),
+            "{at}: with 98 % five points of each are the fewest"
+        );
+        assert_eq!(
+            runs(
+                &mut Kayenta::new(&steps(), judged),
+                |at| u64::from(at % 300 == 0),
+                4_000
+            ),
+            Some((3_600, End::Promoted))
+        );
+    }
+
+    #[test]
+    fn against_a_known_rate_a_regression_is_found_without_stable() {
+        let mut known = Known::new(0.1, 0.001, Alpha::new(0.01).unwrap());
+        let found = runs(&mut known, |at| u64::from(at % 10 == 0), 4_000);
+        assert!(
+            found.is_some_and(|(at, end)| at < 100 && end == End::RolledBack),
+            "{found:?}"
+        );
+        let mut known = Known::new(0.1, 0.001, Alpha::new(0.01).unwrap());
+        assert_eq!(runs(&mut known, |at| u64::from(at % 100 == 0), 4_000), None);
+    }
+}

@@ -1,0 +1,253 @@
+//! Shipway itself as a contender: the real rollout, and the same judges without the log around them.
+//!
+//! [`Real`] is the rollout aggregate with its plan, its holds and its way back; only time, instances and traffic are simulated.
+//! [`Direct`] walks the same holds by itself, for sweeps of many thousand rollouts; a test shows that both always decide alike.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shipway_analysis::{AnalysisState, Judgement, Observation};
+use shipway_core::{
+    aggregate::{Actor, Aggregate, Event, fold},
+    rollout::{
+        Body, Direction, Effect, Input, Outcome, Rollout, Rollouts, State, plan::Action,
+        strategy::OnInconclusive,
+    },
+};
+
+use crate::{
+    contest::{Contender, End},
+    policy::{CANDIDATE, Policy, Step},
+    reading::{Asked, Counters, moment},
+    world::Second,
+};
+
+/// Inputs that one moment may take: far more than a plan has actions.
+const INPUTS_MAX: usize = 1_000;
+
+/// The real rollout.
+pub struct Real {
+    state: State,
+    counters: Counters,
+    /// Of the shift whose counts were read last.
+    exposure: Option<u32>,
+    /// Its log, when asked for.
+    log: Option<Vec<Event<Body>>>,
+}
+
+impl Real {
+    /// A rollout of this policy, opened and carried out up to its first hold.
+    #[must_use]
+    pub fn open(policy: &Policy, seed: u64) -> Self {
+        Self::begin(policy, seed, None)
+    }
+
+    /// The same, remembering its log.
+    #[must_use]
+    pub fn with_log(policy: &Policy, seed: u64) -> Self {
+        Self::begin(policy, seed, Some(Vec::new()))
+    }
+
+    fn begin(policy: &Policy, seed: u64, log: Option<Vec<Event<Body>>>) -> Self {
+        let counters = Counters::new(seed, Asked::of(policy.analysis()));
+        let mut real = Self {
+            state: State::default(),
+            counters,
+            exposure: None,
+            log,
+        };
+        real.say(Input::Open(Box::new(policy.spec())), moment(0));
+        real.settle(0);
+        real
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn rollout(&self) -> &Rollout {
+        self.state.0.as_deref().expect("it was opened")
+    }
+
+    /// Its log so far; empty unless it was asked for.
+    #[must_use]
+    pub fn log(&self) -> &[Event<Body>] {
+        self.log.as_deref().unwrap_or_default()
+    }
+
+    fn say(&mut self, input: Input, now: Timestamp) -> bool {
+        self.say_as(Actor::Shipway("a simulation".to_owned()), input, now)
+    }
+
+    fn say_as(&mut self, by: Actor, input: Input, now: Timestamp) -> bool {
+        // What is refused changes nothing, as in production.
+        let events = Rollouts::decide(&self.state, input, by, now).unwrap_or_default();
+        fold::<Rollouts>(&mut self.state, &events);
+        let changed = !events.is_empty();
+        if let Some(log) = &mut self.log {
+            log.extend(events);
+        }
+        changed
+    }
+
+    /// Everything that is owed at this moment is done at once: instances come up, drains are over, people say yes.
+    fn settle(&mut self, at: u32) {
+        let now = moment(at);
+        for _ in 0..INPUTS_MAX {
+            if !self.step(at, now) {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, at: u32, now: Timestamp) -> bool {
+        let pending = Rollouts::pending(&self.state, now);
+        for (_, effect) in pending.effects {
+            match effect {
+                Effect::Carry { plan, index, .. } => {
+                    return self.say(
+                        Input::Done {
+                            plan,
+                            index,
+                            note: None,
+                            smoke: None,
+                        },
+                        now,
+                    );
+                }
+                Effect::Measure { exposure, .. } if self.exposure != Some(exposure) => {
+                    // Both sides are read as soon as traffic has shifted.
+                    self.exposure = Some(exposure);
+                    return self.measured(at) || self.step(at, now);
+                }
+                Effect::TellService { .. } => return self.say(Input::Told, now),
+                Effect::Measure { .. } | Effect::Guard { .. } | Effect::Notify { .. } => {}
+            }
+        }
+        if let Some(Action::Ask { gate }) = self.rollout().action().cloned() {
+            let approvals = self.rollout().approvals.len();
+            let by = Actor::Person(format!("person {}", approvals + 1));
+            return self.say_as(
+                by,
+                Input::Approve {
+                    groups: gate.from,
+                    comment: None,
+                },
+                now,
+            );
+        }
+        pending.wake_at.is_some_and(|wake_at| wake_at <= now) && self.say(Input::Woken, now)
+    }
+
+    fn measured(&mut self, at: u32) -> bool {
+        let Some(exposure) = self.exposure.filter(|_| self.rollout().is_judged()) else {
+            return false;
+        };
+        let seen = Box::new(self.counters.observe(at));
+        self.say(Input::Measured { exposure, seen }, moment(at))
+    }
+
+    fn ended(&self) -> Option<End> {
+        let rollout = self.rollout();
+        match (&rollout.ended, rollout.direction) {
+            (Some(end), _) => Some(match end.outcome {
+                Outcome::Promoted => End::Promoted,
+                Outcome::RolledBack | Outcome::Failed => End::RolledBack,
+            }),
+            (None, Direction::Back) => Some(End::RolledBack),
+            (None, Direction::Forward) => rollout.paused.as_ref().map(|_| End::Paused),
+        }
+    }
+}
+
+impl Contender for Real {
+    fn weight(&self) -> f64 {
+        self.rollout().observed.split.weight_of(CANDIDATE).percent() / 100.0
+    }
+
+    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+        self.counters.count(seen);
+        if self.exposure == Some(self.rollout().exposure) {
+            self.measured(at);
+        }
+        self.settle(at);
+        self.ended()
+    }
+}
+
+/// The judges and the holds alone.
+pub struct Direct<'p> {
+    policy: &'p Policy,
+    steps: Vec<Step>,
+    step: usize,
+    since: u32,
+    state: AnalysisState,
+    counters: Counters,
+}
+
+impl<'p> Direct<'p> {
+    /// A rollout of this policy.
+    #[must_use]
+    pub fn open(policy: &'p Policy, seed: u64) -> Self {
+        let counters = Counters::new(seed, Asked::of(policy.analysis()));
+        let mut direct = Self {
+            policy,
+            steps: policy.steps(),
+            step: 0,
+            since: 0,
+            state: policy.analysis().begin(),
+            counters,
+        };
+        direct.look(0);
+        direct
+    }
+
+    fn look(&mut self, at: u32) -> Judgement {
+        let seen: Observation = self.counters.observe(at);
+        self.policy.analysis().observe(&mut self.state, &seen)
+    }
+
+    /// What follows from a judgement at `at`: the next step, or an end.
+    fn follow(&mut self, at: u32, judgement: &Judgement) -> Option<End> {
+        let hold = self.steps[self.step].hold;
+        let held = Duration::from_secs(u64::from(at - self.since));
+        let passes = judgement.verdict.is_pass();
+        if judgement.verdict.is_fail() {
+            return Some(End::RolledBack);
+        }
+        let is_over = held >= hold && passes
+            || passes && judgement.is_settled() && held >= self.policy.min_hold().min(hold);
+        if is_over {
+            return self.next(at);
+        }
+        if !passes && held >= hold + hold.max(Duration::from_secs(60)) {
+            return match self.policy.on_inconclusive() {
+                OnInconclusive::Pause => Some(End::Paused),
+                OnInconclusive::Rollback => Some(End::RolledBack),
+                OnInconclusive::Promote => self.next(at),
+            };
+        }
+        None
+    }
+
+    fn next(&mut self, at: u32) -> Option<End> {
+        self.step += 1;
+        self.since = at;
+        self.state.begin_hold();
+        if self.step == self.steps.len() {
+            return Some(End::Promoted);
+        }
+        let judgement = self.look(at);
+        self.follow(at, &judgement)
+    }
+}
+
+impl Contender for Direct<'_> {
+    fn weight(&self) -> f64 {
+        self.steps.get(self.step).map_or(1.0, |step| step.weight)
+    }
+
+    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+        self.counters.count(seen);
+        let judgement = self.look(at);
+        self.follow(at, &judgement)
+    }
+}

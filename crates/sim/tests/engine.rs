@@ -1,0 +1,171 @@
+//! The simulated rollout is the real one, and what stands in for it in sweeps decides as it does.
+
+use shipway_core::rollout::{Body, series::series};
+use shipway_sim::{
+    compare::{Comparison, Judge, compare},
+    contest::{End, play},
+    policy::Policy,
+    regression::Regression,
+    shipway::{Direct, Real},
+    traffic::{Shape, Traffic},
+    world::{Scenario, World},
+};
+
+fn scenarios() -> Vec<Scenario> {
+    let traffic = |per_second, shape, users| Traffic {
+        per_second,
+        shape,
+        users,
+    };
+    let regress = |text: &str| text.parse::<Regression>().ok();
+    let scenario = |traffic, regression, base| Scenario {
+        traffic,
+        regression,
+        base,
+        ..Scenario::default()
+    };
+    vec![
+        scenario(traffic(100.0, Shape::Steady, 0), None, 0.001),
+        scenario(
+            traffic(100.0, Shape::Bursts, 2_000),
+            regress("error-rate=2%@canary"),
+            0.001,
+        ),
+        scenario(
+            traffic(300.0, Shape::Day, 0),
+            regress("leak=0.5%/min@canary"),
+            0.01,
+        ),
+        scenario(traffic(1_000.0, Shape::Steady, 50_000), None, 0.01),
+        scenario(
+            traffic(3.0, Shape::Steady, 40),
+            regress("error-rate=50%@canary,users=20%"),
+            0.001,
+        ),
+        scenario(traffic(0.0, Shape::Steady, 0), None, 0.001),
+    ]
+}
+
+#[test]
+fn the_judges_and_holds_alone_decide_as_the_real_rollout_does() {
+    let policy = Policy::default();
+    let mut ends = Vec::new();
+    for (index, scenario) in scenarios().iter().enumerate() {
+        for seed in 0..3 {
+            let world = World::new(scenario, seed);
+            let real = play(&world, scenario.horizon, &mut Real::open(&policy, seed));
+            let direct = play(&world, scenario.horizon, &mut Direct::open(&policy, seed));
+            assert_eq!(real, direct, "scenario {index}, seed {seed}");
+            ends.push(real.how);
+        }
+    }
+    for how in [End::Promoted, End::RolledBack, End::Paused] {
+        assert!(ends.contains(&Some(how)), "{how:?} is not among {ends:?}");
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_twice_whoever_plays() {
+    let scenario = Scenario {
+        regression: Some(Regression::error_rate(0.05)),
+        ..Scenario::default()
+    };
+    let said = |threads| {
+        let comparison = Comparison {
+            policy: Policy::default(),
+            scenario: scenario.clone(),
+            runs: 5,
+            seed: 9,
+            threads,
+        };
+        let rows: Vec<_> = [Judge::Shipway, Judge::ARGO, Judge::FLAGGER, Judge::KAYENTA]
+            .iter()
+            .map(|judge| compare(&comparison, judge, &|_| ()))
+            .collect();
+        serde_json::to_string(&rows).unwrap()
+    };
+    let once = said(1);
+    assert_eq!(once, said(3));
+    let log = |seed| {
+        let mut real = Real::with_log(&Policy::default(), seed);
+        play(&World::new(&scenario, seed), scenario.horizon, &mut real);
+        serde_json::to_string(real.log()).unwrap()
+    };
+    assert_eq!(log(4), log(4));
+    assert_ne!(log(4), log(5));
+}
+
+#[test]
+fn without_traffic_it_stands_still_and_what_hits_both_sides_is_not_blamed_on_the_release() {
+    let policy = Policy::default();
+    let quiet = Scenario {
+        traffic: Traffic {
+            per_second: 0.0,
+            ..Traffic::default()
+        },
+        ..Scenario::default()
+    };
+    let ended = play(
+        &World::new(&quiet, 1),
+        quiet.horizon,
+        &mut Real::open(&policy, 1),
+    );
+    assert_eq!((ended.how, ended.at), (Some(End::Paused), 240));
+    let outage = Scenario {
+        regression: "error-rate=20%@both".parse().ok(),
+        ..Scenario::default()
+    };
+    for seed in 0..10 {
+        let ended = play(
+            &World::new(&outage, seed),
+            outage.horizon,
+            &mut Real::open(&policy, seed),
+        );
+        assert_eq!(ended.how, Some(End::Promoted), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_log_of_a_rollout_has_all_that_its_plots_show() {
+    let scenario = Scenario {
+        regression: Some(Regression::error_rate(0.02)),
+        ..Scenario::default()
+    };
+    let policy = Policy::default();
+    let mut real = Real::with_log(&policy, 3);
+    let ended = play(&World::new(&scenario, 3), scenario.horizon, &mut real);
+    assert_eq!(ended.how, Some(End::RolledBack));
+    let drawn = series(real.log());
+    assert_eq!(drawn.len(), 1);
+    let (first, last) = (
+        drawn[0].points.first().unwrap(),
+        drawn[0].points.last().unwrap(),
+    );
+    assert_eq!(
+        (
+            drawn[0].metric.as_str(),
+            drawn[0].canary.as_str(),
+            first.weight
+        ),
+        ("error-rate", "#2", 0.01)
+    );
+    assert!(drawn[0].points.len() <= 240, "{}", drawn[0].points.len());
+    let decision = drawn[0].decision.as_ref().unwrap();
+    assert!(
+        decision.is_bad && decision.why.contains("error-rate"),
+        "{decision:?}"
+    );
+    assert_eq!(decision.at, shipway_sim::reading::moment(ended.at));
+    // What is drawn last is what the verdict says.
+    let (canary, stable) = (last.canary.unwrap(), last.stable.unwrap());
+    assert!(
+        canary.low <= 0.02 && 0.02 <= canary.high && stable.high < canary.value,
+        "{canary:?} {stable:?}"
+    );
+    let measured = real
+        .log()
+        .iter()
+        .filter(|event| matches!(event.body, Body::Measured { .. }))
+        .count();
+    assert!(measured as u32 >= ended.at, "{measured} of {}", ended.at);
+}
