@@ -316,3 +316,25 @@ fn an_expression_is_evaluated_and_a_broken_one_told() {
     assert_ne!(broken.status.code(), Some(0), "{told}");
     assert_says(&told, &["format(", "found the end"]);
 }
+
+#[test]
+fn run_says_which_secrets_nobody_has_given() {
+    let folder = with_workflow(&one_step(
+        "run: echo \"[${{ secrets.DEPLOY_KEY }}] ${{ secrets.token }} ${{ secrets.GITHUB_TOKEN && 1 }}\"",
+    ));
+    let ran = shipway(folder.path(), &["run", "--secret", "TOKEN=hunter2"]);
+    assert_ends(
+        &ran,
+        0,
+        &[
+            "not given, and so empty: secrets DEPLOY_KEY (give one with --secret DEPLOY_KEY)",
+            "[] ***",
+        ],
+    );
+    let ran = shipway(
+        folder.path(),
+        &["run", "--secret", "TOKEN=x", "--secret", "deploy_key=y"],
+    );
+    assert_ends(&ran, 0, &[]);
+    assert_silent_of(&said(&ran), &["not given"]);
+}

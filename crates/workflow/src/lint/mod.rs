@@ -24,12 +24,15 @@ mod checkout;
 mod commands;
 mod conditions;
 mod inputs;
+mod mentions;
 mod outputs;
 mod pinned;
 mod shells;
 #[cfg(test)]
 mod tests;
 mod untrusted;
+
+pub use mentions::mentions;
 
 /// All lints, by their codes.
 const LINTS: [Lint; 8] = [

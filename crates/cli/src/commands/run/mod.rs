@@ -12,6 +12,7 @@ mod show;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -224,11 +225,30 @@ impl Site<'_> {
         Ok(worst)
     }
 
+    /// Says which secrets the workflow asks for that are nowhere: their values are empty, and what fails then doesn't say why.
+    fn tell_missing(&self, asked: &BTreeSet<String>) {
+        let given = |name: &String| {
+            let mut names = self.given.secrets.keys();
+            // Every run has this one by itself.
+            name == "GITHUB_TOKEN" || names.any(|it| it.eq_ignore_ascii_case(name))
+        };
+        let missing: Vec<&str> = (asked.iter().filter(|it| !given(it)))
+            .map(String::as_str)
+            .collect();
+        if let Some(first) = missing.first() {
+            let names = missing.join(", ");
+            eprintln!("not given, and so empty: secrets {names} (give one with --secret {first})");
+        }
+    }
+
     fn local(&self, path: &Path, number: u32, runner: JobRunner) -> Result<Local, Failure> {
         let args = self.args;
         let file = pick::read_workflow(path, args.job.as_deref())?;
         let cells = pick::cells(&args.matrix, &file.workflow)?;
         let several_jobs = file.has_several_jobs();
+        if !self.output.json {
+            self.tell_missing(&file.secrets);
+        }
         let hint = show::Hint {
             workflow: path.display().to_string(),
             kept: args.keep,

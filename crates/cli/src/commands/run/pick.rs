@@ -17,6 +17,7 @@ use shipway_syntax::{Source, nearest};
 use shipway_workflow::{
     expr::Value,
     graph::Place,
+    lint::mentions,
     model::{Job, Matrix, Tree, Workflow},
 };
 
@@ -32,6 +33,8 @@ pub(super) struct Picked {
     pub(super) file: WorkflowFile,
     /// What the whole of it says.
     pub(super) workflow: Workflow,
+    /// The secrets it asks for, upper-cased.
+    pub(super) secrets: BTreeSet<String>,
 }
 
 impl Picked {
@@ -122,7 +125,9 @@ pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Fa
         Some(job) => only_job(&workflow, job, &text)?,
         None => text,
     };
+    let secrets = mentions(&Source::new("", text.clone()), "secrets");
     Ok(Picked {
+        secrets,
         file: with_calls(path.display().to_string(), text),
         workflow,
     })

@@ -1,0 +1,34 @@
+//! What a workflow asks of a context by name: which secrets, which variables. No lint; for those who give them.
+
+use std::collections::BTreeSet;
+
+use shipway_syntax::Source;
+
+use super::Subject;
+use crate::parse::reader::Reader;
+
+/// The names that are asked of a context, upper-cased, for case doesn't matter there: `secrets` → `DEPLOY_KEY`. Those that
+/// come about only when it runs (`secrets[matrix.key]`) aren't among them, nor those of workflows that it calls.
+///
+/// ```
+/// let source = shipway_syntax::Source::new("ci.yml", "env: { KEY: '${{ secrets.deploy_key }}' }\n");
+/// assert!(shipway_workflow::lint::mentions(&source, "secrets").contains("DEPLOY_KEY"));
+/// ```
+#[must_use]
+pub fn mentions(source: &Source, context: &str) -> BTreeSet<String> {
+    let Ok(tree) = shipway_syntax::parse(source) else {
+        return BTreeSet::new();
+    };
+    let subject = Subject {
+        tree: &tree,
+        reader: Reader::new(source),
+    };
+    let exprs = subject.exprs(&tree);
+    let paths = exprs.iter().flat_map(|(_, expr)| expr.paths());
+    paths
+        .filter_map(|path| match path.names.as_slice() {
+            [first, name, ..] if first == context && name != "*" => Some(name.to_uppercase()),
+            _ => None,
+        })
+        .collect()
+}
