@@ -19,6 +19,8 @@ pub struct WeightError(String);
 impl Weight {
     /// Nothing.
     pub const ZERO: Self = Self(0);
+    /// Half of everything.
+    pub const HALF: Self = Self(5_000);
     /// Everything.
     pub const FULL: Self = Self(10_000);
 
@@ -64,6 +66,12 @@ impl Weight {
     #[must_use]
     pub const fn rest(self) -> Self {
         Self(Self::FULL.0 - self.0)
+    }
+
+    /// What is left of it without `other`; nothing where that is more.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
     }
 
     /// Whether it is nothing.

@@ -80,7 +80,7 @@ name!(
 );
 
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $what:literal) => {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $what:literal, $shown:path) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -96,7 +96,7 @@ macro_rules! number {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&format!(concat!($prefix, "{}"), self.0))
+                f.pad(&format!("{}{}", $prefix, $shown(self.0)))
             }
         }
 
@@ -113,23 +113,100 @@ macro_rules! number {
 }
 
 number!(
-    /// The number of a release within its service, from 1: `#3`.
+    /// The number of a release within its service, from 1: `#3`. What runs, is routed and is counted is told apart by it, so it
+    /// also names the baseline of a release ([`ReleaseNumber::baseline`]).
     ReleaseNumber,
     "#",
-    "a release number, such as 3"
+    "a release number, such as 3",
+    with_mark
 );
 number!(
     /// The number of a run within its service, from 1: `r12`.
     RunNumber,
     "r",
-    "a run number, such as r12"
+    "a run number, such as r12",
+    u32::from
 );
 number!(
     /// The number of a rollout within its service, from 1: `ro7`.
     RolloutNumber,
     "ro",
-    "a rollout number, such as ro7"
+    "a rollout number, such as ro7",
+    u32::from
 );
+
+/// Marks the number of a baseline, and of what was mirrored; no service makes a thousand million releases.
+const BASELINE: u32 = 1 << 31;
+const MIRRORED: u32 = 1 << 30;
+
+fn with_mark(number: u32) -> String {
+    let number = ReleaseNumber(number);
+    let mark = match (number.is_baseline(), number.is_mirrored()) {
+        (true, _) => " baseline",
+        (false, true) => " mirrored",
+        (false, false) => "",
+    };
+    format!("{}{mark}", number.released().0)
+}
+
+impl ReleaseNumber {
+    /// Fresh instances of this release, started beside a canary so that both sides are equally young: a set of their own, with
+    /// traffic and counters of their own (docs/adr/0010).
+    #[must_use]
+    pub const fn baseline(self) -> Self {
+        Self(self.0 | BASELINE)
+    }
+
+    /// What copies of requests showed of this release; counted apart from what users saw.
+    #[must_use]
+    pub const fn mirrored(self) -> Self {
+        Self(self.0 | MIRRORED)
+    }
+
+    /// Whether it names a baseline.
+    #[must_use]
+    pub const fn is_baseline(self) -> bool {
+        self.0 & BASELINE != 0
+    }
+
+    /// Whether it names what copies of requests showed.
+    #[must_use]
+    pub const fn is_mirrored(self) -> bool {
+        self.0 & MIRRORED != 0
+    }
+
+    /// The release itself.
+    #[must_use]
+    pub const fn released(self) -> Self {
+        Self(self.0 & !(BASELINE | MIRRORED))
+    }
+
+    /// How it is written in names of folders, instances and labels: `3`, `3b` for the baseline, `3m` for what was mirrored.
+    #[must_use]
+    pub fn plain(self) -> String {
+        let mark = match (self.is_baseline(), self.is_mirrored()) {
+            (true, _) => "b",
+            (false, true) => "m",
+            (false, false) => "",
+        };
+        format!("{}{mark}", self.released().0)
+    }
+
+    /// Reads the name of a folder or an instance.
+    #[must_use]
+    pub fn from_plain(text: &str) -> Option<Self> {
+        let (digits, is_baseline) = match text.strip_suffix('b') {
+            Some(digits) => (digits, true),
+            None => (text, false),
+        };
+        let number = Self(digits.parse().ok()?);
+        Some(if is_baseline {
+            number.baseline()
+        } else {
+            number
+        })
+    }
+}
 
 macro_rules! scoped {
     ($(#[$doc:meta])* $name:ident, $number:ident, $kind:literal, $what:literal) => {
@@ -349,6 +426,13 @@ mod tests {
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         assert_eq!("12".parse::<RunNumber>().unwrap().to_string(), "r12");
+        let baseline = ReleaseNumber(3).baseline();
+        assert_eq!(
+            (baseline.to_string().as_str(), baseline.plain().as_str()),
+            ("#3 baseline", "3b")
+        );
+        assert_eq!(ReleaseNumber::from_plain("3b"), Some(baseline));
+        assert_eq!(ReleaseNumber::from_plain("3"), Some(baseline.released()));
     }
 
     #[test]

@@ -80,7 +80,10 @@ impl std::fmt::Display for InstanceId {
         write!(
             f,
             "{}.{}.{}.{}",
-            place.service, place.environment, release.0, self.slot
+            place.service,
+            place.environment,
+            release.plain(),
+            self.slot
         )
     }
 }
@@ -109,7 +112,7 @@ impl std::str::FromStr for InstanceId {
             service: service.parse().map_err(|_| no_id())?,
             environment: environment.parse().map_err(|_| no_id())?,
         };
-        let release = ReleaseNumber(release.parse().map_err(|_| no_id())?);
+        let release = ReleaseNumber::from_plain(release).ok_or_else(no_id)?;
         let slot = slot.parse().map_err(|_| no_id())?;
         let set = SetKey { place, release };
         Ok(Self { set, slot })

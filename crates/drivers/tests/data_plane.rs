@@ -191,6 +191,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
         salt: String::new(),
         sticky: Sticky::None,
         backends: vec![backend],
+        mirror: None,
         hold_ms: 0,
         timeout_ms: 10_000,
     };

@@ -1,7 +1,7 @@
 //! Bodies on their way through: nothing is kept, everything is counted.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::{
@@ -27,7 +27,12 @@ pub(crate) enum Upload {
     None,
     /// As the client sends it.
     Client(Incoming, Rc<Progress>),
+    /// That of a copy; `None` once it was sent.
+    Copy(Option<Bytes>),
 }
+
+/// Bytes of a body that are copied, at most.
+const COPIED_MAX: usize = 64 * 1024;
 
 /// How far an upload has come.
 #[derive(Debug, Default)]
@@ -37,6 +42,29 @@ pub(crate) struct Progress {
     pub(crate) complete: Cell<bool>,
     /// The client broke off, or framed it wrongly.
     pub(crate) broken: Cell<bool>,
+    /// A copy of what came so far, where one is wanted and it isn't too large.
+    copy: RefCell<Option<BytesMut>>,
+}
+
+impl Progress {
+    /// A copy of the body is wanted; nothing of it has come yet.
+    pub(crate) fn copy_from_here(&self) {
+        *self.copy.borrow_mut() = Some(BytesMut::new());
+    }
+
+    /// The copy, when all of the body is in it.
+    pub(crate) fn copied(&self) -> Option<Bytes> {
+        let copy = self.copy.borrow_mut().take()?;
+        self.complete.get().then(|| copy.freeze())
+    }
+
+    fn keep(&self, data: &[u8]) {
+        let mut copy = self.copy.borrow_mut();
+        copy.take_if(|copy| copy.len() + data.len() > COPIED_MAX);
+        if let Some(copy) = copy.as_mut() {
+            copy.extend_from_slice(data);
+        }
+    }
 }
 
 impl Upload {
@@ -57,14 +85,19 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Client(body, progress) = self.get_mut() else {
-            return Poll::Ready(None);
+        let (body, progress) = match self.get_mut() {
+            Self::Client(body, progress) => (body, progress),
+            Self::Copy(body) => return Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::None => return Poll::Ready(None),
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 progress.bytes.set(progress.bytes.get() + length);
+                if let Some(data) = frame.data_ref() {
+                    progress.keep(data);
+                }
             }
             Poll::Ready(Some(Err(_))) => progress.broken.set(true),
             Poll::Ready(None) | Poll::Pending => {}
@@ -79,6 +112,7 @@ impl Body for Upload {
         match self {
             Self::None => true,
             Self::Client(body, _) => body.is_end_stream(),
+            Self::Copy(body) => body.is_none(),
         }
     }
 
@@ -86,6 +120,7 @@ impl Body for Upload {
         match self {
             Self::None => SizeHint::with_exact(0),
             Self::Client(body, _) => body.size_hint(),
+            Self::Copy(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
         }
     }
 }

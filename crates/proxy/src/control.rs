@@ -322,6 +322,7 @@ async fn drained_here(shared: &Shared, wait: &DrainWait) -> u64 {
         service: wait.service.clone(),
         environment: wait.environment.clone(),
         release: wait.release,
+        mirror: false,
     };
     let Some(release) = shared.registry.release_named(&key) else {
         return 0;

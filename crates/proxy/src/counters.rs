@@ -36,6 +36,7 @@ struct Cells {
     bytes_out: AtomicU64,
     proxy_errors: AtomicU64,
     retries: AtomicU64,
+    passed_over: AtomicU64,
     latency: Box<[AtomicU64]>,
 }
 
@@ -47,6 +48,7 @@ impl Default for Cells {
             bytes_out: AtomicU64::new(0),
             proxy_errors: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            passed_over: AtomicU64::new(0),
             latency: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -95,6 +97,11 @@ impl ReleaseCounters {
         add(&self.cells[worker].retries, 1);
     }
 
+    /// A request was to be copied, and was not.
+    pub(crate) fn passed_over(&self, worker: Worker) {
+        add(&self.cells[worker].passed_over, 1);
+    }
+
     fn sum(&self, of: impl Fn(&Cells) -> &AtomicU64) -> u64 {
         self.cells.iter().map(|cells| of(cells).load(Relaxed)).sum()
     }
@@ -122,6 +129,7 @@ impl ReleaseCounters {
             service: key.service.clone(),
             environment: key.environment.clone(),
             release: key.release,
+            mirror: key.mirror,
             requests: responses.values().sum(),
             responses,
             latency: Latency(latency),
@@ -130,6 +138,7 @@ impl ReleaseCounters {
             open: self.open.get(),
             proxy_errors: self.sum(|cells| &cells.proxy_errors),
             retries: self.sum(|cells| &cells.retries),
+            not_copied: self.sum(|cells| &cells.passed_over),
         }
     }
 }
@@ -220,6 +229,8 @@ pub(crate) struct ReleaseKey {
     pub(crate) service: String,
     pub(crate) environment: String,
     pub(crate) release: u32,
+    /// The copies of requests that it got.
+    pub(crate) mirror: bool,
 }
 
 /// What is known of an instance beyond its address; it outlives the snapshot that named it.
@@ -354,6 +365,7 @@ impl ReleaseKey {
             service: entry.service.clone(),
             environment: entry.environment.clone(),
             release: entry.release,
+            mirror: entry.mirror,
         }
     }
 }
@@ -369,6 +381,7 @@ fn plus(sum: &mut Entry, other: &Entry) {
     sum.open += other.open;
     sum.proxy_errors += other.proxy_errors;
     sum.retries += other.retries;
+    sum.not_copied += other.not_copied;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -384,6 +397,7 @@ mod tests {
             service: "shop".into(),
             environment: "production".into(),
             release: 3,
+            mirror: false,
         }
     }
 

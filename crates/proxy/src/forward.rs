@@ -27,6 +27,7 @@ use crate::{
     counters::{Answered, Worker},
     exchange::{Failed, exchange},
     headers::{request_id, strip_hop_by_hop},
+    mirror::{Copies, Copy},
     protocol::Effect,
     table::Lane,
     tunnel,
@@ -54,6 +55,7 @@ pub(crate) struct Forwarder {
     pub(crate) stopping: Cell<bool>,
     /// What goes on when a request is answered.
     pub(crate) tasks: TaskTracker,
+    copies: Copies,
     turn: Cell<usize>,
     random: Cell<u64>,
 }
@@ -79,6 +81,7 @@ impl Forwarder {
             log,
             stopping: Cell::new(false),
             tasks: TaskTracker::new(),
+            copies: Copies::default(),
             turn: Cell::new(0),
             random: Cell::new(seed | 1),
         }
@@ -136,10 +139,12 @@ impl Forwarder {
             if let Some(answer) = self.faults(&open, &mut attempts, &asked).await? {
                 return Ok(answer);
             }
+            let copy = self.copy(&open, &mut asked, &attempts);
             attempts.made = true;
             let line = self.line(&asked, arrival);
             match exchange(&self.shared, &self.pool, &open, &mut asked).await {
                 Ok((answer, link)) => {
+                    Copies::complete(copy, open.lane(), &asked, &self.pool);
                     return Ok(self.finish(answer, link, open, asked, cookie, line, busy));
                 }
                 Err(Failed::Unsent) => {
@@ -181,6 +186,16 @@ impl Forwarder {
             open: OpenRequest::begin(lane.clone(), place, self.worker),
             cookie: cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
         }
+    }
+
+    /// A copy of the request for a release that gets no users yet; once for each request.
+    fn copy(&self, open: &OpenRequest, asked: &mut Asked, attempts: &Attempts) -> Option<Copy> {
+        if open.lane().mirror.is_none() || attempts.made {
+            return None;
+        }
+        let turn = self.next_turn();
+        let random = || self.next_random();
+        self.copies.copy(open, asked, &self.pool, turn, random)
     }
 
     /// Makes go wrong what a drill asks for; once for each request.

@@ -33,6 +33,7 @@ mod forward;
 mod headers;
 mod latency;
 mod listen;
+mod mirror;
 mod route;
 mod run;
 mod state;

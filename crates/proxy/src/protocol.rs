@@ -57,6 +57,9 @@ pub struct Route {
     pub sticky: Sticky,
     /// Who answers, the newcomer first: raising the first weight only ever adds users to it.
     pub backends: Vec<Backend>,
+    /// Copies of requests that go to somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// How long a request is held when nobody can answer.
     #[serde(default)]
     pub hold_ms: u64,
@@ -102,16 +105,58 @@ pub enum Match {
     Header {
         /// Its name.
         name: String,
-        /// Its exact value.
+        /// Its value, or how it begins.
         value: String,
+        /// Which of both.
+        #[serde(default)]
+        compared: Compared,
     },
     /// A cookie with this value.
     Cookie {
         /// Its name.
         name: String,
-        /// Its exact value.
+        /// Its value, or how it begins.
         value: String,
+        /// Which of both.
+        #[serde(default)]
+        compared: Compared,
     },
+    /// All of these.
+    All(Vec<Match>),
+}
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compared {
+    /// It is the same.
+    #[default]
+    Exact,
+    /// It begins so.
+    Prefix,
+}
+
+/// Copies of requests: their answers are thrown away and counted apart, as [`Entry::mirror`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Where they go, with `X-Shipway-Mirror: 1`; it must be behind the route.
+    pub release: u32,
+    /// Of how many of the requests that go elsewhere, in basis points.
+    pub share: u32,
+    /// Of which.
+    #[serde(default)]
+    pub methods: Methods,
+}
+
+/// Which requests are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Methods {
+    /// GET, HEAD and OPTIONS without a body.
+    #[default]
+    Safe,
+    /// All, with bodies of up to 64 KiB.
+    All,
 }
 
 /// One release behind a route.
@@ -180,6 +225,9 @@ pub struct Entry {
     pub environment: String,
     /// The release.
     pub release: u32,
+    /// These are the copies of requests that it got, not requests of users.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirror: bool,
     /// Requests answered, by an instance or in its place by the proxy.
     pub requests: u64,
     /// Answers by status class: `2xx`.
@@ -196,6 +244,14 @@ pub struct Entry {
     pub proxy_errors: u64,
     /// Requests that were sent again because nothing had been sent the first time, or because it does no harm.
     pub retries: u64,
+    /// Requests that should have been copied and were not: too many at once, a body, a method that changes something.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub not_copied: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The body of `POST /drained`.

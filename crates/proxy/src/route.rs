@@ -8,7 +8,7 @@ use std::{collections::HashMap, net::IpAddr};
 use http::{HeaderMap, header::COOKIE};
 use shipway_flags::{bucket_of, choose};
 
-use crate::protocol::{FULL, Match, Route, Sticky};
+use crate::protocol::{Compared, FULL, Match, Route, Sticky};
 
 /// The longest host name there is (RFC 1035); longer ones match no name.
 const HOST_MAX: usize = 255;
@@ -258,11 +258,27 @@ fn key_text(buffer: &mut [u8; 16], random: u64) -> &str {
 
 fn fits(rule: &Match, headers: &HeaderMap) -> bool {
     match rule {
-        Match::Header { name, value } => headers
+        Match::Header {
+            name,
+            value,
+            compared,
+        } => headers
             .get_all(name)
             .iter()
-            .any(|it| it.as_bytes() == value.as_bytes()),
-        Match::Cookie { name, value } => cookie(headers, name) == Some(value.as_str()),
+            .any(|it| compares(*compared, it.as_bytes(), value)),
+        Match::Cookie {
+            name,
+            value,
+            compared,
+        } => cookie(headers, name).is_some_and(|it| compares(*compared, it.as_bytes(), value)),
+        Match::All(all) => all.iter().all(|rule| fits(rule, headers)),
+    }
+}
+
+fn compares(how: Compared, found: &[u8], wanted: &str) -> bool {
+    match how {
+        Compared::Exact => found == wanted.as_bytes(),
+        Compared::Prefix => found.starts_with(wanted.as_bytes()),
     }
 }
 
@@ -304,6 +320,7 @@ mod tests {
             salt: "shop/ro7".into(),
             sticky: Sticky::Header("x-user".into()),
             backends: vec![backend(4, 1_000), backend(3, 9_000)],
+            mirror: None,
             hold_ms: 0,
             timeout_ms: 1_000,
         }
@@ -411,6 +428,7 @@ mod tests {
         let only_if = Match::Cookie {
             name: "beta".into(),
             value: "yes".into(),
+            compared: Compared::Exact,
         };
         let rules = vec![Rule {
             only_if,

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     counters::{InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
-    protocol::{Backend, FULL, Instance, Route, Snapshot, Sticky, VERSION},
+    protocol::{Backend, FULL, Instance, Methods, Route, Snapshot, Sticky, VERSION},
     route::{Chooser, Router},
 };
 
@@ -28,6 +28,17 @@ pub(crate) struct Lane {
     pub(crate) prefix: Option<String>,
     pub(crate) chooser: Chooser,
     pub(crate) backends: Vec<Side>,
+    pub(crate) mirror: Option<Mirror>,
+}
+
+/// Where copies of requests go.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    /// Its index among the backends.
+    pub(crate) side: usize,
+    pub(crate) share: u32,
+    pub(crate) methods: Methods,
+    pub(crate) counters: Arc<ReleaseCounters>,
 }
 
 /// One release on a lane.
@@ -50,6 +61,8 @@ pub(crate) enum TableError {
     Twice(String, String, u32),
     #[error("a rule of {0} in {1} leads to release {2}, which is not behind its route")]
     Rule(String, String, u32),
+    #[error("copies of {0} in {1} go to release {2}, which is not behind its route")]
+    Mirror(String, String, u32),
     #[error("two routes ask for port {0}")]
     Port(u16),
     #[error("{0:?} is no address of an instance, such as 127.0.0.1:8080")]
@@ -147,6 +160,10 @@ fn check_releases(route: &Route) -> Result<(), TableError> {
             address_of(instance)?;
         }
     }
+    if let Some(mirror) = route.mirror.filter(|it| !releases.contains(&it.release)) {
+        let (service, environment) = (route.service.clone(), route.environment.clone());
+        return Err(TableError::Mirror(service, environment, mirror.release));
+    }
     let mut sticky = &route.sticky;
     while let Sticky::Matched { rules, otherwise } = sticky {
         let unknown = rules.iter().find(|rule| !releases.contains(&rule.release));
@@ -183,6 +200,7 @@ impl Lane {
                 service: route.service.clone(),
                 environment: route.environment.clone(),
                 release: backend.release,
+                mirror: false,
             });
             Ok(Side {
                 release: backend.release,
@@ -195,8 +213,23 @@ impl Lane {
                     .collect::<Result<_, _>>()?,
             })
         };
-        let backends = route.backends.iter().map(side).collect::<Result<_, _>>()?;
+        let backends: Vec<Side> = route.backends.iter().map(side).collect::<Result<_, _>>()?;
+        let mirror = route.mirror.and_then(|mirror| {
+            let mut releases = backends.iter().map(|side| side.release);
+            Some(Mirror {
+                side: releases.position(|it| it == mirror.release)?,
+                share: mirror.share,
+                methods: mirror.methods,
+                counters: registry.release(ReleaseKey {
+                    service: route.service.clone(),
+                    environment: route.environment.clone(),
+                    release: mirror.release,
+                    mirror: true,
+                }),
+            })
+        });
         Ok(Self {
+            mirror,
             chooser: Chooser::new(route),
             route: route.clone(),
             prefix,
@@ -230,7 +263,12 @@ pub(crate) struct Place {
 impl Side {
     /// The instance with the fewest open requests among those that can be reached, `turn` breaking ties; if none can, any that was
     /// not tried yet.
-    fn pick(&self, worker: Worker, turn: usize, tried: &[Arc<InstanceState>]) -> Option<usize> {
+    pub(crate) fn pick(
+        &self,
+        worker: Worker,
+        turn: usize,
+        tried: &[Arc<InstanceState>],
+    ) -> Option<usize> {
         let count = self.instances.len();
         if count == 1 && tried.is_empty() {
             return Some(0);
@@ -274,6 +312,7 @@ mod tests {
             salt: "shop/ro7".into(),
             sticky: Sticky::None,
             backends: addresses.iter().enumerate().map(backend).collect(),
+            mirror: None,
             hold_ms: 0,
             timeout_ms: 1_000,
         }

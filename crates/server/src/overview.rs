@@ -86,7 +86,10 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
             };
             places.push(Place {
                 url: app.address(&at, is_last),
-                split: app.traffic.split(&at),
+                split: Split {
+                    reach: None,
+                    ..app.traffic.split(&at)
+                },
                 instances: instances
                     .iter()
                     .filter(|status| status.id.set.place == at)

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use shipway_core::{
     config::{Environment, Sticky},
     ids::ReleaseNumber,
-    rollout::plan::Split,
+    rollout::{
+        plan::Split,
+        reach::{Match, Mirrored, Text},
+    },
     target::{InstanceStatus, Place},
 };
-use shipway_proxy::protocol::{self, Backend, Instance, Route, Snapshot};
+use shipway_proxy::protocol::{self, Backend, Compared, Instance, Methods, Route, Rule, Snapshot};
 
 /// How long the data plane holds requests while a lane that has shares has no ready instance: as long as a `recreate` usually takes.
 const HOLD_MS: u64 = 15_000;
@@ -114,13 +117,9 @@ fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Ro
         path_prefix: None,
         port: lane.port,
         salt: lane.salt.clone(),
-        sticky: match &lane.sticky {
-            Sticky::Cookie(name) => protocol::Sticky::Cookie(name.clone()),
-            Sticky::Header(name) => protocol::Sticky::Header(name.clone()),
-            Sticky::Address => protocol::Sticky::Address,
-            Sticky::None => protocol::Sticky::None,
-        },
-        backends: lane.split.0.iter().map(backend).collect(),
+        sticky: sticky(lane),
+        backends: lane.split.shares.iter().map(backend).collect(),
+        mirror: mirror(lane),
         hold_ms: HOLD_MS,
         timeout_ms: RESPONSE_MS,
     };
@@ -134,6 +133,70 @@ fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Ro
         ..base.clone()
     };
     lane.paths.iter().enumerate().map(with_path).collect()
+}
+
+/// By what users are known, and which requests go to the newcomer whoever sends them.
+fn sticky(lane: &Lane) -> protocol::Sticky {
+    let otherwise = match &lane.sticky {
+        Sticky::Cookie(name) => protocol::Sticky::Cookie(name.clone()),
+        Sticky::Header(name) => protocol::Sticky::Header(name.clone()),
+        Sticky::Address => protocol::Sticky::Address,
+        Sticky::None => protocol::Sticky::None,
+    };
+    match &lane.split.reach {
+        Some(reach) if !reach.matches.is_empty() => protocol::Sticky::Matched {
+            rules: reach
+                .matches
+                .iter()
+                .map(|it| rule(it, reach.release))
+                .collect(),
+            otherwise: Box::new(otherwise),
+        },
+        Some(_) | None => otherwise,
+    }
+}
+
+fn rule(wanted: &Match, release: ReleaseNumber) -> Rule {
+    let compared = |text: &Text| match text {
+        Text::Is(value) => (value.clone(), Compared::Exact),
+        Text::Prefix(value) => (value.clone(), Compared::Prefix),
+    };
+    let header = |(name, text): (&String, &Text)| {
+        let (value, compared) = compared(text);
+        let name = name.clone();
+        protocol::Match::Header {
+            name,
+            value,
+            compared,
+        }
+    };
+    let cookie = |(name, text): (&String, &Text)| {
+        let (value, compared) = compared(text);
+        let name = name.clone();
+        protocol::Match::Cookie {
+            name,
+            value,
+            compared,
+        }
+    };
+    let headers = wanted.headers.iter().map(header);
+    Rule {
+        only_if: protocol::Match::All(headers.chain(wanted.cookies.iter().map(cookie)).collect()),
+        release: release.0,
+    }
+}
+
+fn mirror(lane: &Lane) -> Option<protocol::Mirror> {
+    let reach = lane.split.reach.as_ref()?;
+    let mirror = reach.mirror?;
+    Some(protocol::Mirror {
+        release: reach.release.0,
+        share: mirror.share.basis_points(),
+        methods: match mirror.methods {
+            Mirrored::Safe => Methods::Safe,
+            Mirrored::All => Methods::All,
+        },
+    })
 }
 
 fn ready(

@@ -101,7 +101,7 @@ impl Traffic {
             if let Some(lane) = lanes.get_mut(place) {
                 lane.kept.insert(release, keep);
                 if keep == 0 {
-                    lane.split.0.retain(|(it, _)| *it != release);
+                    lane.split.remove(release);
                 }
             }
         });

@@ -279,6 +279,7 @@ fn spec(config: &Config, environment: &Environment) -> Spec {
         },
         why: "a simulation".to_owned(),
         by: None,
+        tied: Vec::new(),
     }
 }
 

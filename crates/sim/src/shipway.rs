@@ -119,7 +119,10 @@ impl Real {
                     return self.measured(at) || self.step(at, now);
                 }
                 Effect::TellService { .. } => return self.say(Input::Told, now),
-                Effect::Measure { .. } | Effect::Guard { .. } | Effect::Notify { .. } => {}
+                Effect::Measure { .. }
+                | Effect::Guard { .. }
+                | Effect::Fellows { .. }
+                | Effect::Notify { .. } => {}
             }
         }
         if let Some(Action::Ask { gate }) = self.rollout().action().cloned() {

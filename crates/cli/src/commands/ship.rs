@@ -69,7 +69,7 @@ pub struct History {
     limit: u32,
 }
 
-/// Go back to an earlier release: no steps, no analysis
+/// Go back to an earlier release: at once where it was good lately
 #[derive(Debug, clap::Args)]
 pub struct Rollback {
     /// The service; may be left out when the server has only one
@@ -80,6 +80,9 @@ pub struct Rollback {
     /// The release; the one before when not said
     #[arg(long, value_name = "RELEASE")]
     to: Option<u32>,
+    /// Even if it was rolled back there before
+    #[arg(long)]
+    force: bool,
     /// Why, for the record
     #[arg(long)]
     reason: Option<String>,
@@ -142,8 +145,7 @@ pub fn deploy(server: &Server, args: &Deploy, output: Output) -> Result<(), Fail
 /// Asks to go back.
 pub fn rollback(server: &Server, args: &Rollback, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let body =
-        json!({ "environment": args.environment, "release": args.to, "reason": args.reason });
+    let body = json!({ "environment": args.environment, "release": args.to, "force": args.force, "reason": args.reason });
     let answer: SetOff = server.post(&format!("/api/v1/services/{service}/rollbacks"), &body)?;
     told(server, &answer, args.watch, output)
 }

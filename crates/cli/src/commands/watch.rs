@@ -159,7 +159,7 @@ fn kept_warm(view: &RolloutView) -> String {
 fn moving_line(view: &RolloutView) -> String {
     let shares: Vec<String> = view
         .split
-        .0
+        .shares
         .iter()
         .map(|(release, weight)| format!("{release} {weight}"))
         .collect();
@@ -173,8 +173,13 @@ fn moving_line(view: &RolloutView) -> String {
         .as_ref()
         .map(|judgement| format!(" · {}", judgement.verdict))
         .unwrap_or_default();
+    let reach = view
+        .reach
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     format!(
-        "{} · {} · {action}{verdict}",
+        "{} · {}{reach} · {action}{verdict}",
         words(&view.status),
         shares.join(", ")
     )

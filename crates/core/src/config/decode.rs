@@ -6,7 +6,7 @@ use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, Value, nea
 
 use super::{
     Approvals, ArtifactSource, Config, Count, Environment, Notify, RunConfig, Sticky, Strategy,
-    WhenBusy, checks, metrics, reports,
+    WhenBusy, checks, metrics, reports, rollback, ties,
 };
 use crate::{ids::EnvironmentName, target::Limits};
 
@@ -36,6 +36,8 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "analysis",
     "env",
     "when_busy",
+    "rollback_window",
+    "with",
     "notify",
     "progress_deadline",
     "drain",
@@ -44,11 +46,12 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
 /// Keys that the format knows and this version doesn't do: refused with that, never passed over.
 const LATER: &[(&str, &str)] = &[
     ("migrations", "database migrations"),
-    ("mirror", "mirrored traffic"),
-    ("match", "matching by header or cookie"),
     ("freeze", "freezes"),
     ("infrastructure", "infrastructure as code"),
 ];
+
+/// Keys of a canary that people write beside it.
+const OF_CANARY: [&str; 3] = ["match", "mirror", "baseline"];
 
 /// Reads a `shipway.yaml`: the configuration with warnings, or what is wrong with it.
 pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
@@ -233,6 +236,7 @@ fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String>
 
 fn environments(fields: &Fields<'_>, problems: &mut Problems) -> Option<Vec<Environment>> {
     let node = fields.require("environments", problems)?;
+    let service = fields.get("service").and_then(Node::as_scalar_text);
     let entries = node.as_mapping().filter(|entries| !entries.is_empty());
     let Some(entries) = entries else {
         problems.push(
@@ -249,7 +253,7 @@ fn environments(fields: &Fields<'_>, problems: &mut Problems) -> Option<Vec<Envi
     for (key, value) in entries {
         let name = key.text.parse::<EnvironmentName>();
         let environment = match name {
-            Ok(name) => environment(name, value, key.span, problems),
+            Ok(name) => environment(name, service, value, key.span, problems),
             Err(error) => {
                 problems.push(Diagnostic::error("bad-value", key.span, error.to_string()));
                 None
@@ -297,6 +301,7 @@ fn refuse_shared_addresses(
 
 fn environment(
     name: EnvironmentName,
+    service: Option<&str>,
     node: &Node,
     span: Span,
     problems: &mut Problems,
@@ -311,11 +316,21 @@ fn environment(
         if let Some((_, thing)) = LATER.iter().find(|(word, _)| *word == key.text) {
             problems.push(later(key.span, thing));
         }
+        if OF_CANARY.contains(&key.text.as_str()) {
+            let message = format!("`{}` belongs to the strategy", key.text);
+            problems.push(
+                Diagnostic::error("misplaced-key", key.span, message).help(format!(
+                    "write it below `strategy: {{ canary: {{ {}: … }} }}`",
+                    key.text
+                )),
+            );
+        }
     }
     let known: Vec<&str> = ENVIRONMENT_KEYS
         .iter()
         .copied()
         .chain(LATER.iter().map(|(word, _)| *word))
+        .chain(OF_CANARY)
         .collect();
     let fields = Fields::of(node, &what, &known, problems)?;
     target(&fields, problems);
@@ -360,6 +375,8 @@ fn environment(
             problems,
         )
         .unwrap_or_default(),
+        rollback_window: rollback::window(&fields, problems),
+        with: ties::with(&fields, service, problems),
         notify: fields
             .list("notify", problems)
             .iter()

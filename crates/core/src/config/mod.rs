@@ -7,17 +7,21 @@ mod checks;
 pub(crate) mod decode;
 mod metrics;
 mod reports;
+mod rollback;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
 pub use metrics::{Query, Source};
 pub use reports::Reports;
+pub use rollback::RollbackWindow;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
+pub use ties::check_ties;
 
 use crate::{
     check::{Health, SmokeTest},
@@ -128,6 +132,12 @@ pub struct Environment {
     /// What happens to a release that comes during a rollout.
     #[serde(default)]
     pub when_busy: WhenBusy,
+    /// How far a rollback skips steps and analysis; none: to all releases that are remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_window: Option<RollbackWindow>,
+    /// Services whose rollouts into it are promoted together with this one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<ServiceName>,
     /// Who hears of it.
     #[serde(default)]
     pub notify: Vec<Notify>,

@@ -243,3 +243,108 @@ fn what_may_be_wrong_is_split_over_the_comparisons_that_do_not_say() {
         .collect();
     assert_eq!(alphas, [Some(0.005), Some(0.005), Some(0.05), None]);
 }
+
+#[test]
+fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
+    let file = |strategy: &str| {
+        format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    strategy: {{ {strategy} }}\n"
+        )
+    };
+    let good = file(
+        "canary: { match: [{ header: { X-Canary: \"1\" } }, { cookie: { beta: { prefix: eu- } } }], mirror: { share: 5%, methods: all }, baseline: true, steps: [{ hold: 5m }, { weight: 10% }] }",
+    );
+    let (config, _) = parse(&Source::new("shipway.yaml", good.as_str())).unwrap();
+    let Strategy::Canary(canary) = &config.environments[0].strategy else {
+        panic!("a canary")
+    };
+    let shown: Vec<String> = canary.matches.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["header x-canary: 1", "cookie beta=eu-…"]);
+    assert!(canary.baseline && canary.mirror.is_some() && canary.steps[0].weight.is_zero());
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+    let wrong = [
+        "canary: { steps: [{ hold: 5m }] }",
+        "canary: { match: {}, steps: [{ weight: 10 }] }",
+        "canary: { match: { header: { \"x canary\": 1 } } }",
+        "canary: { match: { cookie: { beta: { regex: a } } } }",
+        "canary: { mirror: 0% }",
+        "canary: { mirror: { share: 10%, methods: most } }",
+        "canary: { baseline: true, steps: [{ weight: 60% }] }",
+        "blue-green: { bake: soon }",
+    ];
+    let told: Vec<String> = wrong
+        .iter()
+        .flat_map(|wrong| problems(&file(wrong)))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    shipway.yaml:5:35: error: a step without traffic shows nothing; give it a weight above 0, or the canary a `match` or a `mirror`
+    shipway.yaml:5:34: error: `match` says what a request must have; for example `match: { header: { x-canary: "1" } }` or `match: { cookie: { beta: "yes" } }`
+    shipway.yaml:5:46: error: `x canary` can't be the name of a header
+    shipway.yaml:5:52: error: what it must say lacks `prefix`
+    shipway.yaml:5:54: error: unknown key `regex` in what it must say; the keys here are prefix
+    shipway.yaml:5:35: error: a mirror of nothing shows nothing; give it a share above 0, or leave it out
+    shipway.yaml:5:58: error: `methods` is one of safe, all, not `most`; there are safe, all
+    shipway.yaml:5:51: error: a baseline has the canary's share of the traffic, so 60 % is too much; go up to 50% by steps, or leave `baseline` out
+    shipway.yaml:5:37: error: `bake` is a duration, such as 250ms, 2s, 5m or 1h30m, not `soon`
+    "#);
+}
+
+#[test]
+fn ties_and_windows_are_read_and_mistakes_are_told() {
+    let file = |keys: &str| {
+        format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ {keys} }}\n"
+        )
+    };
+    let good = file("with: [cart, mail], rollback_window: { releases: 3, within: 24h }");
+    let (config, _) = parse(&Source::new("shipway.yaml", good.as_str())).unwrap();
+    let production = &config.environments[0];
+    assert_eq!(config.group(&production.name).len(), 3);
+    assert_eq!(
+        production.rollback_window.unwrap().to_string(),
+        "the last 3 releases or 1 d"
+    );
+    let wrong = [
+        "with: shop",
+        "with: [cart, cart]",
+        "with: [Cart]",
+        "rollback_window: 3",
+        "rollback_window: {}",
+        "rollback_window: { releases: 0 }",
+        "mirror: 10%",
+        "match: { header: { a: b } }",
+    ];
+    let told: Vec<String> = wrong
+        .iter()
+        .flat_map(|wrong| problems(&file(wrong)))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    shipway.yaml:4:23: error: shop can't be tied to itself; name other services
+    shipway.yaml:4:30: error: cart is named twice; name each service once
+    shipway.yaml:4:24: error: "Cart" is not a service name: 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit; name other services of this server
+    shipway.yaml:4:34: error: rollback_window is a mapping, not a number; its keys are releases, within
+    shipway.yaml:4:34: error: `rollback_window` says how far; for example `rollback_window: { releases: 3 }` or `{ within: 24h }`
+    shipway.yaml:4:46: error: `releases` is a whole number from 1 to 10, not `0`
+    shipway.yaml:4:17: error: `mirror` belongs to the strategy; write it below `strategy: { canary: { mirror: … } }`
+    shipway.yaml:4:17: error: `match` belongs to the strategy; write it below `strategy: { canary: { match: … } }`
+    "#);
+}
+
+#[test]
+fn every_piece_of_the_page_about_rollouts_is_read() {
+    let page = include_str!("../../../../docs/rollouts.md");
+    let pieces: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(pieces.len() >= 9, "{}", pieces.len());
+    for piece in pieces {
+        let below: String = piece.lines().map(|line| format!("    {line}\n")).collect();
+        let text = format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n{below}"
+        );
+        assert_eq!(problems(&text), Vec::<String>::new(), "{piece}");
+    }
+}

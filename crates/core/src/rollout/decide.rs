@@ -187,10 +187,15 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
                 Some(format!("approved by {}", rollout.approvals.join(", "))),
             )
         }),
+        Action::Meet { .. } if rollout.hurried => Some(Step::Done(
+            rollout.cursor,
+            Some("not waited for".to_owned()),
+        )),
         Action::Start { .. }
         | Action::Await { .. }
         | Action::Smoke { .. }
         | Action::Shift { .. }
+        | Action::Meet { .. }
         | Action::Drain { .. }
         | Action::Stop { .. }
         | Action::Promote { .. } => {
@@ -317,9 +322,13 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
         Input::CrashLoop { why } if running && rollout.direction == Direction::Forward => {
             decider.fail_action(why, None)
         }
+        Input::FellowBack { why } if running && rollout.direction == Direction::Forward => {
+            decider.turn_back_because(&why);
+        }
         Input::Measured { exposure, seen }
             if exposure == rollout.exposure && rollout.is_judged() =>
         {
+            let seen = Box::new(rollout.against_before(*seen));
             let mut evidence = rollout.evidence.clone();
             let judgement = evidence.observe(&rollout.spec.environment.analysis, &seen);
             decider.emit(Body::Measured { seen, judgement });
@@ -327,6 +336,7 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
         Input::Done { .. }
         | Input::Failed { .. }
         | Input::CrashLoop { .. }
+        | Input::FellowBack { .. }
         | Input::Measured { .. }
         | Input::Open(_)
         | Input::Woken => {}
@@ -495,9 +505,13 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
             Effect::Measure {
                 exposure,
                 candidate: rollout.candidate(),
-                stable: rollout.stable(),
+                stable: rollout.compared_with(),
             },
         ));
+    }
+    if rollout.direction == Direction::Forward && !rollout.spec.tied.is_empty() {
+        let with = rollout.spec.tied.clone();
+        effects.push(("fellows".into(), Effect::Fellows { with }));
     }
     if rollout.direction == Direction::Forward && rollout.observed.count(rollout.candidate()) > 0 {
         effects.push((

@@ -13,7 +13,7 @@ use crate::{
     aggregate::Actor,
     check::SmokeReport,
     config::Environment,
-    ids::{ReleaseNumber, RolloutId},
+    ids::{ReleaseNumber, RolloutId, ServiceName},
     release::Release,
 };
 
@@ -37,6 +37,9 @@ pub struct Spec {
     /// Who asked for it, or pushed what goes in; none in logs of before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
+    /// Services whose rollouts are promoted together with this one or go back with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tied: Vec<ServiceName>,
 }
 
 /// Which way a rollout goes.
@@ -200,6 +203,11 @@ pub enum Input {
         /// What was seen.
         why: String,
     },
+    /// The rollout of a tied service went back.
+    FellowBack {
+        /// Which, and why.
+        why: String,
+    },
     /// A reading of the metrics.
     Measured {
         /// The exposure it belongs to: the number of the shift, so that a late reading is not counted for the next step.
@@ -269,6 +277,11 @@ pub enum Effect {
         candidate: ReleaseNumber,
         /// What it is compared with.
         stable: Option<ReleaseNumber>,
+    },
+    /// Watch the rollouts of tied services and report one that goes back, until cancelled.
+    Fellows {
+        /// The services.
+        with: Vec<ServiceName>,
     },
     /// Watch the new instances and report a crash loop, until cancelled.
     Guard {

@@ -1,7 +1,7 @@
 //! The evidence of one exposure: what was measured since traffic was last shifted, and what it adds up to.
 
 use serde::{Deserialize, Serialize};
-use shipway_analysis::{Analysis, AnalysisState, Judgement, Observation};
+use shipway_analysis::{Analysis, AnalysisState, Happened, Judgement, Observation, Sample, Slow};
 
 /// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
 /// comparison with stable is kept over the whole rollout.
@@ -10,6 +10,9 @@ pub struct Evidence {
     state: AnalysisState,
     judgement: Option<Judgement>,
     last: Option<Observation>,
+    /// The first observation of this exposure.
+    #[serde(default)]
+    first: Option<Observation>,
 }
 
 impl Evidence {
@@ -18,7 +21,33 @@ impl Evidence {
         let judgement = limits.observe(&mut self.state, seen);
         self.judgement = Some(judgement.clone());
         self.last = Some(seen.clone());
+        let is_whole = seen.canary.sample.is_some()
+            && seen.stable.as_ref().is_some_and(|it| it.sample.is_some());
+        if is_whole {
+            self.first.get_or_insert_with(|| seen.clone());
+        }
         judgement
+    }
+
+    /// The reading as if stable still had traffic: for each request of the canary since the switch, one more of stable at the rate
+    /// of all its requests before. When those are used up nothing is added: no more is claimed than was seen. Evenly spaced
+    /// events are weaker evidence than random ones of the same rate, so this errs towards staying (docs/adr/0012).
+    pub(super) fn against_before(&self, mut seen: Observation) -> Observation {
+        let (Some(stable), Some(canary)) = (&mut seen.stable, &seen.canary.sample) else {
+            return seen;
+        };
+        stable.release.push_str(" before the switch");
+        let first = self.first.as_ref();
+        let (before, begun) = match first.map(|it| (&it.stable, &it.canary.sample)) {
+            Some((Some(before), Some(begun))) => (before.sample.clone(), begun.requests),
+            // This is the first: stable as it was at the switch.
+            _ => (stable.sample.take(), canary.requests),
+        };
+        stable.sample = before.filter(|it| it.requests > 0).map(|before| {
+            let more = canary.requests.saturating_sub(begun).min(before.requests);
+            at_the_rate_of(&before, more)
+        });
+        seen
     }
 
     /// What the next exposure begins with.
@@ -46,5 +75,32 @@ impl Evidence {
     #[must_use]
     pub const fn last(&self) -> Option<&Observation> {
         self.last.as_ref()
+    }
+}
+
+/// `more` requests after those of `before`, as they were. What isn't counted by request (load, quantiles, answers of providers)
+/// isn't known of a release that nobody asks.
+fn at_the_rate_of(before: &Sample, more: u64) -> Sample {
+    let grown = |count: u64| {
+        let share = u128::from(more) * u128::from(count) / u128::from(before.requests.max(1));
+        count.saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
+    };
+    Sample {
+        requests: before.requests.saturating_add(more),
+        errors: grown(before.errors),
+        restarts: before.restarts,
+        slow: (before.slow.iter())
+            .map(|slow| Slow {
+                count: grown(slow.count),
+                ..*slow
+            })
+            .collect(),
+        events: (before.events.iter())
+            .map(|happened| Happened {
+                count: grown(happened.count),
+                ..*happened
+            })
+            .collect(),
+        ..Sample::default()
     }
 }

@@ -6,7 +6,12 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Approvals, exposure::Weight, ids::ReleaseNumber};
+use super::reach::Reach;
+use crate::{
+    config::Approvals,
+    exposure::Weight,
+    ids::{ReleaseNumber, ServiceName},
+};
 
 /// One small step of a plan. Each can be done again without harm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +54,11 @@ pub enum Action {
         /// Who may say yes, and how many must.
         gate: Approvals,
     },
+    /// Wait until the rollouts of tied services have come as far.
+    Meet {
+        /// The services.
+        with: Vec<ServiceName>,
+    },
     /// No new requests for the instances beyond `keep`; wait for the open ones to finish.
     Drain {
         /// Of which release.
@@ -84,13 +94,54 @@ pub enum HoldReason {
 
 /// Which share of the traffic each release gets, the newcomer first: raising its weight then only ever adds users to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split(pub Vec<(ReleaseNumber, Weight)>);
+#[serde(from = "Written", into = "Written")]
+pub struct Split {
+    /// The shares.
+    pub shares: Vec<(ReleaseNumber, Weight)>,
+    /// Who reaches the newcomer beside its share.
+    pub reach: Option<Reach>,
+}
+
+/// As a list where there is nothing but shares: so it was always written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Shares(Vec<(ReleaseNumber, Weight)>),
+    More {
+        shares: Vec<(ReleaseNumber, Weight)>,
+        reach: Option<Reach>,
+    },
+}
+
+impl From<Written> for Split {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Shares(shares) => Self {
+                shares,
+                reach: None,
+            },
+            Written::More { shares, reach } => Self { shares, reach },
+        }
+    }
+}
+
+impl From<Split> for Written {
+    fn from(Split { shares, reach }: Split) -> Self {
+        match reach {
+            None => Self::Shares(shares),
+            reach => Self::More { shares, reach },
+        }
+    }
+}
 
 impl Split {
     /// Everything to one release.
     #[must_use]
     pub fn all_to(release: ReleaseNumber) -> Self {
-        Self(vec![(release, Weight::FULL)])
+        Self {
+            shares: vec![(release, Weight::FULL)],
+            reach: None,
+        }
     }
 
     /// `weight` to `newcomer`, the rest to `stable`.
@@ -99,32 +150,80 @@ impl Split {
         if weight == Weight::FULL {
             Self::all_to(newcomer)
         } else {
-            Self(vec![(newcomer, weight), (stable, weight.rest())])
+            Self {
+                shares: vec![(newcomer, weight), (stable, weight.rest())],
+                reach: None,
+            }
         }
+    }
+
+    /// `weight` each to `newcomer` and the baseline of `stable`, the rest to `stable`; half of everything at most. The baseline
+    /// comes last, so that both sides only ever gain users.
+    #[must_use]
+    pub fn beside_baseline(newcomer: ReleaseNumber, weight: Weight, stable: ReleaseNumber) -> Self {
+        let rest = weight.rest().less(weight);
+        Self {
+            shares: vec![
+                (newcomer, weight),
+                (stable, rest),
+                (stable.baseline(), weight),
+            ],
+            reach: None,
+        }
+    }
+
+    /// The same, and `reach` beside it.
+    #[must_use]
+    pub fn reached_by(mut self, reach: Reach) -> Self {
+        self.reach = Some(reach).filter(|reach| !reach.is_nobody());
+        self
     }
 
     /// The share of `release`.
     #[must_use]
     pub fn weight_of(&self, release: ReleaseNumber) -> Weight {
-        self.0
+        self.shares
             .iter()
             .find(|(it, _)| *it == release)
             .map_or(Weight::ZERO, |(_, weight)| *weight)
+    }
+
+    /// Whether users get answers of `release`: by its share, or because their requests match.
+    #[must_use]
+    pub fn serves(&self, release: ReleaseNumber) -> bool {
+        let reach = self.reach.as_ref().filter(|it| it.release == release);
+        !self.weight_of(release).is_zero() || reach.is_some_and(|it| !it.matches.is_empty())
+    }
+
+    /// Whether there is anything to see of `release`: answers to users, or to copies of their requests.
+    #[must_use]
+    pub fn shows(&self, release: ReleaseNumber) -> bool {
+        let reach = self.reach.as_ref().filter(|it| it.release == release);
+        !self.weight_of(release).is_zero() || reach.is_some()
+    }
+
+    /// Without `release`.
+    pub fn remove(&mut self, release: ReleaseNumber) {
+        self.shares.retain(|(it, _)| *it != release);
+        self.reach.take_if(|it| it.release == release);
     }
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.shares.is_empty() {
             return f.write_str("no traffic");
         }
-        for (index, (release, weight)) in self.0.iter().enumerate() {
+        for (index, (release, weight)) in self.shares.iter().enumerate() {
             if index > 0 {
                 f.write_str(", ")?;
             }
             write!(f, "{weight} to {release}")?;
         }
-        Ok(())
+        match &self.reach {
+            Some(reach) => write!(f, "{reach}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -167,6 +266,10 @@ impl fmt::Display for Action {
                 Span(*duration)
             ),
             Self::Ask { gate } => write!(f, "wait for {gate}"),
+            Self::Meet { with } => {
+                let names: Vec<&str> = with.iter().map(ServiceName::as_str).collect();
+                write!(f, "wait for the rollouts of {}", names.join(", "))
+            }
             Self::Drain {
                 release,
                 keep: 0,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shipway_analysis::Observation;
 
 use super::{
     event::{Body, Direction, Kind, Notice, Outcome, Spec, Tone},
@@ -84,6 +85,14 @@ pub struct Turn {
     pub at: Timestamp,
     /// Why.
     pub why: String,
+}
+
+impl Turn {
+    /// Whether it only made way for a newer release.
+    #[must_use]
+    pub fn makes_way(&self) -> bool {
+        self.why.starts_with(crate::service::SUPERSEDED)
+    }
 }
 
 /// Why a rollout stands still.
@@ -190,6 +199,7 @@ impl Rollout {
                 .copied()
                 .filter(|it| *it != spec.release.number && Some(*it) != stable)
                 .collect(),
+            tied: spec.tied.clone(),
         }
     }
 
@@ -201,7 +211,32 @@ impl Rollout {
             && self.spec.kind == Kind::Deploy
             && !self.spec.environment.analysis.is_empty()
             && self.stable().is_some()
-            && !self.observed.split.weight_of(self.candidate()).is_zero()
+            && self.observed.split.shows(self.candidate())
+    }
+
+    /// Whose counters the new release's are compared with: those of fresh instances of stable where they have their share.
+    #[must_use]
+    pub fn compared_with(&self) -> Option<ReleaseNumber> {
+        let stable = self.stable()?;
+        let baseline = stable.baseline();
+        let is_baseline = !self.observed.split.weight_of(baseline).is_zero();
+        Some(if is_baseline { baseline } else { stable })
+    }
+
+    /// Whether stable has no traffic any more, so that the new release is compared with what stable was before the switch.
+    fn stands_alone(&self) -> bool {
+        let weight = self.observed.split.weight_of(self.candidate());
+        weight == crate::exposure::Weight::FULL && self.stable().is_some()
+    }
+
+    /// A reading with stable's side as it was before the switch, where stable has no traffic any more.
+    #[must_use]
+    pub fn against_before(&self, seen: Observation) -> Observation {
+        if self.stands_alone() {
+            self.evidence.against_before(seen)
+        } else {
+            seen
+        }
     }
 
     /// When the hold under the cursor is over, if nothing pauses it.
@@ -243,7 +278,7 @@ impl Rollout {
     pub fn progress_deadline(&self) -> Option<Timestamp> {
         let allowed = self.spec.environment.progress_deadline;
         match self.action()? {
-            Action::Hold { .. } | Action::Ask { .. } => None,
+            Action::Hold { .. } | Action::Ask { .. } | Action::Meet { .. } => None,
             Action::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
             // Who waits has the same time, and says at its end what each instance lacks: it is heard first.
             Action::Await { .. } => Some(self.action_since + allowed + ANSWER),
@@ -294,6 +329,7 @@ impl Rollout {
             (None, Direction::Back, _) => Status::GoingBack,
             _ if self.paused.is_some() => Status::Paused,
             (None, _, Some(Action::Ask { .. })) => Status::Waiting,
+            (None, _, Some(Action::Meet { .. })) => Status::Meeting,
             (
                 None,
                 _,
@@ -454,7 +490,7 @@ impl Rollout {
         if let Action::Shift { split } = &action {
             self.exposure += 1;
             self.evidence = std::mem::take(&mut self.evidence).after_shift();
-            self.served |= !split.weight_of(self.candidate()).is_zero();
+            self.served |= split.serves(self.candidate());
             if self.direction == Direction::Back {
                 self.back_at = Some(event.at);
             }
@@ -519,6 +555,8 @@ impl Rollout {
 pub enum Status {
     /// Waits for people.
     Waiting,
+    /// Waits for the rollouts of tied services.
+    Meeting,
     /// Actions are carried out.
     Moving,
     /// The exposure is held for evidence.

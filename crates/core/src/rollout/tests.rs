@@ -1,6 +1,10 @@
 //! Whole rollouts as text: what is said to a rollout, what it asks for, what it ends with.
 
+mod after;
 mod compared;
+mod reached;
+mod steering;
+mod tied;
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +48,8 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         sources: Vec::new(),
         env: Default::default(),
         when_busy: Default::default(),
+        rollback_window: None,
+        with: Vec::new(),
         notify: vec![config::Notify::Webhook("http://127.0.0.1:9/".into())],
         progress_deadline: Duration::from_secs(600),
         drain: Duration::from_secs(30),
@@ -98,6 +104,7 @@ fn canary() -> Strategy {
         steps: vec![step(10.0), step(50.0)],
         on_inconclusive: OnInconclusive::Pause,
         min_hold: Duration::from_secs(10),
+        ..Canary::default()
     })
 }
 
@@ -123,6 +130,7 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
         environment,
         observed,
         why: "run r12 is green".into(),
+        tied: Vec::new(),
     }
 }
 

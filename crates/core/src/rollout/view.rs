@@ -7,12 +7,13 @@ use shipway_analysis::Judgement;
 use super::{
     event::{Direction, Kind},
     plan::{Action, HoldReason, Split},
+    reach::Reach,
     state::{Note, Pause, Rollout, Status},
 };
 use crate::{
     aggregate::Row,
     check::SmokeReport,
-    ids::{EnvironmentName, ReleaseNumber, RolloutId},
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, ServiceName},
 };
 
 /// The read model of a rollout.
@@ -46,6 +47,12 @@ pub struct RolloutView {
     pub plan: Vec<PlanLine>,
     /// Who gets which share, in basis points.
     pub split: Split,
+    /// Who reaches the new release beside its share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+    /// Services whose rollouts are promoted together with this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tied: Vec<ServiceName>,
     /// Who has approved it so far.
     #[serde(default)]
     pub approvals: Vec<String>,
@@ -113,7 +120,13 @@ impl From<&Rollout> for RolloutView {
             by: rollout.by.to_string(),
             why: spec.why.clone(),
             plan: plan_lines(rollout),
-            split: rollout.observed.split.clone(),
+            // By itself, so that who reads shares always finds a list.
+            split: Split {
+                reach: None,
+                ..rollout.observed.split.clone()
+            },
+            reach: rollout.observed.split.reach.clone(),
+            tied: spec.tied.clone(),
             approvals: rollout.approvals.clone(),
             paused: rollout.paused.clone(),
             hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),

@@ -153,8 +153,20 @@ impl Decider {
             Input::Rollback {
                 environment,
                 to,
+                force,
                 why,
-            } => self.roll_back(&environment, to, why)?,
+            } => self.roll_back(&environment, to, force, why)?,
+            Input::Tied { leader, groups } => {
+                let known = self.state.tied.get(&leader).cloned().unwrap_or_default();
+                if known != groups {
+                    self.emit(Body::Tied { leader, groups });
+                }
+            }
+            Input::FellowsTold(groups) => {
+                if self.state.told != groups {
+                    self.emit(Body::FellowsTold { groups });
+                }
+            }
             Input::RolloutOpened(number) => {
                 if self
                     .state
@@ -296,7 +308,7 @@ impl Decider {
     }
 
     /// Who is behind a request: the one who asks; where Shipway goes on by itself, who pushed the release.
-    fn asked_by(&self, release: &Release) -> Option<Actor> {
+    pub(super) fn asked_by(&self, release: &Release) -> Option<Actor> {
         match &self.by {
             Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
             Actor::Shipway(_) => release.by.clone(),
@@ -418,59 +430,6 @@ impl Decider {
             release,
             environment,
             onward,
-            why,
-        });
-        Ok(())
-    }
-
-    fn roll_back(
-        &mut self,
-        environment: &EnvironmentName,
-        to: Option<Arc<Release>>,
-        why: String,
-    ) -> Result<(), Rejection> {
-        let Some(place) = self.state.environments.get(environment) else {
-            let known = self
-                .state
-                .environments
-                .keys()
-                .map(EnvironmentName::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(Rejection::UnknownEnvironment {
-                release: self.state.last_release,
-                environment: environment.to_string(),
-                known,
-            });
-        };
-        if let Some(active) = place.active.as_ref() {
-            let back_to = active
-                .spec
-                .stable
-                .as_ref()
-                .map(|stable| stable.release.number);
-            let wanted = to.as_ref().map(|release| release.number);
-            if back_to.is_some() && (wanted.is_none() || wanted == back_to) {
-                let number = active.spec.id.number;
-                self.emit(Body::WayAsked {
-                    number,
-                    way: Way::Back(why),
-                });
-                return Ok(());
-            }
-        }
-        let release = to.or_else(|| place.former.back().cloned()).ok_or_else(|| {
-            Rejection::NothingBefore {
-                environment: environment.clone(),
-            }
-        })?;
-        known_environment(&release, environment)?;
-        self.request(Request {
-            kind: Kind::Rollback,
-            by: self.asked_by(&release),
-            release,
-            environment: environment.clone(),
-            onward: Onward::Stay,
             why,
         });
         Ok(())

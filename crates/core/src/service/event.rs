@@ -1,6 +1,9 @@
 //! What can be said to a service, what it says happened, what it asks of the world, and why it refuses.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Conclusion;
@@ -163,6 +166,12 @@ pub enum Onward {
     Stay,
 }
 
+/// Services that are rolled out together, by environment.
+pub type Groups = BTreeMap<EnvironmentName, Vec<ServiceName>>;
+
+/// What a rollout is told that makes way for a newer release.
+pub const SUPERSEDED: &str = "superseded by";
+
 /// The facts of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -290,6 +299,18 @@ pub enum Body {
         /// Why.
         why: String,
     },
+    /// Another service names this one in its `with`, or no longer does.
+    Tied {
+        /// Who.
+        leader: ServiceName,
+        /// The whole group, by environment.
+        groups: Groups,
+    },
+    /// The services that this one names know of it.
+    FellowsTold {
+        /// What they were told.
+        groups: Groups,
+    },
     /// Something about its tests.
     Tests(Box<testing::Fact>),
     /// A rollout is over.
@@ -384,9 +405,20 @@ pub enum Input {
         environment: EnvironmentName,
         /// To what; the release before the stable one when not said.
         to: Option<Arc<Release>>,
+        /// Even if that was rolled back there before.
+        force: Force,
         /// Why.
         why: String,
     },
+    /// Another service names this one in its `with`, or no longer does.
+    Tied {
+        /// Who.
+        leader: ServiceName,
+        /// The whole group, by environment.
+        groups: Groups,
+    },
+    /// The services that this one names know of it.
+    FellowsTold(Groups),
     /// The rollout's stream exists.
     RolloutOpened(RolloutNumber),
     /// The running rollout has heard that it should make way.
@@ -429,6 +461,13 @@ pub enum Effect {
     OpenRun(Box<RunOrder>),
     /// Open the stream of this rollout; answer with [`Input::RolloutOpened`].
     OpenRollout(Box<Spec>),
+    /// Tell these services that they are rolled out together with this one, or no longer; answer with [`Input::FellowsTold`].
+    TellFellows {
+        /// Who is to know.
+        fellows: BTreeSet<ServiceName>,
+        /// The groups.
+        groups: Groups,
+    },
     /// Tell a rollout to make way; answer with [`Input::WayAnswered`].
     AskWay {
         /// Which.

@@ -13,15 +13,18 @@ mod event;
 mod pending;
 mod queue;
 mod releasable;
+mod rollback;
 mod rules;
 mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
+mod ties;
 mod view;
 
 pub use event::{
-    Artifact, Body, Effect, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
+    Artifact, Body, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection, Request,
+    RunOrder, SUPERSEDED, Way,
 };
 pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};

@@ -39,7 +39,8 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
             },
         ))
     });
-    let effects: Vec<_> = runs.chain(rollouts).collect();
+    let fellows = (state.untold()).map(|effect| ("fellows".into(), effect));
+    let effects: Vec<_> = runs.chain(rollouts).chain(fellows).collect();
     // A test leaves quarantine by itself, and schedules come.
     let wake_at = [state.testing.next_end(), state.timetable.next()]
         .into_iter()

@@ -2,7 +2,7 @@
 
 use super::{
     decide::Decider,
-    event::{Body, Request, Way},
+    event::{Body, Request, SUPERSEDED, Way},
 };
 use crate::{
     config::WhenBusy,
@@ -59,7 +59,7 @@ impl Decider {
                 .map(|place| place.queue.iter().map(|it| it.release.number).collect())
                 .unwrap_or_default();
             for release in queued {
-                let why = format!("superseded by {}", request.release.number);
+                let why = format!("{SUPERSEDED} {}", request.release.number);
                 self.emit(Body::RequestDropped {
                     environment: environment.clone(),
                     release,
@@ -88,7 +88,7 @@ impl Decider {
         } else if supersedes && active.way_asked.is_none() {
             self.emit(Body::WayAsked {
                 number,
-                way: Way::Supersede(format!("superseded by {by}")),
+                way: Way::Supersede(format!("{SUPERSEDED} {by}")),
             });
         }
     }
@@ -124,6 +124,7 @@ impl Decider {
             observed: place.observed.clone(),
             why: request.why,
             by: request.by,
+            tied: self.state.tied_in(environment),
         };
         self.emit(Body::RolloutOrdered {
             spec: Box::new(spec),

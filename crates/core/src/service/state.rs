@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Artifact, Body, Onward, Purpose, Push, Request, RunOrder, Way};
+use super::event::{Artifact, Body, Groups, Onward, Purpose, Push, Request, RunOrder, Way};
 use super::standing::Timetable;
 use crate::{
     aggregate::{Actor, Event},
@@ -55,6 +55,12 @@ pub struct State {
     /// The workflows that start by themselves.
     #[serde(default)]
     pub timetable: Timetable,
+    /// The groups that other services tie this one into, by who says so.
+    #[serde(default)]
+    pub tied: BTreeMap<ServiceName, Groups>,
+    /// The groups that the services named in this one's `with` know of.
+    #[serde(default)]
+    pub told: Groups,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
     /// Pushes that were not released as a run was red: it may be run again and be green then.
@@ -110,6 +116,9 @@ pub struct Environment {
     pub queue: VecDeque<Request>,
     /// Releases that were rolled back here.
     pub bad: BTreeSet<ReleaseNumber>,
+    /// When each of `former` stopped to serve; unknown to logs of before this was recorded.
+    #[serde(default)]
+    pub left: BTreeMap<ReleaseNumber, Timestamp>,
     /// The newest push that was sent here.
     pub newest: u64,
     /// What the last rollout left running, and who gets traffic.
@@ -319,10 +328,14 @@ impl State {
             environment
                 .former
                 .retain(|it| it.number != release.number && it.number != former.number);
+            environment.left.insert(former.number, at);
             environment.former.push_back(former);
             while environment.former.len() > FORMER_MAX {
                 environment.former.pop_front();
             }
+            let known: BTreeSet<ReleaseNumber> =
+                environment.former.iter().map(|it| it.number).collect();
+            environment.left.retain(|number, _| known.contains(number));
         }
         environment.stable_since = Some(at);
     }
@@ -444,6 +457,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             rollout,
             release,
         } => state.promoted(environment, *rollout, release, event.at),
+        Body::Tied { leader, groups } if groups.is_empty() => drop(state.tied.remove(leader)),
+        Body::Tied { leader, groups } => drop(state.tied.insert(leader.clone(), groups.clone())),
+        Body::FellowsTold { groups } => state.told.clone_from(groups),
         Body::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
         Body::Passed { .. } | Body::Held { .. } => {}
         Body::RolloutEnded {

@@ -15,11 +15,15 @@ use crate::{
     rollout::{Outcome, plan::Split, strategy::Observed},
 };
 
+mod together;
+mod window;
+
 const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  staging: { tests: e2e.yml }\n  production: {}\n";
 
 struct Stage {
     state: State,
     log: Vec<Event<Body>>,
+    now: Timestamp,
 }
 
 impl Stage {
@@ -27,6 +31,7 @@ impl Stage {
         Self {
             state: State::default(),
             log: Vec::new(),
+            now: "2026-11-21T09:00:00Z".parse().unwrap(),
         }
     }
 
@@ -36,8 +41,7 @@ impl Stage {
     }
 
     fn try_say(&mut self, input: Input) -> Result<Vec<String>, Rejection> {
-        let now: Timestamp = "2026-11-21T09:00:00Z".parse().unwrap();
-        let events = Services::decide(&self.state, input, Actor::Person("ada".into()), now)?;
+        let events = Services::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
         fold::<Services>(&mut self.state, &events);
         self.log.extend(events.iter().cloned());
         Ok(events.iter().map(|event| word(&event.body)).collect())
@@ -361,6 +365,7 @@ fn a_rollback_goes_to_the_release_before_and_not_forth_again() {
     let back = || Input::Rollback {
         environment: "production".parse().unwrap(),
         to: None,
+        force: Force::No,
         why: "customers call".into(),
     };
     stage.push(1, FILE, 1);
@@ -393,6 +398,7 @@ fn a_rollback_during_a_rollout_turns_that_one_back() {
     let back = Input::Rollback {
         environment: "staging".parse().unwrap(),
         to: None,
+        force: Force::No,
         why: "no".into(),
     };
     assert_eq!(stage.say(back), ["way ro3 Back(\"no\")"]);

@@ -119,6 +119,13 @@ impl Reading {
             .unwrap_or_default()
     }
 
+    /// The same with what copies of requests showed of it.
+    #[must_use]
+    pub fn shown_of(&self, place: &Place, release: ReleaseNumber) -> Totals {
+        let copies = self.of(place, release.mirrored());
+        self.of(place, release).plus(&copies)
+    }
+
     /// All releases of a place, the oldest first.
     pub fn at(&self, place: &Place) -> impl Iterator<Item = (ReleaseNumber, &Totals)> {
         let from = SetKey {
@@ -277,9 +284,14 @@ fn key(entry: &Entry) -> Option<SetKey> {
         service: entry.service.parse().ok()?,
         environment: entry.environment.parse().ok()?,
     };
+    let release = ReleaseNumber(entry.release);
     Some(SetKey {
         place,
-        release: ReleaseNumber(entry.release),
+        release: if entry.mirror {
+            release.mirrored()
+        } else {
+            release
+        },
     })
 }
 
@@ -317,6 +329,7 @@ mod tests {
                 service: "shop".to_owned(),
                 environment: "production".to_owned(),
                 release,
+                mirror: false,
                 requests: 0,
                 responses: BTreeMap::new(),
                 latency: Latency::default(),
@@ -325,6 +338,7 @@ mod tests {
                 open: 0,
                 proxy_errors: 0,
                 retries: 0,
+                not_copied: 0,
             });
             entry.requests += 1;
             *entry.responses.entry(class.to_owned()).or_default() += 1;

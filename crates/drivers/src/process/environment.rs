@@ -29,7 +29,7 @@ pub(super) fn of(
         ("PORT", port.to_string()),
         ("SHIPWAY_SERVICE", place.service.to_string()),
         ("SHIPWAY_ENVIRONMENT", place.environment.to_string()),
-        ("SHIPWAY_RELEASE", id.set.release.0.to_string()),
+        ("SHIPWAY_RELEASE", id.set.release.released().0.to_string()),
         ("SHIPWAY_INSTANCE", id.to_string()),
     ];
     let ours: BTreeMap<String, String> = ours

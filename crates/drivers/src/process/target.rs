@@ -136,7 +136,9 @@ impl ProcessTarget {
     fn folder(&self, set: &SetKey) -> PathBuf {
         self.root.join(format!(
             "{}.{}.{}",
-            set.place.service, set.place.environment, set.release.0
+            set.place.service,
+            set.place.environment,
+            set.release.plain()
         ))
     }
 

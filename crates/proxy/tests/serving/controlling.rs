@@ -99,6 +99,7 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
         only_if: Match::Header {
             name: "x-preview".to_owned(),
             value: "yes".to_owned(),
+            compared: Default::default(),
         },
         release: 77,
     };

@@ -7,6 +7,7 @@ mod controlling;
 mod counting;
 mod failing;
 mod lasting;
+mod mirroring;
 mod passing;
 mod smuggling;
 mod splitting;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{Method, Request};
-use shipway_proxy::protocol::{FULL, Match, Route, Rule, Snapshot, Sticky};
+use shipway_proxy::protocol::{Compared, FULL, Match, Route, Rule, Snapshot, Sticky};
 
 use super::support::{
     Conversation, Got, House, Proxy, SHOP, Upstream, backend,
@@ -152,6 +152,7 @@ async fn a_rule_leads_to_a_release_without_weight() {
         only_if: Match::Header {
             name: "x-preview".to_owned(),
             value: "yes".to_owned(),
+            compared: Compared::Exact,
         },
         release: 2,
     };
@@ -165,6 +166,57 @@ async fn a_rule_leads_to_a_release_without_weight() {
     assert_eq!(preview.text(), "new");
     let other = conversation.send(with("x-preview", "no")).await.unwrap();
     assert_eq!(other.text(), "old");
+}
+
+#[tokio::test]
+async fn all_that_a_rule_asks_for_must_be_there_and_what_fits_no_rule_goes_by_weight() {
+    let (house, pair) = (House::new(), Pair::start().await);
+    let proxy = house.proxy().await;
+    let header = Match::Header {
+        name: "x-canary".to_owned(),
+        value: "eu-".to_owned(),
+        compared: Compared::Prefix,
+    };
+    let cookie = Match::Cookie {
+        name: "beta".to_owned(),
+        value: "yes".to_owned(),
+        compared: Compared::Exact,
+    };
+    let rule = Rule {
+        only_if: Match::All(vec![header, cookie]),
+        release: 2,
+    };
+    let sticky = |otherwise| Sticky::Matched {
+        rules: vec![rule.clone()],
+        otherwise: Box::new(otherwise),
+    };
+    proxy.put(&pair.split(0, sticky(Sticky::None))).await;
+    let mut conversation = Conversation::with(proxy.address).await;
+    for (header, cookie, wanted) in [
+        ("eu-west", "beta=yes", "new"),
+        ("eu-", "a=b; beta=yes", "new"),
+        ("us-eu-", "beta=yes", "old"),
+        ("eu-west", "beta=yess", "old"),
+        ("eu-west", "beta=no", "old"),
+    ] {
+        let mut request = with("x-canary", header);
+        request
+            .headers_mut()
+            .insert("cookie", cookie.parse().unwrap());
+        let got = conversation.send(request).await.unwrap();
+        assert_eq!(got.text(), wanted, "{header} {cookie}");
+    }
+    let sticky = sticky(Sticky::Header("x-user".to_owned()));
+    proxy.put(&pair.split(5_000, sticky)).await;
+    let mut newcomers = 0;
+    for user in 0..100 {
+        let got = conversation
+            .send(with("x-user", &format!("user-{user}")))
+            .await
+            .unwrap();
+        newcomers += usize::from(got.text() == "new");
+    }
+    assert!((20..80).contains(&newcomers), "{newcomers} of 100");
 }
 
 /// A release that answers its name, and path and prefix as it saw them.

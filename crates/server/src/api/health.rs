@@ -114,7 +114,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
             for traffic in &place.traffic {
                 let labels = format!(
                     "service=\"{}\",environment=\"{}\",release=\"{}\"",
-                    place.service, place.environment, traffic.release.0
+                    place.service,
+                    place.environment,
+                    traffic.release.plain()
                 );
                 let _ = writeln!(text, "{name}{{{labels}}} {}", value(traffic));
             }

@@ -175,6 +175,7 @@ pub(super) async fn plan(
             .map(|current| current.observed.clone())
             .unwrap_or_default(),
         why: "plan".to_owned(),
+        tied: state.tied_in(&environment),
     };
     let plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
     Ok(Json(json!({
@@ -369,11 +370,14 @@ pub(super) struct Rollback {
     environment: String,
     /// The release; the one before when not said.
     release: Option<u32>,
+    /// Even if it was rolled back there before.
+    #[serde(default)]
+    force: bool,
     /// Why.
     reason: Option<String>,
 }
 
-/// Goes back to an earlier release: no steps, no analysis.
+/// Goes back to an earlier release: without steps and analysis where it was good lately (`rollback_window`).
 #[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = Rollback,
     responses((status = 202, body = SetOff), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn rollback(
@@ -393,6 +397,7 @@ pub(super) async fn rollback(
     let input = Input::Rollback {
         environment: parse(&wanted.environment)?,
         to,
+        force: if wanted.force { Force::Yes } else { Force::No },
         why,
     };
     let outcome = app.tell_service(&name, input, caller.actor()).await?;

@@ -169,7 +169,7 @@ fn read(
         .collect();
     app.target.measure(&mut instances);
     Reading {
-        traffic: totals.map(|totals| totals.of(place, release)),
+        traffic: totals.map(|totals| totals.shown_of(place, release)),
         usage: instances
             .iter()
             .filter_map(|status| Some((status.pid?, status.usage?)))

@@ -6,6 +6,7 @@ mod measure;
 mod rollout;
 mod run;
 mod service;
+mod ties;
 
 pub use gate::GroupDriver;
 pub use rollout::RolloutDriver;

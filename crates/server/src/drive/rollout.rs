@@ -19,7 +19,7 @@ use shipway_drivers::{
 };
 use shipway_engine::{Driver, Work};
 
-use super::measure;
+use super::{measure, ties};
 use crate::app::App;
 
 /// Carries out the effects of rollouts.
@@ -67,6 +67,7 @@ impl Driver<Rollouts> for RolloutDriver {
                 measure::run(&app, &work, rollout, *exposure, *candidate, *stable).await;
                 Input::Woken
             }
+            Effect::Fellows { with } => ties::watch(&app, &work, rollout, with).await,
             Effect::Guard { release } => {
                 let set = set_of(rollout, *release);
                 match shipway_drivers::target::crash_loop(&*app.target, &set, &work.cancelled).await
@@ -108,13 +109,13 @@ async fn carry(
         |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
     match action {
         Action::Start { release, count } => {
-            let (release, environment) = known(spec, *release)
-                .ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
             let set = SetKey {
                 place: place.clone(),
-                release: release.number,
+                release: *release,
             };
-            app.traffic.undrain(&place, release.number);
+            let (release, environment) = known(spec, release.released())
+                .ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
+            app.traffic.undrain(&place, set.release);
             plain(
                 app.target
                     .ensure(&set, &release.launch(environment), *count)
@@ -198,6 +199,10 @@ async fn carry(
                     .map_err(|error| error.to_string()),
             )
         }
+        Action::Meet { with } => match ties::meet(app, work, rollout, with).await {
+            Ok(note) => Ok((Some(note), None)),
+            Err(why) => Err((why, None)),
+        },
         // Time and people carry these out.
         Action::Hold { .. } | Action::Ask { .. } => Ok((None, None)),
     }

@@ -11,6 +11,7 @@ use shipway_core::{
 };
 use shipway_engine::{Driver, Work};
 
+use super::ties;
 use crate::app::App;
 
 /// Carries out the effects of services.
@@ -42,6 +43,10 @@ impl Driver<Services> for ServiceDriver {
                     }
                 }
             }
+            Effect::TellFellows { fellows, groups } => match service {
+                Some(leader) => ties::tell(&app, &leader, &fellows, &groups).await,
+                None => Input::Woken,
+            },
             Effect::AskWay { number, way } => {
                 let Some(service) = service else {
                     return Input::Woken;

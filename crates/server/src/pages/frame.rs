@@ -97,7 +97,7 @@ pub(super) fn shares(split: &Split, newcomer: Option<ReleaseNumber>) -> Markup {
     };
     html! {
         div.shares {
-            @for (release, weight) in split.0.iter().filter(|(_, weight)| !weight.is_zero()) {
+            @for (release, weight) in split.shares.iter().filter(|(_, weight)| !weight.is_zero()) {
                 meter class=(tone(*release)) min="0" max="100" value=(weight.percent()) aria-label={ (weight) " to " (release) } {}
                 span { (weight) " to " strong { (release) } @if Some(*release) == newcomer { " new" } }
             }

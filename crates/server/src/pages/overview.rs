@@ -91,7 +91,7 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
                 @for (index, waiting) in place.queue.iter().enumerate() { @if index == 0 { " · waiting: " } @else { ", " } (waiting) }
             }
             @for status in place.instances.iter().filter(|status| !status.is_ready()) {
-                p.trouble { "instance " (status.id.slot) " of #" (status.id.set.release.0) ": " (why(&status.phase)) }
+                p.trouble { "instance " (status.id.slot) " of " (status.id.set.release) ": " (why(&status.phase)) }
             }
             (traffic(place))
         }
@@ -117,7 +117,7 @@ fn traffic(place: &Place) -> Markup {
             traffic.requests > 0
                 && place
                     .split
-                    .0
+                    .shares
                     .iter()
                     .any(|(release, _)| *release == traffic.release)
         })

@@ -55,8 +55,9 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
         @if let Some(until) = view.hold_until { p.dim { "Held until " (clock(until, now)) " UTC (" (frame::ago(until, now)) ")" } }
         section.card {
             h2 { "Traffic" }
-            @if view.split.0.is_empty() { p.dim { "no traffic" } }
+            @if view.split.shares.is_empty() { p.dim { "no traffic" } }
             (frame::shares(&view.split, Some(view.release).filter(|_| view.status != Status::Promoted)))
+            @if let Some(reach) = &view.reach { p { (reach.to_string().trim_start_matches("; ")) } }
             @if let Some(judgement) = &view.judgement { p { (verdict(&judgement.verdict.to_string())) } }
             (measured(view))
         }
@@ -184,7 +185,7 @@ fn commands(view: &RolloutView) -> Markup {
         Status::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
         Status::Paused => vec![("resume", "go on where it stopped"), promote, abort],
         Status::KeptWarm => vec![promote, abort],
-        Status::Moving | Status::Holding => vec![pause, promote, abort],
+        Status::Moving | Status::Holding | Status::Meeting => vec![pause, promote, abort],
         Status::GoingBack | Status::Promoted | Status::RolledBack | Status::Failed => Vec::new(),
     };
     html! {

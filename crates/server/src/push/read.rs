@@ -13,7 +13,7 @@ use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::{graph::Place, model::PushEvent};
 
 use super::PushError;
-use crate::app::App;
+use crate::app::{App, service_stream};
 
 /// The file that says how a service is delivered.
 const CONFIG: &str = "shipway.yaml";
@@ -83,6 +83,9 @@ pub(super) async fn contents(
                 }
             }
         }
+        if let Err(why) = ties_fit(app, config).await {
+            unconfigured = Some(format!("{CONFIG}: environment {why}"));
+        }
         if config.artifact == ArtifactSource::Source {
             source = Some(store_tree(app, repo, commit).await?);
         }
@@ -103,6 +106,19 @@ pub(super) async fn contents(
         standing,
         problems,
     })
+}
+
+/// Whether the services that it names in `with` are here.
+async fn ties_fit(app: &App, config: &Config) -> Result<(), String> {
+    let mut known = BTreeMap::new();
+    for name in config.environments.iter().flat_map(|it| &it.with) {
+        let state = app.services.state(&service_stream(name)).await;
+        let state = state.map_err(|error| error.to_string())?;
+        if let Some(config) = state.and_then(|state| state.config.clone()) {
+            known.insert(name.clone(), config);
+        }
+    }
+    config::check_ties(config, |name| known.get(name).map(|it| &**it))
 }
 
 async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Option<String>, PushError> {

@@ -83,6 +83,8 @@ fn config(service: &ServiceName) -> Config {
         sources: Vec::new(),
         env: Default::default(),
         when_busy: Default::default(),
+        rollback_window: None,
+        with: Vec::new(),
         notify: Vec::new(),
         progress_deadline: Duration::from_secs(600),
         drain: Duration::from_secs(30),
@@ -137,7 +139,9 @@ pub fn wanted(service: &Stream<Services>, now: Timestamp) -> Spec {
         .into_iter()
         .find_map(|(_, effect)| match effect {
             service::Effect::OpenRollout(spec) => Some(*spec),
-            service::Effect::OpenRun(_) | service::Effect::AskWay { .. } => None,
+            service::Effect::OpenRun(_)
+            | service::Effect::AskWay { .. }
+            | service::Effect::TellFellows { .. } => None,
         });
     wanted.expect("a push makes a release, and that wants to be rolled out")
 }

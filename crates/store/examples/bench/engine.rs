@@ -50,7 +50,7 @@ impl Driver<Rollouts> for Simulated {
                 note: None,
                 smoke: None,
             },
-            Effect::Measure { .. } | Effect::Guard { .. } => {
+            Effect::Measure { .. } | Effect::Guard { .. } | Effect::Fellows { .. } => {
                 work.cancelled.cancelled().await;
                 Input::Woken
             }

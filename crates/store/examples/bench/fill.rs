@@ -109,6 +109,7 @@ fn roll_out(service: &mut Stream<Services>, now: Timestamp) -> shipway_engine::A
                 rollout.say(rollout::Input::Told, now);
             }
             rollout::Effect::Notify { .. }
+            | rollout::Effect::Fellows { .. }
             | rollout::Effect::Guard { .. }
             | rollout::Effect::Measure { .. } => {
                 unreachable!("nobody is notified, and the others are passed over")

@@ -1,4 +1,7 @@
 //! blue-green: a full new set beside the old one, smoke-tested, switched at once; the old set stays warm so that going back is one shift.
+//!
+//! After the switch the analysis goes on, against what stable was before it: with `bake`, the release is promoted only once
+//! that is good enough; and as long as the old set is kept warm a fail goes back.
 
 use std::time::Duration;
 
@@ -6,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{Brief, Compiler, bring_up, first_deployment, take_down};
+use super::{
+    Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, first_deployment, hold_fields, hold_schema,
+    take_down,
+};
 use crate::rollout::plan::{Action, HoldReason, Plan, Split};
 
 /// How long the previous set stays warm.
@@ -14,11 +20,29 @@ use crate::rollout::plan::{Action, HoldReason, Plan, Split};
 pub struct BlueGreen {
     /// Default 60 min.
     pub keep: Duration,
+    /// How long the evidence after the switch is awaited before the release is promoted; default not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Duration>,
+    /// What happens when that is inconclusive at its deadline; default pause.
+    #[serde(default)]
+    pub on_inconclusive: OnInconclusive,
+    /// How long it lasts at least, however good the evidence is.
+    #[serde(default = "min_hold")]
+    pub min_hold: Duration,
+}
+
+const fn min_hold() -> Duration {
+    MIN_HOLD
 }
 
 impl Default for BlueGreen {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(3_600) }
+        Self {
+            keep: Duration::from_secs(3_600),
+            bake: None,
+            on_inconclusive: OnInconclusive::Pause,
+            min_hold: MIN_HOLD,
+        }
     }
 }
 
@@ -26,20 +50,42 @@ impl Compiler for BlueGreen {
     const WORD: &'static str = "blue-green";
 
     fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &["keep"], problems));
-        let keep = fields.and_then(|fields| fields.duration("keep", problems));
-        keep.map_or_else(Self::default, |keep| Self { keep })
+        let keys = ["keep", "bake", "on_inconclusive", "min_hold"];
+        let mut blue_green = Self::default();
+        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &keys, problems));
+        let Some(fields) = fields else {
+            return blue_green;
+        };
+        blue_green.keep = fields.duration("keep", problems).unwrap_or(blue_green.keep);
+        blue_green.bake = fields.duration("bake", problems);
+        (blue_green.on_inconclusive, blue_green.min_hold) = hold_fields(&fields, problems);
+        blue_green
     }
 
     fn schema() -> Value {
-        json!({ "type": "object", "additionalProperties": false, "properties": { "keep": { "$ref": "#/$defs/duration", "default": "60m" } } })
+        let mut properties = hold_schema();
+        properties["keep"] = json!({ "$ref": "#/$defs/duration", "default": "60m", "description": "How long the old set stays warm." });
+        properties["bake"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence after the switch is awaited before the release is promoted." });
+        json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    /// Start, await, smoke, shift, promote; keep; drain, stop.
+    fn on_inconclusive(&self) -> OnInconclusive {
+        self.on_inconclusive
+    }
+
+    fn min_hold(&self) -> Duration {
+        self.min_hold
+    }
+
+    /// Start, await, smoke, shift, bake, promote; keep; drain, stop.
     fn compile(&self, brief: &Brief) -> Plan {
         let Some(stable) = brief.stable else { return first_deployment(brief) };
         let mut actions = bring_up(brief, brief.instances);
         actions.push(Action::Shift { split: Split::all_to(brief.release) });
+        if let Some(duration) = self.bake {
+            let why = HoldReason::Evidence;
+            actions.push(Action::Hold { duration, why });
+        }
         actions.push(Action::Promote { release: brief.release });
         actions.push(Action::Hold { duration: self.keep, why: HoldReason::KeepWarm });
         actions.extend(take_down(stable, 0, brief.drain));

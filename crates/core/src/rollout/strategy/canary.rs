@@ -1,4 +1,7 @@
 //! canary: a growing share of users, held at each step until the evidence is good enough.
+//!
+//! Beside its share a canary may be reached by requests that match, from the first step on, and, as long as its share is
+//! nothing, by copies of requests. With `baseline` it is compared with fresh instances of stable that get the same share.
 
 use std::time::Duration;
 
@@ -6,16 +9,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, finish, first_deployment};
+use super::{
+    Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, first_deployment, hold_fields,
+    hold_schema, take_down,
+};
 use crate::{
     config::{
         Approvals, Count,
-        decode::{count, word},
+        decode::count,
     },
     exposure::Weight,
-    rollout::plan::{Action, HoldReason, Plan, Split},
+    ids::ReleaseNumber,
+    rollout::{
+        plan::{Action, HoldReason, Plan, Split},
+        reach::{self, Match, Mirror, Mirrored, Reach},
+    },
 };
 
+/// Keys of `canary`.
+const KEYS: &[&str] = &[
+    "steps",
+    "match",
+    "mirror",
+    "baseline",
+    "on_inconclusive",
+    "min_hold",
+];
 /// Keys of a step.
 const STEP_KEYS: &[&str] = &["weight", "hold", "smoke", "ask", "scale"];
 
@@ -30,6 +49,15 @@ pub struct Canary {
     /// How long a hold lasts at least, however good the evidence is.
     #[serde(default = "min_hold")]
     pub min_hold: Duration,
+    /// Requests that go to it from the first step on.
+    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
+    /// Copies of requests, as long as its weight is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
+    /// Whether it is compared with fresh instances of stable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub baseline: bool,
 }
 
 const fn min_hold() -> Duration {
@@ -63,7 +91,14 @@ impl Default for Canary {
             ask: false,
             scale: None,
         };
-        Self { steps: vec![step(1, 2), step(10, 5), step(50, 5)], on_inconclusive: OnInconclusive::Pause, min_hold: MIN_HOLD }
+        Self {
+            steps: vec![step(1, 2), step(10, 5), step(50, 5)],
+            on_inconclusive: OnInconclusive::Pause,
+            min_hold: MIN_HOLD,
+            matches: Vec::new(),
+            mirror: None,
+            baseline: false,
+        }
     }
 }
 
@@ -72,38 +107,38 @@ impl Compiler for Canary {
 
     fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
         let mut canary = Self::default();
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &["steps", "on_inconclusive", "min_hold"], problems));
+        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return canary };
-        canary.on_inconclusive = word(&fields, "on_inconclusive", &OnInconclusive::WORDS, problems).unwrap_or_default();
-        canary.min_hold = fields.duration("min_hold", problems).unwrap_or(MIN_HOLD);
-        if let Some(steps) = fields.get("steps") {
-            let nodes = fields.list("steps", problems);
-            canary.steps = nodes.iter().filter_map(|node| step(node, problems)).collect();
-            if canary.steps.is_empty() {
-                problems.push(Diagnostic::error("bad-value", steps.span, "a canary has at least one step").help("leave `steps` out for 1 → 10 → 50 → 100"));
-            }
-            for (pair, node) in canary.steps.windows(2).zip(nodes.iter().skip(1)) {
-                if pair[1].weight <= pair[0].weight {
-                    problems.push(Diagnostic::error("bad-value", node.span, format!("the weights of the steps must rise: {} comes after {}", pair[1].weight, pair[0].weight)));
-                }
-            }
+        (canary.on_inconclusive, canary.min_hold) = hold_fields(&fields, problems);
+        if let Some(node) = fields.get("match") {
+            canary.matches = reach::matches(node, problems);
         }
+        canary.mirror = fields
+            .get("mirror")
+            .and_then(|node| reach::mirror(node, problems));
+        canary.baseline = fields.bool("baseline", problems).unwrap_or(false);
+        if let Some(steps) = fields.get("steps") {
+            canary.read_steps(steps, &fields, problems);
+        }
+        canary.mirror_first();
         canary
     }
 
     fn schema() -> Value {
         let step = json!({
-            "type": "object", "required": ["weight"], "additionalProperties": false,
+            "type": "object", "additionalProperties": false,
             "properties": {
-                "weight": { "type": ["string", "number"] }, "hold": { "$ref": "#/$defs/duration" },
+                "weight": { "type": ["string", "number"], "default": 0, "description": "The share of the new release; 0 only with `match` or `mirror`." },
+                "hold": { "$ref": "#/$defs/duration" },
                 "smoke": { "type": "boolean" }, "ask": { "type": "boolean" }, "scale": { "$ref": "#/$defs/count" }
             }
         });
-        json!({ "type": "object", "additionalProperties": false, "properties": {
-            "steps": { "type": "array", "minItems": 1, "items": step },
-            "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause" },
-            "min_hold": { "$ref": "#/$defs/duration", "default": "10s", "description": "How long a hold lasts at least, however good the evidence is." }
-        } })
+        let mut properties = hold_schema();
+        properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step });
+        properties["match"] = reach::match_schema();
+        properties["mirror"] = reach::mirror_schema();
+        properties["baseline"] = json!({ "type": "boolean", "default": false, "description": "Compare with fresh instances of stable, as many as the canary's and with the same share of the traffic." });
+        json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
     fn on_inconclusive(&self) -> OnInconclusive {
@@ -114,98 +149,187 @@ impl Compiler for Canary {
         self.min_hold
     }
 
-    /// For each step: shift, smoke, ask, hold; then everything, promote, and the old set goes.
+    /// For each step: instances, smoke, ask, shift, hold; then everything, promote, and the old sets go.
     fn compile(&self, brief: &Brief) -> Plan {
         let Some(stable) = brief.stable else {
             return first_deployment(brief);
         };
-        let mut actions = Vec::new();
-        let mut running = 0;
+        let mut walk = Walk {
+            brief,
+            stable,
+            actions: Vec::new(),
+            running: 0,
+            baseline: 0,
+        };
         for step in &self.steps {
-            let needed = step
-                .scale
-                .map_or_else(
-                    || step.weight.share_of(brief.instances),
-                    |scale| scale.round_up(brief.instances),
-                )
-                .max(1);
-            if needed > running {
-                running = needed;
-                let mut up = bring_up(brief, running);
-                if actions.is_empty() {
-                    actions.append(&mut up);
-                } else {
-                    actions.extend(
-                        up.into_iter()
-                            .filter(|action| !matches!(action, Action::Smoke { .. })),
-                    );
-                }
-            }
-            if step.smoke && !matches!(actions.last(), Some(Action::Smoke { .. })) {
-                actions.push(Action::Smoke {
-                    release: brief.release,
-                });
-            }
-            if step.ask {
-                actions.push(Action::Ask {
-                    gate: brief.approvals.clone().unwrap_or_else(Approvals::anyone),
-                });
-            }
-            actions.push(Action::Shift {
-                split: Split::between(brief.release, step.weight, stable),
-            });
-            if let Some(duration) = step.hold {
-                actions.push(Action::Hold {
-                    duration,
-                    why: HoldReason::Evidence,
-                });
-            }
+            walk.step(self, step);
         }
-        if running < brief.instances {
-            let up = bring_up(brief, brief.instances);
-            let again = running > 0;
-            actions.extend(
-                up.into_iter()
-                    .filter(|action| !again || !matches!(action, Action::Smoke { .. })),
-            );
-        }
-        if self.steps
-            .last()
-            .is_none_or(|step| step.weight != Weight::FULL)
-        {
-            actions.push(Action::Shift {
+        walk.grow(brief.instances);
+        if self.steps.last().is_none_or(|step| step.weight != Weight::FULL) {
+            walk.actions.push(Action::Shift {
                 split: Split::all_to(brief.release),
             });
         }
-        actions.extend(finish(brief, Some(stable)));
-        Plan {
-            actions,
-            notes: Vec::new(),
+        walk.actions.push(Action::Promote {
+            release: brief.release,
+        });
+        if walk.baseline > 0 {
+            walk.actions.extend(take_down(stable.baseline(), 0, brief.drain));
         }
+        walk.actions.extend(take_down(stable, 0, brief.drain));
+        Plan {
+            actions: walk.actions,
+            notes: self.notes(stable),
+        }
+    }
+}
+
+impl Canary {
+    fn read_steps(&mut self, steps: &Node, fields: &Fields<'_>, problems: &mut Vec<Diagnostic>) {
+        let nodes = fields.list("steps", problems);
+        let read: Vec<(CanaryStep, &Node)> = (nodes.iter())
+            .filter_map(|node| Some((step(node, problems)?, node)))
+            .collect();
+        if read.is_empty() {
+            problems.push(Diagnostic::error("bad-value", steps.span, "a canary has at least one step").help("leave `steps` out for 1 → 10 → 50 → 100"));
+        }
+        let is_reached = !self.matches.is_empty() || self.mirror.is_some();
+        for (step, node) in &read {
+            if step.weight.is_zero() && !is_reached {
+                problems.push(Diagnostic::error("bad-value", node.span, "a step without traffic shows nothing").help("give it a weight above 0, or the canary a `match` or a `mirror`"));
+            }
+            if self.baseline && step.weight > HALF && step.weight != Weight::FULL {
+                let message = format!("a baseline has the canary's share of the traffic, so {} is too much", step.weight);
+                problems.push(Diagnostic::error("bad-value", node.span, message).help("go up to 50% by steps, or leave `baseline` out"));
+            }
+        }
+        for pair in read.windows(2) {
+            let ((before, _), (step, node)) = (&pair[0], &pair[1]);
+            let rises = step.weight > before.weight || step.weight.is_zero() && before.weight.is_zero();
+            if !rises {
+                problems.push(Diagnostic::error("bad-value", node.span, format!("the weights of the steps must rise: {} comes after {}", step.weight, before.weight)));
+            }
+        }
+        self.steps = read.into_iter().map(|(step, _)| step).collect();
+    }
+
+    /// A mirror needs a step without weight; where none is written, there is one as long as the first.
+    fn mirror_first(&mut self) {
+        let Some(first) = self.steps.first() else { return };
+        if self.mirror.is_some() && !first.weight.is_zero() {
+            let first = CanaryStep {
+                weight: Weight::ZERO,
+                hold: first.hold.or(Some(Duration::from_secs(120))),
+                smoke: false,
+                ask: false,
+                scale: None,
+            };
+            self.steps.insert(0, first);
+        }
+    }
+
+    fn reach(&self, release: ReleaseNumber, weight: Weight) -> Reach {
+        if weight == Weight::FULL {
+            return Reach::default();
+        }
+        Reach {
+            matches: self.matches.clone(),
+            mirror: self.mirror.filter(|_| weight.is_zero()),
+            release,
+        }
+    }
+
+    fn notes(&self, stable: ReleaseNumber) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.baseline {
+            notes.push(format!("baseline: fresh instances of {stable}, as many as the canary's, get the same share and are what it is compared with"));
+        }
+        match self.mirror.map(|mirror| mirror.methods) {
+            Some(Mirrored::Safe) => notes.push("mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not".to_owned()),
+            Some(Mirrored::All) => notes.push("mirror: requests of all methods are copied, with bodies of up to 64 KiB; larger ones are not: what they change is changed twice".to_owned()),
+            None => {}
+        }
+        notes
+    }
+}
+
+/// The largest share that a canary and its baseline can both have.
+const HALF: Weight = Weight::HALF;
+
+/// A plan in the making.
+struct Walk<'b> {
+    brief: &'b Brief,
+    stable: ReleaseNumber,
+    actions: Vec<Action>,
+    /// Instances of the canary so far.
+    running: u32,
+    /// And of its baseline.
+    baseline: u32,
+}
+
+impl Walk<'_> {
+    fn step(&mut self, canary: &Canary, step: &CanaryStep) {
+        let instances = self.brief.instances;
+        let needed = step.scale.map_or_else(
+            || step.weight.share_of(instances),
+            |scale| scale.round_up(instances),
+        );
+        self.grow(needed.max(1));
+        let (release, stable, weight) = (self.brief.release, self.stable, step.weight);
+        let beside = canary.baseline && !weight.is_zero() && weight <= HALF;
+        if beside && self.baseline < self.running {
+            self.baseline = self.running;
+            let (release, count) = (stable.baseline(), self.running);
+            self.actions.push(Action::Start { release, count });
+            self.actions.push(Action::Await { release, count });
+        }
+        if step.smoke && !matches!(self.actions.last(), Some(Action::Smoke { .. })) {
+            self.actions.push(Action::Smoke { release });
+        }
+        if step.ask {
+            let gate = self.brief.approvals.clone();
+            let gate = gate.unwrap_or_else(Approvals::anyone);
+            self.actions.push(Action::Ask { gate });
+        }
+        let split = if beside {
+            Split::beside_baseline(release, weight, stable)
+        } else {
+            Split::between(release, weight, stable)
+        };
+        let split = split.reached_by(canary.reach(release, weight));
+        self.actions.push(Action::Shift { split });
+        if let Some(duration) = step.hold {
+            let why = HoldReason::Evidence;
+            self.actions.push(Action::Hold { duration, why });
+        }
+    }
+
+    /// Brings the canary up to `count` instances; only the first of them are smoke-tested: later ones are the same bytes.
+    fn grow(&mut self, count: u32) {
+        if count <= self.running {
+            return;
+        }
+        let mut up = bring_up(self.brief, count);
+        if self.running > 0 {
+            up.retain(|action| !matches!(action, Action::Smoke { .. }));
+        }
+        self.running = count;
+        self.actions.extend(up);
     }
 }
 
 fn step(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<CanaryStep> {
     let fields = Fields::of(node, "a step", STEP_KEYS, problems)?;
-    fields.require("weight", problems);
-    let text = fields.string("weight", problems)?;
-    let weight = text
-        .value
-        .parse::<Weight>()
-        .map_err(|error| {
-            problems.push(Diagnostic::error("bad-value", text.span, error.to_string()))
-        })
-        .ok()?;
-    if weight.is_zero() {
-        problems.push(
-            Diagnostic::error(
-                "bad-value",
-                text.span,
-                "a step without traffic shows nothing",
-            )
-            .help("give it a weight above 0"),
-        );
-    }
+    let weight = match fields.string("weight", problems) {
+        None => Weight::ZERO,
+        Some(text) => text
+            .value
+            .parse::<Weight>()
+            .map_err(|error| {
+                problems.push(Diagnostic::error("bad-value", text.span, error.to_string()))
+            })
+            .ok()?,
+    };
     Some(CanaryStep {
         weight,
         hold: fields.duration("hold", problems),

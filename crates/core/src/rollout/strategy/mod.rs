@@ -5,12 +5,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use shipway_syntax::{Diagnostic, Node};
+use serde_json::{Value, json};
+use shipway_syntax::{Diagnostic, Fields, Node};
 
 use crate::{
-    config::Approvals,
-    ids::ReleaseNumber,
+    config::{Approvals, decode::word},
+    ids::{ReleaseNumber, ServiceName},
     rollout::plan::{Action, Plan, Split},
 };
 
@@ -135,6 +135,21 @@ impl OnInconclusive {
     ];
 }
 
+/// What a strategy with holds says of them: `on_inconclusive` and `min_hold`.
+fn hold_fields(fields: &Fields<'_>, problems: &mut Vec<Diagnostic>) -> (OnInconclusive, Duration) {
+    let otherwise = word(fields, "on_inconclusive", &OnInconclusive::WORDS, problems);
+    let least = fields.duration("min_hold", problems);
+    (otherwise.unwrap_or_default(), least.unwrap_or(MIN_HOLD))
+}
+
+/// The schema of these.
+fn hold_schema() -> Value {
+    json!({
+        "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause", "description": "What happens at the deadline of a hold whose evidence is inconclusive." },
+        "min_hold": { "$ref": "#/$defs/duration", "default": "10s", "description": "How long a hold lasts at least, however good the evidence is." }
+    })
+}
+
 /// What a strategy needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Brief {
@@ -154,6 +169,8 @@ pub struct Brief {
     pub approvals: Option<Approvals>,
     /// Other releases that still run here, left by a rollout that failed; they are taken down at the end.
     pub leftovers: Vec<ReleaseNumber>,
+    /// Services whose rollouts are promoted together with this one.
+    pub tied: Vec<ServiceName>,
 }
 
 /// What runs and who gets traffic, as far as the rollout's own actions tell.
@@ -189,12 +206,13 @@ impl Observed {
             Action::Shift { split } => self.split = split.clone(),
             Action::Drain {
                 release, keep: 0, ..
-            } => self.split.0.retain(|(it, _)| it != release),
+            } => self.split.remove(*release),
             Action::Promote { release } => self.promoted = Some(*release),
             Action::Await { .. }
             | Action::Smoke { .. }
             | Action::Hold { .. }
             | Action::Ask { .. }
+            | Action::Meet { .. }
             | Action::Drain { .. } => {}
         }
     }
@@ -208,6 +226,7 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     } else {
         strategy.compile(brief)
     };
+    meet(&mut plan, &brief.tied);
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });
     }
@@ -218,6 +237,20 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
             .flat_map(|left| take_down(*left, 0, brief.drain)),
     );
     plan
+}
+
+/// Tied services meet before the last shift that leads to a promotion: until then each can go back at no cost.
+fn meet(plan: &mut Plan, tied: &[ServiceName]) {
+    if tied.is_empty() {
+        return;
+    }
+    let until = (plan.actions.iter()).position(|it| matches!(it, Action::Promote { .. }));
+    let before = &plan.actions[..until.unwrap_or(plan.actions.len())];
+    let at = (before.iter()).rposition(|it| matches!(it, Action::Shift { .. }));
+    if let Some(at) = at {
+        let with = tied.to_vec();
+        plan.actions.insert(at, Action::Meet { with });
+    }
 }
 
 /// Going to a release that has been good before, as fast as is safe: no steps, no analysis.

@@ -1,15 +1,29 @@
 //! rolling: replace instances in batches, never more than `max_surge` above nor `max_unavailable` below the wanted number.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{Brief, Compiler, bring_up, finish, first_deployment, take_down};
+use super::{
+    Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, finish, first_deployment, hold_fields,
+    hold_schema, take_down,
+};
 use crate::{
     config::{Count, decode::count},
     exposure::Weight,
-    rollout::plan::{Action, Plan, Split},
+    rollout::plan::{Action, HoldReason, Plan, Split},
 };
+
+/// Its keys.
+const KEYS: &[&str] = &[
+    "max_surge",
+    "max_unavailable",
+    "hold",
+    "on_inconclusive",
+    "min_hold",
+];
 
 /// How far a rolling rollout may go above and below the wanted number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,11 +32,30 @@ pub struct Rolling {
     pub max_surge: Count,
     /// Below; default 0.
     pub max_unavailable: Count,
+    /// How long the evidence is awaited after each batch but the last; default not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Duration>,
+    /// What happens when that is inconclusive at its deadline; default pause.
+    #[serde(default)]
+    pub on_inconclusive: OnInconclusive,
+    /// How long a hold lasts at least, however good the evidence is.
+    #[serde(default = "min_hold")]
+    pub min_hold: Duration,
+}
+
+const fn min_hold() -> Duration {
+    MIN_HOLD
 }
 
 impl Default for Rolling {
     fn default() -> Self {
-        Self { max_surge: Count::Percent(Weight::ratio(1, 4)), max_unavailable: Count::Number(0) }
+        Self {
+            max_surge: Count::Percent(Weight::ratio(1, 4)),
+            max_unavailable: Count::Number(0),
+            hold: None,
+            on_inconclusive: OnInconclusive::Pause,
+            min_hold: MIN_HOLD,
+        }
     }
 }
 
@@ -31,10 +64,12 @@ impl Compiler for Rolling {
 
     fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
         let mut rolling = Self::default();
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &["max_surge", "max_unavailable"], problems));
+        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return rolling };
         rolling.max_surge = count(&fields, "max_surge", problems).unwrap_or(rolling.max_surge);
         rolling.max_unavailable = count(&fields, "max_unavailable", problems).unwrap_or(rolling.max_unavailable);
+        rolling.hold = fields.duration("hold", problems);
+        (rolling.on_inconclusive, rolling.min_hold) = hold_fields(&fields, problems);
         let zero = |count: Count| matches!(count, Count::Number(0)) || count == Count::Percent(Weight::ZERO);
         if zero(rolling.max_surge) && zero(rolling.max_unavailable) {
             problems.push(Diagnostic::error("bad-value", fields.span, "with `max_surge` and `max_unavailable` both 0 nothing can be replaced"));
@@ -44,7 +79,19 @@ impl Compiler for Rolling {
 
     fn schema() -> Value {
         let count = || json!({ "$ref": "#/$defs/count" });
-        json!({ "type": "object", "additionalProperties": false, "properties": { "max_surge": count(), "max_unavailable": count() } })
+        let mut properties = hold_schema();
+        properties["max_surge"] = count();
+        properties["max_unavailable"] = count();
+        properties["hold"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence is awaited after each batch but the last." });
+        json!({ "type": "object", "additionalProperties": false, "properties": properties })
+    }
+
+    fn on_inconclusive(&self) -> OnInconclusive {
+        self.on_inconclusive
+    }
+
+    fn min_hold(&self) -> Duration {
+        self.min_hold
     }
 
     /// Batches of start, await, shift, drain, stop. Traffic follows the instances: each release gets the share it has of them.
@@ -78,6 +125,10 @@ impl Compiler for Rolling {
                 actions.push(Action::Shift {
                     split: Split::between(brief.release, weight, stable),
                 });
+                if let Some(duration) = self.hold.filter(|_| weight != Weight::FULL) {
+                    let why = HoldReason::Evidence;
+                    actions.push(Action::Hold { duration, why });
+                }
                 actions.extend(take_down(stable, old, brief.drain));
             }
         }

@@ -21,7 +21,7 @@ pub fn compile(
     observed: &Observed,
     drain: Duration,
 ) -> Option<Plan> {
-    let serves = !observed.split.weight_of(failed).is_zero();
+    let serves = observed.split.serves(failed);
     let Some((stable, instances)) = stable else {
         return (!serves).then(|| Plan {
             actions: take_down(failed, 0, drain),
@@ -48,6 +48,8 @@ pub fn compile(
         actions.push(Action::Promote { release: stable });
     }
     actions.extend(take_down(failed, 0, drain));
+    let baselines = observed.counts.keys().filter(|it| it.is_baseline());
+    actions.extend(baselines.flat_map(|baseline| take_down(*baseline, 0, drain)));
     Some(Plan {
         actions,
         notes: Vec::new(),

@@ -5,17 +5,21 @@ use shipway_analysis::{Rule, Sequential, evidence::Alpha};
 use super::*;
 
 /// A canary that is judged against stable by its error rate.
-fn compared() -> Spec {
+pub(super) fn compared_rule() -> Rule {
     let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
     let sequential = Sequential::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap();
+    Rule::from(sequential)
+}
+
+fn compared() -> Spec {
     let mut spec = spec(canary(), 3, Some(3));
-    spec.environment.analysis = Analysis::new(vec![Rule::from(sequential)]);
+    spec.environment.analysis = Analysis::new(vec![compared_rule()]);
     spec
 }
 
 impl Stage {
     /// Requests and errors of the canary and of stable, since ever.
-    fn compare(&mut self, canary: (u64, u64), stable: (u64, u64)) {
+    pub(super) fn compare(&mut self, canary: (u64, u64), stable: (u64, u64)) {
         let side = |release: &str, (requests, errors)| Side {
             release: release.into(),
             sample: Some(Sample {

@@ -7,6 +7,7 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
     let mut stage = Stage::open(spec(
         Strategy::BlueGreen(BlueGreen {
             keep: Duration::from_secs(3_600),
+            ..BlueGreen::default()
         }),
         2,
         Some(3),
@@ -41,7 +42,10 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
 #[test]
 fn a_set_is_kept_warm_as_long_as_it_says_and_no_longer() {
     let keep = Duration::from_secs(90);
-    let strategy = Strategy::BlueGreen(BlueGreen { keep });
+    let strategy = Strategy::BlueGreen(BlueGreen {
+        keep,
+        ..BlueGreen::default()
+    });
     let mut stage = Stage::open(spec(strategy, 2, Some(3)));
     stage.carry();
     stage.pass_time(89);
@@ -56,6 +60,7 @@ fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
     let params = Rolling {
         max_surge: Count::Number(1),
         max_unavailable: Count::Number(0),
+        ..Rolling::default()
     };
     let mut stage = Stage::open(spec(Strategy::Rolling(params), 3, Some(3)));
     while let Some((plan, index)) = stage.carried() {

@@ -23,6 +23,7 @@ pub fn route(backends: Vec<Backend>) -> Route {
         salt: "shop/1".to_owned(),
         sticky: Sticky::None,
         backends,
+        mirror: None,
         hold_ms: 0,
         timeout_ms: 20_000,
     }

@@ -1,0 +1,253 @@
+//! Who reaches the newcomer beside its share of the users: requests that match, and copies of requests.
+//!
+//! ```
+//! use shipway_core::rollout::reach::{Match, Text};
+//! let asked = Match { headers: [("x-canary".to_owned(), Text::Is("1".to_owned()))].into(), ..Match::default() };
+//! assert_eq!(asked.to_string(), "header x-canary: 1");
+//! ```
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shipway_syntax::{Diagnostic, Fields, Node};
+
+use crate::{exposure::Weight, ids::ReleaseNumber};
+
+/// What a request must have: all of it. As Gateway API and Istio read a match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Headers, by name in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Text>,
+    /// Cookies, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, Text>,
+}
+
+/// What a header or cookie must say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Text {
+    /// Exactly this.
+    Is(String),
+    /// This, and perhaps more.
+    Prefix(String),
+}
+
+/// Copies of requests whose answers are thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Of how many requests.
+    pub share: Weight,
+    /// Of which.
+    #[serde(default)]
+    pub methods: Mirrored,
+}
+
+/// Which requests are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mirrored {
+    /// Those that change nothing: GET, HEAD, OPTIONS.
+    #[default]
+    Safe,
+    /// Those with a body of up to 64 KiB too.
+    All,
+}
+
+/// Who reaches a release beside its share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Requests that fit one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
+    /// Copies of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
+    /// The release.
+    pub release: ReleaseNumber,
+}
+
+impl Reach {
+    /// Whether nobody does.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.matches.is_empty() && self.mirror.is_none()
+    }
+}
+
+impl fmt::Display for Reach {
+    /// `; header x-canary: 1 to #4; copies of 10 % to #4`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, it) in self.matches.iter().enumerate() {
+            write!(f, "{}{it}", if index == 0 { "; " } else { " or " })?;
+        }
+        if !self.matches.is_empty() {
+            write!(f, " to {}", self.release)?;
+        }
+        if let Some(mirror) = self.mirror {
+            write!(f, "; copies of {} to {}", mirror.share, self.release)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers = self.headers.iter().map(|it| ("header", ": ", it));
+        let cookies = self.cookies.iter().map(|it| ("cookie", "=", it));
+        for (index, (kind, is, (name, text))) in headers.chain(cookies).enumerate() {
+            let and = if index == 0 { "" } else { " and " };
+            match text {
+                Text::Is(value) => write!(f, "{and}{kind} {name}{is}{value}")?,
+                Text::Prefix(value) => write!(f, "{and}{kind} {name}{is}{value}…")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `match`: one mapping, or a list of which any may fit.
+pub(super) fn matches(node: &Node, problems: &mut Vec<Diagnostic>) -> Vec<Match> {
+    let nodes = match node.as_sequence() {
+        Some(nodes) => nodes.iter().collect(),
+        None => vec![node],
+    };
+    nodes
+        .into_iter()
+        .filter_map(|node| one(node, problems))
+        .collect()
+}
+
+fn one(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Match> {
+    let fields = Fields::of(node, "match", &["header", "cookie"], problems)?;
+    let headers = texts(&fields, "header", problems);
+    let found = Match {
+        headers: headers
+            .into_iter()
+            .map(|(name, text)| (name.to_ascii_lowercase(), text))
+            .collect(),
+        cookies: texts(&fields, "cookie", problems),
+    };
+    let says_nothing = fields.get("header").is_none() && fields.get("cookie").is_none();
+    if says_nothing {
+        problems.push(
+            Diagnostic::error("bad-value", node.span, "`match` says what a request must have")
+                .help("for example `match: { header: { x-canary: \"1\" } }` or `match: { cookie: { beta: \"yes\" } }`"),
+        );
+    }
+    (found != Match::default()).then_some(found)
+}
+
+/// By name, a value or `{ prefix: … }`.
+fn texts(
+    fields: &Fields<'_>,
+    key: &'static str,
+    problems: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, Text> {
+    let Some(node) = fields.get(key) else {
+        return BTreeMap::new();
+    };
+    let Some(entries) = node.as_mapping() else {
+        problems.push(
+            Diagnostic::error(
+                "wrong-type",
+                node.span,
+                format!("`{key}` maps names to values"),
+            )
+            .help(format!("for example `{key}: {{ beta: \"yes\" }}`")),
+        );
+        return BTreeMap::new();
+    };
+    let mut found = BTreeMap::new();
+    for (name, value) in entries {
+        let is_token = !name.text.is_empty()
+            && (name.text.bytes()).all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
+        if !is_token {
+            let message = format!("`{}` can't be the name of a {key}", name.text);
+            problems.push(Diagnostic::error("bad-value", name.span, message));
+            continue;
+        }
+        if let Some(text) = text(value, problems) {
+            found.insert(name.text.clone(), text);
+        }
+    }
+    found
+}
+
+fn text(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Text> {
+    let (value, make): (String, fn(String) -> Text) = match node.as_scalar_text() {
+        Some(text) => (text.to_owned(), Text::Is),
+        None => {
+            let fields = Fields::of(node, "what it must say", &["prefix"], problems)?;
+            fields.require("prefix", problems);
+            (fields.string("prefix", problems)?.value, Text::Prefix)
+        }
+    };
+    let fits = !value.is_empty() && value.bytes().all(|it| (0x20..0x7f).contains(&it));
+    if !fits {
+        problems.push(
+            Diagnostic::error(
+                "bad-value",
+                node.span,
+                "a value to match is printable ASCII",
+            )
+            .help("quote it, for example \"1\""),
+        );
+        return None;
+    }
+    Some(make(value))
+}
+
+/// `mirror: 10%`, or `mirror: { share: 10%, methods: all }`.
+pub(super) fn mirror(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Mirror> {
+    let (share, methods) = match node.as_scalar_text() {
+        Some(text) => (Some((text.to_owned(), node.span)), Mirrored::Safe),
+        None => {
+            let fields = Fields::of(node, "mirror", &["share", "methods"], problems)?;
+            fields.require("share", problems);
+            let words = [("safe", Mirrored::Safe), ("all", Mirrored::All)];
+            let methods = crate::config::decode::word(&fields, "methods", &words, problems);
+            let share = fields.string("share", problems);
+            (
+                share.map(|it| (it.value, it.span)),
+                methods.unwrap_or_default(),
+            )
+        }
+    };
+    let (text, span) = share?;
+    match text.parse::<Weight>() {
+        Ok(share) if !share.is_zero() => Some(Mirror { share, methods }),
+        Ok(_) => {
+            problems.push(
+                Diagnostic::error("bad-value", span, "a mirror of nothing shows nothing")
+                    .help("give it a share above 0, or leave it out"),
+            );
+            None
+        }
+        Err(error) => {
+            problems.push(Diagnostic::error("bad-value", span, error.to_string()));
+            None
+        }
+    }
+}
+
+/// The schema of `match`.
+pub(super) fn match_schema() -> Value {
+    let texts = json!({ "type": "object", "minProperties": 1, "additionalProperties": { "oneOf": [
+        { "type": ["string", "number", "boolean"] },
+        { "type": "object", "required": ["prefix"], "additionalProperties": false, "properties": { "prefix": { "type": "string" } } }
+    ] } });
+    let one = json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": { "header": texts, "cookie": texts } });
+    json!({ "description": "Requests that go to the new release from the first step on, whatever its weight.", "oneOf": [one, { "type": "array", "minItems": 1, "items": one }] })
+}
+
+/// The schema of `mirror`.
+pub(super) fn mirror_schema() -> Value {
+    let share = json!({ "type": ["string", "number"] });
+    json!({ "description": "Copies of this share of the requests, while the weight is 0; their answers are thrown away, their errors count.", "oneOf": [
+        share,
+        { "type": "object", "required": ["share"], "additionalProperties": false, "properties": { "share": share, "methods": { "enum": ["safe", "all"], "default": "safe" } } }
+    ] })
+}

@@ -1,0 +1,118 @@
+//! After the switch: the analysis goes on, against what stable was before it.
+
+use super::{compared::compared_rule, *};
+
+fn switched(bake: Option<u64>) -> Stage {
+    let strategy = Strategy::BlueGreen(BlueGreen {
+        keep: Duration::from_secs(3_600),
+        bake: bake.map(Duration::from_secs),
+        ..BlueGreen::default()
+    });
+    let mut wanted = spec(strategy, 2, Some(3));
+    wanted.environment.analysis = Analysis::new(vec![compared_rule()]);
+    let mut stage = Stage::open(wanted);
+    stage.carry();
+    // Stable has had 200,000 requests in its time, one in a thousand bad, and gets no more.
+    stage.compare((0, 0), (200_000, 200));
+    stage
+}
+
+#[test]
+fn a_release_that_is_worse_than_stable_was_goes_back_while_the_old_set_is_warm() {
+    let mut stage = switched(None);
+    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    for second in 1..60 {
+        stage.pass_time(1);
+        if stage.rollout().direction == Direction::Forward {
+            stage.compare((100 * second, second), (200_000, 200));
+        }
+    }
+    let turn = stage.rollout().turned_back.clone().unwrap();
+    assert!(turn.why.contains("on #3 before the switch"), "{}", turn.why);
+    assert!(turn.at < start() + Duration::from_secs(30), "{turn:?}");
+    stage.carry();
+    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
+}
+
+#[test]
+fn where_the_old_set_can_not_be_brought_up_the_new_one_stays_and_a_person_is_called() {
+    let mut stage = switched(None);
+    stage
+        .say(Input::Abort {
+            reason: "customers call".into(),
+        })
+        .unwrap();
+    let (plan, index) = stage.carried().unwrap();
+    let (why, smoke) = ("exit code 1".to_owned(), None);
+    stage
+        .say(Input::Failed {
+            plan,
+            index,
+            why,
+            smoke,
+        })
+        .unwrap();
+    assert_eq!(stage.rollout().status(), Status::Failed);
+    assert_eq!(
+        stage.rollout().observed.split,
+        Split::all_to(ReleaseNumber(4))
+    );
+    assert_eq!(stage.rollout().observed.count(ReleaseNumber(4)), 2);
+    let last = stage.rollout().notices.last().unwrap();
+    assert!(last.title.contains("a person must look"), "{last:?}");
+}
+
+#[test]
+fn baking_ends_early_on_good_evidence_and_only_then_the_release_is_promoted() {
+    let mut stage = switched(Some(600));
+    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
+    for second in 1..40 {
+        stage.pass_time(1);
+        stage.compare((1_000 * second, second), (200_000, 200));
+        stage.carry();
+    }
+    assert_eq!(
+        stage.rollout().status(),
+        Status::KeptWarm,
+        "{:#?}",
+        stage.story
+    );
+    assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(4)));
+    let enough = |note: &Note| note.text.contains("enough evidence");
+    assert!(stage.rollout().notes.iter().any(enough));
+}
+
+#[test]
+fn more_is_never_claimed_of_stable_than_was_seen_of_it() {
+    let mut stage = switched(None);
+    stage.pass_time(1);
+    stage.compare((1_000, 1), (200_000, 200));
+    stage.pass_time(1);
+    stage.compare((900_000, 900), (200_000, 200));
+    let seen = stage.rollout().evidence.last().unwrap().clone();
+    let sample = seen.stable.unwrap().sample.unwrap();
+    assert_eq!((sample.requests, sample.errors), (400_000, 400));
+    // A stable that nobody ever asked says nothing.
+    let mut unknown = spec(Strategy::BlueGreen(BlueGreen::default()), 2, Some(3));
+    unknown.environment.analysis = Analysis::new(vec![compared_rule()]);
+    let mut stage = Stage::open(unknown);
+    stage.carry();
+    stage.compare((0, 0), (0, 0));
+    stage.pass_time(1);
+    stage.compare((1_000, 100), (0, 0));
+    assert_eq!(stage.rollout().direction, Direction::Forward);
+    assert!(
+        stage
+            .rollout()
+            .evidence
+            .last()
+            .unwrap()
+            .stable
+            .as_ref()
+            .unwrap()
+            .sample
+            .is_none()
+    );
+}

@@ -1,0 +1,257 @@
+//! Every command in every state: what it does, that doing it twice is as doing it once, and that what is refused says why.
+
+use super::*;
+
+/// Rollouts in every state that people can meet, by name.
+fn stages() -> Vec<(&'static str, Stage)> {
+    let gated = || {
+        let mut wanted = spec(canary(), 3, Some(3));
+        wanted.environment.approvals = Some(Approvals::anyone());
+        Stage::open(wanted)
+    };
+    let holding = || {
+        let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+        stage.carry();
+        stage
+    };
+    let mut paused = holding();
+    let reason = "lunch".to_owned();
+    paused.say(Input::Pause { reason }).unwrap();
+    let keep = Duration::from_secs(600);
+    let mut warm = Stage::open(spec(
+        Strategy::BlueGreen(BlueGreen {
+            keep,
+            ..BlueGreen::default()
+        }),
+        2,
+        Some(3),
+    ));
+    warm.carry();
+    let mut tied = spec(canary(), 3, Some(3));
+    tied.tied = vec!["cart".parse().unwrap()];
+    let mut meeting = Stage::open(tied);
+    while !matches!(meeting.rollout().action(), Some(Action::Meet { .. })) {
+        match meeting.carried() {
+            Some((plan, index)) => drop(meeting.say(done(plan, index))),
+            None => meeting.good_hold(),
+        }
+    }
+    let mut back = holding();
+    let reason = "no".to_owned();
+    back.say(Input::Abort { reason }).unwrap();
+    let mut rolled_back = holding();
+    let reason = "no".to_owned();
+    rolled_back.say(Input::Abort { reason }).unwrap();
+    rolled_back.carry();
+    let mut promoted = Stage::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
+    promoted.carry();
+    let mut failed = holding();
+    let reason = "no".to_owned();
+    failed.say(Input::Abort { reason }).unwrap();
+    let (plan, index) = failed.carried().unwrap();
+    let why = "the proxy is gone".to_owned();
+    let smoke = None;
+    failed
+        .say(Input::Failed {
+            plan,
+            index,
+            why,
+            smoke,
+        })
+        .unwrap();
+    vec![
+        ("waiting", gated()),
+        ("moving", Stage::open(spec(canary(), 3, Some(3)))),
+        ("holding", holding()),
+        ("paused", paused),
+        ("kept warm", warm),
+        ("meeting", meeting),
+        ("going back", back),
+        ("promoted", promoted),
+        ("rolled back", rolled_back),
+        ("failed", failed),
+    ]
+}
+
+fn done(plan: u32, index: usize) -> Input {
+    Input::Done {
+        plan,
+        index,
+        note: None,
+        smoke: None,
+    }
+}
+
+fn commands() -> Vec<(&'static str, Input)> {
+    let reason = || "asked".to_owned();
+    let groups = Vec::new();
+    let comment = None;
+    vec![
+        ("approve", Input::Approve { groups, comment }),
+        ("reject", Input::Reject { reason: reason() }),
+        ("pause", Input::Pause { reason: reason() }),
+        ("resume", Input::Resume),
+        ("promote", Input::Promote { reason: reason() }),
+        ("abort", Input::Abort { reason: reason() }),
+    ]
+}
+
+#[test]
+fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
+    let mut table = Vec::new();
+    for (name, stage) in stages() {
+        for (command, input) in commands() {
+            let mut stage = Stage {
+                state: stage.state.clone(),
+                now: stage.now,
+                story: Vec::new(),
+                log: Vec::new(),
+            };
+            let first = stage.say(input.clone());
+            let told = match &first {
+                Ok(0) => "nothing changes".to_owned(),
+                Ok(_) => format!("{:?}", stage.rollout().status()),
+                Err(refused) => format!("refused: {refused}"),
+            };
+            let before = stage.state.clone();
+            let again = stage.say(input);
+            let unchanged = serde_json::to_string(&before).unwrap()
+                == serde_json::to_string(&stage.state).unwrap();
+            let once = match (&first, &again) {
+                (Ok(_), Ok(events)) => *events == 0 && unchanged,
+                // What was done is over now: whoever comes second hears so.
+                (_, Err(_)) => unchanged,
+                (Err(_), Ok(_)) => false,
+            };
+            assert!(once, "{name}: {command} twice: {first:?}, {again:?}");
+            table.push(format!("{name:11} {command:8} {told}"));
+        }
+    }
+    insta::assert_snapshot!(table.join("\n"), @r##"
+    waiting     approve  Moving
+    waiting     reject   GoingBack
+    waiting     pause    Paused
+    waiting     resume   nothing changes
+    waiting     promote  Waiting
+    waiting     abort    GoingBack
+    moving      approve  refused: shop/ro7 is not waiting for an approval: it is at "start 1 instance of #4, without traffic"
+    moving      reject   refused: shop/ro7 is not waiting for an approval: it is at "start 1 instance of #4, without traffic"
+    moving      pause    Paused
+    moving      resume   nothing changes
+    moving      promote  Moving
+    moving      abort    GoingBack
+    holding     approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
+    holding     reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
+    holding     pause    Paused
+    holding     resume   nothing changes
+    holding     promote  Moving
+    holding     abort    GoingBack
+    paused      approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
+    paused      reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
+    paused      pause    nothing changes
+    paused      resume   Holding
+    paused      promote  Moving
+    paused      abort    GoingBack
+    kept warm   approve  refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 m"
+    kept warm   reject   refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 m"
+    kept warm   pause    Paused
+    kept warm   resume   nothing changes
+    kept warm   promote  Moving
+    kept warm   abort    GoingBack
+    meeting     approve  refused: shop/ro7 is not waiting for an approval: it is at "wait for the rollouts of cart"
+    meeting     reject   refused: shop/ro7 is not waiting for an approval: it is at "wait for the rollouts of cart"
+    meeting     pause    Paused
+    meeting     resume   nothing changes
+    meeting     promote  Moving
+    meeting     abort    GoingBack
+    going back  approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
+    going back  reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
+    going back  pause    refused: shop/ro7 is on its way back to stable: pausing is no longer possible
+    going back  resume   refused: shop/ro7 is on its way back to stable: resuming is no longer possible
+    going back  promote  refused: shop/ro7 is on its way back to stable: promoting is no longer possible
+    going back  abort    nothing changes
+    promoted    approve  refused: shop/ro7 has ended (#4 serves all traffic): answering the gate is no longer possible
+    promoted    reject   refused: shop/ro7 has ended (#4 serves all traffic): answering the gate is no longer possible
+    promoted    pause    refused: shop/ro7 has ended (#4 serves all traffic): pausing is no longer possible
+    promoted    resume   refused: shop/ro7 has ended (#4 serves all traffic): resuming is no longer possible
+    promoted    promote  refused: shop/ro7 has ended (#4 serves all traffic): promoting is no longer possible
+    promoted    abort    nothing changes
+    rolled back approve  refused: shop/ro7 has ended (no; #3 serves all traffic): answering the gate is no longer possible
+    rolled back reject   refused: shop/ro7 has ended (no; #3 serves all traffic): answering the gate is no longer possible
+    rolled back pause    refused: shop/ro7 has ended (no; #3 serves all traffic): pausing is no longer possible
+    rolled back resume   refused: shop/ro7 has ended (no; #3 serves all traffic): resuming is no longer possible
+    rolled back promote  refused: shop/ro7 has ended (no; #3 serves all traffic): promoting is no longer possible
+    rolled back abort    nothing changes
+    failed      approve  refused: shop/ro7 has ended (the way back failed: the proxy is gone): answering the gate is no longer possible
+    failed      reject   refused: shop/ro7 has ended (the way back failed: the proxy is gone): answering the gate is no longer possible
+    failed      pause    refused: shop/ro7 has ended (the way back failed: the proxy is gone): pausing is no longer possible
+    failed      resume   refused: shop/ro7 has ended (the way back failed: the proxy is gone): resuming is no longer possible
+    failed      promote  refused: shop/ro7 has ended (the way back failed: the proxy is gone): promoting is no longer possible
+    failed      abort    nothing changes
+    "##);
+}
+
+#[test]
+fn a_pause_while_instances_come_up_eats_no_progress_deadline() {
+    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    stage.pass_time(599);
+    stage
+        .say(Input::Pause {
+            reason: "lunch".into(),
+        })
+        .unwrap();
+    stage.pass_time(36_000);
+    assert_eq!(stage.rollout().status(), Status::Paused);
+    stage.say(Input::Resume).unwrap();
+    stage.pass_time(599);
+    assert_eq!(stage.rollout().direction, Direction::Forward);
+    stage.pass_time(2);
+    assert_eq!(stage.rollout().direction, Direction::Back);
+}
+
+#[test]
+fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
+    for (word, wanted) in [
+        (OnInconclusive::Pause, Status::Paused),
+        (OnInconclusive::Rollback, Status::GoingBack),
+        (OnInconclusive::Promote, Status::Moving),
+    ] {
+        let strategies = [
+            Strategy::Canary(Canary {
+                steps: vec![CanaryStep {
+                    weight: Weight::from_percent(10.0).unwrap(),
+                    hold: Some(Duration::from_secs(60)),
+                    smoke: false,
+                    ask: false,
+                    scale: None,
+                }],
+                on_inconclusive: word,
+                ..Canary::default()
+            }),
+            Strategy::Rolling(Rolling {
+                hold: Some(Duration::from_secs(60)),
+                on_inconclusive: word,
+                ..Rolling::default()
+            }),
+            Strategy::BlueGreen(BlueGreen {
+                bake: Some(Duration::from_secs(60)),
+                on_inconclusive: word,
+                ..BlueGreen::default()
+            }),
+        ];
+        for strategy in strategies {
+            let name = strategy.word();
+            let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+            stage.carry();
+            stage.pass_time(60);
+            assert_eq!(stage.rollout().status(), Status::Holding, "{name} {word:?}");
+            stage.pass_time(60);
+            assert_eq!(
+                stage.rollout().status(),
+                wanted,
+                "{name} {word:?}: {:#?}",
+                stage.story
+            );
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Services that are rolled out together: who is told, and what the rollouts know.
+
+use super::*;
+use crate::config::Config;
+
+fn pending(stage: &Stage) -> Vec<Effect> {
+    let pending = Services::pending(&stage.state, stage.now);
+    pending
+        .effects
+        .into_iter()
+        .map(|(_, effect)| effect)
+        .collect()
+}
+
+#[test]
+fn whoever_is_named_is_told_until_it_knows_and_told_again_when_that_changes() {
+    let mut stage = Stage::new();
+    let file = FILE.replace("production: {}", "production: { with: [cart, mail] }");
+    stage.push(1, &file, 1);
+    let told = pending(&stage).into_iter().find_map(|effect| match effect {
+        Effect::TellFellows { fellows, groups } => Some((fellows, groups)),
+        _ => None,
+    });
+    let (fellows, groups) = told.unwrap();
+    assert_eq!(
+        fellows.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        ["cart", "mail"]
+    );
+    assert_eq!(
+        stage.say(Input::FellowsTold(groups.clone())),
+        ["FellowsTold"]
+    );
+    assert_eq!(stage.say(Input::FellowsTold(groups)), Vec::<String>::new());
+    let tells = |effect: &Effect| matches!(effect, Effect::TellFellows { .. });
+    assert!(!pending(&stage).iter().any(tells));
+    stage.push(2, FILE, 1);
+    assert!(pending(&stage).iter().any(tells), "they are no longer tied");
+}
+
+#[test]
+fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
+    let mut leader = Stage::new();
+    let file = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { with: [cart, mail] }\n";
+    leader.push(1, file, 1);
+    leader.run_ends(1, true, &["shop"]);
+    let tied = |stage: &Stage| {
+        let spec = stage
+            .place("production")
+            .active
+            .as_ref()
+            .unwrap()
+            .spec
+            .clone();
+        spec.tied
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tied(&leader), ["cart", "mail"]);
+    let mut fellow = Stage::new();
+    fellow.push(
+        1,
+        &file
+            .replace("shop", "cart")
+            .replace("{ with: [cart, mail] }", "{}"),
+        1,
+    );
+    let group = ["shop", "cart", "mail"]
+        .map(|name| name.parse().unwrap())
+        .to_vec();
+    let groups: Groups = [("production".parse().unwrap(), group)].into();
+    let leader = "shop".parse().unwrap();
+    let said = fellow.say(Input::Tied { leader, groups });
+    assert_eq!(said, ["Tied"]);
+    fellow.run_ends(1, true, &["shop"]);
+    assert_eq!(tied(&fellow), ["mail", "shop"]);
+}
+
+#[test]
+fn a_group_that_makes_no_sense_is_named_with_what_to_do() {
+    let parse = |text: &str| config::parse(&Source::new("shipway.yaml", text)).unwrap().0;
+    let file = |name: &str, with: &str| {
+        parse(&format!(
+            "service: {name}\nrun: {{ command: ./run }}\nenvironments:\n  production: {{{with}}}\n"
+        ))
+    };
+    let shop = file("shop", " with: [cart] ");
+    let wrong = |cart: Option<Config>| config::check_ties(&shop, |_| cart.as_ref()).unwrap_err();
+    assert_eq!(
+        wrong(None),
+        "production: `with` names cart, and there is no such service here; push it first, or leave it out"
+    );
+    let circle = file("cart", " with: [shop] ");
+    assert_eq!(
+        wrong(Some(circle)),
+        "production: `with` names cart, whose own `with` names shop; one service of a group names all the others"
+    );
+    let elsewhere = parse("service: cart\nrun: { command: ./run }\nenvironments:\n  live: {}\n");
+    assert_eq!(
+        wrong(Some(elsewhere)),
+        "production: `with` names cart, which has no environment production; add one there, or leave it out"
+    );
+    let cart = file("cart", "");
+    assert_eq!(config::check_ties(&shop, |_| Some(&cart)), Ok(()));
+}

@@ -1,0 +1,122 @@
+//! How far a rollback goes back at once.
+
+use super::*;
+use crate::{release::Release, rollout::Kind};
+
+const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { rollback_window: { releases: 2 } }\n";
+
+impl Stage {
+    /// Releases 1 to `last`, each promoted an hour after the one before.
+    fn promoted_hourly(file: &str, last: u32) -> Self {
+        let mut stage = Self::new();
+        for number in 1..=last {
+            stage.push(number, file, 1);
+            stage.run_ends(number, true, &["shop"]);
+            stage.promoted(number, number);
+            stage.ends(number, Outcome::Promoted, number);
+            stage.now += jiff::SignedDuration::from_hours(1);
+        }
+        stage
+    }
+
+    fn back_to(
+        &mut self,
+        release: &Arc<Release>,
+        force: Force,
+    ) -> Result<(Kind, String), Rejection> {
+        self.try_say(Input::Rollback {
+            environment: "production".parse().unwrap(),
+            to: Some(release.clone()),
+            force,
+            why: "customers call".into(),
+        })?;
+        let spec = self
+            .place("production")
+            .active
+            .as_ref()
+            .unwrap()
+            .spec
+            .clone();
+        Ok((spec.kind, spec.why.clone()))
+    }
+
+    fn former(&self, number: u32) -> Arc<Release> {
+        let place = self.place("production");
+        let mut known = place.former.iter().chain(&place.stable);
+        known.find(|it| it.number.0 == number).unwrap().clone()
+    }
+}
+
+#[test]
+fn a_release_of_the_last_few_comes_back_at_once_and_an_older_one_by_the_strategy() {
+    let inside = |number| {
+        let mut stage = Stage::promoted_hourly(FILE, 5);
+        let release = stage.former(number);
+        stage.back_to(&release, Force::No).unwrap()
+    };
+    assert_eq!(inside(4), (Kind::Rollback, "customers call".to_owned()));
+    assert_eq!(inside(3).0, Kind::Rollback);
+    let (kind, why) = inside(2);
+    assert_eq!(kind, Kind::Deploy);
+    assert_eq!(
+        why,
+        "customers call; #2 is outside the rollback window (the last 2 releases), so it goes in by its strategy"
+    );
+}
+
+#[test]
+fn a_window_of_time_begins_when_the_release_stopped_to_serve() {
+    let file = FILE.replace("releases: 2", "within: 150m");
+    let inside = |number| {
+        let mut stage = Stage::promoted_hourly(&file, 5);
+        let release = stage.former(number);
+        stage.back_to(&release, Force::No).unwrap().0
+    };
+    // #5 took over from #4 an hour ago, #4 from #3 two, #3 from #2 three.
+    assert_eq!(
+        [4, 3, 2].map(inside),
+        [Kind::Rollback, Kind::Rollback, Kind::Deploy]
+    );
+}
+
+#[test]
+fn without_a_window_all_that_are_remembered_come_back_at_once_and_what_never_served_does_not() {
+    let mut stage = Stage::promoted_hourly(
+        &FILE.replace("{ rollback_window: { releases: 2 } }", "{}"),
+        5,
+    );
+    let mut never = (*stage.former(5)).clone();
+    never.number = ReleaseNumber(99);
+    let first = stage.former(1);
+    assert_eq!(
+        stage.clone_of().back_to(&first, Force::No).unwrap().0,
+        Kind::Rollback
+    );
+    let (kind, why) = stage.back_to(&Arc::new(never), Force::No).unwrap();
+    assert_eq!(kind, Kind::Deploy);
+    assert!(why.contains("#99 was not good here lately"), "{why}");
+}
+
+#[test]
+fn what_was_rolled_back_there_needs_force() {
+    let mut stage = Stage::promoted_hourly(FILE, 2);
+    let bad = stage.former(2);
+    let good = stage.former(1);
+    stage.back_to(&good, Force::No).unwrap();
+    stage.promoted(3, 1);
+    stage.ends(3, Outcome::Promoted, 1);
+    let refused = stage.back_to(&bad, Force::No).unwrap_err();
+    assert!(refused.to_string().contains("use --force"), "{refused}");
+    let (kind, why) = stage.back_to(&bad, Force::Yes).unwrap();
+    assert_eq!(kind, Kind::Deploy, "{why}");
+}
+
+impl Stage {
+    fn clone_of(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            log: Vec::new(),
+            now: self.now,
+        }
+    }
+}

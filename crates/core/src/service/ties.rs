@@ -1,0 +1,49 @@
+//! Services that are rolled out together: who must know of it, and which rollouts are tied.
+
+use std::collections::BTreeSet;
+
+use super::{
+    event::{Effect, Groups},
+    state::State,
+};
+use crate::ids::{EnvironmentName, ServiceName};
+
+impl State {
+    /// The groups that this service's own configuration makes.
+    fn groups(&self) -> Groups {
+        let config = self.config.iter();
+        let named = config.flat_map(|config| {
+            let environments = config.environments.iter();
+            environments.map(|it| (it.name.clone(), config.group(&it.name)))
+        });
+        named.filter(|(_, group)| !group.is_empty()).collect()
+    }
+
+    /// The other services whose rollouts into `environment` are promoted together with this one's.
+    #[must_use]
+    pub fn tied_in(&self, environment: &EnvironmentName) -> Vec<ServiceName> {
+        let own = self.groups();
+        let all = std::iter::once(&own).chain(self.tied.values());
+        let others: BTreeSet<ServiceName> = all
+            .filter_map(|groups| groups.get(environment))
+            .flatten()
+            .filter(|name| Some(*name) != self.name.as_ref())
+            .cloned()
+            .collect();
+        others.into_iter().collect()
+    }
+
+    /// What other services are to know: those that are named, and those that were.
+    pub(super) fn untold(&self) -> Option<Effect> {
+        let groups = self.groups();
+        if groups == self.told {
+            return None;
+        }
+        let both = groups.values().chain(self.told.values()).flatten();
+        let fellows = both
+            .filter(|name| Some(*name) != self.name.as_ref())
+            .cloned()
+            .collect();
+        Some(Effect::TellFellows { fellows, groups })
+    }
+}
