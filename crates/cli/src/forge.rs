@@ -1,7 +1,8 @@
-//! Where workflows' actions come from, for the commands that run workflows.
+//! Where workflows' actions and the workflows of others that they call come from, for the commands that run workflows.
 
 use std::path::{Path, PathBuf};
 
+use shipway_worker::forge::login::token;
 use shipway_workflow::job::ActionSource;
 
 use crate::exit::Failure;
@@ -9,9 +10,12 @@ use crate::exit::Failure;
 /// The options.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Forge {
-    /// Where actions of repositories come from: an address, or a folder with bare repositories as owner/repo.git
+    /// Where actions and called workflows of repositories come from: an address, or a folder with bare repositories as owner/repo.git
     #[arg(long, env = "SHIPWAY_FORGE", default_value = ActionSource::FORGE, value_name = "URL_OR_PATH")]
     forge: String,
+    /// A file, readable by you alone, with the token that a private forge wants; or with name:token
+    #[arg(long, env = "SHIPWAY_FORGE_TOKEN_FILE", value_name = "FILE")]
+    forge_token_file: Option<PathBuf>,
 }
 
 impl Forge {
@@ -40,9 +44,22 @@ impl Forge {
         };
         Ok(ActionSource {
             forge,
+            token_file: self.token_file()?,
             cache,
             built_in: built_in()?,
         })
+    }
+
+    /// Where the token is; one that can't be used is told of now, and not when it is missed.
+    fn token_file(&self) -> Result<Option<PathBuf>, Failure> {
+        let named = self.forge_token_file.as_deref();
+        let Some(file) = named.filter(|file| !file.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        token(file).map_err(Failure::usage)?;
+        let path = file.canonicalize();
+        path.map(Some)
+            .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))
     }
 }
 

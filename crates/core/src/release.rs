@@ -94,12 +94,14 @@ impl WorkflowFile {
         }
     }
 
-    /// What it calls, to be read one after the other.
+    /// What it calls and was not read yet, to be read one after the other.
     pub fn calls(&mut self) -> Calls<'_> {
-        Calls {
-            open: called_by(&self.path, &self.text),
-            file: self,
+        let mut open = called_by(&self.path, &self.text);
+        for called in &self.called {
+            let text = called.text.as_deref();
+            open.extend(text.into_iter().flat_map(|text| called_by(&called.name, text)));
         }
+        Calls { open, file: self }
     }
 }
 
@@ -122,7 +124,8 @@ pub struct Calls<'f> {
 }
 
 impl Calls<'_> {
-    /// The name of one that was not read yet; none when all were, or there are too many, which planning refuses.
+    /// The name of one that was not read yet; none when all were, or there are too many, which planning refuses. What is not
+    /// given after it was named is left out.
     #[expect(
         clippy::should_implement_trait,
         reason = "what it gives next depends on what it was given"

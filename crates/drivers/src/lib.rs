@@ -1,5 +1,6 @@
 //! Effects carried out: process target, checks, git, notifications.
 
+pub mod called;
 pub mod checks;
 pub mod data_plane;
 pub mod git;

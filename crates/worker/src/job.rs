@@ -317,5 +317,6 @@ fn masker(spec: &JobSpec) -> Masker {
     }
     secrets.push(spec.contexts.github.get("token").to_text().to_string());
     secrets.extend(spec.server.as_ref().map(|server| server.token.clone()));
+    secrets.extend(crate::forge::login::secrets(&spec.actions));
     Masker::new(secrets)
 }

@@ -20,6 +20,7 @@ mod containers;
 mod environment;
 mod exec;
 mod files;
+pub mod forge;
 mod frame;
 #[doc(hidden)]
 pub mod fuzz;

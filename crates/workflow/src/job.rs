@@ -237,6 +237,9 @@ impl JobLimits {
 pub struct ActionSource {
     /// The address of a forge, or a folder that holds bare repositories as `owner/repo` or `owner/repo.git`.
     pub forge: String,
+    /// A file with what a private forge wants to know: a token, or `name:token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
     /// Where those that were fetched are kept, for all workers of this machine; none: in the job's folder.
     pub cache: Option<PathBuf>,
     /// Whether GitHub's own actions that have a built-in equivalent are built in.
@@ -252,6 +255,7 @@ impl Default for ActionSource {
     fn default() -> Self {
         Self {
             forge: Self::FORGE.to_owned(),
+            token_file: None,
             cache: None,
             built_in: true,
         }

@@ -99,8 +99,8 @@ pub struct Dispatch {
     service: Option<String>,
     /// The workflow; the only one that can be started by hand when not said
     workflow: Option<String>,
-    /// The branch
-    #[arg(long = "ref", value_name = "BRANCH")]
+    /// The branch or tag
+    #[arg(long = "ref", value_name = "BRANCH_OR_TAG")]
     reference: Option<String>,
     /// An input, as NAME=VALUE; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]

@@ -55,6 +55,9 @@ fn follow_run(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
     let mut told: BTreeMap<String, run::Status> = BTreeMap::new();
     loop {
         let view: RunView = server.get(&format!("/api/v1/runs/{path}"))?;
+        if told.is_empty() && !output.json && !output.quiet {
+            line(&format!("{}: {}", view.id, view.title));
+        }
         for job in view.jobs.iter().filter(|_| !output.json && !output.quiet) {
             let before = told.insert(job.key.clone(), job.status);
             if before != Some(job.status) && before.is_some() {

@@ -12,6 +12,7 @@ mod crashes;
 mod days;
 mod durable;
 mod evidence;
+mod elsewhere;
 mod examples;
 mod gates;
 mod help;

@@ -25,6 +25,18 @@ pub(super) struct Decider {
     events: Vec<Event<Body>>,
     pub(super) by: Actor,
     pub(super) now: Timestamp,
+    look: Look,
+}
+
+/// How much of a run must be looked at after an input. Before it nothing followed any more: each decision ends so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing can follow.
+    Nowhere,
+    /// At what hangs on this job, which has ended.
+    After(JobKey),
+    /// At all of it.
+    Everywhere,
 }
 
 /// Facts that follow from an input.
@@ -34,11 +46,42 @@ pub(super) fn decide(
     by: Actor,
     now: Timestamp,
 ) -> Result<Vec<Event<Body>>, Rejection> {
+    let look = look_after(&input);
+    decide_looking(state, input, by, now, look)
+}
+
+/// What an input can change beside its own job.
+fn look_after(input: &Input) -> Look {
+    match input {
+        Input::JobStarted { .. }
+        | Input::StepFinished { .. }
+        | Input::Annotated { .. }
+        | Input::ArtifactStored { .. }
+        | Input::TestsReported { .. }
+        | Input::Told => Look::Nowhere,
+        Input::JobEnded { key, .. } | Input::WorkerLost { key, .. } => Look::After(key.clone()),
+        Input::Open(_)
+        | Input::RunAgain { .. }
+        | Input::Cancel { .. }
+        | Input::Gate(_)
+        | Input::Woken => Look::Everywhere,
+    }
+}
+
+/// The same, looking no further than `look`; [`Look::Everywhere`] is always right.
+pub(super) fn decide_looking(
+    state: &State,
+    input: Input,
+    by: Actor,
+    now: Timestamp,
+    look: Look,
+) -> Result<Vec<Event<Body>>, Rejection> {
     let mut decider = Decider {
         state: state.clone(),
         events: Vec::new(),
         by,
         now,
+        look,
     };
     match input {
         Input::Open(spec) => {
@@ -166,6 +209,9 @@ impl Decider {
 
     /// Puts on record what the scheduler says now, and the end when there is nothing left.
     fn settle(&mut self) {
+        if self.look == Look::Nowhere {
+            return;
+        }
         let Some(run) = self.state.0.as_deref().filter(|run| run.ended.is_none()) else {
             return;
         };
@@ -182,12 +228,22 @@ impl Decider {
         if !self.has_its_turn(&plan) {
             return;
         }
-        self.give_up_at_gates();
+        if plan.has_gates {
+            self.give_up_at_gates();
+        }
         let Some(run) = self.state.0.as_deref() else {
             return;
         };
         let mut progress = run.progress.clone();
-        for decision in plan.graph.next(&plan.workflow, &mut progress, &plan.ground) {
+        let (workflow, ground) = (&plan.workflow, &plan.ground);
+        let decisions = match &self.look {
+            // Giving up at a gate is one more thing that has happened.
+            Look::After(ended) if !plan.has_gates => {
+                (plan.graph).next_after(workflow, &mut progress, ground, ended)
+            }
+            _ => plan.graph.next(workflow, &mut progress, ground),
+        };
+        for decision in decisions {
             self.emit(match decision {
                 Decision::Expand { job, expanded } => Body::JobReady {
                     job,
@@ -208,7 +264,9 @@ impl Decider {
                 Decision::Stop { key, why } => Body::StopAsked { key, why },
             });
         }
-        self.ask_at_gates();
+        if plan.has_gates {
+            self.ask_at_gates();
+        }
         if progress.is_over() {
             let conclusion = progress.conclusion();
             let covers_too_little = self.state.0.as_deref().and_then(Run::covers_too_little);

@@ -57,6 +57,9 @@ impl Run {
         conclusion: Conclusion,
         why: Option<String>,
     ) -> (Conclusion, Option<String>) {
+        if conclusion != Conclusion::Failure {
+            return (conclusion, why);
+        }
         let last = self.tests.iter().rev().find(|(job, _)| job == key);
         let excuse = last.map(|(_, tests)| &tests.excuse);
         let failed = self.jobs.get(key).map(|record| {

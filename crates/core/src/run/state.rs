@@ -1,15 +1,12 @@
 //! What a run's events fold into.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_syntax::Source;
 use shipway_workflow::{
-    graph::{Again, CalledText, Cell, Found, Graph, Ground, Progress, link},
+    graph::{Again, CalledText, Cell, Found, Graph, Ground, Progress, in_one_line, link, run_name},
     job::{Conclusion, JobKey},
     model::Workflow,
 };
@@ -17,6 +14,7 @@ use shipway_workflow::{
 use super::{
     event::{Annotation, Artifact, Body, StepLine},
     gate::Gates,
+    records::Records,
     reported::JobTests,
     spec::RunSpec,
 };
@@ -29,8 +27,8 @@ pub struct State(pub Option<Box<Run>>);
 /// A run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// What runs, and why.
-    pub spec: RunSpec,
+    /// What runs, and why. Never changed; shared by all copies of the run.
+    pub spec: Arc<RunSpec>,
     /// Who opened it.
     pub by: String,
     /// When.
@@ -40,7 +38,7 @@ pub struct Run {
     /// How far its jobs are.
     pub progress: Progress,
     /// What was seen of the jobs that have started.
-    pub jobs: BTreeMap<JobKey, JobRecord>,
+    pub jobs: Records,
     /// Where the gates of it and its jobs stand.
     #[serde(default)]
     pub gates: Gates,
@@ -142,6 +140,10 @@ pub struct Plan {
     pub graph: Graph,
     /// What its expressions see of the run.
     pub ground: Ground,
+    /// What its `run-name` says.
+    pub run_name: Option<String>,
+    /// Whether a job of it, or of a workflow that it calls, may wait for a group or for people.
+    pub(super) has_gates: bool,
 }
 
 impl Run {
@@ -163,7 +165,7 @@ impl Run {
     }
 
     fn record(&mut self, key: &JobKey) -> &mut JobRecord {
-        self.jobs.entry(key.clone()).or_default()
+        self.jobs.entry(key)
     }
 
     fn again(&mut self, plan: Option<&Plan>, attempt: u32, again: &Again, event: &Event<Body>) {
@@ -181,6 +183,21 @@ impl Run {
         self.again_by = Some(event.by.to_string());
         // It holds what expressions see of the attempt.
         self.plan = OnceLock::new();
+    }
+
+    /// What it is called in lists: what its `run-name` says, else the commit's message for a push, else the workflow's name.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let plan = self.plan().ok();
+        if let Some(name) = plan.and_then(|plan| plan.run_name.clone()) {
+            return name;
+        }
+        let subject = in_one_line(&self.spec.commit.subject);
+        if self.spec.event == "push" && !subject.is_empty() {
+            return subject;
+        }
+        let name = plan.and_then(|plan| plan.workflow.name.as_deref());
+        in_one_line(name.unwrap_or(&self.spec.workflow.path))
     }
 
     /// The workflow ready to be scheduled, or what is wrong with it.
@@ -226,10 +243,25 @@ fn plan(run: &Run) -> Result<Plan, String> {
                 .ok_or_else(|| file.why.as_deref().unwrap_or("there is no such file")),
         })
         .collect();
+    let graph = link(&spec.workflow.path, &workflow, &called)?;
     Ok(Plan {
-        graph: link(&spec.workflow.path, &workflow, &called)?,
+        has_gates: has_gates(&workflow, &graph),
+        graph,
+        run_name: run_name(&workflow, &ground)?,
         workflow,
         ground,
+    })
+}
+
+/// Whether a job may wait for a group or for people.
+fn has_gates(workflow: &Workflow, graph: &Graph) -> bool {
+    workflow.jobs.iter().enumerate().any(|(at, job)| {
+        let called = graph.call(at);
+        job.concurrency.is_some()
+            || job.environment.is_some()
+            || called.is_some_and(|unit| {
+                unit.workflow.concurrency.is_some() || has_gates(&unit.workflow, &unit.graph)
+            })
     })
 }
 
@@ -250,8 +282,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             for cell in &expanded.cells {
                 run.gates.forget(&cell.key);
             }
-            if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
-                progress.expand(at, expanded.as_ref().clone(), graph.jobs_called(at));
+            if let Some(plan) = &plan {
+                let expanded = expanded.as_ref().clone();
+                plan.graph.expand(&mut run.progress, job, expanded);
             }
         }
         Body::JobStarted { key } => {
@@ -313,12 +346,12 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
 
 fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
     let mut run = Run {
-        spec: spec.clone(),
+        spec: Arc::new(spec.clone()),
         by: event.by.to_string(),
         opened_at: event.at,
         started_at: None,
         progress: Progress::default(),
-        jobs: BTreeMap::new(),
+        jobs: Records::default(),
         gates: Gates::default(),
         artifacts: Vec::new(),
         tests: Vec::new(),

@@ -42,6 +42,10 @@ pub struct RunView {
     pub workflow: String,
     /// The workflow's name.
     pub name: String,
+    /// What the run is called: what its `run-name` says, else the commit's message for a push, else the workflow's name. Empty in
+    /// rows of before this was known.
+    #[serde(default)]
+    pub title: String,
     /// When it was opened.
     pub created_at: Timestamp,
     /// When its first job started.
@@ -114,6 +118,9 @@ pub struct JobView {
     /// The workflow that it calls: then it has no steps and no log, and the jobs after it whose keys begin with its own do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<String>,
+    /// The commit that the ref of another repository stood at when it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_commit: Option<CommitId>,
     /// When a worker began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -183,6 +190,7 @@ impl From<&Run> for RunView {
             event: spec.event.clone(),
             workflow: spec.workflow.path.clone(),
             name: name.unwrap_or_else(|| spec.workflow.path.clone()),
+            title: run.title(),
             created_at: run.opened_at,
             started_at: run.started_at,
             finished_at: run.ended.as_ref().map(|end| end.at),
@@ -225,10 +233,10 @@ impl Listed<'_> {
     fn add(&self, progress: &Progress, views: &mut Vec<JobView>) {
         for (at, (job, progress)) in self.workflow.jobs.iter().zip(&progress.jobs).enumerate() {
             if progress.cells.is_empty() {
-                views.push(self.unbegun(job, progress));
+                views.push(self.unbegun(at, job, progress));
             }
             for cell in &progress.cells {
-                views.push(self.cell(job, cell));
+                views.push(self.cell(at, job, cell));
                 if let (Some(called), Some(unit)) = (&cell.called, self.graph.call(at)) {
                     let inside = Listed {
                         run: self.run,
@@ -251,7 +259,14 @@ impl Listed<'_> {
         job.needs.iter().map(key).collect()
     }
 
-    fn unbegun(&self, job: &Job, progress: &JobProgress) -> JobView {
+    /// The commit of the workflow that a job calls, when that is of another repository.
+    fn calls_commit(&self, at: usize) -> Option<CommitId> {
+        let name = &self.graph.call(at)?.name;
+        let mut called = self.run.spec.workflow.called.iter();
+        called.find(|file| file.name == *name)?.commit.clone()
+    }
+
+    fn unbegun(&self, at: usize, job: &Job, progress: &JobProgress) -> JobView {
         let name = (job.name.as_ref()).map_or(job.id.as_str(), |name| name.text());
         let (key, name) = match self.caller {
             None => (job.id.clone(), name.to_owned()),
@@ -267,6 +282,7 @@ impl Listed<'_> {
             why: progress.why.clone(),
             needs: self.needs(job),
             calls: job.calls.as_ref().map(|call| call.workflow.clone()),
+            calls_commit: self.calls_commit(at),
             started_at: None,
             finished_at: None,
             steps: Vec::new(),
@@ -279,7 +295,7 @@ impl Listed<'_> {
         }
     }
 
-    fn cell(&self, job: &Job, cell: &Cell) -> JobView {
+    fn cell(&self, at: usize, job: &Job, cell: &Cell) -> JobView {
         let record = self.run.jobs.get(&cell.key).cloned().unwrap_or_default();
         let mut started_at = record.started_at;
         if cell.called.is_some() {
@@ -287,7 +303,7 @@ impl Listed<'_> {
             let inside = self
                 .run
                 .jobs
-                .iter()
+                .unsorted()
                 .filter(|(key, _)| key.as_str().starts_with(&prefix));
             started_at = inside.filter_map(|(_, record)| record.started_at).min();
         }
@@ -304,6 +320,7 @@ impl Listed<'_> {
             why: record.why.or_else(|| cell.stopping.clone()),
             needs: self.needs(job),
             calls: job.calls.as_ref().map(|call| call.workflow.clone()),
+            calls_commit: self.calls_commit(at),
             started_at,
             finished_at: record.finished_at,
             steps: record.steps.iter().map(StepView::from).collect(),

@@ -10,11 +10,12 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_core::{
-    ids::{EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
+    ids::{CommitId, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     release::{Release, WorkflowFile},
     rollout::{self, strategy},
     service::{self, Artifact, Body, Force, Input},
 };
+use shipway_drivers::git::{GitError, Repo};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Caller, Problem};
@@ -412,7 +413,7 @@ pub(super) async fn rollback(
 pub(super) struct Dispatch {
     /// The workflow's path; the only one that can be run by hand when not said.
     workflow: Option<String>,
-    /// The branch; the released one when not said.
+    /// The branch or tag, the branch where both have the name; the released branch when not said.
     r#ref: Option<String>,
     /// Its inputs.
     #[serde(default)]
@@ -429,19 +430,16 @@ pub(super) async fn dispatch(
     Json(wanted): Json<Dispatch>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let name = parse::<ServiceName>(&service)?;
-    let git = |error: shipway_drivers::git::GitError| Problem::conflict(error.to_string());
+    let git = |error: GitError| Problem::conflict(error.to_string());
     let repo = app.repos.get(&name).ok_or_else(|| unknown(&service))?;
     let state = app.services.state(&service_stream(&name)).await?;
     let branch = wanted
         .r#ref
         .or_else(|| Some(state?.config.as_ref()?.branch.clone()))
         .unwrap_or_else(|| "main".to_owned());
-    let reference = format!("refs/heads/{}", branch.trim_start_matches("refs/heads/"));
-    let commit = repo
-        .resolve(&reference)
-        .await
-        .map_err(git)?
-        .ok_or_else(|| Problem::not_found(format!("there is no branch {branch}")))?;
+    let (reference, commit) = branch_or_tag(&repo, &branch).await.map_err(git)?.ok_or_else(|| {
+        Problem::not_found(format!("there is no branch or tag {branch}; push it first"))
+    })?;
     let workflow: WorkflowFile =
         crate::push::dispatchable(&repo, &commit, wanted.workflow.as_deref(), &wanted.inputs)
             .await
@@ -463,6 +461,21 @@ pub(super) async fn dispatch(
     }
     let run = run.map(|number| format!("{name}/{number}"));
     Ok((StatusCode::ACCEPTED, Json(json!({ "run": run }))))
+}
+
+/// What a name stands for: the full name of the ref, and the commit it points at.
+async fn branch_or_tag(repo: &Repo, name: &str) -> Result<Option<(String, CommitId)>, GitError> {
+    let full = if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
+        vec![name.to_owned()]
+    } else {
+        vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")]
+    };
+    for reference in full {
+        if let Some(commit) = repo.resolve(&reference).await? {
+            return Ok(Some((reference, commit)));
+        }
+    }
+    Ok(None)
 }
 
 /// How long a request waits for what it ordered. It goes on without: the order is in the log.

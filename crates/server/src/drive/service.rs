@@ -9,6 +9,7 @@ use shipway_core::{
     rollout,
     service::{Effect, Input, RunOrder, Services, Way},
 };
+use shipway_drivers::called::{calls_elsewhere, read_elsewhere};
 use shipway_engine::{Driver, Work};
 
 use super::ties;
@@ -80,7 +81,7 @@ impl Driver<Services> for ServiceDriver {
     }
 }
 
-async fn open_run(app: &Arc<App>, stream: &str, order: RunOrder) -> Input {
+async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> Input {
     let number = order.number;
     let Some(service) = stream
         .strip_prefix("service/")
@@ -89,6 +90,14 @@ async fn open_run(app: &Arc<App>, stream: &str, order: RunOrder) -> Input {
         return Input::Woken;
     };
     let id = RunId { service, number };
+    // Opened before a crash, it has all that it needs.
+    let known = app.runs.state(&id.stream()).await.ok().flatten();
+    if known.is_none_or(|state| state.0.is_none()) && calls_elsewhere(&order.workflow) {
+        let scratch = app.data.join("forge");
+        for note in read_elsewhere(&mut order.workflow, &app.actions, &scratch).await {
+            tracing::warn!(run = %id, "{note}");
+        }
+    }
     match app.open_run(&id, order).await {
         Ok(()) => Input::RunOpened(number),
         Err(error) => {

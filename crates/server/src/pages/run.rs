@@ -46,8 +46,8 @@ pub(super) async fn page(
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let content = html! {
         p.dim { a href={ "/services/" (id.service) } { (id.service) } " / " (id.number) }
-        h1 { (text(&run, "name")) " " (badge(&text(&run, "status"))) @if run["attempt"].as_u64().is_some_and(|attempt| attempt > 1) { span.dim { " attempt " (run["attempt"].as_u64().unwrap_or_default()) } } }
-        p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } " " (text(&run, "subject")) span.dim { " · " (text(&run, "workflow")) " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (person(&text(&run, "by"))) } }
+        h1 { (title(&run)) " " (badge(&text(&run, "status"))) @if run["attempt"].as_u64().is_some_and(|attempt| attempt > 1) { span.dim { " attempt " (run["attempt"].as_u64().unwrap_or_default()) } } }
+        p { code { (text(&run, "commit").chars().take(7).collect::<String>()) } " " (text(&run, "subject")) span.dim { " · " (text(&run, "name")) " · " (text(&run, "workflow")) " · " (text(&run, "event")) " · " (text(&run, "branch")) " · by " (person(&text(&run, "by"))) } }
         @if !text(&run, "waits_for").is_empty() { p { (text(&run, "waits_for")) } }
         @if let Some(lines) = &lines { (testing::three_lines(lines)) }
         @if let Some(tests) = &tests { (testing::section(tests, app.now())) }
@@ -67,7 +67,7 @@ pub(super) async fn page(
                 } } } } }
                 (annotations(&list(&job, "annotations")))
                 @if !text(&job, "summary").is_empty() { details open { summary { "Summary" } (markdown(&text(&job, "summary"))) } }
-                @if !text(&job, "calls").is_empty() { p.dim { "calls " code { (text(&job, "calls")) } } }
+                @if !text(&job, "calls").is_empty() { p.dim { "calls " code { (text(&job, "calls")) } @if !text(&job, "calls_commit").is_empty() { " at " code { (text(&job, "calls_commit").chars().take(7).collect::<String>()) } } } }
                 @else if !matches!(text(&job, "status").as_str(), "skipped" | "waiting") {
                     // Filled by the script while it is open; without it the link is there.
                     details.log data-log={ "/api/v1/runs/" (id.service) "/" (id.number.0) "/jobs/" (text(&job, "key")) "/log" } {
@@ -84,6 +84,13 @@ pub(super) async fn page(
         &format!("stream={}", id.stream()),
         &content,
     )
+}
+
+/// What a run is called, in the row of it.
+pub(super) fn title(run: &Value) -> &str {
+    let words = [&run["title"], &run["name"]];
+    let mut words = words.into_iter().filter_map(Value::as_str);
+    words.find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 /// What the steps of a job pointed out.

@@ -81,7 +81,7 @@ async fn render(app: &Arc<App>, service: &str) -> Result<Response, Problem> {
             div.scroll { table { tbody { @for run in &runs { tr {
                 @let number = run["number"].as_u64().unwrap_or_default();
                 td.tight { a href={ "/runs/" (service) "/" (number) } { "r" (number) } }
-                td { (run["workflow"].as_str().unwrap_or_default()) }
+                td { (super::run::title(run)) " " span.dim { (run["workflow"].as_str().unwrap_or_default()) } }
                 td { (badge(run["status"].as_str().unwrap_or_default())) }
                 td.dim { (run["commit"].as_str().unwrap_or_default().chars().take(7).collect::<String>()) }
             } } } } }

@@ -222,7 +222,8 @@ async fn matching_workflows(
     Ok(matching)
 }
 
-/// A workflow with all that it calls. What can't be read is on record as that, and planning says where it is called.
+/// A workflow with all that it calls in its commit. What can't be read is on record as that, and planning says where it is called.
+/// What is in other repositories is read when a run is opened: a push waits for no forge, and a schedule gets what is there then.
 async fn with_calls(
     repo: &Repo,
     commit: &CommitId,
@@ -236,10 +237,7 @@ async fn with_calls(
             Err(why) => Err(why),
             Ok(Place::Here { path }) => (text(repo, commit, path).await?)
                 .ok_or_else(|| "it is not in the commit".to_owned()),
-            Ok(Place::Elsewhere { .. }) => Err(
-                "workflows of other repositories can't be called yet; copy it into this one"
-                    .to_owned(),
-            ),
+            Ok(Place::Elsewhere { .. }) => continue,
         };
         calls.give(CalledFile::new(name, read));
     }

@@ -16,7 +16,10 @@ use shipway_workflow::{
 };
 
 use super::{is_built_in, store::Store};
-use crate::frame::Stage;
+use crate::{
+    forge::{is_reference, is_repository},
+    frame::Stage,
+};
 
 /// What `uses:` of a step means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,26 +71,18 @@ impl Remote {
             return Err("write owner/repo@ref, ./path or docker://image".to_owned());
         };
         let path: Vec<&str> = parts.collect();
-        let is_name = |part: &&str| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            part.chars().all(plain) && !matches!(*part, "." | "..") && !part.starts_with('-')
-        };
-        if ![owner, repo].iter().all(is_name) {
-            return Err(format!("{owner}/{repo} is not the name of a repository"));
+        let repository = format!("{owner}/{repo}");
+        if !is_repository(&repository) {
+            return Err(format!("{repository} is not the name of a repository"));
         }
         if path.iter().any(|part| matches!(*part, "." | "..")) {
             return Err("its path leaves the repository".to_owned());
         }
-        let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
-        if reference.is_empty()
-            || reference.starts_with(['-', '/'])
-            || reference.contains("..")
-            || reference.contains(odd)
-        {
+        if !is_reference(reference) {
             return Err(format!("{reference:?} is not a branch, a tag or a commit"));
         }
         Ok(Self {
-            repository: format!("{owner}/{repo}"),
+            repository,
             path: path.join("/"),
             reference: reference.to_owned(),
         })

@@ -84,7 +84,7 @@ async fn fetch(
     if let Some(why) = &fetched.stale {
         let text = format!(
             "{} does not answer ({why}); {remote} is the one that was fetched last",
-            library.store.forge()
+            library.store.forge.address()
         );
         output.annotate(Level::Warning, &text);
     }

@@ -243,6 +243,51 @@ fn a_matrix_of_calls_keeps_to_its_limits() {
     assert_eq!(states, [Some(Success), Some(Failure), Some(Cancelled)]);
 }
 
+/// GitHub makes a text of what isn't one, and nothing else of a text.
+#[test]
+fn what_is_given_must_have_the_type_that_is_asked_for() {
+    let called = "on: { workflow_call: { inputs: { b: { type: boolean }, n: { type: number }, s: { type: string }, r: { type: string, required: true, default: d } } } }\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n";
+    let given = |with: &str| {
+        let root = format!(
+            "on: push\njobs:\n  c: {{ uses: ./.github/workflows/x.yml, with: {{ {with} }} }}\n"
+        );
+        let files = [(".github/workflows/x.yml", called)];
+        linked(&root, &files)?;
+        let mut run = Run::of(&root, &files);
+        run.next();
+        let cell = &run.progress.jobs[0].cells[0];
+        let inputs = &cell.called.as_ref().unwrap().inputs;
+        Ok::<_, String>(serde_json::to_string(inputs).unwrap())
+    };
+    for (with, expected) in [
+        (
+            "r: x, b: true, n: 0x10, s: plain",
+            r#"{"b":true,"n":16,"s":"plain","r":"x"}"#,
+        ),
+        (
+            "r: x, s: true, n: 1.5",
+            r#"{"b":false,"n":1.5,"s":"true","r":"x"}"#,
+        ),
+        (
+            "r: 7, B: \"${{ 1 == 1 }}\", n: \"${{ fromJSON('2') }}\"",
+            r#"{"b":true,"n":2,"s":"","r":"7"}"#,
+        ),
+    ] {
+        assert_eq!(given(with).as_deref(), Ok(expected), "{with}");
+    }
+    for (with, expected) in [
+        ("r: x, b: 'true'", "the input `b` is 'true', not true or false"),
+        ("r: x, b: yes", "the input `b` is 'yes', not true or false"),
+        ("r: x, n: '5'", "the input `n` is '5', not a number"),
+        ("r: x, n: five", "the input `n` is 'five', not a number"),
+        // GitHub asks for what is required even where there is a default.
+        ("b: true", "must give the input `r`"),
+    ] {
+        let why = given(with).unwrap_err();
+        assert!(why.contains(expected), "{with}: {why}");
+    }
+}
+
 #[test]
 fn a_call_whose_jobs_are_all_skipped_is_skipped() {
     let called = "on: workflow_call\njobs:\n  a: { if: false, runs-on: x, steps: [{ run: a }] }\n";

@@ -294,12 +294,13 @@ fn mistakes(job: &Job, call: &Call, unit: &Unit) -> Vec<String> {
         unknown(&mut found, "input", &names(given), &known, unit);
         for (name, input) in &asked.inputs {
             match call.with.get(name).map(|given| (given, given.as_literal())) {
-                None if input.required && input.default.is_none() => found.push(format!(
+                None if input.required => found.push(format!(
                     "the job `{}` must give the input `{name}`, which {} requires; add it to `with`",
                     job.id, unit.name
                 )),
                 Some((given, Some(_))) => {
-                    let literal = typed(name, input.kind, given, &Contexts::new());
+                    let written = Written::of(call, name);
+                    let literal = typed(name, input.kind, given, written, &Contexts::new());
                     found.extend(literal.err().map(|why| format!("the job `{}`: {why}", job.id)));
                 }
                 None | Some((_, None)) => {}
@@ -355,7 +356,8 @@ impl Unit {
         let nothing = WorkflowCall::default();
         let asked = self.workflow.on.workflow_call.as_ref().unwrap_or(&nothing);
         let computed;
-        let mut with = job.calls.as_ref().map(|call| &call.with);
+        let call = job.calls.as_ref();
+        let mut with = call.map(|call| &call.with);
         if let Some(Table::Computed(template)) = with {
             computed = entries(template, contexts).map_err(|error| wrong(error.to_string()))?;
             let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
@@ -375,9 +377,12 @@ impl Unit {
                 .iter()
                 .find(|(key, _)| key.eq_ignore_ascii_case(name));
             let value = match (with.and_then(|with| with.get(name)), ready) {
-                (Some(given), _) => typed(name, input.kind, given, contexts),
+                (Some(given), _) => {
+                    let written = call.map_or(Written::Bare, |call| Written::of(call, name));
+                    typed(name, input.kind, given, written, contexts)
+                }
                 (None, Some((_, value))) => fits(name, input.kind, value),
-                (None, None) if input.required && input.default.is_none() => {
+                (None, None) if input.required => {
                     Err(format!("the input `{name}` is required"))
                 }
                 (None, None) => default(name, input, contexts),
@@ -452,22 +457,44 @@ fn entries(
 
 fn default(name: &str, input: &CallInput, contexts: &Contexts<'_>) -> Result<Value, String> {
     match &input.default {
-        Some(default) => typed(name, input.kind, default, contexts),
+        // The parser takes no text where another type is asked for.
+        Some(default) => typed(name, input.kind, default, Written::Bare, contexts),
         None => Ok(input.kind.empty()),
     }
 }
 
-/// The value of an input. What is written out has no type in the model, so `true` and `'true'` are the same there.
+/// How a value without an expression is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// `true`, `3`
+    Bare,
+    /// `'true'`, `abc`
+    Text,
+}
+
+impl Written {
+    fn of(call: &Call, name: &str) -> Self {
+        let mut texts = call.texts.iter();
+        match texts.any(|text| text.eq_ignore_ascii_case(name)) {
+            true => Self::Text,
+            false => Self::Bare,
+        }
+    }
+}
+
+/// The value of an input. GitHub makes a text of what isn't one, and nothing else of a text: `'true'` is no boolean.
 fn typed(
     name: &str,
     kind: InputType,
     template: &Template,
+    written: Written,
     contexts: &Contexts<'_>,
 ) -> Result<Value, String> {
     let value = template
         .resolve(contexts)
         .map_err(|error| format!("the input `{name}` has no value: {error}"))?;
     match (kind, template.as_literal()) {
+        (_, Some(_)) if written == Written::Text => fits(name, kind, &value),
         (InputType::Boolean, Some(text @ ("true" | "false"))) => Ok(Value::Bool(text == "true")),
         (InputType::Number, Some(text)) if !text.trim().is_empty() => {
             fits(name, kind, &Value::Number(Value::from(text).to_number()))

@@ -31,6 +31,9 @@ pub enum MatrixError {
     /// A list has nothing in it.
     #[error("`{0}` in the matrix has no values")]
     EmptyAxis(String),
+    /// An entry of `include` or `exclude` has nothing in it.
+    #[error("an entry of `{0}` in the matrix is empty")]
+    EmptyEntry(&'static str),
     /// `exclude` names something that isn't in the matrix.
     #[error("`exclude` names `{0}`, which isn't in the matrix")]
     UnknownExclude(String),
@@ -71,7 +74,7 @@ pub fn expand(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Vec<Combinatio
     }
     let before = rows.len();
     for entry in &include {
-        add_included(&mut rows, before, entry);
+        add_included(&mut rows, before, &axes, entry);
         if rows.len() > CELLS_MAX {
             return Err(MatrixError::TooMany);
         }
@@ -112,7 +115,7 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError>
         Matrix::Computed(template) => match template.resolve(contexts)? {
             Value::Object(object) => {
                 for (name, value) in object.iter() {
-                    match name.to_ascii_lowercase().as_str() {
+                    match &*name.to_string() {
                         "include" => include.push(value.clone()),
                         "exclude" => exclude.push(value.clone()),
                         _ => axes.push((name.to_string(), list(name, value)?)),
@@ -127,9 +130,13 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError>
             }
         },
     }
-    let all = |name: &str, values: &[Value]| {
+    let all = |name: &'static str, values: &[Value]| {
         let lists: Result<Vec<_>, _> = values.iter().map(|value| entries(name, value)).collect();
-        lists.map(|lists| lists.concat())
+        let all: Vec<Entries> = lists?.concat();
+        match all.iter().any(Vec::is_empty) {
+            true => Err(MatrixError::EmptyEntry(name)),
+            false => Ok(all),
+        }
     };
     Ok(Parts {
         axes,
@@ -213,7 +220,7 @@ fn drop_excluded(
         let excluded = |entry: &Entries| {
             entry
                 .iter()
-                .all(|(name, value)| row.get(name).is_some_and(|mine| matches(mine, value)))
+                .all(|(name, value)| matches(row.get(name).unwrap_or(&Value::Null), value))
         };
         !exclude.iter().any(excluded)
     });
@@ -221,7 +228,7 @@ fn drop_excluded(
 }
 
 /// Adds an entry to every row whose own values it doesn't contradict, or as a row of its own where there is none.
-fn add_included(rows: &mut Vec<Row>, before: usize, entry: &Entries) {
+fn add_included(rows: &mut Vec<Row>, before: usize, axes: &[Axis], entry: &Entries) {
     let mut added = false;
     for row in &mut rows[..before] {
         let fits = row.entries[..row.original].iter().all(|(name, mine)| {
@@ -239,27 +246,35 @@ fn add_included(rows: &mut Vec<Row>, before: usize, entry: &Entries) {
         }
     }
     if !added {
+        // In its label the names of the matrix come first.
+        let is_axis = |name: &str| axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(name));
+        let (mut entries, more): (Entries, Entries) =
+            (entry.iter().cloned()).partition(|(name, _)| is_axis(name));
+        entries.extend(more);
         rows.push(Row {
-            entries: entry.clone(),
-            original: entry.len(),
+            original: entries.len(),
+            entries,
         });
     }
 }
 
-/// Whether a value of the matrix is what a filter asks for: text ignores case, of objects the named properties count.
+/// Whether a value of the matrix is what a filter asks for. Each leaf of the filter is compared with what is at its place, as `==`
+/// compares: what the filter doesn't name doesn't count, and what isn't there is null.
 fn matches(mine: &Value, asked: &Value) -> bool {
-    match (mine, asked) {
-        (Value::Array(mine), Value::Array(asked)) => {
-            mine.len() == asked.len()
-                && mine
-                    .iter()
-                    .zip(asked.iter())
-                    .all(|(mine, asked)| matches(mine, asked))
-        }
-        (Value::Object(mine), Value::Object(asked)) => asked
+    match asked {
+        Value::Array(asked) => asked.iter().enumerate().all(|(at, asked)| {
+            let mine = match mine {
+                Value::Array(mine) => mine.get(at),
+                _ => None,
+            };
+            matches(mine.unwrap_or(&Value::Null), asked)
+        }),
+        Value::Object(asked) => asked
             .iter()
-            .all(|(name, asked)| mine.get(name).is_some_and(|mine| matches(mine, asked))),
-        (mine, asked) => mine.loosely_equals(asked),
+            .all(|(name, asked)| matches(&mine.get(name), asked)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            mine.loosely_equals(asked)
+        }
     }
 }
 
@@ -299,7 +314,10 @@ fn label(value: &Value, words: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| label(item, words)),
         Value::Object(object) => object.iter().for_each(|(_, value)| label(value, words)),
-        primitive => words.push(primitive.to_text().to_string()),
+        primitive => {
+            let text = primitive.to_text();
+            words.extend((!text.is_empty()).then(|| text.to_string()));
+        }
     }
 }
 

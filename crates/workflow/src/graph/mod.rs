@@ -31,9 +31,12 @@ mod calls;
 mod cells;
 mod gate;
 mod matrix;
+#[cfg(test)]
+mod matrix_tests;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod title;
 mod walk;
 
 pub use again::Again;
@@ -41,6 +44,7 @@ pub use calls::{CALLED_MAX, CalledText, LEVELS_MAX, Place, Unit, called_by, link
 pub use gate::{Gate, Group, group_of_run};
 pub use matrix::{CELLS_MAX, Combination, MatrixError, expand};
 pub use progress::{Called, Cell, Expanded, JobProgress, Progress};
+pub use title::{TITLE_MAX, in_one_line, run_name};
 
 /// Jobs of one run, those of called workflows counted: what a machine can still list. GitHub's own limits multiply to more.
 pub const JOBS_MAX: usize = 20_000;
@@ -212,8 +216,19 @@ impl Graph {
         progress: &'a mut Progress,
         key: &JobKey,
     ) -> Option<(&'a Self, &'a mut Progress, usize)> {
+        self.descend(progress, key, 0)
+    }
+
+    /// On the way to a job all that calls it has become `more` jobs.
+    fn descend<'a>(
+        &'a self,
+        progress: &'a mut Progress,
+        key: &JobKey,
+        more: usize,
+    ) -> Option<(&'a Self, &'a mut Progress, usize)> {
         let (mut graph, mut progress) = (self, progress);
         for caller in key.callers() {
+            progress.grow(more);
             let job = graph.place(caller.job_id())?;
             let cells = &mut progress.jobs.get_mut(job)?.cells;
             let cell = cells.iter_mut().find(|cell| cell.key == caller)?;
@@ -222,6 +237,14 @@ impl Graph {
         }
         let job = graph.place(key.job_id())?;
         Some((graph, progress, job))
+    }
+
+    /// Folds that a job may start.
+    pub fn expand(&self, progress: &mut Progress, key: &JobKey, expanded: Expanded) {
+        let more = expanded.cells.len();
+        if let Some((graph, progress, at)) = self.descend(progress, key, more) {
+            progress.expand(at, expanded, graph.jobs_called(at));
+        }
     }
 
     /// How many jobs the workflow has that a job calls; none without a call.
@@ -237,7 +260,19 @@ impl Graph {
         progress: &mut Progress,
         ground: &Ground,
     ) -> Vec<Decision> {
-        walk::all(self, workflow, progress, ground)
+        walk::all(self, workflow, progress, ground, None)
+    }
+
+    /// The same, when all that has happened since nothing followed any more is that the cell `ended` has: only what hangs on it is
+    /// looked at.
+    pub fn next_after(
+        &self,
+        workflow: &Workflow,
+        progress: &mut Progress,
+        ground: &Ground,
+        ended: &JobKey,
+    ) -> Vec<Decision> {
+        walk::all(self, workflow, progress, ground, Some(ended))
     }
 
     /// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
@@ -247,7 +282,9 @@ impl Graph {
         progress: &mut Progress,
         again: &Again,
     ) -> Vec<JobKey> {
-        again::forget(self, workflow, progress, again)
+        let forgotten = again::forget(self, workflow, progress, again);
+        progress.recount();
+        forgotten
     }
 
     /// The `needs` context of a job.

@@ -7,15 +7,62 @@ use super::gate::Gate;
 use crate::{
     expr::Value,
     job::{Conclusion, JobKey},
+    shared::Shared,
 };
 
 /// All jobs of a workflow that runs, in the order of the workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Recorded")]
 pub struct Progress {
     /// By place in [`crate::model::Workflow::jobs`].
-    pub jobs: Vec<JobProgress>,
+    pub jobs: Shared<JobProgress>,
     /// Why the run was cancelled, once it was.
     pub cancelled: Option<String>,
+    /// How many of them have ended, and what they have become: counted along, as counting ten thousand for each that ends would
+    /// be a hundred million.
+    #[serde(skip)]
+    counts: Counts,
+}
+
+/// What is counted along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    over: usize,
+    /// See [`Progress::size`].
+    size: usize,
+}
+
+/// As it is on record.
+#[derive(Deserialize)]
+struct Recorded {
+    #[serde(default)]
+    jobs: Shared<JobProgress>,
+    #[serde(default)]
+    cancelled: Option<String>,
+}
+
+impl From<Recorded> for Progress {
+    fn from(Recorded { jobs, cancelled }: Recorded) -> Self {
+        let counts = Counts::of(&jobs);
+        Self {
+            jobs,
+            cancelled,
+            counts,
+        }
+    }
+}
+
+impl Counts {
+    fn of(jobs: &Shared<JobProgress>) -> Self {
+        let inside = |cell: &Cell| {
+            let called = cell.called.as_ref();
+            1 + called.map_or(0, |called| called.progress.size())
+        };
+        Self {
+            over: jobs.iter().filter(|job| job.is_over()).count(),
+            size: jobs.iter().flat_map(|job| &job.cells).map(inside).sum(),
+        }
+    }
 }
 
 /// One job of the workflow.
@@ -109,15 +156,25 @@ impl Progress {
     #[must_use]
     pub fn of(jobs: usize) -> Self {
         Self {
-            jobs: vec![JobProgress::default(); jobs],
-            cancelled: None,
+            jobs: (0..jobs).map(|_| JobProgress::default()).collect(),
+            ..Self::default()
         }
+    }
+
+    /// Counts anew, after jobs were changed by other ways than the methods here.
+    pub(super) fn recount(&mut self) {
+        self.counts = Counts::of(&self.jobs);
+    }
+
+    /// A workflow that one of its cells calls has become so many more jobs.
+    pub(super) fn grow(&mut self, jobs: usize) {
+        self.counts.size += jobs;
     }
 
     /// Whether all jobs have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.jobs.iter().all(JobProgress::is_over)
+        self.counts.over == self.jobs.len()
     }
 
     /// How the workflow counts: failed when a job did, cancelled when it or a job was, else green.
@@ -138,6 +195,12 @@ impl Progress {
     pub fn nothing_ran(&self) -> bool {
         let mut jobs = self.jobs.iter();
         jobs.all(|job| job.result == Some(Conclusion::Skipped))
+    }
+
+    /// Whether anything of it was decided.
+    pub(super) fn has_begun(&self) -> bool {
+        let mut jobs = self.jobs.iter();
+        jobs.any(|job| job.is_over() || !job.cells.is_empty())
     }
 
     /// The first job that made it what it is, and why; none when it is green.
@@ -186,19 +249,14 @@ impl Progress {
 
     /// All jobs that it has become, calls and what they lead to among them.
     #[must_use]
-    pub fn size(&self) -> usize {
-        let cells = self.jobs.iter().flat_map(|job| &job.cells);
-        let called = |cell: &Cell| {
-            cell.called
-                .as_ref()
-                .map_or(0, |called| called.progress.size())
-        };
-        cells.map(|cell| 1 + called(cell)).sum()
+    pub const fn size(&self) -> usize {
+        self.counts.size
     }
 
     /// A job may start. A workflow that it calls has `called` jobs.
-    pub fn expand(&mut self, job: usize, expanded: Expanded, called: usize) {
+    pub(super) fn expand(&mut self, job: usize, expanded: Expanded, called: usize) {
         if let Some(job) = self.jobs.get_mut(job) {
+            self.counts.size += expanded.cells.len();
             (job.cells, job.fail_fast, job.max_parallel) =
                 (expanded.cells, expanded.fail_fast, expanded.max_parallel);
             for inner in job.cells.iter_mut().filter_map(|cell| cell.called.as_mut()) {
@@ -209,12 +267,11 @@ impl Progress {
 
     /// A cell of a job is told to stop; a workflow that it calls is cancelled by that.
     pub fn stop(&mut self, job: usize, key: &JobKey, why: &str) {
-        let cells = self
-            .jobs
-            .get_mut(job)
-            .map(|job| job.cells.as_mut_slice())
-            .unwrap_or_default();
-        if let Some(cell) = cells.iter_mut().find(|cell| cell.key == *key) {
+        let Some(job) = self.jobs.get_mut(job) else {
+            return;
+        };
+        let mut cells = job.cells.iter_mut();
+        if let Some(cell) = cells.find(|cell| cell.key == *key) {
             cell.stopping.get_or_insert_with(|| why.to_owned());
             if let Some(called) = &mut cell.called {
                 called.progress.cancel(why);
@@ -269,6 +326,9 @@ impl Progress {
         let Some(job) = self.jobs.get_mut(job) else {
             return;
         };
+        if job.result.is_none() {
+            self.counts.over += 1;
+        }
         (job.result, job.clear, job.tainted) = (Some(result), clear, tainted);
         if job.why.is_none() {
             job.why = why;

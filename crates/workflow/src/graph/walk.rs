@@ -18,6 +18,7 @@ pub(super) fn all(
     workflow: &Workflow,
     progress: &mut Progress,
     ground: &Ground,
+    ended: Option<&JobKey>,
 ) -> Vec<Decision> {
     let mut size = progress.size();
     let mut walk = Walk {
@@ -28,9 +29,39 @@ pub(super) fn all(
         caller: None,
         size: &mut size,
         decisions: Vec::new(),
+        way: ended.map(Way::to),
     };
     walk.go();
     walk.decisions
+}
+
+/// The cells that lead to the one that has ended, the outermost first, and that one.
+#[derive(Clone)]
+struct Way {
+    keys: std::sync::Arc<[JobKey]>,
+    /// How many calls have been entered.
+    depth: usize,
+}
+
+impl Way {
+    fn to(ended: &JobKey) -> Self {
+        let keys = ended.callers().chain([ended.clone()]).collect();
+        Self { keys, depth: 0 }
+    }
+
+    /// The one that is in this workflow.
+    fn key(&self) -> &JobKey {
+        &self.keys[self.depth.min(self.keys.len() - 1)]
+    }
+
+    /// The way on from a call, if it is on the way.
+    fn inside(&self, call: &JobKey) -> Option<Self> {
+        let goes_on = self.depth + 1 < self.keys.len() && self.key() == call;
+        goes_on.then(|| Self {
+            keys: self.keys.clone(),
+            depth: self.depth + 1,
+        })
+    }
 }
 
 struct Walk<'a> {
@@ -43,12 +74,17 @@ struct Walk<'a> {
     /// How many jobs the run has become.
     size: &'a mut usize,
     decisions: Vec<Decision>,
+    /// Where something has happened; none: anywhere.
+    way: Option<Way>,
 }
 
 impl Walk<'_> {
     fn go(&mut self) {
         // Jobs to look at, the next one last.
-        let mut waiting: Vec<usize> = (0..self.workflow.jobs.len()).rev().collect();
+        let mut waiting: Vec<usize> = match &self.way {
+            Some(way) => self.graph.place(way.key().job_id()).into_iter().collect(),
+            None => (0..self.workflow.jobs.len()).rev().collect(),
+        };
         while let Some(job) = waiting.pop() {
             if self.look(job) {
                 waiting.extend(self.graph.dependents[job].iter().rev());
@@ -143,11 +179,15 @@ impl Walk<'_> {
     /// A job that has started: whether its cells have ended, or must be stopped.
     fn watch(&mut self, job: usize) -> bool {
         loop {
-            if let Some(why) = self.why_stop(job) {
-                self.stop(job, &why);
-            }
+            let stopped = match self.why_stop(job) {
+                Some(why) => {
+                    self.stop(job, &why);
+                    true
+                }
+                None => false,
+            };
             // A call that has ended makes room for others, or is a reason to stop them.
-            if !self.walk_calls(job) {
+            if !self.walk_calls(job, stopped) {
                 break;
             }
         }
@@ -180,19 +220,30 @@ impl Walk<'_> {
         self.end(job, result.unwrap_or(green), why)
     }
 
-    /// Goes on in the workflows that the cells of a job call; true when one of them has ended by that.
-    fn walk_calls(&mut self, job: usize) -> bool {
+    /// Goes on in the workflows that the cells of a job call, where something can have changed; true when one of them has ended by
+    /// that. What was `stopped` has.
+    fn walk_calls(&mut self, job: usize, stopped: bool) -> bool {
         let Some(unit) = self.graph.call(job) else {
             return false;
         };
-        let active: Vec<JobKey> = (self.progress.jobs[job].active())
-            .map(|cell| cell.key.clone())
-            .collect();
-        let ended = active.iter().filter(|key| self.walk_call(job, unit, key));
-        ended.count() > 0
+        let mut open = Vec::new();
+        for cell in self.progress.jobs[job].active() {
+            let inside = self.way.as_ref().and_then(|way| way.inside(&cell.key));
+            let has_begun = (cell.called.as_ref()).is_some_and(|called| called.progress.has_begun());
+            if stopped || self.way.is_none() || !has_begun {
+                open.push((cell.key.clone(), None));
+            } else if inside.is_some() {
+                open.push((cell.key.clone(), inside));
+            }
+        }
+        let mut ended = false;
+        for (key, way) in open {
+            ended |= self.walk_call(job, unit, &key, way);
+        }
+        ended
     }
 
-    fn walk_call(&mut self, job: usize, unit: &Unit, key: &JobKey) -> bool {
+    fn walk_call(&mut self, job: usize, unit: &Unit, key: &JobKey, way: Option<Way>) -> bool {
         let mut cells = self.progress.jobs[job].cells.iter_mut();
         let Some(cell) = cells.find(|cell| cell.key == *key) else {
             return false;
@@ -212,13 +263,18 @@ impl Walk<'_> {
             caller: Some((key.clone(), cell.name.clone())),
             size: &mut *self.size,
             decisions: std::mem::take(&mut self.decisions),
+            way,
         };
+        let before = walk.progress.size();
         walk.go();
         self.decisions = walk.decisions;
-        if !called.progress.is_over() {
+        let more = called.progress.size() - before;
+        let over = called.progress.is_over();
+        let ended = over.then(|| unit.conclusion(&called.progress, &ground));
+        self.progress.grow(more);
+        let Some((outcome, outputs, why)) = ended else {
             return false;
-        }
-        let (outcome, outputs, why) = unit.conclusion(&called.progress, &ground);
+        };
         self.progress
             .end_cell(job, key, outcome, &outputs, why.as_deref());
         self.decisions.push(Decision::EndCell {

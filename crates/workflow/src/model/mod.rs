@@ -532,6 +532,9 @@ pub struct Call {
     pub at: Position,
     /// `with:`
     pub with: Table,
+    /// The entries of `with` that are written as text: `'true'` is none of the values that a boolean has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<String>,
     /// `secrets:`; none given is an empty table.
     pub secrets: CallSecrets,
 }

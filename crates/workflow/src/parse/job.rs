@@ -275,14 +275,20 @@ fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Cal
         Some(node) if node.as_str() == Some("inherit") => CallSecrets::Inherit,
         Some(node) => CallSecrets::Named(reader.table(node, "secrets", Place::JobSecrets)),
     };
-    let with = fields
-        .get("with")
+    let given = fields.get("with");
+    let with = given
         .map(|node| reader.table(node, "with", Place::Job))
         .unwrap_or_default();
+    let entries = given.and_then(|node| node.as_mapping()).unwrap_or_default();
+    let texts = entries.iter().filter(|(_, node)| {
+        let text = node.as_str();
+        text.is_some_and(|text| !text.contains("${{"))
+    });
     Some(Call {
         workflow,
         at: reader.position(uses.span),
         with,
+        texts: texts.map(|(key, _)| key.text.clone()).collect(),
         secrets,
     })
 }

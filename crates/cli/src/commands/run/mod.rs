@@ -19,7 +19,10 @@ use std::{
 
 use given::{Asking, Given};
 use local::{Ended, Local};
-use shipway_drivers::jobs::JobRunner;
+use shipway_drivers::{
+    called::{calls_elsewhere, read_elsewhere},
+    jobs::JobRunner,
+};
 use shipway_workflow::job::{ActionSource, Conclusion};
 use show::Show;
 use tokio::runtime::Runtime;
@@ -133,13 +136,13 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         actions,
         stop: CancellationToken::new(),
     };
-    if args.dry_run {
-        return site.plan().map(|()| ExitCode::SUCCESS);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed)?;
+    if args.dry_run {
+        return site.plan(&runtime).map(|()| ExitCode::SUCCESS);
+    }
     if args.watch {
         return watch::run(site, &runtime).map(|()| ExitCode::SUCCESS);
     }
@@ -171,10 +174,24 @@ impl Site<'_> {
         pick::workflows(&self.args.workflows, Some(&self.args.event))
     }
 
-    fn plan(&self) -> Result<(), Failure> {
+    /// The workflow with all that it calls, other repositories' too.
+    fn read(&self, path: &Path, runtime: &Runtime) -> Result<pick::Picked, Failure> {
+        let mut picked = pick::read_workflow(path, self.args.job.as_deref())?;
+        if calls_elsewhere(&picked.file) {
+            let scratch = tempfile::Builder::new().prefix("shipway-forge-").tempdir();
+            let scratch = scratch.map_err(failed)?;
+            let reading = read_elsewhere(&mut picked.file, &self.actions, scratch.path());
+            for note in runtime.block_on(reading) {
+                eprintln!("warning: {note}");
+            }
+        }
+        Ok(picked)
+    }
+
+    fn plan(&self, runtime: &Runtime) -> Result<(), Failure> {
         let mut plans = Vec::new();
         for path in self.paths()? {
-            let file = pick::read_workflow(&path, self.args.job.as_deref())?;
+            let file = self.read(&path, runtime)?;
             let cells = pick::cells(&self.args.matrix, &file.workflow)?;
             let (event, given) = (&self.args.event, &self.given);
             let spec = pick::spec(&self.here, 1, file.file, event, given)?;
@@ -208,7 +225,7 @@ impl Site<'_> {
             if paths.len() > 1 && !self.output.json && !self.output.quiet {
                 line(&format!("── {} ──", path.display()));
             }
-            let local = self.local(path, number, runner.clone())?;
+            let local = self.local(path, number, runner.clone(), runtime)?;
             let ended = runtime.block_on(local.drive())?;
             let bad = [Conclusion::Failure, Conclusion::Cancelled];
             if bad.contains(&ended.conclusion) {
@@ -241,9 +258,15 @@ impl Site<'_> {
         }
     }
 
-    fn local(&self, path: &Path, number: u32, runner: JobRunner) -> Result<Local, Failure> {
+    fn local(
+        &self,
+        path: &Path,
+        number: u32,
+        runner: JobRunner,
+        runtime: &Runtime,
+    ) -> Result<Local, Failure> {
         let args = self.args;
-        let file = pick::read_workflow(path, args.job.as_deref())?;
+        let file = self.read(path, runtime)?;
         let cells = pick::cells(&args.matrix, &file.workflow)?;
         let several_jobs = file.has_several_jobs();
         if !self.output.json {

@@ -133,7 +133,8 @@ pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Fa
     })
 }
 
-/// The workflow with all that it calls. What can't be read is known as that, and planning says where it is called.
+/// The workflow with all that it calls here; what is in other repositories is read when it runs. What can't be read is known as
+/// that, and planning says where it is called.
 fn with_calls(path: String, text: String) -> WorkflowFile {
     let mut file = WorkflowFile::new(path, text);
     let mut calls = file.calls();
@@ -143,10 +144,7 @@ fn with_calls(path: String, text: String) -> WorkflowFile {
             Ok(Place::Here { path }) => {
                 std::fs::read_to_string(path).map_err(|error| error.to_string())
             }
-            Ok(Place::Elsewhere { .. }) => Err(
-                "workflows of other repositories can't be called yet; copy it into this one"
-                    .to_owned(),
-            ),
+            Ok(Place::Elsewhere { .. }) => continue,
         };
         calls.give(CalledFile::new(name, read));
     }

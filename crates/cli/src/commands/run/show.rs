@@ -164,7 +164,7 @@ impl Show {
         hint: &Hint,
     ) {
         if self.output.json {
-            let run = json!({ "conclusion": conclusion, "why": run.why, "jobs": run.jobs });
+            let run = json!({ "conclusion": conclusion, "title": run.title, "why": run.why, "jobs": run.jobs });
             return print(&format!("{}\n", json!({ "run": run })));
         }
         let mut text = String::new();
@@ -210,7 +210,7 @@ impl Show {
         text.push_str(&format!(
             "{} {}: {word} in {took}{why}\n",
             self.mark(conclusion),
-            run.name
+            self.called(run)
         ));
         let failed = run.jobs.iter().find(|job| job.status == Status::Failure);
         if let Some(job) = failed.filter(|_| conclusion == Conclusion::Failure) {
@@ -218,6 +218,14 @@ impl Show {
             text.push_str(&format!("  {}\n", self.ink(Ink::Grey, &hint)));
         }
         print(&text);
+    }
+
+    /// `cd · Ship v1`; the commit's message says nothing new here.
+    fn called(self, run: &RunView) -> String {
+        if run.title.is_empty() || run.title == run.subject || run.title == run.name {
+            return run.name.clone();
+        }
+        format!("{} · {}", run.name, run.title)
     }
 
     fn job(self, job: &JobView) -> String {

@@ -1,0 +1,181 @@
+//! Running git against a forge: a clean environment, the forge's login in it, and what passes by itself tried again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use shipway_workflow::job::NETWORK;
+use tokio::process::Command;
+
+use super::{login::Login, temporary};
+
+/// Before what failed of the network is tried again: a flaky forge gets about five seconds, one that is down is told of soon.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_millis(1_200),
+    Duration::from_millis(3_500),
+];
+
+/// What git says when a later try may go well.
+const PASSING: [&str; 22] = [
+    "Could not resolve host",
+    "Couldn't resolve host",
+    "Failed to connect",
+    "Couldn't connect",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "Operation timed out",
+    "Operation too slow",
+    "Empty reply from server",
+    "returned error: 429",
+    "returned error: 5",
+    "early EOF",
+    "unexpected disconnect",
+    "hung up unexpectedly",
+    "RPC failed",
+    "transfer closed",
+    "SSL_ERROR_SYSCALL",
+    "TLS connection was non-properly terminated",
+    "HTTP/2 stream",
+    "Network is unreachable",
+    "Temporary failure in name resolution",
+];
+
+/// What git said.
+pub(super) enum Said {
+    Fine(String),
+    Badly(Why),
+}
+
+/// Why git failed.
+pub(super) struct Why {
+    pub(super) text: String,
+    /// Whether another try may go well.
+    pub(super) may_pass: bool,
+}
+
+impl Said {
+    pub(super) fn fine(self) -> Result<String, String> {
+        match self {
+            Self::Fine(text) => Ok(text),
+            Self::Badly(why) => Err(why.text),
+        }
+    }
+}
+
+/// How git is run.
+pub(super) struct Git {
+    home: PathBuf,
+    config: PathBuf,
+    /// More configuration, in its environment.
+    settings: Vec<(String, String)>,
+    /// Where a name and password come from.
+    login: Option<String>,
+}
+
+impl Git {
+    pub(super) fn new(address: &str, login: &Login, scratch: &Path) -> Result<Self, String> {
+        let config = scratch.join("gitconfig");
+        // What is fetched may belong to somebody else: only files are taken from it. In a file, as the git that serves a folder
+        // gets no settings by the environment.
+        let text = "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n";
+        if fs::read_to_string(&config).ok().as_deref() != Some(text) {
+            let temp = scratch.join(temporary());
+            fs::create_dir_all(scratch)
+                .and_then(|()| fs::write(&temp, text))
+                .and_then(|()| fs::rename(&temp, &config))
+                .map_err(|error| format!("{}: {error}", config.display()))?;
+        }
+        let of_web = address.starts_with("https://") || address.starts_with("http://");
+        let header = if of_web { login.header()? } else { None };
+        let settings = header.map(|header| {
+            // Git sends it to addresses that begin so, and to no other.
+            let name = format!("http.{}/.extraHeader", address.trim_end_matches('/'));
+            (name, format!("Authorization: {header}"))
+        });
+        Ok(Self {
+            home: scratch.to_owned(),
+            config,
+            settings: settings.into_iter().collect(),
+            login: login.place(),
+        })
+    }
+
+    /// Runs git against the forge; what may pass by itself is tried again.
+    pub(super) async fn fetches(&self, at: &Path, arguments: &[&str]) -> Result<Said, String> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            match self.run(at, arguments).await? {
+                Said::Badly(why) if why.may_pass => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => {
+                        let text = format!("{} (tried {} times)", why.text, PAUSES.len() + 1);
+                        return Ok(Said::Badly(Why {
+                            text,
+                            may_pass: true,
+                        }));
+                    }
+                },
+                said => return Ok(said),
+            }
+        }
+    }
+
+    pub(super) async fn run(&self, at: &Path, arguments: &[&str]) -> Result<Said, String> {
+        let network = NETWORK
+            .iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let mut command = Command::new("git");
+        command
+            .args(arguments)
+            .current_dir(at)
+            .env_clear()
+            .envs(network)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &self.home)
+            .env("LC_ALL", "C")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", &self.config)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+            .env("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
+            .env("GIT_HTTP_LOW_SPEED_TIME", "30")
+            .env("GIT_CONFIG_COUNT", self.settings.len().to_string());
+        for (index, (name, value)) in self.settings.iter().enumerate() {
+            command
+                .env(format!("GIT_CONFIG_KEY_{index}"), name)
+                .env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        let output = command
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| format!("git can't be run: {error}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            return Ok(Said::Fine(text(&output.stdout)));
+        }
+        Ok(Said::Badly(self.why(&text(&output.stderr))))
+    }
+
+    fn why(&self, said: &str) -> Why {
+        let may_pass = PASSING.iter().any(|words| said.contains(words));
+        let lines: Vec<&str> = said.lines().map(str::trim).take(3).collect();
+        let mut text = lines.join(" ");
+        let refused = ["could not read Username", "could not read Password"];
+        let refused = refused.iter().any(|words| said.contains(words))
+            || said.contains("Authentication failed");
+        if refused {
+            text = match &self.login {
+                Some(login) => format!("it refuses {login}"),
+                None => "it wants to know who asks: put a token into a file that only you can read and name it with --forge-token-file (SHIPWAY_FORGE_TOKEN_FILE)".to_owned(),
+            };
+        }
+        Why { text, may_pass }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a private forge is told so that it lets us read: a token in a file that its owner alone may read, or a name and password in
+//! the forge's address. Git gets it as a header for this forge alone, through its environment: not on a command line, where every
+//! user of the machine could read it, and not in a file that stays. Read anew for each fetch, so that a token may be replaced.
+
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// No token is longer.
+const TOKEN_BYTES_MAX: u64 = 8 << 10;
+
+/// The name that goes with a token that stands alone; forges look at the token only.
+const NAME: &str = "x-access-token";
+
+/// Name and password for a forge, or where they are.
+#[derive(Clone, Default)]
+pub struct Login {
+    /// From the address: `name:password`.
+    given: Option<String>,
+    file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").finish_non_exhaustive()
+    }
+}
+
+impl Login {
+    /// A forge's address without what lets one in, and that. Of ssh the name is part of the address.
+    pub(super) fn of(forge: &str, file: Option<PathBuf>) -> (String, Self) {
+        let found = forge.split_once("://").and_then(|(scheme, rest)| {
+            let end = rest.find('/').unwrap_or(rest.len());
+            let (user, host) = rest[..end].rsplit_once('@')?;
+            let of_web = matches!(scheme, "http" | "https");
+            of_web.then(|| (format!("{scheme}://{host}{}", &rest[end..]), decoded(user)))
+        });
+        match found {
+            Some((address, given)) => {
+                let given = Some(given);
+                (address, Self { given, file })
+            }
+            None => (forge.to_owned(), Self { given: None, file }),
+        }
+    }
+
+    /// The value of the header `Authorization`; none: nobody gave a name and password.
+    pub(super) fn header(&self) -> Result<Option<String>, String> {
+        Ok(self
+            .pair()?
+            .map(|pair| format!("Basic {}", STANDARD.encode(pair))))
+    }
+
+    /// Where a token was looked for, in words.
+    pub(super) fn place(&self) -> Option<String> {
+        match (&self.file, &self.given) {
+            (Some(file), _) => Some(format!("the token in {}", file.display())),
+            (None, Some(_)) => Some("the name and password in its address".to_owned()),
+            (None, None) => None,
+        }
+    }
+
+    /// `name:password`
+    fn pair(&self) -> Result<Option<String>, String> {
+        let Some(file) = &self.file else {
+            return Ok(self.given.clone());
+        };
+        let token = token(file)?;
+        Ok(Some(if token.contains(':') {
+            token
+        } else {
+            format!("{NAME}:{token}")
+        }))
+    }
+
+    /// What must not be seen anywhere.
+    fn secrets(&self) -> Vec<String> {
+        let Ok(Some(pair)) = self.pair() else {
+            return Vec::new();
+        };
+        let password = pair.split_once(':').map_or(pair.as_str(), |(_, it)| it);
+        vec![STANDARD.encode(&pair), password.to_owned()]
+    }
+}
+
+/// What must not be seen of what lets one into a forge.
+#[must_use]
+pub fn secrets(source: &shipway_workflow::job::ActionSource) -> Vec<String> {
+    let (_, login) = Login::of(&source.forge, source.token_file.clone());
+    login.secrets()
+}
+
+/// The token in a file: one line, alone or behind a name and a colon. The error says what is wrong with the file, never what is in it.
+pub fn token(file: &Path) -> Result<String, String> {
+    let shown = file.display();
+    let unreadable = |error: std::io::Error| format!("the token of the forge in {shown}: {error}");
+    let opened = fs::File::open(file).map_err(unreadable)?;
+    let about = opened.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(format!("the token of the forge: {shown} is not a file"));
+    }
+    if about.permissions().mode() & 0o077 != 0 {
+        return Err(format!(
+            "the token of the forge in {shown} may be read by others: chmod 600 {shown}"
+        ));
+    }
+    let mut text = String::new();
+    let mut limited = opened.take(TOKEN_BYTES_MAX);
+    limited.read_to_string(&mut text).map_err(unreadable)?;
+    let token = text.trim();
+    if token.is_empty() || token.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(format!(
+            "the token of the forge in {shown} is not one line with a token, or with name:token"
+        ));
+    }
+    Ok(token.to_owned())
+}
+
+/// `%40` is `@`.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = bytes.get(at + 1..at + 3);
+        let byte = digits
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(byte.unwrap_or(bytes[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_passwords_are_taken_out_of_addresses() {
+        for (address, bare, given) in [
+            ("https://host", "https://host", None),
+            ("https://u:p%40@host/x@y", "https://host/x@y", Some("u:p@")),
+            ("git@host:", "git@host:", None),
+            ("ssh://git@host/x", "ssh://git@host/x", None),
+            ("/srv/git", "/srv/git", None),
+        ] {
+            let (shown, login) = Login::of(address, None);
+            assert_eq!((shown.as_str(), login.given.as_deref()), (bare, given));
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_line_of_a_file_that_nobody_else_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let write = |text: &str, mode: u32| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let header = || Login::of("https://x", Some(file.clone())).1.header();
+        assert!(header().unwrap_err().contains("token"));
+        write("hunter2\n", 0o600);
+        let encoded = STANDARD.encode("x-access-token:hunter2");
+        assert_eq!(header().unwrap(), Some(format!("Basic {encoded}")));
+        write("me:hunter2", 0o600);
+        let encoded = STANDARD.encode("me:hunter2");
+        assert_eq!(header().unwrap(), Some(format!("Basic {encoded}")));
+        for (text, mode, expected) in [
+            ("hunter2", 0o644, "chmod 600"),
+            ("", 0o600, "not one line"),
+            ("hunter2\nmore", 0o600, "not one line"),
+        ] {
+            write(text, mode);
+            let why = header().unwrap_err();
+            assert!(why.contains(expected) && !why.contains("hunter2"), "{why}");
+        }
+    }
+}

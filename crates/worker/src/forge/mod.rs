@@ -1,0 +1,298 @@
+//! Repositories of a forge, fetched once for all who want them on a machine and kept by commit: `CACHE/FORGE/owner/repo/COMMIT`.
+//! Actions come from there, and workflows that are called.
+//!
+//! Several processes may want the same at once: a lock for each repository, a temporary folder, a rename. What git is told comes
+//! from workflows, so it gets a clean environment and nothing that begins with a dash ([`is_repository`], [`is_reference`]).
+//! A name and password never stand on a command line or in a message ([`login`]).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), String> {
+//! use shipway_worker::forge::Forge;
+//! let source = shipway_workflow::job::ActionSource::default();
+//! let forge = Forge::new(&source, "/tmp/cache".into(), "/tmp/scratch".into());
+//! let held = forge.hold("acme/tools", "v1").await?;
+//! println!("{} is {}", held.commit, held.folder.display());
+//! # Ok(()) }
+//! ```
+
+mod git;
+pub mod login;
+mod names;
+mod workflow;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest, Sha256};
+use shipway_workflow::job::ActionSource;
+
+use crate::hash::hex;
+use git::{Git, Said};
+use login::Login;
+pub use names::{is_reference, is_repository};
+pub use workflow::{Read, Workflows};
+
+/// How long one repository may take, all tries counted.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A forge, and what was fetched from it.
+#[derive(Clone, Debug)]
+pub struct Forge {
+    /// Its address without name and password, or a folder of bare repositories.
+    address: String,
+    login: Login,
+    cache: PathBuf,
+    /// The home of git.
+    scratch: PathBuf,
+}
+
+/// A repository at a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its files. Others read them too: they must not be changed.
+    pub folder: PathBuf,
+    /// Which commit.
+    pub commit: String,
+    /// Why it is the one that was fetched before: the forge didn't answer.
+    pub stale: Option<String>,
+}
+
+impl Forge {
+    /// The forge that `source` names; `cache` where it names none, and git's home is in `scratch`.
+    #[must_use]
+    pub fn new(source: &ActionSource, cache: PathBuf, scratch: PathBuf) -> Self {
+        let (address, login) = Login::of(&source.forge, source.token_file.clone());
+        let cache = source.cache.clone().unwrap_or(cache);
+        Self {
+            cache: cache.join(folder_name(&address)),
+            address,
+            login,
+            scratch,
+        }
+    }
+
+    /// Its address as people may see it: without a password.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A repository at a branch, a tag or a commit with all its digits. The error is a reason, without the names.
+    pub async fn hold(&self, repository: &str, reference: &str) -> Result<Held, String> {
+        if !is_repository(repository) {
+            return Err(format!("{repository} is not the name of a repository"));
+        }
+        if !is_reference(reference) {
+            return Err(format!("{reference:?} is not a branch, a tag or a commit"));
+        }
+        let fetching = Fetching {
+            url: self.url(repository),
+            folder: self.cache.join(repository.to_ascii_lowercase()),
+            git: Git::new(&self.address, &self.login, &self.scratch)?,
+            is_folder: self.is_folder(),
+            cache: &self.cache,
+            reference,
+        };
+        let held = tokio::time::timeout(PATIENCE, fetching.hold()).await;
+        held.unwrap_or_else(|_| Err(format!("git took longer than {PATIENCE:?}")))
+    }
+
+    /// Where git finds `owner/repo`.
+    fn url(&self, repository: &str) -> String {
+        if !self.is_folder() {
+            let joint = if self.address.ends_with(':') { "" } else { "/" };
+            return format!("{}{joint}{repository}", self.address);
+        }
+        let folder = Path::new(&self.address);
+        // A forge doesn't mind upper case.
+        let names = [repository.to_owned(), repository.to_ascii_lowercase()];
+        let mut paths = names
+            .iter()
+            .flat_map(|name| [folder.join(format!("{name}.git")), folder.join(name)]);
+        let found = paths.find(|path| path.is_dir());
+        let found = found.unwrap_or_else(|| folder.join(format!("{repository}.git")));
+        found.display().to_string()
+    }
+
+    fn is_folder(&self) -> bool {
+        self.address.starts_with('/')
+    }
+}
+
+/// A repository of the forge that is wanted, and its part of the cache.
+struct Fetching<'r> {
+    url: String,
+    folder: PathBuf,
+    git: Git,
+    is_folder: bool,
+    cache: &'r Path,
+    reference: &'r str,
+}
+
+impl Fetching<'_> {
+    async fn hold(&self) -> Result<Held, String> {
+        let failed = |error: io::Error| format!("{}: {error}", self.folder.display());
+        fs::create_dir_all(self.folder.join("refs")).map_err(failed)?;
+        let (commit, stale) = self.resolve().await?;
+        let folder = self.folder.join(&commit);
+        if !folder.is_dir() {
+            let lock = self.folder.join("lock");
+            // Held until the end of this block; whoever waited finds it done.
+            let _lock = locked(lock).await?;
+            if !folder.is_dir() {
+                self.sweep();
+                let temp = self.folder.join(temporary());
+                let result = self.get(&temp, &commit).await;
+                let kept = result.and_then(|()| fs::rename(&temp, &folder).map_err(failed));
+                if kept.is_err() {
+                    let _ = fs::remove_dir_all(&temp);
+                }
+                kept?;
+            }
+        }
+        Ok(Held {
+            folder,
+            commit,
+            stale,
+        })
+    }
+
+    /// Removes what was begun and never ended. Who holds the lock is the only one at work here.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("temp-") {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// The commit that the ref means now, or meant when the forge last answered; and then why.
+    async fn resolve(&self) -> Result<(String, Option<String>), String> {
+        let reference = self.reference;
+        if reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok((reference.to_ascii_lowercase(), None));
+        }
+        let note = self.folder.join("refs").join(digest(reference));
+        let names = [
+            format!("refs/tags/{reference}^{{}}"),
+            format!("refs/tags/{reference}"),
+            format!("refs/heads/{reference}"),
+        ];
+        let mut arguments = vec!["ls-remote", "--quiet", self.url.as_str()];
+        arguments.extend(names.iter().map(String::as_str));
+        match self.git.fetches(self.cache, &arguments).await? {
+            Said::Fine(lines) => {
+                let find = |name: &String| {
+                    let mut lines = lines.lines().filter_map(|line| line.split_once('\t'));
+                    let found = lines.find(|(_, known)| known == name);
+                    found.map(|(commit, _)| commit.to_owned())
+                };
+                let commit = names.iter().find_map(find).ok_or_else(|| {
+                    format!("the repository has no branch or tag {reference}; a commit is written with all its 40 digits")
+                })?;
+                // Only of use when the network is gone.
+                let _ = fs::write(&note, &commit);
+                Ok((commit, None))
+            }
+            Said::Badly(why) => {
+                let why = if self.is_folder && !Path::new(&self.url).is_dir() {
+                    format!("there is no repository at {}", self.url)
+                } else {
+                    why.text
+                };
+                let known = fs::read_to_string(&note).unwrap_or_default();
+                if known.is_empty() || !self.folder.join(&known).is_dir() {
+                    return Err(why);
+                }
+                Ok((known, Some(why)))
+            }
+        }
+    }
+
+    /// The files of a commit.
+    async fn get(&self, to: &Path, commit: &str) -> Result<(), String> {
+        let folder = to.display().to_string();
+        self.must(&self.folder, &["init", "--quiet", "--template=", &folder])
+            .await?;
+        let url = self.url.as_str();
+        let one = ["fetch", "--quiet", "--no-tags", "--depth=1", url, commit];
+        match self.git.fetches(to, &one).await? {
+            Said::Fine(_) => {}
+            Said::Badly(why) if why.may_pass => return Err(why.text),
+            // Not every forge gives a commit by its number alone.
+            Said::Badly(_) => {
+                let heads = "+refs/heads/*:refs/heads/*";
+                let tags = "+refs/tags/*:refs/tags/*";
+                let all = ["fetch", "--quiet", "--update-head-ok", url, heads, tags];
+                self.git.fetches(to, &all).await?.fine()?;
+            }
+        }
+        let checkout = ["checkout", "--quiet", "--force", "--detach", commit];
+        let checked_out = self.must(to, &checkout).await;
+        checked_out.map_err(|_| format!("the repository has no commit {commit}"))?;
+        fs::remove_dir_all(to.join(".git")).map_err(|error| format!("{folder}: {error}"))
+    }
+
+    async fn must(&self, at: &Path, arguments: &[&str]) -> Result<String, String> {
+        self.git.run(at, arguments).await?.fine()
+    }
+}
+
+/// A lock that others may hold for as long as git takes.
+async fn locked(path: PathBuf) -> Result<fs::File, String> {
+    let locking = tokio::task::spawn_blocking(move || {
+        let file = fs::File::create(&path)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    let locked = locking.await.map_err(|error| error.to_string())?;
+    locked.map_err(|error: io::Error| error.to_string())
+}
+
+/// A name for a folder that nobody else makes at the same time.
+fn temporary() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("temp-{}-{count}", std::process::id())
+}
+
+/// A name for a folder that no other forge gets.
+fn folder_name(forge: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = forge.chars().map(plain).take(60).collect();
+    format!("{name}-{}", &digest(forge)[..8])
+}
+
+fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_forge_has_a_folder_of_its_own() {
+        assert_ne!(folder_name("https://a/b"), folder_name("https://a_b"));
+        let source = ActionSource {
+            forge: "https://u:hunter2@host".to_owned(),
+            ..ActionSource::default()
+        };
+        let forge = Forge::new(&source, "/c".into(), "/s".into());
+        assert_eq!(forge.address(), "https://host");
+        assert!(!forge.cache.display().to_string().contains("hunter2"));
+        assert!(!format!("{forge:?}").contains("hunter2"));
+        assert_eq!(forge.url("a/b"), "https://host/a/b");
+    }
+}
