@@ -8,6 +8,7 @@ use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};
 
 mod again;
 mod calls;
+mod looking;
 
 use super::*;
 use crate::{

@@ -163,6 +163,15 @@ impl Progress {
 
     /// Counts anew, after jobs were changed by other ways than the methods here.
     pub(super) fn recount(&mut self) {
+        for at in 0..self.jobs.len() {
+            let calls = |cell: &Cell| cell.called.is_some();
+            if self.jobs[at].cells.iter().any(calls) {
+                let cells = self.jobs[at].cells.iter_mut();
+                cells
+                    .filter_map(|cell| cell.called.as_mut())
+                    .for_each(|called| called.progress.recount());
+            }
+        }
         self.counts = Counts::of(&self.jobs);
     }
 
