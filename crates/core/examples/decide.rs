@@ -78,7 +78,11 @@ fn run(text: &str) -> (usize, Duration) {
         );
     }
     let run = state.0.as_deref().expect("it was opened");
-    assert!(run.ended.as_ref().is_some_and(|end| end.conclusion == Conclusion::Success));
+    assert!(
+        run.ended
+            .as_ref()
+            .is_some_and(|end| end.conclusion == Conclusion::Success)
+    );
     (count, began.elapsed())
 }
 

@@ -99,7 +99,10 @@ impl WorkflowFile {
         let mut open = called_by(&self.path, &self.text);
         for called in &self.called {
             let text = called.text.as_deref();
-            open.extend(text.into_iter().flat_map(|text| called_by(&called.name, text)));
+            open.extend(
+                text.into_iter()
+                    .flat_map(|text| called_by(&called.name, text)),
+            );
         }
         Calls { open, file: self }
     }

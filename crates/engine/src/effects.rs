@@ -87,17 +87,21 @@ impl<A: Aggregate> Effects<A> {
         vain: Option<Patience>,
     ) -> (Option<Timestamp>, bool) {
         let pending = A::pending(state, now);
-        let by_key: BTreeMap<&EffectKey, &A::Effect> =
-            pending.effects.iter().map(|(key, effect)| (key, effect)).collect();
+        let by_key: BTreeMap<&EffectKey, &A::Effect> = pending
+            .effects
+            .iter()
+            .map(|(key, effect)| (key, effect))
+            .collect();
         self.running.retain(|key, running| {
-            let keep = by_key.get(key).is_some_and(|wanted| **wanted == running.effect);
+            let keep = by_key
+                .get(key)
+                .is_some_and(|wanted| **wanted == running.effect);
             if !keep {
                 running.cancelled.cancel();
             }
             keep
         });
-        self.retries
-            .retain(|key, _| by_key.contains_key(key));
+        self.retries.retain(|key, _| by_key.contains_key(key));
         let mut wake_at = pending.wake_at;
         if let (Some(at), Some(vain)) = (wake_at, vain)
             && at <= now

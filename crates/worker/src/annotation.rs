@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use shipway_workflow::job::{JournalBody, Level};
 
-use crate::{command::Command, mask::Masker, matcher::Problem};
+use crate::{command::Command, containers::in_workspace, mask::Masker, matcher::Problem};
 
 /// Where in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub(crate) fn of_command(
     };
     let file = command.get("file").filter(|file| !file.is_empty());
     let file = file.map(|file| {
+        if let Some(inner) = in_workspace(file) {
+            return inner.to_owned();
+        }
         let inner = Path::new(file).strip_prefix(workspace);
         inner.map_or_else(|_| file.to_owned(), |inner| inner.display().to_string())
     });
@@ -74,7 +77,7 @@ pub(crate) fn of_problem(problem: &Problem, workspace: &Path, masker: &Masker) -
     let file = problem
         .file
         .as_deref()
-        .and_then(|file| inside(workspace, file));
+        .and_then(|file| inside(workspace, in_workspace(file).unwrap_or(file)));
     let Problem {
         level,
         message,

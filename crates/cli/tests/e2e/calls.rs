@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use serde_json::Value;
 
 use crate::{
-    site::{SHIPWAY, Site, said},
+    site::{SHIPWAY, Site, said, until},
     words::{assert_ends, assert_says, assert_silent_of},
 };
 
@@ -108,11 +108,15 @@ fn a_pushed_workflow_calls_others_and_is_released() {
         ],
         "{run:#}"
     );
+    assert_eq!(run["title"], "Ship main", "{run:#}");
     let log = site.shipway(&["logs", "r1", "--job", "build~pack"]);
     assert_says(&said(&log), &["key *** loud=true [] [inner] of pack"]);
     assert_silent_of(&said(&log), &["hunter2"]);
     let page = ureq_text(&site, "/runs/shop/1");
-    assert!(page.contains("build / check / lint (b)"), "{page}");
+    assert_says(&page, &["build / check / lint (b)", "<h1>Ship main"]);
+    assert_says(&ureq_text(&site, "/services/shop"), &["Ship main"]);
+    let watched = said(&site.shipway(&["watch", "r1"]));
+    assert_says(&watched, &["shop/r1: Ship main"]);
 }
 
 fn ureq_text(site: &Site, path: &str) -> String {
@@ -163,9 +167,50 @@ fn workflows_are_called_without_a_server_too() {
             "key *** loud=true [] [inner] of pack",
             "✓ build / check / lint (a)",
             "✓ report",
+            "cd · Ship main: success",
         ],
     );
     assert_silent_of(&said(&done), &["hunter2"]);
+}
+
+/// Gets what another run has stored; the name of the service stands for `owner/repo` as well.
+const FETCH: &str = "
+on: { workflow_dispatch: { inputs: { run: { type: number } } } }
+run-name: Fetch of r${{ inputs.run }}
+jobs:
+  fetch:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/download-artifact@v4
+        with: { name: shop, run-id: \"${{ inputs.run }}\", github-token: \"${{ github.token }}\", path: got }
+      - run: echo \"got $(cat got/VERSION) on $GITHUB_REF\"
+";
+
+#[test]
+fn a_run_by_hand_of_a_tag_gets_what_another_run_has_stored() {
+    let site = Site::started();
+    let shop = site.shop();
+    shop.write(".github/workflows/fetch.yml", FETCH);
+    shop.ship("1.0");
+    shop.git(&["tag", "v1"]);
+    assert!(shop.push("v1").status.success());
+    let by_hand = |run: &str| {
+        let input = format!("run={run}");
+        let words = ["dispatch", "fetch.yml", "--ref", "v1", "--input", &input];
+        assert_ends(&site.shipway(&words), 0, &["has begun"]);
+    };
+    by_hand("1");
+    let of = |number: u32| site.get(&format!("/api/v1/runs/shop/{number}")).unwrap();
+    until("the end of r2", || !of(2)["conclusion"].is_null());
+    let log = said(&site.shipway(&["logs", "r2"]));
+    assert_eq!(of(2)["conclusion"], "success", "{log}");
+    assert_says(&log, &["got 1.0 on refs/tags/v1"]);
+    assert_eq!(of(2)["title"], "Fetch of r1");
+    by_hand("77");
+    until("the end of r3", || !of(3)["conclusion"].is_null());
+    let log = said(&site.shipway(&["logs", "r3"]));
+    assert_eq!(of(3)["conclusion"], "failure", "{log}");
+    assert_says(&log, &["there is no run shop/r77"]);
 }
 
 const FLAKY: &str = "

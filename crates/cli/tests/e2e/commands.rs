@@ -187,7 +187,11 @@ fn what_is_not_there_is_told_with_what_is() {
             2,
             &["nowhere.yml", "workflow_dispatch"],
         ),
-        (&["dispatch", "--ref", "nowhere"], 1, &["no branch nowhere"]),
+        (
+            &["dispatch", "--ref", "nowhere"],
+            1,
+            &["no branch or tag nowhere"],
+        ),
         (&["dispatch", "--input", "who"], 2, &["NAME=VALUE"]),
     ] {
         let answered = site.shipway(words);

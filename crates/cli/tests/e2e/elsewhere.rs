@@ -216,30 +216,42 @@ fn they_are_called_without_a_server_too_and_mistakes_name_them() {
     assert_ends(
         &done,
         0,
-        &["key *** of shipway/here", "✓ ship / inner / say", "✓ report"],
+        &[
+            "key *** of shipway/here",
+            "✓ ship / inner / say",
+            "✓ report",
+        ],
     );
     let plan = run(&["--dry-run"]);
     assert_ends(&plan, 0, &["acme/flows/.github/workflows/outer.yml@v1"]);
     // One that calls itself by way of another repository, and what isn't there.
-    let circle = "on: workflow_call\njobs: { a: { uses: acme/flows/.github/workflows/circle.yml@main } }\n";
-    let missing =
-        "on: workflow_call\njobs: { a: { uses: ./.github/workflows/nothing.yml } }\n";
-    forge.publish("acme/flows", "v2", &[("circle", circle), ("missing", missing)]);
+    let circle =
+        "on: workflow_call\njobs: { a: { uses: acme/flows/.github/workflows/circle.yml@main } }\n";
+    let missing = "on: workflow_call\njobs: { a: { uses: ./.github/workflows/nothing.yml } }\n";
+    forge.publish(
+        "acme/flows",
+        "v2",
+        &[("circle", circle), ("missing", missing)],
+    );
     let calling = |name: &str| {
-        let text = format!("on: push\njobs: {{ a: {{ uses: acme/flows/.github/workflows/{name}.yml@main }} }}\n");
+        let text = format!(
+            "on: push\njobs: {{ a: {{ uses: acme/flows/.github/workflows/{name}.yml@main }} }}\n"
+        );
         write_caller(&here, &text);
         run(&[])
     };
     assert_ends(
         &calling("circle"),
         1,
-        &["acme/flows/.github/workflows/circle.yml@main:2:19: error: workflows can't call themselves"],
+        &[
+            "acme/flows/.github/workflows/circle.yml@main:2:20: error: workflows can't call themselves",
+        ],
     );
     assert_ends(
         &calling("missing"),
         1,
         &[
-            "acme/flows/.github/workflows/missing.yml@main:2:19: error: acme/flows/.github/workflows/nothing.yml@main can't be called",
+            "acme/flows/.github/workflows/missing.yml@main:2:20: error: acme/flows/.github/workflows/nothing.yml@main can't be called",
             "there is no such file",
         ],
     );

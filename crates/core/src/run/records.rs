@@ -65,9 +65,12 @@ impl Records {
 
 /// Fowler, Noll and Vo's hash: the same on all machines and in all versions.
 fn part_of(key: &JobKey) -> usize {
-    let hash = key.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = key
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     (hash % PARTS as u64) as usize
 }
 

@@ -2,7 +2,10 @@
 //! green, and a run that covers too little doesn't.
 
 use serde::{Deserialize, Serialize};
-use shipway_workflow::job::{Conclusion, JobKey};
+use shipway_workflow::{
+    job::{Conclusion, JobKey},
+    report::{Lines, together},
+};
 
 use super::state::Run;
 use crate::{
@@ -111,8 +114,8 @@ impl Run {
     }
 
     fn coverage(&self) -> Option<Coverage> {
-        let each = self.last_reports().filter_map(|it| it.summary.coverage);
-        each.reduce(Coverage::plus)
+        let each = self.last_reports().map(|it| &it.summary);
+        together(each.map(|it| (it.coverage, &it.lines)))
     }
 
     /// What its tests said; none when none did.
@@ -126,9 +129,12 @@ impl Run {
             jobs: self
                 .tests
                 .iter()
-                .map(|(job, tests)| JobTestsView {
-                    job: job.clone(),
-                    tests: tests.clone(),
+                .map(|(job, tests)| {
+                    let mut tests = tests.clone();
+                    // Nobody reads them one by one.
+                    tests.summary.lines = Lines::default();
+                    let job = job.clone();
+                    JobTestsView { job, tests }
                 })
                 .collect(),
         })

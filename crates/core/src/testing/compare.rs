@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use shipway_workflow::report::together;
+
 use super::{Case, Coverage, Report, TestId};
 
 /// What is different from an earlier run.
@@ -65,11 +67,14 @@ pub fn against(now: &[Report], base: &[Report]) -> Comparison {
     comparison
 }
 
-/// The coverage of a whole run: its jobs' together. Lines that several jobs ran count for each of them.
+/// The coverage of a whole run: its jobs' together.
 #[must_use]
 pub(super) fn coverage(reports: &[Report]) -> Option<Coverage> {
-    let each = reports.iter().filter_map(|report| report.coverage);
-    each.reduce(Coverage::plus)
+    together(
+        reports
+            .iter()
+            .map(|report| (report.coverage, &report.lines)),
+    )
 }
 
 fn change(now: Option<Coverage>, base: Option<Coverage>) -> Option<i64> {

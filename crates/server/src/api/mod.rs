@@ -1,6 +1,7 @@
 //! The HTTP API. Handlers translate: they parse, ask the engines or the store, and answer; they decide nothing.
 
 mod analysis;
+mod artifacts;
 mod caller;
 mod events;
 mod gates;
@@ -80,6 +81,7 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::rerun))
+        .routes(routes!(artifacts::download))
         .routes(routes!(logs::job))
         .routes(routes!(logs::instance))
         .routes(routes!(testing::service))

@@ -437,9 +437,12 @@ pub(super) async fn dispatch(
         .r#ref
         .or_else(|| Some(state?.config.as_ref()?.branch.clone()))
         .unwrap_or_else(|| "main".to_owned());
-    let (reference, commit) = branch_or_tag(&repo, &branch).await.map_err(git)?.ok_or_else(|| {
-        Problem::not_found(format!("there is no branch or tag {branch}; push it first"))
-    })?;
+    let (reference, commit) = branch_or_tag(&repo, &branch)
+        .await
+        .map_err(git)?
+        .ok_or_else(|| {
+            Problem::not_found(format!("there is no branch or tag {branch}; push it first"))
+        })?;
     let workflow: WorkflowFile =
         crate::push::dispatchable(&repo, &commit, wanted.workflow.as_deref(), &wanted.inputs)
             .await

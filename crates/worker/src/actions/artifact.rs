@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Call, Left, blocking, tarball};
+use super::{Call, Left, blocking, elsewhere::Other, tarball};
 use crate::{
     glob::{self, Found, Ground, Hidden},
     runtime::{Kept, checked_name, place},
@@ -166,7 +166,7 @@ impl Wanted {
         };
         let missing = |what: String| {
             format!(
-                "there is no artifact {what} in this run; there are: {}",
+                "there is no artifact {what} in the run; there are: {}",
                 known()
             )
         };
@@ -193,22 +193,15 @@ impl Wanted {
 
 /// Fetches one artifact into a folder, or several, each into a folder of its name.
 pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Result<Left, String> {
-    let github = &call.spec.contexts.github;
-    for (input, of_run) in [("run-id", "run_id"), ("repository", "repository")] {
-        let own = github.get(of_run).to_text();
-        if call
-            .get(input)
-            .is_some_and(|asked| !asked.eq_ignore_ascii_case(&own))
-        {
-            return Err(format!(
-                "`{input}`: only artifacts of the run itself can be downloaded by this version of Shipway; leave it out"
-            ));
-        }
-    }
+    let other = Other::named(call)?;
     let to = call.inside(call.get("path").unwrap_or("."))?;
     let wanted = Wanted::of(call)?;
     let merge = call.flag("merge-multiple")?;
-    let taken = wanted.of_all(call.shelf.all())?;
+    let all = match &other {
+        Some(other) => other.all(&call.folders.artifacts.join("elsewhere")).await?,
+        None => call.shelf.all(),
+    };
+    let taken = wanted.of_all(all)?;
     // Since version 5 one that is asked for by number lies where one lies that is asked for by name.
     let directly = match &wanted {
         Wanted::Name(_) => true,
@@ -216,6 +209,9 @@ pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Resul
         Wanted::Pattern(_) => merge,
     };
     for kept in &taken {
+        if let Some(other) = &other {
+            other.fetch(kept).await?;
+        }
         let to = if directly {
             to.clone()
         } else {

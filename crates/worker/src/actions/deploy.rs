@@ -178,11 +178,11 @@ impl Server {
     }
 }
 
-fn bearer(access: &ServerAccess) -> String {
+pub(super) fn bearer(access: &ServerAccess) -> String {
     format!("Bearer {}", access.token)
 }
 
-fn agent(timeout: Option<Duration>) -> ureq::Agent {
+pub(super) fn agent(timeout: Option<Duration>) -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)

@@ -6,6 +6,7 @@ mod cache;
 mod checkout;
 mod container;
 mod deploy;
+mod elsewhere;
 pub(crate) mod known;
 mod perform;
 mod set_up;

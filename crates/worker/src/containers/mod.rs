@@ -24,7 +24,7 @@ use shipway_workflow::{
 pub(crate) use self::{
     action::ContainerAction,
     inside::{Inside, Reach},
-    paths::Paths,
+    paths::{Paths, in_workspace},
 };
 use self::{
     engine::{Absent, Engine, EngineError},

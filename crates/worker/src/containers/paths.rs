@@ -92,6 +92,16 @@ pub(super) fn mount(here: &Path, inside: &str) -> String {
     format!("--mount=type=bind,{source},target={inside}")
 }
 
+/// What is left of a path that a step in a container has told, behind its workspace; none: it is elsewhere.
+pub(crate) fn in_workspace(path: &str) -> Option<&str> {
+    if let Some(rest) = path.strip_prefix("/github/workspace/") {
+        return Some(rest);
+    }
+    let mut parts = path.strip_prefix("/__w/")?.splitn(3, '/');
+    let (owner, repository, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    (owner == repository).then_some(rest)
+}
+
 /// What of `path` is left below `folder`: nothing, or a slash and more.
 fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(folder)?;
@@ -129,6 +139,20 @@ mod tests {
             paths.here("dist\n!/__w/shop/shop/x\n/__w/_temp"),
             format!("dist\n!{}\n{}", at("workspace/x"), at("temp"))
         );
+    }
+
+    #[test]
+    fn what_steps_in_containers_name_is_of_the_workspace() {
+        assert_eq!(in_workspace("/__w/shop/shop/src/a.rs"), Some("src/a.rs"));
+        assert_eq!(in_workspace("/github/workspace/a.rs"), Some("a.rs"));
+        for other in [
+            "/__w/_temp/x/y",
+            "/__w/shop/shop",
+            "src/a.rs",
+            "/etc/passwd",
+        ] {
+            assert_eq!(in_workspace(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -15,10 +15,7 @@ pub fn is_repository(text: &str) -> bool {
 #[must_use]
 pub fn is_reference(text: &str) -> bool {
     let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
-    !text.is_empty()
-        && !text.starts_with(['-', '/'])
-        && !text.contains("..")
-        && !text.contains(odd)
+    !text.is_empty() && !text.starts_with(['-', '/']) && !text.contains("..") && !text.contains(odd)
 }
 
 #[cfg(test)]

@@ -43,27 +43,23 @@ impl Source {
     }
 
     fn into(self, gathered: &mut Gathered<'_>) {
-        let counted = Coverage {
-            lines: Covered {
-                covered: self.lines.values().filter(|run| **run).count() as u64,
-                total: self.lines.len() as u64,
-            },
+        // What the file says of itself counts where its lines are not told apart.
+        let mut counted = Coverage {
             branches: self.branches,
+            ..Coverage::default()
         };
-        let mut coverage = if counted.lines.total > 0 {
-            counted
-        } else {
-            self.said
-        };
-        if coverage.branches.total == 0 {
-            coverage.branches = self.said.branches;
+        if self.lines.is_empty() {
+            counted.lines = self.said.lines;
+        }
+        if counted.branches.total == 0 {
+            counted.branches = self.said.branches;
         }
         // Whatever a file claims, no more than all is covered.
-        for part in [&mut coverage.lines, &mut coverage.branches] {
+        for part in [&mut counted.lines, &mut counted.branches] {
             part.covered = part.covered.min(part.total);
         }
-        if coverage.lines.total > 0 {
-            gathered.source(&self.name, coverage);
+        if counted.lines.total > 0 || !self.lines.is_empty() {
+            gathered.source(&self.name, &self.lines, counted);
         }
     }
 }

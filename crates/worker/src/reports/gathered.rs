@@ -1,10 +1,10 @@
 //! What was read so far of a job's tests: each once, whatever number of files has it, and no more than a job may reasonably have.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use shipway_workflow::report::{Case, Coverage, Outcome, Report, Steadiness, TestId};
+use shipway_workflow::report::{Case, Coverage, Lines, Outcome, Report, Steadiness, TestId};
 
-use crate::mask::Masker;
+use crate::{containers::in_workspace, mask::Masker};
 
 /// Tests that are kept. More are counted as a warning, so that nobody takes the report for whole.
 const CASES_MAX: usize = 200_000;
@@ -16,6 +16,8 @@ const MESSAGE_MAX: usize = 1_000;
 const WARNINGS_MAX: usize = 20;
 /// Files whose coverage is kept.
 const SOURCES_MAX: usize = 100_000;
+/// And their lines, those of several reports counted each time.
+const LINES_MAX: usize = 20_000_000;
 
 /// What was read so far.
 pub(super) struct Gathered<'m> {
@@ -23,7 +25,11 @@ pub(super) struct Gathered<'m> {
     cases: BTreeMap<TestId, Case>,
     messages: usize,
     left_out: usize,
-    sources: BTreeMap<String, Coverage>,
+    lines: Lines,
+    /// How many lines that are.
+    lines_known: usize,
+    /// Where the files are; their names on record are without it.
+    workspace: String,
     warnings: Vec<String>,
 }
 
@@ -34,7 +40,9 @@ impl<'m> Gathered<'m> {
             cases: BTreeMap::new(),
             messages: 0,
             left_out: 0,
-            sources: BTreeMap::new(),
+            lines: Lines::new(),
+            lines_known: 0,
+            workspace: String::new(),
             warnings: Vec::new(),
         }
     }
@@ -83,20 +91,26 @@ impl<'m> Gathered<'m> {
         self.cases.insert(case.id.clone(), case);
     }
 
-    /// Takes in the coverage of a source file. Of several reports about one file, that which saw most of it counts: they can't be
-    /// added up, for they may have seen the same lines.
-    pub(super) fn source(&mut self, name: &str, coverage: Coverage) {
-        if let Some(known) = self.sources.get_mut(name) {
-            if coverage.lines.covered > known.lines.covered {
-                *known = coverage;
-            }
-        } else if self.sources.len() < SOURCES_MAX {
-            self.sources.insert(name.to_owned(), coverage);
-        } else {
-            self.warn(format!(
-                "coverage of more than {SOURCES_MAX} files is left out"
+    /// Names of source files are without this folder: other jobs have theirs elsewhere.
+    pub(super) fn within(mut self, workspace: &Path) -> Self {
+        self.workspace = format!("{}/", workspace.display());
+        self
+    }
+
+    /// Takes in the coverage of a source file: its lines, each with whether it was run, and what else was counted. What several
+    /// reports say of one file is put together.
+    pub(super) fn source(&mut self, name: &str, lines: &BTreeMap<u32, bool>, counted: Coverage) {
+        let name = name.strip_prefix(&self.workspace).unwrap_or(name);
+        let name = in_workspace(name).unwrap_or(name).trim_start_matches("./");
+        let name = self.masked(name.to_owned());
+        self.lines_known += lines.len();
+        if self.lines.files() >= SOURCES_MAX || self.lines_known > LINES_MAX {
+            return self.warn(format!(
+                "coverage of more than {SOURCES_MAX} files or {LINES_MAX} lines is left out"
             ));
         }
+        let lines = lines.iter().map(|(line, run)| (*line, *run));
+        self.lines.add(&name, lines, counted);
     }
 
     /// Says that something could not be read.
@@ -120,10 +134,11 @@ impl<'m> Gathered<'m> {
                 "{left_out} tests beyond the first {CASES_MAX} are left out"
             ));
         }
-        let coverage = self.sources.into_values().reduce(Coverage::plus);
+        let coverage = self.lines.coverage();
         Report {
             cases: self.cases.into_values().collect(),
-            coverage: coverage.filter(|coverage| coverage.lines.total > 0),
+            coverage: (coverage.lines.total > 0).then_some(coverage),
+            lines: self.lines,
             warnings: self.warnings,
         }
     }

@@ -105,7 +105,7 @@ fn read(
     spans: &[Span],
     masker: &Masker,
 ) -> (Report, Option<usize>) {
-    let mut gathered = Gathered::new(masker);
+    let mut gathered = Gathered::new(masker).within(workspace);
     let wanted = match wanted(paths) {
         Ok(wanted) => wanted,
         Err(why) => {

@@ -202,7 +202,7 @@ fn secrets_are_masked_before_anything_is_cut() {
 
 fn covered(texts: &[&str]) -> Option<Coverage> {
     let masker = nobody();
-    let mut gathered = Gathered::new(&masker);
+    let mut gathered = Gathered::new(&masker).within(std::path::Path::new("/work"));
     for text in texts {
         coverage::read(text, &mut gathered).unwrap();
     }
@@ -249,6 +249,11 @@ fn coverage_is_of_lines_each_counted_once() {
     assert_eq!(covered(&[totals_only]), lines(9, 10));
     let liar = "SF:a\nLF:1\nLH:18446744073709551615\nend_of_record";
     assert_eq!(covered(&[liar]), lines(1, 1));
+    // What several reports say of one file is put together, wherever they were written.
+    let one = "SF:/work/a.js\nDA:1,1\nDA:2,0\nend_of_record\n";
+    let other = "SF:./a.js\nDA:2,4\nDA:3,0\nend_of_record\n";
+    let inside = "SF:/__w/shop/shop/a.js\nDA:4,1\nend_of_record\n";
+    assert_eq!(covered(&[one, other, inside]), lines(3, 4));
     for other in [
         "<coverage clover='4'><project/></coverage>",
         "<report name='jacoco'/>",

@@ -48,6 +48,18 @@ enum Origin {
 }
 
 impl Kept {
+    /// One that another run has stored, and that is to be at `path`.
+    pub(crate) fn listed(name: String, path: PathBuf, digest: String, size: u64) -> Self {
+        Self {
+            name,
+            digest,
+            path,
+            size,
+            at: Timestamp::default(),
+            origin: Origin::Earlier,
+        }
+    }
+
     /// Its number: what GitHub's tools know it by. Exact as a JavaScript number.
     pub(crate) fn id(&self) -> u64 {
         let hash = Sha256::digest(format!("{}\n{}", self.name, self.digest));

@@ -276,7 +276,10 @@ fn what_is_given_must_have_the_type_that_is_asked_for() {
         assert_eq!(given(with).as_deref(), Ok(expected), "{with}");
     }
     for (with, expected) in [
-        ("r: x, b: 'true'", "the input `b` is 'true', not true or false"),
+        (
+            "r: x, b: 'true'",
+            "the input `b` is 'true', not true or false",
+        ),
         ("r: x, b: yes", "the input `b` is 'yes', not true or false"),
         ("r: x, n: '5'", "the input `n` is '5', not a number"),
         ("r: x, n: five", "the input `n` is 'five', not a number"),

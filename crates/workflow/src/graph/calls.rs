@@ -382,9 +382,7 @@ impl Unit {
                     typed(name, input.kind, given, written, contexts)
                 }
                 (None, Some((_, value))) => fits(name, input.kind, value),
-                (None, None) if input.required => {
-                    Err(format!("the input `{name}` is required"))
-                }
+                (None, None) if input.required => Err(format!("the input `{name}` is required")),
                 (None, None) => default(name, input, contexts),
             };
             inputs.push((name.as_str(), value.map_err(wrong)?));

@@ -139,7 +139,9 @@ fn the_documentations_examples() {
         assert_eq!(labels(matrix), *expected, "{matrix}");
     }
     assert_eq!(
-        contexts("{ fruit: [apple, pear], animal: [cat, dog], include: [{ color: green }, { color: pink, animal: cat }, { fruit: apple, shape: circle }, { fruit: banana }, { fruit: banana, animal: cat }] }"),
+        contexts(
+            "{ fruit: [apple, pear], animal: [cat, dog], include: [{ color: green }, { color: pink, animal: cat }, { fruit: apple, shape: circle }, { fruit: banana }, { fruit: banana, animal: cat }] }"
+        ),
         [
             r#"{"fruit":"apple","animal":"cat","color":"pink","shape":"circle"}"#,
             r#"{"fruit":"apple","animal":"dog","color":"green","shape":"circle"}"#,
@@ -231,10 +233,7 @@ fn what_makes_no_sense_is_refused() {
         numbers.join(", ")
     };
     for (matrix, expected) in [
-        (
-            format!("{{ a: [{}] }}", many(257)),
-            "more than 256 jobs",
-        ),
+        (format!("{{ a: [{}] }}", many(257)), "more than 256 jobs"),
         (
             format!("{{ a: [{}], include: [{{ a: 999 }}] }}", many(256)),
             "more than 256 jobs",
@@ -269,6 +268,9 @@ fn what_makes_no_sense_is_refused() {
         assert!(why.contains(expected), "{matrix}: {why}");
     }
     // Exclusions count before the limit does.
-    let matrix = format!("{{ a: [{0}], b: [0, 1], exclude: [{{ b: 1 }}] }}", many(256));
+    let matrix = format!(
+        "{{ a: [{0}], b: [0, 1], exclude: [{{ b: 1 }}] }}",
+        many(256)
+    );
     assert_eq!(cells(&matrix).unwrap().len(), 256);
 }

@@ -62,6 +62,9 @@ mod tests {
         assert_eq!(long.chars().count(), TITLE_MAX);
         assert!(long.ends_with("xx..."));
         let wrong = named("${{ fromJSON(github.actor) }}").unwrap_err();
-        assert!(wrong.starts_with("the `run-name` has no value: "), "{wrong}");
+        assert!(
+            wrong.starts_with("the `run-name` has no value: "),
+            "{wrong}"
+        );
     }
 }

@@ -229,7 +229,8 @@ impl Walk<'_> {
         let mut open = Vec::new();
         for cell in self.progress.jobs[job].active() {
             let inside = self.way.as_ref().and_then(|way| way.inside(&cell.key));
-            let has_begun = (cell.called.as_ref()).is_some_and(|called| called.progress.has_begun());
+            let has_begun =
+                (cell.called.as_ref()).is_some_and(|called| called.progress.has_begun());
             if stopped || self.way.is_none() || !has_begun {
                 open.push((cell.key.clone(), None));
             } else if inside.is_some() {

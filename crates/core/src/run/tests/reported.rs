@@ -25,7 +25,7 @@ fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
             lines,
             ..Coverage::default()
         }),
-        warnings: Vec::new(),
+        ..Report::default()
     };
     Box::new(JobTests {
         digest: crate::ids::Digest::of(b"a report"),
@@ -111,6 +111,41 @@ fn a_job_that_failed_of_quarantined_tests_only_counts_as_green() {
         view.jobs[0].why.as_deref(),
         Some("step \"make test\": exit code 1; not excused by quarantine: this change touches it")
     );
+}
+
+#[test]
+fn lines_that_several_jobs_ran_are_covered_once() {
+    use crate::testing::{Coverage, Report, Summary};
+    let tests = |lines: &[(u32, bool)]| {
+        let mut report = Report::default();
+        report
+            .lines
+            .add("a.rs", lines.iter().copied(), Coverage::default());
+        report.coverage = Some(report.lines.coverage());
+        let mut tests = reported(None, 0);
+        tests.digest = crate::ids::Digest::of(format!("{lines:?}").as_bytes());
+        tests.summary = Summary::of(&report, None);
+        tests
+    };
+    let mut log = Log::open(RunSpec {
+        coverage_min: Some(7_500),
+        ..spec(
+            "on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n  b: { runs-on: x, steps: [{ run: a }] }\n",
+        )
+    });
+    for (key, lines) in [
+        ("a", [(1, true), (2, true), (3, false), (4, false)]),
+        ("b", [(1, true), (2, false), (3, true), (4, false)]),
+    ] {
+        let (key, tests) = (job(key), tests(&lines));
+        log.say(Input::TestsReported { key, tests }).unwrap();
+    }
+    log.end("a", Conclusion::Success);
+    log.end("b", Conclusion::Success);
+    let view = log.view();
+    assert_eq!(view.status, Status::Success, "{:?}", view.why);
+    let lines = view.tests.unwrap().coverage.unwrap().lines;
+    assert_eq!((lines.covered, lines.total), (3, 4));
 }
 
 #[test]

@@ -8,8 +8,16 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod lines;
+
+pub use lines::Lines;
+
 /// Failing tests that are named on record; the rest is in the report.
 pub const FAILING_MAX: usize = 20;
+
+/// Bytes of lines that go on record, so that a run can put together what its jobs ran; larger ones are only in the report. Enough
+/// for about a hundred thousand lines of code.
+const LINES_BYTES_MAX: usize = 64 << 10;
 
 /// The longest part of a test's name that is kept, in characters. Parametrised tests put whole documents there.
 const NAME_MAX: usize = 300;
@@ -247,6 +255,26 @@ impl Coverage {
     }
 }
 
+/// The coverage of several jobs together: line by line where their lines are known, else added up.
+#[must_use]
+pub fn together<'r>(
+    jobs: impl IntoIterator<Item = (Option<Coverage>, &'r Lines)>,
+) -> Option<Coverage> {
+    let (mut lines, mut added) = (Lines::default(), None);
+    for (coverage, known) in jobs {
+        let Some(coverage) = coverage else { continue };
+        if known.is_empty() {
+            added = Some(added.unwrap_or_else(Coverage::default).plus(coverage));
+        } else {
+            lines.put_together(known);
+        }
+    }
+    match (lines.is_empty(), added) {
+        (true, added) => added,
+        (false, added) => Some(lines.coverage().plus(added.unwrap_or_default())),
+    }
+}
+
 /// How many tests ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -315,6 +343,9 @@ pub struct Report {
     /// How much of the code was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// Which lines that was.
+    #[serde(default, skip_serializing_if = "Lines::is_empty")]
+    pub lines: Lines,
     /// What could not be read. Where there is any, the report is not whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -349,6 +380,9 @@ pub struct Summary {
     /// How much of the code was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// Which lines that was; none where that is too much for a record.
+    #[serde(default, skip_serializing_if = "Lines::is_empty")]
+    pub lines: Lines,
     /// What could not be read, the first few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -373,6 +407,11 @@ impl Summary {
                 })
                 .collect(),
             coverage: report.coverage,
+            lines: if report.lines.weight() <= LINES_BYTES_MAX {
+                report.lines.clone()
+            } else {
+                Lines::default()
+            },
             warnings: report.warnings.iter().take(5).cloned().collect(),
             explains: explains.filter(|_| report.warnings.is_empty()),
         }
