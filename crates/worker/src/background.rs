@@ -88,11 +88,6 @@ impl Job {
         frame.posts.clear();
         let (stop, slots) = (hand.cancel.asker(), Rc::clone(&self.background.slots));
         let (name, continues) = (line.name.clone(), plan.continues);
-        let plan = Plan {
-            // Who is asked to end is asked to, whatever its condition says of a cancelled job.
-            goes_on: false,
-            ..plan
-        };
         let handle = spawn_local(async move {
             // Never closed.
             let _slot = slots.acquire().await;

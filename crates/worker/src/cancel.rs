@@ -30,6 +30,10 @@ pub(crate) enum Manner {
 /// Whether, why and since when the job is cut short.
 pub(crate) struct Cancel {
     asked: CancellationToken,
+    /// Somebody wants this one step to end, whatever its condition says of a cancelled job.
+    alone: CancellationToken,
+    /// Whether it has been told to.
+    told_alone: bool,
     asked_again: CancellationToken,
     deadline: Instant,
     cut: Option<Cut>,
@@ -61,6 +65,8 @@ impl Cancel {
         let forever = now + Duration::from_secs(10 * 365 * 24 * 3600);
         Self {
             asked: CancellationToken::new(),
+            alone: CancellationToken::new(),
+            told_alone: false,
             asked_again: CancellationToken::new(),
             deadline: now.checked_add(timeout).unwrap_or(forever),
             cut: None,
@@ -71,15 +77,17 @@ impl Cancel {
     pub(crate) fn beside(&self) -> Self {
         Self {
             asked: self.asked.child_token(),
+            alone: CancellationToken::new(),
+            told_alone: false,
             asked_again: self.asked_again.child_token(),
             deadline: self.deadline,
             cut: self.cut,
         }
     }
 
-    /// What asks for the end.
+    /// What asks for the end of this step alone.
     pub(crate) fn asker(&self) -> CancellationToken {
-        self.asked.clone()
+        self.alone.clone()
     }
 
     /// Somebody wants the job to stop.
@@ -90,7 +98,7 @@ impl Cancel {
     /// Why the job is cut short, if it is; looks at what has happened since.
     pub(crate) fn look(&mut self) -> Option<Cut> {
         if self.cut.is_none() {
-            if self.asked.is_cancelled() {
+            if self.asked.is_cancelled() || self.alone.is_cancelled() {
                 self.note(Cut::Asked);
             } else if Instant::now() >= self.deadline {
                 self.note(Cut::TooLong);
@@ -113,19 +121,28 @@ impl Cancel {
     pub(crate) async fn must_end(&mut self, goes_on: bool) -> Manner {
         if self.cut.is_none() {
             let cut = tokio::select! {
+                () = self.alone.cancelled() => {
+                    self.told_alone = true;
+                    Cut::Asked
+                }
                 () = self.asked.cancelled() => Cut::Asked,
                 () = sleep_until(self.deadline) => Cut::TooLong,
             };
             self.note(cut);
-            if !goes_on {
+            if !goes_on || self.told_alone {
                 return Manner::Politely;
             }
         }
         tokio::select! {
-            () = self.asked_again.cancelled() => {}
-            () = sleep_until(self.deadline) => {}
+            // The job was cancelled, the step goes on, and now it is ended, too.
+            () = self.alone.cancelled(), if goes_on && !self.told_alone => {
+                self.told_alone = true;
+                self.deadline = Instant::now() + GRACE;
+                Manner::Politely
+            }
+            () = self.asked_again.cancelled() => Manner::AtOnce,
+            () = sleep_until(self.deadline) => Manner::AtOnce,
         }
-        Manner::AtOnce
     }
 
     fn note(&mut self, cut: Cut) {
@@ -149,6 +166,23 @@ mod tests {
         assert_eq!(cancel.must_end(true).await, Manner::AtOnce);
         assert_eq!(before.elapsed().as_secs(), GRACE.as_secs());
         assert!(cancel.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_beside_others_goes_on_with_a_cancelled_job_until_it_is_asked_itself() {
+        let job = Cancel::quiet(Duration::MAX);
+        let (mut one, mut other) = (job.beside(), job.beside());
+        one.asker().cancel();
+        assert_eq!(one.must_end(true).await, Manner::Politely);
+        job.ask();
+        other.asker().cancel();
+        assert_eq!(other.must_end(true).await, Manner::Politely);
+        let before = Instant::now();
+        assert_eq!(other.must_end(true).await, Manner::AtOnce);
+        assert_eq!(before.elapsed().as_secs(), GRACE.as_secs());
+        let mut third = job.beside();
+        assert_eq!(third.look(), Some(Cut::Asked));
+        assert_eq!(third.must_end(true).await, Manner::AtOnce);
     }
 
     #[tokio::test(start_paused = true)]

@@ -192,6 +192,24 @@ fn an_action_may_run_beside_and_leaves_its_posts_to_the_end() {
 }
 
 #[test]
+fn a_step_in_the_background_that_always_runs_goes_on_when_the_job_is_cancelled() {
+    let bench = Bench::steps(
+        r#"- { id: b, background: true, if: always(), run: "touch up; while [ ! -e go ]; do sleep 0.02; done; echo '> cleaned'" }
+- { run: 'while [ ! -e up ]; do sleep 0.02; done; echo up; trap "exit 1" INT; sleep 60 & wait' }
+- { if: always(), run: touch go }"#,
+    )
+    .timeout(Duration::from_secs(60));
+    let mut worker = bench.start();
+    bench.await_log("up");
+    support::signal(&worker, rustix::process::Signal::TERM);
+    support::wait(&mut worker);
+    let outcome = bench.outcome();
+    assert_eq!(outcome.conclusion, Cancelled, "{}", outcome.log);
+    assert_eq!(outcome.step("b").0, Success, "{}", outcome.log);
+    assert_eq!(told(&outcome), ["[b] > cleaned"]);
+}
+
+#[test]
 fn a_cancelled_job_ends_its_steps_in_the_background_too() {
     let bench = Bench::steps(
         "- { id: b, background: true, run: 'echo $$ > pid; trap \"exit 1\" INT; sleep 60 & wait' }\n- { run: 'while [ ! -e pid ]; do sleep 0.02; done; echo up; trap \"exit 1\" INT; sleep 60 & wait' }",
