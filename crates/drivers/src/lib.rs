@@ -1,10 +1,11 @@
-//! Effects carried out: process target, checks, git, notifications.
+//! Effects carried out: process target, checks, metrics, git, notifications.
 
 pub mod called;
 pub mod checks;
 pub mod data_plane;
 pub mod git;
 pub mod jobs;
+pub mod metrics;
 pub mod notify;
 pub mod process;
 mod stop_all;

@@ -63,6 +63,10 @@ pub struct App {
     pub reports: Reports,
     /// News.
     pub notifier: Notifier,
+    /// Providers of metrics.
+    pub providers: shipway_drivers::metrics::Reader,
+    /// Business events that were reported.
+    pub happened: crate::happened::Ledger,
     /// Secrets and variables.
     pub secrets: Secrets,
     /// Where actions of repositories come from.

@@ -7,6 +7,7 @@ mod api;
 mod app;
 mod drive;
 mod follow;
+mod happened;
 mod overview;
 mod pages;
 mod push;

@@ -29,6 +29,7 @@ use crate::{
     api,
     app::{self, App},
     drive::{self, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
+    happened::Ledger,
     push,
     secrets::{Secrets, SecretsError},
     traffic::Traffic,
@@ -184,6 +185,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     );
     let proxy_address = plane.listen().await.unwrap_or(options.proxy_listen);
 
+    let happened = Ledger::open(path.join("happened.json")).map_err(io("reading happened.json"))?;
+
     // The drivers need the application and the application needs the engines that call them.
     let app = Arc::new_cyclic(|weak: &Weak<App>| {
         let engine = EngineOptions::default();
@@ -218,6 +221,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 .with_room(options.jobs)
                 .with_limits(options.job_limits.clone()),
             notifier: Notifier::new(),
+            providers: shipway_drivers::metrics::Reader::new(),
+            happened,
             actions: ActionSource {
                 cache: Some(path.join("actions")),
                 ..options.actions.clone()

@@ -25,7 +25,25 @@ pub(super) async fn run(
     workdir: &Path,
     timeout: Duration,
 ) -> Result<(), String> {
-    let mut child = start(command, address, workdir).map_err(|error| format!("sh: {error}"))?;
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let environment = [
+        ("URL", format!("http://{address}")),
+        ("PORT", port.to_owned()),
+    ];
+    output(command, &environment, workdir, timeout)
+        .await
+        .map(drop)
+}
+
+/// Runs a shell command with these variables; what it printed, its last [`OUTPUT_BYTES_KEPT`] bytes. Not exiting with 0, or too
+/// late, is an error that ends with the command's last line.
+pub(crate) async fn output(
+    command: &str,
+    environment: &[(&str, String)],
+    workdir: &Path,
+    timeout: Duration,
+) -> Result<String, String> {
+    let mut child = start(command, environment, workdir).map_err(|error| format!("sh: {error}"))?;
     let mut group = Group::of(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -37,7 +55,7 @@ pub(super) async fn run(
     group.forget();
     let last = last_line(&err).or_else(|| last_line(&out));
     let how = match (in_time, status.code()) {
-        (true, Some(0)) => return Ok(()),
+        (true, Some(0)) => return Ok(String::from_utf8_lossy(&out).into_owned()),
         (false, _) => format!("not done within {} s", timeout.as_secs_f32()),
         (true, Some(code)) => format!("exit code {code}"),
         (true, None) => status.to_string(),
@@ -68,8 +86,7 @@ async fn until_ended(group: &Group, reading: impl Future<Output = ()>, timeout: 
     in_time
 }
 
-fn start(command: &str, address: &str, workdir: &Path) -> std::io::Result<Child> {
-    let port = address.rsplit(':').next().unwrap_or_default();
+fn start(command: &str, environment: &[(&str, String)], workdir: &Path) -> std::io::Result<Child> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     Command::new("/bin/sh")
         .args(["-c", command])
@@ -77,8 +94,7 @@ fn start(command: &str, address: &str, workdir: &Path) -> std::io::Result<Child>
         .env("PATH", path)
         .env("LANG", "C.UTF-8")
         .env("HOME", workdir)
-        .env("URL", format!("http://{address}"))
-        .env("PORT", port)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir(workdir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -9,6 +9,7 @@ mod git;
 mod health;
 mod idempotency;
 mod logs;
+mod metrics;
 mod problem;
 mod rollouts;
 mod runs;
@@ -77,6 +78,7 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(services::rollback))
         .routes(routes!(services::dispatch))
         .routes(routes!(services::environments))
+        .routes(routes!(metrics::report))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))

@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
-    Analysis, Histogram, Kind, Latency, Metric, Observation, Rule, Sample, Side, Slow,
+    Analysis, Answer, Happened, Histogram, Kind, Latency, Metric, Observation, Rule, Sample, Side,
+    Slow,
 };
 use shipway_core::{
     ids::ReleaseNumber,
@@ -13,6 +14,7 @@ use shipway_core::{
 use shipway_drivers::data_plane::meter::Totals;
 use shipway_engine::Work;
 
+use super::asking::Asking;
 use crate::app::App;
 
 /// From one reading to the next, at most: a person who looks on wants to see something move.
@@ -35,6 +37,15 @@ pub(super) async fn run(
     let place = rollout.spec.release.place(&environment.name);
     let mut before = Past::of(&environment.analysis);
     let asked = Asked::of(&environment.analysis);
+    // Asked beside: a provider may take its time.
+    let asking = Asking::begin(app, rollout, candidate, stable);
+    let told = |release: ReleaseNumber, answers: Vec<Answer>| Told {
+        events: asked
+            .events
+            .then(|| app.happened.of(&place, release))
+            .unwrap_or_default(),
+        answers,
+    };
     let mut ticks = tokio::time::interval(pace(&environment.analysis));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -52,13 +63,20 @@ pub(super) async fn run(
             canary: side(
                 candidate,
                 &asked,
-                &before,
-                |of| Some(&of.canary),
+                (&before, |of| Some(&of.canary)),
                 &now.canary,
+                told(candidate, asking.of_canary()),
             ),
-            stable: stable
-                .zip(now.stable.as_ref())
-                .map(|(release, now)| side(release, &asked, &before, |of| of.stable.as_ref(), now)),
+            stable: stable.zip(now.stable.as_ref()).map(|(release, now)| {
+                let told = told(release, asking.of_stable());
+                side(
+                    release,
+                    &asked,
+                    (&before, |of| of.stable.as_ref()),
+                    now,
+                    told,
+                )
+            }),
         };
         before.remember(now);
         let input = Input::Measured {
@@ -85,6 +103,14 @@ struct Asked {
     slow: Vec<u64>,
     /// Whether quantiles are compared.
     histogram: bool,
+    /// Whether business events are judged.
+    events: bool,
+}
+
+/// What others say of a release.
+struct Told {
+    events: Vec<Happened>,
+    answers: Vec<Answer>,
 }
 
 impl Asked {
@@ -102,6 +128,7 @@ impl Asked {
         let mut compared = compared.flat_map(Rule::metrics);
         Self {
             slow,
+            events: metrics().any(|metric| matches!(metric, Metric::Event(_))),
             histogram: compared.any(|metric| matches!(metric.kind(), Kind::Quantile(_))),
         }
     }
@@ -186,9 +213,9 @@ fn read(
 fn side<'a>(
     release: ReleaseNumber,
     asked: &Asked,
-    before: &'a Past,
-    which: impl Fn(&'a Readings) -> Option<&'a Reading>,
+    (before, which): (&'a Past, impl Fn(&'a Readings) -> Option<&'a Reading>),
     now: &Reading,
+    told: Told,
 ) -> Side {
     let begin = before.readings.front().and_then(&which);
     let last = before.readings.back().and_then(&which);
@@ -208,7 +235,8 @@ fn side<'a>(
         histogram: asked.histogram.then(|| histogram(traffic)),
         slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
         saturation: (now.ready > 0).then(|| traffic.open as f64 / now.ready as f64),
-        ..Sample::default()
+        events: told.events,
+        answers: told.answers,
     });
     Side {
         release: release.to_string(),

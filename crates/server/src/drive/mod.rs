@@ -1,6 +1,7 @@
 //! Effects handed to their drivers. Nothing is decided here: an effect comes in, a driver is called, an input goes back.
 
 mod annotations;
+mod asking;
 mod gate;
 mod measure;
 mod rollout;

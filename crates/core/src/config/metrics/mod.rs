@@ -138,6 +138,7 @@ fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Opti
     }
     let interval = fields.duration("interval", problems);
     let metric = metric(&fields, interval, sources, problems)?;
+    by_itself(&fields, judge, metric, sources, problems);
     match judge {
         Word::Sequential => judges::comparison(&fields, metric, interval, problems),
         Word::Threshold => judges::limit(&fields, metric, interval, problems).map(Draft::Ready),
@@ -147,6 +148,24 @@ fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Opti
         Word::MannWhitney => {
             score::alone(&fields, metric, problems).map(|rule| Draft::Ready(rule.into()))
         }
+    }
+}
+
+/// A query that names stable has one answer for both sides, and there is nothing left to compare.
+fn by_itself(
+    fields: &Fields<'_>,
+    judge: Word,
+    metric: Metric,
+    sources: &[Source],
+    problems: &mut Problems,
+) {
+    let source = sources.iter().find(|source| source.as_metric() == metric);
+    let compares = matches!(judge, Word::Sequential | Word::MannWhitney);
+    if compares && source.is_some_and(|source| source.query.compares()) {
+        let message = format!("the query of {metric} names {{{{stable}}}}: it compares by itself");
+        problems.push(Diagnostic::error("conflict", fields.span, message).help(
+            "ask about {{release}} alone, or judge the result by `max`, `min` or conditions",
+        ));
     }
 }
 

@@ -113,6 +113,13 @@ impl Source {
 }
 
 impl Query {
+    /// Whether it compares with stable by itself, and so is asked once for both.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        let mut texts = self.texts().into_iter();
+        texts.any(|text| text.replace(' ', "").contains("{{stable}}"))
+    }
+
     /// What its texts are, for whoever looks for templates and secrets in them.
     #[must_use]
     pub fn texts(&self) -> Vec<&str> {

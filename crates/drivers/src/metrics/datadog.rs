@@ -1,0 +1,138 @@
+//! Datadog: the last point of a timeseries query, over `/api/v1/query`. One series with a point is an answer.
+//!
+//! Source: Datadog's API reference, "Query timeseries points".
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    NoAnswer,
+    http::{Asked, Http},
+};
+
+const WHO: &str = "Datadog";
+
+/// Who asks.
+pub(super) struct Keys<'a> {
+    pub(super) api: &'a str,
+    pub(super) app: &'a str,
+}
+
+pub(super) async fn ask(
+    http: &Http,
+    site: &str,
+    query: &str,
+    keys: &Keys<'_>,
+    (at, window): (Timestamp, Duration),
+    timeout: Duration,
+) -> Result<f64, NoAnswer> {
+    let address = if site.contains("://") {
+        site.trim_end_matches('/').to_owned()
+    } else {
+        format!("https://api.{site}")
+    };
+    let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
+    let headers = BTreeMap::from([
+        ("DD-API-KEY".to_owned(), keys.api.to_owned()),
+        ("DD-APPLICATION-KEY".to_owned(), keys.app.to_owned()),
+    ]);
+    let asked = Asked {
+        who: WHO,
+        method: "GET",
+        url: &format!("{address}/api/v1/query"),
+        parameters: &[
+            ("from", at.as_second().saturating_sub(window).to_string()),
+            ("to", at.as_second().to_string()),
+            ("query", query.to_owned()),
+        ],
+        headers: &headers,
+        body: None,
+    };
+    let (status, answer) = http.json(&asked, timeout).await?;
+    number(status, &answer)
+}
+
+/// The number of an answer.
+fn number(status: u16, answer: &Value) -> Result<f64, NoAnswer> {
+    let refusal = answer
+        .get("error")
+        .or_else(|| answer.get("errors"))
+        .filter(|it| !it.is_null());
+    if let Some(error) = refusal
+        .filter(|it| it.as_str() != Some("") && it.as_array().is_none_or(|it| !it.is_empty()))
+    {
+        let why: String = error
+            .as_str()
+            .map_or_else(|| error.to_string(), str::to_owned)
+            .chars()
+            .take(200)
+            .collect();
+        return Err(NoAnswer::for_good(format!(
+            "{WHO} refused the query ({status}): {why}"
+        )));
+    }
+    let series = answer.get("series").and_then(Value::as_array);
+    let one = match series.map(Vec::as_slice) {
+        Some([]) => {
+            return Err(NoAnswer::for_good(format!(
+                "{WHO} has no series for the query"
+            )));
+        }
+        Some([one]) => one,
+        Some(many) => {
+            return Err(NoAnswer::for_good(format!(
+                "the query gives {} series, and one is needed: aggregate them, with sum:… for instance",
+                many.len()
+            )));
+        }
+        None => {
+            return Err(NoAnswer::for_good(format!(
+                "{WHO} did not answer in its own form ({status})"
+            )));
+        }
+    };
+    let points = one.get("pointlist").and_then(Value::as_array);
+    let points = points
+        .ok_or_else(|| NoAnswer::for_good(format!("{WHO} did not answer in its own form")))?;
+    // The last interval may not have a value yet.
+    let last = points
+        .iter()
+        .rev()
+        .filter_map(|point| point.get(1))
+        .find(|value| !value.is_null());
+    last.ok_or_else(|| NoAnswer::for_good(format!("{WHO} has no point in the window")))?
+        .as_f64()
+        .ok_or_else(|| NoAnswer::for_good(format!("{WHO} did not answer in its own form")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_point_of_one_series_is_an_answer_and_nothing_else_is() {
+        let of = |answer: Value| number(200, &answer).map_err(|no| no.why);
+        let series = |points: Value| json!({ "status": "ok", "series": [{ "pointlist": points }] });
+        assert_eq!(of(series(json!([[1, 5.0], [2, 7.5], [3, null]]))), Ok(7.5));
+        for (answer, said) in [
+            (series(json!([])), "no point"),
+            (series(json!([[1, null]])), "no point"),
+            (series(json!([[1, "x"]])), "its own form"),
+            (json!({ "series": [] }), "no series"),
+            (json!({ "series": [{}, {}] }), "2 series"),
+            (json!({ "errors": ["Forbidden"] }), "Forbidden"),
+            (
+                json!({ "status": "error", "error": "Error parsing query" }),
+                "Error parsing query",
+            ),
+            (json!([]), "its own form"),
+        ] {
+            let why = of(answer).unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+    }
+}

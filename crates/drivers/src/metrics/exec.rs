@@ -1,0 +1,50 @@
+//! What a command prints: a number, or JSON with a number at a path. It runs in a group of its own, which goes with it.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+
+use super::{About, NoAnswer, filled::seconds, json::number_at};
+use crate::checks::exec::output;
+
+const WHO: &str = "the command";
+
+pub(super) async fn ask(
+    command: &str,
+    path: &str,
+    about: &About,
+    window: Duration,
+    workdir: &Path,
+    timeout: Duration,
+) -> Result<f64, NoAnswer> {
+    let stable = about
+        .stable
+        .map(|stable| stable.to_string())
+        .unwrap_or_default();
+    let environment = [
+        ("RELEASE", about.release.to_string()),
+        ("STABLE", stable),
+        ("SERVICE", about.service.clone()),
+        ("ENVIRONMENT", about.environment.clone()),
+        ("WINDOW", seconds(window)),
+    ];
+    let printed = output(command, &environment, workdir, timeout)
+        .await
+        .map_err(|why| NoAnswer::for_now(format!("{WHO} failed: {why}")))?;
+    let text = printed.trim();
+    // What `NaN` and the like mean is said by who asks; JSON has no word for them.
+    if path.is_empty()
+        && let Ok(number) = text.parse()
+    {
+        return Ok(number);
+    }
+    let document: Value = serde_json::from_str(text).map_err(|_| {
+        let begin: String = text.chars().take(80).collect();
+        NoAnswer::for_good(if begin.is_empty() {
+            format!("{WHO} printed nothing")
+        } else {
+            format!("{WHO} printed neither a number nor JSON: {begin}")
+        })
+    })?;
+    number_at(&document, path, WHO)
+}

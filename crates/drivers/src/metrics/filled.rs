@@ -1,0 +1,201 @@
+//! Questions with their templates and secrets filled in.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use shipway_core::config::Query;
+
+/// What a question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The number of the release that is asked about.
+    pub release: u32,
+    /// That of the stable release; none at a first deployment.
+    pub stable: Option<u32>,
+    /// The service.
+    pub service: String,
+    /// The environment.
+    pub environment: String,
+}
+
+/// `query` with all that stands in `{{…}}`, and with secrets where it may name them: not in queries and commands, which have
+/// dollars of their own.
+pub(super) fn fill(
+    query: &Query,
+    about: &About,
+    window: Duration,
+    secrets: &dyn Fn(&str) -> Option<String>,
+) -> Result<Query, String> {
+    let plain = |text: &String| template(text, about, window);
+    let secret = |text: &String| expand(&template(text, about, window)?, secrets);
+    let headers = |headers: &BTreeMap<String, String>| {
+        let filled = headers
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), secret(value)?)));
+        filled.collect::<Result<BTreeMap<_, _>, String>>()
+    };
+    Ok(match query {
+        Query::Prometheus {
+            url,
+            query,
+            headers: sent,
+        } => Query::Prometheus {
+            url: secret(url)?,
+            query: plain(query)?,
+            headers: headers(sent)?,
+        },
+        Query::Datadog {
+            site,
+            query,
+            api_key,
+            app_key,
+        } => Query::Datadog {
+            site: secret(site)?,
+            query: plain(query)?,
+            api_key: secret(api_key)?,
+            app_key: secret(app_key)?,
+        },
+        Query::Web {
+            url,
+            method,
+            headers: sent,
+            body,
+            path,
+        } => Query::Web {
+            url: secret(url)?,
+            method: method.clone(),
+            headers: headers(sent)?,
+            body: body.as_ref().map(secret).transpose()?,
+            path: path.clone(),
+        },
+        Query::Exec { command, path } => Query::Exec {
+            command: plain(command)?,
+            path: path.clone(),
+        },
+        Query::Events => Query::Events,
+    })
+}
+
+/// Prometheus' way to write a time.
+pub(super) fn seconds(window: Duration) -> String {
+    format!("{}s", window.as_secs().max(1))
+}
+
+fn template(text: &str, about: &About, window: Duration) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find("{{") {
+        let (before, after) = (&rest[..begin], &rest[begin + 2..]);
+        filled.push_str(before);
+        let end = after.find("}}");
+        let word = end.map(|end| after[..end].trim());
+        let value = match word {
+            Some("release") => about.release.to_string(),
+            Some("stable") => match about.stable {
+                Some(stable) => stable.to_string(),
+                None => return Err("there is no stable release to ask about".to_owned()),
+            },
+            Some("service") => about.service.clone(),
+            Some("environment") => about.environment.clone(),
+            Some("window") => seconds(window),
+            // Somebody else's braces.
+            _ => {
+                filled.push_str("{{");
+                rest = after;
+                continue;
+            }
+        };
+        filled.push_str(&value);
+        rest = &after[end.map_or(0, |end| end + 2)..];
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// `text` with each `$NAME` replaced.
+fn expand(text: &str, secrets: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find('$') {
+        out.push_str(&rest[..place]);
+        let after = &rest[place + 1..];
+        let end = after
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(after.len());
+        let name = &after[..end];
+        if name.is_empty() {
+            out.push('$');
+        } else {
+            out.push_str(&secrets(name).ok_or_else(|| {
+                format!("the secret {name} is not set on the server (--secrets FILE)")
+            })?);
+        }
+        rest = &after[end..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(stable: Option<u32>) -> About {
+        About {
+            release: 4,
+            stable,
+            service: "shop".into(),
+            environment: "production".into(),
+        }
+    }
+
+    #[test]
+    fn templates_are_filled_and_other_braces_stay() {
+        let fill = |text: &str| template(text, &about(Some(3)), Duration::from_secs(90));
+        assert_eq!(
+            fill("r={{release}} s={{ stable }} {{service}}/{{environment}} [{{window}}]").unwrap(),
+            "r=4 s=3 shop/production [90s]"
+        );
+        assert_eq!(fill("{{ .Other }} {{ {a}").unwrap(), "{{ .Other }} {{ {a}");
+        assert!(
+            template("{{stable}}", &about(None), Duration::ZERO)
+                .unwrap_err()
+                .contains("no stable")
+        );
+    }
+
+    #[test]
+    fn a_missing_secret_is_named_and_secrets_stand_where_they_may() {
+        let secrets = |name: &str| (name == "KEY").then(|| "s3cret".to_owned());
+        let query = |url: &str| Query::Prometheus {
+            url: url.to_owned(),
+            query: "up{a=~\"x$KEY\"}".to_owned(),
+            headers: [("Authorization".to_owned(), "Bearer $KEY".to_owned())].into(),
+        };
+        let filled = fill(
+            &query("http://p/$KEY"),
+            &about(None),
+            Duration::from_secs(60),
+            &secrets,
+        );
+        let Query::Prometheus {
+            url,
+            query: asked,
+            headers,
+        } = filled.unwrap()
+        else {
+            unreachable!()
+        };
+        assert_eq!(
+            (url.as_str(), asked.as_str()),
+            ("http://p/s3cret", "up{a=~\"x$KEY\"}")
+        );
+        assert_eq!(headers["Authorization"], "Bearer s3cret");
+        let missing = fill(
+            &query("http://$NONE"),
+            &about(None),
+            Duration::ZERO,
+            &secrets,
+        );
+        assert!(missing.unwrap_err().contains("the secret NONE is not set"));
+    }
+}

@@ -1,0 +1,182 @@
+//! One request to a provider, and its answer as JSON.
+
+use std::{collections::BTreeMap, io::Read as _, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::NoAnswer;
+
+/// Answers are small documents.
+const BODY_BYTES_MAX: u64 = 1 << 20;
+/// What is quoted of a refusal.
+const QUOTED_CHARS: usize = 200;
+/// Questions at the same time, each on a thread that waits: those of all rollouts together.
+const AT_ONCE: usize = 32;
+
+/// Asks over HTTP. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Http {
+    agent: ureq::Agent,
+    room: Arc<Semaphore>,
+}
+
+/// What is asked.
+pub(super) struct Asked<'a> {
+    /// In sentences: `Prometheus`.
+    pub(super) who: &'static str,
+    pub(super) method: &'a str,
+    pub(super) url: &'a str,
+    pub(super) parameters: &'a [(&'a str, String)],
+    pub(super) headers: &'a BTreeMap<String, String>,
+    pub(super) body: Option<&'a str>,
+}
+
+impl Http {
+    pub(super) fn new() -> Self {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::PlatformVerifier)
+            .build();
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            // A redirect would carry keys to whoever the provider names.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// The answer, whatever its status below 500, as JSON.
+    pub(super) async fn json(
+        &self,
+        asked: &Asked<'_>,
+        timeout: Duration,
+    ) -> Result<(u16, Value), NoAnswer> {
+        let who = asked.who;
+        let mut request = ureq::http::Request::builder()
+            .method(asked.method)
+            .uri(with(asked.url, asked.parameters));
+        for (name, value) in asked.headers {
+            request = request.header(name, value);
+        }
+        if asked.body.is_some()
+            && !asked
+                .headers
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case("content-type"))
+        {
+            request = request.header("content-type", "application/json");
+        }
+        // The address may hold a secret, so it isn't quoted.
+        let request = request
+            .body(asked.body.unwrap_or_default().to_owned())
+            .map_err(|_| {
+                NoAnswer::for_good(format!(
+                    "the address, method or headers for {who} are not valid"
+                ))
+            })?;
+        let _room = self.room.acquire().await;
+        let agent = self.agent.clone();
+        let asking = tokio::task::spawn_blocking(move || {
+            let request = agent
+                .configure_request(request)
+                .timeout_global(Some(timeout))
+                .build();
+            let answer = agent.run(request)?;
+            let status = answer.status();
+            let mut body = Vec::new();
+            answer
+                .into_body()
+                .into_reader()
+                .take(BODY_BYTES_MAX + 1)
+                .read_to_end(&mut body)?;
+            Ok::<_, ureq::Error>((status, body))
+        });
+        let (status, body) = asking
+            .await
+            .map_err(|_| NoAnswer::for_now(format!("{who} could not be asked")))?
+            .map_err(|error| NoAnswer::for_now(unreachable(who, &error, timeout)))?;
+        let quoted = || quoted(&body);
+        if status.is_server_error() || status.as_u16() == 429 {
+            return Err(NoAnswer::for_now(format!(
+                "{who} answered {status}{}",
+                quoted()
+            )));
+        }
+        if body.len() as u64 > BODY_BYTES_MAX {
+            return Err(NoAnswer::for_good(format!(
+                "{who} answered more than {} KiB",
+                BODY_BYTES_MAX >> 10
+            )));
+        }
+        match serde_json::from_slice(&body) {
+            Ok(json) => Ok((status.as_u16(), json)),
+            Err(_) if status.is_success() => Err(NoAnswer::for_good(format!(
+                "{who} answered no JSON{}",
+                quoted()
+            ))),
+            Err(_) => Err(NoAnswer::for_good(format!(
+                "{who} answered {status}{}",
+                quoted()
+            ))),
+        }
+    }
+}
+
+/// `url` with parameters behind it.
+fn with(url: &str, parameters: &[(&str, String)]) -> String {
+    let mut url = url.to_owned();
+    for (index, (name, value)) in parameters.iter().enumerate() {
+        url.push(if index == 0 && !url.contains('?') {
+            '?'
+        } else {
+            '&'
+        });
+        url.push_str(name);
+        url.push('=');
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                url.push(char::from(byte));
+            } else {
+                url.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    url
+}
+
+fn unreachable(who: &str, error: &ureq::Error, timeout: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(_) => {
+            format!("{who} did not answer within {} ms", timeout.as_millis())
+        }
+        ureq::Error::Io(error) => format!("{who} could not be reached: {error}"),
+        ureq::Error::HostNotFound => format!("{who} could not be reached: its host is not known"),
+        ureq::Error::ConnectionFailed => format!("{who} could not be reached: no connection"),
+        _ => format!("{who} could not be asked, or answered no HTTP"),
+    }
+}
+
+/// `: the first words`, or nothing.
+fn quoted(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text: String = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(QUOTED_CHARS)
+        .collect();
+    if text.is_empty() {
+        text
+    } else {
+        format!(": {text}")
+    }
+}

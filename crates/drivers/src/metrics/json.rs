@@ -1,0 +1,98 @@
+//! The number at a place of a JSON document.
+
+use serde_json::Value;
+
+use super::NoAnswer;
+
+/// The number at `path` (`data.items[0].value`; empty: the document itself). A text that is a number is one.
+pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, NoAnswer> {
+    let mut at = document;
+    for step in steps(path) {
+        let next = match step {
+            Step::Key(key) => at.get(key),
+            Step::Index(index) => at.get(index),
+            Step::Wrong => None,
+        };
+        at =
+            next.ok_or_else(|| NoAnswer::for_good(format!("{who} answered nothing at `{path}`")))?;
+    }
+    let place = if path.is_empty() {
+        String::new()
+    } else {
+        format!(" at `{path}`")
+    };
+    match at {
+        Value::Number(number) => number.as_f64().ok_or_else(|| {
+            NoAnswer::for_good(format!("{who} answered a number{place} that is too large"))
+        }),
+        Value::String(text) => text.trim().parse().map_err(|_| {
+            NoAnswer::for_good(format!("{who} answered a text{place} that is no number"))
+        }),
+        other => Err(NoAnswer::for_good(format!(
+            "{who} answered {}{place}, not a number",
+            kind(other)
+        ))),
+    }
+}
+
+/// What a value is, for sentences.
+pub(super) const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+enum Step<'a> {
+    Key(&'a str),
+    Index(usize),
+    Wrong,
+}
+
+fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+    let path = path.strip_prefix('$').unwrap_or(path);
+    path.split(['.', '['])
+        .filter(|step| !step.is_empty())
+        .map(|step| match step.strip_suffix(']') {
+            Some(index) => index.parse().map_or(Step::Wrong, Step::Index),
+            None => Step::Key(step),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_and_everything_else_is_said() {
+        let document = json!({ "data": { "items": [{ "value": "0.5" }, { "value": 7 }] }, "no": null, "odd": "NaN" });
+        let at = |path: &str| number_at(&document, path, "it").map_err(|no| no.why);
+        assert_eq!(at("data.items[0].value"), Ok(0.5));
+        assert_eq!(at("$.data.items[1].value"), Ok(7.0));
+        assert!(at("odd").unwrap().is_nan(), "judged by who asks");
+        assert_eq!(
+            at("data.items[2].value"),
+            Err("it answered nothing at `data.items[2].value`".into())
+        );
+        assert_eq!(
+            at("data.items[x]"),
+            Err("it answered nothing at `data.items[x]`".into())
+        );
+        assert_eq!(
+            at("no"),
+            Err("it answered nothing at `no`, not a number".into())
+        );
+        assert_eq!(
+            at("data"),
+            Err("it answered an object at `data`, not a number".into())
+        );
+        assert_eq!(at(""), Err("it answered an object, not a number".into()));
+        assert_eq!(number_at(&json!(3), "", "it").unwrap(), 3.0);
+    }
+}

@@ -1,0 +1,164 @@
+//! Prometheus: an instant query at a stated time, over `/api/v1/query`. One series with one number is an answer; nothing else is.
+//!
+//! Source: Prometheus' HTTP API, "Instant queries" and "Format overview".
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    NoAnswer,
+    http::{Asked, Http},
+    json,
+};
+
+const WHO: &str = "Prometheus";
+
+pub(super) async fn ask(
+    http: &Http,
+    url: &str,
+    query: &str,
+    headers: &BTreeMap<String, String>,
+    at: Timestamp,
+    timeout: Duration,
+) -> Result<f64, NoAnswer> {
+    let asked = Asked {
+        who: WHO,
+        method: "GET",
+        url: &format!("{}/api/v1/query", url.trim_end_matches('/')),
+        parameters: &[
+            ("query", query.to_owned()),
+            (
+                "time",
+                format!("{:.3}", at.as_millisecond() as f64 / 1000.0),
+            ),
+        ],
+        headers,
+        body: None,
+    };
+    let (status, answer) = http.json(&asked, timeout).await?;
+    number(status, &answer)
+}
+
+/// The number of an answer.
+fn number(status: u16, answer: &Value) -> Result<f64, NoAnswer> {
+    let text = |key: &str| answer.get(key).and_then(Value::as_str);
+    if text("status") != Some("success") {
+        let why = text("error").unwrap_or("without a reason");
+        return Err(NoAnswer::for_good(format!(
+            "{WHO} refused the query ({status}): {}",
+            short(why)
+        )));
+    }
+    let warnings = answer.get("warnings").and_then(Value::as_array);
+    if let Some(warning) = warnings.and_then(|warnings| warnings.first()) {
+        let why = warning.as_str().unwrap_or("without a reason");
+        return Err(NoAnswer::for_now(format!(
+            "{WHO} warns that its answer is partial: {}",
+            short(why)
+        )));
+    }
+    let data = answer.get("data");
+    let result = data
+        .and_then(|data| data.get("result"))
+        .unwrap_or(&Value::Null);
+    match data
+        .and_then(|data| data.get("resultType"))
+        .and_then(Value::as_str)
+    {
+        Some("scalar") => point(result),
+        Some("vector") => match result.as_array().map(Vec::as_slice) {
+            Some([]) => Err(NoAnswer::for_good(format!(
+                "{WHO} has no series for the query"
+            ))),
+            Some([one]) => point(one.get("value").unwrap_or(&Value::Null)),
+            Some(many) => Err(NoAnswer::for_good(format!(
+                "the query gives {} series, and one is needed: aggregate them, with sum(…) for instance",
+                many.len()
+            ))),
+            None => Err(NoAnswer::for_good(format!(
+                "{WHO} answered {} instead of series",
+                json::kind(result)
+            ))),
+        },
+        Some(other) => Err(NoAnswer::for_good(format!(
+            "the query gives a {other}, and a number is needed"
+        ))),
+        None => Err(NoAnswer::for_good(format!(
+            "{WHO} did not answer in its own form"
+        ))),
+    }
+}
+
+/// `[<time>, "<number>"]`
+fn point(point: &Value) -> Result<f64, NoAnswer> {
+    let text = point.get(1).and_then(Value::as_str);
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| NoAnswer::for_good(format!("{WHO} did not answer in its own form")))
+}
+
+fn short(why: &str) -> String {
+    why.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(data: Value) -> Result<f64, String> {
+        number(200, &json!({ "status": "success", "data": data })).map_err(|no| no.why)
+    }
+
+    #[test]
+    fn one_number_is_an_answer_and_nothing_else_is() {
+        let series = |value: Value| json!({ "metric": {}, "value": [1.0, value] });
+        let vector = |series: Value| json!({ "resultType": "vector", "result": series });
+        assert_eq!(of(vector(json!([series(json!("0.25"))]))), Ok(0.25));
+        assert_eq!(
+            of(json!({ "resultType": "scalar", "result": [1.0, "3"] })),
+            Ok(3.0)
+        );
+        assert!(
+            of(vector(json!([series(json!("NaN"))]))).unwrap().is_nan(),
+            "judged by who asks"
+        );
+        for (data, said) in [
+            (vector(json!([])), "no series"),
+            (
+                vector(json!([series(json!("1")), series(json!("2"))])),
+                "2 series, and one is needed",
+            ),
+            (vector(json!({})), "an object instead of series"),
+            (vector(json!([series(json!(1))])), "its own form"),
+            (vector(json!([series(json!("many"))])), "its own form"),
+            (
+                json!({ "resultType": "matrix", "result": [] }),
+                "gives a matrix",
+            ),
+            (
+                json!({ "resultType": "string", "result": [1.0, "3"] }),
+                "gives a string",
+            ),
+            (json!({}), "its own form"),
+        ] {
+            let why = of(data).unwrap_err();
+            assert!(why.contains(said), "{why}");
+        }
+    }
+
+    #[test]
+    fn warnings_and_refusals_are_told() {
+        let partial = json!({ "status": "success", "warnings": ["store 2 is down"], "data": { "resultType": "scalar", "result": [1, "3"] } });
+        let no = number(200, &partial).unwrap_err();
+        assert!(no.may_pass && no.why.contains("store 2 is down"), "{no:?}");
+        let bad = json!({ "status": "error", "error": "parse error: unexpected end" });
+        let no = number(400, &bad).unwrap_err();
+        assert!(
+            !no.may_pass && no.why.contains("(400): parse error"),
+            "{no:?}"
+        );
+    }
+}

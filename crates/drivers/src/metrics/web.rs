@@ -1,0 +1,40 @@
+//! Any JSON over HTTP: the number at a path of it. Only an answer with a status from 200 to 299 is one.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    NoAnswer,
+    http::{Asked, Http},
+    json::number_at,
+};
+
+const WHO: &str = "the web provider";
+
+/// What is asked.
+pub(super) struct Request<'a> {
+    pub(super) url: &'a str,
+    pub(super) method: &'a str,
+    pub(super) headers: &'a BTreeMap<String, String>,
+    pub(super) body: Option<&'a str>,
+}
+
+pub(super) async fn ask(
+    http: &Http,
+    request: &Request<'_>,
+    path: &str,
+    timeout: Duration,
+) -> Result<f64, NoAnswer> {
+    let asked = Asked {
+        who: WHO,
+        method: request.method,
+        url: request.url,
+        parameters: &[],
+        headers: request.headers,
+        body: request.body,
+    };
+    let (status, answer) = http.json(&asked, timeout).await?;
+    if !(200..300).contains(&status) {
+        return Err(NoAnswer::for_good(format!("{WHO} answered {status}")));
+    }
+    number_at(&answer, path, WHO)
+}
