@@ -2,7 +2,8 @@
 //! ([`double_stitching`]): the canary is slower when its quantile, taken as low as it may be, is above stable's, taken as
 //! high as it may be.
 //!
-//! The 99th percentile needs about 75,000 requests on each side before anything can be said; the median some hundreds.
+//! The 99th percentile needs about 5,000 requests on each side before anything can be said, the median some hundreds. (A bound
+//! on whole distributions, [`Band`](crate::evidence::cdf::Band), needs about 75,000 for the 99th percentile.)
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -19,6 +19,7 @@ mod help;
 mod hostile;
 mod input;
 mod journey;
+mod kpi;
 mod load;
 mod local;
 mod misbehaving;

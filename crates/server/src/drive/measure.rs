@@ -40,10 +40,11 @@ pub(super) async fn run(
     // Asked beside: a provider may take its time.
     let asking = Asking::begin(app, rollout, candidate, stable);
     let told = |release: ReleaseNumber, answers: Vec<Answer>| Told {
-        events: asked
-            .events
-            .then(|| app.happened.of(&place, release))
-            .unwrap_or_default(),
+        events: if asked.events {
+            app.happened.of(&place, release)
+        } else {
+            Vec::new()
+        },
         answers,
     };
     let mut ticks = tokio::time::interval(pace(&environment.analysis));

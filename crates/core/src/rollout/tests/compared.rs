@@ -107,3 +107,68 @@ fn without_traffic_there_is_nothing_to_compare_and_nothing_passes() {
     }
     assert_eq!(stage.rollout().status(), Status::Paused);
 }
+
+/// A canary that is judged by what a provider says, with what it says of both sides.
+fn by_a_kpi(stage: &mut Stage, canary: Result<f64, &str>, stable: Result<f64, &str>) {
+    use shipway_analysis::Answer;
+    let kpi: shipway_analysis::Name = "conversion".parse().unwrap();
+    let now = stage.now;
+    let side = |release: &str, said: Result<f64, &str>| Side {
+        release: release.into(),
+        sample: Some(Sample {
+            answers: vec![match said {
+                Ok(value) => Answer::value(kpi, now, value),
+                Err(why) => Answer::unknown(kpi, now, why.to_owned()),
+            }],
+            ..Sample::default()
+        }),
+    };
+    let seen = Box::new(Observation {
+        at: now,
+        canary: side("#4", canary),
+        stable: Some(side("#3", stable)),
+    });
+    let exposure = stage.rollout().exposure;
+    stage.say(Input::Measured { exposure, seen }).unwrap();
+}
+
+#[test]
+fn a_provider_that_dies_in_the_middle_pauses_and_one_that_says_half_rolls_back() {
+    let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
+    let metric = Metric::Value("conversion".parse().unwrap());
+    let mut sequential = Sequential::new(metric, alpha, beta, 1.0, 1.5).unwrap();
+    sequential.direction = shipway_analysis::Direction::Decrease;
+    let mut spec = compared();
+    spec.environment.analysis = Analysis::new(vec![Rule::from(sequential)]);
+    let noise = |second: i32| f64::from((second * 7_919) % 13) / 1_000.0;
+    for dies in [true, false] {
+        let mut stage = Stage::open(spec.clone());
+        stage.carry();
+        for second in 0..240 {
+            let answer = |value: f64, second: i32| {
+                if dies && second > 10 {
+                    Err("Prometheus could not be reached")
+                } else {
+                    Ok(value + noise(second))
+                }
+            };
+            let canary = if dies { 0.4 } else { 0.2 };
+            if stage.rollout().status() == Status::Holding {
+                by_a_kpi(&mut stage, answer(canary, second), answer(0.4, second + 5));
+            }
+            stage.pass_time(1);
+        }
+        if dies {
+            assert_eq!(stage.rollout().status(), Status::Paused);
+            let why = format!("{:#?}", stage.story);
+            assert!(why.contains("Prometheus could not be reached"), "{why}");
+        } else {
+            assert_eq!(
+                stage.rollout().direction,
+                Direction::Back,
+                "{:#?}",
+                stage.story
+            );
+        }
+    }
+}

@@ -1,0 +1,640 @@
+//! What holds for all judges together, and what each says to bad input.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use shipway_analysis::{
+    Analysis, Answer, Direction, Expression, Happened, Histogram, Judgement, Latency, MannWhitney,
+    Metric, Name, Observation, Rule, Sample, Sequential, Side, Slow, Threshold, Verdict,
+    evidence::Alpha, mann_whitney::Compared, threshold::Bound,
+};
+
+const SLOW: Metric = Metric::SlowRate {
+    over_micros: 300_000,
+};
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn kpi() -> Metric {
+    Metric::Value(name("kpi"))
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
+}
+
+fn sequential(metric: Metric) -> Sequential {
+    let share = |value| Alpha::new(value).unwrap();
+    let (margin, tolerance) = (
+        Sequential::margin_of(metric),
+        Sequential::tolerance_of(metric),
+    );
+    let mut judge = Sequential::new(metric, share(0.01), share(0.05), margin, tolerance).unwrap();
+    judge.interval = Duration::from_secs(1);
+    judge
+}
+
+fn fewer(metric: Metric) -> Sequential {
+    Sequential {
+        direction: Direction::Decrease,
+        ..sequential(metric)
+    }
+}
+
+fn orders() -> Metric {
+    Metric::Event(name("orders"))
+}
+
+fn seen(millis: i64, canary: Option<Sample>, stable: Option<Sample>) -> Observation {
+    let side = |release: &str, sample| Side {
+        release: release.into(),
+        sample,
+    };
+    Observation {
+        at: at(millis),
+        canary: side("#4", canary),
+        stable: Some(side("#3", stable)),
+    }
+}
+
+/// All judges and kinds of metrics at once.
+fn everything() -> Analysis {
+    let mut score = MannWhitney::new(
+        [Metric::ErrorRate, Metric::LatencyP90, Metric::Cpu, kpi()]
+            .map(Compared::new)
+            .to_vec(),
+        Vec::new(),
+        95.0,
+        75.0,
+    )
+    .unwrap();
+    score.window = Duration::from_secs(1);
+    let condition = |text: &str| Some(text.parse().unwrap());
+    let mut rules: Vec<Rule> = vec![
+        score.into(),
+        Expression::new(kpi(), condition("value >= 0.9 * stable"), None)
+            .unwrap()
+            .into(),
+        Expression::new(
+            Metric::ErrorRate,
+            condition("value < 2%"),
+            condition("value > 50%"),
+        )
+        .unwrap()
+        .into(),
+        Threshold {
+            skip: Duration::from_secs(2),
+            ..Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap()
+        }
+        .into(),
+    ];
+    rules.extend(
+        [
+            Metric::ErrorRate,
+            SLOW,
+            Metric::LatencyP50,
+            Metric::LatencyP99,
+            Metric::Cpu,
+        ]
+        .map(|metric| sequential(metric).into()),
+    );
+    rules.extend([orders(), kpi()].map(|metric| fewer(metric).into()));
+    rules.push(
+        Sequential {
+            skip: Duration::from_secs(3),
+            ..sequential(Metric::ErrorRate)
+        }
+        .into(),
+    );
+    Analysis::new(rules)
+}
+
+/// What one side did in a second.
+type Second = (u64, u64, u64, u64, Vec<u16>, f64, Option<f64>);
+
+fn second() -> impl Strategy<Value = Option<Second>> {
+    let value =
+        prop_oneof![8 => (0.1..2.0f64).prop_map(Some), 1 => Just(None), 1 => Just(Some(f64::NAN))];
+    proptest::option::weighted(
+        0.95,
+        (
+            0..200u64,
+            0..9u64,
+            0..9u64,
+            0..20u64,
+            prop::collection::vec(60..90u16, 0..30),
+            0.0..2.0f64,
+            value,
+        ),
+    )
+}
+
+fn add(sum: &mut Sample, second: &Second, millis: i64) {
+    let (requests, errors, slow, orders, times, cpu, kpi) = second;
+    let before = sum.slow.first().map_or(0, |slow| slow.count);
+    let happened = sum.events.first().map_or(0, |happened| happened.count);
+    let answer = kpi.map_or_else(
+        || Answer::unknown(name("kpi"), at(millis), "it is down".into()),
+        |value| Answer::value(name("kpi"), at(millis), value),
+    );
+    *sum = Sample {
+        requests: sum.requests + requests,
+        errors: sum.errors + errors,
+        latency: Some(Latency {
+            p90_ms: Some(f64::from(times.len() as u32)),
+            ..Latency::default()
+        }),
+        cpu: Some(*cpu),
+        memory_bytes: None,
+        restarts: Some(0),
+        histogram: Some(
+            sum.histogram
+                .clone()
+                .unwrap_or_default()
+                .plus(&times.iter().map(|it| (*it, 1)).collect::<Histogram>()),
+        ),
+        slow: vec![Slow {
+            over_micros: 300_000,
+            count: before + slow,
+        }],
+        saturation: None,
+        events: vec![Happened {
+            event: name("orders"),
+            count: happened + orders,
+        }],
+        answers: vec![answer],
+    };
+}
+
+/// A rollout of seconds; both sides may be dark.
+fn observations(seconds: &[(Option<Second>, Option<Second>)]) -> Vec<Observation> {
+    let (mut canary, mut stable) = (Sample::default(), Sample::default());
+    let each = seconds
+        .iter()
+        .enumerate()
+        .map(|(index, (of_canary, of_stable))| {
+            let millis = 1_000 * index as i64;
+            let take = |sum: &mut Sample, second: &Option<Second>| {
+                add(sum, second.as_ref()?, millis);
+                Some(sum.clone())
+            };
+            seen(
+                millis,
+                take(&mut canary, of_canary),
+                take(&mut stable, of_stable),
+            )
+        });
+    each.collect()
+}
+
+fn through_the_log<T: serde::Serialize + serde::de::DeserializeOwned>(thing: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(thing).unwrap()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn resuming_at_every_tick_equals_no_interruption(
+        seconds in prop::collection::vec((second(), second()), 1..70),
+        new_hold in 0..70usize,
+    ) {
+        let analysis: Analysis = through_the_log(&everything());
+        prop_assert_eq!(&analysis, &everything());
+        let (mut straight, mut resumed) = (analysis.begin(), analysis.begin());
+        for (index, seen) in observations(&seconds).iter().enumerate() {
+            if index == new_hold {
+                straight.begin_hold();
+                resumed.begin_hold();
+            }
+            let said = analysis.observe_each(&mut straight, seen);
+            resumed = through_the_log(&resumed);
+            prop_assert_eq!(&analysis.observe_each(&mut resumed, &through_the_log(seen)), &said);
+            prop_assert_eq!(&resumed, &straight);
+        }
+    }
+
+    #[test]
+    fn a_tick_that_comes_twice_changes_nothing(seconds in prop::collection::vec((second(), second()), 1..40)) {
+        let analysis = everything();
+        let mut state = analysis.begin();
+        for seen in observations(&seconds) {
+            analysis.observe(&mut state, &seen);
+            let before = state.clone();
+            analysis.observe(&mut state, &seen);
+            prop_assert_eq!(&before, &state);
+        }
+    }
+}
+
+/// The verdict of one rule after all of `observations`.
+fn judge(rule: impl Into<Rule>, observations: impl IntoIterator<Item = Observation>) -> Judgement {
+    let analysis = Analysis::new(vec![rule.into()]);
+    let mut state = analysis.begin();
+    let mut last = None;
+    for seen in observations {
+        last = Some(analysis.observe(&mut state, &seen));
+        if last.as_ref().is_some_and(|last| last.verdict.is_fail()) {
+            break;
+        }
+    }
+    last.unwrap()
+}
+
+fn inconclusive(judgement: &Judgement, words: &str) {
+    let is_so = matches!(&judgement.verdict, Verdict::Inconclusive { why } if why.contains(words));
+    assert!(is_so, "{words}: {judgement:?}");
+}
+
+/// Both sides with an answer of a provider each second.
+fn answers(
+    of: impl Fn(i64) -> (Result<f64, &'static str>, Result<f64, &'static str>),
+    seconds: i64,
+) -> Vec<Observation> {
+    let sample = |said: Result<f64, &'static str>, millis: i64| {
+        let answer = match said {
+            Ok(value) => Answer::value(name("kpi"), at(millis), value),
+            Err(why) => Answer::unknown(name("kpi"), at(millis), why.into()),
+        };
+        Some(Sample {
+            answers: vec![answer],
+            ..Sample::default()
+        })
+    };
+    (0..seconds)
+        .map(|second| {
+            let (canary, stable) = of(second);
+            seen(
+                1_000 * second,
+                sample(canary, 1_000 * second),
+                sample(stable, 1_000 * second),
+            )
+        })
+        .collect()
+}
+
+/// A little up and down, the same each time.
+fn noise(second: i64) -> f64 {
+    ((second * 7_919) % 13) as f64 / 100.0
+}
+
+#[test]
+fn a_kpi_that_halves_fails_with_its_sentence_and_one_that_stays_passes_and_ends_early() {
+    let halved = answers(
+        |second| {
+            (
+                Ok(0.21 + noise(second) / 10.0),
+                Ok(0.42 + noise(second + 3) / 10.0),
+            )
+        },
+        120,
+    );
+    let judged = judge(fewer(kpi()), halved);
+    assert!(
+        judged.verdict.is_fail() && judged.is_settled(),
+        "{judged:?}"
+    );
+    let why = judged.verdict.why();
+    assert!(
+        why.contains("kpi 0.2") && why.contains("on #4 against 0.4") && why.contains("certainty"),
+        "{why}"
+    );
+    let same = answers(
+        |second| (Ok(0.4 + noise(second)), Ok(0.4 + noise(second + 3))),
+        120,
+    );
+    let judged = judge(fewer(kpi()), same);
+    assert!(
+        judged.verdict.is_pass() && judged.is_settled(),
+        "{judged:?}"
+    );
+    // More of it is not worse.
+    let doubled = answers(
+        |second| (Ok(0.8 + noise(second)), Ok(0.4 + noise(second + 3))),
+        120,
+    );
+    assert!(judge(fewer(kpi()), doubled).verdict.is_pass());
+}
+
+#[test]
+fn a_provider_that_is_down_says_nothing_or_lies_never_passes_and_never_fails() {
+    let dies = |second: i64| {
+        if second < 60 {
+            Ok(0.4 + noise(second))
+        } else {
+            Err("Prometheus could not be reached")
+        }
+    };
+    let judged = judge(
+        fewer(kpi()),
+        answers(|second| (dies(second), dies(second)), 80),
+    );
+    inconclusive(&judged, "Prometheus could not be reached");
+    let of_stable = judge(
+        fewer(kpi()),
+        answers(|second| (Ok(0.4 + noise(second)), dies(second)), 80),
+    );
+    inconclusive(&of_stable, "on #3: Prometheus could not be reached");
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        inconclusive(
+            &judge(fewer(kpi()), answers(|_| (Ok(value), Ok(0.4)), 80)),
+            "the provider says",
+        );
+        inconclusive(
+            &judge(
+                Threshold::new(kpi(), Bound::Min(0.1)).unwrap(),
+                answers(|_| (Ok(value), Ok(0.4)), 80),
+            ),
+            "the provider says",
+        );
+    }
+    // An answer that is repeated is one answer.
+    let one = answers(|_| (Ok(0.2), Ok(0.4)), 1).remove(0);
+    let repeated = (0..100).map(|second| Observation {
+        at: at(1_000 * second),
+        ..one.clone()
+    });
+    inconclusive(&judge(fewer(kpi()), repeated), "1 of 30 values");
+    // Never asked.
+    let nothing = (0..50).map(|second| {
+        seen(
+            1_000 * second,
+            Some(Sample::default()),
+            Some(Sample::default()),
+        )
+    });
+    inconclusive(&judge(fewer(kpi()), nothing.clone()), "hasn't answered yet");
+    inconclusive(
+        &judge(Threshold::new(kpi(), Bound::Min(0.1)).unwrap(), nothing),
+        "not measured yet",
+    );
+}
+
+/// Counts that grow by so many requests, errors, slow ones and orders each second.
+fn growing(canary: [u64; 4], stable: [u64; 4], seconds: i64) -> Vec<Observation> {
+    let sample = |by: [u64; 4], second: u64| {
+        let of = by.map(|by| by * second);
+        Some(Sample {
+            requests: of[0],
+            errors: of[1],
+            slow: vec![Slow {
+                over_micros: 300_000,
+                count: of[2],
+            }],
+            events: vec![Happened {
+                event: name("orders"),
+                count: of[3],
+            }],
+            ..Sample::default()
+        })
+    };
+    (0..seconds)
+        .map(|second| {
+            seen(
+                1_000 * second,
+                sample(canary, second as u64),
+                sample(stable, second as u64),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn slow_answers_and_lost_orders_are_counted_events() {
+    let slow = judge(
+        sequential(SLOW),
+        growing([100, 0, 5, 0], [900, 0, 9, 0], 120),
+    );
+    let why = slow.verdict.why();
+    assert!(
+        slow.verdict.is_fail()
+            && why.starts_with("slow-rate (over 300 ms) 5 % on #4 against 1 % on #3, "),
+        "{why}"
+    );
+    let lost = judge(
+        fewer(orders()),
+        growing([100, 0, 0, 5], [900, 0, 0, 90], 120),
+    );
+    let why = lost.verdict.why();
+    assert!(
+        lost.verdict.is_fail() && why.starts_with("orders 5 % on #4 against 10 % on #3, "),
+        "{why}"
+    );
+    let more = judge(
+        fewer(orders()),
+        growing([100, 0, 0, 20], [900, 0, 0, 90], 120),
+    );
+    assert!(more.verdict.is_pass() && more.is_settled(), "{more:?}");
+    assert!(
+        more.verdict.why().ends_with("no less than 1/2 of stable"),
+        "{more:?}"
+    );
+    // Nobody counts it.
+    let uncounted = Metric::SlowRate { over_micros: 7 };
+    inconclusive(
+        &judge(
+            sequential(uncounted),
+            growing([9, 0, 0, 0], [9, 0, 0, 0], 9),
+        ),
+        "it isn't counted",
+    );
+}
+
+#[test]
+fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
+    let shifted = |by: u16, seconds: u64| {
+        (0..seconds).map(move |second| {
+            let of = |first: u16| {
+                Some(Sample {
+                    histogram: Some((0..20).map(|step| (first + step, 10 * second)).collect()),
+                    requests: 200 * second,
+                    ..Sample::default()
+                })
+            };
+            seen(1_000 * second as i64, of(80 + by), of(80))
+        })
+    };
+    let slower = judge(sequential(Metric::LatencyP50), shifted(10, 120));
+    let why = slower.verdict.why();
+    assert!(
+        slower.verdict.is_fail() && why.contains("latency-p50") && why.contains("certainty"),
+        "{why}"
+    );
+    let equal = judge(sequential(Metric::LatencyP50), shifted(0, 1_200));
+    assert!(equal.verdict.is_pass() && equal.is_settled(), "{equal:?}");
+    let hasty = judge(sequential(Metric::LatencyP99), shifted(10, 10));
+    assert!(
+        hasty.verdict.is_pass() && !hasty.is_settled(),
+        "1,800 requests can't tell: {hasty:?}"
+    );
+    let none = growing([100, 0, 0, 0], [100, 0, 0, 0], 9);
+    inconclusive(
+        &judge(sequential(Metric::LatencyP50), none),
+        "no times were measured",
+    );
+}
+
+#[test]
+fn no_traffic_for_an_hour_one_user_and_clocks_that_jump_end_in_a_stated_verdict() {
+    let idle = || growing([0; 4], [0; 4], 3_600);
+    for metric in [Metric::ErrorRate, SLOW] {
+        inconclusive(&judge(sequential(metric), idle()), "0 of 100 requests");
+    }
+    inconclusive(
+        &judge(
+            Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap(),
+            idle(),
+        ),
+        "0 of 100 requests",
+    );
+    inconclusive(
+        &judge(
+            MannWhitney::new(vec![Compared::new(Metric::ErrorRate)], vec![], 95.0, 75.0).unwrap(),
+            idle(),
+        ),
+        "has data",
+    );
+    // All traffic on one side, as with weights 0 and 100, or with a single user.
+    for (canary, stable) in [([0; 4], [500, 5, 0, 0]), ([500, 5, 0, 0], [0; 4])] {
+        let judged = judge(sequential(Metric::ErrorRate), growing(canary, stable, 600));
+        assert!(
+            !judged.is_settled() && !judged.verdict.is_fail(),
+            "{judged:?}"
+        );
+    }
+    // A clock that goes back: what is older than what was seen counts for nothing, and nothing is lost.
+    let mut jumping = growing([100, 1, 0, 0], [900, 9, 0, 0], 60);
+    for (index, seen) in jumping.iter_mut().enumerate() {
+        if index % 7 == 3 {
+            seen.at = at(-3_600_000);
+        }
+    }
+    let judged = judge(sequential(Metric::ErrorRate), jumping);
+    assert!(
+        judged.verdict.is_pass() && judged.verdict.why().contains(" 5,800 requests"),
+        "{judged:?}"
+    );
+    // And one that jumps ahead by a day.
+    let mut ahead = growing([100, 1, 0, 0], [900, 9, 0, 0], 60);
+    ahead
+        .iter_mut()
+        .skip(30)
+        .for_each(|seen| seen.at = seen.at + Duration::from_secs(86_400));
+    assert!(
+        judge(sequential(Metric::ErrorRate), ahead)
+            .verdict
+            .is_pass()
+    );
+}
+
+#[test]
+fn a_warm_up_is_left_out() {
+    let mut cold = growing([100, 50, 0, 0], [900, 0, 0, 0], 30);
+    let last = cold.last().unwrap().clone();
+    cold.extend((30..120).map(|second| {
+        let grown = |side: &Side, by: u64| Side {
+            sample: side.sample.clone().map(|sample| Sample {
+                requests: sample.requests + by * (second - 29),
+                ..sample
+            }),
+            ..side.clone()
+        };
+        Observation {
+            at: at(1_000 * second as i64),
+            canary: grown(&last.canary, 100),
+            stable: last.stable.as_ref().map(|side| grown(side, 900)),
+        }
+    }));
+    assert!(
+        judge(sequential(Metric::ErrorRate), cold.clone())
+            .verdict
+            .is_fail()
+    );
+    let patient = Sequential {
+        skip: Duration::from_secs(30),
+        ..sequential(Metric::ErrorRate)
+    };
+    inconclusive(
+        &judge(patient.clone(), cold[..20].to_vec()),
+        "it warms up for another 11 s",
+    );
+    let judged = judge(patient, cold.clone());
+    assert!(
+        judged.verdict.is_pass() && judged.verdict.why().contains("0 % on #4"),
+        "{judged:?}"
+    );
+    let limit = Threshold {
+        skip: Duration::from_secs(30),
+        ..Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap()
+    };
+    assert!(judge(limit, cold).verdict.is_pass());
+}
+
+#[test]
+fn kayentas_score_fails_a_release_that_is_worse_and_says_by_what() {
+    let judged = |cpu: f64| {
+        let metrics = vec![
+            Compared {
+                critical: true,
+                ..Compared::new(Metric::Cpu)
+            },
+            Compared::new(Metric::ErrorRate),
+        ];
+        let score = MannWhitney::new(metrics, Vec::new(), 95.0, 75.0).unwrap();
+        let observations = growing([100, 1, 0, 0], [100, 1, 0, 0], 400);
+        judge(
+            score,
+            observations
+                .into_iter()
+                .enumerate()
+                .map(move |(index, mut seen)| {
+                    let index = index as i64;
+                    seen.canary.sample.as_mut().unwrap().cpu = Some(cpu + noise(index));
+                    seen.stable.as_mut().unwrap().sample.as_mut().unwrap().cpu =
+                        Some(0.5 + noise(index + 5));
+                    seen
+                }),
+        )
+    };
+    let worse = judged(0.9);
+    assert!(worse.verdict.is_fail(), "{worse:?}");
+    assert!(
+        worse
+            .verdict
+            .why()
+            .starts_with("score 0 of 100 for #4 against #3, 10 windows, fails below 75: cpu high"),
+        "{worse:?}"
+    );
+    let fine = judged(0.5);
+    assert!(fine.verdict.is_pass() && !fine.is_settled(), "{fine:?}");
+}
+
+#[test]
+fn old_rules_and_observations_still_read() {
+    let rules = r#"[
+        {"sequential":{"metric":"error-rate","alpha":0.01,"beta":0.05,"test":{"margin":1.0,"tolerance":2.0},"min_requests":100}},
+        {"metric":"latency-p99","bound":{"max":500.0},"interval":{"secs":5,"nanos":0},"count":null,"failure_limit":0,"consecutive_error_limit":4,"inconclusive_limit":null,"min_requests":100}
+    ]"#;
+    let analysis: Analysis = serde_json::from_str(rules).unwrap();
+    assert_eq!(analysis.rules()[0], sequential_as_it_was());
+    // And is written as it was: the digest of a configuration is made of it.
+    let compact: serde_json::Value = serde_json::from_str(rules).unwrap();
+    assert_eq!(serde_json::to_value(&analysis).unwrap(), compact);
+    let seen = r##"{"at":"2026-11-21T09:00:00Z","canary":{"release":"#4","sample":{"requests":7,"errors":1,"latency":null,"cpu":0.5,"memory_bytes":null,"restarts":0}},"stable":null}"##;
+    let read: Observation = serde_json::from_str(seen).unwrap();
+    assert_eq!(read.canary.sample.as_ref().unwrap().requests, 7);
+    assert_eq!(serde_json::to_string(&read).unwrap(), seen);
+    let state = r#"{"canary":{"closed":{"requests":5,"errors":1,"restarts":0},"mark":{"at":"2026-11-21T09:00:00Z","requests":5,"errors":1,"restarts":0}},"stable":{"closed":{"requests":0,"errors":0,"restarts":0},"mark":null},"measured_at":null,"tally":{"count":0,"successful":0,"failed":0,"inconclusive":0,"error":0,"consecutive_error":0},"latest":null,"settled":null}"#;
+    let read: shipway_analysis::threshold::State = serde_json::from_str(state).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), state);
+}
+
+fn sequential_as_it_was() -> Rule {
+    let share = |value| Alpha::new(value).unwrap();
+    Sequential::new(Metric::ErrorRate, share(0.01), share(0.05), 1.0, 2.0)
+        .unwrap()
+        .into()
+}
