@@ -522,7 +522,7 @@ fn no_traffic_for_an_hour_one_user_and_clocks_that_jump_end_in_a_stated_verdict(
     ahead
         .iter_mut()
         .skip(30)
-        .for_each(|seen| seen.at = seen.at + Duration::from_secs(86_400));
+        .for_each(|seen| seen.at += Duration::from_secs(86_400));
     assert!(
         judge(sequential(Metric::ErrorRate), ahead)
             .verdict
