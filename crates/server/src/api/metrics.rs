@@ -153,21 +153,27 @@ fn counted(event: &Event, lane: Option<&Lane>) -> Result<Report, String> {
 fn side_of(user: &str, lane: Option<&Lane>) -> Result<ReleaseNumber, String> {
     const ALL: u32 = 10_000;
     let lane = lane
-        .filter(|lane| !lane.split.0.is_empty())
+        .filter(|lane| !lane.split.shares.is_empty())
         .ok_or("nothing serves there, so no user is on any release")?;
-    if lane.split.0.len() > 1 && lane.sticky == Sticky::None {
+    if lane.split.shares.len() > 1 && lane.sticky == Sticky::None {
         return Err(
             "the traffic isn't split by user (`sticky: none`): name the release instead".to_owned(),
         );
     }
+    if lane.split.reach.is_some() {
+        return Err(
+            "who is on the new release isn't decided by the user alone (`match`): name the release instead"
+                .to_owned(),
+        );
+    }
     let weights: Vec<u32> = lane
         .split
-        .0
+        .shares
         .iter()
         .map(|(_, weight)| weight.basis_points())
         .collect();
     let bucket = shipway_flags::bucket_of(&lane.salt, user, ALL);
-    let side = shipway_flags::choose(&weights, bucket).and_then(|side| lane.split.0.get(side));
+    let side = shipway_flags::choose(&weights, bucket).and_then(|side| lane.split.shares.get(side));
     side.map(|(release, _)| *release)
         .ok_or_else(|| "no release has any traffic there".to_owned())
 }
