@@ -47,8 +47,8 @@ impl Asking {
         let environment = &rollout.spec.environment;
         let place = rollout.spec.release.place(&environment.name);
         let about = |release: ReleaseNumber| About {
-            release: release.0,
-            stable: stable.map(|stable| stable.0),
+            release: release.released().0,
+            stable: stable.map(|stable| stable.released().0),
             service: place.service.to_string(),
             environment: place.environment.to_string(),
         };
