@@ -35,7 +35,7 @@ pub fn svg(title: &str, rows: &[Row], wald_s: Option<f64>) -> String {
     bars(
         &mut out,
         44.0,
-        "until half of the bad releases are rolled back; the line reaches to nine tenths",
+        "until half of the bad releases are rolled back, the line: nine tenths (logarithmic)",
         rows,
         &times,
         wald_s,
@@ -43,7 +43,7 @@ pub fn svg(title: &str, rows: &[Row], wald_s: Option<f64>) -> String {
     bars(
         &mut out,
         44.0 + panel,
-        "requests that fail or are slow because of it, on average",
+        "requests that fail or are slow because of it, on average (logarithmic)",
         rows,
         &harms,
         None,

@@ -141,7 +141,7 @@ impl Judge {
                 limit(setting, &format!("threshold {}", setting.forgiven + 1))
             }
             Self::Kayenta(judged) => format!(
-                "every {} s on points of {} s, {:.2} deviations",
+                "every {} s, points of {} s, z {:.2}",
                 judged.interval, judged.step, judged.reach
             ),
             Self::Known { rate, .. } => format!("{} from history", crate::summary::percent(*rate)),
