@@ -11,7 +11,12 @@ pub(super) fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     if largest == f64::NEG_INFINITY {
         return largest;
     }
-    let sum: f64 = terms.map(|term| libm::exp(term - largest)).sum();
+    // Next to 1 what is smaller than a double's last digit adds nothing; most terms of a likelihood are.
+    let sum: f64 = terms
+        .map(|term| term - largest)
+        .filter(|below| *below > -40.0)
+        .map(libm::exp)
+        .sum();
     largest + libm::log(sum)
 }
 

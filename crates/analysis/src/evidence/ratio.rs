@@ -183,6 +183,18 @@ impl Evidence {
         self.compare(test, canary, stable);
     }
 
+    /// Takes the same look in on several: what it says is worked out once.
+    pub fn look_on(all: [&mut Self; 2], test: &Test, canary: Counted, stable: Counted) {
+        let gain = compared(test, canary, stable);
+        for evidence in all {
+            evidence.canary.add(canary);
+            evidence.stable.add(stable);
+            if let Some(gain) = &gain {
+                evidence.absorb(gain);
+            }
+        }
+    }
+
     /// The same where happening less often is worse: the ratio is then how much more often it happens on stable.
     pub fn look_swapped(&mut self, test: &Test, canary: Counted, stable: Counted) {
         self.canary.add(canary);
@@ -192,15 +204,9 @@ impl Evidence {
 
     /// Takes in where the events of one look fell.
     fn compare(&mut self, test: &Test, canary: Counted, stable: Counted) {
-        let events = canary.events.saturating_add(stable.events);
-        if events == 0 || canary.of == 0 || stable.of == 0 {
-            return;
+        if let Some(gain) = compared(test, canary, stable) {
+            self.absorb(&gain);
         }
-        let share = canary.of as f64 / (canary.of as f64 + stable.of as f64);
-        let (of_canary, events) = (canary.events as f64, events as f64);
-        self.add(test, |log_ratio, ratio| {
-            of_canary * log_ratio - events * libm::log1p(share * (ratio - 1.0))
-        });
     }
 
     /// Takes in what happened on the canary alone, when stable's rate is known from its history: Wald's situation. A rate of
@@ -222,12 +228,16 @@ impl Evidence {
     }
 
     fn add(&mut self, test: &Test, gain: impl Fn(f64, f64) -> f64) {
+        self.absorb(&Gain::of(test, gain));
+    }
+
+    fn absorb(&mut self, gain: &Gain) {
         self.likelihood.resize(POINTS, 0.0);
-        for (point, likelihood) in GRID.iter().zip(&mut self.likelihood) {
-            *likelihood += gain(point.log, point.ratio);
+        for (gain, likelihood) in gain.points.iter().zip(&mut self.likelihood) {
+            *likelihood += gain;
         }
-        self.at_margin += gain(libm::log(test.margin), test.margin);
-        self.at_tolerance += gain(libm::log(test.tolerance), test.tolerance);
+        self.at_margin += gain.at_margin;
+        self.at_tolerance += gain.at_tolerance;
     }
 
     /// What was counted on the canary.
@@ -307,6 +317,38 @@ impl Evidence {
     pub const fn range(&self) -> Interval {
         self.range
     }
+}
+
+/// What one look adds to the logarithms of the likelihood.
+struct Gain {
+    points: [f64; POINTS],
+    at_margin: f64,
+    at_tolerance: f64,
+}
+
+impl Gain {
+    /// `gain` of a ratio's logarithm and the ratio.
+    fn of(test: &Test, gain: impl Fn(f64, f64) -> f64) -> Self {
+        let grid = &*GRID;
+        Self {
+            points: std::array::from_fn(|place| gain(grid[place].log, grid[place].ratio)),
+            at_margin: gain(libm::log(test.margin), test.margin),
+            at_tolerance: gain(libm::log(test.tolerance), test.tolerance),
+        }
+    }
+}
+
+/// Where the events of one look fell; nothing when there were none, or nothing to compare.
+fn compared(test: &Test, canary: Counted, stable: Counted) -> Option<Gain> {
+    let events = canary.events.saturating_add(stable.events);
+    if events == 0 || canary.of == 0 || stable.of == 0 {
+        return None;
+    }
+    let share = canary.of as f64 / (canary.of as f64 + stable.of as f64);
+    let (of_canary, events) = (canary.events as f64, events as f64);
+    Some(Gain::of(test, |log_ratio, ratio| {
+        of_canary * log_ratio - events * libm::log1p(share * (ratio - 1.0))
+    }))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub const STYLE: &str = "\
 .plot .decided { stroke: var(--good, #146c3c); stroke-width: 1.5; }
 .plot .decided.bad { stroke: var(--bad, #a4211c); }
 .plot text.decided { stroke: none; fill: var(--good, #146c3c); font-weight: 600; }
-.plot text.decided.bad { fill: var(--bad, #a4211c); }
+.plot text.decided.bad { stroke: none; fill: var(--bad, #a4211c); }
 .plot .weight { fill: var(--canary, #d9822b); opacity: .35; stroke: none; }
 ";
 

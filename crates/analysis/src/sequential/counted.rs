@@ -1,7 +1,12 @@
 //! Something that happens, compared by how often it does for each request.
 
 use super::{Looked, Sequential, Standing, State, so_far};
-use crate::{Metric, evidence::ratio::Counted, metric::grouped, track::Counts};
+use crate::{
+    Metric,
+    evidence::ratio::{Counted, Evidence},
+    metric::grouped,
+    track::Counts,
+};
 
 /// Takes a look in and says how the evidence stands.
 pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Standing {
@@ -51,8 +56,8 @@ fn take_in(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Option<(
     let of_stable = counted(judge.metric, state.stable.window(stable));
     // Less often is worse: then stable's must not be more than the canary's.
     if judge.direction.is_increase() {
-        state.rollout.look(&judge.test, of_canary, of_stable);
-        state.hold.look(&judge.test, of_canary, of_stable);
+        let both = [&mut state.rollout, &mut state.hold];
+        Evidence::look_on(both, &judge.test, of_canary, of_stable);
     } else {
         state
             .rollout
