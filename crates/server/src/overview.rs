@@ -47,9 +47,11 @@ pub struct Place {
 /// What the traffic of a release showed, since its counters began.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Traffic {
-    /// The release.
+    /// The release; with a mark where it is its baseline, or what copies of requests showed of it: see `name`.
     #[schema(value_type = u32)]
     pub release: ReleaseNumber,
+    /// As people read it: `#3`, `#3 baseline`, `#4 mirrored`.
+    pub name: String,
     /// Requests answered.
     pub requests: u64,
     /// Answered with 5xx.
@@ -124,6 +126,7 @@ fn traffic(
     let of =
         |(release, totals): (ReleaseNumber, &shipway_drivers::data_plane::meter::Totals)| Traffic {
             release,
+            name: release.to_string(),
             requests: totals.requests,
             errors: totals.errors,
             proxy_errors: totals.proxy_errors,

@@ -183,7 +183,7 @@ fn ten_healthy_canaries_in_a_row_are_all_promoted() {
 fn a_hundred_healthy_canaries_in_a_row_are_all_promoted() {
     healthy_in_a_row(
         100,
-        "{ steps: [{ weight: 10%, hold: 2s }, { weight: 50%, hold: 3s }] }",
+        "{ steps: [{ weight: 50%, hold: 1s }], min_hold: 500ms }",
     );
 }
 
