@@ -37,25 +37,27 @@ fn a_kpi_that_halves_rolls_back_and_a_prometheus_that_is_killed_promotes_nothing
     prometheus.until_has("conversion");
     let site = Site::started();
     let shop = site.shop();
-    let canary = "{ canary: { steps: [{ weight: 50, hold: 20m }] } }";
+    let canary = "{ canary: { steps: [{ weight: 50, hold: 20m }], min_hold: 20m } }";
     let limits = "[{ metric: error-rate, max: 5%, interval: 500ms, min_requests: 10 }]";
     let config = strategies::config(canary).replace(limits, &KPI.replace("URL", &prometheus.url));
     shop.write("shipway.yaml", &config.replace("/smoke", "/ready"));
     let told = said(&shop.ship("1.0"));
     assert!(told.contains("#1 serves production"), "{told}");
 
-    let told = said(&shop.ship("2.0"));
-    assert!(
-        told.contains("rolled back") && told.contains("conversion 0.2"),
-        "{told}"
-    );
-    assert!(
-        told.contains("on #2 against 0.4") && told.contains("certainty"),
-        "{told}"
-    );
+    // The push doesn't wait for so long a hold.
+    shop.ship("2.0");
+    let told = site.ended_rollout("production", 2).to_string();
+    for words in [
+        "turned_back",
+        "conversion 0.2",
+        "on #2 against 0.4",
+        "certainty",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
 
     // As good as the first, and Prometheus goes before that is shown.
-    let mut pushed = shop.ship_begun("3.0");
+    shop.ship("3.0");
     let judged = |words: &str| {
         site.rollout("production", 3).is_some_and(|rollout| {
             let judgement = &rollout["judgement"];
@@ -65,12 +67,13 @@ fn a_kpi_that_halves_rolls_back_and_a_prometheus_that_is_killed_promotes_nothing
                     .is_some_and(|why| why.contains(words))
         })
     };
-    until("the first values", || judged("of 30 values so far"));
+    until("the first values", || {
+        site.rollout("production", 3)
+            .is_some_and(|rollout| !rollout["judgement"].is_null())
+    });
     prometheus.kill();
     until("the reason", || judged("Prometheus could not be reached"));
     assert!(site.rollout("production", 3).unwrap()["ended"].is_null());
-    let _ = pushed.kill();
-    let _ = pushed.wait();
 }
 
 #[test]
