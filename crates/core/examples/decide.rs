@@ -1,4 +1,4 @@
-//! A run of ten thousand jobs that start and end one by one: what deciding costs, with folding and asking what is pending; for
+//! A run of four thousand jobs that start and end one by one: what deciding costs, with folding and asking what is pending; for
 //! `bench/workflows/run`. Prints JSON: milliseconds for the whole run, in three shapes.
 //!
 //! ```text
@@ -26,7 +26,7 @@ use shipway_core::{
 };
 use shipway_workflow::job::Conclusion;
 
-const JOBS: usize = 10_000;
+const JOBS: usize = 4_000;
 
 fn main() {
     let jobs = std::env::args().nth(1);
