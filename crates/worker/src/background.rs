@@ -22,6 +22,9 @@ use crate::{
 /// Steps beside each other; GitHub's.
 const AT_ONCE_MAX: usize = 10;
 
+/// Waiting for those that still run, which no file asks for.
+pub(crate) const IMPLICIT_WAIT: &str = "__implicit_wait_all";
+
 /// The steps of a job that run beside others.
 pub(crate) struct Background {
     running: Vec<Running>,
@@ -148,7 +151,7 @@ impl Job {
             return Ok(());
         }
         let begun = Instant::now();
-        let line = self.begin_step("__implicit_wait_all", "Wait for all background steps")?;
+        let line = self.begin_step(IMPLICIT_WAIT, "Wait for all background steps", "")?;
         let went = self.control(&Action::WaitAll).await?;
         self.finish(line, went, false, begun.elapsed())
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     expr::Value,
     job::{ENGINE, JobSpec, NETWORK},
@@ -15,7 +16,8 @@ const WORKFLOW: &str = "_github_workflow";
 pub(crate) const COMMANDS: &str = "_runner_file_commands";
 
 /// Environment variables in order of first appearance; the last value counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Env(Vec<(String, String)>);
 
 impl Env {
@@ -59,28 +61,34 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    pub(crate) fn create(job: &Path) -> std::io::Result<Self> {
-        let folder = |name: &str| {
-            let path = job.join(name);
-            std::fs::create_dir_all(&path).map(|()| path)
-        };
-        let temp = folder("temp")?;
-        folder("home/tools")?;
-        folder("actions")?;
-        std::fs::create_dir_all(temp.join(COMMANDS))?;
-        Ok(Self {
-            workspace: folder("workspace")?,
-            home: folder("home")?,
-            event: {
-                let workflow = temp.join(WORKFLOW);
-                std::fs::create_dir_all(&workflow)?;
-                workflow.join("event.json")
-            },
+    /// Those of the job in the folder `job`, whose steps work in `base`: in that of an earlier attempt when it goes on from one,
+    /// as what steps have left knows where it is.
+    pub(crate) fn of(job: &Path, base: &Path) -> Self {
+        let temp = base.join("temp");
+        Self {
+            workspace: base.join("workspace"),
+            home: base.join("home"),
+            event: temp.join(WORKFLOW).join("event.json"),
             temp,
             // Made when there is something to put there: most jobs have neither.
             artifacts: job.join("artifacts"),
             summaries: job.join("summaries"),
-        })
+        }
+    }
+
+    /// The same, made.
+    pub(crate) fn create(job: &Path, base: &Path) -> std::io::Result<Self> {
+        let folders = Self::of(job, base);
+        for folder in [
+            &folders.workspace,
+            &folders.tools(),
+            &folders.actions(),
+            &folders.commands(),
+            &folders.workflow(),
+        ] {
+            std::fs::create_dir_all(folder)?;
+        }
+        Ok(folders)
     }
 
     /// Where the event is: containers see the folder.

@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     expr::{Condition, Object, Status, Value},
     job::Conclusion,
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use crate::{actions::known::Known, environment::Env, hand::Task, scope::Verdict};
 
 /// Which part of an action runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Before the job's first step.
     Pre,
@@ -24,8 +25,8 @@ pub(crate) enum Stage {
     Post,
 }
 
-/// A list of steps under way.
-#[derive(Clone, Default)]
+/// A list of steps under way. What an action made of steps has left to do is kept with its own: hence serialised.
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Frame {
     /// The variables of the `uses` steps around.
     pub(crate) env: Env,
@@ -33,6 +34,7 @@ pub(crate) struct Frame {
     /// What is to run after the job's last step, the last first.
     pub(crate) posts: Vec<Post>,
     /// Until when it may run.
+    #[serde(skip)]
     pub(crate) deadline: Option<Instant>,
     /// How many actions are around.
     pub(crate) depth: usize,
@@ -46,19 +48,20 @@ pub(crate) struct Frame {
     pub(crate) late: bool,
     /// Whether what runs in it goes on when the job is cancelled.
     pub(crate) goes_on: bool,
+    #[serde(with = "as_value")]
     steps: Object,
     within: Option<Within>,
 }
 
 /// What the steps of an action see of it.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Within {
     inputs: Value,
     seen: Seen,
 }
 
 /// What the `github` context says of the step that runs.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// `github.action`
     pub(crate) id: String,
@@ -82,7 +85,7 @@ impl Seen {
 }
 
 /// What an action has left to do after the job's last step.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Post {
     /// Names the step within the job.
     pub(crate) key: String,
@@ -200,5 +203,29 @@ impl Frame {
             ("conclusion", Value::from(conclusion.as_str())),
         ]);
         self.steps.insert(id, step);
+    }
+}
+
+/// An object as the value that it is.
+mod as_value {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use shipway_workflow::expr::{Object, Value};
+
+    pub(super) fn serialize<S: Serializer>(
+        object: &Object,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Value::Object(Arc::new(object.clone())).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Object, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Object(object) => Ok(Object::clone(&object)),
+            _ => Ok(Object::default()),
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     channel::{Channel, Unwritten, Written},
     confine::Confinement,
     containers::{Containers, Inside},
-    environment::{Env, Folders, base, fixed},
+    environment::{Env, Folders},
     exec::{self, Bounds, Ended, Invocation, Pipe},
     frame::{Frame, Seen, Stage},
     hash::Workspace,
@@ -332,18 +332,9 @@ impl Hand {
 
     /// The whole environment of a step's processes.
     pub(crate) fn environment(&mut self, seen: &Seen, own: &Env, channel: &Channel) -> Env {
-        let mut env = base(&self.folders);
-        env.extend(own.iter().cloned());
+        let mut env = self.scope.environment(&self.spec, &self.folders, seen, own);
         let unsecure = env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS");
         self.output.heard.unsecure = unsecure.is_some_and(|it| it.eq_ignore_ascii_case("true"));
-        if !self.scope.paths.is_empty() {
-            let path = env.get("PATH").unwrap_or_default().to_owned();
-            let added = self.scope.paths.iter().rev().map(String::as_str);
-            let all: Vec<&str> = added.chain([path.as_str()]).collect();
-            env.set("PATH", all.join(":"));
-        }
-        let (github, runner) = (self.scope.github(seen), self.scope.runner());
-        env.extend(fixed(&self.spec, &github, runner).into_vec());
         channel.announce(&mut env);
         env
     }

@@ -29,9 +29,11 @@ use crate::{
     hand::Hand,
     hash::Workspace,
     journal::{Journal, Keeping, read_journal},
+    kept::Keeper,
     log::Log,
     mask::Masker,
     output::Output,
+    past::{Lost, Past},
     process::{end_strays, start_time},
     reports,
     runtime::Runtime,
@@ -104,8 +106,9 @@ async fn work(spec: JobSpec, folder: &Path, keeping: Keeping) -> io::Result<Conc
         job.hand.cancel.ask();
     }
     if job.prepare() && job.set_up().await? && job.begin_containers().await {
+        let from = job.take_up()?;
         job.pre_steps().await?;
-        job.main_steps().await?;
+        job.main_steps(from).await?;
         job.post_steps().await?;
     }
     job.hand.end_containers().await;
@@ -122,6 +125,12 @@ pub(crate) struct Job {
     pub(crate) begun: usize,
     /// Those that run beside others.
     pub(crate) background: Background,
+    /// Keeps what they leave.
+    pub(crate) keeper: Keeper,
+    /// What it goes on from, until it does.
+    pub(crate) past: Option<Past>,
+    /// The steps whose actions have done what they do before the first step, by their keys.
+    pub(crate) pre_done: Vec<String>,
 }
 
 impl Job {
@@ -131,12 +140,23 @@ impl Job {
             pid: std::process::id(),
             start_time: start_time(),
         })?;
-        let folders = Folders::create(folder)?;
+        let past = spec.resume.as_ref();
+        let past = past.map(|resume| Past::read(resume, &spec.steps)).transpose();
+        let (past, lost) = match past {
+            Ok(past) => (past, None),
+            Err(lost) => (None, Some(lost)),
+        };
+        let base = past.as_ref().map_or(folder, |past| &past.base);
+        let folders = Folders::create(folder, base)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
-        let library = Library::new(&spec.actions, folder);
+        let library = Library::new(&spec.actions, base);
         let mut output = Output::new(Log::open(&folder.join(LOG_FILE))?, masker(&spec));
         output.workspace.clone_from(&folders.workspace);
         output.debug = shows_debug(&spec);
+        let keeper = Keeper::new(folder, keeping, output.masker.added(0).len());
+        // Before anything is printed.
+        let masks = past.as_ref().map_or(&[][..], |past| &past.masks);
+        masks.iter().for_each(|mask| output.masker.add(mask));
         let (confinement, refused) = Confinement::enter(&spec.limits);
         if let Some(why) = refused {
             output.annotate(Level::Warning, &why);
@@ -155,17 +175,40 @@ impl Job {
             files: Rc::default(),
             containers: Containers::default(),
         };
-        Ok(Self {
+        let mut job = Self {
             hand,
             journal,
             frame: Frame::default(),
             begun: 0,
             background: Background::default(),
-        })
+            keeper,
+            past,
+            pre_done: Vec::new(),
+        };
+        if let Some(lost) = lost {
+            job.refuse_to_go_on(&lost);
+        }
+        Ok(job)
+    }
+
+    /// Says why it can't go on from an earlier attempt.
+    fn refuse_to_go_on(&mut self, lost: &Lost) {
+        let spec = &self.hand.spec;
+        let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
+        let why = format!(
+            "the job can't go on from attempt {attempt}: {lost}; run it from its first step: shipway retry r{} --job {}",
+            spec.contexts.github.get("run_number").to_text(),
+            spec.key
+        );
+        self.hand.output.annotate(Level::Error, &why);
+        self.hand.scope.verdict.failed = Some(why);
     }
 
     /// Resolves what all steps share; false when that can't be, and no step can run.
     fn prepare(&mut self) -> bool {
+        if self.hand.scope.verdict.failed.is_some() {
+            return false;
+        }
         let workspace = self.hand.folders.workspace.clone();
         let prepared = self
             .hand
@@ -308,7 +351,8 @@ fn is_switch(name: &str) -> bool {
         .any(|switch| name.eq_ignore_ascii_case(switch))
 }
 
-fn masker(spec: &JobSpec) -> Masker {
+/// What must not be seen of a job from its beginning on.
+pub(crate) fn masker(spec: &JobSpec) -> Masker {
     let mut secrets: Vec<String> = Vec::new();
     if let Value::Object(object) = &spec.contexts.secrets {
         // What switches something on is no secret, and `true` is in every log.

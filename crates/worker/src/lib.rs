@@ -3,7 +3,8 @@
 //!
 //! In the job's folder: `job.json` is what is to be done (read once, then removed: it holds secrets), `journal.jsonl` what
 //! happened, `log` what was printed, `summaries/` what steps wrote for people, `workspace/`, `home/` and `temp/` what steps
-//! work in, `artifacts/` what they keep.
+//! work in, `artifacts/` what they keep, `kept.jsonl` what steps leave to later ones and nobody else is to see. A job that goes on
+//! from an earlier attempt works in that one's folders.
 //!
 //! What it must never do: let a secret into a log, a journal or a summary; leave a process behind; lose a step's result; or
 //! ask the server for leave to go on.
@@ -29,12 +30,15 @@ mod hand;
 mod hash;
 mod job;
 mod journal;
+mod kept;
 mod log;
 mod mask;
 mod matcher;
 mod output;
+mod past;
 mod process;
 mod reports;
+mod resume;
 #[allow(
     dead_code,
     reason = "asked for by actions in JavaScript, which come next"
@@ -42,9 +46,13 @@ mod reports;
 mod runtime;
 mod scope;
 mod shell;
+mod stand;
 mod step;
 
 pub use containers::remove_leftovers;
 pub use job::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run};
 pub use journal::{Keeping, read_journal};
+pub use kept::KEPT_FILE;
 pub use mask::{MaskStream, Masker};
+pub use past::{Lost, Standing, look_back};
+pub use stand::{Secrets, Stand, stand};

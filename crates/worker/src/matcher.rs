@@ -5,10 +5,10 @@
 //! bounded length, so no pattern can hold up a job; what only slower engines can do (looking around, back references) is
 //! refused by name.
 
-use std::{borrow::Cow, fs, path::Path};
+use std::{borrow::Cow, fs, path::Path, sync::Arc};
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Level;
 
 /// Longer lines hold no problem for people to read.
@@ -31,6 +31,8 @@ struct Matcher {
     patterns: Vec<Pattern>,
     /// What each pattern but the last has found in the lines before.
     found: Vec<Option<Found>>,
+    /// As it was handed over.
+    text: Arc<str>,
 }
 
 #[derive(Clone)]
@@ -41,7 +43,7 @@ struct Pattern {
 }
 
 /// Which groups of a pattern say what.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Wanted {
     file: Option<usize>,
     #[serde(rename = "fromPath")]
@@ -83,7 +85,7 @@ struct File {
     matchers: Vec<MatcherOfFile>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct MatcherOfFile {
     #[serde(default)]
     owner: String,
@@ -93,7 +95,7 @@ struct MatcherOfFile {
     pattern: Vec<PatternOfFile>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct PatternOfFile {
     #[serde(default)]
     regexp: String,
@@ -120,6 +122,20 @@ impl Matchers {
             self.0.insert(0, matcher);
         }
         Ok(())
+    }
+
+    /// All of them as text, the newest first.
+    pub(crate) fn texts(&self) -> Vec<Arc<str>> {
+        self.0.iter().map(|it| Arc::clone(&it.text)).collect()
+    }
+
+    /// Those of these texts; what isn't one is left out.
+    pub(crate) fn of_texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        let matchers = texts.into_iter().filter_map(|text| {
+            let file = serde_json::from_str(text).ok()?;
+            Matcher::of(file).ok()
+        });
+        Self(matchers.take(MATCHERS_MAX).collect())
     }
 
     /// Drops the matcher of an owner.
@@ -174,6 +190,8 @@ fn read(path: &Path) -> Result<Vec<MatcherOfFile>, String> {
 
 impl Matcher {
     fn of(file: MatcherOfFile) -> Result<Self, String> {
+        // Of plain texts and numbers.
+        let text = serde_json::to_string(&file).unwrap_or_default();
         let owner = file.owner;
         if owner.is_empty() {
             return Err("one has no `owner`".to_owned());
@@ -223,6 +241,7 @@ impl Matcher {
             severity: file.severity,
             patterns,
             found: vec![None; count - 1],
+            text: text.into(),
         })
     }
 

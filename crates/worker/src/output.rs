@@ -29,7 +29,7 @@ pub(crate) struct Output {
     pub(crate) workspace: PathBuf,
     /// Whether `::debug::` is shown: `ACTIONS_STEP_DEBUG`.
     pub(crate) debug: bool,
-    matchers: Matchers,
+    pub(crate) matchers: Matchers,
     /// The beginning of a line.
     partial: Vec<u8>,
     long: Option<Long>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     expr::{Contexts, EvalError, Names, Object, Status, Value},
     job::{Conclusion, JobSpec},
@@ -9,7 +10,7 @@ use shipway_workflow::{
 
 use crate::{
     containers::Paths,
-    environment::{Env, Folders, arch},
+    environment::{Env, Folders, arch, base, fixed},
     frame::{Frame, Seen},
     hash::Workspace,
 };
@@ -33,7 +34,8 @@ pub(crate) struct Scope {
 }
 
 /// What a step leaves to later ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
     /// A variable.
     Env(String, String),
@@ -198,6 +200,26 @@ impl Scope {
     /// The `runner` context.
     pub(crate) const fn runner(&self) -> &Value {
         &self.runner
+    }
+
+    /// The whole environment of a step's processes, but for the files through which it speaks to the job.
+    pub(crate) fn environment(
+        &self,
+        spec: &JobSpec,
+        folders: &Folders,
+        seen: &Seen,
+        own: &Env,
+    ) -> Env {
+        let mut env = base(folders);
+        env.extend(own.iter().cloned());
+        if !self.paths.is_empty() {
+            let path = env.get("PATH").unwrap_or_default().to_owned();
+            let added = self.paths.iter().rev().map(String::as_str);
+            let all: Vec<&str> = added.chain([path.as_str()]).collect();
+            env.set("PATH", all.join(":"));
+        }
+        env.extend(fixed(spec, &self.github(seen), self.runner()).into_vec());
+        env
     }
 
     /// The job's variables with those of the steps around `frame` over them.

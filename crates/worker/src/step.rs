@@ -23,6 +23,8 @@ pub(crate) struct Line {
     pub(crate) index: usize,
     pub(crate) id: String,
     pub(crate) name: String,
+    /// Names the step within the job.
+    pub(crate) key: String,
 }
 
 impl Job {
@@ -30,6 +32,9 @@ impl Job {
     pub(crate) async fn pre_steps(&mut self) -> io::Result<()> {
         self.frame.stage = Stage::Pre;
         for (place, step) in self.hand.spec.clone().steps.iter().enumerate() {
+            if self.pre_done.contains(&self.frame.key(place)) {
+                continue;
+            }
             if let Some(known) = self.hand.library.pre_of(step) {
                 let mut task = Task::of(self.frame.key(place), step);
                 task.condition = known.condition(Stage::Pre);
@@ -41,9 +46,9 @@ impl Job {
         Ok(())
     }
 
-    /// The steps of the job.
-    pub(crate) async fn main_steps(&mut self) -> io::Result<()> {
-        for (place, step) in self.hand.spec.clone().steps.iter().enumerate() {
+    /// The steps of the job, from the one at this place on.
+    pub(crate) async fn main_steps(&mut self, from: usize) -> io::Result<()> {
+        for (place, step) in self.hand.spec.clone().steps.iter().enumerate().skip(from) {
             let task = Task::of(self.frame.key(place), step);
             self.step(task).await?;
         }
@@ -76,7 +81,7 @@ impl Job {
             Stage::Main => step.id.clone(),
             Stage::Post => format!("{}.post", step.id),
         };
-        let line = self.begin_step(&id, &name)?;
+        let line = self.begin_step(&id, &name, &task.key)?;
         let is_control = matches!(
             step.action,
             Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. }
@@ -105,12 +110,13 @@ impl Job {
     }
 
     /// Writes down that a step begins.
-    pub(crate) fn begin_step(&mut self, id: &str, name: &str) -> io::Result<Line> {
+    pub(crate) fn begin_step(&mut self, id: &str, name: &str, key: &str) -> io::Result<Line> {
         let output = &mut self.hand.output;
         let line = Line {
             index: self.begun,
             id: id.to_owned(),
             name: output.masker.mask(name).into_owned(),
+            key: key.to_owned(),
         };
         self.begun += 1;
         self.journal.note(JournalBody::StepStarted {
@@ -147,7 +153,8 @@ impl Job {
         continues: bool,
         took: Duration,
     ) -> io::Result<()> {
-        let Line { index, id, .. } = line;
+        let Line { index, id, key, .. } = line;
+        let kept = self.keep((index, &key), &went);
         let hand = &mut self.hand;
         if let Some(why) = &went.why
             && went.outcome != Conclusion::Skipped
@@ -188,6 +195,8 @@ impl Job {
             summary: went.summary.is_some(),
             annotations: count,
             why: went.why.map(|why| masker.mask(&why).into_owned()),
+            kept,
+            earlier: None,
         };
         self.journal.record(body)
     }

@@ -207,6 +207,9 @@ pub struct JobSpec {
     /// What it may use.
     #[serde(default, skip_serializing_if = "JobLimits::is_none")]
     pub limits: JobLimits,
+    /// What it goes on from; none: it begins at its first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
 }
 
 /// What a job, with all that it starts, may use together; what isn't said has no limit.
@@ -229,6 +232,17 @@ impl JobLimits {
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// A job goes on where an earlier attempt at it failed: in that one's workspace, with what its steps have left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The folder of the earlier attempt.
+    pub folder: PathBuf,
+    /// Which attempt that was, from 1.
+    pub attempt: u32,
+    /// The id of the step to begin at. No place in the journal: what actions do before the first step has places there, too.
+    pub step: String,
 }
 
 /// Where actions come from that aren't in the workspace.
@@ -419,6 +433,15 @@ pub enum JournalBody {
         /// When that process started, in clock ticks since boot: with the pid, it names the process for good.
         start_time: u64,
     },
+    /// The job goes on from an earlier attempt. The steps that were done there follow.
+    Resumed {
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// The id of the step that it begins at.
+        step: String,
+        /// The folder of the attempt whose workspace, home and temporary files it works in.
+        base: PathBuf,
+    },
     /// A step begins.
     StepStarted {
         /// Its place in the job, from 0.
@@ -455,6 +478,12 @@ pub enum JournalBody {
         /// Why, when it didn't succeed: `exit code 2`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
+        /// Whether it left something to later steps that isn't for the journal: it is in a private file beside it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        kept: bool,
+        /// When it ran, when that was in an earlier attempt at the job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        earlier: Option<Earlier>,
     },
     /// Something to look at.
     Annotation {
@@ -518,6 +547,17 @@ pub enum JournalBody {
         /// Why, when it didn't succeed.
         why: Option<String>,
     },
+}
+
+/// When a step ran that was done in an earlier attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Which attempt at the job, from 1.
+    pub attempt: u32,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
 }
 
 /// How bad an annotation is.

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use shipway_syntax::Source;
 use shipway_workflow::{
     expr::Condition,
@@ -35,7 +36,7 @@ pub(crate) enum Reference {
 }
 
 /// `owner/repo/path@ref`
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Remote {
     /// `owner/repo`
     pub(crate) repository: String,
@@ -100,7 +101,7 @@ impl std::fmt::Display for Remote {
 }
 
 /// An action and its folder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Known {
     pub(crate) folder: PathBuf,
     pub(crate) file: ActionFile,

@@ -407,6 +407,7 @@ fn tempfolder(temp: &Path) -> Result<Private, String> {
     let path = temp.join(".docker-login");
     let _ = std::fs::remove_dir_all(&path);
     std::fs::DirBuilder::new()
+        .recursive(true)
         .mode(0o700)
         .create(&path)
         .map_err(|error| format!("{}: {error}", path.display()))?;

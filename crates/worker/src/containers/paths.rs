@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn paths_go_in_and_out() {
         let folder = tempfile::tempdir().unwrap();
-        let folders = Folders::create(folder.path()).unwrap();
+        let folders = Folders::create(folder.path(), folder.path()).unwrap();
         let paths = Paths::of_job(&folders, "shipway/shop");
         let at = |rest: &str| format!("{}/{rest}", folder.path().display());
         for (here, inside) in [

@@ -77,6 +77,12 @@ impl Masker {
         new.iter().for_each(|secret| self.take(secret));
     }
 
+    /// All that was added, from the one numbered `from` on.
+    pub(crate) fn added(&self, from: usize) -> Vec<String> {
+        let added = self.shared();
+        added.get(from..).map(<[String]>::to_vec).unwrap_or_default()
+    }
+
     fn shared(&self) -> MutexGuard<'_, Vec<String>> {
         // Whole at any moment.
         self.added.lock().unwrap_or_else(PoisonError::into_inner)

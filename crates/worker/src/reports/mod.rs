@@ -54,6 +54,8 @@ struct Span {
     fetches: bool,
     conclusion: Conclusion,
     why: Option<String>,
+    /// Whether it ran in an earlier attempt at the job.
+    earlier: bool,
 }
 
 impl Span {
@@ -167,7 +169,10 @@ fn one(
         && !spans
             .iter()
             .any(|span| !span.fetches && span.wrote(text.written));
-    if text.written + TICK < began || fetched {
+    // What the step left that failed in the earlier attempt.
+    let outdated = spans.iter().any(|span| span.earlier)
+        && !spans.iter().any(|span| span.wrote(text.written));
+    if text.written + TICK < began || fetched || outdated {
         return Ok(Done::default());
     }
     match report.kind {
@@ -219,17 +224,24 @@ fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<Span> {
                     fetches: step.is_some_and(|step| fetches(&step.action)),
                     conclusion: Conclusion::Skipped,
                     why: None,
+                    earlier: false,
                 });
             }
             JournalBody::StepFinished {
                 index,
                 conclusion,
                 why,
+                earlier,
                 ..
             } => {
                 let open = spans.iter_mut().rev().find(|span| span.index == *index);
                 if let Some(span) = open {
                     (span.ended, span.conclusion, span.why) = (at, *conclusion, why.clone());
+                    if let Some(earlier) = earlier {
+                        span.began = SystemTime::from(earlier.began);
+                        span.ended = SystemTime::from(earlier.ended);
+                        span.earlier = true;
+                    }
                 }
             }
             _ => {}

@@ -329,6 +329,7 @@ fn explained(written: SystemTime, began: SystemTime, more: &str) -> (Report, Opt
             super::Conclusion::Success
         },
         why: why.map(str::to_owned),
+        earlier: false,
     };
     let spans = [
         step(0, 0, 10, None),

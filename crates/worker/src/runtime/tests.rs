@@ -23,7 +23,7 @@ impl Bench {
 
     fn with(earlier: &[shipway_workflow::job::StoredArtifact]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let folders = Folders::create(root.path()).unwrap();
+        let folders = Folders::create(root.path(), root.path()).unwrap();
         let shelf = Shelf::new(earlier, false);
         let github = json!({"ref": "refs/heads/topic"});
         let github = shipway_workflow::expr::Value::from(&github);

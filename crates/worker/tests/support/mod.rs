@@ -104,6 +104,7 @@ impl Bench {
             without_engine: WithoutEngine::default(),
             limits: Default::default(),
             actions: ActionSource::default(),
+            resume: None,
         };
         Self {
             root,

@@ -1,10 +1,12 @@
 //! `action.yml`: what an action takes, gives and does.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Step, Table};
 use crate::expr::{Condition, Template};
 
 /// A whole action file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActionFile {
     /// `name:`
     pub name: Option<String>,
@@ -27,7 +29,7 @@ impl ActionFile {
 }
 
 /// What an action takes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActionInput {
     /// Its name.
     pub name: String,
@@ -40,7 +42,7 @@ pub struct ActionInput {
 }
 
 /// What an action gives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActionOutput {
     /// Its name.
     pub name: String,
@@ -49,7 +51,8 @@ pub struct ActionOutput {
 }
 
 /// What an action does.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Runs {
     /// More steps.
     Composite {
@@ -85,7 +88,7 @@ pub enum Runs {
 }
 
 /// What an action does before the job's first step or after its last.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
     /// A program for node, or what runs in the container.
     pub entry: String,

@@ -1,0 +1,127 @@
+//! A job goes on from an earlier attempt at it: what its steps had left is there again, and they are on record as done there.
+
+use std::{fs, io};
+
+use shipway_workflow::job::JournalBody;
+
+use crate::{
+    frame::Stage,
+    hand::Went,
+    job::Job,
+    kept::{Kept, matchers},
+    past::{Done, Past},
+};
+
+impl Job {
+    /// Takes over what was done in an earlier attempt; the place of the first step that is to run.
+    pub(crate) fn take_up(&mut self) -> io::Result<usize> {
+        let (Some(past), Some(resume)) = (self.past.take(), self.hand.spec.resume.clone()) else {
+            return Ok(0);
+        };
+        self.journal.note(JournalBody::Resumed {
+            attempt: resume.attempt,
+            step: resume.step.clone(),
+            base: past.base.clone(),
+        })?;
+        let Past {
+            place, done, masks, ..
+        } = past;
+        self.keeper.write(&Kept {
+            masks,
+            ..Kept::default()
+        });
+        self.tell(&done, resume.attempt);
+        self.hand.output.matchers = matchers(done.iter().filter_map(|done| done.kept.as_ref()));
+        for done in done {
+            self.take_over(done, &resume.folder.join("summaries"))?;
+        }
+        Ok(place)
+    }
+
+    /// The head of the log.
+    fn tell(&mut self, done: &[Done], attempt: u32) {
+        let output = &mut self.hand.output;
+        output.say(&format!("##[group]Goes on from attempt {attempt}"));
+        output.say("  the workspace is that attempt's, as it was left; what is done is not run again:");
+        for done in done {
+            let (outcome, attempt) = (done.outcome, done.earlier.attempt);
+            output.say(&format!("  {}: {outcome} in attempt {attempt}", done.name));
+        }
+        output.say("##[endgroup]");
+        let spec = &self.hand.spec;
+        let new = match (&spec.container, spec.services.is_empty()) {
+            (Some(_), true) => Some("the job's container is new"),
+            (Some(_), false) => Some("the job's container and services are new"),
+            (None, false) => Some("the job's services are new"),
+            (None, true) => None,
+        };
+        if let Some(new) = new {
+            let text = format!(
+                "{new}: what earlier steps changed there, outside of the job's folders, is not there"
+            );
+            let level = shipway_workflow::job::Level::Warning;
+            self.hand.output.annotate(level, &text);
+        }
+    }
+
+    fn take_over(&mut self, done: Done, summaries: &std::path::Path) -> io::Result<()> {
+        let key = self.frame.key(done.place);
+        let line = self.begin_step(&done.id, &done.name, &key)?;
+        let mut kept = done.kept.unwrap_or_default();
+        kept.apply(&mut self.hand.scope, true);
+        self.hand.states.extend(kept.states.clone());
+        if let Some(post) = kept.post.clone() {
+            self.frame.put_post(post);
+        }
+        let outputs: Vec<(String, String)> =
+            done.outputs.iter().chain(&kept.outputs).cloned().collect();
+        match done.stage {
+            Stage::Pre => self.pre_done.push(key),
+            Stage::Main => {
+                (self.frame).add_step(&done.id, done.outcome, done.conclusion, &outputs);
+            }
+            Stage::Post => {}
+        }
+        let (old, new) = (done.index, line.index);
+        let folder = &self.hand.folders.summaries;
+        let copied = done.summary
+            && fs::create_dir_all(folder).is_ok()
+            && fs::copy(
+                summaries.join(format!("{old}.md")),
+                folder.join(format!("{new}.md")),
+            )
+            .is_ok();
+        kept.index = Some(line.index);
+        kept.masks.clear();
+        let kept = self.keeper.write(&kept);
+        self.journal.record(JournalBody::StepFinished {
+            index: line.index,
+            id: line.id,
+            outcome: done.outcome,
+            conclusion: done.conclusion,
+            outputs: done.outputs,
+            took_ms: done.took_ms,
+            log_offset: self.hand.output.log.offset(),
+            summary: copied,
+            annotations: 0,
+            why: done.why,
+            kept,
+            earlier: Some(done.earlier),
+        })
+    }
+
+    /// Keeps what a step of the job has left for later ones; whether there was anything.
+    pub(crate) fn keep(&mut self, step: (usize, &str), went: &Went) -> bool {
+        match self.frame.stage {
+            Stage::Pre | Stage::Main => {
+                let posts = &self.frame.posts;
+                self.keeper.keep(step, &mut self.hand, posts, &went.outputs)
+            }
+            // Nothing comes after it but what must not be seen.
+            Stage::Post => {
+                self.keeper.keep_masks(&self.hand.output.masker);
+                false
+            }
+        }
+    }
+}
