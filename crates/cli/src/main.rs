@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use client::Server;
 use commands::{
-    admin, check, demo, eval, init, logs, processes, run, server, ship, simulate, steer, testing,
-    watch,
+    admin, check, demo, eval, init, logs, processes, run, server, shell, ship, simulate, steer,
+    testing, watch,
 };
 use exit::Failure;
 use print::Output;
@@ -65,6 +65,7 @@ enum Command {
     Status(ship::Status),
     History(ship::History),
     Logs(logs::Args),
+    Shell(shell::Args),
     Tests(testing::Args),
     Watch(watch::Args),
     #[command(flatten)]
@@ -117,6 +118,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Status(args) => done(ship::status(server, &args, output)),
         Command::History(args) => done(ship::history(server, &args, output)),
         Command::Logs(args) => done(logs::run(server, &args)),
+        Command::Shell(args) => shell::run(server, &args, output),
         Command::Tests(args) => done(testing::run(server, &args, output)),
         Command::Watch(args) => done(watch::run(server, &args, output)),
         Command::Steer(command) => done(steer::run(server, &command, output)),

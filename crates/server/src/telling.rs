@@ -16,8 +16,10 @@ pub(crate) async fn lines(app: &App, id: &RunId) -> Option<[String; 3]> {
 
 /// The three lines of a run that was read.
 pub(crate) async fn of(app: &App, view: &RunView) -> Option<[String; 3]> {
-    let key = blamed(view).and_then(|job| job.key.parse().ok());
-    let log = key.map(|key| app.jobs.log(&view.id, &key));
+    let log = blamed(view).and_then(|job| {
+        let key = job.key.parse().ok()?;
+        Some(app.jobs.log_of(&view.id, &key, job.attempt()))
+    });
     let read = tokio::task::spawn_blocking(move || {
         log.and_then(|log| tail::last(&log).ok())
             .unwrap_or_default()

@@ -95,6 +95,8 @@ pub async fn reported(
             size: stored.size,
             summary: stored.summary,
             excuse,
+            // The run knows.
+            attempt: 0,
         }),
     })
 }
@@ -278,10 +280,16 @@ const SLOWEST_MAX: usize = 10;
 pub async fn of(app: &App, view: &RunView) -> Option<RunTests> {
     let short = view.tests.clone()?;
     let jobs = |view: &RunView| -> Vec<(JobKey, JobTests)> {
-        let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
+        let jobs = view.tests.iter().flat_map(|tests| tests.latest());
         jobs.map(|job| (job.job.clone(), job.tests.clone()))
             .collect()
     };
+    // What passed in one attempt and failed in another is flaky.
+    let each = short.jobs.iter();
+    let each: Vec<_> = each
+        .map(|job| (job.job.clone(), job.tests.clone()))
+        .collect();
+    let each = of_run(app, &each).await;
     let mine = of_run(app, &jobs(view)).await;
     let base = base(app, view).await;
     let before = match &base {
@@ -297,7 +305,7 @@ pub async fn of(app: &App, view: &RunView) -> Option<RunTests> {
     let (now, then) = (plain(&mine), plain(&before));
     let compared = against(&now, &then);
     let memory = memory(app, &view.id.service).await;
-    let tried: Vec<Tried<'_>> = mine
+    let tried: Vec<Tried<'_>> = each
         .iter()
         .map(|(key, report)| Tried {
             run: view.number,

@@ -17,6 +17,7 @@ use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
     run::{RunView, Status},
 };
+use shipway_drivers::jobs::KEPT_FILE;
 
 use crate::app::App;
 
@@ -32,7 +33,7 @@ const LOOKS: u32 = 50;
 const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What goes.
-const PARTS: [&str; 4] = ["workspace", "home", "temp", "artifacts"];
+const PARTS: [&str; 5] = ["workspace", "home", "temp", "artifacts", KEPT_FILE];
 /// What is on its way out: nobody takes half of it for the whole.
 const GONE: &str = ".gone";
 
@@ -41,14 +42,15 @@ const GONE: &str = ".gone";
 struct Kept(BTreeMap<(Timestamp, PathBuf), RunId>);
 
 impl Kept {
-    /// Takes out those that are too many and too old.
-    fn expired(&mut self, now: Timestamp) -> Vec<RunId> {
+    /// Takes out those that are too many and too old; each with when it ended.
+    fn expired(&mut self, now: Timestamp) -> Vec<(Timestamp, RunId)> {
         let mut expired = Vec::new();
         while self.0.len() > KEPT_RUNS
             && let Some(oldest) = self.0.first_entry()
             && now.duration_since(oldest.key().0) > KEPT_FOR
         {
-            expired.push(oldest.remove());
+            let ended_at = oldest.key().0;
+            expired.push((ended_at, oldest.remove()));
         }
         expired
     }
@@ -67,9 +69,14 @@ pub(crate) async fn run(app: Arc<App>) {
         tidy(&app, &id, &mut kept).await;
     }
     loop {
-        for id in kept.expired(app.now()) {
-            let folder = folder_of(&app, &id);
-            remove_in(folder, |_| true).await;
+        for (ended_at, id) in kept.expired(app.now()) {
+            // One that was run again is kept for its new end, or is under way.
+            if ended(&app, &id)
+                .await
+                .is_some_and(|run| run.finished_at == Some(ended_at))
+            {
+                remove_in(folder_of(&app, &id), |_| true).await;
+            }
         }
         tokio::select! {
             recorded = news.next() => match recorded {
@@ -107,15 +114,19 @@ fn folder_of(app: &App, id: &RunId) -> PathBuf {
     runs.join(id.number.0.to_string())
 }
 
+/// A run, if it is over.
+async fn ended(app: &App, id: &RunId) -> Option<RunView> {
+    let doc = crate::api::run_doc(app, id).await.ok()?;
+    let run: RunView = serde_json::from_value(doc).ok()?;
+    run.finished_at.is_some().then_some(run)
+}
+
 /// Removes what the green jobs of a run have left, once it is over, and keeps the rest in mind.
 async fn tidy(app: &App, id: &RunId, kept: &mut Kept) {
-    let Ok(doc) = crate::api::run_doc(app, id).await else {
-        return;
-    };
-    let Ok(run) = serde_json::from_value::<RunView>(doc) else {
-        return;
-    };
-    let Some(ended_at) = run.finished_at else {
+    let Some((run, ended_at)) = ended(app, id).await.and_then(|run| {
+        let ended_at = run.finished_at?;
+        Some((run, ended_at))
+    }) else {
         return;
     };
     let green: Vec<String> = run
@@ -169,6 +180,9 @@ fn remove(job: &Path) {
 /// Removes a folder; steps like to leave folders that may not be written to.
 fn remove_all(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
+    if path.symlink_metadata()?.is_file() {
+        return fs::remove_file(path);
+    }
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
     }
@@ -249,9 +263,13 @@ mod tests {
             kept.0
                 .insert((ended, number.to_string().into()), run(number));
         }
-        assert_eq!(kept.expired(day(7)), [], "none is older than a week");
-        assert_eq!(kept.expired(day(10)), [run(0), run(1), run(2)]);
-        let rest: Vec<RunId> = kept.expired(day(1_000));
+        let mut expired = |at| -> Vec<RunId> {
+            let expired = kept.expired(day(at)).into_iter();
+            expired.map(|(_, run)| run).collect()
+        };
+        assert_eq!(expired(7), [], "none is older than a week");
+        assert_eq!(expired(10), [run(0), run(1), run(2)]);
+        let rest = expired(1_000);
         assert_eq!(rest, [run(3), run(4)]);
         assert_eq!(kept.0.len(), KEPT_RUNS);
     }
@@ -263,6 +281,7 @@ mod tests {
         fs::create_dir_all(job.join("workspace/read-only/below")).unwrap();
         fs::create_dir_all(job.join("temp.gone")).unwrap();
         fs::write(job.join("log"), "kept").unwrap();
+        fs::write(job.join(KEPT_FILE), "with the workspace").unwrap();
         remove(&job);
         let left: Vec<PathBuf> = entries(&job);
         assert_eq!(left, [job.join("log")]);

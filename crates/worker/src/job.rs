@@ -141,7 +141,9 @@ impl Job {
             start_time: start_time(),
         })?;
         let past = spec.resume.as_ref();
-        let past = past.map(|resume| Past::read(resume, &spec.steps)).transpose();
+        let past = past
+            .map(|resume| Past::read(resume, &spec.steps))
+            .transpose();
         let (past, lost) = match past {
             Ok(past) => (past, None),
             Err(lost) => (None, Some(lost)),

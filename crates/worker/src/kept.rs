@@ -120,7 +120,8 @@ impl Keeper {
             Change::Env(name, value) if masker.finds(value) => Some(name.clone()),
             Change::Env(..) | Change::Path(_) => None,
         });
-        let mine = |of: &str| of == key || of.strip_prefix(key).is_some_and(|it| it.starts_with('.'));
+        let mine =
+            |of: &str| of == key || of.strip_prefix(key).is_some_and(|it| it.starts_with('.'));
         let states = hand.states.iter().filter(|(of, _)| mine(of));
         let matchers = hand.output.matchers.texts();
         let kept = Kept {
@@ -164,7 +165,9 @@ impl Keeper {
         {
             // What is left is a torn line, after which nothing may come.
             self.broken = true;
-            eprintln!("what a step has left could not be kept: {error}; the job can't go on from a step");
+            eprintln!(
+                "what a step has left could not be kept: {error}; the job can't go on from a step"
+            );
         }
         true
     }

@@ -24,7 +24,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
     /// It was tidied away, or somebody removed it.
-    #[error("its workspace is gone: it is kept for a week, and that of the last twenty failed runs in any case")]
+    #[error(
+        "its workspace is gone: it is kept for a week, and that of the last twenty failed runs in any case"
+    )]
     Workspace,
     /// The file is gone, or the disk was full.
     #[error("what its steps had left for later ones is gone, or could not be kept")]
@@ -211,9 +213,10 @@ impl Record {
         let is_good =
             |it: &Ended| matches!(it.conclusion, Conclusion::Success | Conclusion::Skipped);
         // What failed before the first step isn't made good by beginning at a later one.
-        let before = self.ended.iter().any(|it| {
-            staged(&it.id).0 == Stage::Pre && !is_good(it)
-        });
+        let before = self
+            .ended
+            .iter()
+            .any(|it| staged(&it.id).0 == Stage::Pre && !is_good(it));
         // None, for one that was under way when its worker was lost.
         let first_bad = steps
             .iter()

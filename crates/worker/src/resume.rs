@@ -42,7 +42,9 @@ impl Job {
     fn tell(&mut self, done: &[Done], attempt: u32) {
         let output = &mut self.hand.output;
         output.say(&format!("##[group]Goes on from attempt {attempt}"));
-        output.say("  the workspace is that attempt's, as it was left; what is done is not run again:");
+        output.say(
+            "  the workspace is that attempt's, as it was left; what is done is not run again:",
+        );
         for done in done {
             let (outcome, attempt) = (done.outcome, done.earlier.attempt);
             output.say(&format!("  {}: {outcome} in attempt {attempt}", done.name));

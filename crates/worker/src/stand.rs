@@ -112,9 +112,10 @@ pub fn stand(spec: &JobSpec, resume: &Resume, secrets: Secrets) -> Result<Stand,
             .or(spec.defaults.working_directory.as_ref()),
         Action::Uses { .. } | Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => None,
     };
-    let workdir = folders
-        .workspace
-        .join(workdir.map(text).unwrap_or_default());
+    let workdir = match workdir.map(text).as_deref() {
+        None | Some("") => folders.workspace.clone(),
+        Some(folder) => folders.workspace.join(folder),
+    };
     left_out.sort();
     left_out.dedup();
     Ok(Stand {
@@ -148,11 +149,17 @@ fn differs(spec: &JobSpec, step: &Step) -> Vec<String> {
         differs.push(format!("the job ran in the container {image}, and this shell doesn't: its programs and its paths (/__w/…) are not here, the job's files are"));
     }
     if !spec.services.is_empty() {
-        let names: Vec<&str> = spec.services.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = spec
+            .services
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         differs.push(format!("the job's services are gone: {}", names.join(", ")));
     }
     if matches!(step.action, Action::Uses { .. }) {
-        differs.push("the step is an action: its inputs (INPUT_…) are not among the variables".to_owned());
+        differs.push(
+            "the step is an action: its inputs (INPUT_…) are not among the variables".to_owned(),
+        );
     }
     differs
 }

@@ -105,8 +105,16 @@ fn a_job_goes_on_at_its_failed_step_with_what_the_steps_before_have_left() {
     let before = ["first", "passed-over", "may-fail"].map(|id| (id.to_owned(), 1));
     assert_eq!(done(&outcome.entries), before);
     assert_eq!(outcome.step("saddened").0, Skipped);
-    assert!(!outcome.journal().contains("hunter2"), "{}", outcome.journal());
-    assert!(outcome.log.contains(": success in attempt 1"), "{}", outcome.log);
+    assert!(
+        !outcome.journal().contains("hunter2"),
+        "{}",
+        outcome.journal()
+    );
+    assert!(
+        outcome.log.contains(": success in attempt 1"),
+        "{}",
+        outcome.log
+    );
 }
 
 #[test]
@@ -207,7 +215,8 @@ fn actions_whose_main_part_ran_before_clean_up_and_what_runs_first_is_not_run_ag
         return;
     }
     let forge = Forge::new();
-    let action = "inputs: { who: {} }\nruns: { using: node20, pre: pre.js, main: main.js, post: post.js }\n";
+    let action =
+        "inputs: { who: {} }\nruns: { using: node20, pre: pre.js, main: main.js, post: post.js }\n";
     let composite = "inputs: { who: {} }\nruns: { using: composite, steps: [{ uses: 'acme/js@v1', with: { who: 'inner ${{ inputs.who }}' } }] }\n";
     forge.commit(
         "acme/js",

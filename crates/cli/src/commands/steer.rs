@@ -56,6 +56,12 @@ pub struct Retry {
     /// Of a run: only this job, and those after it
     #[arg(long, short, value_name = "KEY")]
     job: Option<String>,
+    /// Of a run: failed jobs go on in their workspaces, at the step that failed; what was done before is not run again
+    #[arg(long)]
+    from_failed_step: bool,
+    /// Of a run: a failed job goes on in its workspace, at the step of this id, up to the one that failed
+    #[arg(long, value_name = "ID")]
+    step: Option<String>,
 }
 
 /// What can be done.
@@ -187,7 +193,8 @@ fn meant(run: &RunView, answer: &Answer) -> Result<Vec<String>, Failure> {
 
 /// A rollout or a run once more.
 fn again(server: &Server, retry: &Retry, output: Output) -> Result<(), Failure> {
-    let of_run = retry.failed || retry.job.is_some();
+    let goes_on = retry.from_failed_step || retry.step.is_some();
+    let of_run = retry.failed || retry.job.is_some() || goes_on;
     if kind_of(&retry.id) != Some(Kind::Run) && !of_run {
         let path = path_of(server, &retry.id, Kind::Rollout)?;
         return ship::retry(server, &path, retry.reason.as_deref(), output);
@@ -195,7 +202,12 @@ fn again(server: &Server, retry: &Retry, output: Output) -> Result<(), Failure> 
     let path = path_of(server, &retry.id, Kind::Run)?;
     let run: RunView = server.post(
         &format!("/api/v1/runs/{path}/rerun"),
-        &json!({ "failed": retry.failed, "job": retry.job }),
+        &json!({
+            "failed": retry.failed,
+            "job": retry.job,
+            "from_failed_step": retry.from_failed_step,
+            "step": retry.step,
+        }),
     )?;
     if output.json {
         return output.document(&run);

@@ -15,6 +15,7 @@ mod elsewhere;
 mod evidence;
 mod examples;
 mod gates;
+mod going_on;
 mod help;
 mod hostile;
 mod input;

@@ -9,6 +9,7 @@ use shipway_workflow::{
 use super::{
     decide::unknown,
     event::{Body, RUN_ATTEMPTS_MAX, Rejection},
+    resume::{self, FromStep},
     state::Run,
 };
 
@@ -27,7 +28,7 @@ pub(super) fn retries(run: &Run, key: &JobKey, after: RetryWhen) -> bool {
 }
 
 /// What follows from somebody's wish to run jobs again.
-pub(super) fn decide(run: &Run, again: Again) -> Result<Body, Rejection> {
+pub(super) fn decide(run: &Run, again: Again, from: Option<&FromStep>) -> Result<Body, Rejection> {
     let id = || run.spec.id.clone();
     if run.ended.is_none() || !run.told {
         return Err(Rejection::UnderWay(id()));
@@ -59,8 +60,10 @@ pub(super) fn decide(run: &Run, again: Again) -> Result<Body, Rejection> {
             }
         }
     }
+    let from = from.map(|from| resume::decide(run, &again, from));
     Ok(Body::RunAgain {
         attempt: run.attempt + 1,
         again,
+        from: from.transpose()?.unwrap_or_default(),
     })
 }

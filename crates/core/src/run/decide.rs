@@ -141,7 +141,10 @@ impl Decider {
             }
             Input::TestsReported { key, tests } => {
                 let mut known = run.tests.iter();
-                let known = known.any(|(job, known)| *job == key && known.digest == tests.digest);
+                let attempt = run.attempt_of(&key);
+                let known = known.any(|(job, known)| {
+                    *job == key && known.digest == tests.digest && known.attempt == attempt
+                });
                 if !is_over(run, &key)? && !known {
                     self.emit(Body::TestsReported { key, tests });
                 }
@@ -182,9 +185,16 @@ impl Decider {
                     });
                 }
             }
-            Input::RunAgain { again } => {
-                let fact = again::decide(run, again)?;
+            Input::RunAgain { again, from } => {
+                let fact = again::decide(run, again, from.as_ref())?;
                 self.emit(fact);
+            }
+            Input::ShowSecrets { key, step } => {
+                if !is_over(run, &key)? {
+                    let run = run.spec.id.clone();
+                    return Err(Rejection::JobUnderWay { run, key });
+                }
+                self.emit(Body::SecretsShown { key, step });
             }
             Input::Cancel { reason } => {
                 if let Some(end) = &run.ended {

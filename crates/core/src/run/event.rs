@@ -9,6 +9,7 @@ use shipway_workflow::{
 use super::{
     gate::{GateEffect, GateFact, GateInput},
     reported::JobTests,
+    resume::FromStep,
     spec::RunSpec,
 };
 use crate::{
@@ -78,6 +79,9 @@ pub struct StepLine {
     pub outcome: Option<Conclusion>,
     /// How long it took.
     pub took_ms: u64,
+    /// The attempt at the job in which it ran, when that was an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_attempt: Option<u32>,
 }
 
 /// The facts of a run.
@@ -158,6 +162,16 @@ pub enum Body {
         attempt: u32,
         /// Which jobs.
         again: Again,
+        /// The jobs among them that go on in the workspace of the attempt before, each at the step of this id.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        from: Vec<(JobKey, String)>,
+    },
+    /// Somebody was given the secrets of a job that is over, for a shell in its workspace.
+    SecretsShown {
+        /// Which job.
+        key: JobKey,
+        /// The id of the step whose environment it was.
+        step: String,
     },
     /// A job of the workflow is settled: all of its matrix have ended, or it never starts.
     JobSettled {
@@ -244,6 +258,15 @@ pub enum Input {
     RunAgain {
         /// Which jobs.
         again: Again,
+        /// Where those begin that were begun before; none: at their first step.
+        from: Option<FromStep>,
+    },
+    /// Somebody wants a shell with the secrets of a job that is over.
+    ShowSecrets {
+        /// Which job.
+        key: JobKey,
+        /// The id of the step whose environment it is.
+        step: String,
     },
     /// Stop.
     Cancel {
@@ -334,6 +357,70 @@ pub enum Rejection {
     TooOften {
         /// Which run.
         run: RunId,
+    },
+    /// A job can't go on from a step.
+    #[error(
+        "{key} of {run} can't go on from a step: {why}; run it from its first step: shipway retry {run} --job {key}"
+    )]
+    NothingKept {
+        /// Which run.
+        run: RunId,
+        /// Which job.
+        key: JobKey,
+        /// Why.
+        why: String,
+    },
+    /// No step of the job failed.
+    #[error(
+        "no step of {key} of {run} failed; name the step to go on from (--job {key} --step ID), or run it from its first step: shipway retry {run} --job {key}"
+    )]
+    NoFailedStep {
+        /// Which run.
+        run: RunId,
+        /// Which job.
+        key: JobKey,
+    },
+    /// The step isn't one to go on from.
+    #[error(
+        "{key} of {run} can't go on from the step {step:?}: its steps up to the one that failed are {known}"
+    )]
+    NotFromThere {
+        /// Which run.
+        run: RunId,
+        /// Which job.
+        key: JobKey,
+        /// What was named.
+        step: String,
+        /// What there is.
+        known: String,
+    },
+    /// One step is named, and several jobs are meant.
+    #[error(
+        "which job has the step {step:?}? {jobs} of {run} would run again: name one of them with --job"
+    )]
+    StepOfSeveral {
+        /// Which run.
+        run: RunId,
+        /// The step.
+        step: String,
+        /// The jobs.
+        jobs: String,
+    },
+    /// No job has failed.
+    #[error(
+        "no job of {run} that would run again failed after it had begun, so there is no step to go on from: shipway retry {run}"
+    )]
+    NoneFailed {
+        /// Which run.
+        run: RunId,
+    },
+    /// The job isn't over.
+    #[error("{key} of {run} is not over: a shell can be opened in its workspace once it is")]
+    JobUnderWay {
+        /// Which run.
+        run: RunId,
+        /// Which job.
+        key: JobKey,
     },
     /// What runs can't be read.
     #[error("{run} can't be run again, as its workflow can't be: {why}")]

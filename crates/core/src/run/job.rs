@@ -6,8 +6,8 @@ use shipway_workflow::{
     expr::{Contexts, Template, Value},
     graph::{Found, Graph},
     job::{
-        ActionSource, JobContexts, JobKey, JobSpec, ServerAccess, SourceTree, StoredArtifact,
-        WithoutEngine,
+        ActionSource, JobContexts, JobKey, JobSpec, Resume, ServerAccess, SourceTree,
+        StoredArtifact, WithoutEngine,
     },
     model::Table,
 };
@@ -27,6 +27,8 @@ pub struct Surroundings {
     pub env: BTreeMap<String, String>,
     /// The job's own folder.
     pub folder: PathBuf,
+    /// The folder of the attempt that it goes on from ([`super::JobRecord::goes_on`]).
+    pub earlier: Option<PathBuf>,
     /// What `actions/checkout` gives.
     pub source: SourceTree,
     /// What earlier jobs stored, as files here.
@@ -61,6 +63,16 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
     let cells = &found.progress.jobs[found.job].cells;
     let index = (cells.iter().position(|it| it.key == *key)).ok_or_else(unknown)?;
     let cell = &cells[index];
+    let goes_on = run.jobs.get(key).and_then(|record| record.goes_on.clone());
+    let resume = goes_on.map(|goes_on| {
+        let folder = (around.earlier.clone())
+            .ok_or_else(|| format!("nothing is left of attempt {}", goes_on.attempt))?;
+        Ok::<_, String>(Resume {
+            folder,
+            attempt: goes_on.attempt,
+            step: goes_on.step,
+        })
+    });
     let outer = around
         .env
         .into_iter()
@@ -92,6 +104,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         without_engine: WithoutEngine::default(),
         limits: Default::default(),
         actions: around.actions,
+        resume: resume.transpose()?,
     })
 }
 

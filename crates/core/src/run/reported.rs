@@ -7,7 +7,7 @@ use shipway_workflow::{
     report::{Lines, together},
 };
 
-use super::state::Run;
+use super::state::{JobRecord, Run};
 use crate::{
     ids::Digest,
     testing::{Coverage, Excuse, Summary, Totals},
@@ -25,6 +25,13 @@ pub struct JobTests {
     /// What the service's quarantine means for the job.
     #[serde(default, skip_serializing_if = "Excuse::is_nothing")]
     pub excuse: Excuse,
+    /// Which attempt at the job reported, from 1; 0 where that was not yet kept. Not on record: it follows from the order.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
+}
+
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What the tests of a run said, as lists and pages show it.
@@ -50,6 +57,16 @@ pub struct JobTestsView {
     /// What they said.
     #[serde(flatten)]
     pub tests: JobTests,
+    /// Whether a later attempt at the job takes its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_outdated: bool,
+}
+
+impl TestsView {
+    /// What counts: of a job that ran again, its last time.
+    pub fn latest(&self) -> impl Iterator<Item = &JobTestsView> {
+        self.jobs.iter().filter(|job| !job.is_outdated)
+    }
 }
 
 impl Run {
@@ -63,7 +80,8 @@ impl Run {
         if conclusion != Conclusion::Failure {
             return (conclusion, why);
         }
-        let last = self.tests.iter().rev().find(|(job, _)| job == key);
+        let mut last = self.tests.iter().rev();
+        let last = last.find(|(job, tests)| job == key && self.counts(job, tests));
         let excuse = last.map(|(_, tests)| &tests.excuse);
         let failed = self.jobs.get(key).map(|record| {
             let bad = |step: &&super::StepLine| {
@@ -102,15 +120,27 @@ impl Run {
         })
     }
 
-    /// The last report of each job.
+    /// Whether a report is of the last attempt at its job.
+    fn counts(&self, key: &JobKey, tests: &JobTests) -> bool {
+        tests.attempt == 0 || self.attempt_of(key) == tests.attempt
+    }
+
+    /// Which attempt at a job this is, from 1.
+    pub(super) fn attempt_of(&self, key: &JobKey) -> u32 {
+        self.jobs.get(key).map_or(1, JobRecord::attempt)
+    }
+
+    /// Whether another report of the same job takes the place of the one at `at`, or nothing of it counts any more.
+    fn is_outdated(&self, at: usize) -> bool {
+        let (key, tests) = &self.tests[at];
+        let mut later = self.tests[at + 1..].iter();
+        !self.counts(key, tests) || later.any(|(other, _)| other == key)
+    }
+
+    /// The reports that count, one of each job.
     fn last_reports(&self) -> impl Iterator<Item = &JobTests> {
-        self.tests
-            .iter()
-            .enumerate()
-            .filter_map(|(at, (key, tests))| {
-                let mut later = self.tests[at + 1..].iter();
-                (!later.any(|(other, _)| other == key)).then_some(tests)
-            })
+        let last = (0..self.tests.len()).filter(|at| !self.is_outdated(*at));
+        last.map(|at| &self.tests[at].1)
     }
 
     fn coverage(&self) -> Option<Coverage> {
@@ -129,12 +159,16 @@ impl Run {
             jobs: self
                 .tests
                 .iter()
-                .map(|(job, tests)| {
+                .enumerate()
+                .map(|(at, (job, tests))| {
                     let mut tests = tests.clone();
                     // Nobody reads them one by one.
                     tests.summary.lines = Lines::default();
-                    let job = job.clone();
-                    JobTestsView { job, tests }
+                    JobTestsView {
+                        job: job.clone(),
+                        tests,
+                        is_outdated: self.is_outdated(at),
+                    }
                 })
                 .collect(),
         })

@@ -16,6 +16,7 @@ use super::{
     gate::Gates,
     records::Records,
     reported::JobTests,
+    resume::GoesOn,
     spec::RunSpec,
 };
 use crate::aggregate::Event;
@@ -79,6 +80,9 @@ pub struct JobRecord {
     /// How often it began anew by itself in this attempt at the run.
     #[serde(default)]
     pub retried: u32,
+    /// What this attempt goes on from; none: it begins at its first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on: Option<GoesOn>,
     /// The attempts before this one, each with its own folder and log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierAttempt>,
@@ -168,13 +172,22 @@ impl Run {
         self.jobs.entry(key)
     }
 
-    fn again(&mut self, plan: Option<&Plan>, attempt: u32, again: &Again, event: &Event<Body>) {
+    fn again(
+        &mut self,
+        plan: Option<&Plan>,
+        (attempt, again): (u32, &Again),
+        from: &[(JobKey, String)],
+        event: &Event<Body>,
+    ) {
         let Some(plan) = plan else { return };
         for key in (plan.graph).forget(&plan.workflow, &mut self.progress, again) {
             self.gates.forget(&key);
             if let Some(record) = self.jobs.get_mut(&key) {
                 record.anew(0);
             }
+        }
+        for (key, step) in from {
+            self.record(key).goes_on_at(step);
         }
         if *again == Again::All {
             self.artifacts.clear();
@@ -300,7 +313,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             run.artifacts.push(artifact.clone());
         }
         Body::TestsReported { key, tests } => {
-            run.tests.push((key.clone(), tests.as_ref().clone()));
+            let mut tests = tests.as_ref().clone();
+            tests.attempt = run.attempt_of(key);
+            run.tests.push((key.clone(), tests));
         }
         Body::StopAsked { key, why } => {
             if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
@@ -325,7 +340,11 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             let retried = record.retried + 1;
             record.anew(retried);
         }
-        Body::RunAgain { attempt, again } => run.again(plan.as_deref(), *attempt, again, event),
+        Body::RunAgain {
+            attempt,
+            again,
+            from,
+        } => run.again(plan.as_deref(), (*attempt, again), from, event),
         Body::JobSettled { job, result, why } => {
             if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
                 progress.end(at, graph.needs(at), *result, why.clone());
@@ -340,6 +359,8 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             })
         }
         Body::Gate(fact) => run.gates.apply(event, fact),
+        // It is on record; the run is as it was.
+        Body::SecretsShown { .. } => {}
         Body::ServiceTold => run.told = true,
     }
 }

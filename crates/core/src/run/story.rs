@@ -59,11 +59,24 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],
         },
         Body::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
-        Body::RunAgain { attempt, again } => vec![match again {
-            Again::All => format!("· attempt {attempt}: all jobs again"),
-            Again::Failed => format!("· attempt {attempt}: the failed jobs again"),
-            Again::Job(key) => format!("· attempt {attempt}: {key} again"),
-        }],
+        Body::RunAgain {
+            attempt,
+            again,
+            from,
+        } => {
+            let what = match again {
+                Again::All => "all jobs".to_owned(),
+                Again::Failed => "the failed jobs".to_owned(),
+                Again::Job(key) => key.to_string(),
+            };
+            let from = from.iter();
+            let from = from.map(|(key, step)| format!("  {key} goes on at its step {step}"));
+            let first = format!("· attempt {attempt}: {what} again");
+            std::iter::once(first).chain(from).collect()
+        }
+        Body::SecretsShown { key, .. } => {
+            vec![format!("· a shell was given the secrets of {key}")]
+        }
         // What ended by its own jobs has been told with them.
         Body::JobSettled {
             job,

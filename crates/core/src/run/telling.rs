@@ -71,6 +71,12 @@ pub fn three_lines(run: &RunView, log: &str, place: Place<'_>) -> Option<[String
     let line = line.unwrap_or_else(|| "its log says nothing about it".to_owned());
     let job_id = job.key.split(['.', '~']).next().unwrap_or(&job.key);
     let next = match place {
+        // What failed of a step can go on there.
+        Place::Server if step.is_some() => format!(
+            "again: shipway retry {id} --from-failed-step; look: shipway shell {id} {key}; more: shipway logs {id} --job {key}",
+            id = run.id,
+            key = job.key
+        ),
         Place::Server => format!(
             "more: shipway logs {} --job {}; here: shipway run --job {job_id}",
             run.id, job.key
@@ -87,8 +93,8 @@ pub fn three_lines(run: &RunView, log: &str, place: Place<'_>) -> Option<[String
 
 /// The first failing test of a job, with why, and how many more there are.
 fn failing_test(run: &RunView, key: &str) -> Option<String> {
-    let jobs = &run.tests.as_ref()?.jobs;
-    let tests = jobs.iter().rev().find(|tests| tests.job.as_str() == key)?;
+    let mut latest = run.tests.as_ref()?.latest();
+    let tests = latest.find(|tests| tests.job.as_str() == key)?;
     let summary = &tests.tests.summary;
     let excused = &tests.tests.excuse.quarantined;
     let free = summary.failing.iter().find(|it| !excused.contains(&it.id));

@@ -9,6 +9,7 @@ use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};
 mod again;
 mod calls;
 mod looking;
+mod resume;
 
 use super::*;
 use crate::{
@@ -157,6 +158,7 @@ fn around() -> Surroundings {
         vars: BTreeMap::from([("B".to_owned(), "2".to_owned())]),
         env: BTreeMap::from([("SHIPWAY_URL".to_owned(), "${{ http".to_owned())]),
         folder: "/tmp/x".into(),
+        earlier: None,
         source: SourceTree::Directory {
             path: "/src".into(),
         },
@@ -182,6 +184,7 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
         conclusion: Conclusion::Success,
         outcome: None,
         took_ms: 5,
+        in_attempt: None,
     };
     log.say(Input::StepFinished {
         key: job("build"),

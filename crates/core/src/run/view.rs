@@ -147,6 +147,16 @@ pub struct JobView {
     pub earlier: Vec<EarlierAttempt>,
 }
 
+impl JobView {
+    /// Which attempt at it this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        u32::try_from(self.earlier.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
+    }
+}
+
 /// One step that is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepView {
@@ -156,6 +166,9 @@ pub struct StepView {
     pub status: Status,
     /// How long it took.
     pub took_ms: u64,
+    /// The attempt at the job in which it ran, when that was an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_attempt: Option<u32>,
 }
 
 impl From<&StepLine> for StepView {
@@ -164,6 +177,7 @@ impl From<&StepLine> for StepView {
             name: step.name.clone(),
             status: step.outcome.unwrap_or(step.conclusion).into(),
             took_ms: step.took_ms,
+            in_attempt: step.in_attempt,
         }
     }
 }

@@ -143,7 +143,7 @@ impl Decider {
                 run,
                 artifact,
                 environment,
-            } => self.deploy_step(run, artifact, &environment)?,
+            } => self.deploy_step(&run, artifact, &environment)?,
             Input::Deploy {
                 release,
                 environment,
@@ -313,76 +313,6 @@ impl Decider {
             Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
             Actor::Shipway(_) => release.by.clone(),
         }
-    }
-
-    fn deploy_step(
-        &mut self,
-        run: RunNumber,
-        artifact: Artifact,
-        environment: &EnvironmentName,
-    ) -> Result<(), Rejection> {
-        let order = self
-            .state
-            .open_runs
-            .get(&run)
-            .map(|run| run.order.clone())
-            .ok_or(Rejection::UnknownRun(run))?;
-        let push = match order.purpose {
-            Purpose::Push { sequence } => self.state.open_pushes.get(&sequence).cloned(),
-            Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => None,
-        };
-        let made = push
-            .iter()
-            .flat_map(|push| &push.deployed_by_step)
-            .find(|release| release.artifact == artifact.digest)
-            .cloned();
-        let release = match made {
-            Some(release) => release,
-            None => {
-                let config = push
-                    .as_ref()
-                    .and_then(|push| push.push.config.as_deref())
-                    .or(self.state.config.as_deref());
-                let config = config.ok_or(Rejection::NoConfig(run))?.clone();
-                let sequence = match order.purpose {
-                    Purpose::Push { sequence } => sequence,
-                    Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => {
-                        self.state.pushes
-                    }
-                };
-                let (tests, by) =
-                    push.map_or_else(Default::default, |push| (push.push.tests, push.by));
-                let release = Arc::new(Release {
-                    service: config.service.clone(),
-                    number: self.state.last_release.next(),
-                    sequence,
-                    commit: order.commit.clone(),
-                    artifact: artifact.digest,
-                    run: Some(run),
-                    config,
-                    tests,
-                    by,
-                    created_at: self.now,
-                });
-                known_environment(&release, environment)?;
-                self.emit(Body::ReleaseMade {
-                    release: release.clone(),
-                    by_step: true,
-                });
-                release
-            }
-        };
-        known_environment(&release, environment)?;
-        let why = format!("a step of run {run}");
-        self.request_by_itself(Request {
-            kind: Kind::Deploy,
-            by: release.by.clone().or_else(|| self.asked_by(&release)),
-            release,
-            environment: environment.clone(),
-            onward: Onward::Stay,
-            why,
-        });
-        Ok(())
     }
 
     fn deploy(

@@ -126,6 +126,19 @@ pub struct Artifact {
     pub digest: Digest,
 }
 
+/// A run that deploys by a step. It may be over for the service: jobs of it are run again.
+#[derive(Clone, Debug)]
+pub struct Deploying {
+    /// Its number.
+    pub number: RunNumber,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Of which commit.
+    pub commit: Commit,
+    /// What steps of it have made before, the latest last.
+    pub made: Vec<Arc<Release>>,
+}
+
 /// A rollout that was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
@@ -381,8 +394,8 @@ pub enum Input {
     },
     /// A step of a run deploys.
     DeployStep {
-        /// Which run.
-        run: RunNumber,
+        /// Of which run.
+        run: Box<Deploying>,
         /// What it has stored.
         artifact: Artifact,
         /// Where to.

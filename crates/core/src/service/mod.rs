@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 
+mod by_step;
 mod decide;
 mod event;
 mod pending;
@@ -23,8 +24,8 @@ mod ties;
 mod view;
 
 pub use event::{
-    Artifact, Body, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection, Request,
-    RunOrder, SUPERSEDED, Way,
+    Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection,
+    Request, RunOrder, SUPERSEDED, Way,
 };
 pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};

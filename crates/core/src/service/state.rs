@@ -294,7 +294,9 @@ impl State {
     fn release_made(&mut self, release: &Arc<Release>, by_step: bool) {
         self.last_release = release.number;
         if by_step {
-            if let Some(push) = self.open_pushes.get_mut(&release.sequence) {
+            let open = self.open_pushes.get_mut(&release.sequence);
+            let push = open.or_else(|| self.red_pushes.get_mut(&release.sequence));
+            if let Some(push) = push {
                 push.deployed_by_step.push(release.clone());
             }
         } else {

@@ -422,3 +422,56 @@ fn a_log_cut_anywhere_asks_for_the_same_work_again() {
         );
     }
 }
+
+/// A step of the first run deploys the artifact `shop`.
+fn deploying(made: Vec<Arc<crate::release::Release>>) -> Input {
+    Input::DeployStep {
+        run: Box::new(Deploying {
+            number: RunNumber(1),
+            purpose: Purpose::Push { sequence: 1 },
+            commit: Commit {
+                id: format!("{:040}", 1).parse().unwrap(),
+                subject: "a change".into(),
+                author: "ada".into(),
+                at: "2026-11-21T08:00:00Z".parse().unwrap(),
+            },
+            made,
+        }),
+        artifact: Artifact {
+            name: "shop".to_owned(),
+            digest: Digest::of(b"shop"),
+        },
+        environment: "staging".parse().unwrap(),
+    }
+}
+
+#[test]
+fn a_step_deploys_in_a_run_that_runs_again_what_it_deployed_before() {
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    let first = stage.say(deploying(Vec::new()));
+    let made = stage.place("staging").active.as_ref().unwrap();
+    let made = made.spec.release.clone();
+    stage.promoted(1, 1);
+    stage.ends(1, Outcome::Promoted, 1);
+    // A later step of the run failed; the run is over, and red.
+    stage.run_ends(1, false, &["shop"]);
+    // Run again, it deploys the same release once more: no other one is made of the same artifact.
+    let again = stage.say(deploying(Vec::new()));
+    assert_eq!(again.len() + 1, first.len(), "{first:?} {again:?}");
+    assert_eq!(stage.state.last_release, ReleaseNumber(1));
+    let active = stage.place("staging").active.as_ref().unwrap();
+    assert_eq!(active.spec.release.number, ReleaseNumber(1));
+    // Of a push that was green nothing is remembered but its releases.
+    let mut stage = Stage::new();
+    stage.push(1, FILE, 1);
+    stage.say(deploying(Vec::new()));
+    stage.promoted(1, 1);
+    stage.ends(1, Outcome::Promoted, 1);
+    stage.run_ends(1, true, &["shop"]);
+    stage.say(deploying(vec![made]));
+    assert_eq!(stage.state.last_release, ReleaseNumber(1));
+    let mut none = Stage::new();
+    let refused = none.try_say(deploying(Vec::new())).unwrap_err();
+    assert!(matches!(refused, Rejection::UnknownRun(RunNumber(1))));
+}

@@ -38,6 +38,7 @@ mod watch;
 pub use journal::Journal;
 pub use log::Log;
 pub use room::{Place, Room};
+pub use shipway_worker::{KEPT_FILE, Standing, look_back};
 
 use watch::Watcher;
 

@@ -14,6 +14,7 @@ mod problem;
 mod rollouts;
 mod runs;
 mod services;
+mod shell;
 mod testing;
 
 use std::sync::Arc;
@@ -84,6 +85,7 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::rerun))
         .routes(routes!(artifacts::download))
+        .routes(routes!(shell::prepare))
         .routes(routes!(logs::job))
         .routes(routes!(logs::instance))
         .routes(routes!(testing::service))

@@ -116,11 +116,16 @@ impl Refusal for run::Rejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownJob { .. } => StatusCode::NOT_FOUND,
+            Self::NotFromThere { .. } | Self::StepOfSeveral { .. } => StatusCode::BAD_REQUEST,
             Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
             Self::NotOpen
             | Self::NotAsked { .. }
             | Self::UnderWay(_)
             | Self::NothingFailed(_)
+            | Self::NothingKept { .. }
+            | Self::NoFailedStep { .. }
+            | Self::NoneFailed { .. }
+            | Self::JobUnderWay { .. }
             | Self::TooOften { .. }
             | Self::NoPlan { .. }
             | Self::Ended { .. } => StatusCode::CONFLICT,

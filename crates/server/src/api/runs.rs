@@ -1,6 +1,6 @@
-//! Runs: read, and cancelled.
+//! Runs: read, cancelled, and run again.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::{Again, Input},
+    run::{Again, FromStep, Input, Left},
 };
+use shipway_drivers::jobs::{Standing, look_back};
 use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
@@ -98,10 +99,16 @@ pub(super) struct Rerun {
     failed: bool,
     /// Only this job, by its key, and those after it.
     job: Option<String>,
+    /// Failed jobs go on in the workspace of their last attempt, at the step that failed; what was done before is not run again.
+    /// Without `job` as with `failed`.
+    #[serde(default)]
+    from_failed_step: bool,
+    /// The same, at the step of this id; of one job only.
+    step: Option<String>,
 }
 
 /// Runs jobs of a run again that is over: all of them, the failed ones or one; those after them as well. Green jobs that are not
-/// run again keep their results and outputs.
+/// run again keep their results and outputs. With `from_failed_step` or `step` a job goes on in the workspace that it failed in.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", params(("service" = String, Path), ("number" = String, Path)), request_body = Rerun,
     responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn rerun(
@@ -112,7 +119,14 @@ pub(super) async fn rerun(
 ) -> Result<Json<Value>, Problem> {
     let id = id(&service, &number)?;
     doc(&app, &id).await?;
-    let Rerun { failed, job } = body.map(|Json(body)| body).unwrap_or_default();
+    let body = body.map(|Json(body)| body).unwrap_or_default();
+    let Rerun {
+        failed,
+        job,
+        from_failed_step,
+        step,
+    } = body;
+    let goes_on = from_failed_step || step.is_some();
     let again = match job {
         Some(_) if failed => {
             let why = "`failed` and `job` exclude each other: give one of them";
@@ -122,12 +136,44 @@ pub(super) async fn rerun(
             key.parse()
                 .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?,
         ),
-        None if failed => Again::Failed,
+        None if failed || goes_on => Again::Failed,
         None => Again::All,
     };
-    let input = Input::RunAgain { again };
+    let from = match goes_on {
+        true => Some(from_step(&app, &id, &again, step).await?),
+        false => None,
+    };
+    let input = Input::RunAgain { again, from };
     app.runs.send(&id.stream(), input, caller.actor()).await?;
     doc(&app, &id).await.map(Json)
+}
+
+/// What is left of the jobs that would go on.
+async fn from_step(
+    app: &App,
+    id: &RunId,
+    again: &Again,
+    step: Option<String>,
+) -> Result<FromStep, Problem> {
+    let state = app.runs.state(&id.stream()).await?;
+    let run = state.as_deref().and_then(|state| state.0.as_deref());
+    let mut left = BTreeMap::new();
+    for (key, attempt) in run.map(|run| run.may_go_on(again)).unwrap_or_default() {
+        let found = run.and_then(|run| run.cell(&key));
+        let Some((found, _)) = found else { continue };
+        let steps = found.workflow.jobs[found.job].steps.clone();
+        let folder = app.jobs.folder_of(id, &key, attempt);
+        let read = tokio::task::spawn_blocking(move || look_back(&folder, &steps)).await;
+        left.insert(
+            key,
+            match read {
+                Ok(Ok(Standing { failed, steps })) => Left::Workspace { failed, steps },
+                Ok(Err(lost)) => Left::Nothing(lost.to_string()),
+                Err(error) => Left::Nothing(error.to_string()),
+            },
+        );
+    }
+    Ok(FromStep { step, left })
 }
 
 /// The row of a run, with what its steps wrote as summaries.

@@ -13,7 +13,7 @@ use shipway_core::{
     ids::{CommitId, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     release::{Release, WorkflowFile},
     rollout::{self, strategy},
-    service::{self, Artifact, Body, Force, Input},
+    service::{self, Artifact, Body, Deploying, Force, Input},
 };
 use shipway_drivers::git::{GitError, Repo};
 use utoipa::{IntoParams, ToSchema};
@@ -321,11 +321,9 @@ async fn deploy_step(
         .state(&stream)
         .await?
         .ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
-    let stored = state
-        .0
-        .as_deref()
-        .map(|run| run.artifacts.clone())
-        .unwrap_or_default();
+    let known = state.0.as_deref();
+    let known = known.ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
+    let stored = known.artifacts.clone();
     let artifacts: Vec<Artifact> = stored
         .into_iter()
         .map(|artifact| Artifact {
@@ -358,11 +356,38 @@ async fn deploy_step(
         }
     };
     Ok(Input::DeployStep {
-        run,
+        run: Box::new(Deploying {
+            number: run,
+            purpose: known.spec.purpose.clone(),
+            commit: known.spec.commit.clone(),
+            made: made_by(app, service, run).await?,
+        }),
         artifact,
         environment,
     })
 }
+
+/// The releases that steps of a run have made, the latest last.
+async fn made_by(
+    app: &App,
+    service: &ServiceName,
+    run: RunNumber,
+) -> Result<Vec<Arc<Release>>, Problem> {
+    let rows = app
+        .store
+        .rows("release", Some(service.as_str()), false, None, RELEASES_MAX)
+        .await?;
+    let releases = rows.rows.into_iter();
+    let mut made: Vec<Arc<Release>> = releases
+        .filter_map(|row| serde_json::from_value(row.doc).ok())
+        .filter(|release: &Arc<Release>| release.run == Some(run))
+        .collect();
+    made.sort_by_key(|release| release.number);
+    Ok(made)
+}
+
+/// Releases that are looked through for those of one run.
+const RELEASES_MAX: u32 = 200;
 
 /// Where to go back, and to what.
 #[derive(Debug, Deserialize, ToSchema)]

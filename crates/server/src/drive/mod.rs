@@ -11,5 +11,6 @@ mod ties;
 
 pub use gate::GroupDriver;
 pub use rollout::RolloutDriver;
+pub(crate) use run::surroundings;
 pub use run::{RunDriver, reserve_places};
 pub use service::ServiceDriver;

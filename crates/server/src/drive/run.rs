@@ -11,8 +11,8 @@ use shipway_core::{
     aggregate::Actor,
     ids::{Digest, RunId},
     run::{
-        Artifact, Effect, GateInput, Input, JobView, RunSpec, RunView, Runs, Status, StepLine,
-        Surroundings, job_spec,
+        Artifact, Effect, GateInput, Input, JobView, Run, RunSpec, RunView, Runs, State, Status,
+        StepLine, Surroundings, job_spec,
     },
     service::{self, Purpose},
 };
@@ -108,7 +108,7 @@ async fn run_job(
         Some(_) => app.jobs.cancel(&folder),
         None if begun => {}
         None => {
-            let around = match surroundings(app, work, run, key, folder.clone()).await {
+            let around = match surroundings(app, &work.state, key, folder.clone()).await {
                 Ok(around) => around,
                 Err(why) => return ended(Conclusion::Failure, why),
             };
@@ -214,6 +214,7 @@ async fn heard(
             outcome,
             conclusion,
             took_ms,
+            earlier,
             ..
         } => {
             let name = names.get(&index).cloned().unwrap_or_default();
@@ -223,6 +224,7 @@ async fn heard(
                 conclusion,
                 outcome: (outcome != conclusion).then_some(outcome),
                 took_ms,
+                in_attempt: earlier.map(|earlier| earlier.attempt),
             };
             Some(Input::StepFinished {
                 key: key.clone(),
@@ -269,7 +271,9 @@ async fn heard(
                 .inspect_err(|why| tracing::error!(%key, why, "a report of tests is lost"))
                 .ok()
         }
-        JournalBody::Annotation { .. } | JournalBody::DeployAsked { .. } => None,
+        JournalBody::Resumed { .. }
+        | JournalBody::Annotation { .. }
+        | JournalBody::DeployAsked { .. } => None,
     }
 }
 
@@ -297,26 +301,23 @@ async fn store(app: &App, path: &std::path::Path, digest: &str) -> Result<Digest
         .map_err(|error| error.to_string())
 }
 
-async fn surroundings(
+/// What a job has around it: secrets among it, for the worker or for whoever may have them.
+pub(crate) async fn surroundings(
     app: &App,
-    work: &Work<Runs>,
-    run: &RunSpec,
+    state: &State,
     key: &JobKey,
     folder: std::path::PathBuf,
 ) -> Result<Surroundings, String> {
+    let known = state.0.as_deref().ok_or("the run is not open")?;
+    let run = &known.spec;
+    let goes_on = known.jobs.get(key).and_then(|it| it.goes_on.as_ref());
     let git_dir = app
         .repos
         .get(&run.id.service)
         .map(|repo| repo.git_dir().to_owned())
         .ok_or_else(|| format!("{} has no repository here", run.id.service))?;
     let mut artifacts = Vec::new();
-    for artifact in work
-        .state
-        .0
-        .as_deref()
-        .map(|run| run.artifacts.clone())
-        .unwrap_or_default()
-    {
+    for artifact in known.artifacts.clone() {
         let path = app
             .blobs
             .file(&artifact.digest)
@@ -331,12 +332,13 @@ async fn surroundings(
     Ok(Surroundings {
         secrets: app.secrets.all().clone(),
         // A job that is started has passed the gates of its environment.
-        environment_secrets: (environment(work, key))
+        environment_secrets: (environment(known, key))
             .map(|name| app.secrets.of_environment(name))
             .unwrap_or_default(),
         vars: BTreeMap::new(),
         env: tested_environment(app, &run.id, &run.purpose).await,
         folder,
+        earlier: goes_on.map(|it| app.jobs.folder_of(&run.id, key, it.attempt)),
         source: SourceTree::Git {
             git_dir,
             commit: run.commit.id.to_string(),
@@ -353,8 +355,8 @@ async fn surroundings(
 }
 
 /// The environment that a job goes to, by its `environment`.
-fn environment<'a>(work: &'a Work<Runs>, key: &JobKey) -> Option<&'a str> {
-    let (_, cell) = work.state.0.as_deref()?.cell(key)?;
+fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
+    let (_, cell) = run.cell(key)?;
     cell.gate.environment.as_deref()
 }
 

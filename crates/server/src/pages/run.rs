@@ -52,7 +52,7 @@ pub(super) async fn page(
         @if let Some(lines) = &lines { (testing::three_lines(lines)) }
         @if let Some(tests) = &tests { (testing::section(tests, app.now())) }
         @if run["status"] == "failure" || run["status"] == "cancelled" {
-            p.dim { "again: " code { "shipway retry " (id) " --failed" } " runs what failed, " code { "shipway retry " (id) } " all of it" }
+            p.dim { "again: " code { "shipway retry " (id) " --from-failed-step" } " goes on where it failed, " code { "shipway retry " (id) " --failed" } " runs what failed from its first step, " code { "shipway retry " (id) } " all of it; " code { "shipway shell " (id) } " opens a shell there" }
         }
         @for job in list(&run, "jobs") {
             section.card {
@@ -62,7 +62,7 @@ pub(super) async fn page(
                 @if !text(&job, "why").is_empty() { p.trouble { (text(&job, "why")) } }
                 div.scroll { table { tbody { @for step in list(&job, "steps") { tr {
                     td.tight { (badge(&text(&step, "status"))) }
-                    td { (text(&step, "name")) }
+                    td { (text(&step, "name")) @if let Some(attempt) = step["in_attempt"].as_u64() { span.dim { " in attempt " (attempt) } } }
                     td.dim.number { @if let Some(millis) = step["took_ms"].as_u64().filter(|_| step["status"] != "skipped") { (took(millis)) } }
                 } } } } }
                 (annotations(&list(&job, "annotations")))

@@ -16,13 +16,12 @@ pub(super) fn three_lines(lines: &[String; 3]) -> Markup {
 /// What the tests of a run said.
 pub(super) fn section(tests: &RunTests, now: Timestamp) -> Markup {
     let short = &tests.short;
-    let warnings = short.jobs.iter().flat_map(|job| {
+    let warnings = short.latest().flat_map(|job| {
         let warnings = job.tests.summary.warnings.iter();
         warnings.map(move |warning| format!("{}: {warning}", job.job))
     });
     let excuses = short
-        .jobs
-        .iter()
+        .latest()
         .filter_map(|job| job.tests.excuse.why_not.as_ref());
     html! {
         section.card id="tests" {

@@ -80,7 +80,10 @@ impl Masker {
     /// All that was added, from the one numbered `from` on.
     pub(crate) fn added(&self, from: usize) -> Vec<String> {
         let added = self.shared();
-        added.get(from..).map(<[String]>::to_vec).unwrap_or_default()
+        added
+            .get(from..)
+            .map(<[String]>::to_vec)
+            .unwrap_or_default()
     }
 
     fn shared(&self) -> MutexGuard<'_, Vec<String>> {

@@ -170,8 +170,8 @@ fn one(
             .iter()
             .any(|span| !span.fetches && span.wrote(text.written));
     // What the step left that failed in the earlier attempt.
-    let outdated = spans.iter().any(|span| span.earlier)
-        && !spans.iter().any(|span| span.wrote(text.written));
+    let outdated =
+        spans.iter().any(|span| span.earlier) && !spans.iter().any(|span| span.wrote(text.written));
     if text.written + TICK < began || fetched || outdated {
         return Ok(Done::default());
     }

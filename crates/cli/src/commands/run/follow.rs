@@ -143,6 +143,7 @@ impl Follower {
                 took_ms,
                 log_offset,
                 why,
+                earlier,
                 ..
             } => {
                 text.show_to(log_offset);
@@ -152,6 +153,7 @@ impl Follower {
                     conclusion,
                     outcome: (outcome != conclusion).then_some(outcome),
                     took_ms,
+                    in_attempt: earlier.map(|earlier| earlier.attempt),
                 };
                 self.show
                     .step_finished(&text.prefix, &step, why.as_deref(), &mut out);
@@ -195,6 +197,7 @@ impl Follower {
             JournalBody::Reports(stored) => {
                 if let Ok(digest) = stored.digest.parse::<Digest>() {
                     let tests = Box::new(JobTests {
+                        attempt: 0,
                         digest,
                         size: stored.size,
                         summary: stored.summary,
@@ -206,6 +209,7 @@ impl Follower {
             }
             JournalBody::EnvironmentUrl { .. }
             | JournalBody::Annotation { .. }
+            | JournalBody::Resumed { .. }
             | JournalBody::DeployAsked { .. } => {}
         }
         print(&out);

@@ -17,7 +17,7 @@ use shipway_core::{
 };
 use shipway_drivers::{jobs::JobRunner, tail};
 use shipway_workflow::job::{
-    ActionSource, Conclusion, JobKey, SourceTree, StoredArtifact, WithoutEngine,
+    ActionSource, Conclusion, JobKey, JobSpec, SourceTree, StoredArtifact, WithoutEngine,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -30,7 +30,7 @@ use super::{
     pick::Cells,
     show::{Hint, Show},
 };
-use crate::exit::Failure;
+use crate::{commands::shell, exit::Failure};
 
 /// A run in memory.
 pub(super) struct Local {
@@ -45,6 +45,8 @@ pub(super) struct Local {
     /// Whether the jobs' folders stay.
     pub(super) keep: bool,
     pub(super) hint: Hint,
+    /// Whether a shell is opened where a step failed.
+    pub(super) shell_on_failure: bool,
     /// Workers at once; other jobs wait for their turn.
     pub(super) jobs_max: usize,
     /// Somebody wants the run to stop, and why.
@@ -94,6 +96,9 @@ impl Local {
                 self.say(&mut progress, input)?;
                 if let Some(conclusion) = self.carry_out(&mut progress) {
                     self.sum_up(&progress, conclusion);
+                    if self.shell_on_failure {
+                        self.shell(&progress)?;
+                    }
                     return Ok(Ended {
                         conclusion,
                         interrupted: interrupts.count > 0,
@@ -203,31 +208,8 @@ impl Local {
                 return Ok(false);
             }
         }
-        let stored = run.artifacts.iter().filter_map(|artifact| {
-            Some(StoredArtifact {
-                path: progress.files.get(&artifact.name)?.clone(),
-                name: artifact.name.clone(),
-                digest: artifact.digest.to_string(),
-            })
-        });
         let folder = self.runner.folder_of(&self.spec.id, key, attempt);
-        let around = Surroundings {
-            secrets: self.secrets.clone(),
-            environment_secrets: BTreeMap::new(),
-            vars: BTreeMap::new(),
-            env: self.env.clone(),
-            folder: folder.clone(),
-            source: SourceTree::Directory {
-                path: self.here.clone(),
-            },
-            artifacts: stored.collect(),
-            caches: caches(&self.spec.id.service, &self.here),
-            server: None,
-            actions: self.actions.clone(),
-        };
-        let mut spec = job_spec(&progress.state, key, around)?;
-        // Here most of a workflow is better than none of it.
-        spec.without_engine = WithoutEngine::LeaveOut;
+        let spec = self.job_spec(progress, key, &folder)?;
         self.runner
             .start(&spec)
             .map_err(|error| error.to_string())?;
@@ -242,6 +224,63 @@ impl Local {
         Ok(true)
     }
 
+    /// What a worker is given.
+    fn job_spec(
+        &self,
+        progress: &Progress,
+        key: &JobKey,
+        folder: &Path,
+    ) -> Result<JobSpec, String> {
+        let run = progress.state.0.as_deref();
+        let artifacts = run.map_or(&[][..], |run| &run.artifacts);
+        let stored = artifacts.iter().filter_map(|artifact| {
+            Some(StoredArtifact {
+                path: progress.files.get(&artifact.name)?.clone(),
+                name: artifact.name.clone(),
+                digest: artifact.digest.to_string(),
+            })
+        });
+        let around = Surroundings {
+            secrets: self.secrets.clone(),
+            environment_secrets: BTreeMap::new(),
+            vars: BTreeMap::new(),
+            env: self.env.clone(),
+            folder: folder.to_owned(),
+            earlier: None,
+            source: SourceTree::Directory {
+                path: self.here.clone(),
+            },
+            artifacts: stored.collect(),
+            caches: caches(&self.spec.id.service, &self.here),
+            server: None,
+            actions: self.actions.clone(),
+        };
+        let mut spec = job_spec(&progress.state, key, around)?;
+        // Here most of a workflow is better than none of it.
+        spec.without_engine = WithoutEngine::LeaveOut;
+        Ok(spec)
+    }
+
+    /// A shell where the step failed that the run is blamed on. Its secrets are yours.
+    fn shell(&self, progress: &Progress) -> Result<(), Failure> {
+        let Some(run) = progress.state.0.as_deref() else {
+            return Ok(());
+        };
+        let view = RunView::from(run);
+        let Some(job) = blamed(&view) else {
+            return Ok(());
+        };
+        let attempt = job.attempt();
+        let Ok(key) = job.key.parse::<JobKey>() else {
+            return Ok(());
+        };
+        let folder = self.runner.folder_of(&self.spec.id, &key, attempt);
+        let spec = self
+            .job_spec(progress, &key, &folder)
+            .map_err(Failure::Failed)?;
+        shell::of_failed(&spec, attempt)
+    }
+
     fn end_at_once(&self, progress: &Progress) {
         for effect in progress.running.values() {
             if let Effect::RunJob { key, attempt, .. } = effect {
@@ -254,8 +293,10 @@ impl Local {
     fn sum_up(&self, progress: &Progress, conclusion: Conclusion) {
         if let Some(run) = progress.state.0.as_deref() {
             let view = RunView::from(run);
-            let key = blamed(&view).and_then(|job| job.key.parse().ok());
-            let log = key.map(|key: JobKey| self.runner.log(&self.spec.id, &key));
+            let log = blamed(&view).and_then(|job| {
+                let key = job.key.parse().ok()?;
+                Some(self.runner.log_of(&self.spec.id, &key, job.attempt()))
+            });
             let text = log.as_deref().and_then(|log| tail::last(log).ok());
             let kept = log.as_ref().filter(|_| self.keep);
             let kept = kept.map(|log| log.display().to_string());

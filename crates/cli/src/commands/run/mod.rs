@@ -113,6 +113,9 @@ pub struct Args {
     /// Keep the jobs' folders
     #[arg(long)]
     keep: bool,
+    /// When a step has failed, open a shell where it stood once the run is over; only in a terminal
+    #[arg(long, conflicts_with_all = ["list", "watch", "dry_run"])]
+    shell_on_failure: bool,
 }
 
 /// Runs the workflows; exit code 1 when one isn't green.
@@ -286,6 +289,7 @@ impl Site<'_> {
             runner,
             show: Show::new(self.output, several_jobs),
             keep: args.keep,
+            shell_on_failure: args.shell_on_failure,
             hint,
             jobs_max: args.jobs.map_or_else(super::jobs_max, usize::from),
             stop: self.stop.clone(),

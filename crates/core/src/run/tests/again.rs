@@ -15,7 +15,7 @@ fn lost(log: &mut Log, key: &str) {
 }
 
 fn again(log: &mut Log, again: Again) -> Result<usize, Rejection> {
-    log.say(Input::RunAgain { again })
+    log.say(Input::RunAgain { again, from: None })
 }
 
 #[test]

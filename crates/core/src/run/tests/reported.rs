@@ -38,6 +38,7 @@ fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
                 .is_none()
                 .then(|| "this change touches it".to_owned()),
         },
+        attempt: 0,
     })
 }
 
@@ -55,6 +56,7 @@ fn failed_after_tests(steps: &[usize], excused: Option<usize>) -> Log {
             conclusion: Conclusion::Failure,
             outcome: None,
             took_ms: 1,
+            in_attempt: None,
         };
         log.say(Input::StepFinished {
             key: key.clone(),
@@ -183,7 +185,7 @@ fn a_failed_run_opens_with_three_lines() {
         [
             "✗ a: step \"make test\": exit code 1; not excused by quarantine: this change touches it",
             "shop/pays: 1 != 2",
-            "more: shipway logs shop/r12 --job a; here: shipway run --job a",
+            "again: shipway retry shop/r12 --from-failed-step; look: shipway shell shop/r12 a; more: shipway logs shop/r12 --job a",
         ]
     );
     let mut log = Log::open(spec(WORKFLOW));
@@ -219,4 +221,29 @@ fn a_failed_run_opens_with_three_lines() {
     );
     let green = driven(&BTreeSet::new(), None);
     assert_eq!(three_lines(&green.view(), "", Place::Server), None);
+}
+
+#[test]
+fn of_a_job_that_runs_again_only_its_last_time_counts() {
+    let mut log = failed_after_tests(&[2], None);
+    log.say(Input::Told).unwrap();
+    let again = Again::Job(job("a"));
+    log.say(Input::RunAgain { again, from: None }).unwrap();
+    // It hasn't reported yet: what it said before is history.
+    let tests = log.view().tests.unwrap();
+    assert_eq!((tests.totals.tests, tests.coverage), (0, None));
+    assert_eq!((tests.jobs.len(), tests.latest().count()), (1, 0));
+    // The same report word by word is a new one.
+    log.start("a");
+    let say = Input::TestsReported {
+        key: job("a"),
+        tests: reported(None, 50),
+    };
+    assert_eq!(log.say(say.clone()), Ok(1));
+    assert_eq!(log.say(say), Ok(0));
+    let tests = log.view().tests.unwrap();
+    assert_eq!((tests.totals.tests, tests.jobs.len()), (2, 2));
+    let latest: Vec<u32> = tests.latest().map(|it| it.tests.attempt).collect();
+    assert_eq!(latest, [2]);
+    is_the_same_from_every_length(&log);
 }

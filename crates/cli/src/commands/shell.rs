@@ -1,0 +1,252 @@
+//! `shipway shell`: a shell where a step of a job stood, in the job's workspace, with the variables that the step had. On the
+//! server's machine only: the workspace is there, and nothing of it goes over the network.
+
+use std::{
+    io::{self, IsTerminal, Read},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shipway_core::run::{JobView, RunView, Status};
+use shipway_worker::{Secrets, Stand, look_back, stand};
+use shipway_workflow::job::{JobSpec, Resume};
+
+use super::ids::{Kind, path_of};
+use crate::{client::Server, exit::Failure, print::Output};
+
+const EXAMPLES: &str = "\
+Examples:
+  shipway shell r12                         where the job of r12 failed that did
+  shipway shell r12 test.2 --step build     in another job, at another of its steps
+  shipway shell r12 test -- make test       one command there; its exit code is this command's
+
+It works on the server's machine, for a user who may read and write the server's data directory. Variables that hold secrets are
+left out; --with-secrets gives them, and that goes on record. What you change in the workspace is there when the job goes on:
+shipway retry r12 --from-failed-step";
+
+/// Open a shell where a step of a job failed: in its workspace, with its variables
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The run, such as r12 or shop/r12
+    id: String,
+    /// The job, by its key; the one that failed when there is only one
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    /// The id of the step where it opens; the one that failed when not said
+    #[arg(long, value_name = "ID")]
+    step: Option<String>,
+    /// With the job's secrets; that goes on record
+    #[arg(long)]
+    with_secrets: bool,
+    /// A command to run there, instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Where the server says that it is.
+#[derive(Deserialize)]
+struct Place {
+    folder: PathBuf,
+    attempt: u32,
+    step: String,
+}
+
+/// Becomes the shell; comes back only with why not.
+pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Failure> {
+    if args.command.is_empty() && !io::stdin().is_terminal() {
+        return Err(Failure::usage_with(
+            "a shell needs a terminal",
+            format!("give a command: shipway shell {} … -- make test", args.id),
+        ));
+    }
+    let path = path_of(server, &args.id, Kind::Run)?;
+    let run: RunView = server.get(&format!("/api/v1/runs/{path}"))?;
+    let job = meant(&run, args.job.as_deref())?;
+    let path = format!("/api/v1/runs/{path}/jobs/{}/shell", job.key);
+    let spec = spec(server, &path, args)?;
+    let secrets = if args.with_secrets {
+        Secrets::Given
+    } else {
+        Secrets::Withheld
+    };
+    let resume = spec
+        .resume
+        .clone()
+        .ok_or_else(|| Failure::Failed("the server has named no step".to_owned()))?;
+    let stand = stood(&spec, &resume, secrets)?;
+    if !output.quiet {
+        let why = job.why.as_deref().unwrap_or_default();
+        let title = format!("{} {}, attempt {}", run.id, job.name, resume.attempt);
+        eprint!("{}", head(&title, &stand, why));
+    }
+    let prompt = format!("[{} {}] ", run.id, job.key);
+    let error = command(&stand, &args.command, &prompt).exec();
+    Err(unstarted(&args.command, &error))
+}
+
+/// A shell where the job of this spec failed; waits for its end. For `shipway run`.
+pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        eprintln!("no shell is opened: this is no terminal");
+        return Ok(());
+    }
+    let failed = look_back(&spec.folder, &spec.steps).ok();
+    let Some(step) = failed.and_then(|standing| standing.failed) else {
+        eprintln!("no shell is opened: no step of {} failed", spec.name);
+        return Ok(());
+    };
+    let folder = spec.folder.clone();
+    let resume = Resume {
+        folder,
+        attempt,
+        step,
+    };
+    let stand = stood(spec, &resume, Secrets::Given)?;
+    eprint!("{}", head(&spec.name, &stand, ""));
+    // Ctrl-C is the shell's: it is heard here already, and means nothing any more.
+    let ended = command(&stand, &[], &format!("[{}] ", spec.key)).status();
+    ended.map(drop).map_err(|error| unstarted(&[], &error))
+}
+
+/// The job that is meant: the one named, or the only one that failed.
+fn meant<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Failure> {
+    let jobs = || run.jobs.iter().filter(|job| job.calls.is_none());
+    let keys = |jobs: &[&JobView]| {
+        let keys: Vec<&str> = jobs.iter().map(|job| job.key.as_str()).collect();
+        keys.join(", ")
+    };
+    if let Some(named) = named {
+        let found = jobs().find(|job| job.key == named);
+        return found.ok_or_else(|| {
+            let known: Vec<&JobView> = jobs().collect();
+            Failure::usage_with(
+                format!("{} has no job {named}", run.id),
+                format!("its jobs are {}", keys(&known)),
+            )
+        });
+    }
+    let has_failed = |job: &&JobView| matches!(job.status, Status::Failure | Status::Cancelled);
+    let failed: Vec<&JobView> = jobs().filter(has_failed).collect();
+    match failed.as_slice() {
+        [job] => Ok(job),
+        [] => Err(Failure::usage_with(
+            format!("no job of {} failed", run.id),
+            "what green jobs leave goes when their run is over",
+        )),
+        several => Err(Failure::usage_with(
+            format!("which job of {}? several failed", run.id),
+            format!("name one of {}", keys(several)),
+        )),
+    }
+}
+
+/// The job as its worker was given it, by way of a file in its folder: whoever can't reach that can't have the shell either.
+fn spec(server: &Server, path: &str, args: &Args) -> Result<JobSpec, Failure> {
+    let ask = |file: Option<&str>| -> Value {
+        json!({ "step": args.step, "secrets": args.with_secrets, "file": file })
+    };
+    let place: Place = server.post(path, &ask(None))?;
+    let file = tempfile::Builder::new()
+        .prefix("shell-")
+        .suffix(".json")
+        .rand_bytes(24)
+        .tempfile_in(&place.folder)
+        .map_err(|error| no_access(&place.folder, &error))?;
+    let name = file.path().file_name().unwrap_or_default();
+    let _: Place = server.post(path, &ask(name.to_str()))?;
+    let mut text = String::new();
+    // It is opened; its end removes it.
+    (file.as_file().read_to_string(&mut text)).map_err(|error| no_access(&place.folder, &error))?;
+    let spec = serde_json::from_str(&text);
+    spec.map_err(|error| {
+        let (step, attempt) = (&place.step, place.attempt);
+        Failure::Failed(format!(
+            "what the server says of the step {step} of attempt {attempt} can't be read: {error}"
+        ))
+    })
+}
+
+fn no_access(folder: &Path, error: &io::Error) -> Failure {
+    let folder = folder.display();
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "the job's workspace is on the server's machine: open the shell there"
+        }
+        _ => "open the shell as the user that the server runs as",
+    };
+    Failure::usage_with(
+        format!("there is no access to {folder} here: {error}"),
+        help,
+    )
+}
+
+fn stood(spec: &JobSpec, resume: &Resume, secrets: Secrets) -> Result<Stand, Failure> {
+    stand(spec, resume, secrets)
+        .map_err(|lost| Failure::Failed(format!("no shell can be opened in {}: {lost}", spec.name)))
+}
+
+/// What is told before the first prompt.
+fn head(title: &str, stand: &Stand, why: &str) -> String {
+    let why = match why {
+        "" => String::new(),
+        why => format!("; it failed: {}", why.lines().next().unwrap_or(why)),
+    };
+    let mut head = format!("{title}: step {:?} ({}){why}\n", stand.name, stand.step);
+    for line in stand.command.lines() {
+        head.push_str(&format!("    {line}\n"));
+    }
+    head.push_str(&format!("in {}\n", stand.folder.display()));
+    for differs in &stand.differs {
+        head.push_str(&format!("not the same: {differs}\n"));
+    }
+    if !stand.left_out.is_empty() {
+        head.push_str(&format!(
+            "left out, as they hold secrets: {} (--with-secrets gives them, and goes on record)\n",
+            stand.left_out.join(", ")
+        ));
+    }
+    head
+}
+
+/// The shell, or what is to run instead.
+fn command(stand: &Stand, words: &[String], prompt: &str) -> Command {
+    let mut command = match words {
+        [] => {
+            let mut shell = Command::new(if has_bash(stand) { "bash" } else { "sh" });
+            if has_bash(stand) {
+                shell.args(["--norc", "--noprofile"]);
+            }
+            shell.arg("-i");
+            shell
+        }
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments);
+            command
+        }
+    };
+    command.env_clear().current_dir(&stand.folder);
+    if let Ok(terminal) = std::env::var("TERM") {
+        command.env("TERM", terminal);
+    }
+    if words.is_empty() {
+        command.env("PS1", format!("{prompt}\\w \\$ "));
+    }
+    command.envs(stand.env.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+fn has_bash(stand: &Stand) -> bool {
+    let path = stand.env.iter().find(|(name, _)| name == "PATH");
+    let path = path.map_or("", |(_, path)| path.as_str());
+    std::env::split_paths(path).any(|folder| folder.join("bash").is_file())
+}
+
+fn unstarted(words: &[String], error: &io::Error) -> Failure {
+    let program = words.first().map_or("the shell", String::as_str);
+    Failure::Failed(format!("{program} can't be run: {error}"))
+}

@@ -1,0 +1,98 @@
+//! A step of a run deploys (`shipway/deploy`). The release belongs to the run, whichever attempt at it asks: what one attempt has
+//! made of an artifact the next one deploys again.
+
+use std::sync::Arc;
+
+use super::{
+    decide::Decider,
+    event::{Artifact, Body, Deploying, Onward, Purpose, Rejection, Request},
+    releasable::known_environment,
+    state::{OpenPush, State},
+};
+use crate::{ids::EnvironmentName, release::Release, rollout::Kind};
+
+impl State {
+    /// The push of this number, while something of it may still be released.
+    fn push(&self, sequence: u64) -> Option<&OpenPush> {
+        let open = self.open_pushes.get(&sequence);
+        open.or_else(|| self.red_pushes.get(&sequence))
+    }
+}
+
+impl Decider {
+    pub(super) fn deploy_step(
+        &mut self,
+        run: &Deploying,
+        artifact: Artifact,
+        environment: &EnvironmentName,
+    ) -> Result<(), Rejection> {
+        if run.number > self.state.last_run {
+            return Err(Rejection::UnknownRun(run.number));
+        }
+        let push = match run.purpose {
+            Purpose::Push { sequence } => self.state.push(sequence).cloned(),
+            Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => None,
+        };
+        let by_push = push.iter().flat_map(|push| &push.deployed_by_step);
+        let mut made = by_push.chain(&run.made);
+        let release = match made.find(|release| release.artifact == artifact.digest) {
+            Some(release) => release.clone(),
+            None => {
+                let release = self.release_by_step(run, artifact, push)?;
+                known_environment(&release, environment)?;
+                self.emit(Body::ReleaseMade {
+                    release: release.clone(),
+                    by_step: true,
+                });
+                release
+            }
+        };
+        known_environment(&release, environment)?;
+        let why = format!("a step of run {}", run.number);
+        self.request_by_itself(Request {
+            kind: Kind::Deploy,
+            by: release.by.clone().or_else(|| self.asked_by(&release)),
+            release,
+            environment: environment.clone(),
+            onward: Onward::Stay,
+            why,
+        });
+        Ok(())
+    }
+
+    /// What a step makes of an artifact. Of a push that is settled the configuration is that of what an earlier attempt made.
+    fn release_by_step(
+        &self,
+        run: &Deploying,
+        artifact: Artifact,
+        push: Option<OpenPush>,
+    ) -> Result<Arc<Release>, Rejection> {
+        let before = run.made.last();
+        let pushed = push.as_ref().and_then(|push| push.push.config.as_deref());
+        let config = pushed
+            .or_else(|| before.map(|release| &release.config))
+            .or(self.state.config.as_deref());
+        let config = config.ok_or(Rejection::NoConfig(run.number))?.clone();
+        let sequence = match run.purpose {
+            Purpose::Push { sequence } => sequence,
+            Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => self.state.pushes,
+        };
+        let (tests, by) = match (push, before) {
+            (Some(push), _) => (push.push.tests, push.by),
+            (None, Some(before)) => (before.tests.clone(), before.by.clone()),
+            (None, None) => Default::default(),
+        };
+        Ok(Arc::new(Release {
+            service: config.service.clone(),
+            number: self.state.last_release.next(),
+            sequence,
+            commit: run.commit.clone(),
+            artifact: artifact.digest,
+            run: Some(run.number),
+            config,
+            tests,
+            by,
+            created_at: self.now,
+        }))
+    }
+}

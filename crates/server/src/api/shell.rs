@@ -1,0 +1,258 @@
+//! A shell where a step of a job stood that is over. The shell is opened by the command line, on this machine; here it gets what
+//! that needs: the job's spec, as a file in the job's folder.
+//!
+//! Nothing of it goes over the network. Whoever asks has made the file there, empty and with a name nobody guesses: so they
+//! have access to the data directory, and what it holds is no news to them. Secrets are in it only when they are asked for, and
+//! that goes on record before the file is written.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path as FilePath, PathBuf},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::{Deserialize, Serialize};
+use shipway_core::{
+    ids::RunId,
+    run::{self, Input, Rejection, job_spec},
+};
+use shipway_drivers::jobs::{Standing, look_back};
+use shipway_workflow::{
+    expr::{Value, listed},
+    job::{JobKey, JobSpec, ParseJobKeyError, Resume},
+};
+use utoipa::ToSchema;
+
+use super::{Caller, Problem, problem::Refusal, runs};
+use crate::{app::App, drive::surroundings};
+
+/// What a shell needs.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct Wanted {
+    /// The id of the step where it stands; the one that failed when not said.
+    step: Option<String>,
+    /// Whether the job's secrets are given; that goes on record.
+    #[serde(default)]
+    secrets: bool,
+    /// An empty file in the job's folder that takes the spec. Without it only the folder is told.
+    file: Option<String>,
+}
+
+/// Where it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Place {
+    /// The folder of the job's last attempt, on the server's machine.
+    #[schema(value_type = String)]
+    folder: PathBuf,
+    /// Which attempt that is, from 1.
+    attempt: u32,
+    /// The id of the step.
+    step: String,
+    /// Those that it might be.
+    steps: Vec<String>,
+}
+
+/// Prepares a shell where a step of a job stood that is over, for somebody on the server's machine.
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
+    params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `test.2`")), request_body = Wanted,
+    responses((status = 200, body = Place), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(super) async fn prepare(
+    State(app): State<Arc<App>>,
+    Path((service, number, job)): Path<(String, String, String)>,
+    caller: Caller,
+    body: Option<Json<Wanted>>,
+) -> Result<Json<Place>, Problem> {
+    let id = runs::id(&service, &number)?;
+    let key: JobKey = job
+        .parse()
+        .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?;
+    runs::doc(&app, &id).await?;
+    let wanted = body.map(|Json(body)| body).unwrap_or_default();
+    let state = app.runs.state(&id.stream()).await?;
+    let state = state.ok_or_else(|| Problem::not_found(format!("there is no run {id}")))?;
+    let place = place(&app, &state, (&id, &key), wanted.step).await?;
+    let Some(file) = wanted.file else {
+        return Ok(Json(place));
+    };
+    let file = place.folder.join(named(&file)?);
+    let mut spec = spec(&app, &state, &key, &place).await?;
+    if wanted.secrets {
+        let input = Input::ShowSecrets {
+            key,
+            step: place.step.clone(),
+        };
+        app.runs.send(&id.stream(), input, caller.actor()).await?;
+    } else {
+        spec.contexts.secrets = Value::object::<&str>([]);
+    }
+    // Nobody needs it who has no worker to run.
+    spec.server.iter_mut().for_each(|it| it.token.clear());
+    let written = tokio::task::spawn_blocking(move || write(&file, &spec)).await;
+    let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    written.map_err(|error| {
+        let why = format!("the file that takes the spec must be there, and empty: {error}");
+        Problem::bad_request(why)
+    })?;
+    Ok(Json(place))
+}
+
+/// Where the step is that is meant.
+async fn place(
+    app: &App,
+    state: &run::State,
+    (id, key): (&RunId, &JobKey),
+    step: Option<String>,
+) -> Result<Place, Problem> {
+    let refused = |refused: Rejection| Problem::new(refused.status(), refused.to_string());
+    let known = state.0.as_deref();
+    let unknown = || Problem::not_found(format!("{id} has no job {key}, or it never began"));
+    let (run, (found, cell)) = known
+        .and_then(|run| Some((run, run.cell(key)?)))
+        .filter(|(_, (_, cell))| cell.called.is_none())
+        .ok_or_else(unknown)?;
+    let record = run.jobs.get(key).filter(|it| it.started_at.is_some());
+    let attempt = record.ok_or_else(unknown)?.attempt();
+    let (run, key) = (id.clone(), key.clone());
+    if cell.outcome.is_none() {
+        return Err(refused(Rejection::JobUnderWay { run, key }));
+    }
+    let steps = found.workflow.jobs[found.job].steps.clone();
+    let folder = app.jobs.folder_of(id, &key, attempt);
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let read = {
+        let folder = folder.clone();
+        tokio::task::spawn_blocking(move || look_back(&folder, &steps)).await
+    };
+    let Standing { failed, steps } = match read {
+        Ok(Ok(standing)) => standing,
+        Ok(Err(lost)) => {
+            return Err(Problem::conflict(format!(
+                "no shell can be opened in {key} of {run}: {lost}"
+            )));
+        }
+        Err(error) => return Err(Problem::conflict(error.to_string())),
+    };
+    let step = match (step, failed) {
+        (Some(step), _) if !steps.contains(&step) => {
+            let known = listed(steps.iter().map(String::as_str));
+            return Err(refused(Rejection::NotFromThere {
+                run,
+                key,
+                step,
+                known,
+            }));
+        }
+        (Some(step), _) | (None, Some(step)) => step,
+        (None, None) => {
+            let known = listed(steps.iter().map(String::as_str));
+            let why = format!(
+                "no step of {key} of {run} failed: name one with --step; there are {known}"
+            );
+            return Err(Problem::bad_request(why));
+        }
+    };
+    Ok(Place {
+        folder,
+        attempt,
+        step,
+        steps,
+    })
+}
+
+/// The job as a worker would be given it, standing at the step.
+async fn spec(
+    app: &App,
+    state: &run::State,
+    key: &JobKey,
+    place: &Place,
+) -> Result<JobSpec, Problem> {
+    let folder = place.folder.clone();
+    let around = surroundings(app, state, key, folder.clone()).await;
+    let spec = around.and_then(|around| job_spec(state, key, around));
+    let mut spec = spec.map_err(Problem::conflict)?;
+    spec.resume = Some(Resume {
+        folder,
+        attempt: place.attempt,
+        step: place.step.clone(),
+    });
+    Ok(spec)
+}
+
+/// A name that a command line gives such a file, and that leads nowhere else.
+fn named(file: &str) -> Result<&str, Problem> {
+    let inner = file
+        .strip_prefix("shell-")
+        .and_then(|rest| rest.strip_suffix(".json"));
+    let is_plain = |text: &str| text.len() >= 6 && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    inner
+        .filter(|inner| is_plain(inner))
+        .map(|_| file)
+        .ok_or_else(|| Problem::bad_request("the file is called shell-….json"))
+}
+
+/// Fills a file that is there. It isn't made: who asks has shown by it that they may be here.
+fn write(path: &FilePath, spec: &impl Serialize) -> std::io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default())
+        .open(path)?;
+    let found = file.metadata()?;
+    let is_private = std::os::unix::fs::MetadataExt::mode(&found) & 0o077 == 0;
+    if !found.is_file() || found.len() > 0 || !is_private {
+        let why = "it is no empty file that only its owner may read";
+        return Err(std::io::Error::other(why));
+    }
+    serde_json::to_writer(&mut file, spec)?;
+    file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_plain_names_of_files_are_taken() {
+        assert!(named("shell-a1B2c3.json").is_ok());
+        for bad in [
+            "shell-.json",
+            "shell-a.json",
+            "shell-../../x.json",
+            "job.json",
+            "journal.jsonl",
+            "shell-a1b2c3.json/x",
+        ] {
+            assert!(named(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_an_empty_private_file_that_is_there_is_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shell-abcdef.json");
+        let lay = |text: &str, mode| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert!(write(&path, &"secret").is_err(), "it isn't made");
+        assert!(!path.exists());
+        for (text, mode) in [("", 0o644), ("there", 0o600)] {
+            lay(text, mode);
+            assert!(write(&path, &"secret").is_err(), "{text:?} {mode:o}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        let link = folder.path().join("shell-ghijkl.json");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        lay("", 0o600);
+        assert!(write(&link, &"secret").is_err());
+        write(&path, &"secret").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\"secret\"");
+    }
+}
