@@ -92,6 +92,7 @@ impl Bench {
             services: Vec::new(),
             without_engine: WithoutEngine::default(),
             limits: Default::default(),
+            resume: None,
             actions: ActionSource::default(),
         }
     }
