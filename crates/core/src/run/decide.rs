@@ -58,6 +58,7 @@ fn look_after(input: &Input) -> Look {
         | Input::Annotated { .. }
         | Input::ArtifactStored { .. }
         | Input::TestsReported { .. }
+        | Input::ShowSecrets { .. }
         | Input::Told => Look::Nowhere,
         Input::JobEnded { key, .. } | Input::WorkerLost { key, .. } => Look::After(key.clone()),
         Input::Open(_)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     expr::listed,
-    graph::{Again, JobProgress},
+    graph::{Again, Progress},
     job::{Conclusion, JobKey},
 };
 
@@ -60,7 +60,7 @@ impl Run {
         let mut progress = self.progress.clone();
         let forgotten = plan.graph.forget(&plan.workflow, &mut progress, again);
         let mut kept = Vec::new();
-        add_cells(&progress.jobs, &mut kept);
+        add_cells(&progress, &mut kept);
         let begun = |key: &JobKey| {
             let (_, cell) = self.cell(key)?;
             let failed = cell.outcome.filter(|it| *it != Conclusion::Success);
@@ -73,11 +73,11 @@ impl Run {
 }
 
 /// The keys of the jobs that are still known, but for calls.
-fn add_cells<'p>(jobs: &'p [JobProgress], found: &mut Vec<&'p JobKey>) {
-    for cell in jobs.iter().flat_map(|job| &job.cells) {
+fn add_cells<'p>(progress: &'p Progress, found: &mut Vec<&'p JobKey>) {
+    for cell in progress.jobs.iter().flat_map(|job| job.cells.iter()) {
         match &cell.called {
             None => found.push(&cell.key),
-            Some(called) => add_cells(&called.progress.jobs, found),
+            Some(called) => add_cells(&called.progress, found),
         }
     }
 }
