@@ -142,7 +142,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     let lines = [
         "✗ test: step \"Run the tests\": exit code 1",
         "tests.test_cart.Cart/test_pays: 9 != 8 : nine cost nine",
-        "again: shipway retry shop/r2 --from-failed-step; look: shipway shell shop/r2 test",
+        "again: shipway retry shop/r2 --from-failed-step; look: shipway shell shop/r2 test; more: shipway logs shop/r2 --job test",
     ];
     assert_says(&told, &lines);
     let logs = said(&site.shipway(&["logs", "r2"]));
