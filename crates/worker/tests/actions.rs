@@ -227,7 +227,7 @@ fn artifacts_are_found_by_number_name_and_pattern() {
         ("level", "0 to 9"),
         ("both", "together"),
         ("gone", "there are: one-a, one-b, two"),
-        ("other", "run itself"),
+        ("other", "with a server"),
     ] {
         let said = outcome.step(step).2.unwrap();
         assert!(said.contains(why), "{step}: {said}");

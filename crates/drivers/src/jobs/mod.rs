@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -51,6 +52,8 @@ const WORDS_FILE: &str = "worker.log";
 const CANCEL_FILE: &str = "cancel";
 /// And its worker has been told.
 const CANCELLED_FILE: &str = "cancel.told";
+/// How long a worker may take from its last line to its end: it has nothing left to do.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Held by the worker of the folder as long as it lives.
 const LOCK_FILE: &str = "worker.lock";
 
@@ -289,6 +292,17 @@ impl JobRunner {
             shared.children().remove(&folder);
         });
         Ok(())
+    }
+
+    /// Waits until workers that were started here are gone and what was made for them is: a job has ended when its journal says
+    /// so, a moment before its worker.
+    pub async fn settle(&self) {
+        if self.limits == Limits::default() {
+            return;
+        }
+        let leaving: Vec<_> = self.shared.children().values().cloned().collect();
+        let gone = futures_util::future::join_all(leaving.iter().map(|it| it.cancelled()));
+        let _ = tokio::time::timeout(SETTLED, gone).await;
     }
 
     /// The journal of a job, from its first line on.

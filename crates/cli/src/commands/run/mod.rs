@@ -230,6 +230,7 @@ impl Site<'_> {
             }
             let local = self.local(path, number, runner.clone(), runtime)?;
             let ended = runtime.block_on(local.drive())?;
+            runtime.block_on(runner.settle());
             let bad = [Conclusion::Failure, Conclusion::Cancelled];
             if bad.contains(&ended.conclusion) {
                 worst = ended;
