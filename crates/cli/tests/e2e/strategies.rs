@@ -31,7 +31,7 @@ environments:
     strategy: {strategy}
     smoke: [{{ get: /smoke, expect: {{ status: 200 }} }}]
     analysis: [{{ metric: error-rate, max: 5%, interval: 500ms, min_requests: 10 }}]
-    progress_deadline: 4s
+    progress_deadline: 12s
 "
     )
 }
@@ -162,7 +162,7 @@ fn a_release_with_bad_answers(strategy: &str) {
     let load = load(&site);
     // Starting takes a while, so that the batches of a rolling rollout are judged too.
     shop.edit("shipway.yaml", "exec python3", "sleep 3 && exec python3");
-    shop.edit("shipway.yaml", "deadline: 4s", "deadline: 1m");
+    shop.edit("shipway.yaml", "deadline: 12s", "deadline: 1m");
     ship(&shop, "1.1", "bad");
     let rollout = site.ended_rollout("production", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
