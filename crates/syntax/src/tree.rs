@@ -13,7 +13,7 @@ use crate::{
 /// The largest text that is read.
 const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Nodes of a tree, aliases expanded: what hand-written files never reach and a "billion laughs" does at once.
-const NODES_MAX: usize = 200_000;
+const NODES_MAX: usize = 500_000;
 /// Bytes that anchors and aliases may copy: a long text may be meant in a hundred places, not in a hundred thousand.
 const COPIED_BYTES_MAX: usize = 32 << 20;
 /// How deep a tree may be.
