@@ -294,8 +294,13 @@ async fn a_command_prints_a_number_or_json_and_leaves_nothing_behind() {
         .unwrap()
         .lines()
     {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Killed, and perhaps not yet reaped by whoever inherits it.
-        assert!(status.is_empty() || status.contains(") Z"), "{status}");
+        // Killed; gone in a moment, or left to whoever reaps it.
+        let status = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let patience = tokio::time::timeout(Duration::from_secs(10), async {
+            while !(status().is_empty() || status().contains(") Z")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(patience.await.is_ok(), "{}", status());
     }
 }

@@ -20,7 +20,7 @@ environments:
   production:
     instances: 2
     strategy: rolling
-    progress_deadline: 6s
+    progress_deadline: 15s
     drain: 1s
 ";
 
@@ -60,7 +60,7 @@ fn a_command_that_ends_at_once_fails_with_its_last_words() {
 
 #[test]
 fn a_command_that_never_gets_ready_fails_at_its_deadline() {
-    assert_nobody_notices("never-ready", &["not ready within 6 s", "/ready", "503"]);
+    assert_nobody_notices("never-ready", &["not ready within 15 s", "/ready", "503"]);
 }
 
 #[test]
