@@ -32,6 +32,7 @@
 //! ```
 
 mod analysis;
+mod asked;
 pub mod evidence;
 pub mod expression;
 mod histogram;
@@ -48,6 +49,7 @@ mod verdict;
 mod warm_up;
 
 pub use analysis::{Analysis, AnalysisState, MetricJudgement, Rule};
+pub use asked::Asked;
 pub use expression::Expression;
 pub use histogram::Histogram;
 pub use judge::Judge;

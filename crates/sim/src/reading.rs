@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
-use shipway_analysis::{
-    Analysis, Histogram, Kind, Latency, Metric, Observation, Rule, Sample, Side, Slow,
-};
+use shipway_analysis::{Asked, Histogram, Latency, Observation, Sample, Side, Slow};
 
 use crate::{
     random::Random,
@@ -31,52 +29,6 @@ pub fn beginning() -> Timestamp {
 #[must_use]
 pub fn moment(at: u32) -> Timestamp {
     beginning() + SignedDuration::from_secs(i64::from(at))
-}
-
-/// What costs more than all the rest: drawn for who looks at it.
-#[derive(Clone, Debug, Default)]
-pub struct Asked {
-    latency: bool,
-    histogram: bool,
-    /// The limits from which on an answer is slow, in microseconds.
-    slow: Vec<u64>,
-}
-
-impl Asked {
-    /// What these rules look at.
-    #[must_use]
-    pub fn of(analysis: &Analysis) -> Self {
-        let is_quantile = |metric: &Metric| matches!(metric.kind(), Kind::Quantile(_));
-        let rules = || analysis.rules().iter();
-        let mut slow: Vec<u64> = rules()
-            .flat_map(Rule::metrics)
-            .filter_map(|metric| match metric {
-                Metric::SlowRate { over_micros } => Some(over_micros),
-                _ => None,
-            })
-            .collect();
-        slow.sort_unstable();
-        slow.dedup();
-        Self {
-            latency: rules()
-                .flat_map(Rule::metrics)
-                .any(|metric| is_quantile(&metric)),
-            histogram: rules()
-                .filter(|rule| rule.compares())
-                .flat_map(Rule::metrics)
-                .any(|metric| is_quantile(&metric)),
-            slow,
-        }
-    }
-
-    /// Quantiles alone.
-    #[must_use]
-    pub fn latency() -> Self {
-        Self {
-            latency: true,
-            ..Self::default()
-        }
-    }
 }
 
 /// The counters of both sides.
@@ -266,14 +218,21 @@ mod tests {
         counters.observe(1).canary.sample.unwrap()
     }
 
+    fn latency() -> Asked {
+        Asked {
+            latency: true,
+            ..Asked::default()
+        }
+    }
+
     #[test]
     fn quantiles_are_those_of_the_distribution_and_move_with_it() {
-        let usual = read(0.0, 0.0, Asked::latency()).latency.unwrap();
+        let usual = read(0.0, 0.0, latency()).latency.unwrap();
         assert!((usual.p50_ms.unwrap() - 40.0).abs() < 2.0, "{usual:?}");
         assert!((usual.p99_ms.unwrap() - 257.0).abs() < 25.0, "{usual:?}");
-        let slower = read(1.0, 200.0, Asked::latency()).latency.unwrap();
+        let slower = read(1.0, 200.0, latency()).latency.unwrap();
         assert!((slower.p50_ms.unwrap() - 240.0).abs() < 3.0, "{slower:?}");
-        let some = read(0.05, 2_000.0, Asked::latency()).latency.unwrap();
+        let some = read(0.05, 2_000.0, latency()).latency.unwrap();
         assert!(
             (some.p50_ms.unwrap() - 42.0).abs() < 3.0 && some.p99_ms.unwrap() > 2_000.0,
             "{some:?}"
@@ -307,7 +266,7 @@ mod tests {
     #[test]
     fn nobody_asked_is_no_latency() {
         assert_eq!(
-            Counters::new(1, Asked::latency())
+            Counters::new(1, latency())
                 .observe(1)
                 .canary
                 .sample

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use shipway_analysis::{AnalysisState, Judgement, Observation};
+use shipway_analysis::{AnalysisState, Asked, Judgement, Observation};
 use shipway_core::{
     aggregate::{Actor, Aggregate, Event, fold},
     rollout::{
@@ -18,7 +18,7 @@ use shipway_core::{
 use crate::{
     contest::{Contender, End},
     policy::{CANDIDATE, Policy, Step},
-    reading::{Asked, Counters, moment},
+    reading::{Counters, moment},
     world::Second,
 };
 

@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
-    Analysis, Answer, Happened, Histogram, Kind, Latency, Metric, Observation, Rule, Sample, Side,
-    Slow,
+    Analysis, Answer, Asked, Happened, Histogram, Kind, Latency, Metric, Observation, Rule, Sample,
+    Side, Slow,
 };
 use shipway_core::{
     ids::ReleaseNumber,
@@ -98,41 +98,10 @@ fn pace(analysis: &Analysis) -> Duration {
         .clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
-/// What isn't measured unless somebody asks: it is long, and goes into the log each time.
-struct Asked {
-    /// The limits from which on an answer is slow, in microseconds.
-    slow: Vec<u64>,
-    /// Whether quantiles are compared.
-    histogram: bool,
-    /// Whether business events are judged.
-    events: bool,
-}
-
 /// What others say of a release.
 struct Told {
     events: Vec<Happened>,
     answers: Vec<Answer>,
-}
-
-impl Asked {
-    fn of(analysis: &Analysis) -> Self {
-        let metrics = || analysis.rules().iter().flat_map(Rule::metrics);
-        let mut slow: Vec<u64> = metrics()
-            .filter_map(|metric| match metric {
-                Metric::SlowRate { over_micros } => Some(over_micros),
-                _ => None,
-            })
-            .collect();
-        slow.sort_unstable();
-        slow.dedup();
-        let compared = analysis.rules().iter().filter(|rule| rule.compares());
-        let mut compared = compared.flat_map(Rule::metrics);
-        Self {
-            slow,
-            events: metrics().any(|metric| matches!(metric, Metric::Event(_))),
-            histogram: compared.any(|metric| matches!(metric.kind(), Kind::Quantile(_))),
-        }
-    }
 }
 
 /// Both sides at one instant.

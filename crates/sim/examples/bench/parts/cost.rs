@@ -1,11 +1,12 @@
 //! What judging costs: time for each metric and look, memory of a thousand rollouts.
 
 use shipway_analysis::{
-    Analysis, AnalysisState, Metric, Rule, Sequential, Threshold, evidence::Alpha, threshold::Bound,
+    Analysis, AnalysisState, Asked, Metric, Rule, Sequential, Threshold, evidence::Alpha,
+    threshold::Bound,
 };
 use shipway_sim::{
     policy::default_comparison,
-    reading::{Asked, Counters},
+    reading::Counters,
     regression::Regression,
     world::{Scenario, World},
 };
