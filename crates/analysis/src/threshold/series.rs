@@ -1,6 +1,6 @@
 //! A row of measurements of one metric, counted as Argo Rollouts counts: what limits and conditions have in common.
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +10,8 @@ use super::{
     words,
 };
 use crate::{
-    Judgement, Latency, Metric, Observation, Sample, Verdict, metric::Kind, track::Counts, warm_up,
+    Counting, Judgement, Latency, Metric, Observation, Sample, Verdict, metric::Kind,
+    track::Counts, warm_up,
 };
 
 /// How a value is looked at: by a limit, or by conditions.
@@ -25,16 +26,10 @@ pub(crate) trait Assess {
     fn relation(&self, metric: Metric, value: f64) -> String;
 }
 
-/// What is measured, and how often what is forgiven.
+/// What is measured, and how it is counted and looked at.
 pub(crate) struct Series<'a> {
     pub(crate) metric: Metric,
-    pub(crate) interval: Duration,
-    pub(crate) count: Option<u32>,
-    pub(crate) failure_limit: u32,
-    pub(crate) consecutive_error_limit: u32,
-    pub(crate) inconclusive_limit: Option<u32>,
-    pub(crate) min_requests: u64,
-    pub(crate) skip: Duration,
+    pub(crate) counting: &'a Counting,
     pub(crate) assess: &'a dyn Assess,
 }
 
@@ -54,7 +49,7 @@ impl Series<'_> {
             return settled.clone();
         }
         if !state.is_stale(seen.at) {
-            if let Some(left) = warm_up::left(self.skip, &mut state.began, seen.at) {
+            if let Some(left) = warm_up::left(self.counting.skip, &mut state.began, seen.at) {
                 state.pass_over(self.metric, seen);
                 return Judgement::open(warm_up::verdict(self.metric, seen, left));
             }
@@ -76,7 +71,8 @@ impl Series<'_> {
                 .answer(name)
                 .is_some_and(|answer| state.answered_at.is_none_or(|at| answer.at > at));
         }
-        let interval = SignedDuration::try_from(self.interval).unwrap_or(SignedDuration::MAX);
+        let interval =
+            SignedDuration::try_from(self.counting.interval).unwrap_or(SignedDuration::MAX);
         state
             .measured_at()
             .is_none_or(|last| seen.at.duration_since(last) >= interval)
@@ -133,8 +129,10 @@ impl Series<'_> {
     }
 
     fn read_events(&self, window: Counts) -> Reading {
-        let lost = self.assess.is_lost(window.events, self.min_requests);
-        if window.requests >= self.min_requests || lost {
+        let lost = self
+            .assess
+            .is_lost(window.events, self.counting.min_requests);
+        if window.requests >= self.counting.min_requests || lost {
             Reading::Value(words::rate(self.metric, window))
         } else {
             Reading::NotYet
@@ -147,7 +145,7 @@ impl Series<'_> {
         sample: &Sample,
         quantile: impl Fn(&Latency) -> Option<f64>,
     ) -> Reading {
-        if window.requests < self.min_requests {
+        if window.requests < self.counting.min_requests {
             return Reading::NotYet;
         }
         if window.requests == 0 {
@@ -162,7 +160,7 @@ impl Series<'_> {
     /// A rate needs time to have passed: at least an interval since the counts were last taken.
     fn read_throughput(&self, state: &State, window: Counts, at: Timestamp) -> Reading {
         let seconds = state.canary.seconds_since(at);
-        if seconds > 0.0 && seconds >= self.interval.as_secs_f64() {
+        if seconds > 0.0 && seconds >= self.counting.interval.as_secs_f64() {
             Reading::Value(window.requests as f64 / seconds)
         } else {
             Reading::NotYet
@@ -178,24 +176,34 @@ impl Series<'_> {
                 .as_ref()
                 .map_or("", |outcome| outcome.why.as_str())
         };
-        let verdict = if tally.failed > self.failure_limit {
+        let verdict = if tally.failed > self.counting.failure_limit {
             Verdict::Fail {
-                why: words::times(latest(), "failed", tally.failed, self.failure_limit),
+                why: words::times(
+                    latest(),
+                    "failed",
+                    tally.failed,
+                    self.counting.failure_limit,
+                ),
             }
         } else if self
+            .counting
             .inconclusive_limit
             .is_some_and(|limit| tally.inconclusive > limit)
         {
-            let limit = self.inconclusive_limit.unwrap_or_default();
+            let limit = self.counting.inconclusive_limit.unwrap_or_default();
             Verdict::Inconclusive {
                 why: words::times(latest(), "inconclusive", tally.inconclusive, limit),
             }
-        } else if tally.consecutive_error > self.consecutive_error_limit {
-            let limit = self.consecutive_error_limit;
+        } else if tally.consecutive_error > self.counting.consecutive_error_limit {
+            let limit = self.counting.consecutive_error_limit;
             Verdict::Inconclusive {
                 why: words::times(latest(), "no data in a row", tally.consecutive_error, limit),
             }
-        } else if self.count.is_some_and(|count| tally.count >= count) {
+        } else if self
+            .counting
+            .count
+            .is_some_and(|count| tally.count >= count)
+        {
             self.at_best(state, seen)
         } else {
             return None;

@@ -49,7 +49,7 @@ pub(super) fn waiting(series: &Series<'_>, state: &State, seen: &Observation) ->
     if series.metric.is_of_traffic() && seen.canary.sample.is_some() {
         let (requests, needed) = (
             grouped(&requests.to_string()),
-            grouped(&series.min_requests.to_string()),
+            grouped(&series.counting.min_requests.to_string()),
         );
         format!(
             "{} of {} unknown: {requests} of {needed} requests so far",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shipway_analysis::{
-    Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, evidence::Alpha,
+    Counting, Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, evidence::Alpha,
     threshold::Bound,
 };
 use shipway_syntax::{Diagnostic, Fields, Spanned};
@@ -11,22 +11,8 @@ use shipway_syntax::{Diagnostic, Fields, Spanned};
 use super::{Draft, Problems, bad, value};
 use crate::config::decode::{unknown_word, word};
 
-/// Keys of limits.
-pub(super) const LIMIT_KEYS: &[&str] = &[
-    "max",
-    "min",
-    "interval",
-    "count",
-    "failure_limit",
-    "consecutive_error_limit",
-    "inconclusive_limit",
-    "min_requests",
-    "skip",
-];
-/// Keys of conditions.
-pub(super) const CONDITION_KEYS: &[&str] = &[
-    "pass",
-    "fail",
+/// Keys of what is counted by: of limits and of conditions.
+pub(super) const COUNTING_KEYS: &[&str] = &[
     "interval",
     "count",
     "failure_limit",
@@ -213,14 +199,7 @@ pub(super) fn limit(
             ))
         })
         .ok()?;
-    let counting = counting(fields, interval, problems);
-    limit.interval = counting.interval;
-    limit.count = counting.count;
-    limit.failure_limit = counting.failure_limit;
-    limit.consecutive_error_limit = counting.consecutive_error_limit;
-    limit.inconclusive_limit = counting.inconclusive_limit;
-    limit.min_requests = counting.min_requests;
-    limit.skip = counting.skip;
+    limit.counting = counting(fields, interval, problems);
     Some(limit.into())
 }
 
@@ -253,42 +232,25 @@ pub(super) fn expression(
             );
         })
         .ok()?;
-    let counting = counting(fields, interval, problems);
-    judge.interval = counting.interval;
-    judge.count = counting.count;
-    judge.failure_limit = counting.failure_limit;
-    judge.consecutive_error_limit = counting.consecutive_error_limit;
-    judge.inconclusive_limit = counting.inconclusive_limit;
-    judge.min_requests = counting.min_requests;
-    judge.skip = counting.skip;
+    judge.counting = counting(fields, interval, problems);
     Some(judge.into())
 }
 
 /// What Argo Rollouts counts by.
-struct Counting {
-    interval: Duration,
-    count: Option<u32>,
-    failure_limit: u32,
-    consecutive_error_limit: u32,
-    inconclusive_limit: Option<u32>,
-    min_requests: u64,
-    skip: Duration,
-}
-
 fn counting(fields: &Fields<'_>, interval: Option<Duration>, problems: &mut Problems) -> Counting {
     Counting {
-        interval: interval.unwrap_or(Threshold::INTERVAL),
+        interval: interval.unwrap_or(Counting::INTERVAL),
         count: fields.integer("count", 1, u32::MAX, problems),
         failure_limit: fields
             .integer("failure_limit", 0, u32::MAX, problems)
             .unwrap_or_default(),
         consecutive_error_limit: fields
             .integer("consecutive_error_limit", 0, u32::MAX, problems)
-            .unwrap_or(Threshold::CONSECUTIVE_ERROR_LIMIT),
+            .unwrap_or(Counting::CONSECUTIVE_ERROR_LIMIT),
         inconclusive_limit: fields.integer("inconclusive_limit", 0, u32::MAX, problems),
         min_requests: fields
             .integer("min_requests", 0, u32::MAX, problems)
-            .map_or(Threshold::MIN_REQUESTS, u64::from),
+            .map_or(Counting::MIN_REQUESTS, u64::from),
         skip: fields.duration("skip", problems).unwrap_or_default(),
     }
 }

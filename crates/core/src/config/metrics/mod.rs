@@ -47,6 +47,7 @@ pub(super) const METRIC_KEYS: &[&str] = &[
 ];
 
 type Problems = Vec<Diagnostic>;
+type Keys = &'static [&'static str];
 
 /// Who judges.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,11 +67,11 @@ impl Word {
     ];
 
     /// What its rules are called, its keys, and what makes a rule one of it.
-    const fn known(self) -> (&'static str, &'static [&'static str], &'static str) {
+    const fn known(self) -> (&'static str, &'static [Keys], &'static str) {
         match self {
             Self::Sequential => (
                 "comparisons with stable",
-                &[
+                &[&[
                     "worse_than",
                     "direction",
                     "alpha",
@@ -79,18 +80,22 @@ impl Word {
                     "interval",
                     "min_requests",
                     "skip",
-                ],
+                ]],
                 "add `worse_than: stable`",
             ),
-            Self::Threshold => ("limits", judges::LIMIT_KEYS, "add `max` or `min`"),
+            Self::Threshold => (
+                "limits",
+                &[&["max", "min"], judges::COUNTING_KEYS],
+                "add `max` or `min`",
+            ),
             Self::MannWhitney => (
                 "judge `mann-whitney`",
-                score::KEYS,
+                &[score::KEYS],
                 "add `judge: mann-whitney`",
             ),
             Self::Expression => (
                 "conditions",
-                judges::CONDITION_KEYS,
+                &[&["pass", "fail"], judges::COUNTING_KEYS],
                 "add `judge: expression`",
             ),
         }
@@ -187,20 +192,19 @@ fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
 /// Names keys that another judge knows and this one doesn't.
 fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
     const SHARED: &[&str] = &["metric", "provider", "over", "judge"];
-    let (called, keys, _) = judge.known();
+    let knows = |word: Word, key: &&str| word.known().1.iter().any(|keys| keys.contains(key));
     let foreign = METRIC_KEYS
         .iter()
-        .filter(|key| !SHARED.contains(key) && !keys.contains(key));
+        .filter(|key| !SHARED.contains(key) && !knows(judge, key));
     for key in foreign {
         let Some(found) = fields.get(key) else {
             continue;
         };
-        let owner = Word::ALL
-            .iter()
-            .find(|(_, other)| other.known().1.contains(key));
+        let owner = Word::ALL.iter().find(|(_, other)| knows(*other, key));
         let Some((theirs, _, help)) = owner.map(|(_, other)| other.known()) else {
             continue;
         };
+        let (called, ..) = judge.known();
         let message = format!("`{key}` is of {theirs}, not of {called}");
         problems.push(Diagnostic::error("conflict", found.span, message).help(help));
     }

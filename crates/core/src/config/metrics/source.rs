@@ -158,7 +158,7 @@ pub(super) fn source(
     interval: Option<Duration>,
     problems: &mut Problems,
 ) -> Option<Source> {
-    let interval = interval.unwrap_or(shipway_analysis::Threshold::INTERVAL);
+    let interval = interval.unwrap_or(shipway_analysis::Counting::INTERVAL);
     let plain = |query| Source {
         metric,
         query,

@@ -1,0 +1,50 @@
+//! How measurements of one metric are counted, in Argo Rollouts' words: what limits and conditions have in common.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How often is looked, and how often what is forgiven. In the log these stand among the keys of the judge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counting {
+    /// At least this long from one measurement to the next.
+    pub interval: Duration,
+    /// Measurements after which it is over; `None`: until the hold ends.
+    pub count: Option<u32>,
+    /// Failed measurements that are forgiven.
+    pub failure_limit: u32,
+    /// Measurements without a value, in a row, that are forgiven.
+    pub consecutive_error_limit: u32,
+    /// Inconclusive measurements that are forgiven; `None`: all.
+    pub inconclusive_limit: Option<u32>,
+    /// Requests that a measurement of traffic needs. Other metrics don't look at it.
+    pub min_requests: u64,
+    /// How long after the hold began nothing is counted: a warm-up.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub skip: Duration,
+}
+
+impl Counting {
+    /// How often is looked when nobody says: often enough to catch an outage before people call, seldom enough for an
+    /// interval to hold some requests.
+    pub const INTERVAL: Duration = Duration::from_secs(5);
+    /// Argo Rollouts' default.
+    pub const CONSECUTIVE_ERROR_LIMIT: u32 = 4;
+    /// At a limit of 2 % and 0.1 % errors as usual, 100 requests are over the limit by chance 1 time in 6,600.
+    pub const MIN_REQUESTS: u64 = 100;
+}
+
+impl Default for Counting {
+    /// Looked at every 5 s until the hold ends, no failure forgiven.
+    fn default() -> Self {
+        Self {
+            interval: Self::INTERVAL,
+            count: None,
+            failure_limit: 0,
+            consecutive_error_limit: Self::CONSECUTIVE_ERROR_LIMIT,
+            inconclusive_limit: None,
+            min_requests: Self::MIN_REQUESTS,
+            skip: Duration::ZERO,
+        }
+    }
+}
