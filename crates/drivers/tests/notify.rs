@@ -107,6 +107,7 @@ fn promoted() -> Notification {
         rollout: None,
         url: None,
         at: "2026-03-04T05:06:07Z".parse().unwrap(),
+        plot: None,
         facts: Vec::new(),
     }
 }
@@ -171,6 +172,26 @@ async fn without_a_key_nothing_is_signed() {
         message["text"],
         "✅ shop #3 is in production: Promoted after 9 minutes."
     );
+}
+
+#[tokio::test]
+async fn a_verdict_comes_with_its_plot_in_one_line() {
+    let mut receiver = Receiver::start(200, &[], "ok").await;
+    let line = "error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2";
+    let told = Notification {
+        plot: Some(line.to_owned()),
+        ..promoted()
+    };
+    let notifier = Notifier::new();
+    let program = Destination::webhook(&receiver.url(), None).unwrap();
+    notifier.send(&program, &told).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
+    assert_eq!(body["plot"], line);
+    let people = Destination::slack(&receiver.url()).unwrap();
+    notifier.send(&people, &told).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
+    assert_eq!(body["blocks"][2]["text"]["text"], format!("`{line}`"));
+    assert!(body["text"].as_str().unwrap().ends_with(line), "{body:#}");
 }
 
 #[tokio::test]

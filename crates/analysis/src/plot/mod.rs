@@ -20,6 +20,7 @@
 //! ```
 
 mod scale;
+mod sparkline;
 mod svg;
 mod terminal;
 mod unit;
@@ -28,8 +29,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    sparkline::sparkline,
     svg::{STYLE, standalone, svg},
-    terminal::{Ink, sparkline, terminal},
+    terminal::{Ink, terminal},
     unit::Unit,
 };
 
@@ -113,6 +115,19 @@ impl Series {
     }
 }
 
+/// The series that a sentence is about: the metric that it names first; the first series where it names none.
+#[must_use]
+pub fn about<'s>(all: &'s [Series], sentence: &str) -> Option<&'s Series> {
+    let named = all.iter().filter_map(|series| {
+        let place = sentence.find(&series.metric)?;
+        // Of two names that begin at one place, the longer one is the word that stands there.
+        Some(((place, usize::MAX - series.metric.len()), series))
+    });
+    named
+        .min_by_key(|(place, _)| *place)
+        .map_or(all.first(), |(_, series)| Some(series))
+}
+
 /// At most `most` of `points`, evenly over time: the last of each stretch, and the last of all.
 #[must_use]
 pub fn thinned<P: Clone>(points: &[P], most: usize) -> Vec<P> {
@@ -128,6 +143,28 @@ pub fn thinned<P: Clone>(points: &[P], most: usize) -> Vec<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_is_about_the_metric_that_it_names_first() {
+        let named = |metric: &str| Series {
+            metric: metric.to_owned(),
+            unit: Unit::Share,
+            canary: "#4".to_owned(),
+            stable: None,
+            limit: None,
+            points: Vec::new(),
+            decision: None,
+        };
+        let all = ["cpu", "orders", "orders-eu"].map(named);
+        let chosen = |sentence| about(&all, sentence).map(|it| it.metric.as_str());
+        assert_eq!(
+            chosen("inconclusive: orders-eu 2 on #4; cpu 3"),
+            Some("orders-eu")
+        );
+        assert_eq!(chosen("orders 2 on #4; orders-eu"), Some("orders"));
+        assert_eq!(chosen("#4 serves all traffic"), Some("cpu"));
+        assert!(about(&[], "cpu").is_none());
+    }
 
     #[test]
     fn thinning_keeps_the_last_and_is_even() {

@@ -1,16 +1,15 @@
-//! The plot for a terminal, in dots of two by four to a letter, and as one line of blocks.
+//! The plot for a terminal, in dots of two by four to a letter.
 
 use super::{
     Estimate, Point, Series,
     scale::{Scale, ticks},
+    sparkline::block,
 };
 
 /// Letters for the numbers on the left.
 const MARGIN: usize = 9;
 /// Of a letter's dots, the bit of each: braille counts down the left column first, its lowest row was added later.
 const DOTS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
-/// Eighths of a letter's height.
-const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Whether a terminal shows colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,46 +170,7 @@ fn weights(series: &Series, columns: usize) -> String {
         .map(|column| {
             let place = column * series.points.len() / columns;
             let weight = series.points.get(place).map_or(0.0, |point| point.weight);
-            block(weight)
-        })
-        .collect()
-}
-
-fn block(share: f64) -> char {
-    if share <= 0.0 {
-        return ' ';
-    }
-    BLOCKS[((share * 8.0) as usize).min(7)]
-}
-
-/// The judged release's values as one line of blocks, the highest of both sides and the limit as the full height: for messages.
-#[must_use]
-pub fn sparkline(series: &Series, width: usize) -> String {
-    let thin = super::thinned(&series.points, width);
-    let values = || {
-        series
-            .points
-            .iter()
-            .flat_map(|point| [point.canary, point.stable])
-            .flatten()
-            .map(|it| it.value)
-    };
-    let top = values()
-        .chain(series.limit)
-        .filter(|it| it.is_finite())
-        .fold(0.0, f64::max);
-    let share = |value: f64| {
-        if top > 0.0 && value.is_finite() {
-            value / top
-        } else {
-            0.0
-        }
-    };
-    thin.iter()
-        .map(|point| {
-            point
-                .canary
-                .map_or(' ', |it| BLOCKS[((share(it.value) * 8.0) as usize).min(7)])
+            if weight > 0.0 { block(weight) } else { ' ' }
         })
         .collect()
 }
@@ -270,13 +230,5 @@ mod tests {
         assert_eq!(terminal(&series(100), 20, 10, Ink::Plain), "");
         assert_eq!(terminal(&series(0), 80, 10, Ink::Plain), "");
         assert!(!terminal(&series(1), 80, 10, Ink::Plain).is_empty());
-        assert_eq!(sparkline(&series(0), 10), "");
-    }
-
-    #[test]
-    fn one_line_rises_too() {
-        let line = sparkline(&series(100), 8);
-        assert_eq!(line.chars().count(), 8);
-        assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use shipway_analysis::plot::{Ink, Series, terminal};
+use shipway_analysis::plot::{Ink, Series, about, terminal};
 use shipway_core::rollout::RolloutView;
 
 use crate::{client::Server, print::line};
@@ -90,12 +90,7 @@ impl Plot {
             .as_ref()
             .map(|judgement| judgement.verdict.why().to_owned())
             .unwrap_or_default();
-        // The one that the verdict is about.
-        let chosen = judged
-            .iter()
-            .find(|series| why.starts_with(&series.metric))
-            .or(judged.first());
-        chosen
+        about(&judged, &why)
             .map(|series| terminal(series, self.columns, LINES, self.ink))
             .unwrap_or_default()
     }

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::{
+    listener::Listener,
     shop::Shop,
     site::{Site, said, until},
     steady::Steady,
@@ -210,4 +211,46 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
         !counts.keys().any(|it| it.starts_with("broken")),
         "{counts:?}"
     );
+}
+
+#[test]
+fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
+    let (site, listener) = (Site::started(), Listener::start());
+    let environment = format!(
+        "    strategy: {{ canary: {{ steps: [{{ weight: 50%, hold: 5m }}], min_hold: 1s }} }}
+    analysis: [{{ metric: error-rate, worse_than: stable }}]
+    notify: [{{ webhook: 'http://{0}/hook' }}, {{ slack: 'http://{0}/slack' }}]",
+        listener.address
+    );
+    let shop = repository(&site, "shop", &environment);
+    assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
+    let load = Steady::start(&format!("http://{}/shop", site.proxy), 200);
+    until("the load to be steady", || load.of("1.0") > 400);
+    ship(&shop, "1.1", "0.3");
+    assert_eq!(ended(&site, "shop", 2)["status"], "rolled_back");
+    load.stop();
+    let of = |path: &str, title: &str| {
+        let bodies = listener.at(path).into_iter();
+        bodies.rev().find(|body| body.to_string().contains(title))
+    };
+    let (program, people) = ("shop #2 → production was rolled back", "/slack");
+    until("both to hear", || {
+        of("/hook", program).is_some() && of(people, program).is_some()
+    });
+    let told = of("/hook", program).unwrap();
+    let line = told["plot"].as_str().unwrap().to_owned();
+    println!("{line}");
+    assert!(line.starts_with("error-rate: "), "{line}");
+    assert_says(&line, &[" % on #2, ", " % on #1", "█"]);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let message = of(people, program).unwrap();
+    assert_says(message["text"].as_str().unwrap(), &[&line]);
+    assert!(
+        (message["blocks"].as_array().unwrap().iter())
+            .any(|block| block["text"]["text"] == format!("`{line}`")),
+        "{message:#}"
+    );
+    // The first release was compared with nothing, and there is nothing to draw.
+    let first = of("/hook", "shop #1 → production is live").unwrap();
+    assert!(first["plot"].is_null(), "{first:#}");
 }

@@ -21,6 +21,7 @@ mod hostile;
 mod input;
 mod journey;
 mod kpi;
+mod listener;
 mod load;
 mod local;
 mod misbehaving;

@@ -53,6 +53,9 @@ pub struct Notification {
     pub url: Option<String>,
     /// When it happened.
     pub at: Timestamp,
+    /// What was measured until then, drawn in one line of text; where nothing was, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plot: Option<String>,
     /// Further details, name and value, in the order to be shown.
     pub facts: Vec<(String, String)>,
 }
@@ -165,6 +168,7 @@ pub(crate) mod tests {
             rollout: Some(RolloutNumber(7)),
             url: Some("http://127.0.0.1:7878/rollouts/shop/ro7".to_owned()),
             at: "2026-03-04T05:06:07Z".parse().unwrap(),
+            plot: Some("error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %".to_owned()),
             facts: vec![
                 ("back on".to_owned(), "#2".to_owned()),
                 ("took".to_owned(), "84 ms".to_owned()),

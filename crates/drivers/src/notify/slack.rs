@@ -27,6 +27,11 @@ pub(super) fn body(notification: &Notification) -> Vec<u8> {
     if !notification.text.is_empty() {
         blocks.push(json!({ "type": "section", "text": markdown(&escaped(&notification.text), TEXT_CHARS_MAX) }));
     }
+    if let Some(plot) = &notification.plot {
+        // As code: in letters of one width, and what is in it formats nothing.
+        let line = format!("`{}`", escaped(plot).replace('`', "'"));
+        blocks.push(json!({ "type": "section", "text": markdown(&line, TEXT_CHARS_MAX) }));
+    }
     let fields = fields(notification);
     if !fields.is_empty() {
         blocks.push(json!({ "type": "section", "fields": fields }));
@@ -44,7 +49,11 @@ pub(super) fn body(notification: &Notification) -> Vec<u8> {
     };
     blocks.push(json!({ "type": "context", "elements": [markdown(&context, FIELD_CHARS_MAX)] }));
     let fallback = format!("{}: {}", escaped(&title), escaped(&notification.text));
-    let message = json!({ "text": shortened(fallback.trim_end_matches([':', ' ']), TEXT_CHARS_MAX), "blocks": blocks });
+    let mut fallback = fallback.trim_end_matches([':', ' ']).to_owned();
+    if let Some(plot) = &notification.plot {
+        fallback = format!("{fallback}\n{}", escaped(plot));
+    }
+    let message = json!({ "text": shortened(&fallback, TEXT_CHARS_MAX), "blocks": blocks });
     serde_json::to_vec(&message).expect("a JSON value always serialises")
 }
 
@@ -114,7 +123,7 @@ mod tests {
         let message = message(&rolled_back());
         assert_eq!(
             message["text"],
-            "🔴 shop #3 was rolled back in production: error-rate was 5.2 % &lt;of 10 %&gt;, at most 1 % is allowed &amp; wanted."
+            "🔴 shop #3 was rolled back in production: error-rate was 5.2 % &lt;of 10 %&gt;, at most 1 % is allowed &amp; wanted.\nerror-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %"
         );
         let blocks = &message["blocks"];
         assert_eq!(
@@ -125,7 +134,11 @@ mod tests {
             blocks[1]["text"]["text"],
             "error-rate was 5.2 % &lt;of 10 %&gt;, at most 1 % is allowed &amp; wanted."
         );
-        let fields: Vec<&str> = blocks[2]["fields"]
+        assert_eq!(
+            blocks[2]["text"]["text"],
+            "`error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %`"
+        );
+        let fields: Vec<&str> = blocks[3]["fields"]
             .as_array()
             .unwrap()
             .iter()
@@ -143,7 +156,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            blocks[3]["elements"][0]["text"],
+            blocks[4]["elements"][0]["text"],
             "2026-03-04 05:06:07 UTC · <http://127.0.0.1:7878/rollouts/shop/ro7|open in Shipway>"
         );
     }
@@ -160,7 +173,7 @@ mod tests {
         let chars = |value: &Value| value.as_str().unwrap().chars().count();
         assert_eq!(chars(&message["blocks"][0]["text"]["text"]), 150);
         assert_eq!(chars(&message["blocks"][1]["text"]["text"]), 3000);
-        let fields = message["blocks"][2]["fields"].as_array().unwrap();
+        let fields = message["blocks"][3]["fields"].as_array().unwrap();
         assert_eq!((fields.len(), chars(&fields[9]["text"])), (10, 2000));
     }
 
@@ -173,6 +186,7 @@ mod tests {
             release: None,
             rollout: None,
             url: None,
+            plot: None,
             facts: Vec::new(),
             severity: Severity::Good,
             ..rolled_back()

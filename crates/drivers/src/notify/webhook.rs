@@ -71,6 +71,7 @@ mod tests {
                 "rollout": 7,
                 "url": "http://127.0.0.1:7878/rollouts/shop/ro7",
                 "at": "2026-03-04T05:06:07Z",
+                "plot": "error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %",
                 "facts": [{ "name": "back on", "value": "#2" }, { "name": "took", "value": "84 ms" }]
             })
         );

@@ -8,6 +8,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use shipway_analysis::{
     Judgement,
@@ -82,12 +83,22 @@ pub(super) async fn drawing(
 
 /// The series of a rollout, read from its log.
 pub(crate) async fn series_of(app: &Arc<App>, id: &RolloutId) -> Result<Vec<Series>, Problem> {
+    series_until(app, id, Timestamp::MAX).await
+}
+
+/// The series of a rollout as they were at that moment.
+pub(crate) async fn series_until(
+    app: &Arc<App>,
+    id: &RolloutId,
+    until: Timestamp,
+) -> Result<Vec<Series>, Problem> {
     let log = app.store.read(&id.stream(), 0).await?;
     let read = move || {
         // An event that can't be read here could not be folded either, and there would be no rollout to show.
         let events: Vec<Event<Body>> = log
             .iter()
             .filter_map(|text| serde_json::from_str(text).ok())
+            .filter(|event: &Event<Body>| event.at <= until)
             .collect();
         series::series(&events)
     };

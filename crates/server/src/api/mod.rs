@@ -23,7 +23,7 @@ use axum::{Router, middleware};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use analysis::series_of;
+pub(crate) use analysis::{series_of, series_until};
 pub use caller::Caller;
 pub use problem::Problem;
 pub(crate) use rollouts::view as rollout_view;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use shipway_analysis::plot::{about, sparkline};
 use shipway_core::{
     aggregate::Actor,
     check::SmokeReport,
@@ -20,7 +21,10 @@ use shipway_drivers::{
 use shipway_engine::{Driver, Work};
 
 use super::{measure, ties};
-use crate::app::App;
+use crate::{api, app::App};
+
+/// Moments of each side that a notification draws: both fit into a line of e-mail, and nearly into one of a telephone.
+const PLOT_COLUMNS: usize = 20;
 
 /// Carries out the effects of rollouts.
 pub struct RolloutDriver(pub Weak<App>);
@@ -302,6 +306,7 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
             app.url, spec.id.service, spec.id.number.0
         )),
         at: notice.at,
+        plot: plot(app, rollout, notice).await,
         facts: vec![(
             "commit".to_owned(),
             format!(
@@ -328,6 +333,15 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
         index,
         failed: (!given_up.is_empty()).then(|| given_up.join("; ")),
     }
+}
+
+/// What was measured until then of what the notice is about, in a line. News go out without it where it can't be read.
+async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &Notice) -> Option<String> {
+    let all = api::series_until(app, &rollout.spec.id, notice.at)
+        .await
+        .unwrap_or_default();
+    let line = sparkline(about(&all, &notice.text)?, PLOT_COLUMNS);
+    (!line.is_empty()).then_some(line)
 }
 
 async fn deliver(
