@@ -35,6 +35,7 @@ mod latency;
 mod listen;
 mod mirror;
 mod route;
+mod rules;
 mod run;
 mod state;
 mod strict;

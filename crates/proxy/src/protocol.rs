@@ -105,9 +105,9 @@ pub enum Match {
     Header {
         /// Its name.
         name: String,
-        /// Its value, or how it begins.
+        /// What its value is compared with.
         value: String,
-        /// Which of both.
+        /// And how.
         #[serde(default)]
         compared: Compared,
     },
@@ -115,9 +115,9 @@ pub enum Match {
     Cookie {
         /// Its name.
         name: String,
-        /// Its value, or how it begins.
+        /// What its value is compared with.
         value: String,
-        /// Which of both.
+        /// And how.
         #[serde(default)]
         compared: Compared,
     },
@@ -134,6 +134,10 @@ pub enum Compared {
     Exact,
     /// It begins so.
     Prefix,
+    /// This regular expression fits all of it.
+    Regex,
+    /// It is there and not empty.
+    Present,
 }
 
 /// Copies of requests: their answers are thrown away and counted apart, as [`Entry::mirror`].

@@ -5,10 +5,13 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use http::{HeaderMap, header::COOKIE};
+use http::HeaderMap;
 use shipway_flags::{bucket_of, choose};
 
-use crate::protocol::{Compared, FULL, Match, Route, Sticky};
+use crate::{
+    protocol::{FULL, Route, Sticky},
+    rules::{RuleError, Rules, cookie},
+};
 
 /// The longest host name there is (RFC 1035); longer ones match no name.
 const HOST_MAX: usize = 255;
@@ -128,9 +131,10 @@ fn prefix(route: &Route) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Chooser {
     salt: String,
+    /// Without rules around it.
     sticky: Sticky,
+    rules: Rules,
     weights: Vec<u32>,
-    releases: Vec<u32>,
     /// The only release that gets traffic, if it is one: then it doesn't matter who a user is.
     only: Option<usize>,
 }
@@ -145,7 +149,18 @@ pub(crate) struct Choice {
 }
 
 impl Chooser {
-    pub(crate) fn new(route: &Route) -> Self {
+    /// # Errors
+    /// When a rule asks for what can't be compared.
+    pub(crate) fn new(route: &Route) -> Result<Self, RuleError> {
+        let (mut rules, mut sticky) = (Rules::default(), &route.sticky);
+        while let Sticky::Matched {
+            rules: more,
+            otherwise,
+        } = sticky
+        {
+            rules.add(more, &route.backends)?;
+            sticky = otherwise;
+        }
         let weights: Vec<u32> = route
             .backends
             .iter()
@@ -155,17 +170,13 @@ impl Chooser {
         let only = with_traffic
             .next()
             .filter(|_| with_traffic.next().is_none());
-        Self {
+        Ok(Self {
             salt: route.salt.clone(),
-            sticky: route.sticky.clone(),
-            releases: route
-                .backends
-                .iter()
-                .map(|backend| backend.release)
-                .collect(),
+            sticky: sticky.clone(),
+            rules,
             weights,
             only,
-        }
+        })
     }
 
     /// The release for this user; `None` when nobody gets traffic. `random` stands for a user who has no key yet; `usable` says
@@ -177,23 +188,11 @@ impl Chooser {
         random: u64,
         usable: impl Fn(usize) -> bool,
     ) -> Option<Choice> {
-        let mut sticky = &self.sticky;
-        while let Sticky::Matched { rules, otherwise } = sticky {
-            for rule in rules {
-                let backend = self
-                    .releases
-                    .iter()
-                    .position(|release| *release == rule.release);
-                if let Some(backend) =
-                    backend.filter(|it| usable(*it) && fits(&rule.only_if, headers))
-                {
-                    return Some(Choice {
-                        backend,
-                        new_user: false,
-                    });
-                }
-            }
-            sticky = otherwise;
+        if let Some(backend) = self.rules.backend(headers, usable) {
+            return Some(Choice {
+                backend,
+                new_user: false,
+            });
         }
         if let Some(backend) = self.only {
             return Some(Choice {
@@ -207,7 +206,7 @@ impl Chooser {
                 new_user: false,
             })
         };
-        let key = match sticky {
+        let key = match &self.sticky {
             Sticky::Cookie(name) => cookie(headers, name),
             Sticky::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
             Sticky::Address => return known(self.by_key(&client.to_canonical().to_string())),
@@ -222,7 +221,7 @@ impl Chooser {
                 let backend = self.by_key(key_text(&mut [0; 16], random))?;
                 Some(Choice {
                     backend,
-                    new_user: matches!(sticky, Sticky::Cookie(_)),
+                    new_user: matches!(self.sticky, Sticky::Cookie(_)),
                 })
             }
         }
@@ -230,11 +229,7 @@ impl Chooser {
 
     /// The cookie that keeps a new user on the same side; `None` when users are known by something else.
     pub(crate) fn cookie_for(&self, random: u64) -> Option<String> {
-        let mut sticky = &self.sticky;
-        while let Sticky::Matched { otherwise, .. } = sticky {
-            sticky = otherwise;
-        }
-        let Sticky::Cookie(name) = sticky else {
+        let Sticky::Cookie(name) = &self.sticky else {
             return None;
         };
         let mut cookie = String::with_capacity(name.len() + 54);
@@ -256,52 +251,12 @@ fn key_text(buffer: &mut [u8; 16], random: u64) -> &str {
     std::str::from_utf8(buffer).expect("hexadecimal digits are ASCII")
 }
 
-fn fits(rule: &Match, headers: &HeaderMap) -> bool {
-    match rule {
-        Match::Header {
-            name,
-            value,
-            compared,
-        } => headers
-            .get_all(name)
-            .iter()
-            .any(|it| compares(*compared, it.as_bytes(), value)),
-        Match::Cookie {
-            name,
-            value,
-            compared,
-        } => cookie(headers, name).is_some_and(|it| compares(*compared, it.as_bytes(), value)),
-        Match::All(all) => all.iter().all(|rule| fits(rule, headers)),
-    }
-}
-
-fn compares(how: Compared, found: &[u8], wanted: &str) -> bool {
-    match how {
-        Compared::Exact => found == wanted.as_bytes(),
-        Compared::Prefix => found.starts_with(wanted.as_bytes()),
-    }
-}
-
-/// The value of a cookie among those of a request.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let lines = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let mut pairs = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    pairs
-        .find(|(it, value)| *it == name && !value.is_empty())
-        .map(|(_, value)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::protocol::{Backend, Rule};
+    use crate::protocol::{Backend, Compared, Match, Rule};
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -370,7 +325,7 @@ mod tests {
     fn canaries(weight: u32, users: &[HeaderMap]) -> BTreeSet<usize> {
         let mut split = route(&["h"], None);
         (split.backends[0].weight, split.backends[1].weight) = (weight, FULL - weight);
-        let chooser = Chooser::new(&split);
+        let chooser = Chooser::new(&split).unwrap();
         let is_canary = |headers| chooser.choose(headers, HOME, 0, |_| true).unwrap().backend == 0;
         (0..users.len())
             .filter(|user| is_canary(&users[*user]))
@@ -398,7 +353,7 @@ mod tests {
     fn a_new_user_keeps_the_side_of_the_cookie_it_is_given() {
         let mut split = route(&["h"], None);
         split.sticky = Sticky::Cookie("shipway".into());
-        let chooser = Chooser::new(&split);
+        let chooser = Chooser::new(&split).unwrap();
         for random in (0..1_000u64).map(|user| user.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             let first = chooser
                 .choose(&HeaderMap::new(), HOME, random, |_| true)
@@ -438,7 +393,7 @@ mod tests {
             rules,
             otherwise: Box::new(Sticky::Address),
         };
-        let chooser = Chooser::new(&split);
+        let chooser = Chooser::new(&split).unwrap();
         let beta = headers("cookie", "beta=yes");
         let backend = |headers, usable: bool| {
             chooser
@@ -459,7 +414,9 @@ mod tests {
             .iter_mut()
             .for_each(|backend| backend.weight = 0);
         assert_eq!(
-            Chooser::new(&nobody).choose(&HeaderMap::new(), HOME, 5, |_| true),
+            Chooser::new(&nobody)
+                .unwrap()
+                .choose(&HeaderMap::new(), HOME, 5, |_| true),
             None
         );
     }

@@ -10,6 +10,7 @@ use crate::{
     counters::{InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
     protocol::{Backend, FULL, Instance, Methods, Route, Snapshot, Sticky, VERSION},
     route::{Chooser, Router},
+    rules::RuleError,
 };
 
 /// The routes in force.
@@ -69,6 +70,8 @@ pub(crate) enum TableError {
     Address(String),
     #[error("{0:?} can't be the name of a sticky cookie or header")]
     Name(String),
+    #[error(transparent)]
+    Compared(#[from] RuleError),
 }
 
 impl Table {
@@ -195,7 +198,9 @@ fn check_name(sticky: &Sticky) -> Result<(), TableError> {
 impl Lane {
     fn new(route: &Route, prefix: Option<String>, registry: &Registry) -> Result<Self, TableError> {
         let side = |backend: &Backend| -> Result<Side, TableError> {
-            let instance = |it: &Instance| Ok(registry.instance(&it.id, address_of(it)?));
+            let instance = |it: &Instance| -> Result<_, TableError> {
+                Ok(registry.instance(&it.id, address_of(it)?))
+            };
             let counters = registry.release(ReleaseKey {
                 service: route.service.clone(),
                 environment: route.environment.clone(),
@@ -230,7 +235,7 @@ impl Lane {
         });
         Ok(Self {
             mirror,
-            chooser: Chooser::new(route),
+            chooser: Chooser::new(route)?,
             route: route.clone(),
             prefix,
             backends,

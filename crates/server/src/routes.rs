@@ -160,6 +160,8 @@ fn rule(wanted: &Match, release: ReleaseNumber) -> Rule {
     let compared = |text: &Text| match text {
         Text::Is(value) => (value.clone(), Compared::Exact),
         Text::Prefix(value) => (value.clone(), Compared::Prefix),
+        Text::Regex(value) => (value.clone(), Compared::Regex),
+        Text::Present => (String::new(), Compared::Present),
     };
     let header = |(name, text): (&String, &Text)| {
         let (value, compared) = compared(text);

@@ -252,14 +252,21 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
         )
     };
     let good = file(
-        "canary: { match: [{ header: { X-Canary: \"1\" } }, { cookie: { beta: { prefix: eu- } } }], mirror: { share: 5%, methods: all }, baseline: true, steps: [{ hold: 5m }, { weight: 10% }] }",
+        "canary: { match: [{ header: { X-Canary: \"1\" } }, { cookie: { beta: { prefix: eu- } } }, { header: { x-user: { regex: '[a-m].*' } }, cookie: { staff: { present: true } } }], mirror: { share: 5%, methods: all }, baseline: true, steps: [{ hold: 5m }, { weight: 10% }] }",
     );
     let (config, _) = parse(&Source::new("shipway.yaml", good.as_str())).unwrap();
     let Strategy::Canary(canary) = &config.environments[0].strategy else {
         panic!("a canary")
     };
     let shown: Vec<String> = canary.matches.iter().map(ToString::to_string).collect();
-    assert_eq!(shown, ["header x-canary: 1", "cookie beta=eu-…"]);
+    assert_eq!(
+        shown,
+        [
+            "header x-canary: 1",
+            "cookie beta=eu-…",
+            "header x-user: /[a-m].*/ and cookie staff"
+        ]
+    );
     assert!(canary.baseline && canary.mirror.is_some() && canary.steps[0].weight.is_zero());
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
@@ -267,7 +274,13 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
         "canary: { steps: [{ hold: 5m }] }",
         "canary: { match: {}, steps: [{ weight: 10 }] }",
         "canary: { match: { header: { \"x canary\": 1 } } }",
-        "canary: { match: { cookie: { beta: { regex: a } } } }",
+        "canary: { match: { cookie: { beta: { exact: a } } } }",
+        "canary: { match: { cookie: { beta: { prefix: a, regex: b } } } }",
+        "canary: { match: { cookie: { beta: { regex: 'a(' } } } }",
+        "canary: { match: { cookie: { beta: { regex: '(?=a)' } } } }",
+        "canary: { match: { cookie: { beta: { regex: 'a)(b' } } } }",
+        "canary: { match: { cookie: { beta: { regex: '(a{99}){99}' } } } }",
+        "canary: { match: { cookie: { beta: { present: false } } } }",
         "canary: { mirror: 0% }",
         "canary: { mirror: { share: 10%, methods: most } }",
         "canary: { baseline: true, steps: [{ weight: 60% }] }",
@@ -281,8 +294,14 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
     shipway.yaml:5:35: error: a step without traffic shows nothing; give it a weight above 0, or the canary a `match` or a `mirror`
     shipway.yaml:5:34: error: `match` says what a request must have; for example `match: { header: { x-canary: "1" } }` or `match: { cookie: { beta: "yes" } }`
     shipway.yaml:5:46: error: `x canary` can't be the name of a header
-    shipway.yaml:5:52: error: what it must say lacks `prefix`
-    shipway.yaml:5:54: error: unknown key `regex` in what it must say; the keys here are prefix
+    shipway.yaml:5:52: error: what it must say is missing; write `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }` or `{ present: true }`, or the value
+    shipway.yaml:5:54: error: unknown key `exact` in what it must say; the keys here are prefix, regex, present
+    shipway.yaml:5:52: error: one way to say what it must say is enough; write `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }` or `{ present: true }`, or the value
+    shipway.yaml:5:61: error: `a(` can't be matched: unclosed group; the syntax is RE2's, as with Istio: no look-around, no back-references
+    shipway.yaml:5:61: error: `(?=a)` can't be matched: look-around, including look-ahead and look-behind, is not supported; the syntax is RE2's, as with Istio: no look-around, no back-references
+    shipway.yaml:5:61: error: `a)(b` can't be matched: unopened group; the syntax is RE2's, as with Istio: no look-around, no back-references
+    shipway.yaml:5:61: error: `(a{99}){99}` can't be matched: it repeats too much to be held ready; the syntax is RE2's, as with Istio: no look-around, no back-references
+    shipway.yaml:5:52: error: requests without something can't be told apart; they go by weight like all that match nothing
     shipway.yaml:5:35: error: a mirror of nothing shows nothing; give it a share above 0, or leave it out
     shipway.yaml:5:58: error: `methods` is one of safe, all, not `most`; there are safe, all
     shipway.yaml:5:51: error: a baseline has the canary's share of the traffic, so 60 % is too much; go up to 50% by steps, or leave `baseline` out

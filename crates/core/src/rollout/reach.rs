@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node};
+use shipway_syntax::{Diagnostic, Fields, Node, Span};
 
 use crate::{exposure::Weight, ids::ReleaseNumber};
 
@@ -33,7 +33,16 @@ pub enum Text {
     Is(String),
     /// This, and perhaps more.
     Prefix(String),
+    /// What this regular expression fits as a whole.
+    Regex(String),
+    /// Anything but nothing.
+    Present,
 }
+
+/// Letters of a regular expression; more than tells testers from others.
+const PATTERN_CHARS_MAX: usize = 200;
+/// Of its automaton, in bytes. The proxy takes twice that, so it takes whatever is taken here.
+const PATTERN_BYTES_MAX: usize = 64 * 1024;
 
 /// Copies of requests whose answers are thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +111,8 @@ impl fmt::Display for Match {
             match text {
                 Text::Is(value) => write!(f, "{and}{kind} {name}{is}{value}")?,
                 Text::Prefix(value) => write!(f, "{and}{kind} {name}{is}{value}…")?,
+                Text::Regex(value) => write!(f, "{and}{kind} {name}{is}/{value}/")?,
+                Text::Present => write!(f, "{and}{kind} {name}")?,
             }
         }
         Ok(())
@@ -140,7 +151,7 @@ fn one(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Match> {
     (found != Match::default()).then_some(found)
 }
 
-/// By name, a value or `{ prefix: … }`.
+/// By name, a value or `{ prefix: … }` and the like.
 fn texts(
     fields: &Fields<'_>,
     key: &'static str,
@@ -177,27 +188,97 @@ fn texts(
 }
 
 fn text(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Text> {
-    let (value, make): (String, fn(String) -> Text) = match node.as_scalar_text() {
-        Some(text) => (text.to_owned(), Text::Is),
-        None => {
-            let fields = Fields::of(node, "what it must say", &["prefix"], problems)?;
-            fields.require("prefix", problems);
-            (fields.string("prefix", problems)?.value, Text::Prefix)
-        }
+    let Some(text) = node.as_scalar_text() else {
+        return told_apart(node, problems);
     };
+    printable(text.to_owned(), node.span, problems).map(Text::Is)
+}
+
+/// `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }`, `{ present: true }`.
+fn told_apart(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Text> {
+    const WAYS: [&str; 3] = ["prefix", "regex", "present"];
+    const HELP: &str =
+        "write `{ prefix: eu- }`, `{ regex: \"eu-[0-9]+\" }` or `{ present: true }`, or the value";
+    let fields = Fields::of(node, "what it must say", &WAYS, problems)?;
+    let ways = WAYS.iter().filter(|way| fields.get(way).is_some()).count();
+    if ways != 1 {
+        let message = if ways == 0 {
+            "what it must say is missing"
+        } else {
+            "one way to say what it must say is enough"
+        };
+        problems.push(Diagnostic::error("bad-value", node.span, message).help(HELP));
+        return None;
+    }
+    if let Some(prefix) = fields.string("prefix", problems) {
+        return printable(prefix.value, prefix.span, problems).map(Text::Prefix);
+    }
+    if let Some(regex) = fields.string("regex", problems) {
+        let pattern = printable(regex.value, regex.span, problems)?;
+        return match fits_as_a_whole(&pattern) {
+            Ok(()) => Some(Text::Regex(pattern)),
+            Err(why) => {
+                let message = format!("`{pattern}` can't be matched: {why}");
+                problems.push(Diagnostic::error("bad-value", regex.span, message).help(
+                    "the syntax is RE2's, as with Istio: no look-around, no back-references",
+                ));
+                None
+            }
+        };
+    }
+    match fields.bool("present", problems) {
+        Some(true) => Some(Text::Present),
+        Some(false) => {
+            problems.push(
+                Diagnostic::error(
+                    "bad-value",
+                    node.span,
+                    "requests without something can't be told apart",
+                )
+                .help("they go by weight like all that match nothing"),
+            );
+            None
+        }
+        None => None,
+    }
+}
+
+/// Whether the proxy can match with it: within its limits, and still a pattern once it is held against a whole value.
+fn fits_as_a_whole(pattern: &str) -> Result<(), String> {
+    if pattern.len() > PATTERN_CHARS_MAX {
+        return Err(format!("it is longer than {PATTERN_CHARS_MAX} letters"));
+    }
+    for text in [pattern, &format!(r"\A(?:{pattern})\z")] {
+        let built = regex::bytes::RegexBuilder::new(text)
+            .unicode(false)
+            .size_limit(PATTERN_BYTES_MAX)
+            .build();
+        match built {
+            Ok(_) => {}
+            Err(regex::Error::CompiledTooBig(_)) => {
+                return Err("it repeats too much to be held ready".to_owned());
+            }
+            // The last line says what is wrong; those before draw where.
+            Err(error) => {
+                let told = error.to_string();
+                let last = told.lines().last().unwrap_or_default();
+                return Err(last.trim_start_matches("error: ").to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What can stand in a header.
+fn printable(value: String, span: Span, problems: &mut Vec<Diagnostic>) -> Option<String> {
     let fits = !value.is_empty() && value.bytes().all(|it| (0x20..0x7f).contains(&it));
     if !fits {
         problems.push(
-            Diagnostic::error(
-                "bad-value",
-                node.span,
-                "a value to match is printable ASCII",
-            )
-            .help("quote it, for example \"1\""),
+            Diagnostic::error("bad-value", span, "a value to match is printable ASCII")
+                .help("quote it, for example \"1\""),
         );
-        return None;
     }
-    Some(make(value))
+    fits.then_some(value)
 }
 
 /// `mirror: 10%`, or `mirror: { share: 10%, methods: all }`.
@@ -237,7 +318,11 @@ pub(super) fn mirror(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Mirr
 pub(super) fn match_schema() -> Value {
     let texts = json!({ "type": "object", "minProperties": 1, "additionalProperties": { "oneOf": [
         { "type": ["string", "number", "boolean"] },
-        { "type": "object", "required": ["prefix"], "additionalProperties": false, "properties": { "prefix": { "type": "string" } } }
+        { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": {
+            "prefix": { "type": "string" },
+            "regex": { "type": "string", "maxLength": PATTERN_CHARS_MAX, "description": "A regular expression (RE2's syntax) that fits the whole value." },
+            "present": { "const": true, "description": "It is there and not empty." }
+        } }
     ] } });
     let one = json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": { "header": texts, "cookie": texts } });
     json!({ "description": "Requests that go to the new release from the first step on, whatever its weight.", "oneOf": [one, { "type": "array", "minItems": 1, "items": one }] })

@@ -219,6 +219,48 @@ async fn all_that_a_rule_asks_for_must_be_there_and_what_fits_no_rule_goes_by_we
     assert!((20..80).contains(&newcomers), "{newcomers} of 100");
 }
 
+#[tokio::test]
+async fn patterns_and_presence_lead_to_a_release_and_no_pattern_is_taken_that_is_none() {
+    let (house, pair) = (House::new(), Pair::start().await);
+    let proxy = house.proxy().await;
+    let cookie = |value: &str, compared| Match::Cookie {
+        name: "beta".to_owned(),
+        value: value.to_owned(),
+        compared,
+    };
+    let split = |only_if| {
+        let rules = vec![Rule {
+            only_if,
+            release: 2,
+        }];
+        let otherwise = Box::new(Sticky::None);
+        pair.split(0, Sticky::Matched { rules, otherwise })
+    };
+    let ask_with = async |cookie: Option<&str>| {
+        let mut request = ask(Method::GET, "/", "");
+        if let Some(cookie) = cookie {
+            let headers = request.headers_mut();
+            headers.insert("cookie", cookie.parse().unwrap());
+        }
+        let mut conversation = Conversation::with(proxy.address).await;
+        conversation.send(request).await.unwrap().text().to_owned()
+    };
+    let by_pattern = cookie("(eu|us)-[0-9]+", Compared::Regex);
+    proxy.put(&split(by_pattern)).await;
+    assert_eq!(ask_with(Some("a=b; beta=us-17")).await, "new");
+    assert_eq!(ask_with(Some("beta=us-17b")).await, "old", "all of it");
+    assert_eq!(ask_with(None).await, "old");
+    let is_there = cookie("", Compared::Present);
+    proxy.put(&split(is_there)).await;
+    assert_eq!(ask_with(Some("beta=whatever")).await, "new");
+    assert_eq!(ask_with(Some("beta=")).await, "old", "empty");
+    assert_eq!(ask_with(Some("alpha=1")).await, "old");
+    let wrong = split(cookie("(us", Compared::Regex));
+    let error = proxy.put_routes(&wrong).await.unwrap_err().to_string();
+    assert!(error.contains("`(us` is no pattern"), "{error}");
+    assert_eq!(ask_with(Some("beta=us")).await, "new", "the routes before");
+}
+
 /// A release that answers its name, and path and prefix as it saw them.
 async fn echo(name: &'static str) -> Upstream {
     Upstream::start(move |request| async move {
