@@ -5,6 +5,7 @@ mod commands;
 mod exit;
 mod forge;
 mod limits;
+mod live;
 mod print;
 mod report;
 

@@ -11,6 +11,11 @@ const MARGIN: usize = 9;
 /// Of a letter's dots, the bit of each: braille counts down the left column first, its lowest row was added later.
 const DOTS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
 
+/// Codes of the colours.
+const CANARY: u8 = 33;
+const STABLE: u8 = 34;
+const LIMIT: u8 = 31;
+
 /// Whether a terminal shows colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
@@ -69,7 +74,7 @@ pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> Strin
             }) |= bit;
         }
     }
-    let mut lines = vec![legend(series, ink)];
+    let mut lines = vec![legend(series, width, ink)];
     for (row, cells) in cells.iter().enumerate() {
         let label = match row {
             0 => series.unit.show(highest),
@@ -136,6 +141,7 @@ fn path(
 
 fn drawn(cells: &[Cell], ink: Ink) -> String {
     let mut out = String::new();
+    let mut inked = None;
     for cell in cells {
         let dots = cell.canary | cell.stable;
         let letter = match (dots, cell.limit) {
@@ -144,24 +150,47 @@ fn drawn(cells: &[Cell], ink: Ink) -> String {
             (dots, _) => char::from_u32(0x2800 + u32::from(dots)).unwrap_or(' '),
         };
         let colour = match (cell.canary, cell.stable, cell.limit) {
-            (0, 0, true) => Some(31),
+            (0, 0, true) => Some(LIMIT),
             (0, 0, false) => None,
-            (0, _, _) => Some(34),
-            _ => Some(33),
+            (0, _, _) => Some(STABLE),
+            _ => Some(CANARY),
         };
-        match colour.filter(|_| ink == Ink::Colours) {
-            Some(colour) => out.push_str(&format!("\u{1b}[{colour}m{letter}\u{1b}[0m")),
-            None => out.push(letter),
+        let colour = colour.filter(|_| ink == Ink::Colours);
+        if colour != inked {
+            out.push_str(&format!("\u{1b}[{}m", colour.unwrap_or(0)));
+            inked = colour;
         }
+        out.push(letter);
+    }
+    if inked.is_some() {
+        out.push_str("\u{1b}[0m");
     }
     out
 }
 
-fn legend(series: &Series, ink: Ink) -> String {
-    let text = series.sentence();
+fn legend(series: &Series, columns: usize, ink: Ink) -> String {
+    let mut text = series.sentence();
+    if text.chars().count() > columns {
+        text = text.chars().take(columns.saturating_sub(1)).collect();
+        text.push('…');
+    }
     match ink {
         Ink::Plain => text,
-        Ink::Colours => format!("\u{1b}[1m{text}\u{1b}[0m"),
+        Ink::Colours => {
+            // Names in the colours of their lines.
+            let named = |text: String, release: &str, colour: u8| {
+                let (plain, inked) = (
+                    format!(" on {release}"),
+                    format!(" on \u{1b}[{colour}m{release}\u{1b}[39m"),
+                );
+                text.replacen(&plain, &inked, 1)
+            };
+            let text = named(text, &series.canary, CANARY);
+            match &series.stable {
+                Some(stable) => named(text, stable, STABLE),
+                None => text,
+            }
+        }
     }
 }
 
@@ -222,7 +251,47 @@ mod tests {
         assert!(lines[4].contains('┄') || lines[5].contains('┄'), "{drawn}");
         assert!(lines[9].contains('▁') && lines[9].ends_with('▅'), "{drawn}");
         assert!(lines.iter().all(|line| line.chars().count() <= 60));
-        assert!(terminal(&series(100), 60, 10, Ink::Colours).contains("\u{1b}[33m"));
+    }
+
+    #[test]
+    fn colours_begin_and_end_once_for_each_stretch() {
+        let drawn = terminal(&series(100), 60, 10, Ink::Colours);
+        for line in drawn.lines() {
+            let codes: Vec<&str> = (line.split('\u{1b}').skip(1))
+                .filter_map(|it| Some(it.split_once('m')?.0))
+                .collect();
+            assert!(codes.windows(2).all(|pair| pair[0] != pair[1]), "{line:?}");
+            assert!(
+                codes.last().is_none_or(|it| matches!(*it, "[0" | "[39")),
+                "{line:?}"
+            );
+        }
+        assert_eq!(
+            drawn.lines().next(),
+            Some(
+                "error-rate: 3.96 % on \u{1b}[33m#4\u{1b}[39m, 1 % on \u{1b}[34m#3\u{1b}[39m, limit 2 %"
+            )
+        );
+        let plain: Vec<String> = (drawn.lines())
+            .map(|line| {
+                let mut parts = line.split('\u{1b}');
+                let first = parts.next().unwrap().to_owned();
+                first
+                    + &parts
+                        .map(|it| it.split_once('m').unwrap().1)
+                        .collect::<String>()
+            })
+            .collect();
+        assert_eq!(plain.join("\n"), terminal(&series(100), 60, 10, Ink::Plain));
+    }
+
+    #[test]
+    fn what_it_is_about_is_shortened_to_the_width() {
+        let drawn = terminal(&series(100), 32, 6, Ink::Plain);
+        assert_eq!(
+            drawn.lines().next(),
+            Some("error-rate: 3.96 % on #4, 1 % o…")
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is judged, drawn in the terminal below the line that `shipway watch` keeps moving. Without room nothing is drawn.
+//! What is judged, drawn in the terminal below the lines that `shipway watch` keeps moving. Without room nothing is drawn.
 
 use std::{
     io::IsTerminal,
@@ -9,23 +9,27 @@ use serde::Deserialize;
 use shipway_analysis::plot::{Ink, Series, about, terminal};
 use shipway_core::rollout::RolloutView;
 
-use crate::{client::Server, print::line};
+use crate::{client::Server, live::Size, print::line};
 
 /// From one look at the numbers to the next: they change each second.
 const LOOK: Duration = Duration::from_secs(1);
-/// Narrower, and a plot says nothing.
-const COLUMNS_MIN: usize = 60;
-/// Wider, and it says no more.
-const COLUMNS_MAX: usize = 110;
-const LINES: usize = 11;
+/// Narrower or lower, and a plot says nothing.
+const LEAST: Size = Size {
+    columns: 36,
+    rows: 6,
+};
+/// Larger, and it says no more.
+const MOST: Size = Size {
+    columns: 110,
+    rows: 11,
+};
 
 /// A rollout's plot, fetched anew as time goes by.
 pub struct Plot {
     path: String,
-    columns: usize,
     ink: Ink,
     looked: Option<Instant>,
-    drawn: String,
+    series: Option<Series>,
 }
 
 /// What the API answers with, as far as it is drawn.
@@ -35,71 +39,52 @@ struct Judged {
 }
 
 impl Plot {
-    /// Of what is at this path of the API.
+    /// Of what is at this path of the API. Colours are left out where `NO_COLOR` says something.
     #[must_use]
     pub fn new(path: String) -> Self {
-        let ink = if std::env::var_os("NO_COLOR").is_none() {
-            Ink::Colours
-        } else {
-            Ink::Plain
-        };
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
         Self {
             path,
-            columns: columns(),
-            ink,
+            ink: if is_plain { Ink::Plain } else { Ink::Colours },
             looked: None,
-            drawn: String::new(),
+            series: None,
         }
     }
 
-    /// As of about now, beginning with a line break; empty when there is nothing to draw or no room.
-    pub fn below(&mut self, server: &Server, view: &RolloutView) -> &str {
+    /// Its lines as of about now; none when there is nothing to draw or no room.
+    pub fn lines(&mut self, server: &Server, view: &RolloutView, room: Size) -> Vec<String> {
         if self.looked.is_none_or(|at| at.elapsed() >= LOOK) && view.judgement.is_some() {
             self.looked = Some(Instant::now());
-            let drawn = self.draw(server, view);
-            self.drawn = if drawn.is_empty() {
-                drawn
-            } else {
-                format!("\n{drawn}")
-            };
+            self.series = self.fetch(server, view);
         }
-        &self.drawn
+        self.drawn(room)
     }
 
     /// As it came out, when somebody looks at a terminal.
-    pub fn print(&self, server: &Server, view: &RolloutView) {
+    pub fn print(&mut self, server: &Server, view: &RolloutView, room: Size) {
         if std::io::stdout().is_terminal() {
-            let drawn = self.draw(server, view);
-            if !drawn.is_empty() {
-                line(&drawn);
-            }
+            self.series = self.fetch(server, view);
+            self.drawn(room).iter().for_each(|text| line(text));
         }
     }
 
-    /// A plot is for the eye: where it can't be had, what is followed goes on without it.
-    fn draw(&self, server: &Server, view: &RolloutView) -> String {
-        if self.columns < COLUMNS_MIN {
-            return String::new();
+    fn drawn(&self, room: Size) -> Vec<String> {
+        let Some(series) = &self.series else {
+            return Vec::new();
+        };
+        if room.columns < LEAST.columns || room.rows < LEAST.rows {
+            return Vec::new();
         }
-        let judged = server
-            .get::<Judged>(&self.path)
-            .map(|it| it.series)
-            .unwrap_or_default();
-        let why = view
-            .judgement
-            .as_ref()
-            .map(|judgement| judgement.verdict.why().to_owned())
-            .unwrap_or_default();
-        about(&judged, &why)
-            .map(|series| terminal(series, self.columns, LINES, self.ink))
-            .unwrap_or_default()
+        let (columns, rows) = (room.columns.min(MOST.columns), room.rows.min(MOST.rows));
+        let drawn = terminal(series, columns, rows, self.ink);
+        drawn.lines().map(str::to_owned).collect()
     }
-}
 
-/// How wide the terminal is that is drawn on; 0 when it is none.
-fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.map_or(0, |size| usize::from(size.ws_col))
-        .saturating_sub(1)
-        .min(COLUMNS_MAX)
+    /// The metric that it goes back for, or that the verdict is about. A plot is for the eye: where it can't be had, what is followed goes on without it.
+    fn fetch(&self, server: &Server, view: &RolloutView) -> Option<Series> {
+        let judged = server.get::<Judged>(&self.path).ok()?;
+        let turned = view.turned_back.as_ref().map(|turn| turn.why.as_str());
+        let verdict = view.judgement.as_ref().map(|it| it.verdict.why());
+        about(&judged.series, turned.or(verdict).unwrap_or_default()).cloned()
+    }
 }

@@ -1,8 +1,7 @@
 //! `shipway watch`: a rollout as it goes, to its end.
 
-use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use shipway_core::{
     rollout::{Progress, RolloutView, Status},
     run::{self, RunView},
@@ -17,11 +16,16 @@ use super::{
 use crate::{
     client::Server,
     exit::Failure,
+    live::{Live, Size, folded, tame},
     print::{Output, line, words},
 };
 
 /// From one look to the next; events of the log come sooner.
 pub(super) const LOOK: Duration = Duration::from_millis(300);
+
+/// Signs that follow each other while nothing else moves.
+const SIGNS: [char; 8] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧'];
+const INDENT: &str = "  ";
 
 /// Follow a rollout until it is promoted, or a run until it is over; exit code 1 when it failed or was rolled back
 #[derive(Debug, clap::Args)]
@@ -81,35 +85,31 @@ fn follow_run(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
     }
 }
 
-/// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with a line
-/// below that moves.
+/// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with lines
+/// below that move.
 pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(), Failure> {
     let path = format!("/api/v1/rollouts/{}", path_of(server, id, Kind::Rollout)?);
-    let bar = (std::io::stderr().is_terminal() && !output.json && !output.quiet).then(|| {
-        let bar = ProgressBar::new_spinner();
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        );
-        bar
-    });
+    let mut live = (!output.json && !output.quiet)
+        .then(Live::on_stderr)
+        .flatten();
     let mut told = 0;
     let mut announced = String::new();
     let mut plot = Plot::new(format!("{path}/analysis"));
+    let mut turn = 0;
     loop {
         let view: RolloutView = server.get(&path)?;
         for note in view.notes.iter().skip(told).filter(|_| !output.json) {
-            let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), note.text);
-            match &bar {
-                Some(bar) => bar.suspend(|| line(&text)),
+            let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), tame(&note.text));
+            match &mut live {
+                Some(live) => live.above(|| line(&text)),
                 None => line(&text),
             }
         }
         told = view.notes.len();
         if let Some(outcome) = outcome(&view, hope) {
-            if let Some(bar) = &bar {
-                bar.finish_and_clear();
-                plot.print(server, &view);
+            if let Some(live) = &mut live {
+                live.clear();
+                plot.print(server, &view, live.room());
             }
             if output.json {
                 output.document(&view)?;
@@ -118,18 +118,24 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
             }
             return outcome;
         }
-        let now = moving_line(&view);
-        match &bar {
-            Some(bar) => {
-                bar.set_message(format!("{now}{}", plot.below(server, &view)));
-                bar.tick();
+        match &mut live {
+            Some(live) => {
+                let room = live.room();
+                let mut lines = moving_lines(&view, turn, room.columns);
+                let rows = room.rows.saturating_sub(lines.len());
+                lines.extend(plot.lines(server, &view, Size { rows, ..room }));
+                live.show(lines);
             }
-            None if !output.json && now != announced && view.judgement.is_none() => {
-                line(&format!("          {now}"));
-                announced = now;
+            None if !output.json && view.judgement.is_none() => {
+                let now = tame(&standing(&view));
+                if now != announced {
+                    line(&format!("          {now}"));
+                    announced = now;
+                }
             }
             None => {}
         }
+        turn += 1;
         std::thread::sleep(LOOK);
     }
 }
@@ -158,8 +164,8 @@ fn kept_warm(view: &RolloutView) -> String {
     )
 }
 
-/// Where it is: shares, the action under way, what the evidence says.
-fn moving_line(view: &RolloutView) -> String {
+/// Where it is: shares, the action under way.
+fn standing(view: &RolloutView) -> String {
     let shares: Vec<String> = view
         .split
         .shares
@@ -171,19 +177,30 @@ fn moving_line(view: &RolloutView) -> String {
         .iter()
         .find(|line| line.progress == Progress::Now)
         .map_or("", |line| line.text.as_str());
-    let verdict = view
-        .judgement
-        .as_ref()
-        .map(|judgement| format!(" · {}", judgement.verdict))
-        .unwrap_or_default();
     let reach = view
         .reach
         .as_ref()
         .map(ToString::to_string)
         .unwrap_or_default();
     format!(
-        "{} · {}{reach} · {action}{verdict}",
+        "{} · {}{reach} · {action}",
         words(&view.status),
         shares.join(", ")
     )
+}
+
+/// The same with what the evidence says, in lines of at most so many letters, behind a sign that moves from turn to turn.
+fn moving_lines(view: &RolloutView, turn: usize, columns: usize) -> Vec<String> {
+    let sign = SIGNS[turn % SIGNS.len()];
+    let mut lines = folded(
+        &format!("{sign} {}", tame(&standing(view))),
+        columns,
+        INDENT,
+    );
+    if let Some(judgement) = &view.judgement {
+        let verdict = tame(&judgement.verdict.to_string());
+        let verdict = folded(&verdict, columns.saturating_sub(INDENT.len()), "");
+        lines.extend(verdict.iter().map(|it| format!("{INDENT}{it}")));
+    }
+    lines
 }
