@@ -1,12 +1,14 @@
 //! Health checks and smoke tests: what is asked and what counts as a good answer. Asking is a driver's work.
 
 mod judge;
+mod path;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use judge::{Answer, Difference, named_failures};
+pub use path::at_path;
 
 /// How an instance is known to be ready (gets traffic) and alive (is not restarted).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,21 +1,14 @@
 //! The number at a place of a JSON document.
 
 use serde_json::Value;
+use shipway_core::check::at_path;
 
 use super::NoAnswer;
 
 /// The number at `path` (`data.items[0].value`; empty: the document itself). A text that is a number is one.
 pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, NoAnswer> {
-    let mut at = document;
-    for step in steps(path) {
-        let next = match step {
-            Step::Key(key) => at.get(key),
-            Step::Index(index) => at.get(index),
-            Step::Wrong => None,
-        };
-        at =
-            next.ok_or_else(|| NoAnswer::for_good(format!("{who} answered nothing at `{path}`")))?;
-    }
+    let at = at_path(document, path)
+        .ok_or_else(|| NoAnswer::for_good(format!("{who} answered nothing at `{path}`")))?;
     let place = if path.is_empty() {
         String::new()
     } else {
@@ -47,22 +40,6 @@ pub(super) const fn kind(value: &Value) -> &'static str {
     }
 }
 
-enum Step<'a> {
-    Key(&'a str),
-    Index(usize),
-    Wrong,
-}
-
-fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    let path = path.strip_prefix('$').unwrap_or(path);
-    path.split(['.', '['])
-        .filter(|step| !step.is_empty())
-        .map(|step| match step.strip_suffix(']') {
-            Some(index) => index.parse().map_or(Step::Wrong, Step::Index),
-            None => Step::Key(step),
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -75,6 +52,7 @@ mod tests {
         let at = |path: &str| number_at(&document, path, "it").map_err(|no| no.why);
         assert_eq!(at("data.items[0].value"), Ok(0.5));
         assert_eq!(at("$.data.items[1].value"), Ok(7.0));
+        assert_eq!(at("data['items'][1].value"), Ok(7.0));
         assert!(at("odd").unwrap().is_nan(), "judged by who asks");
         assert_eq!(
             at("data.items[2].value"),
