@@ -1,8 +1,10 @@
 //! Effects carried out: process target, checks, metrics, git, notifications.
 
+mod agent;
 pub mod called;
 pub mod checks;
 pub mod data_plane;
+pub mod expand;
 pub mod git;
 pub mod jobs;
 pub mod metrics;

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
+use shipway_drivers::expand::expand;
+
 /// The secrets of a server.
 #[derive(Clone, Default)]
 pub struct Secrets {
@@ -106,26 +108,7 @@ impl Secrets {
 
     /// `text` with each `$NAME` replaced. Unknown names are an error that names them, and no value.
     pub fn expand(&self, text: &str) -> Result<String, String> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(place) = rest.find('$') {
-            out.push_str(&rest[..place]);
-            let after = &rest[place + 1..];
-            let end = after
-                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-                .unwrap_or(after.len());
-            let name = &after[..end];
-            if name.is_empty() {
-                out.push('$');
-            } else {
-                out.push_str(self.get(name).ok_or_else(|| {
-                    format!("the secret {name} is not set on the server (--secrets FILE)")
-                })?);
-            }
-            rest = &after[end..];
-        }
-        out.push_str(rest);
-        Ok(out)
+        expand(text, |name| self.get(name))
     }
 }
 
@@ -145,19 +128,6 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_replaced_and_unknown_ones_named_without_a_value() {
-        let secrets = Secrets {
-            values: [("HOOK".to_owned(), "http://127.0.0.1/x".to_owned())].into(),
-            ..Secrets::default()
-        };
-        assert_eq!(
-            secrets.expand("$HOOK/y?z=$"),
-            Ok("http://127.0.0.1/x/y?z=$".to_owned())
-        );
-        assert!(secrets.expand("$NONE").unwrap_err().contains("NONE"));
-    }
 
     #[test]
     fn secrets_of_an_environment_are_seen_there_alone_and_before_the_others() {

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_core::config::Query;
 
+use crate::expand::expand;
+
 /// What a question is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
@@ -109,30 +111,6 @@ fn template(text: &str, about: &About, window: Duration) -> Result<String, Strin
     }
     filled.push_str(rest);
     Ok(filled)
-}
-
-/// `text` with each `$NAME` replaced.
-fn expand(text: &str, secrets: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(place) = rest.find('$') {
-        out.push_str(&rest[..place]);
-        let after = &rest[place + 1..];
-        let end = after
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-            .unwrap_or(after.len());
-        let name = &after[..end];
-        if name.is_empty() {
-            out.push('$');
-        } else {
-            out.push_str(&secrets(name).ok_or_else(|| {
-                format!("the secret {name} is not set on the server (--secrets FILE)")
-            })?);
-        }
-        rest = &after[end..];
-    }
-    out.push_str(rest);
-    Ok(out)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, io::Read as _, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use ureq::tls::{RootCerts, TlsConfig};
 
 use super::NoAnswer;
+use crate::agent::agent;
 
 /// Answers are small documents.
 const BODY_BYTES_MAX: u64 = 1 << 20;
@@ -35,20 +35,8 @@ pub(super) struct Asked<'a> {
 
 impl Http {
     pub(super) fn new() -> Self {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            // A redirect would carry keys to whoever the provider names.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
         Self {
-            agent,
+            agent: agent().build().new_agent(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }

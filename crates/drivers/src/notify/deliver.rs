@@ -3,9 +3,9 @@
 use std::{io, time::Duration};
 
 use jiff::Timestamp;
-use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{Destination, Format, Notification, slack, webhook};
+use crate::agent::agent;
 
 /// A receiver only has to take it; a slow one must not hold up those behind it in the outbox.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -79,19 +79,7 @@ impl Notifier {
     /// One that trusts the certificates the machine trusts.
     #[must_use]
     pub fn new() -> Self {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            // A redirect would carry the body, and its signature, to whoever the receiver names.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(DEADLINE))
-            .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = agent().timeout_global(Some(DEADLINE)).build().new_agent();
         Self { agent }
     }
 

@@ -1,0 +1,56 @@
+//! Texts of `shipway.yaml` that name secrets: `https://hooks.example/$TOKEN`. What a name stands for is known to the server alone.
+//!
+//! A text that names an unknown secret is never used with a gap in it, and no error holds a value.
+//!
+//! ```
+//! use shipway_drivers::expand::expand;
+//! let secrets = |name: &str| (name == "KEY").then_some("s3cret");
+//! assert_eq!(expand("Bearer $KEY", secrets).as_deref(), Ok("Bearer s3cret"));
+//! assert!(expand("$NONE", secrets).unwrap_err().contains("the secret NONE is not set"));
+//! ```
+
+/// `text` with each `$NAME` replaced by what `secrets` says; a `$` before no name stays.
+///
+/// # Errors
+/// In words, when a name is unknown.
+pub fn expand<S: AsRef<str>>(
+    text: &str,
+    secrets: impl Fn(&str) -> Option<S>,
+) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find('$') {
+        out.push_str(&rest[..place]);
+        let after = &rest[place + 1..];
+        let end = after
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(after.len());
+        let name = &after[..end];
+        if name.is_empty() {
+            out.push('$');
+        } else {
+            let value = secrets(name).ok_or_else(|| {
+                format!("the secret {name} is not set on the server (--secrets FILE)")
+            })?;
+            out.push_str(value.as_ref());
+        }
+        rest = &after[end..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_replaced_wherever_they_stand_and_other_dollars_stay() {
+        let secrets = |name: &str| (name == "HOOK").then_some("http://127.0.0.1/x");
+        assert_eq!(
+            expand("$HOOK/y?z=$&a=$HOOK", secrets),
+            Ok("http://127.0.0.1/x/y?z=$&a=http://127.0.0.1/x".to_owned())
+        );
+        assert!(expand("$HOOKS", secrets).is_err(), "the whole name counts");
+    }
+}
