@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use shipway_analysis::{
     Counting, Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, evidence::Alpha,
-    threshold::Bound,
+    expression::Condition, threshold::Bound,
 };
 use shipway_syntax::{Diagnostic, Fields, Spanned};
 
-use super::{Draft, Problems, bad, value};
+use super::{Draft, Problems, bad, noted, number, value};
 use crate::config::decode::{unknown_word, word};
 
 /// Keys of what is counted by: of limits and of conditions.
@@ -38,16 +38,16 @@ pub(super) fn comparison(
     }
     let alpha = fields
         .string("alpha", problems)
-        .and_then(|text| probability(&text, problems));
+        .and_then(|text| noted(probability(&text), problems));
     let margin = fields
         .string("margin", problems)
         .map_or(Some(Sequential::margin_of(metric)), |text| {
-            margin(&text, problems)
+            noted(margin(&text), problems)
         })?;
     let tolerance = fields
         .string("tolerance", problems)
         .map_or(Some(Sequential::tolerance_of(metric)), |text| {
-            ratio(&text, problems)
+            noted(tolerance(&text), problems)
         })?;
     let share = |value| Alpha::new(value).expect("the defaults are probabilities");
     let comparison = Sequential::new(
@@ -57,15 +57,10 @@ pub(super) fn comparison(
         margin,
         tolerance,
     );
-    let mut comparison = comparison
-        .map_err(|error| {
-            problems.push(Diagnostic::error(
-                "bad-value",
-                fields.span,
-                error.to_string(),
-            ))
-        })
-        .ok()?;
+    let mut comparison = noted(
+        comparison.map_err(|error| bad(fields.span, &error)),
+        problems,
+    )?;
     comparison.direction = direction(fields, metric, problems)?;
     comparison.min_requests = fields
         .integer("min_requests", 1, u32::MAX, problems)
@@ -98,56 +93,45 @@ fn direction(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Op
 }
 
 /// `1%` or `0.01`
-fn probability(text: &Spanned<String>, problems: &mut Problems) -> Option<Alpha> {
-    let percent = text.value.trim().strip_suffix('%');
-    let number = percent.unwrap_or(&text.value).trim().parse::<f64>();
-    let value = number.unwrap_or(f64::NAN) / if percent.is_some() { 100.0 } else { 1.0 };
-    Alpha::new(value)
-        .map_err(|_| {
-            let message = format!(
-                "`alpha` is a probability above 0 and below 1, not `{}`",
-                text.value
-            );
-            problems.push(
-                Diagnostic::error("bad-value", text.span, message)
-                    .help("how probable it may be that a good release is rolled back: 1%"),
-            );
-        })
-        .ok()
+fn probability(text: &Spanned<String>) -> Result<Alpha, Diagnostic> {
+    let whole = if text.value.trim().ends_with('%') {
+        100.0
+    } else {
+        1.0
+    };
+    number(
+        text,
+        '%',
+        "`alpha` is a probability above 0 and below 1",
+        |number| Alpha::new(number / whole).ok(),
+    )
+    .map_err(|problem| {
+        problem.help("how probable it may be that a good release is rolled back: 1%")
+    })
 }
 
 /// `2` or `2x`
-fn ratio(text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
-    let number = text.value.trim().trim_end_matches('x').parse::<f64>().ok();
-    let ratio = number.filter(|ratio| *ratio > 1.0 && *ratio <= 100.0);
-    if ratio.is_none() {
-        let message = format!(
-            "`tolerance` is a number above 1 and at most 100, not `{}`",
-            text.value
-        );
-        problems.push(
-            Diagnostic::error("bad-value", text.span, message)
-                .help("how many times stable's a hold that ends early must exclude: 2"),
-        );
-    }
-    ratio
+fn tolerance(text: &Spanned<String>) -> Result<f64, Diagnostic> {
+    number(
+        text,
+        'x',
+        "`tolerance` is a number above 1 and at most 100",
+        |ratio| (ratio > 1.0 && ratio <= 100.0).then_some(ratio),
+    )
+    .map_err(|problem| {
+        problem.help("how many times stable's a hold that ends early must exclude: 2")
+    })
 }
 
 /// `1.1` or `1.1x`
-fn margin(text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
-    let number = text.value.trim().trim_end_matches('x').parse::<f64>().ok();
-    let margin = number.filter(|margin| (1.0..100.0).contains(margin));
-    if margin.is_none() {
-        let message = format!(
-            "`margin` is a number from 1 to below 100, not `{}`",
-            text.value
-        );
-        problems.push(
-            Diagnostic::error("bad-value", text.span, message)
-                .help("how many times stable's is still as good: 1.1"),
-        );
-    }
-    margin
+fn margin(text: &Spanned<String>) -> Result<f64, Diagnostic> {
+    number(
+        text,
+        'x',
+        "`margin` is a number from 1 to below 100",
+        |ratio| (1.0..100.0).contains(&ratio).then_some(ratio),
+    )
+    .map_err(|problem| problem.help("how many times stable's is still as good: 1.1"))
 }
 
 /// How often is looked, within what can be done.
@@ -190,15 +174,8 @@ pub(super) fn limit(
         }
         return None;
     };
-    let mut limit = Threshold::new(metric, bound)
-        .map_err(|error| {
-            problems.push(Diagnostic::error(
-                "bad-value",
-                fields.span,
-                error.to_string(),
-            ))
-        })
-        .ok()?;
+    let limit = Threshold::new(metric, bound).map_err(|error| bad(fields.span, &error));
+    let mut limit = noted(limit, problems)?;
     limit.counting = counting(fields, interval, problems);
     Some(limit.into())
 }
@@ -212,26 +189,19 @@ pub(super) fn expression(
 ) -> Option<Rule> {
     let mut condition = |key: &str| {
         let text = fields.string(key, problems)?;
-        text.value
-            .parse()
-            .map_err(|error: shipway_analysis::expression::InvalidCondition| {
-                bad(&text, error.to_string(), problems);
-            })
-            .ok()
+        let condition = text.value.parse::<Condition>();
+        noted(condition.map_err(|error| bad(text.span, &error)), problems)
     };
     let (pass, fail) = (condition("pass"), condition("fail"));
     let wanted = |key| fields.get(key).is_some();
     if (wanted("pass") && pass.is_none()) || (wanted("fail") && fail.is_none()) {
         return None;
     }
-    let mut judge = Expression::new(metric, pass, fail)
-        .map_err(|error| {
-            problems.push(
-                Diagnostic::error("missing-key", fields.span, error.to_string())
-                    .help("pass: value >= 0.95 * stable"),
-            );
-        })
-        .ok()?;
+    let judge = Expression::new(metric, pass, fail).map_err(|error| {
+        Diagnostic::error("missing-key", fields.span, error.to_string())
+            .help("pass: value >= 0.95 * stable")
+    });
+    let mut judge = noted(judge, problems)?;
     judge.counting = counting(fields, interval, problems);
     Some(judge.into())
 }

@@ -5,10 +5,10 @@ mod judges;
 mod score;
 pub(super) mod source;
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use shipway_analysis::{Analysis, Metric, Name, Rule, Sequential, evidence::Alpha};
-use shipway_syntax::{Diagnostic, Fields, Node, Spanned};
+use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned};
 
 pub use self::source::{Query, Source};
 use super::decode::{unknown_word, word};
@@ -275,13 +275,8 @@ fn elsewhere(
         }));
         return None;
     };
-    let metric = match name.value.parse::<Name>() {
-        Ok(metric) => metric,
-        Err(error) => {
-            problems.push(Diagnostic::error("bad-value", name.span, error.to_string()));
-            return None;
-        }
-    };
+    let metric = name.value.parse::<Name>();
+    let metric = noted(metric.map_err(|error| bad(name.span, &error)), problems)?;
     let source = source::source(metric, node, interval, problems)?;
     match sources.iter().find(|it| it.metric == metric) {
         Some(other) if *other == source => {}
@@ -300,12 +295,28 @@ fn elsewhere(
 
 /// A value in the metric's unit.
 fn value(metric: Metric, text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
-    metric
-        .parse_value(&text.value)
-        .map_err(|error| bad(text, error.to_string(), problems))
-        .ok()
+    let value = metric.parse_value(&text.value);
+    noted(value.map_err(|error| bad(text.span, &error)), problems)
 }
 
-fn bad(text: &Spanned<String>, message: String, problems: &mut Problems) {
-    problems.push(Diagnostic::error("bad-value", text.span, message));
+/// A number, with or without its unit: `2` or `2x`. `what` begins the sentence that says which ones `read` takes.
+fn number<T>(
+    text: &Spanned<String>,
+    unit: char,
+    what: &str,
+    read: impl FnOnce(f64) -> Option<T>,
+) -> Result<T, Diagnostic> {
+    let number = text.value.trim();
+    let number = number.strip_suffix(unit).unwrap_or(number).trim().parse();
+    let value = number.ok().and_then(read);
+    value.ok_or_else(|| bad(text.span, &format!("{what}, not `{}`", text.value)))
+}
+
+fn bad(span: Span, why: &impl Display) -> Diagnostic {
+    Diagnostic::error("bad-value", span, why.to_string())
+}
+
+/// What was read, or nothing and one problem more.
+fn noted<T>(read: Result<T, Diagnostic>, problems: &mut Problems) -> Option<T> {
+    read.map_err(|problem| problems.push(problem)).ok()
 }

@@ -6,7 +6,7 @@ use shipway_analysis::{
 };
 use shipway_syntax::{Diagnostic, Fields, Spanned};
 
-use super::{Problems, Source, bad, metric};
+use super::{Problems, Source, bad, metric, noted, number};
 use crate::config::decode::word;
 
 /// Keys of a rule of this judge.
@@ -67,7 +67,7 @@ pub(super) fn together(
     let groups = fields.map("groups", problems);
     let groups = groups
         .into_iter()
-        .filter_map(|(name, weight)| Some((name.text.clone(), percent(&weight, problems)?)))
+        .filter_map(|(name, weight)| Some((name.text.clone(), noted(percent(&weight), problems)?)))
         .collect();
     // What is wrong with one of them is said already.
     (problems.len() == before).then_some(())?;
@@ -83,21 +83,14 @@ fn scored(
     let mut score = |key: &str, default| {
         fields
             .string(key, problems)
-            .map_or(Some(default), |text| percent(&text, problems))
+            .map_or(Some(default), |text| noted(percent(&text), problems))
     };
     let (pass, marginal) = (
         score("pass", MannWhitney::PASS)?,
         score("marginal", MannWhitney::MARGINAL)?,
     );
-    let mut judge = MannWhitney::new(compared, groups, pass, marginal)
-        .map_err(|error| {
-            problems.push(Diagnostic::error(
-                "bad-value",
-                fields.span,
-                error.to_string(),
-            ))
-        })
-        .ok()?;
+    let judge = MannWhitney::new(compared, groups, pass, marginal);
+    let mut judge = noted(judge.map_err(|error| bad(fields.span, &error)), problems)?;
     judge.window = fields.duration("window", problems).unwrap_or(judge.window);
     judge.skip = fields.duration("skip", problems).unwrap_or_default();
     Some(judge)
@@ -113,19 +106,11 @@ fn compared(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Com
     let plain = Compared::new(metric);
     let mut times = |key: &str| {
         let text = fields.string(key, problems)?;
-        let number = text.value.trim().trim_end_matches('x').parse::<f64>().ok();
-        let number = number.filter(|number| number.is_finite() && *number >= 0.0);
-        if number.is_none() {
-            bad(
-                &text,
-                format!(
-                    "`{key}` is how many times stable's mean counts, such as 1.2, not `{}`",
-                    text.value
-                ),
-                problems,
-            );
-        }
-        number
+        let what = format!("`{key}` is how many times stable's mean counts, such as 1.2");
+        let times = number(&text, 'x', &what, |times| {
+            (times.is_finite() && times >= 0.0).then_some(times)
+        });
+        noted(times, problems)
     };
     let effect = EffectSize {
         increase: times("increase").unwrap_or(plain.effect.increase),
@@ -145,24 +130,11 @@ fn compared(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Com
 }
 
 /// `95` or `95%`
-fn percent(text: &Spanned<String>, problems: &mut Problems) -> Option<f64> {
-    let number = text
-        .value
-        .trim()
-        .trim_end_matches('%')
-        .trim()
-        .parse::<f64>()
-        .ok();
-    let number = number.filter(|number| (0.0..=100.0).contains(number));
-    if number.is_none() {
-        bad(
-            text,
-            format!(
-                "a score or weight is a number from 0 to 100, not `{}`",
-                text.value
-            ),
-            problems,
-        );
-    }
-    number
+fn percent(text: &Spanned<String>) -> Result<f64, Diagnostic> {
+    number(
+        text,
+        '%',
+        "a score or weight is a number from 0 to 100",
+        |percent| (0.0..=100.0).contains(&percent).then_some(percent),
+    )
 }
