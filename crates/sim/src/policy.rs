@@ -10,7 +10,7 @@ use shipway_core::{
     rollout::{
         Kind, Rollout, Spec, Stable,
         plan::{Action, HoldReason, Split},
-        strategy::{self, Observed, OnInconclusive},
+        strategy::{self, Holds, Observed},
     },
 };
 use shipway_syntax::Source;
@@ -204,16 +204,10 @@ impl Policy {
         steps_of(&self.config, &self.environment)
     }
 
-    /// How long a hold lasts at least.
+    /// How its holds end.
     #[must_use]
-    pub fn min_hold(&self) -> Duration {
-        self.environment.strategy.min_hold()
-    }
-
-    /// What happens at the end of a hold whose evidence is inconclusive.
-    #[must_use]
-    pub fn on_inconclusive(&self) -> OnInconclusive {
-        self.environment.strategy.on_inconclusive()
+    pub fn holds(&self) -> Holds {
+        self.environment.strategy.holds()
     }
 
     /// A rollout of it, as the log would have it.

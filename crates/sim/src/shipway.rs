@@ -217,12 +217,12 @@ impl<'p> Direct<'p> {
             return Some(End::RolledBack);
         }
         let is_over = held >= hold && passes
-            || passes && judgement.is_settled() && held >= self.policy.min_hold().min(hold);
+            || passes && judgement.is_settled() && held >= self.policy.holds().min.min(hold);
         if is_over {
             return self.next(at);
         }
         if !passes && held >= hold + hold.max(Duration::from_secs(60)) {
-            return match self.policy.on_inconclusive() {
+            return match self.policy.holds().on_inconclusive {
                 OnInconclusive::Pause => Some(End::Paused),
                 OnInconclusive::Rollback => Some(End::RolledBack),
                 OnInconclusive::Promote => self.next(at),

@@ -258,11 +258,13 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             let evidence =
                 inconclusive.map_or("nothing could be measured", |verdict| verdict.why());
             let reason = format!("the evidence is inconclusive: {evidence}");
-            Some(match rollout.spec.environment.strategy.on_inconclusive() {
-                OnInconclusive::Pause => Step::Pause(reason),
-                OnInconclusive::Rollback => Step::TurnBack(reason),
-                OnInconclusive::Promote => Step::Done(index, Some(reason)),
-            })
+            Some(
+                match rollout.spec.environment.strategy.holds().on_inconclusive {
+                    OnInconclusive::Pause => Step::Pause(reason),
+                    OnInconclusive::Rollback => Step::TurnBack(reason),
+                    OnInconclusive::Promote => Step::Done(index, Some(reason)),
+                },
+            )
         }
     }
 }

@@ -255,7 +255,7 @@ impl Rollout {
     pub fn hold_earliest(&self) -> Option<Timestamp> {
         match self.action() {
             Some(Action::Hold { duration, .. }) => {
-                let least = self.spec.environment.strategy.min_hold().min(*duration);
+                let least = self.spec.environment.strategy.holds().min.min(*duration);
                 Some(self.action_since + least.saturating_sub(self.hold_spent))
             }
             _ => None,

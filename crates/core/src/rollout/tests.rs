@@ -15,7 +15,7 @@ mod strategies;
 
 use super::{
     plan::{Action, Split},
-    strategy::{BlueGreen, Canary, CanaryStep, Observed, OnInconclusive, Recreate, Rolling},
+    strategy::{BlueGreen, Canary, CanaryStep, Holds, Observed, OnInconclusive, Recreate, Rolling},
     *,
 };
 use crate::{
@@ -102,8 +102,6 @@ fn canary() -> Strategy {
     };
     Strategy::Canary(Canary {
         steps: vec![step(10.0), step(50.0)],
-        on_inconclusive: OnInconclusive::Pause,
-        min_hold: Duration::from_secs(10),
         ..Canary::default()
     })
 }

@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{
-    Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, first_deployment, hold_fields, hold_schema,
-    take_down,
-};
+use super::{Brief, Compiler, Holds, bring_up, first_deployment, take_down};
 use crate::rollout::plan::{Action, HoldReason, Plan, Split};
 
 /// How long the previous set stays warm.
@@ -23,16 +20,9 @@ pub struct BlueGreen {
     /// How long the evidence after the switch is awaited before the release is promoted; default not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<Duration>,
-    /// What happens when that is inconclusive at its deadline; default pause.
-    #[serde(default)]
-    pub on_inconclusive: OnInconclusive,
-    /// How long it lasts at least, however good the evidence is.
-    #[serde(default = "min_hold")]
-    pub min_hold: Duration,
-}
-
-const fn min_hold() -> Duration {
-    MIN_HOLD
+    /// How its holds end.
+    #[serde(flatten)]
+    pub holds: Holds,
 }
 
 impl Default for BlueGreen {
@@ -40,8 +30,7 @@ impl Default for BlueGreen {
         Self {
             keep: Duration::from_secs(3_600),
             bake: None,
-            on_inconclusive: OnInconclusive::Pause,
-            min_hold: MIN_HOLD,
+            holds: Holds::default(),
         }
     }
 }
@@ -58,38 +47,48 @@ impl Compiler for BlueGreen {
         };
         blue_green.keep = fields.duration("keep", problems).unwrap_or(blue_green.keep);
         blue_green.bake = fields.duration("bake", problems);
-        (blue_green.on_inconclusive, blue_green.min_hold) = hold_fields(&fields, problems);
+        blue_green.holds = Holds::read(&fields, problems);
         blue_green
     }
 
     fn schema() -> Value {
-        let mut properties = hold_schema();
+        let mut properties = Holds::schema();
         properties["keep"] = json!({ "$ref": "#/$defs/duration", "default": "60m", "description": "How long the old set stays warm." });
         properties["bake"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence after the switch is awaited before the release is promoted." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    fn on_inconclusive(&self) -> OnInconclusive {
-        self.on_inconclusive
-    }
-
-    fn min_hold(&self) -> Duration {
-        self.min_hold
+    fn holds(&self) -> Holds {
+        self.holds
     }
 
     /// Start, await, smoke, shift, bake, promote; keep; drain, stop.
     fn compile(&self, brief: &Brief) -> Plan {
-        let Some(stable) = brief.stable else { return first_deployment(brief) };
+        let Some(stable) = brief.stable else {
+            return first_deployment(brief);
+        };
         let mut actions = bring_up(brief, brief.instances);
-        actions.push(Action::Shift { split: Split::all_to(brief.release) });
+        actions.push(Action::Shift {
+            split: Split::all_to(brief.release),
+        });
         if let Some(duration) = self.bake {
             let why = HoldReason::Evidence;
             actions.push(Action::Hold { duration, why });
         }
-        actions.push(Action::Promote { release: brief.release });
-        actions.push(Action::Hold { duration: self.keep, why: HoldReason::KeepWarm });
+        actions.push(Action::Promote {
+            release: brief.release,
+        });
+        actions.push(Action::Hold {
+            duration: self.keep,
+            why: HoldReason::KeepWarm,
+        });
         actions.extend(take_down(stable, 0, brief.drain));
         let both = brief.instances + brief.stable_count;
-        Plan { actions, notes: vec![format!("blue-green: {both} instances run while both sets are up")] }
+        Plan {
+            actions,
+            notes: vec![format!(
+                "blue-green: {both} instances run while both sets are up"
+            )],
+        }
     }
 }

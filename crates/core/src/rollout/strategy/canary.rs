@@ -9,15 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{
-    Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, first_deployment, hold_fields,
-    hold_schema, take_down,
-};
+use super::{Brief, Compiler, Holds, bring_up, first_deployment, take_down};
 use crate::{
-    config::{
-        Approvals, Count,
-        decode::count,
-    },
+    config::{Approvals, Count, decode::count},
     exposure::Weight,
     ids::ReleaseNumber,
     rollout::{
@@ -43,12 +37,9 @@ const STEP_KEYS: &[&str] = &["weight", "hold", "smoke", "ask", "scale"];
 pub struct Canary {
     /// Rising weights; 100 % need not be named.
     pub steps: Vec<CanaryStep>,
-    /// What happens when the evidence of a hold is inconclusive at its deadline; default pause.
-    #[serde(default)]
-    pub on_inconclusive: OnInconclusive,
-    /// How long a hold lasts at least, however good the evidence is.
-    #[serde(default = "min_hold")]
-    pub min_hold: Duration,
+    /// How its holds end.
+    #[serde(flatten)]
+    pub holds: Holds,
     /// Requests that go to it from the first step on.
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
@@ -58,10 +49,6 @@ pub struct Canary {
     /// Whether it is compared with fresh instances of stable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
-}
-
-const fn min_hold() -> Duration {
-    MIN_HOLD
 }
 
 /// One step of a canary.
@@ -93,8 +80,7 @@ impl Default for Canary {
         };
         Self {
             steps: vec![step(1, 2), step(10, 5), step(50, 5)],
-            on_inconclusive: OnInconclusive::Pause,
-            min_hold: MIN_HOLD,
+            holds: Holds::default(),
             matches: Vec::new(),
             mirror: None,
             baseline: false,
@@ -109,7 +95,7 @@ impl Compiler for Canary {
         let mut canary = Self::default();
         let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return canary };
-        (canary.on_inconclusive, canary.min_hold) = hold_fields(&fields, problems);
+        canary.holds = Holds::read(&fields, problems);
         if let Some(node) = fields.get("match") {
             canary.matches = reach::matches(node, problems);
         }
@@ -133,7 +119,7 @@ impl Compiler for Canary {
                 "smoke": { "type": "boolean" }, "ask": { "type": "boolean" }, "scale": { "$ref": "#/$defs/count" }
             }
         });
-        let mut properties = hold_schema();
+        let mut properties = Holds::schema();
         properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step });
         properties["match"] = reach::match_schema();
         properties["mirror"] = reach::mirror_schema();
@@ -141,12 +127,8 @@ impl Compiler for Canary {
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    fn on_inconclusive(&self) -> OnInconclusive {
-        self.on_inconclusive
-    }
-
-    fn min_hold(&self) -> Duration {
-        self.min_hold
+    fn holds(&self) -> Holds {
+        self.holds
     }
 
     /// For each step: instances, smoke, ask, shift, hold; then everything, promote, and the old sets go.
@@ -165,7 +147,11 @@ impl Compiler for Canary {
             walk.step(self, step);
         }
         walk.grow(brief.instances);
-        if self.steps.last().is_none_or(|step| step.weight != Weight::FULL) {
+        if self
+            .steps
+            .last()
+            .is_none_or(|step| step.weight != Weight::FULL)
+        {
             walk.actions.push(Action::Shift {
                 split: Split::all_to(brief.release),
             });
@@ -174,7 +160,8 @@ impl Compiler for Canary {
             release: brief.release,
         });
         if walk.baseline > 0 {
-            walk.actions.extend(take_down(stable.baseline(), 0, brief.drain));
+            walk.actions
+                .extend(take_down(stable.baseline(), 0, brief.drain));
         }
         walk.actions.extend(take_down(stable, 0, brief.drain));
         Plan {
@@ -191,23 +178,47 @@ impl Canary {
             .filter_map(|node| Some((step(node, problems)?, node)))
             .collect();
         if read.is_empty() {
-            problems.push(Diagnostic::error("bad-value", steps.span, "a canary has at least one step").help("leave `steps` out for 1 → 10 → 50 → 100"));
+            problems.push(
+                Diagnostic::error("bad-value", steps.span, "a canary has at least one step")
+                    .help("leave `steps` out for 1 → 10 → 50 → 100"),
+            );
         }
         let is_reached = !self.matches.is_empty() || self.mirror.is_some();
         for (step, node) in &read {
             if step.weight.is_zero() && !is_reached {
-                problems.push(Diagnostic::error("bad-value", node.span, "a step without traffic shows nothing").help("give it a weight above 0, or the canary a `match` or a `mirror`"));
+                problems.push(
+                    Diagnostic::error(
+                        "bad-value",
+                        node.span,
+                        "a step without traffic shows nothing",
+                    )
+                    .help("give it a weight above 0, or the canary a `match` or a `mirror`"),
+                );
             }
             if self.baseline && step.weight > HALF && step.weight != Weight::FULL {
-                let message = format!("a baseline has the canary's share of the traffic, so {} is too much", step.weight);
-                problems.push(Diagnostic::error("bad-value", node.span, message).help("go up to 50% by steps, or leave `baseline` out"));
+                let message = format!(
+                    "a baseline has the canary's share of the traffic, so {} is too much",
+                    step.weight
+                );
+                problems.push(
+                    Diagnostic::error("bad-value", node.span, message)
+                        .help("go up to 50% by steps, or leave `baseline` out"),
+                );
             }
         }
         for pair in read.windows(2) {
             let ((before, _), (step, node)) = (&pair[0], &pair[1]);
-            let rises = step.weight > before.weight || step.weight.is_zero() && before.weight.is_zero();
+            let rises =
+                step.weight > before.weight || step.weight.is_zero() && before.weight.is_zero();
             if !rises {
-                problems.push(Diagnostic::error("bad-value", node.span, format!("the weights of the steps must rise: {} comes after {}", step.weight, before.weight)));
+                problems.push(Diagnostic::error(
+                    "bad-value",
+                    node.span,
+                    format!(
+                        "the weights of the steps must rise: {} comes after {}",
+                        step.weight, before.weight
+                    ),
+                ));
             }
         }
         self.steps = read.into_iter().map(|(step, _)| step).collect();
@@ -215,7 +226,9 @@ impl Canary {
 
     /// A mirror needs a step without weight; where none is written, there is one as long as the first.
     fn mirror_first(&mut self) {
-        let Some(first) = self.steps.first() else { return };
+        let Some(first) = self.steps.first() else {
+            return;
+        };
         if self.mirror.is_some() && !first.weight.is_zero() {
             let first = CanaryStep {
                 weight: Weight::ZERO,

@@ -5,11 +5,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node};
+use serde_json::Value;
+use shipway_syntax::{Diagnostic, Node};
 
 use crate::{
-    config::{Approvals, decode::word},
+    config::Approvals,
     ids::{ReleaseNumber, ServiceName},
     rollout::plan::{Action, Plan, Split},
 };
@@ -49,16 +49,10 @@ macro_rules! strategies {
                 [$(($name::WORD.to_owned(), $name::schema())),*].into_iter().collect()
             }
 
-            /// What happens at the end of a hold whose evidence is inconclusive.
+            /// How its holds end.
             #[must_use]
-            pub fn on_inconclusive(&self) -> OnInconclusive {
-                match self { $(Self::$name(it) => it.on_inconclusive(),)* }
-            }
-
-            /// How long a hold lasts at least, however good the evidence is.
-            #[must_use]
-            pub fn min_hold(&self) -> Duration {
-                match self { $(Self::$name(it) => it.min_hold(),)* }
+            pub fn holds(&self) -> Holds {
+                match self { $(Self::$name(it) => it.holds(),)* }
             }
 
             fn compile(&self, brief: &Brief) -> Plan {
@@ -68,6 +62,7 @@ macro_rules! strategies {
     };
 }
 
+mod holds;
 pub mod way_back;
 
 strategies! {
@@ -78,6 +73,7 @@ strategies! {
 }
 
 pub use canary::CanaryStep;
+pub use holds::{Holds, OnInconclusive};
 
 /// What every strategy is.
 pub trait Compiler: Default {
@@ -93,61 +89,16 @@ pub trait Compiler: Default {
     /// The plan for `brief`.
     fn compile(&self, brief: &Brief) -> Plan;
 
-    /// What happens at the end of a hold whose evidence is inconclusive.
-    fn on_inconclusive(&self) -> OnInconclusive {
-        OnInconclusive::Pause
-    }
-
-    /// How long a hold lasts at least, however good the evidence is.
-    fn min_hold(&self) -> Duration {
-        MIN_HOLD
+    /// How its holds end.
+    fn holds(&self) -> Holds {
+        Holds::default()
     }
 }
-
-/// What fails only after some seconds (a cache that fills, a timer) must have had them.
-pub const MIN_HOLD: Duration = Duration::from_secs(10);
 
 impl Default for Strategy {
     fn default() -> Self {
         Self::Rolling(Rolling::default())
     }
-}
-
-/// What happens at the end of a hold whose evidence is inconclusive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnInconclusive {
-    /// Stand still until somebody decides.
-    #[default]
-    Pause,
-    /// Go back.
-    Rollback,
-    /// Go on.
-    Promote,
-}
-
-impl OnInconclusive {
-    /// The words in `shipway.yaml`.
-    pub const WORDS: [(&str, Self); 3] = [
-        ("pause", Self::Pause),
-        ("rollback", Self::Rollback),
-        ("promote", Self::Promote),
-    ];
-}
-
-/// What a strategy with holds says of them: `on_inconclusive` and `min_hold`.
-fn hold_fields(fields: &Fields<'_>, problems: &mut Vec<Diagnostic>) -> (OnInconclusive, Duration) {
-    let otherwise = word(fields, "on_inconclusive", &OnInconclusive::WORDS, problems);
-    let least = fields.duration("min_hold", problems);
-    (otherwise.unwrap_or_default(), least.unwrap_or(MIN_HOLD))
-}
-
-/// The schema of these.
-fn hold_schema() -> Value {
-    json!({
-        "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause", "description": "What happens at the deadline of a hold whose evidence is inconclusive." },
-        "min_hold": { "$ref": "#/$defs/duration", "default": "10s", "description": "How long a hold lasts at least, however good the evidence is." }
-    })
 }
 
 /// What a strategy needs to know.

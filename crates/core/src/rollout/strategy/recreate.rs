@@ -37,7 +37,9 @@ impl Compiler for Recreate {
             ));
         }
         actions.extend(bring_up(brief, brief.instances));
-        actions.push(Action::Shift { split: Split::all_to(brief.release) });
+        actions.push(Action::Shift {
+            split: Split::all_to(brief.release),
+        });
         actions.extend(finish(brief, None));
         Plan { actions, notes }
     }

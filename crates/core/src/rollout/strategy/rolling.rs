@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, Fields, Node};
 
-use super::{
-    Brief, Compiler, MIN_HOLD, OnInconclusive, bring_up, finish, first_deployment, hold_fields,
-    hold_schema, take_down,
-};
+use super::{Brief, Compiler, Holds, bring_up, finish, first_deployment, take_down};
 use crate::{
     config::{Count, decode::count},
     exposure::Weight,
@@ -35,16 +32,9 @@ pub struct Rolling {
     /// How long the evidence is awaited after each batch but the last; default not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Duration>,
-    /// What happens when that is inconclusive at its deadline; default pause.
-    #[serde(default)]
-    pub on_inconclusive: OnInconclusive,
-    /// How long a hold lasts at least, however good the evidence is.
-    #[serde(default = "min_hold")]
-    pub min_hold: Duration,
-}
-
-const fn min_hold() -> Duration {
-    MIN_HOLD
+    /// How its holds end.
+    #[serde(flatten)]
+    pub holds: Holds,
 }
 
 impl Default for Rolling {
@@ -53,8 +43,7 @@ impl Default for Rolling {
             max_surge: Count::Percent(Weight::ratio(1, 4)),
             max_unavailable: Count::Number(0),
             hold: None,
-            on_inconclusive: OnInconclusive::Pause,
-            min_hold: MIN_HOLD,
+            holds: Holds::default(),
         }
     }
 }
@@ -67,31 +56,34 @@ impl Compiler for Rolling {
         let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return rolling };
         rolling.max_surge = count(&fields, "max_surge", problems).unwrap_or(rolling.max_surge);
-        rolling.max_unavailable = count(&fields, "max_unavailable", problems).unwrap_or(rolling.max_unavailable);
+        rolling.max_unavailable =
+            count(&fields, "max_unavailable", problems).unwrap_or(rolling.max_unavailable);
         rolling.hold = fields.duration("hold", problems);
-        (rolling.on_inconclusive, rolling.min_hold) = hold_fields(&fields, problems);
-        let zero = |count: Count| matches!(count, Count::Number(0)) || count == Count::Percent(Weight::ZERO);
+        rolling.holds = Holds::read(&fields, problems);
+        let zero = |count: Count| {
+            matches!(count, Count::Number(0)) || count == Count::Percent(Weight::ZERO)
+        };
         if zero(rolling.max_surge) && zero(rolling.max_unavailable) {
-            problems.push(Diagnostic::error("bad-value", fields.span, "with `max_surge` and `max_unavailable` both 0 nothing can be replaced"));
+            problems.push(Diagnostic::error(
+                "bad-value",
+                fields.span,
+                "with `max_surge` and `max_unavailable` both 0 nothing can be replaced",
+            ));
         }
         rolling
     }
 
     fn schema() -> Value {
         let count = || json!({ "$ref": "#/$defs/count" });
-        let mut properties = hold_schema();
+        let mut properties = Holds::schema();
         properties["max_surge"] = count();
         properties["max_unavailable"] = count();
         properties["hold"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence is awaited after each batch but the last." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    fn on_inconclusive(&self) -> OnInconclusive {
-        self.on_inconclusive
-    }
-
-    fn min_hold(&self) -> Duration {
-        self.min_hold
+    fn holds(&self) -> Holds {
+        self.holds
     }
 
     /// Batches of start, await, shift, drain, stop. Traffic follows the instances: each release gets the share it has of them.

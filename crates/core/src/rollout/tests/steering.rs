@@ -216,6 +216,10 @@ fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
         (OnInconclusive::Rollback, Status::GoingBack),
         (OnInconclusive::Promote, Status::Moving),
     ] {
+        let holds = Holds {
+            on_inconclusive: word,
+            ..Holds::default()
+        };
         let strategies = [
             Strategy::Canary(Canary {
                 steps: vec![CanaryStep {
@@ -225,17 +229,17 @@ fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
                     ask: false,
                     scale: None,
                 }],
-                on_inconclusive: word,
+                holds,
                 ..Canary::default()
             }),
             Strategy::Rolling(Rolling {
                 hold: Some(Duration::from_secs(60)),
-                on_inconclusive: word,
+                holds,
                 ..Rolling::default()
             }),
             Strategy::BlueGreen(BlueGreen {
                 bake: Some(Duration::from_secs(60)),
-                on_inconclusive: word,
+                holds,
                 ..BlueGreen::default()
             }),
         ];
