@@ -39,10 +39,6 @@ mod past;
 mod process;
 mod reports;
 mod resume;
-#[allow(
-    dead_code,
-    reason = "asked for by actions in JavaScript, which come next"
-)]
 mod runtime;
 mod scope;
 mod shell;
