@@ -118,38 +118,16 @@ impl Frame {
 
 /// How high the plot must be: all values, the limit, and as much of the ranges as leaves the values legible. Ranges begin wide open.
 fn top(series: &Series) -> f64 {
-    let estimates = || {
-        series
-            .points
-            .iter()
+    let since = |begin| {
+        let points = series.points.iter().skip(begin);
+        points
             .flat_map(|point| [point.canary, point.stable])
             .flatten()
     };
     let late = series.points.len() / 4;
-    let ranges = series
-        .points
-        .iter()
-        .skip(late)
-        .flat_map(|point| [point.canary, point.stable])
-        .flatten()
-        .map(|it| it.high);
-    let values = estimates()
-        .map(|it| it.value)
-        .chain(series.limit)
-        .filter(|it| it.is_finite())
-        .fold(0.0, f64::max);
-    let ranges = ranges.filter(|it| it.is_finite()).fold(0.0, f64::max);
-    let late_values = series
-        .points
-        .iter()
-        .skip(late)
-        .flat_map(|point| [point.canary, point.stable])
-        .flatten()
-        .map(|it| it.value);
-    let late_values = late_values
-        .chain(series.limit)
-        .filter(|it| it.is_finite())
-        .fold(0.0, f64::max);
+    let values_since = |begin| highest(since(begin).map(|it| it.value).chain(series.limit));
+    let (values, late_values) = (values_since(0), values_since(late));
+    let ranges = highest(since(late).map(|it| it.high));
     // A first bad second of two requests is not what the plot is about.
     let values = if late_values > 0.0 {
         values.min(4.0 * late_values)
@@ -161,6 +139,10 @@ fn top(series: &Series) -> f64 {
     } else {
         ranges
     }
+}
+
+fn highest(values: impl Iterator<Item = f64>) -> f64 {
+    values.filter(|it| it.is_finite()).fold(0.0, f64::max)
 }
 
 fn drawn(series: &Series, style: &str) -> String {

@@ -258,13 +258,12 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             let evidence =
                 inconclusive.map_or("nothing could be measured", |verdict| verdict.why());
             let reason = format!("the evidence is inconclusive: {evidence}");
-            Some(
-                match rollout.spec.environment.strategy.holds().on_inconclusive {
-                    OnInconclusive::Pause => Step::Pause(reason),
-                    OnInconclusive::Rollback => Step::TurnBack(reason),
-                    OnInconclusive::Promote => Step::Done(index, Some(reason)),
-                },
-            )
+            let holds = rollout.spec.environment.strategy.holds();
+            Some(match holds.on_inconclusive {
+                OnInconclusive::Pause => Step::Pause(reason),
+                OnInconclusive::Rollback => Step::TurnBack(reason),
+                OnInconclusive::Promote => Step::Done(index, Some(reason)),
+            })
         }
     }
 }
