@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::{
     listener::Listener,
+    load::Load,
     shop::Shop,
     site::{Site, said, until},
-    steady::Steady,
     words::assert_says,
 };
 
@@ -94,7 +94,7 @@ fn judged_both_ways(usual: &str, worse: &str, weight: &str, window: &str, limit:
         assert_says(&ship(shop, "1.0", usual), &["#1 serves production"]);
     }
     let loads = ["evidence", "windows"]
-        .map(|service| Steady::start(&format!("http://{}/{service}", site.proxy), 200));
+        .map(|service| Load::steady(&format!("http://{}/{service}", site.proxy), 200));
     for load in &loads {
         until("the load to be steady", || load.of("1.0") > 400);
     }
@@ -158,7 +158,7 @@ fn healthy_in_a_row(count: u64, canary: &str) {
     );
     let shop = repository(&site, "shop", &environment);
     assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
     for release in 2..2 + count {
         let told = ship(&shop, &format!("1.{release}"), "0.01");
         let rollout = ended(&site, "shop", release);
@@ -194,7 +194,7 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
     let environment = "    strategy: { blue-green: { keep: 5m } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
     until("stable to be known", || load.of("1.0") > 1_000);
     ship(&shop, "1.1", "0.2");
     let rollout = ended(&site, "shop", 2);
@@ -224,7 +224,7 @@ fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
     );
     let shop = repository(&site, "shop", &environment);
     assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
     until("the load to be steady", || load.of("1.0") > 400);
     ship(&shop, "1.1", "0.3");
     assert_eq!(ended(&site, "shop", 2)["status"], "rolled_back");

@@ -1,4 +1,4 @@
-//! Steady requests through the proxy, each one counted by what became of it.
+//! Requests through the proxy, each one counted by what became of it.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Requests that go on until they are stopped.
@@ -17,20 +17,67 @@ pub struct Load {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// When a client asks again.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// So long after an answer.
+    After(Duration),
+    /// So long after it asked before, whatever the answer took: what comes late is sent at once, so that the rate holds on average.
+    Every(Duration),
+}
+
+impl Pace {
+    const fn pause(self) -> Duration {
+        let (Self::After(pause) | Self::Every(pause)) = self;
+        pause
+    }
+}
+
 impl Load {
-    /// Four clients, new users all of them, against a URL.
+    /// Four clients that ask again soon after each answer; each request is of a new user.
     pub fn start(url: &str) -> Self {
+        Self::of_clients(url, 4, Pace::After(Duration::from_millis(8)), &[])
+    }
+
+    /// So many requests a second, each of a new user.
+    pub fn steady(url: &str, per_second: u32) -> Self {
+        Self::steady_with(url, per_second, &[])
+    }
+
+    /// The same with headers.
+    pub fn steady_with(
+        url: &str,
+        per_second: u32,
+        headers: &[(&'static str, &'static str)],
+    ) -> Self {
+        let clients = 8;
+        let pause = Duration::from_secs(1) * clients / per_second;
+        Self::of_clients(url, clients, Pace::Every(pause), headers)
+    }
+
+    fn of_clients(
+        url: &str,
+        clients: u32,
+        pace: Pace,
+        headers: &[(&'static str, &'static str)],
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counts = Arc::new(Mutex::new(BTreeMap::new()));
-        let client = |_| {
-            let (url, stop, counts) = (url.to_owned(), stop.clone(), counts.clone());
-            thread::spawn(move || client(&url, &stop, &counts))
-        };
-        let threads = (0..4).map(client).collect();
+        let threads = (0..clients).map(|number| {
+            let client = Client {
+                url: url.to_owned(),
+                headers: headers.to_vec(),
+                pace,
+                first: pace.pause() * number / clients,
+                stop: stop.clone(),
+                counts: counts.clone(),
+            };
+            thread::spawn(move || client.run())
+        });
         Self {
+            threads: threads.collect(),
             stop,
             counts,
-            threads,
         }
     }
 
@@ -55,22 +102,47 @@ impl Load {
     }
 }
 
-fn client(url: &str, stop: &AtomicBool, counts: &Mutex<BTreeMap<String, u64>>) {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(20)))
-        .build()
-        .into();
-    while !stop.load(Ordering::Relaxed) {
-        let answer = match agent.get(url).call() {
+struct Client {
+    url: String,
+    headers: Vec<(&'static str, &'static str)>,
+    pace: Pace,
+    /// How long it waits at first: clients begin one after the other.
+    first: Duration,
+    stop: Arc<AtomicBool>,
+    counts: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Client {
+    fn run(self) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(20)))
+            .build()
+            .into();
+        let mut due = Instant::now() + self.first;
+        while !self.stop.load(Ordering::Relaxed) {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let answer = self.ask(&agent);
+            *self.counts.lock().unwrap().entry(answer).or_default() += 1;
+            due = match self.pace {
+                Pace::After(pause) => Instant::now() + pause,
+                Pace::Every(pause) => due + pause,
+            };
+        }
+    }
+
+    fn ask(&self, agent: &ureq::Agent) -> String {
+        let mut request = agent.get(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(*name, *value);
+        }
+        match request.call() {
             Ok(mut answer) => match answer.body_mut().read_to_string() {
                 Ok(body) => format!("{} {body}", answer.status().as_u16()),
                 Err(error) => format!("broken: {error}"),
             },
             Err(error) => format!("broken: {error}"),
-        };
-        *counts.lock().unwrap().entry(answer).or_default() += 1;
-        thread::sleep(Duration::from_millis(8));
+        }
     }
 }
 

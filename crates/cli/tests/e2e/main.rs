@@ -33,7 +33,6 @@ mod shop;
 mod simulate;
 mod site;
 mod standing;
-mod steady;
 mod strategies;
 mod testdata;
 mod tied;

@@ -2,8 +2,8 @@
 
 use crate::{
     evidence::{ended, repository, ship},
+    load::Load,
     site::{Site, until},
-    steady::Steady,
     words::assert_says,
 };
 
@@ -20,8 +20,8 @@ fn testers_get_the_canary_by_a_header_before_anybody_else_does() {
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
     let url = format!("http://{}/shop", site.proxy);
-    let users = Steady::start(&url, 50);
-    let testers = Steady::with(&url, 50, &[("x-canary", "1")]);
+    let users = Load::steady(&url, 50);
+    let testers = Load::steady_with(&url, 50, &[("x-canary", "1")]);
     shop.write("MOOD", "0\n");
     let mut push = shop.ship_begun("1.1");
     until("testers to have 1.1", || testers.of("1.1") > 20);
@@ -54,7 +54,7 @@ fn a_release_that_fails_on_copies_goes_back_before_it_ever_had_a_user() {
     let canary = "    strategy: { canary: { mirror: 50%, steps: [{ weight: 20%, hold: 10m }] } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 100);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
     ship(&shop, "1.1", "0.5");
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
@@ -73,7 +73,7 @@ fn a_baseline_runs_beside_the_canary_over_a_crash_of_the_server_and_goes_with_it
     let canary = "    strategy: { canary: { baseline: true, steps: [{ weight: 20%, hold: 10m }], min_hold: 1s } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0.05"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 100);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
     shop.write("MOOD", "0.05\n");
     let mut push = shop.ship_begun("1.1");
     until("the canary to hold", || status(&site, 2) == "holding");

@@ -4,22 +4,22 @@ use std::process::{Child, Stdio};
 
 use crate::{
     evidence::{repository, ship},
+    load::Load,
     screen::OnTerminal,
     shop::Shop,
     site::{SHIPWAY, Site, said, until},
-    steady::Steady,
     words::{assert_says, assert_silent_of},
 };
 
 /// A canary that is held for as long as a test looks, with its load.
-fn held() -> (Site, Shop, Steady, Child) {
+fn held() -> (Site, Shop, Load, Child) {
     let site = Site::started();
     let environment =
         "    strategy: { canary: { steps: [{ weight: 30%, hold: 10m }], min_hold: 10m } }
     analysis: [{ metric: error-rate, worse_than: stable }, { metric: latency-p99, max: 10s }]";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0.05"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 100);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
     until("the load to be steady", || load.of("1.0") > 100);
     shop.write("MOOD", "0.05\n");
     let push = shop.ship_begun("1.1");
