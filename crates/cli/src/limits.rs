@@ -1,7 +1,7 @@
 //! What a job may use, for the commands that run workflows.
 
 use shipway_core::target::Limits;
-use shipway_syntax::parse_bytes;
+use shipway_syntax::{parse_bytes, parse_cores};
 
 /// The options.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +32,8 @@ impl JobLimits {
 
 /// Less than this, and the worker itself, which reads logs and masks them, has no room.
 const MEMORY_MIN: u64 = 64 << 20;
+/// In thousandths of a core. With less, a job that only begins takes minutes.
+const CPU_MIN: u32 = 10;
 
 fn bytes(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text).ok_or("it is an amount of memory, such as 512MiB or 4GiB")?;
@@ -42,9 +44,8 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 fn millis(text: &str) -> Result<u32, String> {
-    let cores = text.parse().ok().filter(|it| (0.01..=1_024.0).contains(it));
-    let cores: f64 = cores.ok_or("it is a number of cores, such as 0.5 or 4")?;
-    Ok((cores * 1_000.0).round() as u32)
+    let millis = parse_cores(text).filter(|millis| *millis >= CPU_MIN);
+    millis.ok_or_else(|| "it is a number of cores from 0.01, such as 0.5 or 500m".to_owned())
 }
 
 #[cfg(test)]
@@ -56,6 +57,6 @@ mod tests {
         assert_eq!(bytes("512MiB"), Ok(512 << 20));
         assert!(bytes("1MiB").is_err() && bytes("lots").is_err());
         assert_eq!(millis("1.5"), Ok(1_500));
-        assert!(millis("0").is_err() && millis("NaN").is_err());
+        assert!(millis("9m").is_err() && millis("NaN").is_err());
     }
 }

@@ -21,6 +21,6 @@ mod tree;
 pub use diagnostic::{Diagnostic, Severity};
 pub use fields::Fields;
 pub use near::nearest;
-pub use scalar::{parse_bytes, parse_duration};
+pub use scalar::{parse_bytes, parse_cores, parse_duration};
 pub use source::{Source, Span, Spanned};
 pub use tree::{Key, Node, Style, Value, parse};

@@ -1,4 +1,4 @@
-//! Scalars as people write them: durations and amounts of memory.
+//! Scalars as people write them: durations, amounts of memory, cores.
 
 use std::time::Duration;
 
@@ -66,6 +66,19 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     (0.0..9.0e15).contains(&bytes).then_some(bytes as u64)
 }
 
+/// Reads `1.5`, `500m` as thousandths of a core: from one thousandth to 1,024 cores.
+#[must_use]
+pub fn parse_cores(text: &str) -> Option<u32> {
+    let text = text.trim();
+    let (number, factor) = text
+        .strip_suffix('m')
+        .map_or((text, 1_000.0), |it| (it, 1.0));
+    let millis = number.parse::<f64>().ok()? * factor;
+    (1.0..=1_024_000.0)
+        .contains(&millis)
+        .then_some(millis.round() as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +121,20 @@ mod tests {
         assert_eq!(parse_bytes("1.5k"), Some(1_500));
         assert_eq!(parse_bytes("lots"), None);
         assert_eq!(parse_bytes("-1"), None);
+    }
+
+    #[test]
+    fn cores_read_whole_and_in_thousandths() {
+        for (text, millis) in [
+            ("1.5", 1_500),
+            ("500m", 500),
+            ("0.001", 1),
+            ("1024", 1_024_000),
+        ] {
+            assert_eq!(parse_cores(text), Some(millis), "{text}");
+        }
+        for bad in ["", "0", "m", "NaN", "inf", "-1", "1025", "2 cores"] {
+            assert_eq!(parse_cores(bad), None, "{bad}");
+        }
     }
 }

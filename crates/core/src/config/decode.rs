@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, Value, nearest};
+use shipway_syntax::{
+    Diagnostic, Fields, Node, Source, Span, Spanned, Value, nearest, parse_cores,
+};
 
 use super::{
     Approvals, ArtifactSource, Config, Count, Environment, Notify, RunConfig, Sticky, Strategy,
@@ -186,12 +188,8 @@ fn run(node: &Node, problems: &mut Problems) -> Option<RunConfig> {
 fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
     let fields = Fields::of(node, "limits", &["memory", "cpu", "processes"], problems)?;
     let cpu_millis = fields.string("cpu", problems).and_then(|text| {
-        let cores: Option<f64> = text.value.strip_suffix('m').map_or_else(
-            || text.value.parse().ok(),
-            |millis| millis.parse::<f64>().ok().map(|millis| millis / 1_000.0),
-        );
-        let fine = cores.filter(|cores| (0.001..=1_024.0).contains(cores));
-        if fine.is_none() {
+        let millis = parse_cores(&text.value);
+        if millis.is_none() {
             problems.push(Diagnostic::error(
                 "wrong-type",
                 text.span,
@@ -201,7 +199,7 @@ fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
                 ),
             ));
         }
-        fine.map(|cores| (cores * 1_000.0).round() as u32)
+        millis
     });
     Some(Limits {
         memory_bytes: fields.bytes("memory", problems),
