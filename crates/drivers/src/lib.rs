@@ -13,5 +13,6 @@ pub mod process;
 mod stop_all;
 pub mod tail;
 pub mod target;
+pub mod whole;
 
 pub use stop_all::{Stopped, stop_all};

@@ -7,14 +7,15 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Happened, Name};
 use shipway_core::{ids::ReleaseNumber, target::Place};
+use shipway_drivers::whole::write_whole;
 
 /// Different events of a place, at most: names, not keys of users.
 const NAMES_MAX: usize = 100;
@@ -30,7 +31,7 @@ pub struct Ledger {
     sums: Mutex<Sums>,
     file: PathBuf,
     /// The state that is on disk. Whoever holds it writes.
-    saved: tokio::sync::Mutex<u64>,
+    saved: Arc<tokio::sync::Mutex<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +80,7 @@ impl Ledger {
         Ok(Self {
             sums,
             file,
-            saved: tokio::sync::Mutex::new(0),
+            saved: Arc::default(),
         })
     }
 
@@ -89,7 +90,7 @@ impl Ledger {
     /// When there are too many names, or the disk refuses.
     pub async fn report(&self, place: &Place, reports: &[Report]) -> Result<(), LedgerError> {
         let version = self.add(place, reports)?;
-        let mut saved = self.saved.lock().await;
+        let mut saved = self.saved.clone().lock_owned().await;
         if *saved >= version {
             // Somebody else has written it along.
             return Ok(());
@@ -102,9 +103,13 @@ impl Ledger {
             )
         };
         let file = self.file.clone();
-        let written = tokio::task::spawn_blocking(move || store(&file, &text)).await;
-        written.map_err(io::Error::other)??;
-        *saved = now;
+        // The lock goes along: whoever reported may hang up, and the next one must not write meanwhile.
+        let written = tokio::task::spawn_blocking(move || {
+            write_whole(&file, &text, 0o600)?;
+            *saved = now;
+            Ok::<_, io::Error>(())
+        });
+        written.await.map_err(io::Error::other)??;
         Ok(())
     }
 
@@ -161,16 +166,6 @@ impl Ledger {
 
 fn key(place: &Place) -> String {
     format!("{}/{}", place.service, place.environment)
-}
-
-/// As a whole or not at all.
-fn store(file: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder)?;
-    new.write_all(text)?;
-    new.as_file().sync_all()?;
-    new.persist(file).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The arithmetic is in [`super::ledger`]; here is the asking, and the small file that carries it over.
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,6 +15,7 @@ use super::{
     DataPlane, DataPlaneError,
     ledger::{Changed, Ledger, Saved},
 };
+use crate::whole::write_whole;
 
 /// Reads the totals. Share it: readings must not overtake each other.
 #[derive(Debug)]
@@ -74,11 +75,6 @@ fn load(file: &Path) -> io::Result<Saved> {
     }
 }
 
-/// As a whole or not at all.
 fn store(file: &Path, saved: &Saved) -> io::Result<()> {
-    let mut new = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
-    new.write_all(&serde_json::to_vec(saved)?)?;
-    new.as_file().sync_all()?;
-    new.persist(file).map_err(|error| error.error)?;
-    Ok(())
+    write_whole(file, &serde_json::to_vec(saved)?, 0o600)
 }

@@ -5,7 +5,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -301,18 +300,6 @@ pub(crate) fn clean_path(path: &str) -> Result<&str, GitError> {
 /// Arguments of several kinds in one list.
 pub(crate) fn arguments<const N: usize>(list: [&str; N]) -> Vec<OsString> {
     list.iter().map(OsString::from).collect()
-}
-
-/// Writes `bytes` to `path` as a whole: readers see the old file or the new one.
-pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file()
-        .set_permissions(std::fs::Permissions::from_mode(mode))?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

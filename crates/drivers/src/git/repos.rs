@@ -13,8 +13,9 @@ use shipway_core::ids::ServiceName;
 
 use super::{
     GitError, Repo,
-    command::{Git, arguments, replace_file},
+    command::{Git, arguments},
 };
+use crate::whole::write_whole;
 
 /// What `root/.shipway/hooks/post-receive` is. The program is named by the environment, so that an upgraded or moved binary
 /// needs no change here.
@@ -43,9 +44,9 @@ impl Repos {
             .create(&hooks)
             .map_err(GitError::io("create", &hooks))?;
         let (config, hook) = (home.join(".gitconfig"), hooks.join("post-receive"));
-        replace_file(&config, configuration(&hooks).as_bytes(), 0o600)
+        write_whole(&config, configuration(&hooks).as_bytes(), 0o600)
             .map_err(GitError::io("write", &config))?;
-        replace_file(&hook, HOOK, 0o700).map_err(GitError::io("write", &hook))?;
+        write_whole(&hook, HOOK, 0o700).map_err(GitError::io("write", &hook))?;
         Ok(Self {
             root,
             git: Git::with_home(home),

@@ -31,6 +31,7 @@ use super::{
     log::{self, LOG, Log},
     proc::ProcessId,
 };
+use crate::whole::write_whole;
 
 /// What the shim is told; holds secrets.
 #[derive(Serialize, Deserialize)]
@@ -167,14 +168,14 @@ fn supervise(folder: &Path) -> io::Result<()> {
         .as_pid()
         .ok_or_else(|| io::Error::other("no process"))?;
     let mut keeper = Keeper::new(main, told.grace, output, log, wakeups);
-    if let Err(error) = write_whole(folder, RUNS, &runs).and_then(|()| let_go_of_stdio()) {
+    if let Err(error) = write(folder, RUNS, &runs).and_then(|()| let_go_of_stdio()) {
         keeper.end_at_once();
         return Err(error);
     }
     let status = keeper.keep();
     let out_of_memory = groups.ran_out_of_memory();
     cgroup::remove(&told.name);
-    write_whole(folder, ENDED, &ended(status, out_of_memory))
+    write(folder, ENDED, &ended(status, out_of_memory))
 }
 
 /// Held until this process ends, however it does.
@@ -233,12 +234,7 @@ fn ended(status: Option<WaitStatus>, out_of_memory: bool) -> Ended {
     }
 }
 
-/// Written beside, made durable, then renamed: whoever reads it reads all of it.
-pub(super) fn write_whole(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
-    let beside = folder.join(format!("{name}.new"));
-    let mut file = File::create(&beside)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
-    fs::rename(&beside, folder.join(name))?;
-    File::open(folder)?.sync_all()
+/// A file of an instance or its set; whoever reads it reads all of it.
+pub(super) fn write(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    write_whole(&folder.join(name), &serde_json::to_vec(value)?, 0o600)
 }

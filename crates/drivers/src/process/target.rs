@@ -19,7 +19,7 @@ use super::{
     log::LOG,
     proc,
     shared::Shared,
-    shim::write_whole,
+    shim::write,
 };
 use crate::target::{Target, TargetError};
 
@@ -123,7 +123,7 @@ impl ProcessTarget {
         match artifact::unpack_again(&*self.artifacts, &set.launch.artifact, &app).await {
             Ok(()) => {
                 set.boot.clone_from(&self.boot);
-                if let Err(error) = write_whole(&folder, SET, set) {
+                if let Err(error) = write(&folder, SET, set) {
                     tracing::warn!(%error, folder = %folder.display(), "a set will be unpacked again");
                 }
             }
@@ -183,7 +183,7 @@ impl ProcessTarget {
         };
         told.count = told.count.min(keep);
         let folder = self.folder(set);
-        if let Err(error) = write_whole(&folder, SET, &told) {
+        if let Err(error) = write(&folder, SET, &told) {
             tracing::warn!(%error, folder = %folder.display(), "that a set is stopped could not be kept");
         }
     }
@@ -251,7 +251,7 @@ impl Target for ProcessTarget {
             count: count.max(known.as_ref().map_or(0, |known| known.count)),
             boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
         };
-        write_whole(&folder, SET, &told).map_err(io_error("keeping what the set was told"))?;
+        write(&folder, SET, &told).map_err(io_error("keeping what the set was told"))?;
         self.fill(&mut slots, &told).await;
         Ok(())
     }

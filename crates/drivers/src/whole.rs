@@ -1,0 +1,47 @@
+//! Small files that are always whole, whatever ends the process or the machine while they are written.
+
+use std::{
+    fs::{File, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+
+/// Puts `bytes` in the place of what `path` holds. Who reads it, or comes after a crash, finds the old content or the new,
+/// never a part; once this returns it is the new for good. `mode` is that of the file: `0o600` keeps it its owner's.
+///
+/// # Errors
+/// When the disk refuses; then the old content stays.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut beside = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(folder)?;
+    beside.write_all(bytes)?;
+    beside.as_file().sync_all()?;
+    beside.persist(path).map_err(|error| error.error)?;
+    // The name, too.
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_replaced_and_nothing_lies_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        for (text, mode) in [("a long beginning", 0o644), ("end", 0o600)] {
+            write_whole(&path, text.as_bytes(), mode).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            let found = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let nowhere = folder.path().join("none/state.json");
+        assert!(write_whole(&nowhere, b"", 0o600).is_err());
+    }
+}
