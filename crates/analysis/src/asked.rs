@@ -23,6 +23,8 @@ pub struct Asked {
     pub slow: Vec<u64>,
     /// Whether business events are judged.
     pub events: bool,
+    /// Whether users are counted who meet an error or wait too long, where they are known again.
+    pub users: bool,
 }
 
 impl Asked {
@@ -45,8 +47,13 @@ impl Asked {
             histogram: comparing.flat_map(Rule::metrics).any(is_quantile),
             slow,
             events: metrics().any(|metric| matches!(metric, Metric::Event(_))),
+            users: analysis.rules().iter().any(is_by_user),
         }
     }
+}
+
+fn is_by_user(rule: &Rule) -> bool {
+    matches!(rule, Rule::Sequential { sequential } if sequential.is_by_user())
 }
 
 #[cfg(test)]
@@ -81,6 +88,8 @@ mod tests {
         assert!(limited.latency && !limited.histogram, "{limited:?}");
         let compared = Asked::of(&Analysis::new(vec![comparison(Metric::LatencyP99)]));
         assert!(compared.latency && compared.histogram, "{compared:?}");
+
+        assert!(Asked::of(&Analysis::new(vec![comparison(Metric::ErrorRate)])).users);
 
         let orders = Metric::Event("orders".parse().unwrap());
         assert!(Asked::of(&Analysis::new(vec![limit(orders)])).events);

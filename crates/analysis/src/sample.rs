@@ -61,6 +61,46 @@ pub struct Sample {
     /// What providers said last, one answer for each metric.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
+    /// Users who failed; there when users are known again, each by itself has one side, and somebody compares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Users>,
+}
+
+/// Users who failed, each counted once over the rollout, by the side on which they first did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// Of 10,000 users, how many this side is given.
+    pub weight: u32,
+    /// Those who were answered with 5xx or not at all, from any fixed point in time on.
+    pub errors: u64,
+    /// For each limit that somebody asks about: those who waited longer, from any fixed point in time on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slow: Vec<Slow>,
+}
+
+impl Users {
+    /// How many met what a metric counts; `None` when that isn't counted by user.
+    pub(crate) fn failed(&self, metric: Metric) -> Option<u64> {
+        match metric {
+            Metric::ErrorRate => Some(self.errors),
+            Metric::SlowRate { over_micros } => {
+                let slow = self.slow.iter();
+                slow.filter(|it| it.over_micros == over_micros)
+                    .map(|it| it.count)
+                    .next()
+            }
+            Metric::Event(_)
+            | Metric::LatencyP50
+            | Metric::LatencyP90
+            | Metric::LatencyP99
+            | Metric::Requests
+            | Metric::Saturation
+            | Metric::Cpu
+            | Metric::Memory
+            | Metric::Restarts
+            | Metric::Value(_) => None,
+        }
+    }
 }
 
 /// How many requests took longer than a limit.

@@ -169,6 +169,7 @@ fn add(sum: &mut Sample, second: &Second, millis: i64) {
             count: happened + orders,
         }],
         answers: vec![answer],
+        users: None,
     };
 }
 

@@ -192,6 +192,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
         sticky: Sticky::None,
         backends: vec![backend],
         mirror: None,
+        users: None,
         hold_ms: 0,
         timeout_ms: 10_000,
     };

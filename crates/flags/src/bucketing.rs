@@ -13,11 +13,17 @@
 /// The bucket of `key` under `salt`, in `0..total`. `total` is at most 2³¹−1; 0 gives 0.
 #[must_use]
 pub fn bucket_of(salt: &str, key: &str, total: u32) -> u32 {
+    scale(hash_of(salt, key), total)
+}
+
+/// What a user is under `salt`: [`scale`] makes the bucket of it.
+#[must_use]
+pub fn hash_of(salt: &str, key: &str) -> u32 {
     let mut cbor = Vec::with_capacity(salt.len() + key.len() + 11);
     cbor.push(0x82);
     push_text(&mut cbor, salt);
     push_text(&mut cbor, key);
-    scale(murmur3_32(&cbor), total)
+    murmur3_32(&cbor)
 }
 
 /// The index of the first variant whose cumulative weight lies above `bucket`; `None` when all weights are 0.
@@ -56,7 +62,9 @@ pub fn murmur3_32(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 16)
 }
 
-fn scale(hash: u32, total: u32) -> u32 {
+/// The bucket of a hash, in `0..total`.
+#[must_use]
+pub fn scale(hash: u32, total: u32) -> u32 {
     u32::try_from((u64::from(hash) * u64::from(total)) >> 32)
         .expect("a product shifted by 32 bits fits 32 bits")
 }

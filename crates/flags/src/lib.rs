@@ -4,4 +4,4 @@
 
 mod bucketing;
 
-pub use bucketing::{bucket_of, choose, murmur3_32};
+pub use bucketing::{bucket_of, choose, hash_of, murmur3_32, scale};

@@ -131,10 +131,12 @@ pub(crate) struct OpenRequest {
     lane: Arc<Lane>,
     place: Place,
     worker: Worker,
+    /// Who asks, by a hash; `None` where it doesn't matter.
+    user: Option<u32>,
 }
 
 impl OpenRequest {
-    pub(crate) fn begin(lane: Arc<Lane>, place: Place, worker: Worker) -> Self {
+    pub(crate) fn begin(lane: Arc<Lane>, place: Place, worker: Worker, user: Option<u32>) -> Self {
         let side = &lane.backends[place.side];
         side.counters.open.begin(worker);
         side.instances[place.instance].open.begin(worker);
@@ -142,6 +144,7 @@ impl OpenRequest {
             lane,
             place,
             worker,
+            user,
         }
     }
 
@@ -161,9 +164,14 @@ impl OpenRequest {
         self.worker
     }
 
+    /// The answer is over.
+    pub(crate) fn answered(&self, answer: &Answered) {
+        self.side().answered(self.worker, answer, self.user);
+    }
+
     /// The same once more, for what goes on when the request is answered.
     pub(crate) fn another(&self) -> Self {
-        Self::begin(self.lane.clone(), self.place, self.worker)
+        Self::begin(self.lane.clone(), self.place, self.worker, self.user)
     }
 }
 
@@ -193,10 +201,7 @@ impl Drop for Record {
             bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
             bytes_out: self.bytes_out,
         };
-        self.open
-            .side()
-            .counters
-            .answered(self.open.worker, &answered);
+        self.open.answered(&answered);
         if let Some(line) = self.line.take() {
             let open = &self.open;
             line.write(

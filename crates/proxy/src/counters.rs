@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 
 use crate::{
     latency::{BUCKETS, Latency, bucket_of},
-    protocol::Entry,
+    protocol::{Entry, Route, Users as UserCounts},
+    users::Users,
 };
 
 /// Releases that are counted, at most; beyond it the first that is in no route is forgotten.
@@ -64,6 +65,8 @@ fn add(cell: &AtomicU64, count: u64) {
 pub(crate) struct ReleaseCounters {
     cells: Box<[Cells]>,
     pub(crate) open: Open,
+    /// `None` until somebody asks; written only at a user's first failure.
+    users: Mutex<Option<UserCounts>>,
 }
 
 impl ReleaseCounters {
@@ -71,7 +74,45 @@ impl ReleaseCounters {
         Self {
             cells: (0..workers).map(|_| Cells::default()).collect(),
             open: Open::new(workers),
+            users: Mutex::default(),
         }
+    }
+
+    /// One that counts users from the beginning.
+    #[cfg(test)]
+    pub(crate) fn counting(slow_over_micros: &[u64]) -> Self {
+        let counters = Self::new(1);
+        counters.count_users(slow_over_micros);
+        counters
+    }
+
+    /// Counts users too, from now on; zeros say so.
+    pub(crate) fn count_users(&self, slow_over_micros: &[u64]) {
+        let mut users = lock(&self.users);
+        let users = users.get_or_insert_default();
+        for limit in slow_over_micros {
+            users.slow.entry(*limit).or_default();
+        }
+    }
+
+    /// A user was answered with an error for the first time.
+    pub(crate) fn first_error(&self) {
+        lock(&self.users).get_or_insert_default().errors += 1;
+    }
+
+    /// A user waited longer than `limit` for the first time.
+    pub(crate) fn first_slow(&self, limit: Duration) {
+        let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let mut users = lock(&self.users);
+        *users
+            .get_or_insert_default()
+            .slow
+            .entry(micros)
+            .or_default() += 1;
+    }
+
+    pub(crate) fn users(&self) -> Option<UserCounts> {
+        lock(&self.users).clone()
     }
 
     /// An answer is over.
@@ -138,6 +179,7 @@ impl ReleaseCounters {
             open: self.open.get(),
             proxy_errors: self.sum(|cells| &cells.proxy_errors),
             retries: self.sum(|cells| &cells.retries),
+            users: self.users(),
             not_copied: self.sum(|cells| &cells.passed_over),
         }
     }
@@ -150,6 +192,13 @@ pub(crate) struct Answered {
     pub(crate) took: Duration,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+}
+
+impl Answered {
+    /// As everybody counts them: 5xx.
+    pub(crate) const fn is_error(&self) -> bool {
+        self.status >= 500
+    }
 }
 
 /// What is open, and who waits for it to end.
@@ -249,6 +298,8 @@ pub(crate) struct Registry {
     workers: usize,
     releases: Mutex<BTreeMap<ReleaseKey, Arc<ReleaseCounters>>>,
     instances: Mutex<BTreeMap<(String, SocketAddr), Arc<InstanceState>>>,
+    /// By service and environment; gone with the last table that counts users there.
+    users: Mutex<BTreeMap<(String, String), Weak<Users>>>,
     /// What processes before this one counted.
     inherited: Mutex<Inherited>,
     pub(crate) no_route: AtomicU64,
@@ -265,6 +316,7 @@ impl Registry {
             workers,
             releases: Mutex::default(),
             instances: Mutex::default(),
+            users: Mutex::default(),
             inherited: Mutex::default(),
             no_route: AtomicU64::new(0),
             held: AtomicU64::new(0),
@@ -301,6 +353,21 @@ impl Registry {
             .entry((id.to_owned(), address))
             .or_insert_with(new)
             .clone()
+    }
+
+    /// The users of a route: those known already while the rollout is the same, whatever its weights are.
+    pub(crate) fn users(&self, route: &Route, slow_over_micros: &[u64]) -> Arc<Users> {
+        let mut all = lock(&self.users);
+        all.retain(|_, users| users.strong_count() > 0);
+        let key = (route.service.clone(), route.environment.clone());
+        let known = all.get(&key).and_then(Weak::upgrade);
+        known
+            .filter(|users| users.fits(&route.salt, slow_over_micros))
+            .unwrap_or_else(|| {
+                let users = Arc::new(Users::new(&route.salt, slow_over_micros));
+                all.insert(key, Arc::downgrade(&users));
+                users
+            })
     }
 
     /// Forgets instances that are in no table and have nothing open.
@@ -382,6 +449,9 @@ fn plus(sum: &mut Entry, other: &Entry) {
     sum.proxy_errors += other.proxy_errors;
     sum.retries += other.retries;
     sum.not_copied += other.not_copied;
+    if let Some(users) = &other.users {
+        sum.users.get_or_insert_default().merge(users);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

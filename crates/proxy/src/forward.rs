@@ -67,7 +67,7 @@ enum Aim {
         cookie: Option<HeaderValue>,
     },
     /// The route is there, but nobody on it.
-    Nobody(Arc<Lane>, usize),
+    Nobody(Arc<Lane>, usize, Option<u32>),
     Nowhere,
 }
 
@@ -127,13 +127,15 @@ impl Forwarder {
                         "no service is routed here\n",
                     ));
                 }
-                Aim::Nobody(lane, side) => match attempts.hold(&self.shared, &lane).await {
+                Aim::Nobody(lane, side, user) => match attempts.hold(&self.shared, &lane).await {
                     Held::LookAgain => continue,
                     Held::SomethingChanged => {
                         tried.clear();
                         continue;
                     }
-                    Held::Enough => return Ok(self.nobody(&asked, arrival, &lane, side, &attempts)),
+                    Held::Enough => {
+                        return Ok(self.nobody(&asked, arrival, &lane, (side, user), &attempts));
+                    }
                 },
             };
             if let Some(answer) = self.faults(&open, &mut attempts, &asked).await? {
@@ -175,15 +177,16 @@ impl Forwarder {
             .chooser
             .choose(headers, arrival.client.address, asked.random, usable);
         let side = choice.map(|choice| choice.backend);
+        let user = choice.and_then(|choice| choice.user);
         let Some(place) = lane.pick(side, self.worker, self.next_turn(), tried) else {
-            return Aim::Nobody(lane.clone(), side.unwrap_or(0));
+            return Aim::Nobody(lane.clone(), side.unwrap_or(0), user);
         };
         let is_new = choice.is_some_and(|choice| choice.new_user);
         let cookie = is_new
             .then(|| lane.chooser.cookie_for(asked.random))
             .flatten();
         Aim::At {
-            open: OpenRequest::begin(lane.clone(), place, self.worker),
+            open: OpenRequest::begin(lane.clone(), place, self.worker, user),
             cookie: cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
         }
     }
@@ -228,9 +231,7 @@ impl Forwarder {
                 Effect::Reset => None,
             };
             let counted = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            open.side()
-                .counters
-                .answered(self.worker, &over(counted, asked));
+            open.answered(&over(counted, asked));
             let answer = status.map(|status| sentence(status, "this failure is a drill\n"));
             return answer.ok_or(Reset).map(Some);
         }
@@ -298,7 +299,7 @@ impl Forwarder {
         asked: &Asked,
         arrival: &Arrival,
         lane: &Arc<Lane>,
-        side: usize,
+        (side, user): (usize, Option<u32>),
         attempts: &Attempts,
     ) -> Answer {
         let (status, why) = if attempts.made {
@@ -308,7 +309,7 @@ impl Forwarder {
         };
         if let Some(side) = lane.backends.get(side) {
             let answered = over(status, asked);
-            side.counters.answered(self.worker, &answered);
+            side.answered(self.worker, &answered, user);
             side.counters.proxy_error(self.worker);
             if let Some(mut line) = self.line(asked, arrival) {
                 line.proxy_error = true;

@@ -43,6 +43,7 @@ mod table;
 mod takeover;
 mod tunnel;
 mod upstream;
+mod users;
 mod worker;
 
 pub mod client;

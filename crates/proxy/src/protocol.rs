@@ -60,6 +60,9 @@ pub struct Route {
     /// Copies of requests that go to somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
+    /// Count users who fail, each once; as long as this is here and the salt stays the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<CountUsers>,
     /// How long a request is held when nobody can answer.
     #[serde(default)]
     pub hold_ms: u64,
@@ -163,6 +166,13 @@ pub enum Methods {
     All,
 }
 
+/// What users are counted by, beside errors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountUsers {
+    /// Limits of the time to the last byte, in microseconds: whoever waits longer is counted for each.
+    pub slow_over_micros: Vec<u64>,
+}
+
 /// One release behind a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
@@ -248,9 +258,44 @@ pub struct Entry {
     pub proxy_errors: u64,
     /// Requests that were sent again because nothing had been sent the first time, or because it does no harm.
     pub retries: u64,
+    /// Users who failed for the first time since the route's users were drawn, by the release where they did; absent when nobody
+    /// asked to count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<Users>,
     /// Requests that should have been copied and were not: too many at once, a body, a method that changes something.
     #[serde(default, skip_serializing_if = "is_none")]
     pub not_copied: u64,
+}
+
+/// Users who failed, each counted once. These only grow, like all counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// Those who were answered with 5xx.
+    pub errors: u64,
+    /// By the limit in microseconds: those who waited longer.
+    pub slow: BTreeMap<u64, u64>,
+}
+
+impl Users {
+    /// Adds what another counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.errors += other.errors;
+        for (limit, count) in &other.slow {
+            *self.slow.entry(*limit).or_default() += count;
+        }
+    }
+
+    /// What came since `earlier`; zero where `earlier` has more.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |limit| earlier.slow.get(limit).copied().unwrap_or(0);
+        Self {
+            errors: self.errors.saturating_sub(earlier.errors),
+            slow: (self.slow.iter())
+                .map(|(limit, count)| (*limit, count.saturating_sub(before(limit))))
+                .collect(),
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

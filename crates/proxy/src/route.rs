@@ -6,7 +6,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use http::HeaderMap;
-use shipway_flags::{bucket_of, choose};
+use shipway_flags::{choose, hash_of, scale};
 
 use crate::{
     protocol::{FULL, Route, Sticky},
@@ -146,6 +146,19 @@ pub(crate) struct Choice {
     pub(crate) backend: usize,
     /// The user had no key and was given the random one, to be kept in a cookie.
     pub(crate) new_user: bool,
+    /// Who it is, by a hash; `None` where users aren't known, or it made no difference.
+    pub(crate) user: Option<u32>,
+}
+
+impl Choice {
+    /// Whoever asks.
+    const fn of_anybody(backend: usize) -> Self {
+        Self {
+            backend,
+            new_user: false,
+            user: None,
+        }
+    }
 }
 
 impl Chooser {
@@ -189,41 +202,26 @@ impl Chooser {
         usable: impl Fn(usize) -> bool,
     ) -> Option<Choice> {
         if let Some(backend) = self.rules.backend(headers, usable) {
-            return Some(Choice {
-                backend,
-                new_user: false,
-            });
+            return Some(Choice::of_anybody(backend));
         }
         if let Some(backend) = self.only {
-            return Some(Choice {
-                backend,
-                new_user: false,
-            });
+            return Some(Choice::of_anybody(backend));
         }
-        let known = |backend: Option<usize>| {
-            Some(Choice {
-                backend: backend?,
-                new_user: false,
-            })
-        };
         let key = match &self.sticky {
             Sticky::Cookie(name) => cookie(headers, name),
             Sticky::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
-            Sticky::Address => return known(self.by_key(&client.to_canonical().to_string())),
+            Sticky::Address => return self.by_key(&client.to_canonical().to_string()),
             Sticky::None | Sticky::Matched { .. } => {
                 let bucket = u32::try_from(random % u64::from(FULL)).unwrap_or(0);
-                return known(choose(&self.weights, bucket));
+                return choose(&self.weights, bucket).map(Choice::of_anybody);
             }
         };
         match key {
-            Some(key) => known(self.by_key(key)),
-            None => {
-                let backend = self.by_key(key_text(&mut [0; 16], random))?;
-                Some(Choice {
-                    backend,
-                    new_user: matches!(self.sticky, Sticky::Cookie(_)),
-                })
-            }
+            Some(key) => self.by_key(key),
+            None => Some(Choice {
+                new_user: matches!(self.sticky, Sticky::Cookie(_)),
+                ..self.by_key(key_text(&mut [0; 16], random))?
+            }),
         }
     }
 
@@ -240,8 +238,13 @@ impl Chooser {
         Some(cookie)
     }
 
-    fn by_key(&self, key: &str) -> Option<usize> {
-        choose(&self.weights, bucket_of(&self.salt, key, FULL))
+    fn by_key(&self, key: &str) -> Option<Choice> {
+        let user = hash_of(&self.salt, key);
+        Some(Choice {
+            backend: choose(&self.weights, scale(user, FULL))?,
+            new_user: false,
+            user: Some(user),
+        })
     }
 }
 
@@ -276,6 +279,7 @@ mod tests {
             sticky: Sticky::Header("x-user".into()),
             backends: vec![backend(4, 1_000), backend(3, 9_000)],
             mirror: None,
+            users: None,
             hold_ms: 0,
             timeout_ms: 1_000,
         }
@@ -368,9 +372,10 @@ mod tests {
             assert_eq!(
                 again,
                 Choice {
-                    backend: first.backend,
-                    new_user: false
-                }
+                    new_user: false,
+                    ..first
+                },
+                "the same side, and the same user"
             );
         }
     }

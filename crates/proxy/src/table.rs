@@ -7,10 +7,11 @@ use std::{
 };
 
 use crate::{
-    counters::{InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
+    counters::{Answered, InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
     protocol::{Backend, FULL, Instance, Methods, Route, Snapshot, Sticky, VERSION},
     route::{Chooser, Router},
     rules::RuleError,
+    users::Users,
 };
 
 /// The routes in force.
@@ -48,6 +49,8 @@ pub(crate) struct Side {
     pub(crate) release: u32,
     pub(crate) weight: u32,
     pub(crate) counters: Arc<ReleaseCounters>,
+    /// Who has failed already on this route; the same for all its sides.
+    users: Option<Arc<Users>>,
     pub(crate) instances: Vec<Arc<InstanceState>>,
 }
 
@@ -197,6 +200,8 @@ fn check_name(sticky: &Sticky) -> Result<(), TableError> {
 
 impl Lane {
     fn new(route: &Route, prefix: Option<String>, registry: &Registry) -> Result<Self, TableError> {
+        let asked = route.users.as_ref();
+        let users = asked.map(|asked| registry.users(route, &asked.slow_over_micros));
         let side = |backend: &Backend| -> Result<Side, TableError> {
             let instance = |it: &Instance| -> Result<_, TableError> {
                 Ok(registry.instance(&it.id, address_of(it)?))
@@ -207,10 +212,14 @@ impl Lane {
                 release: backend.release,
                 mirror: false,
             });
+            if let Some(asked) = asked {
+                counters.count_users(&asked.slow_over_micros);
+            }
             Ok(Side {
                 release: backend.release,
                 weight: backend.weight,
                 counters,
+                users: users.clone(),
                 instances: backend
                     .instances
                     .iter()
@@ -266,6 +275,14 @@ pub(crate) struct Place {
 }
 
 impl Side {
+    /// An answer is over; `user` is who got it, where that is known.
+    pub(crate) fn answered(&self, worker: Worker, answer: &Answered, user: Option<u32>) {
+        self.counters.answered(worker, answer);
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.answered(user, answer, &self.counters);
+        }
+    }
+
     /// The instance with the fewest open requests among those that can be reached, `turn` breaking ties; if none can, any that was
     /// not tried yet.
     pub(crate) fn pick(
@@ -318,6 +335,7 @@ mod tests {
             sticky: Sticky::None,
             backends: addresses.iter().enumerate().map(backend).collect(),
             mirror: None,
+            users: None,
             hold_ms: 0,
             timeout_ms: 1_000,
         }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use shipway_analysis::Asked;
 use shipway_core::{
     config::{Environment, Sticky},
     ids::ReleaseNumber,
     rollout::{
         plan::Split,
-        reach::{Match, Mirrored, Text},
+        reach::{Match, Mirrored, Reach, Text},
     },
     target::{InstanceStatus, Place},
 };
-use shipway_proxy::protocol::{self, Backend, Compared, Instance, Methods, Route, Rule, Snapshot};
+use shipway_proxy::protocol::{
+    self, Backend, Compared, CountUsers, Instance, Methods, Route, Rule, Snapshot,
+};
 
 /// How long the data plane holds requests while a lane that has shares has no ready instance: as long as a `recreate` usually takes.
 const HOLD_MS: u64 = 15_000;
@@ -33,6 +36,8 @@ pub struct Lane {
     pub split: Split,
     /// What the users are hashed with: the rollout, so that each rollout draws anew.
     pub salt: String,
+    /// The limits of slow answers whose users are counted beside those who meet errors; `None` when nobody asks about users.
+    pub counted: Option<Vec<u64>>,
     /// Releases of which only the first instances serve, because the others are being taken down.
     pub kept: BTreeMap<ReleaseNumber, u32>,
 }
@@ -48,6 +53,7 @@ impl Lane {
             sticky: environment.sticky.clone(),
             split: Split::default(),
             salt: String::new(),
+            counted: None,
             kept: BTreeMap::new(),
         };
         lane.configure(place, environment, is_last);
@@ -60,6 +66,8 @@ impl Lane {
         self.paths = environment.path.iter().cloned().collect();
         self.port = environment.port;
         self.sticky = environment.sticky.clone();
+        let asked = Asked::of(&environment.analysis);
+        self.counted = asked.users.then_some(asked.slow);
         if self.hosts.is_empty() && self.paths.is_empty() {
             self.paths.push(default_path(place, is_last));
         }
@@ -67,6 +75,18 @@ impl Lane {
 }
 
 impl Lane {
+    /// What users are counted by, while that says something: they are known again, more than one release has some, and each has
+    /// its side by chance alone, not by a rule and not by way of copies.
+    #[must_use]
+    pub fn users(&self) -> Option<CountUsers> {
+        let are_known = self.sticky != Sticky::None;
+        let with_users = self.split.shares.iter().filter(|(_, it)| !it.is_zero());
+        let are_drawn = self.split.reach.as_ref().is_none_or(Reach::is_nobody);
+        let slow_over_micros = self.counted.clone()?;
+        (are_known && are_drawn && with_users.count() > 1)
+            .then_some(CountUsers { slow_over_micros })
+    }
+
     /// Where it is reached by way of the proxy at `proxy_url`: by its first host, its port, or its first path.
     #[must_use]
     pub fn address(&self, proxy_url: &str) -> String {
@@ -120,6 +140,7 @@ fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Ro
         sticky: sticky(lane),
         backends: lane.split.shares.iter().map(backend).collect(),
         mirror: mirror(lane),
+        users: lane.users(),
         hold_ms: HOLD_MS,
         timeout_ms: RESPONSE_MS,
     };
@@ -222,4 +243,57 @@ fn ready(
             address: status.address.clone(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shipway_core::{exposure::Weight, rollout::reach::Mirror};
+
+    use super::*;
+
+    fn lane(canary: u32) -> Lane {
+        let weight = |points| Weight::from_basis_points(points).unwrap();
+        let shares = vec![
+            (ReleaseNumber(2), weight(canary)),
+            (ReleaseNumber(1), weight(canary).rest()),
+        ];
+        Lane {
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            port: None,
+            sticky: Sticky::Cookie("user".to_owned()),
+            split: Split {
+                shares,
+                reach: None,
+            },
+            salt: "shop/ro2".to_owned(),
+            counted: Some(vec![300_000]),
+            kept: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn users_are_counted_while_each_has_a_side_by_chance_alone() {
+        let users = lane(1_000).users();
+        assert_eq!(users.unwrap().slow_over_micros, [300_000]);
+        let nobody_asks = Lane {
+            counted: None,
+            ..lane(1_000)
+        };
+        let nobody_is_known = Lane {
+            sticky: Sticky::None,
+            ..lane(1_000)
+        };
+        let mut copied = lane(1_000);
+        copied.split.reach = Some(Reach {
+            mirror: Some(Mirror {
+                share: Weight::from_basis_points(500).unwrap(),
+                methods: Mirrored::Safe,
+            }),
+            ..Reach::default()
+        });
+        for lane in [nobody_asks, nobody_is_known, copied, lane(0), lane(10_000)] {
+            assert_eq!(lane.users(), None, "{lane:?}");
+        }
+    }
 }

@@ -7,6 +7,9 @@
 //! may change at any moment. (Requests of one look are exchangeable if the sides are equally good; drawing events from
 //! them without replacement scatters less than the binomial that is assumed, so the evidence only gets more careful.)
 //!
+//! Where users are known again, each is counted once and `ρ` is the weight that was set: who gets the canary is drawn by a hash, so
+//! it is exact, whatever users do ([`Evidence::look_by_user`]).
+//!
 //! The likelihood of `r`, relative to `r = 1`, is kept on a fixed grid of logarithms; it is a sum over looks, so their order
 //! doesn't matter, and looks without events cost nothing. Everything else is read off it:
 //!
@@ -89,6 +92,17 @@ impl Counted {
         self.events = self.events.saturating_add(more.events);
         self.of = self.of.saturating_add(more.of);
     }
+}
+
+/// Users for whom something happened for the first time since the look before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Firsts {
+    /// Those of the canary.
+    pub canary: u64,
+    /// Those of stable.
+    pub stable: u64,
+    /// The share of all users of both that were given to the canary, by chance alone.
+    pub share: f64,
 }
 
 /// Which ratios are asked about.
@@ -186,6 +200,24 @@ impl Evidence {
     /// Takes the same look in on several: what it says is worked out once.
     pub fn look_on(all: [&mut Self; 2], test: &Test, canary: Counted, stable: Counted) {
         let gain = compared(test, canary, stable);
+        for evidence in all {
+            evidence.canary.add(canary);
+            evidence.stable.add(stable);
+            if let Some(gain) = &gain {
+                evidence.absorb(gain);
+            }
+        }
+    }
+
+    /// The same where users were counted instead, each once: what was counted by request is shown, and says nothing.
+    pub fn look_by_user(
+        all: [&mut Self; 2],
+        test: &Test,
+        canary: Counted,
+        stable: Counted,
+        users: Firsts,
+    ) {
+        let gain = fallen(test, users.canary, users.stable, users.share);
         for evidence in all {
             evidence.canary.add(canary);
             evidence.stable.add(stable);
@@ -338,14 +370,22 @@ impl Gain {
     }
 }
 
-/// Where the events of one look fell; nothing when there were none, or nothing to compare.
+/// Where the events of one look fell, by the share of the requests; nothing when there were none, or nothing to compare.
 fn compared(test: &Test, canary: Counted, stable: Counted) -> Option<Gain> {
-    let events = canary.events.saturating_add(stable.events);
-    if events == 0 || canary.of == 0 || stable.of == 0 {
+    if canary.of == 0 || stable.of == 0 {
         return None;
     }
     let share = canary.of as f64 / (canary.of as f64 + stable.of as f64);
-    let (of_canary, events) = (canary.events as f64, events as f64);
+    fallen(test, canary.events, stable.events, share)
+}
+
+/// Where events fell, each of which would have been the canary's with probability `share`.
+fn fallen(test: &Test, canary: u64, stable: u64, share: f64) -> Option<Gain> {
+    let events = canary.saturating_add(stable);
+    if events == 0 || share <= 0.0 || share >= 1.0 {
+        return None;
+    }
+    let (of_canary, events) = (canary as f64, events as f64);
     Some(Gain::of(test, |log_ratio, ratio| {
         of_canary * log_ratio - events * libm::log1p(share * (ratio - 1.0))
     }))

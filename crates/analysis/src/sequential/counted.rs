@@ -1,6 +1,6 @@
 //! Something that happens, compared by how often it does for each request.
 
-use super::{Looked, Sequential, Standing, State, so_far};
+use super::{Looked, Sequential, Standing, State, so_far, users::Told};
 use crate::{
     Metric,
     evidence::ratio::{Counted, Evidence},
@@ -24,7 +24,17 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
         ))
     } else if requests < judge.min_requests {
         Standing::Unknown(so_far(requests, judge.min_requests, "requests"))
-    } else if state.hold.log_no_worse(&judge.test) >= cleared {
+    } else if state.counted().1.of == 0 {
+        let why = format!("{} had no requests to compare with", seen.names.1);
+        Standing::Unknown(why)
+    } else if state.users.is_of_few(judge, &state.hold, &state.rollout) {
+        Standing::Unknown(format!(
+            "{}: too few users to tell whether it is the release or them",
+            compared(judge, state, seen)
+        ))
+    } else if state.hold.log_no_worse(&judge.test) >= cleared
+        && state.users.agrees(judge, &state.hold)
+    {
         let tolerance = judge.test.tolerance();
         let (no_worse, times) = match judge.direction {
             super::Direction::Increase => ("no worse than", format!("{tolerance} times")),
@@ -54,8 +64,15 @@ fn take_in(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Option<(
     state.stable.begin(stable, seen.at);
     let of_canary = counted(judge.metric, state.canary.window(canary));
     let of_stable = counted(judge.metric, state.stable.window(stable));
+    let told = Told::of(judge, seen);
+    let mut events = of_canary.events.saturating_add(of_stable.events);
     // Less often is worse: then stable's must not be more than the canary's.
-    if judge.direction.is_increase() {
+    if let Some(told) = told {
+        let users = state.users.take_in(told);
+        events = users.canary.saturating_add(users.stable);
+        let both = [&mut state.rollout, &mut state.hold];
+        Evidence::look_by_user(both, &judge.test, of_canary, of_stable, users);
+    } else if judge.direction.is_increase() {
         let both = [&mut state.rollout, &mut state.hold];
         Evidence::look_on(both, &judge.test, of_canary, of_stable);
     } else {
@@ -64,7 +81,10 @@ fn take_in(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Option<(
             .look_swapped(&judge.test, of_canary, of_stable);
         state.hold.look_swapped(&judge.test, of_canary, of_stable);
     }
-    if of_canary.events + of_stable.events > 0 {
+    if told.is_none() {
+        state.users.pass_over(None);
+    }
+    if events > 0 {
         state.rollout.narrow(judge.alpha);
     }
     state.canary.close(canary, seen.at);
@@ -76,6 +96,7 @@ pub(super) fn pass_over(judge: &Sequential, state: &mut State, seen: &Looked<'_>
     if let Some((canary, stable)) = counts(judge.metric, seen).filter(|_| !is_stale(state, seen)) {
         state.canary.pass_over(canary, seen.at);
         state.stable.pass_over(stable, seen.at);
+        state.users.pass_over(Told::of(judge, seen));
     }
 }
 
@@ -101,7 +122,7 @@ fn counted(metric: Metric, counts: Counts) -> Counted {
     }
 }
 
-/// `error-rate 2.1 % on #42 against 0.1 % on #41, 6,200 requests`
+/// `error-rate 2.1 % on #42 against 0.1 % on #41, met by 41 users against 12, 6,200 requests`
 fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
     let (canary, other) = state.counted();
     let shown = |counted: Counted| {
@@ -111,13 +132,15 @@ fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
             judge.metric.show(counted.rate())
         }
     };
+    let users = state.users.told();
     format!(
-        "{} {} on {} against {} on {}, {} requests",
+        "{} {} on {} against {} on {}{}, {} requests",
         judge.metric,
         shown(canary),
         seen.names.0,
         shown(other),
         seen.names.1,
+        users.map_or_else(String::new, |users| format!(", {users}")),
         grouped(&canary.of.to_string())
     )
 }

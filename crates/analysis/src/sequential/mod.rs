@@ -15,7 +15,7 @@
 //! What is compared, and by what:
 //!
 //! - [`counted`]: something that happens (errors, slow answers, orders), by the rate ratio. Its evidence is collected over
-//!   the whole rollout.
+//!   the whole rollout. Of errors and slow answers users are counted, each once, where they are known again ([`users`]).
 //! - [`quantile`]: latency, by bounds on both distributions. What it needs is much more: a limit on latency
 //!   ([`Metric::SlowRate`]) is decided by a thousandth of the requests.
 //! - [`value`]: CPU, memory, what a provider says, by the mean of the differences between values of the same instants.
@@ -25,6 +25,7 @@
 
 mod counted;
 mod quantile;
+mod users;
 mod value;
 
 use std::time::Duration;
@@ -68,6 +69,23 @@ impl Direction {
     }
 }
 
+/// What is counted of errors and slow answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Users who met one, each once, where users are known again; otherwise requests.
+    #[default]
+    Users,
+    /// Requests, whoever sent them.
+    Requests,
+}
+
+impl Unit {
+    const fn is_users(&self) -> bool {
+        matches!(self, Self::Users)
+    }
+}
+
 /// A comparison with stable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
@@ -84,6 +102,9 @@ pub struct Sequential {
     /// Which way is worse.
     #[serde(default, skip_serializing_if = "Direction::is_increase")]
     pub direction: Direction,
+    /// What is counted of errors and slow answers; other metrics don't look at it.
+    #[serde(default, skip_serializing_if = "Unit::is_users")]
+    pub unit: Unit,
     /// How long after a hold began nothing is counted: a warm-up.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub skip: Duration,
@@ -146,9 +167,17 @@ impl Sequential {
             test: Test::new(margin, tolerance)?,
             min_requests: Self::MIN_REQUESTS,
             direction: Direction::Increase,
+            unit: Unit::Users,
             skip: Duration::ZERO,
             interval: Self::INTERVAL,
         })
+    }
+
+    /// Whether users are counted where they are known again.
+    pub(crate) const fn is_by_user(&self) -> bool {
+        self.unit.is_users()
+            && self.direction.is_increase()
+            && matches!(self.metric, Metric::ErrorRate | Metric::SlowRate { .. })
     }
 
     /// More than this many times stable's is worse, when nobody says: anything for what is counted; CPU and memory of two
@@ -194,6 +223,8 @@ pub struct State {
     /// When this hold was first looked at, where its beginning is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     began: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "users::State::is_new")]
+    users: users::State,
     #[serde(default, skip_serializing_if = "quantile::State::is_new")]
     quantile: quantile::State,
     #[serde(default, skip_serializing_if = "value::State::is_new")]
@@ -246,6 +277,7 @@ impl Judge for Sequential {
         state.hold = Evidence::default();
         state.holds = state.holds.saturating_add(1);
         state.began = None;
+        state.users.begin_hold();
         state.quantile = quantile::State::default();
         state.value = value::State::default();
     }

@@ -116,6 +116,8 @@ fn judged_both_ways(usual: &str, worse: &str, weight: &str, window: &str, limit:
             "error-rate",
             "on #2 against",
             "on #1",
+            "met by",
+            "users against",
             "requests, evidence",
             "limit 100:1",
         ],
@@ -253,4 +255,51 @@ fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
     // The first release was compared with nothing, and there is nothing to draw.
     let first = of("/hook", "shop #1 → production is live").unwrap();
     assert!(first["plot"].is_null(), "{first:#}");
+}
+
+/// A robot that asks for what never worked is on the canary by chance. By request that is a regression beyond doubt.
+#[test]
+fn one_user_who_always_fails_neither_rolls_a_good_release_back_nor_lets_it_pass() {
+    let site = Site::started();
+    let environment = "    sticky: { header: x-user }\n    strategy: { canary: { steps: [{ weight: 30%, hold: 6s }] } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
+    let shop = repository(&site, "shop", environment);
+    shop.edit(
+        "shop.py",
+        "code = 500 if random.random() < float(mood)",
+        "code = 500 if (self.headers[\"x-user\"] or \"\").startswith(\"robot\")",
+    );
+    assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
+    let url = format!("http://{}/shop", site.proxy);
+    let people = Load::steady(&url, 150);
+    shop.write("MOOD", "0.0\n");
+    let mut push = shop.ship_begun("1.1");
+    until("the canary has users", || people.of("1.1") > 10);
+    // Each robot keeps its side; the first that the canary gets goes on.
+    let gets_canary = |name: &&String| {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let mut answer = agent.get(&url).header("x-user", *name).call().unwrap();
+        assert_eq!(answer.status(), 500);
+        answer.body_mut().read_to_string().unwrap().contains("1.1")
+    };
+    let names: Vec<String> = (0..100).map(|robot| format!("robot-{robot}")).collect();
+    let name = names.iter().find(gets_canary).unwrap().clone();
+    let robot = Load::steady_with(&url, 50, &[("x-user", name.leak())]);
+    let mut told = Value::Null;
+    until("the pause", || {
+        told = rollout_of(&site, "shop", 2).unwrap_or_default();
+        assert!(told["ended"].is_null(), "{told:#}");
+        told["status"] == "paused"
+    });
+    assert_says(
+        &told.to_string(),
+        &["met by 1 user against", "too few users to tell"],
+    );
+    robot.stop();
+    people.stop();
+    site.shipway(&["abort", "shop/ro2"]);
+    ended(&site, "shop", 2);
+    push.wait().unwrap();
 }

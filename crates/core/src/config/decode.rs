@@ -414,11 +414,7 @@ pub(crate) fn word<T: Clone>(
 
 /// A word that isn't one of those known.
 pub(super) fn unknown_word(text: &Spanned<String>, what: &str, known: &[&str]) -> Diagnostic {
-    let help = nearest(&text.value, known.iter().copied()).map_or_else(
-        || format!("there are {}", known.join(", ")),
-        |near| format!("did you mean `{near}`?"),
-    );
-    Diagnostic::error(
+    let problem = Diagnostic::error(
         "unknown-word",
         text.span,
         format!(
@@ -426,8 +422,11 @@ pub(super) fn unknown_word(text: &Spanned<String>, what: &str, known: &[&str]) -
             known.join(", "),
             text.value
         ),
-    )
-    .help(help)
+    );
+    match nearest(&text.value, known.iter().copied()) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem,
+    }
 }
 
 /// Something the format has and this version doesn't do.

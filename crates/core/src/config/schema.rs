@@ -126,6 +126,7 @@ fn metric() -> Value {
             "max": number(), "min": number(),
             "worse_than": { "enum": ["stable"], "description": "Compared with stable by the sequential judge, as early as the evidence allows." },
             "direction": { "enum": ["increase", "decrease", "either"], "description": "Which way is worse; either: of judge mann-whitney." },
+            "unit": { "enum": ["users", "requests"], "default": "users", "description": "Of error-rate and slow-rate with worse_than: users who meet one count once, where they are known again (sticky), or every request does." },
             "interval": { "$ref": "#/$defs/duration", "default": "5s" },
             "count": { "type": "integer" }, "failure_limit": { "type": "integer", "default": 0 }, "consecutive_error_limit": { "type": "integer", "default": 4 },
             "inconclusive_limit": { "type": "integer" }, "min_requests": { "type": "integer", "default": 100 },

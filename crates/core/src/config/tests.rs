@@ -100,6 +100,8 @@ environments:
       - { metric: restarts, worse_than: stable }
       - { metric: error-rate, max: 5%, alpha: 1% }
       - { metric: latency-p99, max: fast }
+      - { metric: latency-p99, worse_than: stable, unit: users }
+      - { metric: error-rate, worse_than: stable, unit: people }
     hosts: ["http://shop.example.com"]
     migrations: { dir: migrations }
 "#;
@@ -119,8 +121,10 @@ environments:
     shipway.yaml:15:9: error: restarts can't be compared with stable, which has another share of the traffic; give it `max` or `min`
     shipway.yaml:16:47: error: `alpha` is of comparisons with stable, not of limits; add `worse_than: stable`
     shipway.yaml:17:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
-    shipway.yaml:18:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
-    shipway.yaml:19:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
+    shipway.yaml:18:58: error: `unit` is of error-rate and slow-rate, not of latency-p99
+    shipway.yaml:19:57: error: `unit` is one of users, requests, not `people`
+    shipway.yaml:20:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
+    shipway.yaml:21:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
     "#);
 }
 
@@ -303,7 +307,7 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
     shipway.yaml:5:61: error: `(a{99}){99}` can't be matched: it repeats too much to be held ready; the syntax is RE2's, as with Istio: no look-around, no back-references
     shipway.yaml:5:52: error: requests without something can't be told apart; they go by weight like all that match nothing
     shipway.yaml:5:35: error: a mirror of nothing shows nothing; give it a share above 0, or leave it out
-    shipway.yaml:5:58: error: `methods` is one of safe, all, not `most`; there are safe, all
+    shipway.yaml:5:58: error: `methods` is one of safe, all, not `most`
     shipway.yaml:5:51: error: a baseline has the canary's share of the traffic, so 60 % is too much; go up to 50% by steps, or leave `baseline` out
     shipway.yaml:5:37: error: `bake` is a duration, such as 250ms, 2s, 5m or 1h30m, not `soon`
     "#);

@@ -13,7 +13,7 @@ use shipway_core::{
     ids::ReleaseNumber,
     target::{Place, SetKey},
 };
-use shipway_proxy::protocol::{Counters, Entry, Latency};
+use shipway_proxy::protocol::{Counters, Entry, Latency, Users};
 
 /// Releases that are remembered per place once no proxy counts them any more: far more than can be on their way at once.
 const GONE_RELEASES_MAX: usize = 32;
@@ -40,6 +40,9 @@ pub struct Totals {
     /// Requests that are open now; not a total.
     #[serde(default)]
     pub open: u64,
+    /// Users who failed, each counted once in a rollout; absent when nobody asked to count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<Users>,
 }
 
 impl Totals {
@@ -58,6 +61,9 @@ impl Totals {
             *sum.responses.entry(class.clone()).or_default() += count;
         }
         sum.latency.merge(&other.latency);
+        if let Some(users) = &other.users {
+            sum.users.get_or_insert_default().merge(users);
+        }
         sum
     }
 
@@ -78,6 +84,10 @@ impl Totals {
             bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
             bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
             open: self.open,
+            users: self.users.as_ref().map(|now| {
+                let before = earlier.users.as_ref();
+                before.map_or_else(|| now.clone(), |before| now.since(before))
+            }),
         }
     }
 }
@@ -94,6 +104,7 @@ impl From<&Entry> for Totals {
             bytes_in: entry.bytes_in,
             bytes_out: entry.bytes_out,
             open: entry.open,
+            users: entry.users.clone(),
         }
     }
 }
@@ -339,6 +350,7 @@ mod tests {
                 proxy_errors: 0,
                 retries: 0,
                 not_copied: 0,
+                users: None,
             });
             entry.requests += 1;
             *entry.responses.entry(class.to_owned()).or_default() += 1;

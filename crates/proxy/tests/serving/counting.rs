@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::{Method, Response};
-use shipway_proxy::protocol::{Effect, FULL, Fault, Faults};
+use shipway_proxy::protocol::{CountUsers, Effect, FULL, Fault, Faults, Route, Sticky};
 use tokio::task::JoinSet;
 
 use super::support::{
     Conversation, House, Proxy, SHOP, Upstream, backend,
-    client::{ask, whole},
+    client::{Body, ask, whole},
     get, only,
     proxy::Start,
     route, snapshot, until,
@@ -270,4 +270,71 @@ async fn who_is_too_slow_with_a_head_is_let_go() {
         answer.is_ok_and(|answer| answer.text() == "shop")
     })
     .await;
+}
+
+/// A request of the user of this name.
+fn of_user(user: &str, path: &str) -> http::Request<Body> {
+    let mut request = ask(Method::GET, path, "");
+    request
+        .headers_mut()
+        .insert("x-user", user.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn users_who_fail_are_counted_once_whatever_the_weights_become() {
+    let (house, one, two) = (House::new(), obeying().await, obeying().await);
+    let proxy = house.proxy().await;
+    let split = |share: u32, salt: &str| Route {
+        sticky: Sticky::Header("x-user".to_owned()),
+        salt: salt.to_owned(),
+        users: Some(CountUsers {
+            slow_over_micros: vec![200_000],
+        }),
+        ..route(vec![
+            backend(2, share, &[&two.address]),
+            backend(1, FULL - share, &[&one.address]),
+        ])
+    };
+    proxy.put(&snapshot(vec![split(FULL / 2, "shop/1")])).await;
+    assert_eq!(proxy.count(1).await.users.unwrap().slow[&200_000], 0);
+    let mut conversation = Conversation::with(proxy.address).await;
+    for round in 0..3 {
+        for user in 0..100 {
+            // Every fourth fails, and goes on failing; one waits too long.
+            let path = match user % 4 {
+                0 => "/503",
+                _ if user == 1 && round == 0 => "/200?250",
+                _ => "/200",
+            };
+            let asked = of_user(&format!("user-{user}"), path);
+            conversation.send(asked).await.unwrap();
+        }
+        // All who were on the other side move over, and are no news.
+        let share = [FULL - 1, 1, FULL / 2][round];
+        proxy.put(&snapshot(vec![split(share, "shop/1")])).await;
+    }
+    let users = async || {
+        let (old, new) = (proxy.count(1).await, proxy.count(2).await);
+        let (old, new) = (old.users.unwrap(), new.users.unwrap());
+        let slow = old.slow[&200_000] + new.slow[&200_000];
+        (old.errors, new.errors, slow)
+    };
+    let (old, new, slow) = users().await;
+    assert_eq!((old + new, slow), (25, 1));
+    assert!(old > 3 && new > 3, "{old} and {new} of both sides");
+
+    // The next rollout draws anew.
+    proxy.put(&snapshot(vec![split(FULL / 2, "shop/2")])).await;
+    conversation.send(of_user("user-0", "/500")).await.unwrap();
+    let (old, new, _) = users().await;
+    assert_eq!(old + new, 26);
+
+    // Where nobody asks, nobody is counted.
+    let mut silent = split(FULL / 2, "shop/2");
+    silent.users = None;
+    proxy.put(&snapshot(vec![silent])).await;
+    conversation.send(of_user("user-4", "/500")).await.unwrap();
+    let (old, new, _) = users().await;
+    assert_eq!(old + new, 26);
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
     Analysis, Answer, Asked, Happened, Histogram, Kind, Latency, Metric, Observation, Rule, Sample,
-    Side, Slow,
+    Side, Slow, Users,
 };
 use shipway_core::{
     ids::ReleaseNumber,
@@ -13,6 +13,7 @@ use shipway_core::{
 };
 use shipway_drivers::data_plane::meter::Totals;
 use shipway_engine::Work;
+use shipway_proxy::protocol;
 
 use super::asking::Asking;
 use crate::app::App;
@@ -55,6 +56,10 @@ pub(super) async fn run(
             _ = ticks.tick() => {}
         }
         let totals = app.meter.read().await.ok();
+        let lane = app.traffic.lane(&place);
+        let split = lane.filter(|lane| lane.users().is_some());
+        let split = split.map(|lane| lane.split);
+        let weight = |release| Some(split.as_ref()?.weight_of(release).basis_points());
         let now = Readings {
             canary: read(app, totals.as_ref(), &place, candidate),
             stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
@@ -66,10 +71,10 @@ pub(super) async fn run(
                 &asked,
                 (&before, |of| Some(&of.canary)),
                 &now.canary,
-                told(candidate, asking.of_canary()),
+                (weight(candidate), told(candidate, asking.of_canary())),
             ),
             stable: stable.zip(now.stable.as_ref()).map(|(release, now)| {
-                let told = told(release, asking.of_stable());
+                let told = (weight(release), told(release, asking.of_stable()));
                 side(
                     release,
                     &asked,
@@ -185,7 +190,7 @@ fn side<'a>(
     asked: &Asked,
     (before, which): (&'a Past, impl Fn(&'a Readings) -> Option<&'a Reading>),
     now: &Reading,
-    told: Told,
+    (weight, told): (Option<u32>, Told),
 ) -> Side {
     let begin = before.readings.front().and_then(&which);
     let last = before.readings.back().and_then(&which);
@@ -207,6 +212,7 @@ fn side<'a>(
         saturation: (now.ready > 0).then(|| traffic.open as f64 / now.ready as f64),
         events: told.events,
         answers: told.answers,
+        users: weight.and_then(|weight| Some(users(traffic.users.as_ref()?, weight))),
     });
     Side {
         release: release.to_string(),
@@ -227,6 +233,18 @@ fn slow(traffic: &Totals, over_micros: u64) -> Slow {
     Slow {
         over_micros,
         count: beyond,
+    }
+}
+
+/// Users who failed, of a side that is given this weight.
+fn users(counted: &protocol::Users, weight: u32) -> Users {
+    let slow = counted.slow.iter();
+    Users {
+        weight,
+        errors: counted.errors,
+        slow: slow
+            .map(|(&over_micros, &count)| Slow { over_micros, count })
+            .collect(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shipway_analysis::{
-    Counting, Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, evidence::Alpha,
-    expression::Condition, threshold::Bound,
+    Counting, Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, Unit,
+    evidence::Alpha, expression::Condition, threshold::Bound,
 };
 use shipway_syntax::{Diagnostic, Fields, Spanned};
 
@@ -62,6 +62,7 @@ pub(super) fn comparison(
         problems,
     )?;
     comparison.direction = direction(fields, metric, problems)?;
+    comparison.unit = unit(fields, metric, problems)?;
     comparison.min_requests = fields
         .integer("min_requests", 1, u32::MAX, problems)
         .map_or(comparison.min_requests, u64::from);
@@ -90,6 +91,20 @@ fn direction(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Op
         }
         _ => Some(Direction::Increase),
     }
+}
+
+/// What is counted: users, where that can be.
+fn unit(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<Unit> {
+    let Some(node) = fields.get("unit") else {
+        return Some(Unit::default());
+    };
+    if !matches!(metric, Metric::ErrorRate | Metric::SlowRate { .. }) {
+        let message = format!("`unit` is of error-rate and slow-rate, not of {metric}");
+        problems.push(bad(node.span, &message));
+        return None;
+    }
+    let words = [("users", Unit::Users), ("requests", Unit::Requests)];
+    word(fields, "unit", &words, problems)
 }
 
 /// `1%` or `0.01`

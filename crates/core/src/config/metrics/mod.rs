@@ -25,6 +25,7 @@ pub(super) const METRIC_KEYS: &[&str] = &[
     "fail",
     "worse_than",
     "direction",
+    "unit",
     "alpha",
     "margin",
     "tolerance",
@@ -74,6 +75,7 @@ impl Word {
                 &[&[
                     "worse_than",
                     "direction",
+                    "unit",
                     "alpha",
                     "margin",
                     "tolerance",

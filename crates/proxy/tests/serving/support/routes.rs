@@ -24,6 +24,7 @@ pub fn route(backends: Vec<Backend>) -> Route {
         sticky: Sticky::None,
         backends,
         mirror: None,
+        users: None,
         hold_ms: 0,
         timeout_ms: 20_000,
     }

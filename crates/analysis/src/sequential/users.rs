@@ -1,0 +1,331 @@
+//! Users who failed, each counted once: what a comparison of errors and slow answers stands on where users are known again.
+//!
+//! Who is on which side is drawn by a hash, for each user by itself. So the first failure of a user is the canary's with the
+//! probability of its weight, whatever the user does: comes often or seldom, tries again, always fails. Requests have none of
+//! that: a robot that asks each second for what never worked fails by chance on the canary, and by request that is a regression
+//! beyond doubt. A user who has failed on either side doesn't count again on the other, so that a weight that rises moves nobody
+//! who always fails over as if new.
+//!
+//! What that costs: of few users, little can be learnt. Where by request the canary looks worse and most of its failures are those
+//! of users counted already, the comparison says so and nothing passes ([`State::is_of_few`]).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Looked, Sequential};
+use crate::evidence::ratio::{Evidence, Firsts};
+
+/// What is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// What was said at the last look; `None` when that one was not by user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<Told>,
+    /// Users of the canary and of stable that were counted over the whole rollout.
+    all: (u64, u64),
+    /// Those of this hold.
+    hold: (u64, u64),
+}
+
+/// How many users have failed so far, from any fixed point in time on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// The share of users that are the canary's, of those that are on either side.
+    share: f64,
+    canary: u64,
+    stable: u64,
+}
+
+impl Told {
+    /// What a look says by user; `None` where it doesn't, or where all users are on one side.
+    pub(super) fn of(judge: &Sequential, seen: &Looked<'_>) -> Option<Self> {
+        if !judge.is_by_user() {
+            return None;
+        }
+        let (canary, stable) = (seen.canary.users.as_ref()?, seen.stable.users.as_ref()?);
+        let weights = f64::from(canary.weight) + f64::from(stable.weight);
+        let share = f64::from(canary.weight) / weights;
+        (share > 0.0 && share < 1.0).then_some(Self {
+            share,
+            canary: canary.failed(judge.metric)?,
+            stable: stable.failed(judge.metric)?,
+        })
+    }
+}
+
+impl State {
+    pub(super) fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn begin_hold(&mut self) {
+        self.hold = (0, 0);
+    }
+
+    /// Users who failed since the look before. Between two looks of different weights it isn't known which were in force: who
+    /// failed then is left out, on both sides.
+    pub(super) fn take_in(&mut self, now: Told) -> Firsts {
+        let before = self.last.replace(now);
+        let (canary, stable) = match before {
+            Some(before) if before.share.to_bits() == now.share.to_bits() => (
+                // The proxy was started again: all that it says is new.
+                now.canary.checked_sub(before.canary).unwrap_or(now.canary),
+                now.stable.checked_sub(before.stable).unwrap_or(now.stable),
+            ),
+            Some(_) | None => (0, 0),
+        };
+        for sum in [&mut self.all, &mut self.hold] {
+            sum.0 = sum.0.saturating_add(canary);
+            sum.1 = sum.1.saturating_add(stable);
+        }
+        Firsts {
+            canary,
+            stable,
+            share: now.share,
+        }
+    }
+
+    /// Counts nothing, and goes on from here; without anything by user, the next look begins anew.
+    pub(super) fn pass_over(&mut self, now: Option<Told>) {
+        self.last = now;
+    }
+
+    /// `met by 41 users against 12`
+    pub(super) fn told(&self) -> Option<String> {
+        self.last?;
+        let (canary, stable) = self.all;
+        let users = if canary == 1 { "user" } else { "users" };
+        Some(format!("met by {canary} {users} against {stable}"))
+    }
+
+    /// Whether users can't tell what requests say: in this hold the canary looks worse by request, and most of what speaks
+    /// against it are failures of users who were counted before.
+    pub(super) fn is_of_few(&self, judge: &Sequential, hold: &Evidence, all: &Evidence) -> bool {
+        // Stable may have no requests any more.
+        let (canary, stable) = (hold.canary(), all.stable());
+        let are_repeats = canary.events > self.hold.0.saturating_mul(2);
+        self.last.is_some() && are_repeats && {
+            let mut by_request = judge.test.begin();
+            by_request.look(&judge.test, canary, stable);
+            by_request.log_worse(&judge.test) >= judge.alpha.log_limit()
+        }
+    }
+
+    /// Whether requests say what users do: that the canary is no worse than tolerated.
+    pub(super) fn agrees(&self, judge: &Sequential, hold: &Evidence) -> bool {
+        let (canary, stable) = (hold.canary().rate(), hold.stable().rate());
+        self.last.is_none() || canary <= judge.test.tolerance() * stable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        Judge, Judgement, Metric, Observation, Sample, Side, Unit, Users, Verdict, evidence::Alpha,
+        sequential,
+    };
+
+    fn judge(alpha: f64) -> Sequential {
+        let (alpha, beta) = (Alpha::new(alpha).unwrap(), Alpha::new(0.05).unwrap());
+        Sequential::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap()
+    }
+
+    /// Requests, errors and users of one side, from the beginning.
+    #[derive(Clone, Copy, Default)]
+    struct Sums {
+        requests: u64,
+        errors: u64,
+        users: u64,
+    }
+
+    fn seen(second: i64, weight: u32, [canary, stable]: [Sums; 2]) -> Observation {
+        let side = |release: &str, weight, sums: Sums| Side {
+            release: release.to_owned(),
+            sample: Some(Sample {
+                requests: sums.requests,
+                errors: sums.errors,
+                users: Some(Users {
+                    weight,
+                    errors: sums.users,
+                    ..Users::default()
+                }),
+                ..Sample::default()
+            }),
+        };
+        Observation {
+            at: Timestamp::from_second(second).unwrap(),
+            canary: side("#3", weight, canary),
+            stable: Some(side("#2", 10_000 - weight, stable)),
+        }
+    }
+
+    fn sums(requests: u64, errors: u64, users: u64) -> Sums {
+        Sums {
+            requests,
+            errors,
+            users,
+        }
+    }
+
+    /// One of a service's users: where the hash puts them, how often they come and how often they fail, whatever the release.
+    struct User {
+        bucket: u32,
+        comes: f64,
+        fails: f64,
+        has_failed: bool,
+    }
+
+    /// A release as good as stable, for users who differ: a few come all the time, and some of those always fail. Whether it is
+    /// failed, judged by user and by request.
+    fn wrongly_failed(random: &mut Rng, alpha: f64) -> [bool; 2] {
+        let mut users: Vec<User> = (0..300)
+            .map(|user| User {
+                bucket: random.u32(0..10_000),
+                comes: if user % 10 == 0 { 0.9 } else { 0.05 },
+                fails: if user % 30 == 0 { 1.0 } else { 0.01 },
+                has_failed: false,
+            })
+            .collect();
+        let judges = [Unit::Users, Unit::Requests].map(|unit| Sequential {
+            unit,
+            ..judge(alpha)
+        });
+        let mut states = [sequential::State::default(), sequential::State::default()];
+        let (mut sides, mut is_failed) = ([Sums::default(); 2], [false; 2]);
+        for second in 0..90 {
+            let weight = [100, 1_000, 5_000][second / 30];
+            for user in &mut users {
+                let side = &mut sides[usize::from(user.bucket >= weight)];
+                let requests = u64::from(random.f64() < user.comes);
+                let errors = u64::from(random.f64() < user.fails) * requests;
+                side.requests += requests;
+                side.errors += errors;
+                if errors > 0 && !std::mem::replace(&mut user.has_failed, true) {
+                    side.users += 1;
+                }
+            }
+            let observation = seen(second as i64, weight, sides);
+            for (place, judge) in judges.iter().enumerate() {
+                if second % 30 == 0 {
+                    Sequential::begin_hold(&mut states[place]);
+                }
+                let judged = judge.observe(&mut states[place], &observation);
+                is_failed[place] |= judged.verdict.is_fail();
+            }
+        }
+        is_failed
+    }
+
+    #[test]
+    fn users_who_always_fail_are_no_regression_by_user_though_they_are_by_request() {
+        let (mut random, rollouts, alpha) = (Rng::with_seed(7), 400, 0.05);
+        let mut wrong = [0; 2];
+        for _ in 0..rollouts {
+            for (sum, failed) in wrong.iter_mut().zip(wrongly_failed(&mut random, alpha)) {
+                *sum += u32::from(failed);
+            }
+        }
+        let most = alpha * f64::from(rollouts);
+        assert!(f64::from(wrong[0]) <= most, "by user: {}", wrong[0]);
+        assert!(f64::from(wrong[1]) > 2.0 * most, "by request: {}", wrong[1]);
+    }
+
+    fn told(judged: &Judgement) -> &str {
+        judged.verdict.why()
+    }
+
+    #[test]
+    fn a_regression_that_many_users_meet_fails_and_says_how_many() {
+        let mut state = sequential::State::default();
+        let begun = [sums(0, 0, 0), sums(0, 0, 0)];
+        judge(0.01).observe(&mut state, &seen(0, 1_000, begun));
+        let bad = [sums(600, 60, 12), sums(5_400, 9, 3)];
+        let judged = judge(0.01).observe(&mut state, &seen(10, 1_000, bad));
+        assert!(judged.verdict.is_fail(), "{judged:?}");
+        assert!(
+            told(&judged).starts_with(
+                "error-rate 10 % on #3 against 0.17 % on #2, met by 12 users against 3, 600 requests, evidence "
+            ),
+            "{}",
+            told(&judged)
+        );
+    }
+
+    #[test]
+    fn one_users_burst_neither_fails_nor_passes() {
+        let mut state = sequential::State::default();
+        let begun = [sums(0, 0, 0), sums(0, 0, 0)];
+        judge(0.01).observe(&mut state, &seen(0, 1_000, begun));
+        let burst = [sums(600, 400, 1), sums(5_400, 9, 3)];
+        let judged = judge(0.01).observe(&mut state, &seen(10, 1_000, burst));
+        assert!(
+            matches!(judged.verdict, Verdict::Inconclusive { .. }),
+            "{judged:?}"
+        );
+        assert_eq!(
+            told(&judged),
+            "error-rate of #3 unknown: error-rate 66.7 % on #3 against 0.17 % on #2, met by 1 user against 3, 600 requests: too few users to tell whether it is the release or them"
+        );
+    }
+
+    #[test]
+    fn traffic_of_one_user_alone_is_nothing_to_compare() {
+        let mut state = sequential::State::default();
+        for second in 0..60 {
+            let alone = [sums(100 * second, 100 * second, 1), sums(0, 0, 0)];
+            let judged = judge(0.01).observe(&mut state, &seen(second as i64, 1_000, alone));
+            assert!(
+                matches!(judged.verdict, Verdict::Inconclusive { .. }),
+                "{judged:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn between_two_weights_and_after_a_restart_of_the_proxy_users_are_counted_as_far_as_is_known() {
+        let mut state = State::default();
+        let told = |share, canary, stable| Told {
+            share,
+            canary,
+            stable,
+        };
+        let mut firsts = |now| {
+            let firsts = state.take_in(now);
+            (firsts.canary, firsts.stable)
+        };
+        assert_eq!(firsts(told(0.1, 5, 50)), (0, 0), "the first look begins");
+        assert_eq!(firsts(told(0.1, 6, 52)), (1, 2));
+        assert_eq!(firsts(told(0.5, 9, 60)), (0, 0), "which weight was it?");
+        assert_eq!(firsts(told(0.5, 3, 4)), (3, 4), "a new proxy");
+        assert_eq!(state.all, (4, 6));
+        state.begin_hold();
+        assert_eq!((state.hold, state.all), ((0, 0), (4, 6)));
+    }
+
+    #[test]
+    fn where_all_users_have_one_side_or_somebody_asks_for_requests_it_is_not_by_user() {
+        let sides = [sums(100, 1, 1), sums(100, 1, 1)];
+        let by_user = |judge: &Sequential, weight| {
+            let observation = seen(0, weight, sides);
+            let (canary, stable) = (&observation.canary, observation.stable.as_ref().unwrap());
+            let looked = Looked {
+                at: observation.at,
+                canary: canary.sample.as_ref().unwrap(),
+                stable: stable.sample.as_ref().unwrap(),
+                names: ("#3", "#2"),
+            };
+            Told::of(judge, &looked).is_some()
+        };
+        assert!(by_user(&judge(0.01), 1));
+        assert!(!by_user(&judge(0.01), 0) && !by_user(&judge(0.01), 10_000));
+        let mut other = judge(0.01);
+        other.unit = Unit::Requests;
+        assert!(!by_user(&other, 1_000));
+        other.unit = Unit::Users;
+        other.metric = Metric::SLOW_RATE;
+        assert!(!by_user(&other, 1_000), "no slow users were counted");
+    }
+}
