@@ -58,6 +58,23 @@ impl Histogram {
             .fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `part` of `whole` in each bucket, rounded down: with a larger part no bucket has less.
+    #[must_use]
+    pub fn portion(&self, part: u64, whole: u64) -> Self {
+        let of = |count: u64| {
+            let count = u128::from(count) * u128::from(part) / u128::from(whole.max(1));
+            u64::try_from(count).unwrap_or(u64::MAX)
+        };
+        let counts = self.0.iter().map(|(bucket, count)| (*bucket, of(*count)));
+        Self(counts.filter(|(_, count)| *count > 0).collect())
+    }
+
     /// What was counted since `earlier`. Where counts are smaller than before the counter was restarted, and all of it is new.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -58,7 +58,7 @@ pub use judge::Judge;
 pub use mann_whitney::MannWhitney;
 pub use metric::{Kind, Metric, ParseMetricError, ParseValueError};
 pub use name::{Name, ParseNameError};
-pub use sample::{Answer, Happened, Latency, Observation, Said, Sample, Side, Slow, Users};
+pub use sample::{Answer, Before, Happened, Latency, Observation, Said, Sample, Side, Slow, Users};
 pub use sequential::{Direction, Sequential, Unit};
 pub use threshold::Threshold;
 pub use verdict::{Finality, Judgement, Verdict};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Histogram, Metric, Name, track::Counts};
+use crate::{Histogram, Metric, Name, evidence::mean::Series, track::Counts};
 
 /// Both sides of a rollout as seen at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct Sample {
     /// Users who failed; there when users are known again, each by itself has one side, and somebody compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users: Option<Users>,
+    /// Of a release that has lost its traffic: what it was while it had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
 }
 
 /// Users who failed, each counted once over the rollout, by the side on which they first did.
@@ -101,6 +104,18 @@ impl Users {
             | Metric::Value(_) => None,
         }
     }
+}
+
+/// What a release was lately while it had its traffic, for comparisons once it has none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Before {
+    /// Metrics that have a value at each moment, each with its values in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(Metric, Series)>,
+    /// How many answers took how long.
+    #[serde(skip_serializing_if = "Histogram::is_empty")]
+    pub took: Histogram,
 }
 
 /// How many requests took longer than a limit.
@@ -223,6 +238,14 @@ impl Sample {
             | Metric::Requests
             | Metric::Restarts => Err("it has no value of its own"),
         }
+    }
+
+    /// The values it had while it had traffic.
+    pub(crate) fn before(&self, metric: Metric) -> Option<&Series> {
+        let values = &self.before.as_ref()?.values;
+        values
+            .iter()
+            .find_map(|(of, values)| (*of == metric).then_some(values))
     }
 
     /// What a provider said last.

@@ -170,6 +170,7 @@ fn add(sum: &mut Sample, second: &Second, millis: i64) {
         }],
         answers: vec![answer],
         users: None,
+        before: None,
     };
 }
 

@@ -67,6 +67,8 @@ pub struct App {
     pub providers: shipway_drivers::metrics::Reader,
     /// Business events that were reported.
     pub happened: crate::happened::Ledger,
+    /// What serves now did lately.
+    pub lately: crate::drive::lately::Lately,
     /// Secrets and variables.
     pub secrets: Secrets,
     /// Where actions of repositories come from.

@@ -136,7 +136,10 @@ impl Ledger {
             *sum = sum.saturating_add(report.count);
         }
         while of_place.len() > RELEASES_MAX {
-            of_place.pop_first();
+            // A baseline is as old as its release.
+            let age = |release: &u32| ReleaseNumber(*release).released();
+            let oldest = of_place.keys().copied().min_by_key(age);
+            of_place.remove(&oldest.expect("there are more than none"));
         }
         sums.version += 1;
         Ok(sums.version)
@@ -185,6 +188,26 @@ mod tests {
             event: event.parse().unwrap(),
             count,
         }
+    }
+
+    #[tokio::test]
+    async fn the_oldest_releases_are_forgotten_with_their_baselines() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path().join("happened.json")).unwrap();
+        for release in 1..=40 {
+            let baseline = ReleaseNumber(release).baseline().0;
+            let both = [report(release, "orders", 1), report(baseline, "orders", 2)];
+            ledger.report(&place(), &both).await.unwrap();
+        }
+        let orders = |release| {
+            let happened = ledger.of(&place(), release);
+            happened.first().map(|it| it.count)
+        };
+        assert_eq!(orders(ReleaseNumber(40)), Some(1));
+        assert_eq!(orders(ReleaseNumber(40).baseline()), Some(2));
+        assert_eq!(orders(ReleaseNumber(24)), None);
+        assert_eq!(orders(ReleaseNumber(24).baseline()), None);
+        assert_eq!(orders(ReleaseNumber(25)), Some(1));
     }
 
     #[tokio::test]

@@ -223,6 +223,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             notifier: Notifier::new(),
             providers: shipway_drivers::metrics::Reader::new(),
             happened,
+            lately: drive::lately::Lately::default(),
             actions: ActionSource {
                 cache: Some(path.join("actions")),
                 ..options.actions.clone()
@@ -262,6 +263,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     app.resume().await?;
     push::missed::take_in(&app).await?;
     tasks.spawn(workspaces::run(app.clone()));
+    tasks.spawn(drive::lately::run(app.clone()));
     for repo in options.repos {
         let app = app.clone();
         tasks.spawn(async move {

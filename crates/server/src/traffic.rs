@@ -14,7 +14,7 @@ use shipway_core::{
     config::Environment,
     ids::ReleaseNumber,
     rollout::plan::Split,
-    target::{InstanceStatus, Place},
+    target::{InstanceStatus, Place, SetKey},
 };
 use shipway_drivers::{data_plane::DataPlane, target::Target};
 use shipway_proxy::protocol::Snapshot;
@@ -125,6 +125,23 @@ impl Traffic {
             .get(place)
             .map(|lane| lane.split.clone())
             .unwrap_or_default()
+    }
+
+    /// The sets that have traffic.
+    #[must_use]
+    pub fn serving(&self) -> Vec<SetKey> {
+        let lanes = self.lanes();
+        let of_lane = |(place, lane): (&Place, &Lane)| {
+            let shares = lane.split.shares.iter();
+            let served = shares.filter(|(_, weight)| !weight.is_zero());
+            served
+                .map(|(release, _)| SetKey {
+                    place: place.clone(),
+                    release: *release,
+                })
+                .collect::<Vec<_>>()
+        };
+        lanes.iter().flat_map(of_lane).collect()
     }
 
     /// A lane, for pages.

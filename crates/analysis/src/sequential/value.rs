@@ -1,5 +1,8 @@
 //! Values of both sides, compared by the mean of the differences between those of the same instant: what comes and goes on
 //! both sides, such as the traffic, falls out.
+//!
+//! A stable that has lost its traffic has no values of the same instants, but those it had before: then each mean has a range of
+//! its own, half of what may be wrong for each, and the canary is worse where the ranges are apart.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -7,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{Looked, Sequential, Standing, confidence, so_far};
 use crate::{
     Metric,
-    evidence::mean::{Moments, Series, VALUES_MIN, sequence},
+    evidence::{
+        Alpha,
+        mean::{Moments, Series, VALUES_MIN, sequence},
+    },
     metric::grouped,
 };
 
@@ -23,8 +29,15 @@ pub(super) struct State {
     beyond_margin: Series,
     /// What is more than is tolerated.
     beyond_tolerance: Series,
+    /// The canary's, where stable's are of another time.
+    #[serde(default, skip_serializing_if = "is_new")]
+    alone: Series,
     /// The moment of the last values.
     at: Option<Timestamp>,
+}
+
+fn is_new(series: &Series) -> bool {
+    series.moments().count() == 0
 }
 
 impl State {
@@ -34,6 +47,17 @@ impl State {
 
     pub(super) fn pass_over(&mut self, judge: &Sequential, seen: &Looked<'_>) {
         self.at = Some(moment(judge, seen).unwrap_or(seen.at));
+    }
+
+    /// Whether values of this moment are new: what a provider says is when it says it, others have a pace.
+    fn is_due(&self, judge: &Sequential, at: Timestamp) -> bool {
+        self.at.is_none_or(|last| match judge.metric {
+            Metric::Value(_) => at > last,
+            _ => {
+                at.duration_since(last)
+                    >= SignedDuration::try_from(judge.interval).unwrap_or(SignedDuration::MAX)
+            }
+        })
     }
 
     fn take_in(&mut self, judge: &Sequential, canary: f64, stable: f64) {
@@ -60,6 +84,9 @@ fn moment(judge: &Sequential, seen: &Looked<'_>) -> Option<Timestamp> {
 
 /// Takes a look in and says how the evidence stands.
 pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<'_>) -> Standing {
+    if let Some(before) = seen.stable.before(judge.metric) {
+        return against_before(judge, state, seen, before);
+    }
     let values = (
         seen.canary.value(judge.metric),
         seen.stable.value(judge.metric),
@@ -76,14 +103,7 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
         return Standing::Unknown("the answers for both sides are of different times".to_owned());
     };
     let of = &mut state.value;
-    let is_due = of.at.is_none_or(|last| match judge.metric {
-        Metric::Value(_) => at > last,
-        _ => {
-            at.duration_since(last)
-                >= SignedDuration::try_from(judge.interval).unwrap_or(SignedDuration::MAX)
-        }
-    });
-    if is_due {
+    if of.is_due(judge, at) {
         of.take_in(judge, canary, stable);
         of.at = Some(at);
     }
@@ -116,6 +136,65 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     let tolerated = sequence(&of.beyond_tolerance, judge.beta, TIGHTEST_AT);
     if tolerated.is_some_and(|range| range.high < 0.0) {
         let tolerance = judge.test.tolerance();
+        return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));
+    }
+    Standing::Open(told)
+}
+
+/// The same against the values that stable had while it had traffic.
+fn against_before(
+    judge: &Sequential,
+    state: &mut super::State,
+    seen: &Looked<'_>,
+    before: &Series,
+) -> Standing {
+    let canary = match seen.canary.value(judge.metric) {
+        Ok(canary) if canary.is_finite() => canary,
+        Ok(_) => return Standing::Unknown("the source says it is not a number".to_owned()),
+        Err(why) => return Standing::Unknown(why.to_owned()),
+    };
+    let at = match judge.metric {
+        Metric::Value(name) => seen.canary.answer(name).map_or(seen.at, |answer| answer.at),
+        _ => seen.at,
+    };
+    let of = &mut state.value;
+    if of.is_due(judge, at) {
+        of.alone.add(canary);
+        of.at = Some(at);
+    }
+    let (now, then) = (of.alone.moments(), before.moments());
+    if then.count() < VALUES_MIN {
+        let so_far = so_far(then.count(), VALUES_MIN, "values");
+        return Standing::Unknown(format!("{} had {so_far}", seen.names.1));
+    }
+    if now.count() < VALUES_MIN {
+        return Standing::Unknown(so_far(now.count(), VALUES_MIN, "values"));
+    }
+    let told = format!(
+        "{} {} on {} against {} on {}, {} values",
+        judge.metric,
+        judge.metric.show(now.mean()),
+        seen.names.0,
+        judge.metric.show(then.mean()),
+        seen.names.1,
+        grouped(&now.count().to_string())
+    );
+    let ranges = |alpha: Alpha| {
+        let alpha = alpha.split(2);
+        let canary = sequence(&of.alone, alpha, TIGHTEST_AT)?;
+        let stable = sequence(before, alpha, TIGHTEST_AT)?;
+        Some(judge.direction.order(canary, stable))
+    };
+    let alpha = judge.alpha_of(state.holds);
+    let margin = judge.test.margin();
+    if ranges(alpha).is_some_and(|(more, less)| more.low > margin * less.high) {
+        return Standing::Worse(format!(
+            "{told}, apart with {} certainty",
+            confidence(alpha)
+        ));
+    }
+    let tolerance = judge.test.tolerance();
+    if ranges(judge.beta).is_some_and(|(more, less)| more.high < tolerance * less.low) {
         return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));
     }
     Standing::Open(told)

@@ -148,6 +148,9 @@ fn beside(metric: Metric, state: &State, seen: &Observation) -> String {
 /// The same of stable; `None` where it isn't known.
 pub(super) fn value_of_stable(metric: Metric, state: &State, seen: &Observation) -> Option<f64> {
     let sample = seen.stable.as_ref()?.sample.as_ref()?;
+    if let Some(before) = sample.before(metric) {
+        return (before.moments().count() > 0).then(|| before.moments().mean());
+    }
     let counts = sample.counts(metric)?;
     let value = match (metric, metric.kind()) {
         (_, Kind::Events) => rate(metric, state.stable.whole(counts)),

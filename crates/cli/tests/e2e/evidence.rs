@@ -216,6 +216,36 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
 }
 
 #[test]
+fn a_release_that_is_slower_than_stable_was_goes_back_during_its_bake() {
+    let site = Site::started();
+    let environment = "    strategy: { blue-green: { bake: 10m } }\n    analysis: [{ metric: latency-p50, worse_than: stable }]";
+    let shop = repository(&site, "shop", environment);
+    assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
+    let load = Steady::start(&format!("http://{}/shop", site.proxy), 200);
+    // The server looks each few seconds at what serves.
+    until("stable to be known", || load.of("1.0") > 2_000);
+    shop.edit(
+        "shop.py",
+        "        body = version.encode()",
+        "        time.sleep(0.03)\n        body = version.encode()",
+    );
+    ship(&shop, "1.1", "0");
+    let rollout = ended(&site, "shop", 2);
+    assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
+    let why = rollout["turned_back"]["why"].as_str().unwrap();
+    assert_says(
+        why,
+        &[
+            "latency-p50",
+            "on #2 against",
+            "on #1 before the switch",
+            "certainty",
+        ],
+    );
+    load.stop();
+}
+
+#[test]
 fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
     let (site, listener) = (Site::started(), Listener::start());
     let environment = format!(

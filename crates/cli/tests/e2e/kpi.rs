@@ -77,6 +77,52 @@ fn a_kpi_that_halves_rolls_back_and_a_prometheus_that_is_killed_promotes_nothing
 }
 
 #[test]
+fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
+    let exporter = exporter();
+    let Some(prometheus) = Prometheus::start(&exporter) else {
+        return;
+    };
+    prometheus.until_has("conversion");
+    let site = Site::started();
+    let shop = site.shop();
+    let limits = "[{ metric: error-rate, max: 5%, interval: 500ms, min_requests: 10 }]";
+    let config = strategies::config("{ blue-green: { bake: 20m, min_hold: 20m } }");
+    let config = config.replace(limits, &KPI.replace("URL", &prometheus.url));
+    shop.write("shipway.yaml", &config.replace("/smoke", "/ready"));
+    assert!(said(&shop.ship("1.0")).contains("#1 serves production"));
+    // Nothing is known of a release that nobody asked, and two releases need some time in Prometheus.
+    let begun = std::time::Instant::now();
+    until("stable to have been there for a while", || {
+        site.ask("/shop").is_some() && begun.elapsed() > std::time::Duration::from_secs(10)
+    });
+    shop.ship("2.0");
+    let told = site.ended_rollout("production", 2).to_string();
+    for words in [
+        "rolled_back",
+        "conversion 0.2",
+        "on #2 against 0.4",
+        "on #1 before the switch",
+        "certainty",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    // As good as before.
+    let begun = std::time::Instant::now();
+    until("the way back to be over", || {
+        site.ask("/shop").is_some() && begun.elapsed() > std::time::Duration::from_secs(2)
+    });
+    shop.ship("3.0");
+    until("it is known to be as good as #1 was", || {
+        let rollout = site.rollout("production", 3).unwrap_or_default();
+        let why = rollout["judgement"]["why"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        rollout["judgement"]["verdict"] == "pass" && why.contains("on #1 before the switch")
+    });
+}
+
+#[test]
 fn business_events_are_counted_once_and_outlive_the_server() {
     let (mut site, _) = strategies::serving(strategies::RECREATE);
     let path = "/api/v1/services/shop/metrics";
@@ -94,7 +140,7 @@ fn business_events_are_counted_once_and_outlive_the_server() {
         (json!({ "events": [] }), "1 to 1000 events"),
         (
             json!({ "events": [{ "name": "orders" }] }),
-            "either `release` or `user`",
+            "one of `instance`, `release` and `user`",
         ),
         (
             json!({ "events": [{ "name": "an order!", "release": 1 }] }),

@@ -70,7 +70,8 @@ fn a_release_that_fails_on_copies_goes_back_before_it_ever_had_a_user() {
 #[test]
 fn a_baseline_runs_beside_the_canary_over_a_crash_of_the_server_and_goes_with_it() {
     let mut site = Site::started();
-    let canary = "    strategy: { canary: { baseline: true, steps: [{ weight: 20%, hold: 10m }], min_hold: 1s } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
+    let canary = "    strategy: { canary: { baseline: true, steps: [{ weight: 20%, hold: 10m }], min_hold: 1s } }
+    analysis: [{ metric: error-rate, worse_than: stable }, { metric: orders, provider: events, worse_than: stable, direction: decrease }]";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0.05"), &["#1 serves production"]);
     let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
@@ -94,6 +95,27 @@ fn a_baseline_runs_beside_the_canary_over_a_crash_of_the_server_and_goes_with_it
             && seen["stable"]["sample"]["requests"].as_u64() > Some(10)
     });
     assert_eq!(site.instances("production").len(), 3);
+    // An instance names itself, and so its orders are told from those of the stable release.
+    let orders = |release: &str, count: u64| {
+        let instance = format!("shop.production.{release}.1");
+        let event = serde_json::json!({ "name": "orders", "count": count, "instance": instance });
+        site.post(
+            "/api/v1/services/shop/metrics",
+            &serde_json::json!({ "events": [event] }),
+        )
+    };
+    for (release, count) in [("1", 7), ("1b", 5), ("2", 6)] {
+        assert_eq!(orders(release, count).0, 200);
+    }
+    assert_says(
+        &orders("1.1", 1).1.to_string(),
+        &["shop.production.1.1.1", "is no instance"],
+    );
+    until("the baseline's orders to be seen", || {
+        let seen = &site.rollout("production", 2).unwrap_or_default()["seen"];
+        let count = |side: &str| seen[side]["sample"]["events"][0]["count"].as_u64();
+        (count("stable"), count("canary")) == (Some(5), Some(6))
+    });
     let promoted = site.post("/api/v1/rollouts/shop/2/promote", &serde_json::json!({}));
     assert_eq!(promoted.0, 200, "{promoted:?}");
     assert_eq!(ended(&site, "shop", 2)["status"], "promoted");

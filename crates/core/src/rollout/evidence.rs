@@ -1,7 +1,9 @@
 //! The evidence of one exposure: what was measured since traffic was last shifted, and what it adds up to.
 
 use serde::{Deserialize, Serialize};
-use shipway_analysis::{Analysis, AnalysisState, Happened, Judgement, Observation, Sample, Slow};
+use shipway_analysis::{
+    Analysis, AnalysisState, Before, Happened, Judgement, Observation, Sample, Slow,
+};
 
 /// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
 /// comparison with stable is kept over the whole rollout.
@@ -31,7 +33,8 @@ impl Evidence {
 
     /// The reading as if stable still had traffic: for each request of the canary since the switch, one more of stable at the rate
     /// of all its requests before. When those are used up nothing is added: no more is claimed than was seen. Evenly spaced
-    /// events are weaker evidence than random ones of the same rate, so this errs towards staying (docs/adr/0012).
+    /// events are weaker evidence than random ones of the same rate, so this errs towards staying (docs/adr/0012). Values that
+    /// stable had (load, answers of providers) are passed on as those of before, from whichever reading had them.
     pub(super) fn against_before(&self, mut seen: Observation) -> Observation {
         let (Some(stable), Some(canary)) = (&mut seen.stable, &seen.canary.sample) else {
             return seen;
@@ -41,13 +44,33 @@ impl Evidence {
         let (before, begun) = match first.map(|it| (&it.stable, &it.canary.sample)) {
             Some((Some(before), Some(begun))) => (before.sample.clone(), begun.requests),
             // This is the first: stable as it was at the switch.
-            _ => (stable.sample.take(), canary.requests),
+            _ => (stable.sample.clone(), canary.requests),
         };
+        let lately = self.lately(stable.sample.take());
         stable.sample = before.filter(|it| it.requests > 0).map(|before| {
             let more = canary.requests.saturating_sub(begun).min(before.requests);
-            at_the_rate_of(&before, more)
+            at_the_rate_of(&before, lately, more)
         });
         seen
+    }
+
+    /// What stable was lately: as this reading has it, or else as one before had it. A server that was started anew since the
+    /// switch knows nothing of the time before.
+    fn lately(&self, sample: Option<Sample>) -> Option<Before> {
+        let mut now = sample.and_then(|sample| sample.before).unwrap_or_default();
+        let last = self.last.as_ref().and_then(|last| last.stable.as_ref());
+        let known = last.and_then(|side| side.sample.as_ref()?.before.as_ref());
+        if let Some(known) = known {
+            if now.took.is_empty() {
+                now.took.clone_from(&known.took);
+            }
+            for (metric, values) in &known.values {
+                if now.values.iter().all(|(of, _)| of != metric) {
+                    now.values.push((*metric, *values));
+                }
+            }
+        }
+        (now != Before::default()).then_some(now)
     }
 
     /// What the next exposure begins with.
@@ -78,17 +101,24 @@ impl Evidence {
     }
 }
 
-/// `more` requests after those of `before`, as they were. What isn't counted by request (load, quantiles, answers of providers)
-/// isn't known of a release that nobody asks.
-fn at_the_rate_of(before: &Sample, more: u64) -> Sample {
+/// `more` requests after those of `before`, as they were; how long answers took as they took lately, and not more of them than
+/// there were. What isn't counted by request (load, answers of providers) isn't known of a release that nobody asks, but what it
+/// was.
+fn at_the_rate_of(before: &Sample, lately: Option<Before>, more: u64) -> Sample {
     let grown = |count: u64| {
         let share = u128::from(more) * u128::from(count) / u128::from(before.requests.max(1));
         count.saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
     };
+    let took = lately.as_ref().map(|lately| &lately.took);
+    let took = took.filter(|took| !took.is_empty()).map(|took| {
+        let answers = took.total();
+        took.plus(&took.portion(more.min(answers), answers))
+    });
     Sample {
         requests: before.requests.saturating_add(more),
         errors: grown(before.errors),
         restarts: before.restarts,
+        histogram: took,
         slow: (before.slow.iter())
             .map(|slow| Slow {
                 count: grown(slow.count),
@@ -101,6 +131,7 @@ fn at_the_rate_of(before: &Sample, more: u64) -> Sample {
                 ..*happened
             })
             .collect(),
+        before: lately,
         ..Sample::default()
     }
 }

@@ -224,7 +224,8 @@ impl Rollout {
     }
 
     /// Whether stable has no traffic any more, so that the new release is compared with what stable was before the switch.
-    fn stands_alone(&self) -> bool {
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
         let weight = self.observed.split.weight_of(self.candidate());
         weight == crate::exposure::Weight::FULL && self.stable().is_some()
     }

@@ -1,6 +1,7 @@
 //! Whole rollouts as text: what is said to a rollout, what it asks for, what it ends with.
 
 mod after;
+mod baked;
 mod compared;
 mod reached;
 mod steering;

@@ -5,6 +5,7 @@ mod support;
 
 mod controlling;
 mod counting;
+mod drills;
 mod failing;
 mod lasting;
 mod mirroring;

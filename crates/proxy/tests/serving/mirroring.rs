@@ -15,7 +15,7 @@ use super::support::{
 };
 
 /// Everything to release 1, and copies of all of it to release 2.
-fn mirrored(old: &str, new: &str, methods: Methods) -> Snapshot {
+pub fn mirrored(old: &str, new: &str, methods: Methods) -> Snapshot {
     let backends = vec![backend(2, 0, &[new]), backend(1, FULL, &[old])];
     let mirror = Some(Mirror {
         release: 2,
@@ -29,7 +29,7 @@ fn mirrored(old: &str, new: &str, methods: Methods) -> Snapshot {
 }
 
 /// What the copies for release 2 came to.
-async fn copies(proxy: &Proxy) -> Entry {
+pub async fn copies(proxy: &Proxy) -> Entry {
     let entries = proxy.counters().await.unwrap().entries;
     entries.into_iter().find(|it| it.mirror).unwrap()
 }

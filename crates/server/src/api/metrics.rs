@@ -11,7 +11,7 @@ use shipway_core::{
     config::Sticky,
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     service,
-    target::Place,
+    target::{InstanceId, Place},
 };
 use utoipa::ToSchema;
 
@@ -41,7 +41,10 @@ pub(super) struct Event {
     name: String,
     /// How often; once when not said.
     count: Option<u64>,
-    /// On which release: an instance knows its own as `SHIPWAY_RELEASE`.
+    /// On which instance, so on its release: an instance knows its own name as `SHIPWAY_INSTANCE`. The only way to tell a
+    /// baseline's events from those of the release that it is of.
+    instance: Option<String>,
+    /// Or on which release: an instance knows its own as `SHIPWAY_RELEASE`.
     release: Option<u32>,
     /// Or whose it was: the value that the traffic is split by (the cookie, the header or the address).
     user: Option<String>,
@@ -74,7 +77,7 @@ pub(super) async fn report(
     let reports: Vec<Report> = reported
         .events
         .iter()
-        .map(|event| counted(event, lane.as_ref()))
+        .map(|event| counted(event, &place, lane.as_ref()))
         .collect::<Result<_, _>>()
         .map_err(Problem::bad_request)?;
     let counted = reports.iter().map(|report| report.count).sum();
@@ -125,7 +128,7 @@ async fn place(app: &App, service: &str, environment: Option<&str>) -> Result<Pl
 }
 
 /// One event with its release; the error is a sentence.
-fn counted(event: &Event, lane: Option<&Lane>) -> Result<Report, String> {
+fn counted(event: &Event, place: &Place, lane: Option<&Lane>) -> Result<Report, String> {
     let name = event
         .name
         .parse()
@@ -137,16 +140,37 @@ fn counted(event: &Event, lane: Option<&Lane>) -> Result<Report, String> {
             event.name
         ));
     }
-    let release = match (event.release, &event.user) {
-        (Some(release), None) => ReleaseNumber(release),
-        (None, Some(user)) => side_of(user, lane)?,
-        _ => return Err(format!("{} has either `release` or `user`", event.name)),
+    let release = match (&event.instance, event.release, &event.user) {
+        (Some(instance), None, None) => set_of(instance, place)?,
+        (None, Some(release), None) => ReleaseNumber(release),
+        (None, None, Some(user)) => side_of(user, lane)?,
+        _ => {
+            return Err(format!(
+                "{} has one of `instance`, `release` and `user`",
+                event.name
+            ));
+        }
     };
     Ok(Report {
         release,
         event: name,
         count,
     })
+}
+
+/// What an instance runs: a release, or the baseline of one.
+fn set_of(instance: &str, place: &Place) -> Result<ReleaseNumber, String> {
+    let id: InstanceId = instance
+        .parse()
+        .map_err(|error: shipway_core::target::NoInstanceId| error.to_string())?;
+    if id.set.place == *place {
+        Ok(id.set.release)
+    } else {
+        Err(format!(
+            "{instance} is no instance of {} in {}",
+            place.service, place.environment
+        ))
+    }
 }
 
 /// The release that a user is on, as the proxy decides it.

@@ -2,13 +2,15 @@
 //!
 //! Each source has a task that asks about both releases for the same moment, once in its interval. A task asks one question
 //! at a time, each ends within its timeout, and all end with the measuring.
+//!
+//! When stable has just lost its traffic, sources that can be asked about the past are asked what it was before.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use shipway_analysis::{Answer, Name};
+use shipway_analysis::{Answer, Metric, Name, evidence::mean::Series};
 use shipway_core::{
     config::{Query, Source},
     ids::ReleaseNumber,
@@ -18,14 +20,24 @@ use shipway_core::{
 use shipway_drivers::metrics::About;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
+use super::lately;
 use crate::app::App;
 
 /// The last answers for both sides.
 type Answers = Arc<Mutex<BTreeMap<Name, (Answer, Option<Answer>)>>>;
 
+/// What was said of stable before it lost its traffic.
+type Past = Arc<Mutex<Vec<(Metric, Series)>>>;
+
+/// Moments of the past that are asked about: a quarter of an hour at the usual pace, as the load is kept.
+const PAST_VALUES: u32 = 180;
+/// So many moments in a row without an answer: stable is no older, or there will be none.
+const UNANSWERED_MAX: u32 = 3;
+
 /// Asks until it is dropped.
 pub(super) struct Asking {
     answers: Answers,
+    past: Past,
     _tasks: JoinSet<()>,
 }
 
@@ -71,10 +83,35 @@ impl Asking {
                 answers.clone(),
             ));
         }
+        let past = Past::default();
+        // After a restart of the server the time before this one isn't that before the switch any more.
+        let has_just_switched = rollout.stands_alone() && rollout.evidence.last().is_none();
+        if has_just_switched && let Some(stable) = &sides.stable {
+            let compared: Vec<Metric> = lately::compared(&environment.analysis).collect();
+            let of_past = environment.sources.iter().filter(|source| {
+                matches!(
+                    source.query,
+                    Query::Prometheus { .. } | Query::Datadog { .. }
+                ) && !source.query.compares()
+                    && compared.contains(&Metric::Value(source.metric))
+            });
+            for source in of_past {
+                let (source, about) = (source.clone(), stable.clone());
+                let set = sides.set.clone();
+                tasks.spawn(ask_back(app.clone(), source, about, set, past.clone()));
+            }
+        }
         Self {
             answers,
+            past,
             _tasks: tasks,
         }
+    }
+
+    /// What stable was before it lost its traffic, once all of that is answered.
+    pub(super) fn of_before(&self) -> Vec<(Metric, Series)> {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.clone()
     }
 
     /// The last answers for the canary.
@@ -119,5 +156,42 @@ async fn ask(app: Arc<App>, source: Source, sides: Sides, answers: Answers) {
         let said = (answer(canary), stable.map(answer));
         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.insert(source.metric, said);
+    }
+}
+
+/// Asks about moments before this one, further and further back.
+async fn ask_back(app: Arc<App>, source: Source, stable: About, set: SetKey, past: Past) {
+    let now = app.now();
+    let workdir = app.target.workdir(&set);
+    let environment = stable.environment.clone();
+    let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
+    let (mut found, mut unanswered) = (Vec::new(), 0);
+    for back in 1..=PAST_VALUES {
+        let Some(at) = source
+            .interval
+            .checked_mul(back)
+            .and_then(|span| now.checked_sub(span).ok())
+        else {
+            break;
+        };
+        let said = app.providers.ask(&source, &stable, at, &workdir, &secrets);
+        match said.await {
+            Ok(value) => {
+                found.push(value);
+                unanswered = 0;
+            }
+            Err(_) => unanswered += 1,
+        }
+        if unanswered == UNANSWERED_MAX {
+            break;
+        }
+    }
+    let mut values = Series::default();
+    for value in found.into_iter().rev() {
+        values.add(value);
+    }
+    if values.moments().count() > 0 {
+        let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.push((Metric::Value(source.metric), values));
     }
 }

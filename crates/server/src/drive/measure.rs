@@ -3,13 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
-    Analysis, Answer, Asked, Happened, Histogram, Kind, Latency, Metric, Observation, Rule, Sample,
-    Side, Slow, Users,
+    Analysis, Answer, Asked, Before, Happened, Histogram, Kind, Latency, Metric, Observation, Rule,
+    Sample, Side, Slow, Users, evidence::mean,
 };
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Input, Rollout, Rollouts},
-    target::{Place, Usage},
+    target::{Place, SetKey, Usage},
 };
 use shipway_drivers::data_plane::meter::Totals;
 use shipway_engine::Work;
@@ -40,6 +40,11 @@ pub(super) async fn run(
     let asked = Asked::of(&environment.analysis);
     // Asked beside: a provider may take its time.
     let asking = Asking::begin(app, rollout, candidate, stable);
+    let alone = stable.filter(|_| rollout.stands_alone());
+    let lately = match alone {
+        Some(stable) => lately(app, rollout, stable).await,
+        None => None,
+    };
     let told = |release: ReleaseNumber, answers: Vec<Answer>| Told {
         events: if asked.events {
             app.happened.of(&place, release)
@@ -64,7 +69,7 @@ pub(super) async fn run(
             canary: read(app, totals.as_ref(), &place, candidate),
             stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
         };
-        let seen = Observation {
+        let mut seen = Observation {
             at: app.now(),
             canary: side(
                 candidate,
@@ -84,6 +89,10 @@ pub(super) async fn run(
                 )
             }),
         };
+        if alone.is_some() {
+            let values = asking.of_before();
+            before_switch(&mut seen, lately.as_ref(), values);
+        }
         before.remember(now);
         let input = Input::Measured {
             exposure,
@@ -92,6 +101,33 @@ pub(super) async fn run(
         if work.report.send(input).await.is_err() {
             return;
         }
+    }
+}
+
+/// What a release that has just lost its traffic was.
+async fn lately(app: &App, rollout: &Rollout, stable: ReleaseNumber) -> Option<Before> {
+    let environment = &rollout.spec.environment;
+    let place = rollout.spec.release.place(&environment.name);
+    let totals = app.meter.read().await.ok();
+    let took = totals.map(|totals| histogram(&totals.shown_of(&place, stable)));
+    let set = SetKey {
+        place,
+        release: stable,
+    };
+    app.lately.of(&set, took, &environment.analysis)
+}
+
+/// Adds what stable was before the switch, with what providers say of that time.
+fn before_switch(
+    seen: &mut Observation,
+    lately: Option<&Before>,
+    values: Vec<(Metric, mean::Series)>,
+) {
+    let side = seen.stable.as_mut().and_then(|side| side.sample.as_mut());
+    if let Some(sample) = side {
+        let mut before = lately.cloned().unwrap_or_default();
+        before.values.extend(values);
+        sample.before = (before != Before::default()).then_some(before);
     }
 }
 
@@ -149,15 +185,32 @@ impl Past {
 }
 
 /// One side at one instant.
-struct Reading {
-    traffic: Option<Totals>,
+pub(super) struct Reading {
+    pub(super) traffic: Option<Totals>,
     usage: Vec<(u32, Usage)>,
     restarts: u64,
     ready: usize,
-    at: std::time::Instant,
+    pub(super) at: std::time::Instant,
 }
 
-fn read(
+impl Reading {
+    /// Resident bytes of the largest instance.
+    pub(super) fn memory(&self) -> Option<f64> {
+        let bytes = self
+            .usage
+            .iter()
+            .map(|(_, usage)| usage.memory_bytes as f64);
+        bytes.reduce(f64::max)
+    }
+
+    /// Requests open now, on average for each instance.
+    pub(super) fn saturation(&self) -> Option<f64> {
+        let open = self.traffic.as_ref()?.open as f64;
+        (self.ready > 0).then(|| open / self.ready as f64)
+    }
+}
+
+pub(super) fn read(
     app: &App,
     totals: Option<&shipway_drivers::data_plane::meter::Reading>,
     place: &Place,
@@ -201,18 +254,15 @@ fn side<'a>(
             .and_then(|begin| begin.traffic.as_ref())
             .map(|begin| latency(traffic, begin)),
         cpu: last.and_then(|last| busiest(last, now)),
-        memory_bytes: now
-            .usage
-            .iter()
-            .map(|(_, usage)| usage.memory_bytes as f64)
-            .reduce(f64::max),
+        memory_bytes: now.memory(),
         restarts: Some(now.restarts),
         histogram: asked.histogram.then(|| histogram(traffic)),
         slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
-        saturation: (now.ready > 0).then(|| traffic.open as f64 / now.ready as f64),
+        saturation: now.saturation(),
         events: told.events,
         answers: told.answers,
         users: weight.and_then(|weight| Some(users(traffic.users.as_ref()?, weight))),
+        before: None,
     });
     Side {
         release: release.to_string(),
@@ -221,7 +271,7 @@ fn side<'a>(
 }
 
 /// The proxy has four buckets where evidence has one.
-fn histogram(traffic: &Totals) -> Histogram {
+pub(super) fn histogram(traffic: &Totals) -> Histogram {
     let counts = traffic.latency.0.iter();
     counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
 }
@@ -263,7 +313,7 @@ fn latency(now: &Totals, before: &Totals) -> Latency {
 }
 
 /// The share of a core that the busiest process used since `before`.
-fn busiest(before: &Reading, now: &Reading) -> Option<f64> {
+pub(super) fn busiest(before: &Reading, now: &Reading) -> Option<f64> {
     let elapsed = now.at.duration_since(before.at).as_secs_f64();
     let share = |(pid, usage): &(u32, Usage)| {
         let earlier = before.usage.iter().find(|(it, _)| it == pid)?;

@@ -3,6 +3,7 @@
 mod annotations;
 mod asking;
 mod gate;
+pub(crate) mod lately;
 mod measure;
 mod rollout;
 mod run;

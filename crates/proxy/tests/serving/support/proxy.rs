@@ -207,6 +207,14 @@ impl Proxy {
         self.put_routes(routes).await.unwrap();
     }
 
+    /// How much memory it has.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/statm", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap();
+        let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as u64
+    }
+
     /// The counts of the shop's release; `None` when it was never in a route.
     pub async fn counted(&self, release: u32) -> Option<Entry> {
         let entries = self.counters().await.unwrap().entries;

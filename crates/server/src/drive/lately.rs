@@ -1,0 +1,172 @@
+//! What releases did lately while they had traffic: their load each few seconds, how long their answers took. A release that
+//! was switched to is compared with it (docs/adr/0012): when a rollout has switched it is too late to look.
+//!
+//! Nothing of it is on disk. After a restart of the server it begins anew, and comparisons that have too little of it are
+//! inconclusive.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use shipway_analysis::{Analysis, Asked, Before, Histogram, Metric, Rule, evidence::mean::Series};
+use shipway_core::target::SetKey;
+use tokio::time::MissedTickBehavior;
+
+use super::measure::{self, Reading};
+use crate::app::App;
+
+/// From one look to the next; values of neighbours differ by then, and a look at a hundred sets is a few milliseconds.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Values that are kept: those of a quarter of an hour. What was before says little of now.
+const VALUES_MAX: usize = 180;
+/// Looks from one distribution of answers to the next that is kept, since those are long: a minute.
+const LOOKS_TO_DISTRIBUTION: usize = 12;
+/// What lost its traffic is of use until it is compared with; a switched rollout asks at once.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+
+/// What is known of all sets that have or had traffic.
+#[derive(Default)]
+pub struct Lately(Mutex<BTreeMap<SetKey, Recent>>);
+
+/// One set.
+struct Recent {
+    last: Reading,
+    looks: usize,
+    loads: VecDeque<Load>,
+    /// As counted since ever, the oldest first.
+    took: VecDeque<Histogram>,
+}
+
+/// The load at one moment, as far as it is known.
+#[derive(Clone, Copy)]
+struct Load {
+    cpu: Option<f64>,
+    memory: Option<f64>,
+    saturation: Option<f64>,
+}
+
+impl Load {
+    fn value(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::Cpu => self.cpu,
+            Metric::Memory => self.memory,
+            Metric::Saturation => self.saturation,
+            _ => None,
+        }
+    }
+}
+
+impl Recent {
+    fn begin(reading: Reading) -> Self {
+        let mut recent = Self {
+            last: reading,
+            looks: 0,
+            loads: VecDeque::new(),
+            took: VecDeque::new(),
+        };
+        recent.keep_distribution();
+        recent
+    }
+
+    fn look(&mut self, reading: Reading) {
+        self.loads.push_back(Load {
+            cpu: measure::busiest(&self.last, &reading),
+            memory: reading.memory(),
+            saturation: reading.saturation(),
+        });
+        if self.loads.len() > VALUES_MAX {
+            self.loads.pop_front();
+        }
+        self.last = reading;
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_TO_DISTRIBUTION) {
+            self.keep_distribution();
+        }
+    }
+
+    fn keep_distribution(&mut self) {
+        if let Some(traffic) = &self.last.traffic {
+            self.took.push_back(measure::histogram(traffic));
+        }
+        if self.took.len() > VALUES_MAX / LOOKS_TO_DISTRIBUTION + 1 {
+            self.took.pop_front();
+        }
+    }
+
+    fn before(&self, now: Option<Histogram>, analysis: &Analysis) -> Before {
+        let took = match (self.took.front(), now) {
+            (Some(first), Some(now)) if Asked::of(analysis).histogram => now.since(first),
+            _ => Histogram::default(),
+        };
+        let mut values: Vec<(Metric, Series)> = Vec::new();
+        for metric in compared(analysis) {
+            let mut series = Series::default();
+            for value in self.loads.iter().filter_map(|load| load.value(metric)) {
+                series.add(value);
+            }
+            let is_new = values.iter().all(|(known, _)| *known != metric);
+            if is_new && series.moments().count() > 0 {
+                values.push((metric, series));
+            }
+        }
+        Before { values, took }
+    }
+}
+
+/// What is compared with stable.
+pub(super) fn compared(analysis: &Analysis) -> impl Iterator<Item = Metric> {
+    let rules = analysis.rules().iter().filter(|rule| rule.compares());
+    rules.flat_map(Rule::metrics)
+}
+
+impl Lately {
+    /// What `set` was until now, as far as `analysis` compares with it. `None` where nothing is known.
+    pub(super) fn of(
+        &self,
+        set: &SetKey,
+        now: Option<Histogram>,
+        analysis: &Analysis,
+    ) -> Option<Before> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.get(set)?.before(now, analysis);
+        (before != Before::default()).then_some(before)
+    }
+
+    fn look(&self, set: SetKey, reading: Reading) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.entry(set) {
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(Recent::begin(reading));
+            }
+            std::collections::btree_map::Entry::Occupied(mut known) => {
+                known.get_mut().look(reading);
+            }
+        }
+    }
+
+    fn forget(&self, now: Instant) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, recent| now.duration_since(recent.last.at) < KEPT_FOR);
+    }
+}
+
+/// Looks at all that has traffic, for ever.
+pub(crate) async fn run(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let serving = app.traffic.serving();
+        if serving.is_empty() {
+            continue;
+        }
+        let totals = app.meter.read().await.ok();
+        for set in serving {
+            let reading = measure::read(&app, totals.as_ref(), &set.place, set.release);
+            app.lately.look(set, reading);
+        }
+        app.lately.forget(Instant::now());
+    }
+}
