@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Where a server listens when nobody says.
+const USUAL: &str = "http://127.0.0.1:7878";
+
 /// Where the server is, and who asks.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Server {
@@ -11,7 +14,7 @@ pub struct Server {
     #[arg(
         long,
         env = "SHIPWAY_URL",
-        default_value = "http://127.0.0.1:7878",
+        default_value = USUAL,
         global = true,
         value_name = "URL"
     )]
@@ -137,6 +140,12 @@ impl Server {
             .header("last-event-id", after);
         let answer = self.check(path, self.head(request).call())?;
         Ok(BufReader::new(answer.into_body().into_reader()).lines())
+    }
+
+    /// Whether somebody has said where the server is.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.server != USUAL || std::env::var_os("SHIPWAY_URL").is_some()
     }
 
     /// The address of `path`.

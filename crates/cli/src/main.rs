@@ -110,7 +110,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Demo(args) => done(demo::run(&args)),
         Command::Init(args) => done(init::run(&args)),
         Command::Server(args) => done(server::run(args, server)),
-        Command::Check(args) => check::run(&args, output),
+        Command::Check(args) => check::run(server, &args, output),
         Command::Schema => done(output.document(&shipway_core::config::schema())),
         Command::Run(args) => run::run(&args, output),
         Command::Simulate(args) => done(simulate::run(&args, output)),

@@ -167,6 +167,14 @@ fn against_before(
         let so_far = so_far(then.count(), VALUES_MIN, "values");
         return Standing::Unknown(format!("{} had {so_far}", seen.names.1));
     }
+    // There won't be more of them: what is open now would be open for ever.
+    let Some(_) = sequence(before, judge.beta, TIGHTEST_AT) else {
+        return Standing::Unknown(format!(
+            "the {} values of {} are too much like those before them to say how they scatter",
+            grouped(&then.count().to_string()),
+            seen.names.1
+        ));
+    };
     if now.count() < VALUES_MIN {
         return Standing::Unknown(so_far(now.count(), VALUES_MIN, "values"));
     }

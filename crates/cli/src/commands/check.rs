@@ -10,7 +10,9 @@ use serde_json::json;
 use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::lint;
 
+use super::ties;
 use crate::{
+    client::Server,
     exit::Failure,
     print::{Output, line},
     report,
@@ -30,7 +32,7 @@ const PASSED_OVER: [&str; 4] = [".git", "target", "node_modules", "vendor"];
 const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
 
 /// Checks, and reports.
-pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
+pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Failure> {
     let roots = if args.paths.is_empty() {
         vec![PathBuf::from(".")]
     } else {
@@ -54,7 +56,7 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let source = Source::new(path.display().to_string().trim_start_matches("./"), text);
         let problems = match Kind::of(path) {
-            Kind::Configuration => config_problems(&source),
+            Kind::Configuration => config_problems(&source, server),
             Kind::Action => lint::check_action(&source),
             Kind::Workflow => lint::check_workflow(&source),
         };
@@ -105,9 +107,12 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{end}")
 }
 
-fn config_problems(source: &Source) -> Vec<Diagnostic> {
+fn config_problems(source: &Source, server: &Server) -> Vec<Diagnostic> {
     match shipway_core::config::parse(source) {
-        Ok((_, warnings)) => warnings,
+        Ok((_, mut warnings)) => {
+            warnings.extend(ties::warnings(source, server));
+            warnings
+        }
         Err(problems) => problems,
     }
 }

@@ -16,6 +16,7 @@ pub mod ship;
 pub mod simulate;
 pub mod steer;
 pub mod testing;
+mod ties;
 pub mod watch;
 
 /// Jobs at once when nobody says: two for each core, for one that waits for its disk leaves room for another; at least four.

@@ -3,7 +3,10 @@
 #[path = "../../../drivers/tests/metrics_support/mod.rs"]
 mod metrics_support;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use metrics_support::{Fake, Prometheus};
 use serde_json::json;
@@ -17,7 +20,9 @@ use crate::{
 fn exporter() -> Fake {
     Fake::serve(|_, _| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let noise = ((now.as_millis() / 10 * 7_919) % 13) as f64 / 1_000.0;
+        // Mixed well: neighbours that resemble each other say less than others.
+        let mixed = (now.as_millis() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        let noise = (mixed % 13) as f64 / 1_000.0;
         let line = |release: u32| {
             let value = if release.is_multiple_of(2) { 0.2 } else { 0.4 };
             format!("conversion{{release=\"{release}\"}} {}\n", value + noise)
@@ -120,6 +125,102 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
             .to_owned();
         rollout["judgement"]["verdict"] == "pass" && why.contains("on #1 before the switch")
     });
+}
+
+/// What a Prometheus that isn't well answers, and what is said of it.
+const BAD_ANSWERS: [(&str, &str); 9] = [
+    ("", "did not answer within"),
+    (
+        r#"{"status":"error","error":"out of memory"}"#,
+        "refused the query (200): out of memory",
+    ),
+    ("<html>502</html>", "no JSON"),
+    (
+        r#"{"status":"success","data":{"resultType":"string","result":[1,"1"]}}"#,
+        "gives a string",
+    ),
+    (
+        r#"{"status":"success","data":{"resultType":"scalar","result":[1,"NaN"]}}"#,
+        "NaN",
+    ),
+    (
+        r#"{"status":"success","data":{"resultType":"scalar","result":[1,"+Inf"]}}"#,
+        "+Inf",
+    ),
+    (
+        r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+        "has no series",
+    ),
+    (
+        r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]},{"metric":{},"value":[1,"1"]}]}}"#,
+        "2 series, and one is needed",
+    ),
+    (
+        r#"{"status":"success","warnings":["store 2 is down"],"data":{"resultType":"scalar","result":[1,"1"]}}"#,
+        "partial: store 2 is down",
+    ),
+];
+const GOOD_ANSWER: &str =
+    r#"{"status":"success","data":{"resultType":"scalar","result":[1,"0.4"]}}"#;
+
+#[test]
+fn whatever_a_provider_answers_is_said_and_nothing_passes_by_it() {
+    let answer = Arc::new(Mutex::new(GOOD_ANSWER));
+    let prometheus = Fake::serve({
+        let answer = answer.clone();
+        move |_, _| {
+            let text = *answer.lock().unwrap();
+            (!text.is_empty()).then(|| (200, text.to_owned()))
+        }
+    });
+    let site = Site::started();
+    let shop = site.shop();
+    let canary = "{ canary: { steps: [{ weight: 50, hold: 20m }], min_hold: 100ms } }";
+    let limits = "[{ metric: error-rate, max: 5%, interval: 500ms, min_requests: 10 }]";
+    let provider = |query: &str, more: &str| {
+        format!(
+            "{{ prometheus: \"{}\", query: \"{query}\", timeout: 200ms{more} }}",
+            prometheus.url
+        )
+    };
+    let (good, secret) = (
+        provider("it", ""),
+        provider("it", ", headers: { X-Key: $NOT_THERE }"),
+    );
+    let rules = |second: &str| {
+        format!(
+            "[{{ metric: it, min: 0.1, interval: 200ms, consecutive_error_limit: 100000, provider: {good} }}, {{ metric: other, min: 0.1, interval: 200ms, consecutive_error_limit: 100000, provider: {second} }}]"
+        )
+    };
+    let config = |second: &str| {
+        strategies::config(canary)
+            .replace(limits, &rules(second))
+            .replace("/smoke", "/ready")
+    };
+    shop.write("shipway.yaml", &config(&good));
+    assert!(said(&shop.ship("1.0")).contains("#1 serves production"));
+    // A secret that nobody has given is named, and the other answer is not enough.
+    shop.write("shipway.yaml", &config(&secret));
+    shop.ship("2.0");
+    let judged = |release: u64, verdict: &str, words: &str| {
+        until(&format!("{verdict}: {words}"), || {
+            let rollout = site.rollout("production", release).unwrap_or_default();
+            assert!(rollout["ended"].is_null(), "{rollout:#}");
+            let why = rollout["judgement"]["why"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            rollout["judgement"]["verdict"] == verdict && why.contains(words)
+        });
+    };
+    judged(2, "inconclusive", "NOT_THERE");
+    for (text, words) in BAD_ANSWERS {
+        *answer.lock().unwrap() = text;
+        judged(2, "inconclusive", words);
+    }
+    *answer.lock().unwrap() = GOOD_ANSWER;
+    judged(2, "inconclusive", "NOT_THERE");
+    assert_eq!(site.rollout("production", 2).unwrap()["status"], "holding");
 }
 
 #[test]

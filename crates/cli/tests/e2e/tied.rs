@@ -2,7 +2,7 @@
 
 use crate::{
     evidence::{config, ended, repository, ship},
-    site::{Site, said, until},
+    site::{SHIPWAY, Site, said, until},
     words::assert_says,
 };
 
@@ -25,9 +25,36 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
         &told,
         &["`with` names cart, and there is no such service here"],
     );
+    let file = shop.path.join("shipway.yaml");
+    let file = file.to_str().unwrap();
+    let server = site.url("");
+    let check = |more: &[&str]| {
+        let mut words = vec!["check", file];
+        words.extend(more);
+        let mut command = std::process::Command::new(SHIPWAY);
+        command.args(words).env_remove("SHIPWAY_URL");
+        said(&command.output().unwrap())
+    };
+    let asked = check(&["--server", &server]);
+    assert_says(
+        &asked,
+        &[
+            "shipway.yaml:13:12",
+            "`with` names cart",
+            "there is no service cart",
+            "0 errors, 1 warning",
+        ],
+    );
+    assert_says(&check(&[]), &["0 errors, 0 warnings"]);
+    let nobody = check(&["--server", "http://127.0.0.1:9"]);
+    assert_says(
+        &nobody,
+        &["whether cart is there could not be asked", "1 warning"],
+    );
     let gated = format!("{CANARY}\n    approvals: {{ count: 1 }}");
     let cart = repository(&site, "cart", CANARY);
     assert_says(&ship(&cart, "1.0", "0"), &["#1 serves production"]);
+    assert_says(&check(&["--server", &server]), &["0 errors, 0 warnings"]);
     assert_says(&ship(&shop, "1.1", "0"), &["#1 serves production"]);
     // Both on their way: the cart waits for a person, the shop for the cart.
     cart.write("shipway.yaml", &config("cart", &gated));

@@ -129,6 +129,52 @@ environments:
 }
 
 #[test]
+fn what_may_be_wrong_and_what_is_tolerated_are_in_their_ranges() {
+    let told = |key: &str, value: &str| {
+        problems(&format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    analysis: [{{ metric: error-rate, worse_than: stable, {key}: {value} }}]\n"
+        ))
+    };
+    let wrong: [(&str, &[&str], &str); 3] = [
+        (
+            "alpha",
+            &[
+                "0", "0%", "1", "100%", "-1%", "2", ".nan", ".inf", "little", "1e400",
+            ],
+            "`alpha` is a probability above 0 and below 1",
+        ),
+        (
+            "tolerance",
+            &["1", "0", "-2", "0.5", "101", ".nan", ".inf", "twice"],
+            "`tolerance` is a number above 1 and at most 100",
+        ),
+        (
+            "margin",
+            &["0", "0.9", "-1", ".nan", ".inf", "some"],
+            "`margin` is a number",
+        ),
+    ];
+    for (key, values, words) in wrong {
+        for value in values {
+            let told = told(key, value);
+            let is_told = told.len() == 1
+                && told[0].contains(words)
+                && told[0].starts_with("shipway.yaml:5:");
+            assert!(is_told, "{key}: {value}: {told:#?}");
+        }
+    }
+    for (key, value) in [
+        ("alpha", "0.1%"),
+        ("alpha", "0.5"),
+        ("tolerance", "1.1x"),
+        ("tolerance", "100"),
+        ("margin", "1"),
+    ] {
+        assert_eq!(told(key, value), Vec::<String>::new(), "{key}: {value}");
+    }
+}
+
+#[test]
 fn empty_and_absent_parts_are_named() {
     assert_eq!(
         problems(""),

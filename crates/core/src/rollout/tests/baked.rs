@@ -136,8 +136,21 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
 #[test]
 fn what_is_not_known_of_the_time_before_is_inconclusive_and_never_passes() {
     let few = values(Metric::Cpu, 0.4, 5);
+    // Values that stand still for long and then jump: thirty of them, but two that are new.
+    let mut alike = Series::default();
+    for turn in 0..30 {
+        alike.add(if turn < 15 { 0.4 } else { 0.5 });
+    }
+    let alike = Before {
+        values: vec![(Metric::Cpu, alike)],
+        ..Before::default()
+    };
     for (before, words) in [
         (None, "on #3 before the switch"),
+        (
+            Some(&alike),
+            "the 30 values of #3 before the switch are too much like those before them",
+        ),
         (Some(&few), "#3 before the switch had 5 of 30 values so far"),
     ] {
         let mut stage = baking(compared(Metric::Cpu, Way::Increase));

@@ -172,3 +172,74 @@ fn a_provider_that_dies_in_the_middle_pauses_and_one_that_says_half_rolls_back()
         }
     }
 }
+
+#[test]
+fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_only_shows_copies() {
+    let mut wanted = compared();
+    let Strategy::Canary(canary) = &mut wanted.environment.strategy else {
+        panic!("a canary")
+    };
+    canary.steps.truncate(1);
+    canary.steps[0].weight = Weight::FULL;
+    for (errors, ends) in [(200, Direction::Back), (1, Direction::Forward)] {
+        let mut stage = Stage::open(wanted.clone());
+        stage.carry();
+        assert_eq!(stage.split(), "100 % to #4");
+        stage.compare((0, 0), (100_000, 100));
+        stage.pass_time(20);
+        stage.compare((1_000, errors), (100_000, 100));
+        assert_eq!(stage.rollout().direction, ends, "{:#?}", stage.story);
+        let told = stage
+            .rollout()
+            .evidence
+            .judgement()
+            .unwrap()
+            .verdict
+            .why()
+            .to_owned();
+        assert!(told.contains("on #3 before the switch"), "{told}");
+        if ends == Direction::Forward {
+            // As things stand it may go on, when the time has come.
+            stage.pass_time(60);
+            stage.carry();
+            assert_eq!(stage.rollout().status(), Status::Promoted);
+        }
+    }
+    // Nothing to the canary: neither time nor stable's traffic shows anything of it.
+    let Strategy::Canary(canary) = &mut wanted.environment.strategy else {
+        panic!("a canary")
+    };
+    canary.steps[0].weight = Weight::ZERO;
+    canary.matches = vec![Default::default()];
+    let mut stage = Stage::open(wanted);
+    stage.carry();
+    for turn in 0..130 {
+        stage.compare((0, 0), (100 * turn, turn));
+        stage.pass_time(1);
+    }
+    assert_eq!(
+        stage.rollout().status(),
+        Status::Paused,
+        "{:#?}",
+        stage.story
+    );
+}
+
+#[test]
+fn counters_that_begin_anew_neither_hide_errors_nor_make_them_up() {
+    for (errors_per_second, ends) in [(10, Direction::Back), (1, Direction::Forward)] {
+        let mut stage = Stage::open(compared());
+        stage.carry();
+        let mut counted = (0, 0);
+        for second in 0..55 {
+            // The proxy is killed every ten seconds, and counts from nothing.
+            if second % 10 == 0 {
+                counted = (0, 0);
+            }
+            stage.compare(counted, (9 * counted.0, counted.0 / 100 * 9));
+            counted = (counted.0 + 100, counted.1 + errors_per_second);
+            stage.pass_time(1);
+        }
+        assert_eq!(stage.rollout().direction, ends, "{:#?}", stage.story);
+    }
+}
