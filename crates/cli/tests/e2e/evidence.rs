@@ -221,7 +221,7 @@ fn a_release_that_is_slower_than_stable_was_goes_back_during_its_bake() {
     let environment = "    strategy: { blue-green: { bake: 10m } }\n    analysis: [{ metric: latency-p50, worse_than: stable }]";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
-    let load = Steady::start(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
     // The server looks each few seconds at what serves.
     until("stable to be known", || load.of("1.0") > 2_000);
     shop.edit(
