@@ -39,7 +39,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     assert_says(
         &asked,
         &[
-            "shipway.yaml:13:12",
+            "shipway.yaml:11:12",
             "`with` names cart",
             "there is no service cart",
             "0 errors, 1 warning",
