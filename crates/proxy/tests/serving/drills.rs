@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt as _;
 use shipway_proxy::protocol::Methods;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -157,13 +156,7 @@ async fn slow() -> Upstream {
 #[tokio::test]
 async fn copies_of_bodies_and_floods_of_answers_take_bounded_memory() {
     let house = House::new();
-    let reads = |name: &'static str| {
-        Upstream::start(move |request| async move {
-            request.into_body().collect().await.unwrap();
-            super::support::upstream::text(name)
-        })
-    };
-    let (old, new) = (reads("old").await, reads("new").await);
+    let (old, new) = (Upstream::named("old").await, Upstream::named("new").await);
     let proxy = house.proxy().await;
     proxy
         .put(&mirrored(&old.address, &new.address, Methods::All))

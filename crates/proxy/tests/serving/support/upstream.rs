@@ -37,9 +37,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Answers everything with its name.
+    /// Answers everything with its name, once it has all of the request: who closes with something unread takes back the answer
+    /// with it, as TCP has it.
     pub async fn named(name: &'static str) -> Self {
-        Self::start(move |_| async move { text(name) }).await
+        Self::start(move |request: Request<Incoming>| async move {
+            let _ = request.into_body().collect().await;
+            text(name)
+        })
+        .await
     }
 
     pub async fn start<F, A>(answer: F) -> Self
