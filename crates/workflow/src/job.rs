@@ -4,15 +4,22 @@
 //! A job spec holds secrets: it is handed over as a file that only the worker's user can read, never logged, and its
 //! `Debug` leaves them out.
 
+mod journal;
+mod key;
+
 use std::{fmt, path::PathBuf};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::key::KEY_MAX;
+pub use self::{
+    journal::{Earlier, JournalBody, JournalEntry, Level},
+    key::{JobKey, ParseJobKeyError, is_identifier},
+};
 use crate::{
     expr::{Template, Value},
     model::{Container, RunDefaults, Step, Table},
-    report::{Paths, StoredReport},
+    report::Paths,
 };
 
 /// Variables of the server's environment that steps get too: behind a company's proxy nothing can be fetched without them.
@@ -43,114 +50,6 @@ pub const ENGINE: [&str; 7] = [
     "DOCKER_API_VERSION",
     "CONTAINER_HOST",
 ];
-
-/// Characters that a key may have: it is a file's name, and more may be hung on it.
-pub(crate) const KEY_MAX: usize = 200;
-
-/// A job's name within its run: `test`, `test.3` for the third of a matrix, `release.2~build` for the job `build` of the
-/// workflow that the second of `release` calls. Safe as a file name and in an address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct JobKey(String);
-
-/// A text that can't be a job's key.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not the key of a job, such as test, test.3 or release~test; it has at most {KEY_MAX} characters"
-)]
-pub struct ParseJobKeyError(String);
-
-impl JobKey {
-    /// The key of the job `id` alone, or of the cell `cell` (from 0) of its matrix.
-    ///
-    /// Ids hold letters, digits, `-` and `_` only (the parser refuses others), so the dot makes no two keys equal.
-    #[must_use]
-    pub fn new(id: &str, cell: Option<usize>) -> Self {
-        match cell {
-            None => Self(id.to_owned()),
-            Some(cell) => Self(format!("{id}.{}", cell + 1)),
-        }
-    }
-
-    /// The key of a job of the workflow that the job of this key calls. Ids nested deeply can be too long for one.
-    pub fn inside(&self, id: &str, cell: Option<usize>) -> Result<Self, ParseJobKeyError> {
-        format!("{self}~{}", Self::new(id, cell)).parse()
-    }
-
-    /// The key as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The id of the job in its own workflow: without those that call it, and without the cell.
-    #[must_use]
-    pub fn job_id(&self) -> &str {
-        let last = self.0.rsplit('~').next().unwrap_or_default();
-        last.split('.').next().unwrap_or_default()
-    }
-
-    /// The keys of the jobs whose calls lead here, the outermost first.
-    pub fn callers(&self) -> impl Iterator<Item = Self> {
-        self.0
-            .match_indices('~')
-            .map(|(at, _)| Self(self.0[..at].to_owned()))
-    }
-}
-
-impl std::str::FromStr for JobKey {
-    type Err = ParseJobKeyError;
-
-    fn from_str(text: &str) -> Result<Self, ParseJobKeyError> {
-        if text.len() <= KEY_MAX && text.split('~').all(is_segment) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ParseJobKeyError(text.chars().take(80).collect()))
-        }
-    }
-}
-
-/// `test` or `test.3`
-fn is_segment(text: &str) -> bool {
-    let (id, cell) = text
-        .split_once('.')
-        .map_or((text, None), |(id, cell)| (id, Some(cell)));
-    is_identifier(id)
-        && cell.is_none_or(|cell| {
-            !cell.is_empty() && cell.len() <= 6 && cell.bytes().all(|b| b.is_ascii_digit())
-        })
-}
-
-impl TryFrom<String> for JobKey {
-    type Error = ParseJobKeyError;
-
-    fn try_from(text: String) -> Result<Self, ParseJobKeyError> {
-        text.parse()
-    }
-}
-
-impl From<JobKey> for String {
-    fn from(key: JobKey) -> Self {
-        key.0
-    }
-}
-
-impl fmt::Display for JobKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// Whether `text` may be the id of a job, a step, an input or an output: a letter or `_`, then letters, digits, `-` and `_`;
-/// at most 100 of them.
-#[must_use]
-pub fn is_identifier(text: &str) -> bool {
-    text.len() <= 100
-        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
 
 /// All that a worker needs to run one job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -411,205 +310,9 @@ impl fmt::Display for Conclusion {
     }
 }
 
-/// One line of a job's journal. Lines are numbered from 1 without gaps and synced to disk before the job goes on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JournalEntry {
-    /// Its number, from 1.
-    pub seq: u64,
-    /// When it was written.
-    pub at: Timestamp,
-    /// What happened.
-    pub body: JournalBody,
-}
-
-/// What happened in a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JournalBody {
-    /// The worker runs.
-    Started {
-        /// Its process.
-        pid: u32,
-        /// When that process started, in clock ticks since boot: with the pid, it names the process for good.
-        start_time: u64,
-    },
-    /// The job goes on from an earlier attempt. The steps that were done there follow.
-    Resumed {
-        /// Which attempt, from 1.
-        attempt: u32,
-        /// The id of the step that it begins at.
-        step: String,
-        /// The folder of the attempt whose workspace, home and temporary files it works in.
-        base: PathBuf,
-    },
-    /// A step begins.
-    StepStarted {
-        /// Its place in the job, from 0.
-        index: usize,
-        /// Its id.
-        id: String,
-        /// What people call it, expressions resolved.
-        name: String,
-        /// Where its output begins in the job's log, in bytes.
-        log_offset: u64,
-    },
-    /// A step is over.
-    StepFinished {
-        /// Its place in the job, from 0.
-        index: usize,
-        /// Its id.
-        id: String,
-        /// How it ended.
-        outcome: Conclusion,
-        /// What that means for the job: `continue-on-error` turns a failure into a success.
-        conclusion: Conclusion,
-        /// What later steps see of it; no secrets.
-        outputs: Vec<(String, String)>,
-        /// How long it took.
-        took_ms: u64,
-        /// Where its output ends in the job's log, in bytes.
-        log_offset: u64,
-        /// Whether it wrote a summary.
-        #[serde(default)]
-        summary: bool,
-        /// How many annotations it made.
-        #[serde(default)]
-        annotations: u32,
-        /// Why, when it didn't succeed: `exit code 2`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        why: Option<String>,
-        /// Whether it left something to later steps that isn't for the journal: it is in a private file beside it.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        kept: bool,
-        /// When it ran, when that was in an earlier attempt at the job.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        earlier: Option<Earlier>,
-    },
-    /// Something to look at.
-    Annotation {
-        /// How bad it is.
-        level: Level,
-        /// What it says, masked.
-        message: String,
-        /// The file meant.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        file: Option<String>,
-        /// The line in it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        line: Option<u32>,
-        /// The last line meant, when there are several.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        end_line: Option<u32>,
-        /// The column in that line.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        column: Option<u32>,
-        /// The last column meant.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        end_column: Option<u32>,
-        /// Its headline.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        title: Option<String>,
-    },
-    /// An artifact is there to be stored.
-    ArtifactSaved {
-        /// Its name.
-        name: String,
-        /// The tar file that holds it.
-        path: PathBuf,
-        /// `sha256:…` of that file.
-        digest: String,
-        /// Its length in bytes.
-        size: u64,
-    },
-    /// Tests have reported; at most once, after the last step.
-    Reports(Box<StoredReport>),
-    /// A step asked for a deployment (`shipway/deploy`).
-    DeployAsked {
-        /// Where to.
-        environment: String,
-        /// Which artifact, by name; none: the run's only one.
-        artifact: Option<String>,
-        /// The rollout that came of it, when the server has answered.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        rollout: Option<String>,
-    },
-    /// Where the environment that the job went to is reached, as `environment.url` says; masked.
-    EnvironmentUrl {
-        /// The address.
-        url: String,
-    },
-    /// The job is over; always the last line.
-    Finished {
-        /// How it ended.
-        conclusion: Conclusion,
-        /// What later jobs see of it; no secrets.
-        outputs: Vec<(String, String)>,
-        /// Why, when it didn't succeed.
-        why: Option<String>,
-    },
-}
-
-/// When a step ran that was done in an earlier attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Earlier {
-    /// Which attempt at the job, from 1.
-    pub attempt: u32,
-    /// When it began.
-    pub began: Timestamp,
-    /// When it ended.
-    pub ended: Timestamp,
-}
-
-/// How bad an annotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// For those who debug.
-    Debug,
-    /// For information.
-    Notice,
-    /// Something to mind.
-    Warning,
-    /// Something is wrong.
-    Error,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_safe_as_file_names() {
-        assert_eq!(JobKey::new("test", Some(2)).as_str(), "test.3");
-        assert_eq!(
-            "test.3"
-                .parse::<JobKey>()
-                .map(|key| key.job_id().to_owned()),
-            Ok("test".to_owned())
-        );
-        for bad in [
-            "", ".", "..", "../x", "a/b", "test.", "test.x", "test.1.2", "-a", "a b", "~", "a~",
-            "~a", "a~..", "a~~b",
-        ] {
-            assert!(bad.parse::<JobKey>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn keys_name_the_calls_that_lead_to_a_job() {
-        let key = JobKey::new("release", Some(1))
-            .inside("build", None)
-            .unwrap();
-        let key = key.inside("test", Some(2)).unwrap();
-        assert_eq!(key.as_str(), "release.2~build~test.3");
-        assert_eq!(key.as_str().parse(), Ok(key.clone()));
-        assert_eq!(key.job_id(), "test");
-        let callers: Vec<String> = key.callers().map(|key| key.to_string()).collect();
-        assert_eq!(callers, ["release.2", "release.2~build"]);
-        assert_eq!(JobKey::new("a", None).callers().count(), 0);
-        let long = JobKey::new(&"a".repeat(100), None);
-        assert!(long.inside(&"b".repeat(100), None).is_err());
-    }
 
     #[test]
     fn debug_output_holds_no_secrets() {
