@@ -3,6 +3,7 @@
 mod analysis;
 mod artifacts;
 mod caller;
+mod deploys;
 mod events;
 mod gates;
 mod git;
@@ -74,9 +75,9 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(services::list))
         .routes(routes!(services::show))
         .routes(routes!(services::releases))
-        .routes(routes!(services::plan))
-        .routes(routes!(services::deploy))
-        .routes(routes!(services::rollback))
+        .routes(routes!(deploys::plan))
+        .routes(routes!(deploys::deploy))
+        .routes(routes!(deploys::rollback))
         .routes(routes!(services::dispatch))
         .routes(routes!(services::environments))
         .routes(routes!(metrics::report))

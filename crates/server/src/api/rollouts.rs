@@ -16,10 +16,7 @@ use shipway_core::{
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    Caller, Problem,
-    services::{Page, SetOff},
-};
+use super::{Caller, Problem, deploys::SetOff, services::Page};
 use crate::app::App;
 
 /// Which rollouts to list.
@@ -158,8 +155,7 @@ async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<S
         force: Force::Yes,
         why: format!("{id} is tried again"),
     };
-    let outcome = app.tell_service(&id.service, input, caller.actor()).await?;
-    Ok(Json(SetOff::begun(app, &outcome.events, &id.service).await))
+    SetOff::by(app, &id.service, input, caller).await.map(Json)
 }
 
 /// The read model of a rollout, from its state: never behind what was just said to it.

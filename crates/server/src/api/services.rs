@@ -1,4 +1,4 @@
-//! Services, their releases and environments; deploys and rollbacks.
+//! Services, their releases, environments and runs by hand.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,10 +10,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_core::{
-    ids::{CommitId, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
+    ids::{CommitId, ServiceName},
     release::{Release, WorkflowFile},
-    rollout::{self, strategy},
-    service::{self, Artifact, Body, Deploying, Force, Input},
+    service::{self, Body, Input},
 };
 use shipway_drivers::git::{GitError, Repo};
 use utoipa::{IntoParams, ToSchema};
@@ -111,328 +110,6 @@ pub(super) async fn releases(
     Ok(Json(page))
 }
 
-/// What to plan.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PlanFor {
-    /// The environment.
-    to: String,
-    /// The release; the newest when not said.
-    release: Option<String>,
-}
-
-/// What a deploy would do, action by action. Nothing is changed.
-#[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanFor), responses((status = 200, body = Value), (status = 404, body = Problem)))]
-pub(super) async fn plan(
-    State(app): State<Arc<App>>,
-    Path(service): Path<String>,
-    Query(wanted): Query<PlanFor>,
-) -> Result<Json<Value>, Problem> {
-    let name = parse::<ServiceName>(&service)?;
-    let environment = parse::<EnvironmentName>(&wanted.to)?;
-    let number = wanted
-        .release
-        .as_deref()
-        .map(parse::<ReleaseNumber>)
-        .transpose()?;
-    let release = find_release(&app, &name, number, None).await?;
-    let state = app
-        .services
-        .state(&service_stream(&name))
-        .await?
-        .ok_or_else(|| unknown(&service))?;
-    let configured = release.environment(&environment).ok_or_else(|| {
-        let known: Vec<_> = release
-            .config
-            .environments
-            .iter()
-            .map(|it| it.name.as_str())
-            .collect();
-        Problem::bad_request(format!(
-            "{} has no environment {environment}; its shipway.yaml names {}",
-            release.number,
-            known.join(", ")
-        ))
-    })?;
-    let current = state.environments.get(&environment);
-    let spec = rollout::Spec {
-        id: shipway_core::ids::RolloutId {
-            service: name,
-            number: state.last_rollout.next(),
-        },
-        kind: rollout::Kind::Deploy,
-        by: None,
-        release: release.clone(),
-        environment: configured.clone(),
-        stable: current
-            .and_then(|current| current.stable.clone())
-            .map(|stable| rollout::Stable {
-                instances: stable
-                    .environment(&environment)
-                    .map_or(1, |it| it.instances),
-                release: stable,
-            }),
-        observed: current
-            .map(|current| current.observed.clone())
-            .unwrap_or_default(),
-        why: "plan".to_owned(),
-        tied: state.tied_in(&environment),
-    };
-    let plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
-    Ok(Json(json!({
-        "release": release.number, "commit": release.commit, "environment": environment, "strategy": configured.strategy.word(),
-        "actions": plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>(), "notes": plan.notes,
-        "stable": spec.stable.map(|stable| stable.release.number),
-    })))
-}
-
-/// What to deploy, and where.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(super) struct Deploy {
-    /// The release; the newest when neither this nor a commit is said.
-    release: Option<u32>,
-    /// The release of this commit, by a prefix of its id.
-    commit: Option<String>,
-    /// From a step of a run: the artifact's name.
-    artifact: Option<String>,
-    /// From a step of a run: which.
-    run: Option<String>,
-    /// The environment alone; from the first on and on when not said.
-    environment: Option<String>,
-    /// Even if it was rolled back there before.
-    #[serde(default)]
-    force: bool,
-    /// Why.
-    reason: Option<String>,
-}
-
-/// What a deploy or rollback set off.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(super) struct SetOff {
-    /// The release.
-    release: Option<u32>,
-    /// Rollouts that have their turn.
-    rollouts: Vec<String>,
-    /// Whether it waits for its turn.
-    queued: bool,
-    /// A running rollout that was told to make way.
-    making_way: Option<String>,
-    /// Why nothing follows.
-    dropped: Option<String>,
-}
-
-impl SetOff {
-    /// What these facts set off, once it can be looked at.
-    pub(super) async fn begun(
-        app: &App,
-        events: &[shipway_core::aggregate::Event<Body>],
-        service: &ServiceName,
-    ) -> Self {
-        let set_off = Self::of(events, service);
-        for rollout in &set_off.rollouts {
-            until_there(app, "rollout", &rollout.replace("/ro", "/")).await;
-        }
-        set_off
-    }
-
-    fn of(events: &[shipway_core::aggregate::Event<Body>], service: &ServiceName) -> Self {
-        let mut set_off = Self::default();
-        for event in events {
-            match &event.body {
-                Body::RolloutRequested { request } => {
-                    set_off.release = Some(request.release.number.0);
-                    set_off.queued = true;
-                    // Those dropped before it made way for it.
-                    set_off.dropped = None;
-                }
-                Body::RolloutOrdered { spec, .. } => {
-                    set_off.rollouts.push(spec.id.to_string());
-                    set_off.queued = false;
-                }
-                Body::WayAsked { number, .. } => {
-                    set_off.making_way = Some(format!("{service}/{number}"))
-                }
-                Body::RequestDropped { why, .. } if !set_off.queued => {
-                    set_off.dropped = Some(why.clone())
-                }
-                _ => {}
-            }
-        }
-        set_off
-    }
-}
-
-/// Rolls a release out.
-#[utoipa::path(post, path = "/api/v1/services/{service}/deploys", params(("service" = String, Path)), request_body = Deploy,
-    responses((status = 202, body = SetOff), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn deploy(
-    State(app): State<Arc<App>>,
-    Path(service): Path<String>,
-    caller: Caller,
-    Json(wanted): Json<Deploy>,
-) -> Result<(StatusCode, Json<SetOff>), Problem> {
-    let name = parse::<ServiceName>(&service)?;
-    let environment = wanted
-        .environment
-        .as_deref()
-        .map(parse::<EnvironmentName>)
-        .transpose()?;
-    let input = match wanted.run.as_deref() {
-        Some(run) => deploy_step(&app, &name, run, &wanted, environment).await?,
-        None => {
-            let release = find_release(
-                &app,
-                &name,
-                wanted.release.map(ReleaseNumber),
-                wanted.commit.as_deref(),
-            )
-            .await?;
-            let why = wanted
-                .reason
-                .unwrap_or_else(|| format!("asked by {}", caller.name));
-            Input::Deploy {
-                release,
-                environment,
-                force: if wanted.force { Force::Yes } else { Force::No },
-                why,
-            }
-        }
-    };
-    let outcome = app.tell_service(&name, input, caller.actor()).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(SetOff::begun(&app, &outcome.events, &name).await),
-    ))
-}
-
-async fn deploy_step(
-    app: &App,
-    service: &ServiceName,
-    run: &str,
-    wanted: &Deploy,
-    environment: Option<EnvironmentName>,
-) -> Result<Input, Problem> {
-    let run = parse::<RunNumber>(run.rsplit('/').next().unwrap_or(run))?;
-    let environment = environment
-        .ok_or_else(|| Problem::bad_request("a deploying step names its environment"))?;
-    let stream = format!("run/{service}/{}", run.0);
-    let state = app
-        .runs
-        .state(&stream)
-        .await?
-        .ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
-    let known = state.0.as_deref();
-    let known = known.ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
-    let stored = known.artifacts.clone();
-    let artifacts: Vec<Artifact> = stored
-        .into_iter()
-        .map(|artifact| Artifact {
-            name: artifact.name,
-            digest: artifact.digest,
-        })
-        .collect();
-    let named = |artifact: &&Artifact| {
-        wanted
-            .artifact
-            .as_deref()
-            .is_none_or(|name| artifact.name == name)
-    };
-    let artifact = match artifacts
-        .iter()
-        .filter(named)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
-        [one] => (*one).clone(),
-        [] => {
-            return Err(Problem::conflict(format!(
-                "run {run} has uploaded no such artifact; actions/upload-artifact must come before the deploy"
-            )));
-        }
-        _ => {
-            return Err(Problem::bad_request(format!(
-                "run {run} has uploaded several artifacts: name one"
-            )));
-        }
-    };
-    Ok(Input::DeployStep {
-        run: Box::new(Deploying {
-            number: run,
-            purpose: known.spec.purpose.clone(),
-            commit: known.spec.commit.clone(),
-            made: made_by(app, service, run).await?,
-        }),
-        artifact,
-        environment,
-    })
-}
-
-/// The releases that steps of a run have made, the latest last.
-async fn made_by(
-    app: &App,
-    service: &ServiceName,
-    run: RunNumber,
-) -> Result<Vec<Arc<Release>>, Problem> {
-    let rows = app
-        .store
-        .rows("release", Some(service.as_str()), false, None, RELEASES_MAX)
-        .await?;
-    let releases = rows.rows.into_iter();
-    let mut made: Vec<Arc<Release>> = releases
-        .filter_map(|row| serde_json::from_value(row.doc).ok())
-        .filter(|release: &Arc<Release>| release.run == Some(run))
-        .collect();
-    made.sort_by_key(|release| release.number);
-    Ok(made)
-}
-
-/// Releases that are looked through for those of one run.
-const RELEASES_MAX: u32 = 200;
-
-/// Where to go back, and to what.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct Rollback {
-    /// The environment.
-    environment: String,
-    /// The release; the one before when not said.
-    release: Option<u32>,
-    /// Even if it was rolled back there before.
-    #[serde(default)]
-    force: bool,
-    /// Why.
-    reason: Option<String>,
-}
-
-/// Goes back to an earlier release: without steps and analysis where it was good lately (`rollback_window`).
-#[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = Rollback,
-    responses((status = 202, body = SetOff), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn rollback(
-    State(app): State<Arc<App>>,
-    Path(service): Path<String>,
-    caller: Caller,
-    Json(wanted): Json<Rollback>,
-) -> Result<(StatusCode, Json<SetOff>), Problem> {
-    let name = parse::<ServiceName>(&service)?;
-    let to = match wanted.release {
-        Some(number) => Some(find_release(&app, &name, Some(ReleaseNumber(number)), None).await?),
-        None => None,
-    };
-    let why = wanted
-        .reason
-        .unwrap_or_else(|| format!("rollback asked by {}", caller.name));
-    let input = Input::Rollback {
-        environment: parse(&wanted.environment)?,
-        to,
-        force: if wanted.force { Force::Yes } else { Force::No },
-        why,
-    };
-    let outcome = app.tell_service(&name, input, caller.actor()).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(SetOff::begun(&app, &outcome.events, &name).await),
-    ))
-}
-
 /// What to run by hand.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct Dispatch {
@@ -510,7 +187,7 @@ async fn branch_or_tag(repo: &Repo, name: &str) -> Result<Option<(String, Commit
 const OPENING: Duration = Duration::from_secs(5);
 
 /// Waits for a row. What is ordered is opened by its driver a moment later, and whoever hears a number may ask about it at once.
-async fn until_there(app: &App, kind: &str, key: &str) {
+pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
     let there = async {
         while !matches!(app.store.row(kind, key).await, Ok(Some(_)) | Err(_)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -532,44 +209,13 @@ pub(super) async fn environments(
     }))
 }
 
-/// The release with this number or commit, or the newest.
-async fn find_release(
-    app: &App,
-    service: &ServiceName,
-    number: Option<ReleaseNumber>,
-    commit: Option<&str>,
-) -> Result<Arc<Release>, Problem> {
-    if let Some(number) = number {
-        return app.release(service, number).await.ok_or_else(|| {
-            Problem::not_found(format!("there is no release {number} of {service}"))
-        });
-    }
-    let page = app
-        .store
-        .rows("release", Some(service.as_str()), false, None, LIMIT_MAX)
-        .await?;
-    let mut releases = page
-        .rows
-        .into_iter()
-        .filter_map(|row| serde_json::from_value::<Release>(row.doc).ok());
-    let found = releases
-        .find(|release| commit.is_none_or(|commit| release.commit.id.as_str().starts_with(commit)));
-    if found.is_none() && app.store.row("service", service.as_str()).await?.is_none() {
-        return Err(unknown(service.as_str()));
-    }
-    found.map(Arc::new).ok_or_else(|| match commit {
-        Some(commit) => Problem::not_found(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
-        None => Problem::not_found(format!("{service} has no release yet; push a commit whose run is green")),
-    })
-}
-
-fn unknown(service: &str) -> Problem {
+pub(super) fn unknown(service: &str) -> Problem {
     Problem::not_found(format!(
         "there is no service {service}; push a commit with a shipway.yaml to /git/{service}"
     ))
 }
 
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
 where
     T::Err: std::fmt::Display,
 {

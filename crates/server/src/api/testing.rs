@@ -13,7 +13,7 @@ use shipway_core::{
     ids::ServiceName,
     run::RunView,
     service::Input,
-    testing::{Request, Testing},
+    testing::{Request, TestId, Testing},
 };
 use utoipa::ToSchema;
 
@@ -75,6 +75,13 @@ async fn memory(app: &App, service: &ServiceName) -> Result<Value, Problem> {
     Ok(json!({ "quarantine": memory.quarantine, "flaky": memory.flaky }))
 }
 
+/// The test that is meant by `named`.
+async fn test_of(app: &App, service: &ServiceName, named: &str) -> Result<TestId, Problem> {
+    memory(app, service).await?;
+    let test = testing::named(app, service, named).await;
+    test.map_err(Problem::not_found)
+}
+
 /// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and what is different from the last
 /// green run.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/tests", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = Problem)))]
@@ -120,10 +127,7 @@ pub(super) async fn quarantine(
     Json(wish): Json<Quarantine>,
 ) -> Result<Json<Value>, Problem> {
     let service = name(&service)?;
-    memory(&app, &service).await?;
-    let test = testing::named(&app, &service, &wish.test)
-        .await
-        .map_err(Problem::not_found)?;
+    let test = test_of(&app, &service, &wish.test).await?;
     let touched_by = testing::touched_by(&app, &service, &test).await;
     let request = Request {
         owner: wish.owner,
@@ -155,10 +159,7 @@ pub(super) async fn release(
     Json(wish): Json<Release>,
 ) -> Result<Json<Value>, Problem> {
     let service = name(&service)?;
-    memory(&app, &service).await?;
-    let test = testing::named(&app, &service, &wish.test)
-        .await
-        .map_err(Problem::not_found)?;
+    let test = test_of(&app, &service, &wish.test).await?;
     app.tell_service(&service, Input::ReleaseTest(test.clone()), caller.actor())
         .await?;
     Ok(Json(json!({ "released": test.to_string() })))
