@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use shipway_workflow::{
-    expr::Value,
+    expr::{Contexts, Value},
     job::{Conclusion, JobSpec, JournalBody, Level},
 };
 
@@ -295,16 +295,21 @@ impl Job {
         }
     }
 
+    /// What `read` finds in what expressions of the job see, now that its steps are over.
+    fn after_steps<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
+        let files = Workspace(&self.hand.folders.workspace);
+        let env = &self.hand.scope.env;
+        read(
+            &self
+                .hand
+                .contexts(&self.frame, &self.frame.seen(""), env, &files),
+        )
+    }
+
     /// Where what the job did is reached. Without a value it is left out: the job has done what it should.
     fn environment_url(&mut self) -> Option<String> {
-        let template = self.hand.spec.environment_url.clone()?;
-        let workspace = self.hand.folders.workspace.clone();
-        let files = Workspace(&workspace);
-        let env = &self.hand.scope.env;
-        let contexts = self
-            .hand
-            .contexts(&self.frame, &self.frame.seen(""), env, &files);
-        match template.resolve_text(&contexts) {
+        let template = self.hand.spec.environment_url.as_ref()?;
+        match self.after_steps(|contexts| template.resolve_text(contexts)) {
             Ok(url) => {
                 let url = self.hand.output.masker.mask(url.trim()).into_owned();
                 Some(url).filter(|url| !url.is_empty())
@@ -319,13 +324,7 @@ impl Job {
 
     /// What later jobs see; an output that holds a secret is dropped, with a warning.
     fn outputs(&mut self) -> Vec<(String, String)> {
-        let workspace = self.hand.folders.workspace.clone();
-        let files = Workspace(&workspace);
-        let env = &self.hand.scope.env;
-        let contexts = self
-            .hand
-            .contexts(&self.frame, &self.frame.seen(""), env, &files);
-        match self.hand.spec.outputs.resolve(&contexts) {
+        match self.after_steps(|contexts| self.hand.spec.outputs.resolve(contexts)) {
             Ok(mut outputs) => {
                 outputs.retain(|(name, value)| {
                     let secret = self.hand.output.masker.finds(value);
