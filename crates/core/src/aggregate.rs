@@ -76,6 +76,41 @@ pub trait Aggregate: Send + Sync + 'static {
     fn woken() -> Self::Input;
 }
 
+/// Facts in the making: each is folded in at once, so that later rules see what earlier ones decided.
+pub(crate) struct Decider<A: Aggregate> {
+    pub(crate) state: A::State,
+    pub(crate) by: Actor,
+    pub(crate) now: Timestamp,
+    events: Vec<Event<A::Body>>,
+}
+
+impl<A: Aggregate> Decider<A> {
+    pub(crate) fn new(state: &A::State, by: Actor, now: Timestamp) -> Self {
+        Self {
+            state: state.clone(),
+            by,
+            now,
+            events: Vec::new(),
+        }
+    }
+
+    /// One fact more.
+    pub(crate) fn emit(&mut self, body: A::Body) {
+        let event = Event {
+            at: self.now,
+            by: self.by.clone(),
+            body,
+        };
+        A::apply(&mut self.state, &event);
+        self.events.push(event);
+    }
+
+    /// All facts, in order.
+    pub(crate) fn decided(self) -> Vec<Event<A::Body>> {
+        self.events
+    }
+}
+
 /// What the world still owes a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pending<E> {

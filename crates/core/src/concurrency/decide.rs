@@ -4,27 +4,17 @@ use jiff::Timestamp;
 use shipway_workflow::model::Queue;
 
 use super::{
+    Groups,
     event::{Ask, Body, Input},
-    state::{Holder, Place, State, apply},
+    state::{Holder, Place, State},
 };
-use crate::aggregate::{Actor, Event};
+use crate::aggregate::{self, Actor, Event};
 
-/// Collects facts and folds each at once, so that later rules see what earlier ones decided.
-struct Decider {
-    state: State,
-    events: Vec<Event<Body>>,
-    by: Actor,
-    now: Timestamp,
-}
+type Decider = aggregate::Decider<Groups>;
 
 /// Facts that follow from an input.
 pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Vec<Event<Body>> {
-    let mut decider = Decider {
-        state: state.clone(),
-        events: Vec::new(),
-        by,
-        now,
-    };
+    let mut decider = Decider::new(state, by, now);
     match input {
         Input::Ask(ask) => decider.ask(ask),
         Input::Leave(holder) => {
@@ -40,20 +30,10 @@ pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> 
         Input::Woken => {}
     }
     decider.let_next_in();
-    decider.events
+    decider.decided()
 }
 
 impl Decider {
-    fn emit(&mut self, body: Body) {
-        let event = Event {
-            at: self.now,
-            by: self.by.clone(),
-            body,
-        };
-        apply(&mut self.state, &event);
-        self.events.push(event);
-    }
-
     fn ask(&mut self, ask: Ask) {
         if self.state.member(&ask.holder).is_some() {
             return;

@@ -2,33 +2,18 @@
 //! rollout can keep by itself is kept here.
 
 use super::{
+    Rollouts,
     event::{Body, Direction, Effect, Input, Kind, Outcome, Rejection, Spec},
     plan::{Action, HoldReason, Span},
-    state::{Rollout, State, apply},
+    state::{Rollout, State},
     strategy::{Observed, OnInconclusive, compile, straight, way_back},
 };
-use crate::aggregate::{Actor, Event, Pending};
+use crate::aggregate::{self, Actor, Event, Pending};
 use jiff::Timestamp;
 
-/// Collects facts and folds each at once, so that later rules see what earlier ones decided.
-struct Decider {
-    state: State,
-    events: Vec<Event<Body>>,
-    by: Actor,
-    now: Timestamp,
-}
+type Decider = aggregate::Decider<Rollouts>;
 
 impl Decider {
-    fn emit(&mut self, body: Body) {
-        let event = Event {
-            at: self.now,
-            by: self.by.clone(),
-            body,
-        };
-        apply(&mut self.state, &event);
-        self.events.push(event);
-    }
-
     /// What follows by itself is Shipway's doing, whoever caused it.
     fn emit_because(&mut self, why: &str, body: Body) {
         let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
@@ -282,12 +267,7 @@ pub(super) fn decide(
     by: Actor,
     now: Timestamp,
 ) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider {
-        state: state.clone(),
-        events: Vec::new(),
-        by,
-        now,
-    };
+    let mut decider = Decider::new(state, by, now);
     match (&state.0, input) {
         (None, Input::Open(spec)) => decider.open(spec),
         (None, _) => return Err(Rejection::NotOpened),
@@ -298,7 +278,7 @@ pub(super) fn decide(
         (Some(rollout), input) => hear(&mut decider, rollout, input)?,
     }
     decider.settle();
-    Ok(decider.events)
+    Ok(decider.decided())
 }
 
 /// One input to an opened rollout.

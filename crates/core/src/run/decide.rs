@@ -9,24 +9,17 @@ use shipway_workflow::{
 };
 
 use super::{
-    again,
+    Runs, again,
     event::{Body, Effect, Input, Rejection},
     gate,
-    state::{End, JobRecord, Run, State, apply},
+    state::{End, JobRecord, Run, State},
 };
 use crate::{
-    aggregate::{Actor, Event, Pending},
+    aggregate::{self, Actor, Event, Pending},
     service,
 };
 
-/// Collects facts and folds each at once, so that later rules see what earlier ones decided.
-pub(super) struct Decider {
-    pub(super) state: State,
-    events: Vec<Event<Body>>,
-    pub(super) by: Actor,
-    pub(super) now: Timestamp,
-    look: Look,
-}
+pub(super) type Decider = aggregate::Decider<Runs>;
 
 /// How much of a run must be looked at after an input. Before it nothing followed any more: each decision ends so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,13 +70,7 @@ pub(super) fn decide_looking(
     now: Timestamp,
     look: Look,
 ) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider {
-        state: state.clone(),
-        events: Vec::new(),
-        by,
-        now,
-        look,
-    };
+    let mut decider = Decider::new(state, by, now);
     match input {
         Input::Open(spec) => {
             if state.0.is_none() {
@@ -92,21 +79,11 @@ pub(super) fn decide_looking(
         }
         input => decider.hear(state.0.as_deref().ok_or(Rejection::NotOpen)?, input)?,
     }
-    decider.settle();
-    Ok(decider.events)
+    decider.settle(&look);
+    Ok(decider.decided())
 }
 
 impl Decider {
-    pub(super) fn emit(&mut self, body: Body) {
-        let event = Event {
-            at: self.now,
-            by: self.by.clone(),
-            body,
-        };
-        apply(&mut self.state, &event);
-        self.events.push(event);
-    }
-
     fn hear(&mut self, run: &Run, input: Input) -> Result<(), Rejection> {
         match input {
             Input::Open(_) | Input::Woken => {}
@@ -219,8 +196,8 @@ impl Decider {
     }
 
     /// Puts on record what the scheduler says now, and the end when there is nothing left.
-    fn settle(&mut self) {
-        if self.look == Look::Nowhere {
+    fn settle(&mut self, look: &Look) {
+        if *look == Look::Nowhere {
             return;
         }
         let Some(run) = self.state.0.as_deref().filter(|run| run.ended.is_none()) else {
@@ -247,7 +224,7 @@ impl Decider {
         };
         let mut progress = run.progress.clone();
         let (workflow, ground) = (&plan.workflow, &plan.ground);
-        let decisions = match &self.look {
+        let decisions = match look {
             // Giving up at a gate is one more thing that has happened.
             Look::After(ended) if !plan.has_gates => {
                 (plan.graph).next_after(workflow, &mut progress, ground, ended)

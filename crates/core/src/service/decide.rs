@@ -5,28 +5,23 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
+    Services,
     event::{
         Artifact, Body, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
     },
     releasable::{known_environment, release_of},
     standing::Standing,
-    state::{State, apply},
+    state::State,
 };
 use crate::{
-    aggregate::{Actor, Event},
+    aggregate::{self, Actor, Event},
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Release, WorkflowFile},
     rollout::{Kind, Outcome, Spec, strategy::Observed},
 };
 
-/// Collects facts and folds each at once, so that later rules see what earlier ones decided.
-pub(super) struct Decider {
-    pub(super) state: State,
-    events: Vec<Event<Body>>,
-    by: Actor,
-    pub(super) now: Timestamp,
-}
+pub(super) type Decider = aggregate::Decider<Services>;
 
 /// Facts that follow from an input.
 pub(super) fn decide(
@@ -35,28 +30,13 @@ pub(super) fn decide(
     by: Actor,
     now: Timestamp,
 ) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider {
-        state: state.clone(),
-        events: Vec::new(),
-        by,
-        now,
-    };
+    let mut decider = Decider::new(state, by, now);
     decider.hear(input)?;
     decider.settle();
-    Ok(decider.events)
+    Ok(decider.decided())
 }
 
 impl Decider {
-    pub(super) fn emit(&mut self, body: Body) {
-        let event = Event {
-            at: self.now,
-            by: self.by.clone(),
-            body,
-        };
-        apply(&mut self.state, &event);
-        self.events.push(event);
-    }
-
     fn hear(&mut self, input: Input) -> Result<(), Rejection> {
         match input {
             Input::Pushed {
