@@ -20,7 +20,7 @@ use shipway_proxy::protocol::{Backend, Instance, Route, Snapshot, Sticky, VERSIO
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -417,6 +417,18 @@ fn ended(pid: i32) -> bool {
     std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z "))
 }
 
+/// A request that is open until the instance may go on.
+async fn held_open(plane: &Arc<DataPlane>) -> JoinHandle<(u16, String)> {
+    let asking = plane.clone();
+    let slow = tokio::spawn(async move { get(&asking, "/slow").await });
+    until("the request is open", async || {
+        let counters = plane.counters().await.unwrap();
+        counters.entries.iter().any(|entry| entry.open == 1)
+    })
+    .await;
+    slow
+}
+
 #[tokio::test]
 async fn draining_waits_for_the_instances_that_go() {
     let (house, one, two) = (
@@ -427,20 +439,7 @@ async fn draining_waits_for_the_instances_that_go() {
     let plane = Arc::new(house.plane().await);
     let release = ReleaseNumber(1);
     plane.put(routes(1, &[(2, &two)])).await.unwrap();
-    let slow = {
-        let plane = plane.clone();
-        tokio::spawn(async move { get(&plane, "/slow").await })
-    };
-    until("the request is open", async || {
-        plane
-            .counters()
-            .await
-            .unwrap()
-            .entries
-            .iter()
-            .any(|entry| entry.open == 1)
-    })
-    .await;
+    let slow = held_open(&plane).await;
     plane.put(routes(1, &[(1, &one)])).await.unwrap();
     let short = Duration::from_millis(50);
     assert_eq!(
@@ -518,20 +517,7 @@ async fn a_stopped_proxy_finishes_what_is_open_and_stays_down() {
     let (house, shop) = (House::new(), Shop::start("one").await);
     let plane = Arc::new(house.plane().await);
     plane.put(routes(1, &[(1, &shop)])).await.unwrap();
-    let slow = {
-        let plane = plane.clone();
-        tokio::spawn(async move { get(&plane, "/slow").await })
-    };
-    until("the request is open", async || {
-        plane
-            .counters()
-            .await
-            .unwrap()
-            .entries
-            .iter()
-            .any(|entry| entry.open == 1)
-    })
-    .await;
+    let slow = held_open(&plane).await;
     let stop = async { plane.stop(PATIENCE).await };
     let finish = async { shop.go_on.add_permits(1) };
     tokio::join!(stop, finish);

@@ -155,16 +155,14 @@ fn drawn(series: &Series, style: &str) -> String {
     );
     legend(&mut out, series);
     axes(&mut out, series, &frame);
-    for (class, side) in [
+    let sides = [
         ("stable", stable as fn(&Point) -> Option<Estimate>),
         ("canary", canary),
-    ] {
+    ];
+    for (class, side) in sides {
         range(&mut out, series, &frame, class, side);
     }
-    for (class, side) in [
-        ("stable", stable as fn(&Point) -> Option<Estimate>),
-        ("canary", canary),
-    ] {
+    for (class, side) in sides {
         line(&mut out, series, &frame, class, side);
     }
     if let Some(limit) = series.limit {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_syntax::{Diagnostic, Fields, Node, Value};
+use shipway_syntax::{Diagnostic, Fields, Node, Spanned, Value};
 
 use crate::check::{Expect, Health, Probe, SmokeProbe, SmokeTest};
 
@@ -83,16 +83,7 @@ fn at_least(
 
 fn probe(fields: &Fields<'_>, problems: &mut Problems) -> Option<Probe> {
     if let Some(path) = fields.string("http", problems) {
-        if !path.value.starts_with('/') {
-            problems.push(
-                Diagnostic::error(
-                    "bad-value",
-                    path.span,
-                    format!("`{}` is no path", path.value),
-                )
-                .help("begin with a slash: /health"),
-            );
-        }
+        begins_with_a_slash(&path, "/health", problems);
         let status = fields
             .integer("status", 100, 599, problems)
             .and_then(|status| u16::try_from(status).ok());
@@ -107,6 +98,16 @@ fn probe(fields: &Fields<'_>, problems: &mut Problems) -> Option<Probe> {
         });
     }
     fields.bool("tcp", problems).map(|_| Probe::Tcp)
+}
+
+fn begins_with_a_slash(path: &Spanned<String>, example: &str, problems: &mut Problems) {
+    if !path.value.starts_with('/') {
+        let message = format!("`{}` is no path", path.value);
+        problems.push(
+            Diagnostic::error("bad-value", path.span, message)
+                .help(format!("begin with a slash: {example}")),
+        );
+    }
 }
 
 /// One smoke test.
@@ -149,16 +150,7 @@ pub(super) fn smoke_test(node: &Node, problems: &mut Problems) -> Option<SmokeTe
             )
         }
     };
-    if !path.value.starts_with('/') {
-        problems.push(
-            Diagnostic::error(
-                "bad-value",
-                path.span,
-                format!("`{}` is no path", path.value),
-            )
-            .help("begin with a slash: /items"),
-        );
-    }
+    begins_with_a_slash(&path, "/items", problems);
     let (body, is_json) = body(&fields);
     let mut headers: BTreeMap<String, String> = fields
         .map("headers", problems)

@@ -181,12 +181,7 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });
     }
-    plan.actions.extend(
-        brief
-            .leftovers
-            .iter()
-            .flat_map(|left| take_down(*left, 0, brief.drain)),
-    );
+    plan.actions.extend(take_leftovers_down(brief));
     plan
 }
 
@@ -222,12 +217,7 @@ pub fn straight(brief: &Brief) -> Plan {
             }
         }
     };
-    plan.actions.extend(
-        brief
-            .leftovers
-            .iter()
-            .flat_map(|left| take_down(*left, 0, brief.drain)),
-    );
+    plan.actions.extend(take_leftovers_down(brief));
     plan
 }
 
@@ -290,6 +280,12 @@ fn take_down(release: ReleaseNumber, keep: u32, grace: Duration) -> Vec<Action> 
         },
         Action::Stop { release, keep },
     ]
+}
+
+/// What a rollout that failed has left running goes last.
+fn take_leftovers_down(brief: &Brief) -> impl Iterator<Item = Action> {
+    let leftovers = brief.leftovers.iter();
+    leftovers.flat_map(|left| take_down(*left, 0, brief.drain))
 }
 
 /// Promote, and take the old set down where one still runs.
