@@ -178,7 +178,24 @@ pub struct OtherTime {
 }
 
 impl OtherTime {
-    pub fn new(site: &Site) -> Option<Self> {
+    /// A site in a time of its own, that of the machine at first; none, and said so, where that can't be.
+    pub fn site() -> Option<(Site, Self)> {
+        let mut site = Site::new();
+        let time = Self::new(&site);
+        if time.is_none() {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "faketime is not installed"
+            );
+            println!("skipped, because faketime is not installed");
+        }
+        let time = time?;
+        site.env = time.environment();
+        site.start();
+        Some((site, time))
+    }
+
+    fn new(site: &Site) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").ok()?.flatten();
         let library = folders
             .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
@@ -196,7 +213,7 @@ impl OtherTime {
         fs::write(&self.difference, difference).unwrap();
     }
 
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
+    fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("LD_PRELOAD", self.library.display().to_string()),
             (
@@ -211,17 +228,9 @@ impl OtherTime {
 
 #[test]
 fn a_clock_set_back_delays_nothing() {
-    let mut site = Site::new();
-    let Some(time) = OtherTime::new(&site) else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "faketime is not installed"
-        );
-        println!("skipped, because faketime is not installed");
+    let Some((mut site, time)) = OtherTime::site() else {
         return;
     };
-    site.env = time.environment();
-    site.start();
     let shop = site.shop();
     let told = said(&shop.ship("1.0"));
     assert!(told.contains("#1 serves production"), "{told}");
