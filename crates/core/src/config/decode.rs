@@ -2,15 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_syntax::{
-    Diagnostic, Fields, Node, Source, Span, Spanned, Value, nearest, parse_cores,
-};
+use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, nearest, parse_cores};
 
 use super::{
-    Approvals, ArtifactSource, Config, Count, Environment, Notify, RunConfig, Sticky, Strategy,
-    WhenBusy, checks, metrics, reports, rollback, ties,
+    ArtifactSource, Config, Count, RunConfig, checks, environments::environments, reports,
 };
-use crate::{ids::EnvironmentName, target::Limits};
+use crate::target::Limits;
 
 /// Keys of the whole file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -24,37 +21,6 @@ pub(super) const FILE_KEYS: &[&str] = &[
 ];
 /// Keys of `run`.
 pub(super) const RUN_KEYS: &[&str] = &["command", "env", "health", "limits", "grace"];
-/// Keys of an environment.
-pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
-    "instances",
-    "strategy",
-    "hosts",
-    "path",
-    "port",
-    "sticky",
-    "approvals",
-    "smoke",
-    "tests",
-    "analysis",
-    "env",
-    "when_busy",
-    "rollback_window",
-    "with",
-    "notify",
-    "progress_deadline",
-    "drain",
-    "target",
-];
-/// Keys that the format knows and this version doesn't do: refused with that, never passed over.
-const LATER: &[(&str, &str)] = &[
-    ("migrations", "database migrations"),
-    ("freeze", "freezes"),
-    ("infrastructure", "infrastructure as code"),
-];
-
-/// Keys of a canary that people write beside it.
-const OF_CANARY: [&str; 3] = ["match", "mirror", "baseline"];
-
 /// Reads a `shipway.yaml`: the configuration with warnings, or what is wrong with it.
 pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let tree = shipway_syntax::parse(source)?;
@@ -67,7 +33,7 @@ pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnosti
     }
 }
 
-type Problems = Vec<Diagnostic>;
+pub(super) type Problems = Vec<Diagnostic>;
 
 fn file(tree: &Node, problems: &mut Problems) -> Option<Config> {
     let fields = Fields::of(tree, "shipway.yaml", FILE_KEYS, problems)?;
@@ -209,7 +175,7 @@ fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
 }
 
 /// Names that a shell can export.
-fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+pub(super) fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for (key, value) in fields.map("env", problems) {
         let name = &key.text;
@@ -230,164 +196,6 @@ fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String>
         }
     }
     variables
-}
-
-fn environments(fields: &Fields<'_>, problems: &mut Problems) -> Option<Vec<Environment>> {
-    let node = fields.require("environments", problems)?;
-    let service = fields.get("service").and_then(Node::as_scalar_text);
-    let entries = node.as_mapping().filter(|entries| !entries.is_empty());
-    let Some(entries) = entries else {
-        problems.push(
-            Diagnostic::error(
-                "wrong-type",
-                node.span,
-                "`environments` names at least one environment",
-            )
-            .help("for example `production: { strategy: rolling }`"),
-        );
-        return None;
-    };
-    let mut environments: Vec<Environment> = Vec::new();
-    for (key, value) in entries {
-        let name = key.text.parse::<EnvironmentName>();
-        let environment = match name {
-            Ok(name) => environment(name, service, value, key.span, problems),
-            Err(error) => {
-                problems.push(Diagnostic::error("bad-value", key.span, error.to_string()));
-                None
-            }
-        };
-        if let Some(environment) = environment {
-            refuse_shared_addresses(&environment, &environments, key.span, problems);
-            environments.push(environment);
-        }
-    }
-    Some(environments)
-}
-
-/// Two environments can't be reached at the same place.
-fn refuse_shared_addresses(
-    new: &Environment,
-    others: &[Environment],
-    span: Span,
-    problems: &mut Problems,
-) {
-    for other in others {
-        let host = new.hosts.iter().find(|host| {
-            other.hosts.iter().any(|it| it.eq_ignore_ascii_case(host)) && new.path == other.path
-        });
-        let port = new.port.filter(|port| other.port == Some(*port));
-        let path = new.path.as_ref().filter(|path| {
-            other.path.as_ref() == Some(path) && new.hosts.is_empty() && other.hosts.is_empty()
-        });
-        let shared = host
-            .map(|host| format!("the host {host}"))
-            .or_else(|| port.map(|port| format!("port {port}")))
-            .or_else(|| path.map(|path| format!("the path {path}")));
-        if let Some(shared) = shared {
-            problems.push(Diagnostic::error(
-                "shared-address",
-                span,
-                format!(
-                    "{} and {} are both reached at {shared}",
-                    other.name, new.name
-                ),
-            ));
-        }
-    }
-}
-
-fn environment(
-    name: EnvironmentName,
-    service: Option<&str>,
-    node: &Node,
-    span: Span,
-    problems: &mut Problems,
-) -> Option<Environment> {
-    let empty = Node {
-        span,
-        value: Value::Mapping(Vec::new()),
-    };
-    let node = if node.is_null() { &empty } else { node };
-    let what = format!("environment {name}");
-    for (key, _) in node.as_mapping().unwrap_or_default() {
-        if let Some((_, thing)) = LATER.iter().find(|(word, _)| *word == key.text) {
-            problems.push(later(key.span, thing));
-        }
-        if OF_CANARY.contains(&key.text.as_str()) {
-            let message = format!("`{}` belongs to the strategy", key.text);
-            problems.push(
-                Diagnostic::error("misplaced-key", key.span, message).help(format!(
-                    "write it below `strategy: {{ canary: {{ {}: … }} }}`",
-                    key.text
-                )),
-            );
-        }
-    }
-    let known: Vec<&str> = ENVIRONMENT_KEYS
-        .iter()
-        .copied()
-        .chain(LATER.iter().map(|(word, _)| *word))
-        .chain(OF_CANARY)
-        .collect();
-    let fields = Fields::of(node, &what, &known, problems)?;
-    target(&fields, problems);
-    let (analysis, sources) = metrics::analysis(fields.list("analysis", problems), problems);
-    Some(Environment {
-        instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
-        strategy: strategy(&fields, problems),
-        hosts: fields
-            .strings("hosts", problems)
-            .into_iter()
-            .filter_map(|host| host_name(host, problems))
-            .collect(),
-        path: fields
-            .string("path", problems)
-            .and_then(|path| url_path(path, problems)),
-        port: fields
-            .integer("port", 1, 65_535, problems)
-            .and_then(|port| u16::try_from(port).ok()),
-        sticky: sticky(&fields, problems),
-        approvals: fields
-            .get("approvals")
-            .and_then(|node| approvals(node, problems)),
-        smoke: fields
-            .list("smoke", problems)
-            .iter()
-            .filter_map(|node| checks::smoke_test(node, problems))
-            .collect(),
-        tests: fields
-            .string("tests", problems)
-            .and_then(|path| inside(path, problems)),
-        analysis,
-        sources,
-        env: env(&fields, problems),
-        when_busy: word(
-            &fields,
-            "when_busy",
-            &[
-                ("supersede", WhenBusy::Supersede),
-                ("queue", WhenBusy::Queue),
-                ("refuse", WhenBusy::Refuse),
-            ],
-            problems,
-        )
-        .unwrap_or_default(),
-        rollback_window: rollback::window(&fields, problems),
-        with: ties::with(&fields, service, problems),
-        notify: fields
-            .list("notify", problems)
-            .iter()
-            .filter_map(|node| notify(node, problems))
-            .collect(),
-        progress_deadline: fields
-            .duration("progress_deadline", problems)
-            .unwrap_or(Duration::from_secs(600)),
-        drain: fields
-            .duration("drain", problems)
-            .unwrap_or(Duration::from_secs(30)),
-        name,
-    })
 }
 
 /// One of a few words.
@@ -433,170 +241,6 @@ pub(super) fn unknown_word(text: &Spanned<String>, what: &str, known: &[&str]) -
 pub(super) fn later(span: Span, thing: &str) -> Diagnostic {
     Diagnostic::error("not-yet", span, format!("{thing} can't be used yet"))
         .help("this version of Shipway doesn't do it; leave it out")
-}
-
-fn target(fields: &Fields<'_>, problems: &mut Problems) {
-    let Some(node) = fields.get("target") else {
-        return;
-    };
-    let named = node.as_scalar_text().or_else(|| {
-        node.as_mapping()
-            .and_then(|entries| entries.first())
-            .map(|(key, _)| key.text.as_str())
-    });
-    match named {
-        Some("process") => {}
-        Some(other @ ("docker" | "kubernetes")) => {
-            problems.push(later(node.span, &format!("the target {other}")))
-        }
-        _ => problems.push(Diagnostic::error(
-            "unknown-word",
-            node.span,
-            "`target` is process, docker or kubernetes",
-        )),
-    }
-}
-
-fn host_name(host: Spanned<String>, problems: &mut Problems) -> Option<String> {
-    let name = host.value.to_ascii_lowercase();
-    let rest = name.strip_prefix("*.").unwrap_or(&name);
-    let fine = !rest.is_empty()
-        && rest.len() <= 253
-        && rest.split('.').all(|label| {
-            !label.is_empty()
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        });
-    if !fine {
-        problems.push(
-            Diagnostic::error(
-                "bad-value",
-                host.span,
-                format!("`{}` is no host name", host.value),
-            )
-            .help("write it without scheme and port: shop.example.com or *.shop.example.com"),
-        );
-    }
-    fine.then_some(name)
-}
-
-fn url_path(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
-    let fine = path.value.starts_with('/')
-        && !path.value.contains(['?', '#', ' '])
-        && !path.value.contains("//");
-    if !fine {
-        problems.push(
-            Diagnostic::error(
-                "bad-value",
-                path.span,
-                format!("`{}` is no path", path.value),
-            )
-            .help("begin with a slash: /shop"),
-        );
-    }
-    fine.then(|| path.value.trim_end_matches('/').to_owned())
-}
-
-fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {
-    let Some(node) = fields.get("sticky") else {
-        return Sticky::default();
-    };
-    match node.as_scalar_text() {
-        Some("cookie") => return Sticky::default(),
-        Some("address") => return Sticky::Address,
-        Some("none") => return Sticky::None,
-        _ => {}
-    }
-    let inner = Fields::of(node, "sticky", &["cookie", "header"], problems);
-    let named = inner.and_then(|inner| {
-        let cookie = inner
-            .string("cookie", problems)
-            .map(|name| Sticky::Cookie(name.value));
-        cookie.or_else(|| {
-            inner
-                .string("header", problems)
-                .map(|name| Sticky::Header(name.value.to_ascii_lowercase()))
-        })
-    });
-    named.unwrap_or_default()
-}
-
-fn approvals(node: &Node, problems: &mut Problems) -> Option<Approvals> {
-    let fields = Fields::of(node, "approvals", &["count", "from"], problems)?;
-    let from: Vec<String> = fields
-        .strings("from", problems)
-        .into_iter()
-        .map(|name| name.value)
-        .collect();
-    let count = fields.integer("count", 1, 100, problems).unwrap_or(1);
-    let people = from.iter().filter(|name| !name.starts_with('@')).count();
-    if !from.is_empty() && people == from.len() && (count as usize) > people {
-        problems.push(Diagnostic::error(
-            "bad-value",
-            node.span,
-            format!("{count} approvals can't come from {people} people"),
-        ));
-    }
-    Some(Approvals { count, from })
-}
-
-fn notify(node: &Node, problems: &mut Problems) -> Option<Notify> {
-    let fields = Fields::of(node, "notify", &["slack", "webhook"], problems)?;
-    let mut address = |key: &str| {
-        let text = fields.string(key, problems)?;
-        let fine = ["$", "http://", "https://"]
-            .iter()
-            .any(|start| text.value.starts_with(start));
-        if !fine {
-            problems.push(
-                Diagnostic::error("bad-value", text.span, format!("`{key}` is an address"))
-                    .help("write http://…, https://… or a secret as $NAME"),
-            );
-        }
-        fine.then_some(text.value)
-    };
-    address("slack")
-        .map(Notify::Slack)
-        .or_else(|| address("webhook").map(Notify::Webhook))
-}
-
-/// The strategy of an environment: a word, or a word with its parameters; rolling when none is named.
-fn strategy(fields: &Fields<'_>, problems: &mut Problems) -> Strategy {
-    let Some(node) = fields.get("strategy") else {
-        return Strategy::default();
-    };
-    let (name, parameters) = match (node.as_scalar_text(), node.as_mapping()) {
-        (Some(text), _) => (
-            Spanned {
-                value: text.to_owned(),
-                span: node.span,
-            },
-            None,
-        ),
-        (None, Some([(key, parameters)])) => (
-            Spanned {
-                value: key.text.clone(),
-                span: key.span,
-            },
-            Some(parameters).filter(|it| !it.is_null()),
-        ),
-        _ => {
-            problems.push(
-                Diagnostic::error(
-                    "wrong-type",
-                    node.span,
-                    "`strategy` is one word, or one word with its parameters",
-                )
-                .help("for example `strategy: canary`"),
-            );
-            return Strategy::default();
-        }
-    };
-    Strategy::read(&name.value, parameters, problems).unwrap_or_else(|| {
-        problems.push(unknown_word(&name, "`strategy`", Strategy::WORDS));
-        Strategy::default()
-    })
 }
 
 /// A number or a percentage.

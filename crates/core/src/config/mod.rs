@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 mod checks;
 pub(crate) mod decode;
+mod environments;
 mod metrics;
 mod reports;
 mod rollback;

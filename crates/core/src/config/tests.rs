@@ -240,7 +240,7 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
     );
     assert_eq!(
         keys(&defs["environment"]),
-        read(decode::ENVIRONMENT_KEYS, &[])
+        read(environments::ENVIRONMENT_KEYS, &[])
     );
     assert_eq!(keys(&defs["health"]), read(checks::HEALTH_KEYS, &[]));
     assert_eq!(keys(&defs["smoke"]), read(checks::SMOKE_KEYS, &[]));
