@@ -199,12 +199,7 @@ fn a_step_in_the_background_that_always_runs_goes_on_when_the_job_is_cancelled()
 - { if: always(), run: touch go }"#,
     )
     .timeout(Duration::from_secs(60));
-    let mut worker = bench.start();
-    bench.await_log("up");
-    support::signal(&worker, rustix::process::Signal::TERM);
-    support::wait(&mut worker);
-    let outcome = bench.outcome();
-    assert_eq!(outcome.conclusion, Cancelled, "{}", outcome.log);
+    let outcome = bench.cancelled_at("up");
     assert_eq!(outcome.step("b").0, Success, "{}", outcome.log);
     assert_eq!(told(&outcome), ["[b] > cleaned"]);
 }
@@ -215,12 +210,7 @@ fn a_cancelled_job_ends_its_steps_in_the_background_too() {
         "- { id: b, background: true, run: 'echo $$ > pid; trap \"exit 1\" INT; sleep 60 & wait' }\n- { run: 'while [ ! -e pid ]; do sleep 0.02; done; echo up; trap \"exit 1\" INT; sleep 60 & wait' }",
     )
     .timeout(Duration::from_secs(60));
-    let mut worker = bench.start();
-    bench.await_log("up");
-    support::signal(&worker, rustix::process::Signal::TERM);
-    support::wait(&mut worker);
-    let outcome = bench.outcome();
-    assert_eq!(outcome.conclusion, Cancelled, "{}", outcome.log);
+    let outcome = bench.cancelled_at("up");
     assert_eq!(outcome.step("b").0, Cancelled);
     assert!(!is_alive(&bench.folder().join("workspace/pid")));
 }

@@ -219,12 +219,7 @@ fn cancelled_it_ends_and_nothing_more_of_it_begins() {
             "x/action.yml",
             &nested("    - { shell: bash, run: 'echo $$ > pid; echo up; trap \"exit 1\" INT; sleep 60 & wait' }\n    - { shell: bash, if: always(), run: echo '> never' }\n"),
         );
-    let mut worker = bench.start();
-    bench.await_log("up");
-    support::signal(&worker, rustix::process::Signal::TERM);
-    support::wait(&mut worker);
-    let outcome = bench.outcome();
-    assert_eq!(outcome.conclusion, Cancelled, "{}", outcome.log);
+    let outcome = bench.cancelled_at("up");
     assert_eq!(outcome.step("a").0, Cancelled);
     assert_eq!(outcome.told(), ["after"]);
     assert!(!is_alive(&bench.folder().join("workspace/pid")));

@@ -304,12 +304,7 @@ fn cancelled_or_out_of_time_a_step_in_a_container_is_interrupted_and_all_is_remo
       - { id: b, if: always(), run: cat heard }
 "#;
     let cancelled = engine.bench(job);
-    let mut worker = cancelled.start();
-    cancelled.await_log("ready");
-    signal(&worker, Signal::TERM);
-    wait(&mut worker);
-    let outcome = cancelled.outcome();
-    assert_eq!(outcome.conclusion, Cancelled, "{}", outcome.log);
+    let outcome = cancelled.cancelled_at("ready");
     assert_eq!(printed(&cancelled, "b"), "interrupted", "{}", outcome.log);
     assert!(engine.left_of(&cancelled).is_empty());
 
@@ -332,11 +327,7 @@ fn cancelled_while_it_waits_for_a_service_nothing_runs_and_nothing_is_left() {
     steps: [{ id: a, if: always(), run: echo no }]
 "#,
     );
-    let mut worker = bench.start();
-    bench.await_log("waiting for the service db: it is starting");
-    signal(&worker, Signal::TERM);
-    wait(&mut worker);
-    assert_eq!(bench.outcome().conclusion, Cancelled);
+    bench.cancelled_at("waiting for the service db: it is starting");
     assert!(engine.left_of(&bench).is_empty());
 }
 

@@ -219,6 +219,17 @@ impl Bench {
     pub(crate) fn await_log(&self, text: &str) {
         until(text, || self.log().lines().any(|line| line == text));
     }
+
+    /// Runs it, and cancels it once the log holds `text`.
+    pub(crate) fn cancelled_at(&self, text: &str) -> Outcome {
+        let mut worker = self.start();
+        self.await_log(text);
+        signal(&worker, rustix::process::Signal::TERM);
+        wait(&mut worker);
+        let outcome = self.outcome();
+        assert_eq!(outcome.conclusion, Conclusion::Cancelled, "{}", outcome.log);
+        outcome
+    }
 }
 
 impl Outcome {
