@@ -14,23 +14,27 @@ fn status(site: &Site, release: u64) -> String {
 }
 
 #[test]
-fn testers_get_the_canary_by_a_header_before_anybody_else_does() {
+fn testers_get_the_canary_by_a_header_or_a_cookie_before_anybody_else_does() {
     let site = Site::started();
-    let canary = "    strategy: { canary: { match: { header: { x-canary: \"1\" } }, steps: [{ hold: 10m }, { weight: 50%, hold: 10m }] } }";
+    let canary = "    strategy: { canary: { match: [{ header: { x-canary: { regex: '[1-9]' } } }, { cookie: { staff: { present: true } } }], steps: [{ hold: 10m }, { weight: 50%, hold: 10m }] } }";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
     let url = format!("http://{}/shop", site.proxy);
     let users = Load::steady(&url, 50);
     let testers = Load::steady_with(&url, 50, &[("x-canary", "1")]);
+    let staff = Load::steady_with(&url, 50, &[("cookie", "a=b; staff=eve")]);
+    let others = Load::steady_with(&url, 50, &[("x-canary", "10"), ("cookie", "staff=")]);
     shop.write("MOOD", "0\n");
     let mut push = shop.ship_begun("1.1");
-    until("testers to have 1.1", || testers.of("1.1") > 20);
-    assert_eq!(users.of("1.1"), 0);
+    until("testers to have 1.1", || {
+        testers.of("1.1") > 20 && staff.of("1.1") > 20
+    });
+    assert_eq!(users.of("1.1") + others.of("1.1"), 0);
     let told = crate::site::said(&site.shipway(&["plan", "--to", "production"]));
-    assert_says(&told, &["header x-canary: 1 to #2"]);
+    assert_says(&told, &["header x-canary: /[1-9]/ or cookie staff to #2"]);
     let view = site.get("/api/v1/rollouts/shop/2").unwrap();
     assert_eq!(
-        view["reach"]["matches"][0]["headers"]["x-canary"]["is"], "1",
+        view["reach"]["matches"][0]["headers"]["x-canary"]["regex"], "[1-9]",
         "{view:#}"
     );
     assert_eq!(
@@ -40,6 +44,10 @@ fn testers_get_the_canary_by_a_header_before_anybody_else_does() {
     );
     assert_eq!(ended(&site, "shop", 2)["status"], "rolled_back");
     push.wait().unwrap();
+    for load in [staff, others] {
+        let counts = load.stop();
+        assert!(counts.keys().all(|it| it.starts_with("200")), "{counts:?}");
+    }
     let (users, testers) = (users.stop(), testers.stop());
     assert_eq!(users.keys().collect::<Vec<_>>(), ["200 1.0"], "{users:?}");
     assert!(
