@@ -102,6 +102,7 @@ environments:
       - { metric: latency-p99, max: fast }
       - { metric: latency-p99, worse_than: stable, unit: users }
       - { metric: error-rate, worse_than: stable, unit: people }
+      - { metric: error-rate, max: 5%, group: shop }
     hosts: ["http://shop.example.com"]
     migrations: { dir: migrations }
 "#;
@@ -123,8 +124,9 @@ environments:
     shipway.yaml:17:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
     shipway.yaml:18:58: error: `unit` is of error-rate and slow-rate, not of latency-p99
     shipway.yaml:19:57: error: `unit` is one of users, requests, not `people`
-    shipway.yaml:20:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
-    shipway.yaml:21:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
+    shipway.yaml:20:47: error: `group` is of judge `mann-whitney`, not of limits; add `judge: mann-whitney`
+    shipway.yaml:21:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
+    shipway.yaml:22:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
     "#);
 }
 
@@ -244,7 +246,7 @@ fn the_schema_has_every_key_that_is_read_and_no_other() {
     );
     assert_eq!(keys(&defs["health"]), read(checks::HEALTH_KEYS, &[]));
     assert_eq!(keys(&defs["smoke"]), read(checks::SMOKE_KEYS, &[]));
-    assert_eq!(keys(&defs["metric"]), read(metrics::METRIC_KEYS, &[]));
+    assert_eq!(keys(&defs["metric"]), read(&metrics::metric_keys(), &[]));
     assert_eq!(
         keys(&defs["provider"]["oneOf"][1]),
         read(metrics::source::PROVIDER_KEYS, &[])

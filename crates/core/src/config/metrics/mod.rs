@@ -13,39 +13,8 @@ use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned};
 pub use self::source::{Query, Source};
 use super::decode::{unknown_word, word};
 
-/// Keys of a metric.
-pub(super) const METRIC_KEYS: &[&str] = &[
-    "metric",
-    "provider",
-    "over",
-    "judge",
-    "max",
-    "min",
-    "pass",
-    "fail",
-    "worse_than",
-    "direction",
-    "unit",
-    "alpha",
-    "margin",
-    "tolerance",
-    "interval",
-    "count",
-    "failure_limit",
-    "consecutive_error_limit",
-    "inconclusive_limit",
-    "min_requests",
-    "skip",
-    "missing",
-    "critical",
-    "increase",
-    "decrease",
-    "group",
-    "groups",
-    "metrics",
-    "marginal",
-    "window",
-];
+/// Keys of a metric, whoever judges it.
+const SHARED_KEYS: Keys = &["metric", "provider", "over", "judge"];
 
 type Problems = Vec<Diagnostic>;
 type Keys = &'static [&'static str];
@@ -104,6 +73,20 @@ impl Word {
     }
 }
 
+/// Keys of a metric: those that all judges know, then those of each, once.
+pub(super) fn metric_keys() -> Vec<&'static str> {
+    let mut all = SHARED_KEYS.to_vec();
+    for key in Word::ALL
+        .iter()
+        .flat_map(|(_, word)| word.known().1.concat())
+    {
+        if !all.contains(&key) {
+            all.push(key);
+        }
+    }
+    all
+}
+
 /// All rules, and where their metrics come from; what may be wrong in a rollout is split over the comparisons that don't say.
 pub(super) fn analysis(nodes: &[Node], problems: &mut Problems) -> (Analysis, Vec<Source>) {
     let mut sources = Vec::new();
@@ -136,7 +119,7 @@ enum Draft {
 }
 
 fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Option<Draft> {
-    let fields = Fields::of(node, "a metric", METRIC_KEYS, problems)?;
+    let fields = Fields::of(node, "a metric", &metric_keys(), problems)?;
     let judge = judge(&fields, problems)?;
     let is_group = judge == Word::MannWhitney && fields.get("metrics").is_some();
     of_others(&fields, judge, problems);
@@ -193,11 +176,11 @@ fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
 
 /// Names keys that another judge knows and this one doesn't.
 fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
-    const SHARED: &[&str] = &["metric", "provider", "over", "judge"];
     let knows = |word: Word, key: &&str| word.known().1.iter().any(|keys| keys.contains(key));
-    let foreign = METRIC_KEYS
+    let keys = metric_keys();
+    let foreign = keys
         .iter()
-        .filter(|key| !SHARED.contains(key) && !knows(judge, key));
+        .filter(|key| !SHARED_KEYS.contains(key) && !knows(judge, key));
     for key in foreign {
         let Some(found) = fields.get(key) else {
             continue;

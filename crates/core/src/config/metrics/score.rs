@@ -16,6 +16,7 @@ pub(super) const KEYS: &[&str] = &[
     "critical",
     "increase",
     "decrease",
+    "group",
     "groups",
     "metrics",
     "pass",
