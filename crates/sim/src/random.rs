@@ -9,7 +9,7 @@
 //! assert_eq!(draw(), draw());
 //! ```
 
-use rand_distr::{Beta, Binomial, Distribution, Gamma, Geometric, Poisson};
+use rand_distr::{Beta, Binomial, Distribution, Gamma, Geometric, Poisson, StandardNormal};
 use rand_pcg::Pcg64;
 
 /// A generator for one purpose.
@@ -60,6 +60,11 @@ impl Random {
     /// An amount with the mean `shape`.
     pub fn gamma(&mut self, shape: f64) -> f64 {
         Gamma::new(shape, 1.0).map_or(shape, |it| it.sample(&mut self.0))
+    }
+
+    /// Around 0 with the variance 1.
+    pub fn normal(&mut self) -> f64 {
+        StandardNormal.sample(&mut self.0)
     }
 
     /// Evenly between 0 and 1.

@@ -115,7 +115,8 @@ impl Counter {
         });
         self.slow = sums.collect();
         if asked.histogram {
-            self.histogram = self.histogram.plus(&drawn(half, random));
+            let drawn = answers(half.requests, half, 1.0, random);
+            self.histogram = self.histogram.plus(&drawn.into_iter().collect());
         }
         self.recent.push_back(*half);
         if self.recent.len() > WINDOW {
@@ -149,12 +150,18 @@ impl Counter {
     }
 }
 
-/// A second's answers in buckets: of those that are left, so many fall into the next.
-fn drawn(half: &Half, random: &mut Random) -> Histogram {
-    let (mut left, mut below) = (half.requests, 0.0);
+/// A second's answers in buckets, all of them taking so many times as long: of those that are left, so many fall into the next.
+pub(crate) fn answers(
+    requests: u64,
+    half: &Half,
+    times: f64,
+    random: &mut Random,
+) -> Vec<(u16, u64)> {
+    let (mut left, mut below) = (requests, 0.0);
     let buckets = (0..Histogram::BUCKETS).map_while(|bucket| {
         (left > 0).then(|| {
-            let upper = within(Histogram::upper_micros(bucket) as f64 / 1_000.0, half);
+            let upper_ms = Histogram::upper_micros(bucket) as f64 / 1_000.0;
+            let upper = within(upper_ms / times, half);
             let share = (upper - below) / (1.0 - below).max(f64::MIN_POSITIVE);
             let is_last = bucket + 1 == Histogram::BUCKETS;
             let count = if is_last {

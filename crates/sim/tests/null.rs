@@ -12,7 +12,7 @@ fn a_release_that_is_no_worse_is_rolled_back_no_more_often_than_alpha_however_of
         .and_then(|runs| runs.parse().ok())
         .unwrap_or(2_000);
     let alpha = 0.05;
-    let wrong = null::wrongly_rolled_back(runs, 5, alpha, 2);
+    let wrong = null::events::wrongly_rolled_back(runs, 5, alpha, 2);
     let limit = upper_limit(wrong, runs);
     println!("{}", null::sentence(wrong, runs));
     // Not only the rate: what it is below with 95 % confidence. And it can fail: some are rolled back.

@@ -291,7 +291,7 @@ fn peeking() {
     );
     let mut table = grid::Table::new(&["alpha", "rolled back", "ratio"]);
     for alpha in [0.01, 0.05] {
-        let wrong = null::wrongly_rolled_back(RUNS, SEED, alpha, 2);
+        let wrong = null::events::wrongly_rolled_back(RUNS, SEED, alpha, 2);
         let limit = shipway_sim::summary::upper_limit(wrong, RUNS);
         table.row(&[
             percent(alpha),

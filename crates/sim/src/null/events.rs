@@ -1,11 +1,11 @@
-//! Rollouts of a release that is no worse, looked at after every single event: the worst that peeking can do.
+//! Error rates, looked at after every single event: the worst that peeking can do.
 //!
 //! Seconds would hide what happens between them, so requests come from one event (an error on either side) to the next here: so many
 //! good ones before it, spread over the sides by their shares. The shares are those of users who stay where they are, the weight
 //! rises while the rollout goes on, the base rate swings as the load does. The judge is the real one, with a look after each event.
 //!
 //! ```
-//! assert_eq!(shipway_sim::null::wrongly_rolled_back(20, 1, 0.001, 1), 0);
+//! assert_eq!(shipway_sim::null::events::wrongly_rolled_back(20, 1, 0.001, 1), 0);
 //! ```
 
 use jiff::SignedDuration;
@@ -13,12 +13,11 @@ use shipway_analysis::{
     Judge, Metric, Observation, Sample, Sequential, Side, evidence::Alpha, sequential::State,
 };
 
-use crate::{compare::each_seed, random::Random, reading::beginning, summary::percent};
+use super::share_after;
+use crate::{compare::each_seed, random::Random, reading::beginning};
 
 /// The weights, and how many events each is held for.
 const STEPS: [(f64, u32); 4] = [(0.01, 20), (0.1, 40), (0.3, 20), (0.5, 30)];
-/// Users, some of them busy.
-const USERS: f64 = 500.0;
 
 /// How many of `runs` rollouts of a release that is no worse are rolled back by a comparison of error rates with this `alpha`.
 #[must_use]
@@ -41,9 +40,7 @@ fn is_rolled_back(judge: &Sequential, seed: u64) -> bool {
     let mut share = 0.0;
     let mut weight_before = 0.0;
     for (weight, events) in STEPS {
-        // Those who are on the new release stay; some of the others join, some busy, some not.
-        let (joins, stays) = ((weight - weight_before) * USERS, (1.0 - weight) * USERS);
-        share += (1.0 - share) * random.beta(joins, stays);
+        share = share_after(share, weight_before, weight, &mut random);
         weight_before = weight;
         Sequential::begin_hold(&mut state);
         for event in 0..events {
@@ -83,16 +80,4 @@ fn seen(looks: i64, counts: [(u64, u64); 2]) -> Observation {
         canary: side("#2", counts[0]),
         stable: Some(side("#1", counts[1])),
     }
-}
-
-/// `12 of 10,000 (0.12 %, with 95 % confidence below 0.2 %)`
-#[must_use]
-pub fn sentence(wrong: u64, runs: u64) -> String {
-    let limit = crate::summary::upper_limit(wrong, runs);
-    format!(
-        "{wrong} of {} ({}, with 95 % confidence below {})",
-        crate::chart::number(runs as f64),
-        percent(wrong as f64 / runs as f64),
-        percent(limit)
-    )
 }
