@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use shipway_analysis::{
-    Analysis, Counting, Expression, Metric, Observation, Rule, Sequential, evidence::Alpha,
+    Analysis, Counting, Expression, Metric, Observation, Rule, Sequential,
+    evidence::{Alpha, Edition},
     threshold::State,
 };
 
@@ -50,7 +51,11 @@ fn old_rules_and_observations_still_read() {
 
 fn sequential_as_it_was() -> Rule {
     let share = |value| Alpha::new(value).unwrap();
-    Sequential::new(Metric::ErrorRate, share(0.01), share(0.05), 1.0, 2.0)
-        .unwrap()
-        .into()
+    let now = Sequential::new(Metric::ErrorRate, share(0.01), share(0.05), 1.0, 2.0).unwrap();
+    assert_ne!(now.edition, Edition::First);
+    let sequential = Sequential {
+        edition: Edition::First,
+        ..now
+    };
+    sequential.into()
 }

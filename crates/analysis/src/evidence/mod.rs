@@ -85,6 +85,27 @@ impl From<Alpha> for f64 {
     }
 }
 
+/// How evidence is weighed. A rollout goes on as it began, since its log is judged again whenever it is read; so there are all that
+/// ever were, and what is written without one is of the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edition {
+    /// Means of values resemble each other from one to the next at most.
+    #[default]
+    First,
+    /// They may over any time, lean to one side, and be few ([`mean::sequence`]).
+    Second,
+}
+
+impl Edition {
+    /// What rollouts begin with.
+    pub const NEWEST: Self = Self::Second;
+
+    pub(crate) fn is_first(&self) -> bool {
+        *self == Self::First
+    }
+}
+
 /// A range that holds the truth, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {

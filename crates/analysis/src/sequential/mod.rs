@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Judge, Judgement, Metric, Observation, Sample, Verdict,
     evidence::{
-        Alpha, Interval,
+        Alpha, Edition, Interval,
         ratio::{Counted, Evidence, InvalidTest, Test},
     },
     metric::{Kind, grouped},
@@ -111,6 +111,9 @@ pub struct Sequential {
     /// From one value of CPU, memory or saturation to the next; how often a provider is asked. Other metrics don't look at it.
     #[serde(default = "interval", skip_serializing_if = "is_interval")]
     pub interval: Duration,
+    /// How evidence is weighed.
+    #[serde(default, skip_serializing_if = "Edition::is_first")]
+    pub edition: Edition,
 }
 
 const fn interval() -> Duration {
@@ -170,6 +173,7 @@ impl Sequential {
             unit: Unit::Users,
             skip: Duration::ZERO,
             interval: Self::INTERVAL,
+            edition: Edition::NEWEST,
         })
     }
 

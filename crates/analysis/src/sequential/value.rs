@@ -121,7 +121,7 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
         grouped(&count.to_string())
     );
     let alpha = judge.alpha_of(state.holds);
-    let worse = sequence(&of.beyond_margin, alpha, TIGHTEST_AT);
+    let worse = sequence(&of.beyond_margin, alpha, TIGHTEST_AT, judge.edition);
     if let Some(worse) = worse.filter(|range| range.low > 0.0) {
         let margin = match judge.test.margin() {
             1.0 => "stable".to_owned(),
@@ -133,7 +133,7 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
             confidence(alpha)
         ));
     }
-    let tolerated = sequence(&of.beyond_tolerance, judge.beta, TIGHTEST_AT);
+    let tolerated = sequence(&of.beyond_tolerance, judge.beta, TIGHTEST_AT, judge.edition);
     if tolerated.is_some_and(|range| range.high < 0.0) {
         let tolerance = judge.test.tolerance();
         return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));

@@ -17,8 +17,16 @@ use shipway_analysis::{
     Sequential, Side, Slow, evidence::Alpha, sequential::Direction,
 };
 
-use super::{share_after, values::{Reading, Values}};
-use crate::{compare::each_seed, random::Random, reading::{answers, beginning}, world::Half};
+use super::{
+    share_after,
+    values::{Reading, Values},
+};
+use crate::{
+    compare::each_seed,
+    random::Random,
+    reading::{answers, beginning},
+    world::Half,
+};
 
 /// The weights, and for how many ticks each is held.
 const STEPS: [(f64, f64); 4] = [(0.01, 120.0), (0.1, 180.0), (0.25, 180.0), (0.5, 240.0)];
@@ -65,7 +73,10 @@ fn named(name: &str) -> Name {
 
 fn compared(metric: Metric, direction: Direction, alpha: Alpha) -> Rule {
     let beta = Alpha::new(Sequential::BETA).expect("a default");
-    let (margin, tolerance) = (Sequential::margin_of(metric), Sequential::tolerance_of(metric));
+    let (margin, tolerance) = (
+        Sequential::margin_of(metric),
+        Sequential::tolerance_of(metric),
+    );
     let comparison = Sequential::new(metric, alpha, beta, margin, tolerance);
     Rule::from(Sequential {
         direction,
@@ -79,8 +90,13 @@ fn compared(metric: Metric, direction: Direction, alpha: Alpha) -> Rule {
 fn cases(alpha: f64) -> Vec<(String, Analysis)> {
     use Direction::{Decrease, Increase};
     let alpha = Alpha::new(alpha).expect("asked for as a probability");
-    let (worth, conversion) = (Metric::Value(named("worth")), Metric::Value(named("conversion")));
-    let slow = Metric::SlowRate { over_micros: SLOW_MICROS };
+    let (worth, conversion) = (
+        Metric::Value(named("worth")),
+        Metric::Value(named("conversion")),
+    );
+    let slow = Metric::SlowRate {
+        over_micros: SLOW_MICROS,
+    };
     let orders = Metric::Event(named("orders"));
     let alone = [
         ("error-rate", Metric::ErrorRate, Increase),
@@ -95,13 +111,20 @@ fn cases(alpha: f64) -> Vec<(String, Analysis)> {
         ("a provider's value, less is worse", worth, Decrease),
         ("a provider's quotient, more is worse", conversion, Increase),
         ("a provider's quotient, less is worse", conversion, Decrease),
-        ("complaints, more is worse", Metric::Event(named("complaints")), Increase),
+        (
+            "complaints, more is worse",
+            Metric::Event(named("complaints")),
+            Increase,
+        ),
         ("orders, less is worse", orders, Decrease),
     ];
     let mut cases: Vec<(String, Analysis)> = alone
         .into_iter()
         .map(|(name, metric, direction)| {
-            (name.to_owned(), Analysis::new(vec![compared(metric, direction, alpha)]))
+            (
+                name.to_owned(),
+                Analysis::new(vec![compared(metric, direction, alpha)]),
+            )
         })
         .collect();
     let five = [
@@ -112,7 +135,10 @@ fn cases(alpha: f64) -> Vec<(String, Analysis)> {
         (orders, Decrease),
     ];
     let together = five.map(|(metric, direction)| compared(metric, direction, alpha.split(5)));
-    cases.push(("error-rate, slow-rate, latency-p90, cpu and orders together".to_owned(), Analysis::new(together.to_vec())));
+    cases.push((
+        "error-rate, slow-rate, latency-p90, cpu and orders together".to_owned(),
+        Analysis::new(together.to_vec()),
+    ));
     cases
 }
 
@@ -128,7 +154,9 @@ fn rolled_back_by(cases: &[(String, Analysis)], seed: u64, stretch: f64) -> Vec<
         share = share_after(share, weight_before, weight, &mut world.random);
         weight_before = weight;
         if step > 0 {
-            judges.iter_mut().for_each(|(_, state, _)| state.begin_hold());
+            judges
+                .iter_mut()
+                .for_each(|(_, state, _)| state.begin_hold());
         }
         let ticks = (ticks * stretch).ceil() as u32;
         // Both sides are read as soon as traffic has shifted.
@@ -200,7 +228,10 @@ impl Ticks {
         let at = beginning() + SignedDuration::from_secs(i64::from(self.at));
         let side = |release: &str, place: usize| {
             let (counter, now) = (&self.sides[place], &self.now[place]);
-            let happened = |event, count| Happened { event: named(event), count };
+            let happened = |event, count| Happened {
+                event: named(event),
+                count,
+            };
             Side {
                 release: release.to_owned(),
                 sample: Some(Sample {
@@ -210,8 +241,14 @@ impl Ticks {
                     memory_bytes: Some(now.memory),
                     saturation: Some(now.saturation),
                     histogram: Some(counter.histogram.clone()),
-                    slow: vec![Slow { over_micros: SLOW_MICROS, count: counter.slow }],
-                    events: vec![happened("complaints", counter.complaints), happened("orders", counter.orders)],
+                    slow: vec![Slow {
+                        over_micros: SLOW_MICROS,
+                        count: counter.slow,
+                    }],
+                    events: vec![
+                        happened("complaints", counter.complaints),
+                        happened("orders", counter.orders),
+                    ],
                     answers: vec![
                         Answer::value(named("conversion"), at, now.conversion),
                         Answer::value(named("worth"), at, now.worth),
@@ -220,7 +257,11 @@ impl Ticks {
                 }),
             }
         };
-        Observation { at, canary: side("#2", 0), stable: Some(side("#1", 1)) }
+        Observation {
+            at,
+            canary: side("#2", 0),
+            stable: Some(side("#1", 1)),
+        }
     }
 }
 

@@ -90,7 +90,11 @@ impl Values {
             keep(&mut side.memory, MEMORY_KEEPS, random);
             keep(&mut side.worth, WORTH_KEEPS, random);
             // Now and then somebody asks for a report.
-            let spike = if random.share() < 0.05 { 0.3 * random.gamma(1.0) } else { 0.0 };
+            let spike = if random.share() < 0.05 {
+                0.3 * random.gamma(1.0)
+            } else {
+                0.0
+            };
             let saw = (self.second / side.period + side.phase).fract();
             let instances = if index == 0 { 1.0 } else { 3.0 };
             // A mean over few requests scatters more than one over many.
@@ -99,7 +103,8 @@ impl Values {
                 cpu: times * (0.2 * load * (1.0 + 0.3 * side.cpu).max(0.0) + spike),
                 memory: times * 1e8 * (1.0 + 0.2 * saw + 0.05 * side.memory),
                 saturation: random.poisson(times * self.open * load * instances) as f64 / instances,
-                worth: 50.0 * (1.0 + 0.3 * libm::sin(self.second / 60.0 * TAU))
+                worth: 50.0
+                    * (1.0 + 0.3 * libm::sin(self.second / 60.0 * TAU))
                     * libm::exp(spread * side.worth - spread * spread / 2.0),
                 conversion: side.converted(requests[index], random),
             }
@@ -109,7 +114,8 @@ impl Values {
 
 impl Side {
     fn converted(&mut self, requests: u64, random: &mut Random) -> f64 {
-        self.window.push_back((random.binomial(requests, CONVERTS), requests));
+        self.window
+            .push_back((random.binomial(requests, CONVERTS), requests));
         if self.window.len() > WINDOW {
             self.window.pop_front();
         }
