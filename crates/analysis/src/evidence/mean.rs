@@ -163,18 +163,17 @@ impl Series {
     /// which there are enough, whichever is more. Noise that fades fast hides noise that stays from a look at neighbours alone, and
     /// not from one at longer stretches.
     fn long_run(&self) -> (f64, f64) {
-        let said = |stretch: &Stretch| (stretch.means.uncertainty(), stretch.means.moments.count);
+        let said = |values: &Neighbours| (values.uncertainty(), values.moments.count);
         let long = self
             .stretches
             .iter()
-            .rfind(|stretch| stretch.means.moments.count >= STRETCHES_MIN);
-        let both = self.stretches.first().into_iter().chain(long).map(said);
-        let (uncertainty, count) = both.fold(
-            (0.0, 0),
-            |most, next| {
-                if next.0 > most.0 { next } else { most }
-            },
-        );
+            .map(|stretch| &stretch.means)
+            .rfind(|means| means.moments.count >= STRETCHES_MIN);
+        let (single, long) = (said(&self.values), long.map(said));
+        let (uncertainty, count) = match long {
+            Some(long) if long.0 > single.0 => long,
+            _ => single,
+        };
         (uncertainty, (count as f64 - 1.0) * FREEDOM)
     }
 
@@ -206,8 +205,7 @@ const INDEPENDENT_MIN_FIRST: f64 = 20.0;
 /// so many as later ones do.
 const INDEPENDENT_MIN: f64 = 25.0;
 
-/// Whether the mean of a series is above or below zero: its confidence sequence, exact there and wider elsewhere. `None` before it
-/// has [`VALUES_MIN`] values, and enough that are new.
+/// The confidence sequence of the mean of a series; `None` before it has [`VALUES_MIN`] values, and enough that are new.
 ///
 /// The published sequence takes the variance as known and the sum of the values as normal, and is anywhere near its promise only
 /// after hundreds of independent values; a hold has some dozens that aren't. Three things are added, as a t-test would, and each
@@ -217,7 +215,7 @@ const INDEPENDENT_MIN: f64 = 25.0;
 /// - the variance is also taken from longer stretches (`Series::long_run`);
 /// - that it is estimated: the quantile of Student's distribution instead of the normal one, to its first order (Fisher 1925);
 /// - values that lean to one side: of many small ones and few large the mean is mostly below what it is in the long run, and scatters
-///   little while it is (`straightened`).
+///   little while it is (`leant`).
 #[must_use]
 pub fn sequence(
     series: &Series,
@@ -252,19 +250,21 @@ fn sequence_second(series: &Series, alpha: Alpha, tightest_at: f64) -> Option<In
     let tuned = tightest_at / (uncertainty * count);
     let reach = radius(1.0 / uncertainty, tuned, alpha) / error;
     let reach = reach * (1.0 + (reach * reach + 1.0) / (4.0 * freedom));
-    let seen = moments.mean / error;
     let lean = SKEWNESS_UNSEEN * series.skewness() / libm::sqrt(independent);
     Some(Interval {
-        low: error * (straightened(seen, lean.min(0.0)) - reach),
-        high: error * (straightened(seen, lean.max(0.0)) + reach),
+        low: moments.mean - error * leant(reach, lean.min(0.0)),
+        high: moments.mean - error * leant(-reach, lean.max(0.0)),
     })
 }
 
-/// What a mean, in deviations from zero, would be if its values leaned to no side; `lean` is their skewness over the root of their
-/// number (Hall 1992, who made Johnson's correction a monotone one).
-fn straightened(seen: f64, lean: f64) -> f64 {
-    let squared = seen * seen;
-    seen + lean * (squared / 3.0 + 1.0 / 6.0) + lean * lean * squared * seen / 27.0
+/// How far the mean of values that lean to a side may be from the truth, in deviations, where that of others may be `reach`; `lean`
+/// is their skewness over the root of their number. The inverse of Hall's (1992) monotone cubic, which takes the skewness out.
+fn leant(reach: f64, lean: f64) -> f64 {
+    // Below this the root would lose more digits than the correction has.
+    if libm::fabs(lean) < 1e-6 {
+        return reach;
+    }
+    3.0 / lean * (libm::cbrt(1.0 + lean * (reach - lean / 6.0)) - 1.0)
 }
 
 /// The confidence sequence of the mean of a series, as rollouts of the first edition go on to have it.

@@ -168,7 +168,7 @@ fn against_before(
         return Standing::Unknown(format!("{} had {so_far}", seen.names.1));
     }
     // There won't be more of them: what is open now would be open for ever.
-    let Some(_) = sequence(before, judge.beta, TIGHTEST_AT) else {
+    let Some(_) = sequence(before, judge.beta, TIGHTEST_AT, judge.edition) else {
         return Standing::Unknown(format!(
             "the {} values of {} are too much like those before them to say how they scatter",
             grouped(&then.count().to_string()),
@@ -189,8 +189,8 @@ fn against_before(
     );
     let ranges = |alpha: Alpha| {
         let alpha = alpha.split(2);
-        let canary = sequence(&of.alone, alpha, TIGHTEST_AT)?;
-        let stable = sequence(before, alpha, TIGHTEST_AT)?;
+        let canary = sequence(&of.alone, alpha, TIGHTEST_AT, judge.edition)?;
+        let stable = sequence(before, alpha, TIGHTEST_AT, judge.edition)?;
         Some(judge.direction.order(canary, stable))
     };
     let alpha = judge.alpha_of(state.holds);

@@ -66,7 +66,7 @@ impl Evidence {
             }
             for (metric, values) in &known.values {
                 if now.values.iter().all(|(of, _)| of != metric) {
-                    now.values.push((*metric, *values));
+                    now.values.push((*metric, values.clone()));
                 }
             }
         }
