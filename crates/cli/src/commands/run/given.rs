@@ -118,9 +118,10 @@ fn secret(name: &str, known: &BTreeMap<String, String>, asking: Asking) -> Resul
 
 /// Asks for a secret without showing what is typed.
 fn ask(name: &str) -> std::io::Result<String> {
+    // Hidden first: who is asked may answer at once.
+    let hidden = Hidden::begin()?;
     eprint!("Secret {name}: ");
     std::io::stderr().flush()?;
-    let hidden = Hidden::begin()?;
     let typed = typed();
     drop(hidden);
     eprintln!();

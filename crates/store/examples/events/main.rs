@@ -2,9 +2,9 @@
 //! `bench/log/run` and `bench/engine/run`, which say what the numbers should be.
 //!
 //! ```text
-//! bench log FOLDER              events appended a second, and a long stream read
-//! bench engine FOLDER           whole rollouts a second
-//! bench fill FOLDER ROLLOUTS    a data folder with so many past rollouts
+//! events log FOLDER              events appended a second, and a long stream read
+//! events engine FOLDER           whole rollouts a second
+//! events fill FOLDER ROLLOUTS    a data folder with so many past rollouts
 //! ```
 
 mod delivery;

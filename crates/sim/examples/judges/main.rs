@@ -1,7 +1,7 @@
 //! What `bench/analysis/run` measures, as the text of docs/analysis.md: Shipway's default judge beside models of others at several
 //! sizes of a regression, beside Wald's bound, on healthy releases, under peeking, and what judging costs.
 //!
-//!     cargo run --release -p shipway-sim --example bench [-- ROLLOUTS [no-worse]]
+//!     cargo run --release -p shipway-sim --example judges [-- ROLLOUTS [no-worse [SEED]]]
 
 mod parts;
 
@@ -24,14 +24,15 @@ const SEED: u64 = 7;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn main() {
-    let runs: u64 = std::env::args()
-        .nth(1)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(500);
+    let number = |place| {
+        let text = std::env::args().nth(place)?;
+        text.parse::<u64>().ok()
+    };
+    let runs = number(1).unwrap_or(500);
     let began = Instant::now();
     // One section alone, with as many rollouts as are asked for.
     if std::env::args().nth(2).as_deref() == Some("no-worse") {
-        return ticks(runs);
+        return ticks(runs, number(3).unwrap_or(SEED));
     }
     println!("# Analysis, measured\n");
     println!(
@@ -42,7 +43,7 @@ fn main() {
     bounds(runs);
     healthy(runs);
     peeking();
-    ticks(10_000);
+    ticks(10_000, SEED);
     cost::section();
     eprintln!("bench/analysis: {} s", began.elapsed().as_secs());
 }
@@ -288,14 +289,14 @@ fn healthy(runs: u64) {
 }
 
 /// How often a release that is no worse is rolled back by what is compared, looked at at every tick.
-fn ticks(runs: u64) {
+fn ticks(runs: u64, seed: u64) {
     println!("\n## Releases that are no worse\n");
     println!(
-        "{runs} rollouts, 12 minutes each, looked at each second by every comparison there is, each with `alpha` 1 %; the last line is five of them in one `alpha`. Weights from 1 % to 50 %, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95 % confidence.\n"
+        "{runs} rollouts (seed {seed}), 12 minutes each, looked at each second by every comparison there is, each with `alpha` 1 %; the last line is five of them in one `alpha`. Weights from 1 % to 50 %, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95 % confidence.\n"
     );
     let play = null::ticks::Play {
         runs,
-        seed: SEED,
+        seed,
         alpha: 0.01,
         stretch: 1.0,
         threads: 2,
