@@ -104,7 +104,19 @@ impl Histogram {
     /// Both together.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        self.0.iter().chain(&other.0).copied().collect()
+        let (mut mine, mut theirs) = (self.0.as_slice(), other.0.as_slice());
+        let mut sums = Vec::with_capacity(mine.len().max(theirs.len()));
+        while let ([(left, of_left), rest @ ..], [(right, of_right), others @ ..]) = (mine, theirs)
+        {
+            let (is_left, is_right) = (left <= right, right <= left);
+            let left_count = if is_left { *of_left } else { 0 };
+            let right_count = if is_right { *of_right } else { 0 };
+            sums.push((*left.min(right), left_count.saturating_add(right_count)));
+            mine = if is_left { rest } else { mine };
+            theirs = if is_right { others } else { theirs };
+        }
+        sums.extend(mine.iter().chain(theirs));
+        Self(sums)
     }
 
     /// As a distribution over the whole scale.
@@ -156,6 +168,9 @@ mod tests {
         let both = early.plus(&late);
         assert_eq!(both.since(&early), late);
         assert_eq!(both.total(), 14);
+        let summed: Histogram = [(3, 6), (9, 1), (20, 7)].into_iter().collect();
+        assert_eq!((both, late.plus(&early)), (summed.clone(), summed));
+        let both = early.plus(&late);
         assert_eq!(late.since(&early), late, "bucket 9 is gone: begun anew");
         assert_eq!(late.since(&both), late);
         assert_eq!(late.since(&late), Histogram::default());

@@ -75,38 +75,45 @@ fn log_error(constant: f64) -> f64 {
 }
 
 /// Values counted in buckets: how many lie at or below each edge of a common scale, and above the last edge.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
-    counts: Vec<u64>,
+    /// For each bucket, how many values lie in it or below.
+    below: Vec<u64>,
 }
 
 impl Buckets {
     /// Counts by bucket, in rising order of what is in them; both sides of a comparison use the same scale.
     #[must_use]
-    pub const fn new(counts: Vec<u64>) -> Self {
-        Self { counts }
+    pub fn new(counts: Vec<u64>) -> Self {
+        let mut below = counts;
+        let mut sum = 0_u64;
+        for count in &mut below {
+            sum = sum.saturating_add(*count);
+            *count = sum;
+        }
+        Self { below }
     }
 
     /// How many values there are.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.below.last().copied().unwrap_or(0)
     }
 
     /// The first bucket at whose end at least this share of the values lies; `None` when there is none.
     #[must_use]
     pub fn first_with(&self, share: f64) -> Option<usize> {
-        self.shares(self.counts.len())
-            .position(|below| below >= share)
+        let total = self.total().max(1) as f64;
+        let is_less = |below: &u64| (*below as f64 / total) < share;
+        let first = self.below.partition_point(is_less);
+        (first < self.below.len()).then_some(first)
     }
 
     /// For each bucket the share of the values that lie in it or below.
     fn shares(&self, buckets: usize) -> impl Iterator<Item = f64> {
-        let total = self.total().max(1) as f64;
-        let mut below = 0;
+        let (all, total) = (self.total(), self.total().max(1) as f64);
         (0..buckets).map(move |bucket| {
-            below += self.counts.get(bucket).copied().unwrap_or(0);
+            let below = self.below.get(bucket).copied().unwrap_or(all);
             below as f64 / total
         })
     }
@@ -134,7 +141,7 @@ impl Gap {
 /// Compares two distributions on the same scale; `band` is that of each side, made with half of what may be wrong.
 #[must_use]
 pub fn slower(canary: &Buckets, stable: &Buckets, band: &Band) -> Gap {
-    let buckets = canary.counts.len().max(stable.counts.len());
+    let buckets = canary.below.len().max(stable.below.len());
     let gaps = stable
         .shares(buckets)
         .zip(canary.shares(buckets))
@@ -156,7 +163,7 @@ pub fn slower(canary: &Buckets, stable: &Buckets, band: &Band) -> Gap {
 #[must_use]
 pub fn quantile(of: &Buckets, quantile: f64, band: &Band) -> Interval {
     let radius = band.radius(of.total());
-    let buckets = of.counts.len();
+    let buckets = of.below.len();
     let first_with = |share: f64| of.first_with(share).unwrap_or(buckets.saturating_sub(1));
     Interval {
         low: first_with(quantile - radius) as f64,

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::{Looked, Sequential, Standing, confidence, so_far};
 use crate::{
     Histogram,
-    evidence::{Alpha, cdf::double_stitching},
+    evidence::{
+        Alpha,
+        cdf::{Buckets, double_stitching},
+    },
     metric::grouped,
 };
 
@@ -89,14 +92,14 @@ pub(super) fn judge(
         ));
     }
     let alpha = judge.alpha_of(state.holds);
-    let (canary, stable) = (&of.canary.seen, &of.stable.seen);
+    let (canary, stable) = (
+        Distribution::of(&of.canary.seen),
+        Distribution::of(&of.stable.seen),
+    );
     // Half of what may be wrong for each side.
     let ranges = |alpha: Alpha| {
         let alpha = alpha.split(2);
-        (
-            range(canary, quantile, alpha),
-            range(stable, quantile, alpha),
-        )
+        (canary.range(quantile, alpha), stable.range(quantile, alpha))
     };
     let told = |(canary, stable): &(Range, Range)| {
         format!(
@@ -127,21 +130,35 @@ pub(super) fn judge(
     Standing::Open(told(&against))
 }
 
-/// The range of a quantile, by the bound that is wrong with probability `alpha`.
-fn range(of: &Histogram, quantile: f64, alpha: Alpha) -> Range {
-    let count = of.total() as f64;
-    // The bound above a quantile and the one below it differ; the wider one is taken for both.
-    let bound = |quantile: f64| double_stitching(quantile, count, alpha, TIGHTEST_AT) / count;
-    let radius = bound(quantile).max(bound(1.0 - quantile));
-    let buckets = of.buckets();
-    let low = buckets.first_with(quantile - radius).unwrap_or(0);
-    Range {
-        low: low.checked_sub(1).map_or(0, Histogram::upper_micros),
-        // Beyond all that was seen anything is possible.
-        high: (quantile + radius < 1.0)
-            .then(|| buckets.first_with(quantile + radius))
-            .flatten()
-            .map_or(u64::MAX, Histogram::upper_micros),
+/// One side's answers, made ready for looking up more than one range.
+struct Distribution {
+    count: f64,
+    buckets: Buckets,
+}
+
+impl Distribution {
+    fn of(seen: &Histogram) -> Self {
+        Self {
+            count: seen.total() as f64,
+            buckets: seen.buckets(),
+        }
+    }
+
+    /// The range of a quantile, by the bound that is wrong with probability `alpha`.
+    fn range(&self, quantile: f64, alpha: Alpha) -> Range {
+        // The bound above a quantile and the one below it differ; the wider one is taken for both.
+        let bound =
+            |quantile| double_stitching(quantile, self.count, alpha, TIGHTEST_AT) / self.count;
+        let radius = bound(quantile).max(bound(1.0 - quantile));
+        let low = self.buckets.first_with(quantile - radius).unwrap_or(0);
+        Range {
+            low: low.checked_sub(1).map_or(0, Histogram::upper_micros),
+            // Beyond all that was seen anything is possible.
+            high: (quantile + radius < 1.0)
+                .then(|| self.buckets.first_with(quantile + radius))
+                .flatten()
+                .map_or(u64::MAX, Histogram::upper_micros),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `bench/analysis/run` measures, as the text of docs/analysis.md: Shipway's default judge beside models of others at several
 //! sizes of a regression, beside Wald's bound, on healthy releases, under peeking, and what judging costs.
 //!
-//!     cargo run --release -p shipway-sim --example judges [-- ROLLOUTS [no-worse [SEED]]]
+//!     cargo run --release -p shipway-sim --example judges [-- ROLLOUTS [no-worse [SEED] | cost]]
 
 mod parts;
 
@@ -31,8 +31,10 @@ fn main() {
     let runs = number(1).unwrap_or(500);
     let began = Instant::now();
     // One section alone, with as many rollouts as are asked for.
-    if std::env::args().nth(2).as_deref() == Some("no-worse") {
-        return ticks(runs, number(3).unwrap_or(SEED));
+    match std::env::args().nth(2).as_deref() {
+        Some("no-worse") => return ticks(runs, number(3).unwrap_or(SEED)),
+        Some("cost") => return cost::section(),
+        Some(_) | None => {}
     }
     println!("# Analysis, measured\n");
     println!(
