@@ -86,12 +86,7 @@ impl Users {
     pub(crate) fn failed(&self, metric: Metric) -> Option<u64> {
         match metric {
             Metric::ErrorRate => Some(self.errors),
-            Metric::SlowRate { over_micros } => {
-                let slow = self.slow.iter();
-                slow.filter(|it| it.over_micros == over_micros)
-                    .map(|it| it.count)
-                    .next()
-            }
+            Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros),
             Metric::Event(_)
             | Metric::LatencyP50
             | Metric::LatencyP90
@@ -125,6 +120,15 @@ pub struct Slow {
     pub over_micros: u64,
     /// How many took longer.
     pub count: u64,
+}
+
+impl Slow {
+    /// The count of this limit; `None` when nobody counted by it.
+    #[must_use]
+    pub fn count_in(counted: &[Self], over_micros: u64) -> Option<u64> {
+        let found = counted.iter().find(|it| it.over_micros == over_micros);
+        found.map(|it| it.count)
+    }
 }
 
 /// How often a business event happened.
@@ -184,13 +188,7 @@ impl Sample {
     /// The counts that a metric of this release is made of; `None` when this one isn't counted.
     pub(crate) fn counts(&self, metric: Metric) -> Option<Counts> {
         let events = match metric {
-            Metric::SlowRate { over_micros } => {
-                let slow = self
-                    .slow
-                    .iter()
-                    .find(|slow| slow.over_micros == over_micros);
-                slow?.count
-            }
+            Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros)?,
             // An event that never happened need not be listed.
             Metric::Event(name) => {
                 let happened = self.events.iter().find(|happened| happened.event == name);

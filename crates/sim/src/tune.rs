@@ -71,15 +71,8 @@ pub fn soonest(trial: &Comparison, settings: Vec<Judge>) -> Option<Judge> {
 #[must_use]
 pub fn argo(trial: &Comparison, target: f64) -> Vec<Judge> {
     let steps = trial.policy.steps();
-    windows(trial, target, |interval, world| {
-        let mut recorder = Windows::new(
-            &steps,
-            Setting {
-                interval,
-                max: f64::INFINITY,
-                forgiven: 0,
-            },
-        );
+    windows(trial, target, |setting, world| {
+        let mut recorder = Windows::new(&steps, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
     })
@@ -91,15 +84,8 @@ pub fn argo(trial: &Comparison, target: f64) -> Vec<Judge> {
 /// Flagger, at each interval.
 #[must_use]
 pub fn flagger(trial: &Comparison, climb: Climb, target: f64) -> Vec<Judge> {
-    windows(trial, target, |interval, world| {
-        let mut recorder = Ticks::new(
-            climb,
-            Setting {
-                interval,
-                max: f64::INFINITY,
-                forgiven: 0,
-            },
-        );
+    windows(trial, target, |setting, world| {
+        let mut recorder = Ticks::new(climb, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
     })
@@ -112,13 +98,18 @@ pub fn flagger(trial: &Comparison, climb: Climb, target: f64) -> Vec<Judge> {
 fn windows(
     trial: &Comparison,
     target: f64,
-    record: impl Fn(u32, &World<'_>) -> Vec<f64> + Sync,
+    record: impl Fn(Setting, &World<'_>) -> Vec<f64> + Sync,
 ) -> Vec<Setting> {
     let healthy = trial.scenario.healthy();
     let mut settings = Vec::new();
     for interval in INTERVALS {
+        let without_limit = Setting {
+            interval,
+            max: f64::INFINITY,
+            forgiven: 0,
+        };
         let measured = each_seed(trial.seed, trial.runs, trial.threads, |seed| {
-            let mut measured = record(interval, &World::new(&healthy, seed));
+            let mut measured = record(without_limit, &World::new(&healthy, seed));
             measured.sort_by(|one, other| other.total_cmp(one));
             measured
         });

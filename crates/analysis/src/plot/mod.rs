@@ -140,6 +140,17 @@ pub fn thinned<P: Clone>(points: &[P], most: usize) -> Vec<P> {
         .collect()
 }
 
+/// Those of both sides.
+fn estimates(points: &[Point]) -> impl Iterator<Item = Estimate> {
+    let both = points.iter().map(|point| [point.canary, point.stable]);
+    both.flatten().flatten()
+}
+
+/// The highest of these, not below zero; what isn't finite is passed over.
+fn highest(values: impl Iterator<Item = f64>) -> f64 {
+    values.filter(|it| it.is_finite()).fold(0.0, f64::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

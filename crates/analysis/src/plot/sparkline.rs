@@ -2,7 +2,7 @@
 //!
 //! Nothing in it depends on a font of fixed width or on colours, and no space carries meaning: what passes it on may join them.
 
-use super::{Estimate, Point, Series, thinned};
+use super::{Estimate, Point, Series, estimates, highest, thinned};
 
 /// Eighths of a letter's height.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -16,15 +16,7 @@ pub fn sparkline(series: &Series, width: usize) -> String {
     let Some(last) = thin.last() else {
         return String::new();
     };
-    let values = thin
-        .iter()
-        .flat_map(|point| [point.canary, point.stable])
-        .flatten()
-        .map(|it| it.value);
-    let top = values
-        .chain(series.limit)
-        .filter(|it| it.is_finite())
-        .fold(0.0, f64::max);
+    let top = highest(estimates(&thin).map(|it| it.value).chain(series.limit));
     let side = |read: fn(&Point) -> Option<Estimate>, release: &str| {
         let drawn: String = thin.iter().map(|point| bar(read(point), top)).collect();
         let value = read(last).map_or_else(

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    Estimate, Point, Series,
+    Estimate, Point, Series, estimates, highest,
     scale::{Scale, ticks, times},
     unit::short,
 };
@@ -118,12 +118,7 @@ impl Frame {
 
 /// How high the plot must be: all values, the limit, and as much of the ranges as leaves the values legible. Ranges begin wide open.
 fn top(series: &Series) -> f64 {
-    let since = |begin| {
-        let points = series.points.iter().skip(begin);
-        points
-            .flat_map(|point| [point.canary, point.stable])
-            .flatten()
-    };
+    let since = |begin| estimates(&series.points[begin..]);
     let late = series.points.len() / 4;
     let values_since = |begin| highest(since(begin).map(|it| it.value).chain(series.limit));
     let (values, late_values) = (values_since(0), values_since(late));
@@ -139,10 +134,6 @@ fn top(series: &Series) -> f64 {
     } else {
         ranges
     }
-}
-
-fn highest(values: impl Iterator<Item = f64>) -> f64 {
-    values.filter(|it| it.is_finite()).fold(0.0, f64::max)
 }
 
 fn drawn(series: &Series, style: &str) -> String {

@@ -1,7 +1,7 @@
 //! The plot for a terminal, in dots of two by four to a letter.
 
 use super::{
-    Estimate, Point, Series,
+    Estimate, Point, Series, estimates, highest,
     scale::{Scale, ticks},
     sparkline::block,
 };
@@ -43,20 +43,12 @@ pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> Strin
     if columns < 20 || rows < 3 {
         return String::new();
     }
-    let values = series
-        .points
-        .iter()
-        .flat_map(|point| [point.canary, point.stable])
-        .flatten()
-        .map(|it| it.value);
-    let top = values
-        .chain(series.limit)
-        .filter(|it| it.is_finite())
-        .fold(0.0, f64::max);
-    let highest = ticks(top).last().copied().unwrap_or(1.0);
+    let values = estimates(&series.points).map(|it| it.value);
+    let top = highest(values.chain(series.limit));
+    let summit = ticks(top).last().copied().unwrap_or(1.0);
     let seconds = last.at.duration_since(first.at).as_secs_f64().max(1.0);
     let x = Scale::new((0.0, seconds), (0.0, (columns * 2 - 1) as f64));
-    let y = Scale::new((0.0, highest), ((rows * 4 - 1) as f64, 0.0));
+    let y = Scale::new((0.0, summit), ((rows * 4 - 1) as f64, 0.0));
     let mut cells = vec![vec![Cell::default(); columns]; rows];
     if let Some(limit) = series.limit {
         let row = y.place(limit) as usize / 4;
@@ -77,7 +69,7 @@ pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> Strin
     let mut lines = vec![legend(series, width, ink)];
     for (row, cells) in cells.iter().enumerate() {
         let label = match row {
-            0 => series.unit.show(highest),
+            0 => series.unit.show(summit),
             row if row + 1 == rows => series.unit.show(0.0),
             _ => String::new(),
         };

@@ -80,7 +80,8 @@ impl Plot {
         drawn.lines().map(str::to_owned).collect()
     }
 
-    /// The metric that it goes back for, or that the verdict is about. A plot is for the eye: where it can't be had, what is followed goes on without it.
+    /// The metric that it goes back for, or that the verdict is about. A plot is for the eye: where it can't be had, what is followed
+    /// goes on without it.
     fn fetch(&self, server: &Server, view: &RolloutView) -> Option<Series> {
         let judged = server.get::<Judged>(&self.path).ok()?;
         let turned = view.turned_back.as_ref().map(|turn| turn.why.as_str());

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use shipway_analysis::{
-    Metric, Rule, Said, Sample,
+    Metric, Rule, Said, Sample, Slow,
     evidence::{Alpha, proportion},
     plot::{Decision, Estimate, POINTS_MAX, Point, Series, thinned},
 };
@@ -237,8 +237,7 @@ fn events(metric: Metric, sample: &Sample) -> u64 {
     match metric {
         Metric::ErrorRate => sample.errors,
         Metric::SlowRate { over_micros } => {
-            let slow = sample.slow.iter().find(|it| it.over_micros == over_micros);
-            slow.map_or(0, |it| it.count)
+            Slow::count_in(&sample.slow, over_micros).unwrap_or_default()
         }
         Metric::Event(name) => {
             let happened = sample.events.iter().find(|it| it.event == name);

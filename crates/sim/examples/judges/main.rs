@@ -12,6 +12,7 @@ use shipway_sim::{
     null,
     policy::Policy,
     regression::Regression,
+    rivals::{Climb, Setting},
     summary::{percent, time},
     tune,
     world::Scenario,
@@ -81,6 +82,19 @@ fn effects(runs: u64) {
     println!(
         "100 requests a second, 10 % of them to the new release, 0.1 % fail anyway, an hour at most. Default settings are those that their documentation shows; tuned ones are chosen on healthy rollouts of this very traffic so that at most 1 % are rolled back, as Shipway promises, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10 % here. 0.2 % is twice what fails anyway, which is just what the policy tolerates: about one such release in twenty is let through early (`beta`), and windows that know the base rate and this very effect beforehand do better there.\n"
     );
+    let Judge::Flagger(_, ticks) = Judge::FLAGGER else {
+        unreachable!("it is Flagger")
+    };
+    let stays = Climb {
+        step: 0.1,
+        top: None,
+    };
+    let rates = [0.002, 0.005, 0.01, 0.02, 0.05, 0.2];
+    beside_others(&rates, &at_ten_percent(), (stays, ticks), runs);
+}
+
+/// Our own judge beside others, as they come and tuned, at each of these error rates.
+fn beside_others(rates: &[f64], policy: &Policy, flagger: (Climb, Setting), runs: u64) {
     let mut table = grid::Table::new(&[
         "error rate",
         "judge",
@@ -94,35 +108,26 @@ fn effects(runs: u64) {
         "target",
         "ratio",
     ]);
-    for rate in [0.002, 0.005, 0.01, 0.02, 0.05, 0.2] {
-        let comparison = comparison(at_ten_percent(), bad(0.001, rate), runs);
+    let (climb, ticks) = flagger;
+    let defaults = [
+        Judge::ARGO,
+        Judge::ARGO_FORGIVING,
+        Judge::ARGO_EXAMPLE,
+        Judge::Flagger(climb, ticks),
+        Judge::KAYENTA,
+    ];
+    for &rate in rates {
+        let comparison = comparison(policy.clone(), bad(0.001, rate), runs);
         let own = compare(&comparison, &Judge::Direct, &|_| ());
         table.judged(rate, &own, &own, None);
-        let stays = shipway_sim::rivals::Climb {
-            step: 0.1,
-            top: None,
-        };
-        let Judge::Flagger(_, ticks) = Judge::FLAGGER else {
-            unreachable!("it is Flagger")
-        };
-        let defaults = [
-            Judge::ARGO,
-            Judge::ARGO_FORGIVING,
-            Judge::ARGO_EXAMPLE,
-            Judge::Flagger(stays, ticks),
-            Judge::KAYENTA,
-        ];
-        for judge in defaults {
-            let row = compare(&comparison, &judge, &|_| ());
+        for judge in &defaults {
+            let row = compare(&comparison, judge, &|_| ());
             // The strictest of windows is nobody's default; it is compared like a tuned one.
-            let least = if matches!(judge, Judge::ARGO) {
-                1.0
-            } else {
-                3.0
-            };
+            let is_strictest = *judge == Judge::ARGO;
+            let least = if is_strictest { 1.0 } else { 3.0 };
             table.judged(rate, &row, &own, Some(least));
         }
-        for row in tune::rivals(&comparison, stays, comparison.policy.alpha(), &|_| ()) {
+        for row in tune::rivals(&comparison, climb, comparison.policy.alpha(), &|_| ()) {
             table.judged(rate, &row, &own, Some(1.0));
         }
     }
@@ -135,47 +140,15 @@ fn rollouts(runs: u64) {
     println!(
         "The default canary (1 % for 2 min, 10 % and 50 % for 5 min each), 100 requests a second, 0.1 % fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10 % more each minute, up to 50 %). What is promoted goes on harming until an hour is over. Windows of a minute that fail at once roll back one healthy release in eight here: at 1 % of the traffic a single error is over their limit.\n"
     );
-    let mut table = grid::Table::new(&[
-        "error rate",
-        "judge",
-        "setting",
-        "false alarms",
-        "caught",
-        "median",
-        "mean",
-        "harmed",
-        "harmed ×",
-        "target",
-        "ratio",
-    ]);
-    for rate in [0.005, 0.02, 0.2] {
-        let comparison = comparison(Policy::default(), bad(0.001, rate), runs);
-        let own = compare(&comparison, &Judge::Direct, &|_| ());
-        table.judged(rate, &own, &own, None);
-        for judge in [
-            Judge::ARGO,
-            Judge::ARGO_FORGIVING,
-            Judge::ARGO_EXAMPLE,
-            Judge::FLAGGER,
-            Judge::KAYENTA,
-        ] {
-            let row = compare(&comparison, &judge, &|_| ());
-            let least = if matches!(judge, Judge::ARGO) {
-                1.0
-            } else {
-                3.0
-            };
-            table.judged(rate, &row, &own, Some(least));
-        }
-        let climb = shipway_sim::rivals::Climb {
-            step: 0.1,
-            top: Some(0.5),
-        };
-        for row in tune::rivals(&comparison, climb, comparison.policy.alpha(), &|_| ()) {
-            table.judged(rate, &row, &own, Some(1.0));
-        }
-    }
-    table.print();
+    let Judge::Flagger(climb, ticks) = Judge::FLAGGER else {
+        unreachable!("it is Flagger")
+    };
+    beside_others(
+        &[0.005, 0.02, 0.2],
+        &Policy::default(),
+        (climb, ticks),
+        runs,
+    );
 }
 
 /// How near to the best that any test can do.
