@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
@@ -122,14 +122,14 @@ impl Site {
         }
     }
 
-    /// SIGTERM, and its end.
-    pub fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            signal(server.id(), "TERM");
-            until("the server to stop", || {
-                server.try_wait().unwrap().is_some()
-            });
-        }
+    /// SIGTERM, and its end: how it ended, if one was there.
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        let mut server = self.server.take()?;
+        signal(server.id(), "TERM");
+        until("the server to stop", || {
+            server.try_wait().unwrap().is_some()
+        });
+        server.wait().ok()
     }
 
     /// What the API answers with 200.
