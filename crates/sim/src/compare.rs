@@ -156,7 +156,7 @@ pub struct Row {
     pub judge: String,
     /// How it was set.
     pub setting: String,
-    /// Whether the setting was chosen for this traffic, so that it rolls back as few healthy releases as Shipway promises.
+    /// Whether the setting was chosen for this traffic, so that it rolls back no more healthy releases than Shipway.
     pub tuned: bool,
     /// How many rollouts there were of each kind.
     pub runs: u64,

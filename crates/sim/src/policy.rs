@@ -146,9 +146,10 @@ impl Policy {
         }
     }
 
-    /// The same with this one step instead of its own, as when a release is watched for as long as it takes.
+    /// The same with this one step instead of its own, as when a release is watched for as long as it takes; nothing ends the hold
+    /// before `min`.
     #[must_use]
-    pub fn held_at(mut self, percent: f64, hold: Duration) -> Option<Self> {
+    pub fn held_at(mut self, percent: f64, hold: Duration, min: Duration) -> Option<Self> {
         let weight = shipway_core::exposure::Weight::from_percent(percent).ok()?;
         let step = strategy::CanaryStep {
             weight,
@@ -159,6 +160,10 @@ impl Policy {
         };
         let canary = strategy::Canary {
             steps: vec![step],
+            holds: Holds {
+                min,
+                ..Holds::default()
+            },
             ..strategy::Canary::default()
         };
         self.environment.strategy = config::Strategy::Canary(canary);

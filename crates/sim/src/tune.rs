@@ -1,10 +1,10 @@
-//! Other judges at their best: settings chosen on healthy rollouts of the same traffic, so that they roll back as few of them as
-//! Shipway promises, and of those settings the one that finds this very regression soonest.
+//! Other judges at their best: settings chosen on healthy rollouts of the same traffic, so that they roll back no more of them than
+//! Shipway does, and of those settings the one that finds this very regression soonest.
 //!
 //! That is more than anybody can do in production, where neither the traffic nor the regression is known beforehand.
 
 use crate::{
-    compare::{Comparison, Judge, Row, compare, each_seed, play_all, row},
+    compare::{Comparison, Judge, each_seed, play_all, row},
     contest::play,
     rivals::{Climb, Judged, Setting, Ticks, Windows},
     world::World,
@@ -18,88 +18,79 @@ const FORGIVEN: [u32; 2] = [0, 1];
 const JUDGEMENTS: [u32; 2] = [60, 300];
 /// How far Kayenta's interval reaches, in deviations.
 const REACHES: [f64; 8] = [2.326, 2.576, 2.807, 3.09, 3.291, 3.719, 4.265, 5.0];
-/// Rollouts that settings are chosen on.
-const RUNS_MAX: u64 = 600;
-
-/// The best of each rival that may go back by mistake as often as `target`.
+/// Settings of each rival, Argo Rollouts, Flagger and Kayenta, that go back by mistake no more often than Shipway does there;
+/// `comparison` has the rollouts that this is tried on.
 #[must_use]
-pub fn rivals(
-    comparison: &Comparison,
-    climb: Climb,
-    target: f64,
-    done: &(dyn Fn(u64) + Sync),
-) -> Vec<Row> {
-    // Other rollouts than those that it is measured on.
-    let trial = Comparison {
-        runs: comparison.runs.min(RUNS_MAX),
-        seed: comparison.seed.wrapping_add(77),
-        ..comparison.clone()
-    };
-    let families = [
+pub fn settings(comparison: &Comparison, climb: Climb) -> [Vec<Judge>; 3] {
+    let trial = other_rollouts(comparison);
+    let target = wrong(&trial, &Judge::Direct);
+    [
         argo(&trial, target),
         flagger(&trial, climb, target),
         kayenta(&trial, target),
-    ];
-    families
-        .into_iter()
-        .filter_map(|settings| soonest(&trial, settings))
-        .map(|judge| Row {
-            tuned: true,
-            ..compare(comparison, &judge, done)
-        })
-        .collect()
+    ]
 }
 
-/// Of these settings, the one that harms fewest.
+/// Of each rival's settings, the one that harms fewest when this goes wrong.
 #[must_use]
-pub fn soonest(trial: &Comparison, settings: Vec<Judge>) -> Option<Judge> {
+pub fn best(comparison: &Comparison, settings: &[Vec<Judge>; 3]) -> Vec<Judge> {
+    let trial = other_rollouts(comparison);
+    let best = settings.iter().filter_map(|of| least_harm(&trial, of));
+    best.cloned().collect()
+}
+
+/// Other rollouts than those that rivals are measured on.
+fn other_rollouts(comparison: &Comparison) -> Comparison {
+    Comparison {
+        seed: comparison.seed.wrapping_add(77),
+        ..comparison.clone()
+    }
+}
+
+/// Which share of healthy releases a judge rolls back.
+fn wrong(trial: &Comparison, judge: &Judge) -> f64 {
+    let ended = play_all(trial, judge, &trial.scenario.healthy(), &|_| ());
+    row(judge, &ended, &[]).false_rollbacks as f64 / trial.runs as f64
+}
+
+fn least_harm<'a>(trial: &Comparison, settings: &'a [Judge]) -> Option<&'a Judge> {
     let harm = |judge: &Judge| {
-        row(
-            judge,
-            &[],
-            &play_all(trial, judge, &trial.scenario, &|_| ()),
-        )
-        .harmed_mean
+        let ended = play_all(trial, judge, &trial.scenario, &|_| ());
+        row(judge, &[], &ended).harmed_mean
     };
-    let tried = settings.into_iter().map(|judge| (harm(&judge), judge));
+    let tried = settings.iter().map(|judge| (harm(judge), judge));
     tried
         .min_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, judge)| judge)
 }
 
 /// Argo Rollouts, at each interval.
-#[must_use]
-pub fn argo(trial: &Comparison, target: f64) -> Vec<Judge> {
+fn argo(trial: &Comparison, target: f64) -> Vec<Judge> {
     let steps = trial.policy.steps();
-    windows(trial, target, |setting, world| {
+    windows(trial, target, Judge::Argo, |setting, world| {
         let mut recorder = Windows::new(&steps, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
     })
-    .into_iter()
-    .map(Judge::Argo)
-    .collect()
 }
 
 /// Flagger, at each interval.
-#[must_use]
-pub fn flagger(trial: &Comparison, climb: Climb, target: f64) -> Vec<Judge> {
-    windows(trial, target, |setting, world| {
+fn flagger(trial: &Comparison, climb: Climb, target: f64) -> Vec<Judge> {
+    let judge = |setting| Judge::Flagger(climb, setting);
+    windows(trial, target, judge, |setting, world| {
         let mut recorder = Ticks::new(climb, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
     })
-    .into_iter()
-    .map(|setting| Judge::Flagger(climb, setting))
-    .collect()
 }
 
-/// The lowest limit for each interval that healthy rollouts exceed no more often than `target`.
+/// The lowest limit for each interval by which healthy rollouts are rolled back no more often than `target`.
 fn windows(
     trial: &Comparison,
     target: f64,
+    judge: impl Fn(Setting) -> Judge,
     record: impl Fn(Setting, &World<'_>) -> Vec<f64> + Sync,
-) -> Vec<Setting> {
+) -> Vec<Judge> {
     let healthy = trial.scenario.healthy();
     let mut settings = Vec::new();
     for interval in INTERVALS {
@@ -119,28 +110,29 @@ fn windows(
                 .iter()
                 .filter_map(|it| it.get(forgiven as usize).copied())
                 .collect();
-            worst.sort_by(f64::total_cmp);
-            let wrong = (target * trial.runs as f64) as usize;
-            if let Some(max) = worst.len().checked_sub(wrong + 1).map(|place| worst[place]) {
-                settings.push(Setting {
+            worst.sort_by(|one, other| other.total_cmp(one));
+            let allowed = (target * trial.runs as f64).round() as usize;
+            // Those who wait after a failure, as Flagger does, look more often than they do without a limit.
+            let tried = (0..=allowed).rev().filter_map(|place| worst.get(place));
+            let judges = tried.map(|max| {
+                judge(Setting {
                     interval,
-                    max,
+                    max: *max,
                     forgiven,
-                });
-            }
+                })
+            });
+            settings.extend(
+                judges
+                    .into_iter()
+                    .find(|judge| wrong(trial, judge) <= target),
+            );
         }
     }
     settings
 }
 
 /// Kayenta, at each pace: the narrowest interval that is not wrong too often.
-#[must_use]
-pub fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
-    let healthy = trial.scenario.healthy();
-    let wrong = |judge: &Judge| {
-        let ended = play_all(trial, judge, &healthy, &|_| ());
-        row(judge, &ended, &[]).false_rollbacks as f64 / trial.runs as f64
-    };
+fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
     let at_pace = |interval: u32| {
         let judges = REACHES.map(|reach| {
             Judge::Kayenta(Judged {
@@ -149,7 +141,9 @@ pub fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
                 reach,
             })
         });
-        judges.into_iter().find(|judge| wrong(judge) <= target)
+        judges
+            .into_iter()
+            .find(|judge| wrong(trial, judge) <= target)
     };
     JUDGEMENTS.into_iter().filter_map(at_pace).collect()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Looked, Sequential, Standing, confidence, so_far};
 use crate::{
-    Metric,
+    Metric, Sample,
     evidence::{
         Alpha,
         mean::{Moments, Series, VALUES_MIN, sequence},
@@ -29,11 +29,46 @@ pub(super) struct State {
     beyond_margin: Series,
     /// What is more than is tolerated.
     beyond_tolerance: Series,
+    /// How often the values of each side changed.
+    #[serde(default)]
+    moves: Moves,
+    /// The requests that each side had answered when the hold began.
+    #[serde(default)]
+    requests: Option<(u64, u64)>,
     /// The canary's, where stable's are of another time.
     #[serde(default, skip_serializing_if = "is_new")]
     alone: Series,
     /// The moment of the last values.
     at: Option<Timestamp>,
+}
+
+/// How often the values of each side changed, and how often those of either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Moves {
+    last: Option<(f64, f64)>,
+    canary: u64,
+    stable: u64,
+    either: u64,
+}
+
+impl Moves {
+    fn add(&mut self, canary: f64, stable: f64) {
+        if let Some((canary_last, stable_last)) = self.last.replace((canary, stable)) {
+            let moved = (canary != canary_last, stable != stable_last);
+            self.canary += u64::from(moved.0);
+            self.stable += u64::from(moved.1);
+            self.either += u64::from(moved.0 || moved.1);
+        }
+    }
+}
+
+/// Which part of the time a side stood still while there was movement.
+fn stillness(moves: u64, of: u64) -> f64 {
+    if moves < of {
+        1.0 - moves as f64 / of as f64
+    } else {
+        0.0
+    }
 }
 
 fn is_new(series: &Series) -> bool {
@@ -65,11 +100,31 @@ impl State {
         let beyond = |times: f64| more - times * less;
         let (margin, tolerance) = (beyond(judge.test.margin()), beyond(judge.test.tolerance()));
         if margin.is_finite() && tolerance.is_finite() {
+            self.moves.add(canary, stable);
             self.canary.add(canary);
             self.stable.add(stable);
             self.beyond_margin.add(margin);
             self.beyond_tolerance.add(tolerance);
         }
+    }
+}
+
+impl State {
+    /// How many times the variance that is seen is there unseen. What a provider says is often a quotient of counts, and of few
+    /// requests it stands still, mostly at zero, until the rare thing happens: then what is seen is the other side's variance, and its
+    /// own is as many times larger as it has fewer requests.
+    fn unseen(&self, judge: &Sequential, seen: &Looked<'_>) -> f64 {
+        let (Metric::Value(_), Some(began)) = (judge.metric, self.requests) else {
+            return 0.0;
+        };
+        let since = |sample: &Sample, began| {
+            let new = sample.requests.checked_sub(began);
+            new.unwrap_or(sample.requests).max(1) as f64
+        };
+        let (canary, stable) = (since(seen.canary, began.0), since(seen.stable, began.1));
+        let moves = &self.moves;
+        stillness(moves.canary, moves.either) * stable / canary
+            + stillness(moves.stable, moves.either) * canary / stable
     }
 }
 
@@ -103,6 +158,8 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
         return Standing::Unknown("the answers for both sides are of different times".to_owned());
     };
     let of = &mut state.value;
+    of.requests
+        .get_or_insert((seen.canary.requests, seen.stable.requests));
     if of.is_due(judge, at) {
         of.take_in(judge, canary, stable);
         of.at = Some(at);
@@ -121,7 +178,12 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
         grouped(&count.to_string())
     );
     let alpha = judge.alpha_of(state.holds);
-    let worse = sequence(&of.beyond_margin, alpha, TIGHTEST_AT, judge.edition);
+    let unseen = of.unseen(judge, seen);
+    let range = |series: &Series, alpha| {
+        let unseen = unseen * series.uncertainty();
+        sequence(series, unseen, alpha, TIGHTEST_AT, judge.edition)
+    };
+    let worse = range(&of.beyond_margin, alpha);
     if let Some(worse) = worse.filter(|range| range.low > 0.0) {
         let margin = match judge.test.margin() {
             1.0 => "stable".to_owned(),
@@ -133,7 +195,7 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
             confidence(alpha)
         ));
     }
-    let tolerated = sequence(&of.beyond_tolerance, judge.beta, TIGHTEST_AT, judge.edition);
+    let tolerated = range(&of.beyond_tolerance, judge.beta);
     if tolerated.is_some_and(|range| range.high < 0.0) {
         let tolerance = judge.test.tolerance();
         return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));
@@ -168,7 +230,7 @@ fn against_before(
         return Standing::Unknown(format!("{} had {so_far}", seen.names.1));
     }
     // There won't be more of them: what is open now would be open for ever.
-    let Some(_) = sequence(before, judge.beta, TIGHTEST_AT, judge.edition) else {
+    let Some(_) = sequence(before, 0.0, judge.beta, TIGHTEST_AT, judge.edition) else {
         return Standing::Unknown(format!(
             "the {} values of {} are too much like those before them to say how they scatter",
             grouped(&then.count().to_string()),
@@ -187,10 +249,14 @@ fn against_before(
         seen.names.1,
         grouped(&now.count().to_string())
     );
+    // Where it stands still it may scatter as stable did, which had the same traffic.
+    let then_moved = before.moves() as f64 / then.count() as f64;
+    let still = stillness(of.alone.moves(), (then_moved * now.count() as f64) as u64);
+    let unseen = still * before.uncertainty() * then.count() as f64 / now.count() as f64;
     let ranges = |alpha: Alpha| {
         let alpha = alpha.split(2);
-        let canary = sequence(&of.alone, alpha, TIGHTEST_AT, judge.edition)?;
-        let stable = sequence(before, alpha, TIGHTEST_AT, judge.edition)?;
+        let canary = sequence(&of.alone, unseen, alpha, TIGHTEST_AT, judge.edition)?;
+        let stable = sequence(before, 0.0, alpha, TIGHTEST_AT, judge.edition)?;
         Some(judge.direction.order(canary, stable))
     };
     let alpha = judge.alpha_of(state.holds);
@@ -206,4 +272,63 @@ fn against_before(
         return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));
     }
     Standing::Open(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Answer, Judge, Observation, Side, Verdict};
+
+    fn orders() -> Sequential {
+        let alpha = Alpha::new(0.01).unwrap();
+        let metric = Metric::Value("conversion".parse().unwrap());
+        Sequential {
+            direction: super::super::Direction::Decrease,
+            ..Sequential::new(metric, alpha, alpha, 1.0, 1.5).unwrap()
+        }
+    }
+
+    fn hits(random: &mut fastrand::Rng, of: u64, rate: f64) -> f64 {
+        (0..of).filter(|_| random.f64() < rate).count() as f64 / of as f64
+    }
+
+    /// What a hold of 300 seconds comes to in which each second the canary has so many requests, stable 200.
+    fn held(seed: u64, requests: u64, rates: (f64, f64)) -> Verdict {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut state = super::super::State::default();
+        let mut verdict = None;
+        for second in 0..300 {
+            let at = Timestamp::from_second(second).unwrap();
+            let mut side = |release: &str, of: u64, rate| {
+                let value = hits(&mut random, of, rate);
+                let sample = Sample {
+                    requests: of * second.unsigned_abs(),
+                    answers: vec![Answer::value("conversion".parse().unwrap(), at, value)],
+                    ..Sample::default()
+                };
+                Side {
+                    release: release.to_owned(),
+                    sample: Some(sample),
+                }
+            };
+            let seen = Observation {
+                at,
+                canary: side("#2", requests, rates.0),
+                stable: Some(side("#1", 200, rates.1)),
+            };
+            verdict = Some(orders().observe(&mut state, &seen).verdict);
+        }
+        verdict.unwrap()
+    }
+
+    #[test]
+    fn of_few_requests_none_that_ordered_is_no_sign_and_of_many_it_is() {
+        // 600 requests of the canary at most, 6 orders expected.
+        let wrong = (0..200).filter(|seed| held(*seed, 2, (0.01, 0.01)).is_fail());
+        assert!(wrong.count() <= 2);
+        for seed in 0..20 {
+            let none = held(seed, 50, (0.0, 0.01));
+            assert!(none.is_fail(), "{none:?}");
+        }
+    }
 }

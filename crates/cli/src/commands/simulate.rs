@@ -11,6 +11,7 @@ use serde_json::json;
 use shipway_core::{
     config::{self, Config},
     ids::EnvironmentName,
+    rollout::strategy::Holds,
 };
 use shipway_sim::{
     chart,
@@ -34,7 +35,7 @@ use crate::{
 const EXAMPLES: &str = "\
 What is simulated is the real thing: the rollout with its steps, holds and rules decides; only time, instances and users are made \
 up. The same random traffic goes to models of other judges: Argo Rollouts' threshold analysis, Flagger's ticks and Kayenta, each as \
-usually written, and each tuned to this very traffic, which nobody can do beforehand. The same seed gives the same answer.
+usually written, and each tuned to this very traffic, so that it rolls back no more healthy releases than this policy does, which nobody can do beforehand. The same seed gives the same answer.
 
 Examples:
   shipway simulate
@@ -136,6 +137,9 @@ fn span(text: &str) -> Result<std::time::Duration, String> {
         .ok_or_else(refused)
 }
 
+/// Rollouts that the settings of others are chosen on, at most.
+const TRIED_MAX: u64 = 600;
+
 /// What came out.
 struct Outcome {
     rows: Vec<Row>,
@@ -148,7 +152,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
     let mut policy = policy(args)?;
     if let (Some(weight), Some(hold)) = (args.weight, args.hold) {
         policy = policy
-            .held_at(weight, hold)
+            .held_at(weight, hold, Holds::MIN)
             .filter(|policy| policy.steps().iter().all(|step| step.weight > 0.0))
             .ok_or_else(|| {
                 Failure::usage_with(
@@ -267,12 +271,16 @@ fn simulate(comparison: &Comparison, output: Output) -> Outcome {
         step: 0.1,
         top: Some(0.5),
     };
-    rows.extend(tune::rivals(
-        comparison,
-        climb,
-        comparison.policy.alpha(),
-        &tick,
-    ));
+    let trial = Comparison {
+        runs: comparison.runs.min(TRIED_MAX),
+        ..comparison.clone()
+    };
+    for judge in tune::best(&trial, &tune::settings(&trial, climb)) {
+        rows.push(Row {
+            tuned: true,
+            ..compare(comparison, &judge, &tick)
+        });
+    }
     bar.finish_and_clear();
     Outcome {
         rows,
