@@ -16,27 +16,42 @@ const INTERVALS: [u32; 5] = [10, 30, 60, 120, 300];
 const FORGIVEN: [u32; 2] = [0, 1];
 /// Between Kayenta's judgements.
 const JUDGEMENTS: [u32; 2] = [60, 300];
+/// Kayenta sorts all that was seen each time; for the few reaches there are to choose from, so many rollouts are enough.
+const KAYENTA_RUNS: u64 = 1_000;
 /// How far Kayenta's interval reaches, in deviations.
 const REACHES: [f64; 8] = [2.326, 2.576, 2.807, 3.09, 3.291, 3.719, 4.265, 5.0];
-/// Settings of each rival, Argo Rollouts, Flagger and Kayenta, that go back by mistake no more often than Shipway does there;
-/// `comparison` has the rollouts that this is tried on.
-#[must_use]
-pub fn settings(comparison: &Comparison, climb: Climb) -> [Vec<Judge>; 3] {
-    let trial = other_rollouts(comparison);
-    let target = wrong(&trial, &Judge::Direct);
-    [
-        argo(&trial, target),
-        flagger(&trial, climb, target),
-        kayenta(&trial, target),
-    ]
+/// Settings of Argo Rollouts, Flagger and Kayenta that go back by mistake no more often than Shipway does on the same rollouts.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    /// Which share of healthy releases Shipway rolls back.
+    pub false_alarms: f64,
+    rivals: [Vec<Judge>; 3],
 }
 
-/// Of each rival's settings, the one that harms fewest when this goes wrong.
-#[must_use]
-pub fn best(comparison: &Comparison, settings: &[Vec<Judge>; 3]) -> Vec<Judge> {
-    let trial = other_rollouts(comparison);
-    let best = settings.iter().filter_map(|of| least_harm(&trial, of));
-    best.cloned().collect()
+impl Tuned {
+    /// Tried on as many rollouts as the comparison has.
+    #[must_use]
+    pub fn on(comparison: &Comparison, climb: Climb) -> Self {
+        let trial = other_rollouts(comparison);
+        let false_alarms = wrong(&trial, &Judge::Direct);
+        let rivals = [
+            argo(&trial, false_alarms),
+            flagger(&trial, climb, false_alarms),
+            kayenta(&trial, false_alarms),
+        ];
+        Self {
+            false_alarms,
+            rivals,
+        }
+    }
+
+    /// Of each rival's settings, the one that harms fewest when this goes wrong.
+    #[must_use]
+    pub fn best(&self, comparison: &Comparison) -> Vec<Judge> {
+        let trial = other_rollouts(comparison);
+        let best = self.rivals.iter().filter_map(|of| least_harm(&trial, of));
+        best.cloned().collect()
+    }
 }
 
 /// Other rollouts than those that rivals are measured on.
@@ -133,6 +148,10 @@ fn windows(
 
 /// Kayenta, at each pace: the narrowest interval that is not wrong too often.
 fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
+    let trial = Comparison {
+        runs: trial.runs.min(KAYENTA_RUNS),
+        ..trial.clone()
+    };
     let at_pace = |interval: u32| {
         let judges = REACHES.map(|reach| {
             Judge::Kayenta(Judged {
@@ -143,7 +162,7 @@ fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
         });
         judges
             .into_iter()
-            .find(|judge| wrong(trial, judge) <= target)
+            .find(|judge| wrong(&trial, judge) <= target)
     };
     JUDGEMENTS.into_iter().filter_map(at_pace).collect()
 }

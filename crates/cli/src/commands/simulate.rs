@@ -21,7 +21,7 @@ use shipway_sim::{
     rivals::{Climb, wald},
     summary::{percent, time},
     traffic::Traffic,
-    tune,
+    tune::Tuned,
     world::Scenario,
 };
 use shipway_syntax::Source;
@@ -275,7 +275,7 @@ fn simulate(comparison: &Comparison, output: Output) -> Outcome {
         runs: comparison.runs.min(TRIED_MAX),
         ..comparison.clone()
     };
-    for judge in tune::best(&trial, &tune::settings(&trial, climb)) {
+    for judge in Tuned::on(&trial, climb).best(&trial) {
         rows.push(Row {
             tuned: true,
             ..compare(comparison, &judge, &tick)
