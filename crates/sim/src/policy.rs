@@ -245,7 +245,7 @@ fn steps_of(config: &Config, environment: &Environment) -> Vec<Step> {
             Action::Shift { split } => weight = split.weight_of(CANDIDATE).percent() / 100.0,
             Action::Hold {
                 duration,
-                why: HoldReason::Evidence,
+                why: HoldReason::Evidence | HoldReason::Time,
             } => steps.push(Step {
                 weight,
                 hold: *duration,

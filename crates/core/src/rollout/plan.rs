@@ -88,6 +88,8 @@ pub enum Action {
 pub enum HoldReason {
     /// To gather evidence before the next step.
     Evidence,
+    /// To give people time to look: nothing is judged.
+    Time,
     /// The previous set is kept warm, so that going back is one shift.
     KeepWarm,
 }
@@ -257,6 +259,10 @@ impl fmt::Display for Action {
                 duration,
                 why: HoldReason::Evidence,
             } => write!(f, "hold for {} and judge", Span(*duration)),
+            Self::Hold {
+                duration,
+                why: HoldReason::Time,
+            } => write!(f, "hold for {}", Span(*duration)),
             Self::Hold {
                 duration,
                 why: HoldReason::KeepWarm,

@@ -190,6 +190,7 @@ impl Rollout {
             stable_count: stable.map_or(0, |stable| spec.observed.count(stable)),
             instances: spec.environment.instances,
             has_smoke: !spec.environment.smoke.is_empty(),
+            is_judged: !spec.environment.analysis.is_empty(),
             drain: spec.environment.drain,
             approvals: spec.environment.approvals.clone(),
             leftovers: spec
@@ -335,7 +336,7 @@ impl Rollout {
                 None,
                 _,
                 Some(Action::Hold {
-                    why: HoldReason::Evidence,
+                    why: HoldReason::Evidence | HoldReason::Time,
                     ..
                 }),
             ) => Status::Holding,

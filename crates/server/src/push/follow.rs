@@ -336,7 +336,7 @@ impl Story {
             // What is kept warm holds nothing up: the release has been promoted, and goes on to the next environment.
             Some(Action::Hold {
                 duration,
-                why: HoldReason::Evidence,
+                why: HoldReason::Evidence | HoldReason::Time,
             }) if *duration > PATIENCE => {
                 self.told = true;
                 lines.push(format!(

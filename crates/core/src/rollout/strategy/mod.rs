@@ -11,7 +11,7 @@ use shipway_syntax::{Diagnostic, Node};
 use crate::{
     config::Approvals,
     ids::{ReleaseNumber, ServiceName},
-    rollout::plan::{Action, Plan, Split},
+    rollout::plan::{Action, HoldReason, Plan, Split},
 };
 
 /// Makes the closed set of strategies of their list.
@@ -114,6 +114,8 @@ pub struct Brief {
     pub instances: u32,
     /// Whether there are smoke tests.
     pub has_smoke: bool,
+    /// Whether there is an analysis.
+    pub is_judged: bool,
     /// How long open requests may take to finish.
     pub drain: Duration,
     /// Who is asked where a step asks.
@@ -177,12 +179,32 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     } else {
         strategy.compile(brief)
     };
+    if !brief.is_judged {
+        hold_by_time(&mut plan);
+    }
     meet(&mut plan, &brief.tied);
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });
     }
     plan.actions.extend(take_leftovers_down(brief));
     plan
+}
+
+/// Without an analysis nothing is judged, and nobody shall believe it is.
+fn hold_by_time(plan: &mut Plan) {
+    let mut is_held = false;
+    for action in &mut plan.actions {
+        if let Action::Hold { why, .. } = action
+            && *why == HoldReason::Evidence
+        {
+            *why = HoldReason::Time;
+            is_held = true;
+        }
+    }
+    if is_held {
+        let note = "no `analysis`: nothing is judged, holds end by time alone; add `{ metric: error-rate, worse_than: stable }` to go back by itself";
+        plan.notes.push(note.to_owned());
+    }
 }
 
 /// Tied services meet before the last shift that leads to a promotion: until then each can go back at no cost.

@@ -40,6 +40,21 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
 }
 
 #[test]
+fn without_an_analysis_no_plan_claims_to_judge() {
+    let mut wanted = spec(canary(), 2, Some(3));
+    wanted.environment.analysis = Analysis::default();
+    let stage = Stage::open(wanted);
+    let plan = &stage.rollout().plan;
+    let holds: Vec<String> = (plan.actions.iter())
+        .filter(|it| matches!(it, Action::Hold { .. }))
+        .map(ToString::to_string)
+        .collect();
+    assert!(!holds.is_empty());
+    assert!(holds.iter().all(|hold| hold == "hold for 1 m"), "{holds:?}");
+    assert!(plan.notes.iter().any(|it| it.contains("nothing is judged")));
+}
+
+#[test]
 fn a_set_is_kept_warm_as_long_as_it_says_and_no_longer() {
     let keep = Duration::from_secs(90);
     let strategy = Strategy::BlueGreen(BlueGreen {
