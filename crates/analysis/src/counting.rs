@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How often is looked, and how often what is forgiven. In the log these stand among the keys of the judge.
@@ -32,6 +33,23 @@ impl Counting {
     pub const CONSECUTIVE_ERROR_LIMIT: u32 = 4;
     /// At a limit of 2 % and 0.1 % errors as usual, 100 requests are over the limit by chance 1 time in 6,600.
     pub const MIN_REQUESTS: u64 = 100;
+}
+
+/// How early a look may be: readings come some milliseconds sooner or later than planned, and waiting for the next one would make
+/// each interval longer by it, an interval of one second twice as long.
+const EARLY_MAX: Duration = Duration::from_millis(100);
+
+/// How long after a look the next one counts, where a look in each `interval` is asked for: a little less, so that it doesn't
+/// wait for one reading more.
+#[must_use]
+pub fn least_of(interval: Duration) -> Duration {
+    interval - (interval / 10).min(EARLY_MAX)
+}
+
+/// Whether an interval that began at `last` is over.
+pub(crate) fn is_over(interval: Duration, last: Timestamp, now: Timestamp) -> bool {
+    let least = SignedDuration::try_from(least_of(interval)).unwrap_or(SignedDuration::MAX);
+    now.duration_since(last) >= least
 }
 
 impl Default for Counting {

@@ -51,7 +51,7 @@ mod warm_up;
 
 pub use analysis::{Analysis, AnalysisState, MetricJudgement, Rule};
 pub use asked::Asked;
-pub use counting::Counting;
+pub use counting::{Counting, least_of};
 pub use expression::Expression;
 pub use histogram::Histogram;
 pub use judge::Judge;

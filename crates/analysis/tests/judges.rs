@@ -450,30 +450,38 @@ fn slow_answers_and_lost_orders_are_counted_events() {
 
 #[test]
 fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
-    let shifted = |by: u16, seconds: u64| {
+    let shifted = |by: u16, seconds: u64, each: u64| {
         (0..seconds).map(move |second| {
             let of = |first: u16| {
                 Some(Sample {
-                    histogram: Some((0..20).map(|step| (first + step, 10 * second)).collect()),
-                    requests: 200 * second,
+                    histogram: Some((0..20).map(|step| (first + step, each * second)).collect()),
+                    requests: 20 * each * second,
                     ..Sample::default()
                 })
             };
             seen(1_000 * second as i64, of(80 + by), of(80))
         })
     };
-    let slower = judge(sequential(Metric::LatencyP50), shifted(10, 120));
+    let slower = judge(sequential(Metric::LatencyP50), shifted(10, 120, 10));
     let why = slower.verdict.why();
     assert!(
         slower.verdict.is_fail() && why.contains("latency-p50") && why.contains("certainty"),
         "{why}"
     );
-    let equal = judge(sequential(Metric::LatencyP50), shifted(0, 1_200));
+    let equal = judge(sequential(Metric::LatencyP50), shifted(0, 1_200, 10));
     assert!(equal.verdict.is_pass() && equal.is_settled(), "{equal:?}");
-    let hasty = judge(sequential(Metric::LatencyP99), shifted(10, 10));
+    let hasty = judge(sequential(Metric::LatencyP99), shifted(10, 10, 10));
     assert!(
         hasty.verdict.is_pass() && !hasty.is_settled(),
         "1,800 requests can't tell: {hasty:?}"
+    );
+    assert!(
+        hasty.verdict.why().ends_with("`slow-rate` needs fewer"),
+        "and it says so: {hasty:?}"
+    );
+    inconclusive(
+        &judge(sequential(Metric::LatencyP50), shifted(10, 7, 1)),
+        "120 requests on each side are too few for it",
     );
     let none = growing([100, 0, 0, 0], [100, 0, 0, 0], 9);
     inconclusive(

@@ -332,6 +332,37 @@ fn measurements_are_an_interval_apart() {
 }
 
 #[test]
+fn a_reading_that_comes_some_milliseconds_early_does_not_make_intervals_longer() {
+    let once = Threshold {
+        counting: Counting {
+            interval: Duration::from_secs(1),
+            failure_limit: u32::MAX,
+            ..each_second()
+        },
+        ..cpu()
+    };
+    let jittery = gauges(&[Some(0.9); 20]).into_iter().enumerate();
+    let jittery: Vec<Observation> = jittery
+        .map(|(index, mut seen)| {
+            let millis = if index % 2 == 0 { 40 } else { 0 };
+            seen.at += jiff::SignedDuration::from_millis(millis);
+            seen
+        })
+        .collect();
+    let (state, _) = judge(&once, &jittery);
+    assert_eq!(state.tally().count, 20, "one in each second");
+    let slow = Threshold {
+        counting: Counting {
+            interval: Duration::from_secs(60),
+            ..once.counting.clone()
+        },
+        ..cpu()
+    };
+    let (state, _) = judge(&slow, &gauges(&[Some(0.9); 60]));
+    assert_eq!(state.tally().count, 1, "but never by a whole reading early");
+}
+
+#[test]
 fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
     let unguarded = Threshold {
         counting: Counting {

@@ -20,12 +20,13 @@ mod rank;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::classify::{Class, Classified, EffectSize, Missing, Way, classify};
 use crate::{
-    Judge, Judgement, Metric, Observation, Sample, Verdict, metric::Kind, track::Track, warm_up,
+    Judge, Judgement, Metric, Observation, Sample, Verdict, counting::is_over, metric::Kind,
+    track::Track, warm_up,
 };
 
 /// Windows before anything is said.
@@ -291,10 +292,9 @@ impl Judge for MannWhitney {
                 return Judgement::open(warm_up::verdict(first.metric, seen, left));
             }
         }
-        let window = SignedDuration::try_from(self.window).unwrap_or(SignedDuration::MAX);
         if state
             .at
-            .is_some_and(|at| seen.at.duration_since(at) >= window)
+            .is_some_and(|at| is_over(self.window, at, seen.at))
         {
             for (it, row) in self.compared.iter().zip(&mut state.rows) {
                 row.canary.close(it.metric, of_canary, seen.at);

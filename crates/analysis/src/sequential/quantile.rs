@@ -118,6 +118,14 @@ pub(super) fn judge(
         let sure = confidence(alpha);
         return Standing::Worse(format!("{}, apart with {sure} certainty", told(&against)));
     }
+    if against.0.is_anything() || against.1.is_anything() {
+        return Standing::Unknown(format!(
+            "{} requests on each side are too few for it",
+            grouped(&requests.to_string())
+        ));
+    }
+    // Whatever the answers took, this could not have been a fail.
+    let is_toothless = more.low == 0 || less.high == u64::MAX;
     let cleared = ranges(judge.beta);
     let (more, less) = judge.direction.order(&cleared.0, &cleared.1);
     if more.high as f64 <= judge.test.tolerance() * less.low as f64 {
@@ -127,7 +135,19 @@ pub(super) fn judge(
             told(&cleared)
         ));
     }
-    Standing::Open(told(&against))
+    let few = if is_toothless {
+        ", too few to tell them apart: `slow-rate` needs fewer"
+    } else {
+        ""
+    };
+    Standing::Open(format!("{}{few}", told(&against)))
+}
+
+impl Range {
+    /// Whether nothing is known of it.
+    const fn is_anything(&self) -> bool {
+        self.low == 0 && self.high == u64::MAX
+    }
 }
 
 /// One side's answers, made ready for looking up more than one range.

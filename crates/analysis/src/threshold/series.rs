@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     State,
@@ -10,8 +10,11 @@ use super::{
     words,
 };
 use crate::{
-    Counting, Judgement, Latency, Metric, Observation, Sample, Verdict, metric::Kind,
-    track::Counts, warm_up,
+    Counting, Judgement, Latency, Metric, Observation, Sample, Verdict,
+    counting::{is_over, least_of},
+    metric::Kind,
+    track::Counts,
+    warm_up,
 };
 
 /// How a value is looked at: by a limit, or by conditions.
@@ -71,11 +74,9 @@ impl Series<'_> {
                 .answer(name)
                 .is_some_and(|answer| state.answered_at.is_none_or(|at| answer.at > at));
         }
-        let interval =
-            SignedDuration::try_from(self.counting.interval).unwrap_or(SignedDuration::MAX);
         state
             .measured_at()
-            .is_none_or(|last| seen.at.duration_since(last) >= interval)
+            .is_none_or(|last| is_over(self.counting.interval, last, seen.at))
     }
 
     /// Takes a measurement if there is something to measure.
@@ -160,7 +161,7 @@ impl Series<'_> {
     /// A rate needs time to have passed: at least an interval since the counts were last taken.
     fn read_throughput(&self, state: &State, window: Counts, at: Timestamp) -> Reading {
         let seconds = state.canary.seconds_since(at);
-        if seconds > 0.0 && seconds >= self.counting.interval.as_secs_f64() {
+        if seconds > 0.0 && seconds >= least_of(self.counting.interval).as_secs_f64() {
             Reading::Value(window.requests as f64 / seconds)
         } else {
             Reading::NotYet
