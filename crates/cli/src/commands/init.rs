@@ -173,6 +173,7 @@ environments:                     # in order of promotion
     smoke:
       - {{ name: home, get: / }}
     analysis:
+      - {{ metric: error-rate, worse_than: stable }}      # goes back as soon as the evidence is enough
       - {{ metric: error-rate, max: 5% }}
     # approvals: {{ count: 1 }}      # leave out: continuous deployment
 ",

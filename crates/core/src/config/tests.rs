@@ -120,14 +120,72 @@ environments:
     shipway.yaml:14:58: error: `alpha` is a probability above 0 and below 1, not `2`; how probable it may be that a good release is rolled back: 1%
     shipway.yaml:14:72: error: `tolerance` is a number above 1 and at most 100, not `1`; how many times stable's a hold that ends early must exclude: 2
     shipway.yaml:15:9: error: restarts can't be compared with stable, which has another share of the traffic; give it `max` or `min`
-    shipway.yaml:16:47: error: `alpha` is of comparisons with stable, not of limits; add `worse_than: stable`
+    shipway.yaml:16:47: error: `alpha` is of comparisons with stable, not of limits; leave it out, or write a rule of its own: { metric: error-rate, worse_than: stable, alpha: … }
     shipway.yaml:17:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
     shipway.yaml:18:58: error: `unit` is of error-rate and slow-rate, not of latency-p99
     shipway.yaml:19:57: error: `unit` is one of users, requests, not `people`
-    shipway.yaml:20:47: error: `group` is of judge `mann-whitney`, not of limits; add `judge: mann-whitney`
+    shipway.yaml:20:47: error: `group` is of judge `mann-whitney`, not of limits; leave it out, or write a rule of its own: { metric: error-rate, judge: mann-whitney, group: … }
     shipway.yaml:21:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
     shipway.yaml:22:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
     "#);
+}
+
+/// What is said about the rules of a canary.
+fn said_of_rules(rules: &str) -> Vec<String> {
+    problems(&format!(
+        "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    strategy: canary\n    analysis: [{rules}]\n"
+    ))
+}
+
+#[test]
+fn the_default_judge_compares_with_stable() {
+    let text = |rule: &str| {
+        format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    analysis: [{{ {rule} }}]\n"
+        )
+    };
+    let read = |rule: &str| {
+        let source = shipway_syntax::Source::new("shipway.yaml", text(rule));
+        let (config, _) = parse(&source).unwrap();
+        config.environments[0].analysis.clone()
+    };
+    assert_eq!(
+        read("metric: error-rate"),
+        read("metric: error-rate, worse_than: stable")
+    );
+    let restarts = said_of_rules("{ metric: restarts }").join("\n");
+    assert!(restarts.contains("give it `max` or `min`"), "{restarts}");
+    let limit = said_of_rules("{ metric: error-rate, failure_limit: 2 }").join("\n");
+    assert!(limit.contains("error-rate has no limit"), "{limit}");
+}
+
+#[test]
+fn keys_of_another_judge_are_told_with_a_rule_that_would_take_them() {
+    for (rule, said) in [
+        (
+            "{ metric: error-rate, worse_than: stable, max: 5% }",
+            "`max` is of limits, not of comparisons with stable; leave it out, or write a rule of its own: { metric: error-rate, max: … }",
+        ),
+        (
+            "{ metric: cpu, judge: mann-whitney, interval: 1s }",
+            "`interval` is of comparisons with stable, limits, conditions, not of judge `mann-whitney`; leave it out, or write a rule of its own: { metric: cpu, worse_than: stable, interval: … }",
+        ),
+        (
+            "{ metric: error-rate, max: 5%, interval: 0s }",
+            "`interval` is at least 100 ms",
+        ),
+    ] {
+        let found = said_of_rules(rule);
+        assert!(found.len() == 1 && found[0].ends_with(said), "{found:#?}");
+    }
+}
+
+#[test]
+fn a_step_with_a_bad_weight_is_told_once() {
+    let found = problems(
+        "service: shop\nrun: { command: ./shop }\nenvironments:\n  production:\n    strategy: { canary: { steps: [{ weight: 101 }] } }\n",
+    );
+    assert!(found.len() == 1 && found[0].contains("is not a share"), "{found:#?}");
 }
 
 #[test]

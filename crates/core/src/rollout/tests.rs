@@ -332,6 +332,10 @@ fn no_traffic_never_passes_and_pauses_at_the_deadline() {
         Status::Holding,
         "the time alone is not enough"
     );
+    let view = RolloutView::from(stage.rollout());
+    let deadline = view.hold_until.map(|due| due + Duration::from_secs(60));
+    assert_eq!(view.hold_deadline, deadline, "and until when it may last");
+    assert_eq!(view.on_inconclusive, Some(OnInconclusive::Pause));
     stage.pass_time(60);
     assert_eq!(stage.rollout().status(), Status::Paused);
     stage.pass_time(100_000);

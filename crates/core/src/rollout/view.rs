@@ -9,6 +9,7 @@ use super::{
     plan::{Action, HoldReason, Split},
     reach::Reach,
     state::{Note, Pause, Rollout, Status},
+    strategy::OnInconclusive,
 };
 use crate::{
     aggregate::Row,
@@ -60,6 +61,12 @@ pub struct RolloutView {
     pub paused: Option<Pause>,
     /// When the hold under the cursor is over.
     pub hold_until: Option<Timestamp>,
+    /// Until when it lasts at most, as long as the evidence is inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_deadline: Option<Timestamp>,
+    /// What happens then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_inconclusive: Option<OnInconclusive>,
     /// What the evidence says.
     pub judgement: Option<Judgement>,
     /// The last reading of the metrics since the exposure was last changed.
@@ -106,6 +113,11 @@ pub enum Progress {
 impl From<&Rollout> for RolloutView {
     fn from(rollout: &Rollout) -> Self {
         let spec = &rollout.spec;
+        let judgement = rollout.evidence.judgement();
+        let is_extended = rollout.paused.is_none()
+            && rollout.is_judged()
+            && judgement.is_none_or(|it| !it.verdict.is_pass())
+            && matches!(rollout.action(), Some(Action::Hold { why, .. }) if *why == HoldReason::Evidence);
         Self {
             id: spec.id.clone(),
             environment: spec.environment.name.clone(),
@@ -130,7 +142,9 @@ impl From<&Rollout> for RolloutView {
             approvals: rollout.approvals.clone(),
             paused: rollout.paused.clone(),
             hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),
-            judgement: rollout.evidence.judgement().cloned(),
+            hold_deadline: rollout.hold_deadline().filter(|_| is_extended),
+            on_inconclusive: is_extended.then_some(spec.environment.strategy.holds().on_inconclusive),
+            judgement: judgement.cloned(),
             seen: rollout.evidence.last().cloned(),
             smoke: rollout.smoke.clone(),
             served: rollout.served,

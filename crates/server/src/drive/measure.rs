@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
     Analysis, Answer, Asked, Before, Happened, Histogram, Kind, Latency, Metric, Observation, Rule,
-    Sample, Side, Slow, Users, evidence::mean,
+    Sample, Side, Slow, Users, evidence::mean, least_of,
 };
 use shipway_core::{
     ids::ReleaseNumber,
@@ -168,7 +168,7 @@ impl Past {
             .filter_map(Rule::interval);
         Self {
             readings: VecDeque::new(),
-            window: intervals.max().unwrap_or(INTERVAL_MAX),
+            window: least_of(intervals.max().unwrap_or(INTERVAL_MAX)),
         }
     }
 

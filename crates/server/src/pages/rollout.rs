@@ -11,7 +11,7 @@ use maud::{Markup, PreEscaped, html};
 use shipway_analysis::plot::{self, Estimate, Series};
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{Progress, RolloutView, Status},
+    rollout::{Progress, RolloutView, Status, strategy::OnInconclusive},
 };
 
 use super::frame::{self, badge, clock, moment, person, words};
@@ -52,7 +52,7 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
         @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
         @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
         @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
-        @if let Some(until) = view.hold_until { p.dim { "Held until " (clock(until, now)) " UTC (" (frame::ago(until, now)) ")" } }
+        (held(view.hold_until, view.hold_deadline.zip(view.on_inconclusive), now))
         section.card {
             h2 { "Traffic" }
             @if view.split.shares.is_empty() { p.dim { "no traffic" } }
@@ -72,6 +72,31 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
             h2 { "Story" }
             p.dim { "Times are UTC; the newest comes first." }
             div.scroll { table { tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock(note.at, now)) } td { (note.text) } td.dim { (person(&note.by)) } } } } } }
+        }
+    }
+}
+
+/// Until when it is held, and what happens then. A hold that is due and inconclusive goes on for as long again.
+fn held(
+    due: Option<Timestamp>,
+    deadline: Option<(Timestamp, OnInconclusive)>,
+    now: Timestamp,
+) -> Markup {
+    let at = |moment| {
+        html! { (clock(moment, now)) " UTC (" (frame::ago(moment, now)) ")" }
+    };
+    html! {
+        @match (due, deadline) {
+            (Some(due), Some((deadline, then))) if due <= now => p.dim {
+                "Held for evidence until " (at(deadline)) " at most; "
+                @match then {
+                    OnInconclusive::Rollback => "without it the rollout goes back then",
+                    OnInconclusive::Promote => "it goes on then in any case",
+                    OnInconclusive::Pause => "without it the rollout is paused then",
+                }
+            },
+            (Some(due), _) => p.dim { "Held until " (at(due)) },
+            (None, _) => {},
         }
     }
 }
@@ -193,5 +218,23 @@ fn commands(view: &RolloutView) -> Markup {
             h2 { "Steer" }
             dl.steer { @for (verb, what) in verbs { dt { code { "shipway " (verb) " " (view.id) } } dd { (what) } } }
         } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_hold_is_said_to_have_ended_in_the_past() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let deadline = Some((at(90), OnInconclusive::Pause));
+        let before = held(Some(at(30)), deadline, at(20)).into_string();
+        assert!(before.contains("Held until 00:00:30 UTC"), "{before}");
+        let after = held(Some(at(30)), deadline, at(40)).into_string();
+        assert!(
+            after.contains("evidence until 00:01:30 UTC") && after.contains("paused then"),
+            "{after}"
+        );
     }
 }

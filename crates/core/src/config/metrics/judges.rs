@@ -11,16 +11,24 @@ use shipway_syntax::{Diagnostic, Fields, Spanned};
 use super::{Draft, Problems, bad, noted, number, value};
 use crate::config::decode::{unknown_word, word};
 
-/// Keys of what is counted by: of limits and of conditions.
-pub(super) const COUNTING_KEYS: &[&str] = &[
-    "interval",
+/// Keys that only limits have, and conditions but for the first two: whoever writes one means a limit.
+pub(super) const LIMIT_KEYS: &[&str] = &[
+    "max",
+    "min",
     "count",
     "failure_limit",
     "consecutive_error_limit",
     "inconclusive_limit",
-    "min_requests",
-    "skip",
 ];
+/// Keys of what is counted by: of limits and of conditions.
+pub(super) const COUNTING_KEYS: &[&str] = &[
+    "count",
+    "failure_limit",
+    "consecutive_error_limit",
+    "inconclusive_limit",
+];
+/// Keys of when is looked.
+pub(super) const PACE_KEYS: &[&str] = &["interval", "min_requests", "skip"];
 /// A metric may be asked about ten times a second; more often it would say the same.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
@@ -224,7 +232,7 @@ pub(super) fn expression(
 /// What Argo Rollouts counts by.
 fn counting(fields: &Fields<'_>, interval: Option<Duration>, problems: &mut Problems) -> Counting {
     Counting {
-        interval: interval.unwrap_or(Counting::INTERVAL),
+        interval: paced(fields, interval.unwrap_or(Counting::INTERVAL), problems),
         count: fields.integer("count", 1, u32::MAX, problems),
         failure_limit: fields
             .integer("failure_limit", 0, u32::MAX, problems)

@@ -36,7 +36,7 @@ impl Word {
         ("expression", Self::Expression),
     ];
 
-    /// What its rules are called, its keys, and what makes a rule one of it.
+    /// What its rules are called, its keys, and what makes a rule one of its.
     const fn known(self) -> (&'static str, &'static [Keys], &'static str) {
         match self {
             Self::Sequential => (
@@ -52,22 +52,22 @@ impl Word {
                     "min_requests",
                     "skip",
                 ]],
-                "add `worse_than: stable`",
+                "worse_than: stable",
             ),
             Self::Threshold => (
                 "limits",
-                &[&["max", "min"], judges::COUNTING_KEYS],
-                "add `max` or `min`",
+                &[judges::LIMIT_KEYS, judges::PACE_KEYS],
+                "max: …",
             ),
             Self::MannWhitney => (
                 "judge `mann-whitney`",
                 &[score::KEYS],
-                "add `judge: mann-whitney`",
+                "judge: mann-whitney",
             ),
             Self::Expression => (
                 "conditions",
-                &[&["pass", "fail"], judges::COUNTING_KEYS],
-                "add `judge: expression`",
+                &[&["pass", "fail"], judges::COUNTING_KEYS, judges::PACE_KEYS],
+                "judge: expression",
             ),
         }
     }
@@ -159,7 +159,7 @@ fn by_itself(
     }
 }
 
-/// Who judges: as it is said, or as the other keys suggest.
+/// Who judges: as it is said, or as the other keys suggest; nothing else said, it is compared with stable.
 fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
     if fields.get("judge").is_some() {
         return word(fields, "judge", &Word::ALL, problems);
@@ -169,8 +169,10 @@ fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
         Word::Sequential
     } else if has("pass") || has("fail") {
         Word::Expression
-    } else {
+    } else if judges::LIMIT_KEYS.iter().any(|key| has(key)) {
         Word::Threshold
+    } else {
+        Word::Sequential
     })
 }
 
@@ -185,13 +187,26 @@ fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
         let Some(found) = fields.get(key) else {
             continue;
         };
-        let owner = Word::ALL.iter().find(|(_, other)| knows(*other, key));
-        let Some((theirs, _, help)) = owner.map(|(_, other)| other.known()) else {
+        let owners = Word::ALL.iter().filter(|(_, other)| knows(*other, key));
+        let owners: Vec<_> = owners.map(|(_, other)| other.known()).collect();
+        let Some((_, _, sign)) = owners.first() else {
             continue;
         };
+        let theirs: Vec<&str> = owners.iter().map(|(called, ..)| *called).collect();
         let (called, ..) = judge.known();
-        let message = format!("`{key}` is of {theirs}, not of {called}");
-        problems.push(Diagnostic::error("conflict", found.span, message).help(help));
+        let message = format!("`{key}` is of {}, not of {called}", theirs.join(", "));
+        let metric = fields.get("metric").and_then(Node::as_scalar_text);
+        let metric = metric.unwrap_or("error-rate");
+        let given = if sign.starts_with(key) {
+            String::new()
+        } else {
+            format!(", {key}: …")
+        };
+        problems.push(
+            Diagnostic::error("conflict", found.span, message).help(format!(
+                "leave it out, or write a rule of its own: {{ metric: {metric}, {sign}{given} }}"
+            )),
+        );
     }
 }
 
@@ -256,7 +271,7 @@ fn elsewhere(
         problems.push(unknown.help(if help.starts_with("did") {
             help
         } else {
-            "a metric of your own has a `provider`".to_owned()
+            "a metric of your own has a `provider`: events, or { prometheus: http://…, query: … }, { datadog: … }, { web: … }, { exec: … }".to_owned()
         }));
         return None;
     };

@@ -177,7 +177,7 @@ impl Canary {
         let read: Vec<(CanaryStep, &Node)> = (nodes.iter())
             .filter_map(|node| Some((step(node, problems)?, node)))
             .collect();
-        if read.is_empty() {
+        if nodes.is_empty() {
             problems.push(
                 Diagnostic::error("bad-value", steps.span, "a canary has at least one step")
                     .help("leave `steps` out for 1 → 10 → 50 → 100"),
