@@ -6,6 +6,7 @@ use shipway_core::{rollout::RolloutView, service::ServiceView, target::InstanceS
 
 use super::{
     ids::{Kind, Page, only_service, path_of},
+    steer,
     watch::{self, Hope, LOOK},
 };
 use crate::{
@@ -337,6 +338,11 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
         ]
     };
     table_of_places(&places, row);
+    for rollout in places.iter().filter_map(|place| place.rollout.as_ref()) {
+        if let Some(text) = steer::stuck(rollout) {
+            line(&text);
+        }
+    }
     waiting_jobs(server, args.service.as_deref())
 }
 
@@ -399,10 +405,9 @@ pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Fa
         return output.document(&page.items);
     }
     let row = |view: &RolloutView| {
-        let why = view
-            .ended
-            .as_ref()
-            .map_or_else(|| view.why.clone(), |end| end.why.clone());
+        let ended = view.ended.as_ref().map(|end| &end.why);
+        let paused = view.paused.as_ref().map(|pause| &pause.reason);
+        let why = ended.or(paused).unwrap_or(&view.why).clone();
         vec![
             view.id.number.to_string(),
             view.release.to_string(),

@@ -95,18 +95,47 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
         Command::Retry(retry) => return again(server, retry, output),
     };
     let path = path_of(server, &target.id, Kind::Rollout)?;
-    steer(
+    let view = steer(
         server,
         &format!("/api/v1/rollouts/{path}/{verb}"),
         &json!({ "reason": target.reason }),
         output,
-    )
+    )?;
+    if verb == "abort" && view.status == Status::Promoted && !output.json && !output.quiet {
+        line(&format!(
+            "nothing was aborted: it has ended; to go back: shipway rollback {} --in {}",
+            view.id.service, view.environment
+        ));
+    }
+    Ok(())
 }
 
-fn steer(server: &Server, path: &str, body: &Value, output: Output) -> Result<(), Failure> {
+/// What a rollout that waits for people waits for, and what they can do; `None` where it goes on by itself.
+pub(super) fn stuck(view: &RolloutView) -> Option<String> {
+    let id = &view.id;
+    match (&view.paused, view.status) {
+        (Some(pause), Status::Paused) => Some(format!(
+            "{id} is paused by {}: {}; shipway resume|promote|abort {id}",
+            pause.by, pause.reason
+        )),
+        (_, Status::Waiting) => Some(format!(
+            "{id} waits{}; shipway approve|reject {id}",
+            still_asked(view)
+        )),
+        _ => None,
+    }
+}
+
+fn steer(
+    server: &Server,
+    path: &str,
+    body: &Value,
+    output: Output,
+) -> Result<RolloutView, Failure> {
     let view: RolloutView = server.post(path, body)?;
     if output.json {
-        return output.document(&view);
+        output.document(&view)?;
+        return Ok(view);
     }
     line(&format!(
         "{} of {} → {}: {}{}",
@@ -116,7 +145,7 @@ fn steer(server: &Server, path: &str, body: &Value, output: Output) -> Result<()
         words(&view.status),
         still_asked(&view)
     ));
-    Ok(())
+    Ok(view)
 }
 
 fn answer_gate(
@@ -129,12 +158,8 @@ fn answer_gate(
     let body = json!({ "reason": answer.reason, "groups": groups });
     if kind_of(&answer.id) != Some(Kind::Run) {
         let path = path_of(server, &answer.id, Kind::Rollout)?;
-        return steer(
-            server,
-            &format!("/api/v1/rollouts/{path}/{verb}"),
-            &body,
-            output,
-        );
+        let path = format!("/api/v1/rollouts/{path}/{verb}");
+        return steer(server, &path, &body, output).map(drop);
     }
     let path = path_of(server, &answer.id, Kind::Run)?;
     let before: RunView = server.get(&format!("/api/v1/runs/{path}"))?;

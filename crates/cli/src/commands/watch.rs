@@ -126,10 +126,16 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
                 lines.extend(plot.lines(server, &view, Size { rows, ..room }));
                 live.show(lines);
             }
-            None if !output.json && view.judgement.is_none() => {
-                let now = tame(&standing(&view));
+            None if !output.json => {
+                // With evidence only when the verdict is another one: its sentence changes each second.
+                let verdict = view.judgement.as_ref().map(|it| &it.verdict);
+                let told = verdict.map_or_else(|| standing(&view), ToString::to_string);
+                let now = match verdict {
+                    Some(_) => told.split(':').next().unwrap_or_default().to_owned(),
+                    None => told.clone(),
+                };
                 if now != announced {
-                    line(&format!("          {now}"));
+                    line(&format!("          {}", tame(&told)));
                     announced = now;
                 }
             }

@@ -352,6 +352,16 @@ impl Rollout {
         }
     }
 
+    /// What somebody asked for, with who it was where the words don't say so.
+    fn note_of_person(&mut self, event: &Event<Body>, text: String) {
+        match &event.by {
+            Actor::Person(name) if !text.contains(name.as_str()) => {
+                self.note(event, format!("{text} (by {name})"));
+            }
+            Actor::Person(_) | Actor::Push(_) | Actor::Shipway(_) => self.note(event, text),
+        }
+    }
+
     fn note(&mut self, event: &Event<Body>, text: impl Into<String>) {
         self.notes.push(Note {
             at: event.at,
@@ -433,18 +443,18 @@ impl Rollout {
                     .as_ref()
                     .map(|comment| format!(": {comment}"))
                     .unwrap_or_default();
-                self.note(event, format!("approved{comment}"));
+                self.note_of_person(event, format!("approved{comment}"));
             }
             Body::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
             Body::Paused { reason } => self.pause(event, reason),
             Body::Resumed => {
                 self.paused = None;
                 self.action_since = event.at;
-                self.note(event, "resumed");
+                self.note_of_person(event, "resumed".to_owned());
             }
             Body::Hurried { reason } => {
                 self.hurried = true;
-                self.note(event, format!("remaining holds are skipped: {reason}"));
+                self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
             }
             Body::Ended { outcome, why } => self.end(event, *outcome, why),
             Body::ServiceTold => self.told = true,
@@ -468,7 +478,7 @@ impl Rollout {
                 at: event.at,
                 why: why.to_owned(),
             });
-            self.note(event, format!("going back: {why}"));
+            self.note_of_person(event, format!("going back: {why}"));
             let title = format!("{} is rolled back", self.headline());
             self.notice(event, Tone::Bad, title, why);
         }
@@ -517,7 +527,7 @@ impl Rollout {
             reason: reason.to_owned(),
             by: event.by.to_string(),
         });
-        self.note(event, format!("paused: {reason}"));
+        self.note_of_person(event, format!("paused: {reason}"));
         if matches!(event.by, Actor::Shipway(_)) {
             let (title, text) = (
                 format!("{} is paused", self.headline()),
