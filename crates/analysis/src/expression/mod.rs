@@ -92,11 +92,11 @@ impl Assess for Expression {
         let asked = |word: &str, condition: &Option<Condition>| {
             condition
                 .as_ref()
-                .map(|condition| format!("{word} `{condition}`"))
+                .map(|condition| format!("{word}: `{condition}`"))
         };
         let asked = [asked("pass", &self.pass), asked("fail", &self.fail)];
         let asked: Vec<String> = asked.into_iter().flatten().collect();
-        format!("judged by {}", asked.join(" and "))
+        format!("({})", asked.join(", "))
     }
 }
 
@@ -133,6 +133,16 @@ mod tests {
         let condition = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
         let judge = Expression::new(Metric::Cpu, condition(pass), condition(fail)).unwrap();
         judge.assess(value, stable)
+    }
+
+    #[test]
+    fn conditions_stand_in_sentences_as_they_are_written() {
+        let condition = |text: &str| Some(text.parse().unwrap());
+        let judge = Expression::new(Metric::Cpu, condition("value < 1"), condition("value > 2"));
+        assert_eq!(
+            judge.unwrap().relation(Metric::Cpu, 3.0),
+            "(pass: `value < 1`, fail: `value > 2`)"
+        );
     }
 
     #[test]

@@ -292,10 +292,7 @@ impl Judge for MannWhitney {
                 return Judgement::open(warm_up::verdict(first.metric, seen, left));
             }
         }
-        if state
-            .at
-            .is_some_and(|at| is_over(self.window, at, seen.at))
-        {
+        if state.at.is_some_and(|at| is_over(self.window, at, seen.at)) {
             for (it, row) in self.compared.iter().zip(&mut state.rows) {
                 row.canary.close(it.metric, of_canary, seen.at);
                 row.stable.close(it.metric, of_stable, seen.at);

@@ -213,11 +213,23 @@ fn a_rollout_is_paused_resumed_and_promoted_by_hand() {
     half_way(&site);
     let paused = site.shipway(&["pause", "ro4", "--reason", "lunch"]);
     assert_ends(&paused, 0, &["shop/ro4 of #2 → production: paused"]);
-    assert_ends(&site.shipway(&["status"]), 0, &["ro4 of #2: paused"]);
+    // Whoever looks learns why, and what can be done.
+    let stuck = "shop/ro4 is paused by ann: lunch; shipway resume|promote|abort shop/ro4";
+    assert_ends(&site.shipway(&["status"]), 0, &["ro4 of #2: paused", stuck]);
+    assert_ends(&site.shipway(&["history"]), 0, &["lunch"]);
     assert_ends(&site.shipway(&["resume", "ro4"]), 0, &["holding"]);
     let promoted = json(&site.shipway(&["promote", "ro4", "--json"]));
     assert_eq!(promoted["id"], "shop/ro4");
-    assert_ends(&site.shipway(&["watch", "ro4"]), 0, &["paused", "lunch"]);
+    assert_ends(
+        &site.shipway(&["watch", "ro4"]),
+        0,
+        &["paused: lunch (by ann)", "resumed (by ann)"],
+    );
+    // Too late: nothing is aborted, and nobody shall believe so.
+    let late = site.shipway(&["abort", "ro4"]);
+    let way =
+        "nothing was aborted: it has ended; to go back: shipway rollback shop --in production";
+    assert_ends(&late, 0, &["promoted", way]);
     assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
     let back = site.shipway(&["rollback", "--in", "production", "--watch"]);
     assert_ends(&back, 0, &["rollout", "#1"]);

@@ -185,7 +185,10 @@ fn a_step_with_a_bad_weight_is_told_once() {
     let found = problems(
         "service: shop\nrun: { command: ./shop }\nenvironments:\n  production:\n    strategy: { canary: { steps: [{ weight: 101 }] } }\n",
     );
-    assert!(found.len() == 1 && found[0].contains("is not a share"), "{found:#?}");
+    assert!(
+        found.len() == 1 && found[0].contains("is not a share"),
+        "{found:#?}"
+    );
 }
 
 #[test]

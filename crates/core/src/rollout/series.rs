@@ -118,13 +118,17 @@ impl Story {
         }
     }
 
-    /// The first decision is the one that the plot marks.
+    /// The first decision is the one that the plot marks; but a release that was promoted and goes back all the same has not
+    /// been promoted.
     fn decide(&mut self, at: Timestamp, is_bad: bool, why: &str) {
-        self.decision.get_or_insert_with(|| Decision {
-            at,
-            is_bad,
-            why: why.to_owned(),
-        });
+        let is_new = self
+            .decision
+            .as_ref()
+            .is_none_or(|known| is_bad && !known.is_bad);
+        if is_new {
+            let why = why.to_owned();
+            self.decision = Some(Decision { at, is_bad, why });
+        }
     }
 
     fn measured(&mut self, seen: &shipway_analysis::Observation) {

@@ -143,7 +143,8 @@ impl From<&Rollout> for RolloutView {
             paused: rollout.paused.clone(),
             hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),
             hold_deadline: rollout.hold_deadline().filter(|_| is_extended),
-            on_inconclusive: is_extended.then_some(spec.environment.strategy.holds().on_inconclusive),
+            on_inconclusive: is_extended
+                .then_some(spec.environment.strategy.holds().on_inconclusive),
             judgement: judgement.cloned(),
             seen: rollout.evidence.last().cloned(),
             smoke: rollout.smoke.clone(),

@@ -76,6 +76,18 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
     }
 }
 
+/// Whether a range is drawn around its values.
+fn has_band(series: &Series) -> bool {
+    let is_range = |it: Estimate| it.low < it.high;
+    let mut points = series.points.iter();
+    points.any(|point| {
+        [point.canary, point.stable]
+            .into_iter()
+            .flatten()
+            .any(is_range)
+    })
+}
+
 /// Until when it is held, and what happens then. A hold that is due and inconclusive goes on for as long again.
 fn held(
     due: Option<Timestamp>,
@@ -175,7 +187,10 @@ fn evidence(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
                     } }
                 }
             } }
-            p.dim { "Bands hold the true value at all times at once, with 95 %. " a href=(address) { "All numbers" } }
+            p.dim {
+                @if judged.iter().any(has_band) { "Bands hold the true value at all times at once, with 95 %. " }
+                a href=(address) { "All numbers" }
+            }
         } }
     }
 }

@@ -54,11 +54,7 @@ impl Word {
                 ]],
                 "worse_than: stable",
             ),
-            Self::Threshold => (
-                "limits",
-                &[judges::LIMIT_KEYS, judges::PACE_KEYS],
-                "max: …",
-            ),
+            Self::Threshold => ("limits", &[judges::LIMIT_KEYS, judges::PACE_KEYS], "max: …"),
             Self::MannWhitney => (
                 "judge `mann-whitney`",
                 &[score::KEYS],

@@ -33,6 +33,13 @@ fn a_release_that_is_worse_than_stable_was_goes_back_while_the_old_set_is_warm()
     stage.carry();
     assert_eq!(stage.rollout().status(), Status::RolledBack);
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
+    // Its plot marks that it went back, not that it had been promoted for some seconds.
+    let series = series::series(&stage.log);
+    let decision = series[0].decision.clone().unwrap();
+    assert!(
+        decision.is_bad && decision.at == turn.at && decision.why == turn.why,
+        "{decision:?}"
+    );
 }
 
 #[test]
