@@ -245,10 +245,14 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let deadline = Some((at(90), OnInconclusive::Pause));
         let before = held(Some(at(30)), deadline, at(20)).into_string();
-        assert!(before.contains("Held until 00:00:30 UTC"), "{before}");
-        let after = held(Some(at(30)), deadline, at(40)).into_string();
         assert!(
-            after.contains("evidence until 00:01:30 UTC") && after.contains("paused then"),
+            before.contains("Held until") && before.contains(">00:00:30<"),
+            "{before}"
+        );
+        let after = held(Some(at(30)), deadline, at(40)).into_string();
+        assert!(!after.contains(">00:00:30<"), "{after}");
+        assert!(
+            after.contains(">00:01:30<") && after.contains("without it the rollout is paused then"),
             "{after}"
         );
     }
