@@ -256,3 +256,22 @@ fn a_tag_runs_what_matches_and_is_not_released() {
         &["nothing is released: only the branch main is released, not refs/tags/v1"],
     );
 }
+
+#[test]
+fn requests_that_cannot_be_are_told_as_problem_documents() {
+    let site = Site::started();
+    for (path, status, words) in [
+        ("/api/v1/rollouts/shop/ro1/explode", 400, "`explode`"),
+        ("/api/v1/environments", 405, "/api/openapi.json"),
+        (
+            "/api/v1/rollouts/shop/ro9/pause",
+            404,
+            "shipway history shop",
+        ),
+    ] {
+        let (answered, told) = site.post(path, &serde_json::json!({}));
+        assert_eq!((answered, &told["status"]), (status, &status.into()));
+        let detail = told["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(words), "{told}");
+    }
+}

@@ -55,6 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
             Arc::new(idempotency::Answers::default()),
             idempotency::once,
         ))
+        .layer(middleware::from_fn(problem::in_one_form))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             caller::require_token,

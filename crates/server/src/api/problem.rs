@@ -2,7 +2,10 @@
 
 use axum::{
     Json,
+    body::to_bytes,
+    extract::Request,
     http::{StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -67,6 +70,33 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// A refusal of the framework says in some words what is wrong; more of them are left out.
+const WORDS_MAX: usize = 4096;
+
+/// What the framework refuses by itself, an address that takes another method, a body that isn't what it should be, is told in the
+/// same form as what handlers refuse.
+pub(super) async fn in_one_form(request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(is_api && is_plain && response.status().is_client_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let words = to_bytes(body, WORDS_MAX).await.unwrap_or_default();
+    let detail = if words.is_empty() {
+        "it can't be asked like this; see /api/openapi.json".to_owned()
+    } else {
+        String::from_utf8_lossy(&words).into_owned()
+    };
+    let mut told = Problem::new(parts.status, detail).into_response();
+    if let Some(allowed) = parts.headers.get(header::ALLOW) {
+        told.headers_mut().insert(header::ALLOW, allowed.clone());
+    }
+    told
 }
 
 impl From<StoreError> for Problem {
