@@ -269,17 +269,17 @@ fn show_bytes(bytes: f64) -> String {
     format!("{} {unit}", short(value))
 }
 
-/// As many digits as a person looks at: whole from 100 up, one decimal below, two below 1, none where they are zero.
-/// What is smaller is shown as 0.
-const SHOWN_DECIMALS: f64 = 9.0;
+/// What would need more is shown as 0.
+const DECIMALS_MAX: f64 = 9.0;
 
+/// As many digits as a person looks at: whole from 100 up, one decimal below, two below 1, and below a tenth as many as it takes for
+/// two that say something; none where they are zero.
 fn short(value: f64) -> String {
     let decimals = match value.abs() {
         v if v >= 99.95 => 0,
         v if v >= 0.995 => 1,
         v if v >= 0.0995 || v == 0.0 => 2,
-        // Two digits that say something.
-        v => (1.0 - libm::floor(libm::log10(v))).min(SHOWN_DECIMALS) as usize,
+        v => (1.0 - libm::floor(libm::log10(v))).min(DECIMALS_MAX) as usize,
     };
     let text = format!("{value:.decimals$}");
     let text = if text.contains('.') {

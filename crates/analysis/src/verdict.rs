@@ -46,6 +46,16 @@ impl Verdict {
         matches!(self, Self::Fail { .. })
     }
 
+    /// Which of the three it is, in a word.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Pass { .. } => "pass",
+            Self::Fail { .. } => "fail",
+            Self::Inconclusive { .. } => "inconclusive",
+        }
+    }
+
     /// Several verdicts as one, the worst winning: any fail fails, else any inconclusive is inconclusive, else it
     /// passes. The sentence is made of those of the winning kind. No verdicts at all is inconclusive: nobody looked.
     #[must_use]
@@ -81,12 +91,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     /// `fail: error-rate 5.2 % over the limit …`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self {
-            Self::Pass { .. } => "pass",
-            Self::Fail { .. } => "fail",
-            Self::Inconclusive { .. } => "inconclusive",
-        };
-        write!(f, "{word}: {}", self.why())
+        write!(f, "{}: {}", self.word(), self.why())
     }
 }
 

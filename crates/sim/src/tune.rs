@@ -20,6 +20,7 @@ const JUDGEMENTS: [u32; 2] = [60, 300];
 const KAYENTA_RUNS: u64 = 1_000;
 /// How far Kayenta's interval reaches, in deviations.
 const REACHES: [f64; 8] = [2.326, 2.576, 2.807, 3.09, 3.291, 3.719, 4.265, 5.0];
+
 /// Settings of Argo Rollouts, Flagger and Kayenta that go back by mistake no more often than Shipway does on the same rollouts.
 #[derive(Clone, Debug)]
 pub struct Tuned {
@@ -129,18 +130,14 @@ fn windows(
             let allowed = (target * trial.runs as f64).round() as usize;
             // Those who wait after a failure, as Flagger does, look more often than they do without a limit.
             let tried = (0..=allowed).rev().filter_map(|place| worst.get(place));
-            let judges = tried.map(|max| {
+            let mut judges = tried.map(|max| {
                 judge(Setting {
                     interval,
                     max: *max,
                     forgiven,
                 })
             });
-            settings.extend(
-                judges
-                    .into_iter()
-                    .find(|judge| wrong(trial, judge) <= target),
-            );
+            settings.extend(judges.find(|judge| wrong(trial, judge) <= target));
         }
     }
     settings

@@ -4,12 +4,13 @@
 //! A stable that has lost its traffic has no values of the same instants, but those it had before: then each mean has a range of
 //! its own, half of what may be wrong for each, and the canary is worse where the ranges are apart.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Looked, Sequential, Standing, confidence, so_far};
 use crate::{
     Metric, Sample,
+    counting::is_over,
     evidence::{
         Alpha,
         mean::{Moments, Series, VALUES_MIN, sequence},
@@ -88,10 +89,7 @@ impl State {
     fn is_due(&self, judge: &Sequential, at: Timestamp) -> bool {
         self.at.is_none_or(|last| match judge.metric {
             Metric::Value(_) => at > last,
-            _ => {
-                at.duration_since(last)
-                    >= SignedDuration::try_from(judge.interval).unwrap_or(SignedDuration::MAX)
-            }
+            _ => is_over(judge.interval, last, at),
         })
     }
 
@@ -107,9 +105,7 @@ impl State {
             self.beyond_tolerance.add(tolerance);
         }
     }
-}
 
-impl State {
     /// How many times the variance that is seen is there unseen. What a provider says is often a quotient of counts, and of few
     /// requests it stands still, mostly at zero, until the rare thing happens: then what is seen is the other side's variance, and its
     /// own is as many times larger as it has fewer requests.
@@ -330,5 +326,76 @@ mod tests {
             let none = held(seed, 50, (0.0, 0.01));
             assert!(none.is_fail(), "{none:?}");
         }
+    }
+
+    #[test]
+    fn a_value_that_comes_some_milliseconds_early_is_taken_in() {
+        let alpha = Alpha::new(0.01).unwrap();
+        let judge = Sequential {
+            interval: std::time::Duration::from_secs(1),
+            ..Sequential::new(Metric::Cpu, alpha, alpha, 1.1, 1.5).unwrap()
+        };
+        let mut state = super::super::State::default();
+        for second in 0..40 {
+            let early = if second % 2 == 0 { 40 } else { 0 };
+            let side = |release: &str| Side {
+                release: release.to_owned(),
+                sample: Some(Sample {
+                    cpu: Some(0.5),
+                    ..Sample::default()
+                }),
+            };
+            let seen = Observation {
+                at: Timestamp::from_millisecond(second * 1_000 + early).unwrap(),
+                canary: side("#2"),
+                stable: Some(side("#1")),
+            };
+            judge.observe(&mut state, &seen);
+        }
+        assert_eq!(state.value.canary.count(), 40, "one in each second");
+    }
+
+    #[test]
+    fn after_the_switch_a_value_that_stands_at_zero_is_not_certain() {
+        use crate::Before;
+        let name = "conversion".parse().unwrap();
+        let mut wrong = 0;
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut before = Series::default();
+            (0..900).for_each(|_| {
+                before.add(hits(&mut random, 2, 0.01));
+            });
+            let mut state = super::super::State::default();
+            let mut is_back = false;
+            for second in 0..120 {
+                let at = Timestamp::from_second(second).unwrap();
+                let value = hits(&mut random, 2, 0.01);
+                let stable = Before {
+                    values: vec![(Metric::Value(name), before.clone())],
+                    ..Before::default()
+                };
+                let seen = Observation {
+                    at,
+                    canary: Side {
+                        release: "#2".to_owned(),
+                        sample: Some(Sample {
+                            answers: vec![Answer::value(name, at, value)],
+                            ..Sample::default()
+                        }),
+                    },
+                    stable: Some(Side {
+                        release: "#1".to_owned(),
+                        sample: Some(Sample {
+                            before: Some(stable),
+                            ..Sample::default()
+                        }),
+                    }),
+                };
+                is_back |= orders().observe(&mut state, &seen).verdict.is_fail();
+            }
+            wrong += u32::from(is_back);
+        }
+        assert!(wrong <= 2, "{wrong} of 200");
     }
 }

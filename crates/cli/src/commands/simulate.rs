@@ -35,7 +35,8 @@ use crate::{
 const EXAMPLES: &str = "\
 What is simulated is the real thing: the rollout with its steps, holds and rules decides; only time, instances and users are made \
 up. The same random traffic goes to models of other judges: Argo Rollouts' threshold analysis, Flagger's ticks and Kayenta, each as \
-usually written, and each tuned to this very traffic, so that it rolls back no more healthy releases than this policy does, which nobody can do beforehand. The same seed gives the same answer.
+usually written, and each tuned to this very traffic, so that it rolls back no more healthy releases than this policy does, which \
+nobody can do beforehand. The same seed gives the same answer.
 
 Examples:
   shipway simulate

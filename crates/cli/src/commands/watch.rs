@@ -129,13 +129,12 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
             None if !output.json => {
                 // With evidence only when the verdict is another one: its sentence changes each second.
                 let verdict = view.judgement.as_ref().map(|it| &it.verdict);
-                let told = verdict.map_or_else(|| standing(&view), ToString::to_string);
-                let now = match verdict {
-                    Some(_) => told.split(':').next().unwrap_or_default().to_owned(),
-                    None => told.clone(),
+                let (now, said) = match verdict {
+                    Some(verdict) => (verdict.word().to_owned(), verdict.to_string()),
+                    None => (standing(&view), standing(&view)),
                 };
                 if now != announced {
-                    line(&format!("          {}", tame(&told)));
+                    line(&format!("          {}", tame(&said)));
                     announced = now;
                 }
             }

@@ -72,7 +72,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A refusal of the framework says in some words what is wrong; more of them are left out.
+/// A refusal of the framework says in some words what is wrong; one that says more isn't repeated.
 const WORDS_MAX: usize = 4096;
 
 /// What the framework refuses by itself, an address that takes another method, a body that isn't what it should be, is told in the
