@@ -198,6 +198,12 @@ impl Release {
             health: run.health.clone(),
             limits: run.limits.clone(),
             grace: run.grace,
+            stop_signal: run.stop_signal,
+            host: environment
+                .hosts
+                .iter()
+                .find(|host| !host.starts_with('*'))
+                .cloned(),
         }
     }
 

@@ -47,8 +47,74 @@ pub struct Launch {
     pub health: Health,
     /// What it may use.
     pub limits: Limits,
-    /// From SIGTERM to SIGKILL.
+    /// From the stop signal to SIGKILL.
     pub grace: Duration,
+    /// What asks it to stop.
+    #[serde(default, skip_serializing_if = "StopSignal::is_default")]
+    pub stop_signal: StopSignal,
+    /// The host that the environment is reached by, where it names one: probes and smoke tests ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// A signal that asks a server to finish its open requests and exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "the names are POSIX's")]
+pub enum StopSignal {
+    #[default]
+    SigTerm,
+    SigInt,
+    SigQuit,
+    SigHup,
+    SigUsr1,
+    SigUsr2,
+    SigWinch,
+}
+
+impl StopSignal {
+    /// All that can be configured.
+    pub const ALL: [Self; 7] = [
+        Self::SigTerm,
+        Self::SigInt,
+        Self::SigQuit,
+        Self::SigHup,
+        Self::SigUsr1,
+        Self::SigUsr2,
+        Self::SigWinch,
+    ];
+
+    /// `SIGTERM`
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SigTerm => "SIGTERM",
+            Self::SigInt => "SIGINT",
+            Self::SigQuit => "SIGQUIT",
+            Self::SigHup => "SIGHUP",
+            Self::SigUsr1 => "SIGUSR1",
+            Self::SigUsr2 => "SIGUSR2",
+            Self::SigWinch => "SIGWINCH",
+        }
+    }
+
+    /// From its name, with or without `SIG`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_uppercase();
+        let is_named = |signal: &Self| signal.name() == name || signal.name()[3..] == name;
+        Self::ALL.into_iter().find(is_named)
+    }
+
+    /// Whether it is SIGTERM.
+    #[must_use]
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What an instance may use; enforced by cgroups where the machine has them.
@@ -189,4 +255,74 @@ pub struct Usage {
     pub cpu_seconds: f64,
     /// Resident bytes, of the whole process group.
     pub memory_bytes: u64,
+}
+
+/// How the instances of a set have held up. All numbers are cumulative: two readings are compared by subtracting.
+///
+/// An instance is expected to be ready from the first time that it is until it is stopped on purpose. Its start before that counts
+/// neither way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAvailability {
+    /// Milliseconds in which instances were expected to be ready, summed over the instances.
+    pub observed_ms: u64,
+    /// Milliseconds of these in which an instance was not ready (exited, restarting or failing its probe), summed over the instances.
+    pub unavailable_ms: u64,
+    /// Unplanned exits, and restarts for a failed liveness probe, of all instances since the set was first started.
+    pub restarts: u64,
+}
+
+impl SetAvailability {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            observed_ms: self.observed_ms.saturating_sub(earlier.observed_ms),
+            unavailable_ms: self.unavailable_ms.saturating_sub(earlier.unavailable_ms),
+            restarts: self.restarts.saturating_sub(earlier.restarts),
+        }
+    }
+
+    /// The share of the expected time in which instances were ready, from 0 to 1; `None` before anything was observed.
+    #[must_use]
+    pub fn ratio(self) -> Option<f64> {
+        (self.observed_ms > 0).then(|| {
+            1.0 - self.unavailable_ms.min(self.observed_ms) as f64 / self.observed_ms as f64
+        })
+    }
+}
+
+impl std::ops::Add for SetAvailability {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            observed_ms: self.observed_ms.saturating_add(other.observed_ms),
+            unavailable_ms: self.unavailable_ms.saturating_add(other.unavailable_ms),
+            restarts: self.restarts.saturating_add(other.restarts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn availability_is_the_ready_share_of_the_expected_time() {
+        let earlier = SetAvailability {
+            observed_ms: 1_000,
+            unavailable_ms: 1_000,
+            restarts: 2,
+        };
+        let later = SetAvailability {
+            observed_ms: 3_000,
+            unavailable_ms: 1_500,
+            restarts: 3,
+        };
+        let between = later.since(earlier);
+        assert_eq!((between.ratio(), between.restarts), (Some(0.75), 1));
+        assert_eq!(earlier.ratio(), Some(0.0));
+        assert_eq!(SetAvailability::default().ratio(), None);
+        assert_eq!(earlier + between, later);
+    }
 }

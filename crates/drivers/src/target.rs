@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use shipway_core::target::{InstanceStatus, Launch, Phase, SetKey};
+use shipway_core::target::{InstanceStatus, Launch, Phase, SetAvailability, SetKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,10 @@ pub trait Target: Send + Sync {
 
     /// Why the set is in a crash loop, if it is: it has ended too often, too soon.
     fn crash_loop(&self, set: &SetKey) -> Option<String>;
+
+    /// How the instances of the set have held up since it was first started, across restarts of the server. Zero when the target
+    /// does not run the set.
+    fn availability(&self, set: &SetKey) -> SetAvailability;
 
     /// The folder that smoke test commands run in.
     fn workdir(&self, set: &SetKey) -> PathBuf;

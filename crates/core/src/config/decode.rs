@@ -7,7 +7,7 @@ use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, nearest, p
 use super::{
     ArtifactSource, Config, Count, RunConfig, checks, environments::environments, reports,
 };
-use crate::target::Limits;
+use crate::target::{Limits, StopSignal};
 
 /// Keys of the whole file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -20,7 +20,9 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "environments",
 ];
 /// Keys of `run`.
-pub(super) const RUN_KEYS: &[&str] = &["command", "env", "health", "limits", "grace"];
+pub(super) const RUN_KEYS: &[&str] =
+    &["command", "env", "health", "limits", "grace", "stop_signal"];
+
 /// Reads a `shipway.yaml`: the configuration with warnings, or what is wrong with it.
 pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let tree = shipway_syntax::parse(source)?;
@@ -148,7 +150,21 @@ fn run(node: &Node, problems: &mut Problems) -> Option<RunConfig> {
         grace: fields
             .duration("grace", problems)
             .unwrap_or(Duration::from_secs(10)),
+        stop_signal: stop_signal(&fields, problems).unwrap_or_default(),
     })
+}
+
+fn stop_signal(fields: &Fields<'_>, problems: &mut Problems) -> Option<StopSignal> {
+    let name = fields.string("stop_signal", problems)?;
+    let signal = StopSignal::from_name(&name.value);
+    if signal.is_none() {
+        let message = format!("`stop_signal` can't be `{}`", name.value);
+        let names = StopSignal::ALL.map(StopSignal::name).join(", ");
+        problems.push(
+            Diagnostic::error("bad-value", name.span, message).help(format!("use one of {names}")),
+        );
+    }
+    signal
 }
 
 fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {

@@ -28,7 +28,7 @@ use crate::{
     check::{Health, SmokeTest},
     exposure::Weight,
     ids::{Digest, EnvironmentName, ServiceName},
-    target::Limits,
+    target::{Limits, StopSignal},
 };
 
 /// A whole `shipway.yaml`.
@@ -91,8 +91,11 @@ pub struct RunConfig {
     /// What an instance may use.
     #[serde(default)]
     pub limits: Limits,
-    /// From SIGTERM to SIGKILL; default 10 s.
+    /// From the stop signal to SIGKILL; default 10 s.
     pub grace: Duration,
+    /// What asks an instance to stop; default SIGTERM.
+    #[serde(default, skip_serializing_if = "StopSignal::is_default")]
+    pub stop_signal: StopSignal,
 }
 
 /// Where releases go.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Strategy;
+use crate::target::StopSignal;
 
 /// The schema (draft 2020-12).
 #[must_use]
@@ -33,7 +34,8 @@ pub fn schema() -> Value {
                     "env": { "$ref": "#/$defs/env" },
                     "health": { "$ref": "#/$defs/health" },
                     "limits": { "type": "object", "additionalProperties": false, "properties": { "memory": { "type": ["string", "integer"] }, "cpu": { "type": ["string", "number"] }, "processes": { "type": "integer", "minimum": 1 } } },
-                    "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "From SIGTERM to SIGKILL." }
+                    "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "From the stop signal to SIGKILL." },
+                    "stop_signal": { "enum": StopSignal::ALL.map(StopSignal::name), "default": "SIGTERM", "description": "Sent once, to the main process alone, to ask it to finish its open requests and exit." }
                 }
             },
             "reports": {

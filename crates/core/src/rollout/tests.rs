@@ -64,6 +64,7 @@ fn release(number: u32, environment: &Environment) -> Arc<Release> {
         health: Default::default(),
         limits: Default::default(),
         grace: Duration::from_secs(10),
+        stop_signal: Default::default(),
     };
     let config = Config {
         service: "shop".parse().unwrap(),

@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    availability::AvailabilityRecord,
     cgroup,
     crashes::Backoff,
     environment, log,
@@ -121,6 +122,7 @@ enum End {
 impl Supervisor {
     /// What the last server left here: an instance that runs, with its place in the list at once; a note that one did.
     fn find(&mut self) -> Option<Runs> {
+        self.shared.load_availability(&self.id, &self.folder);
         let last: Option<Runs> = read(&self.folder.join(RUNS));
         let found = last.clone().filter(|runs| runs.shim.is_alive());
         match (&found, last) {
@@ -131,6 +133,9 @@ impl Supervisor {
             }
             (None, last) => {
                 // It ended while no server was there to see it.
+                if last.is_some() {
+                    self.record_exit();
+                }
                 self.restarts = last.map_or(0, |runs| runs.restarts.saturating_add(1));
                 let why = "being started".to_owned();
                 self.shared.show(self.status(Phase::Starting { why }));
@@ -178,6 +183,7 @@ impl Supervisor {
                 why: with_words(&why, "last log line", &last_line),
                 until: Timestamp::now() + wait,
             }));
+            self.record_exit();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = unwanted(&mut self.wanted) => break,
@@ -185,6 +191,7 @@ impl Supervisor {
             // A start that was under way when the last server was killed may be done by now.
             found = running(&self.folder);
         }
+        self.record(|record| record.stopped(Timestamp::now()));
         // It was to end: the next one in this slot is no restart.
         let _ = fs::remove_file(self.folder.join(RUNS));
         cgroup::remove(&self.id.to_string());
@@ -275,6 +282,7 @@ impl Supervisor {
         let ready = self.folder.join(READY).exists();
         if ready {
             self.shared.ready(&self.id);
+            self.record(|record| record.ready(Timestamp::now()));
         }
         let mut probing = Probing::new(ready, Instant::now());
         if !ready {
@@ -340,15 +348,34 @@ impl Supervisor {
             Change::Phase(phase) => {
                 let marker = self.folder.join(READY);
                 // Without the marker the next server asks first; with one too many it believes for a moment.
-                if phase == Phase::Ready {
+                let is_ready = phase == Phase::Ready;
+                if is_ready {
                     self.shared.ready(&self.id);
                     let _ = fs::write(marker, "");
                 } else {
                     let _ = fs::remove_file(marker);
                 }
                 self.shared.show(self.running_status(runs, phase));
+                // After it is shown: routing need not wait for the disk.
+                let now = Timestamp::now();
+                self.record(|record| match is_ready {
+                    true => record.ready(now),
+                    false => record.unready(now),
+                });
             }
         }
+    }
+
+    /// Counts an unplanned exit from when it happened.
+    fn record_exit(&self) {
+        let ended: Option<Ended> = read(&self.folder.join(ENDED));
+        let at = ended.map_or_else(Timestamp::now, |ended| ended.at);
+        self.record(|record| record.exited(at));
+    }
+
+    fn record(&self, change: impl FnOnce(&mut AvailabilityRecord)) {
+        self.shared
+            .record_availability(&self.id, &self.folder, change);
     }
 
     async fn stop(&self, runs: &Runs) {

@@ -8,6 +8,7 @@
 //! 1/runs.json         what runs in slot 1: shim and instance by pid and start time, address
 //! 1/ready             there while it is ready
 //! 1/ended.json        how the last run ended
+//! 1/availability.json since when it has been ready, or not, and the totals before
 //! 1/log, log.1, log.2 what it prints
 //! 1/slot.lock         held by the shim
 //! ```
@@ -16,6 +17,7 @@
 //! instance go on that nobody knows of, and never write a secret down.
 
 mod artifact;
+mod availability;
 pub(crate) mod cgroup;
 mod crashes;
 mod environment;

@@ -4,14 +4,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use shipway_core::target::{InstanceId, InstanceStatus, SetKey};
+use jiff::Timestamp;
+use shipway_core::target::{InstanceId, InstanceStatus, SetAvailability, SetKey};
 use tokio::sync::watch;
 
-use super::{SecretResolver, crashes::Crashes, ports};
+use super::{
+    SecretResolver,
+    availability::{AVAILABILITY, AvailabilityRecord},
+    crashes::Crashes,
+    ports,
+    shim::write,
+};
 
 pub(super) struct Shared {
     pub(super) shim: Vec<OsString>,
@@ -24,6 +32,8 @@ pub(super) struct Shared {
 struct Table {
     statuses: BTreeMap<InstanceId, InstanceStatus>,
     crashes: BTreeMap<InstanceId, Crashes>,
+    /// Of stopped slots, too, as long as their set is there: what is counted never falls.
+    availability: BTreeMap<InstanceId, AvailabilityRecord>,
     /// Given to an instance that may not have begun to listen.
     ports: BTreeMap<InstanceId, u16>,
 }
@@ -80,6 +90,48 @@ impl Shared {
             let sentence = crashes.sentence(now)?;
             Some(format!("instance {} has {sentence}", id.slot))
         })
+    }
+
+    /// Takes over what an earlier server counted for this slot.
+    pub(super) fn load_availability(&self, id: &InstanceId, folder: &Path) {
+        let record = AvailabilityRecord::read(folder);
+        self.table().availability.insert(id.clone(), record);
+    }
+
+    /// Changes the slot's record, in memory and in its folder.
+    pub(super) fn record_availability(
+        &self,
+        id: &InstanceId,
+        folder: &Path,
+        change: impl FnOnce(&mut AvailabilityRecord),
+    ) {
+        let mut table = self.table();
+        let record = table.availability.entry(id.clone()).or_default();
+        let before = record.clone();
+        change(record);
+        let record = record.clone();
+        drop(table);
+        if record == before {
+            return;
+        }
+        if let Err(error) = write(folder, AVAILABILITY, &record) {
+            tracing::warn!(%error, instance = %id, "the instance's availability could not be written; the next server continues from an older count");
+        }
+    }
+
+    /// What was counted for the set.
+    pub(super) fn availability(&self, set: &SetKey) -> SetAvailability {
+        let now = Timestamp::now();
+        let table = self.table();
+        let records = table.availability.iter().filter(|(id, _)| id.set == *set);
+        records
+            .map(|(_, record)| record.totals(now))
+            .fold(SetAvailability::default(), |sum, each| sum + each)
+    }
+
+    /// The set is gone, and its counts with it.
+    pub(super) fn forget_availability(&self, set: &SetKey) {
+        self.table().availability.retain(|id, _| id.set != *set);
     }
 
     /// A port that no other instance has, free at this moment.

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use shipway_core::target::{InstanceId, InstanceStatus, Launch, SetKey};
+use shipway_core::target::{InstanceId, InstanceStatus, Launch, SetAvailability, SetKey};
 use tokio::sync::watch;
 
 use super::{
@@ -190,6 +190,7 @@ impl ProcessTarget {
 
     /// The artifact goes, the logs stay for a while.
     async fn retire(&self, set: &SetKey) {
+        self.shared.forget_availability(set);
         let (root, folder) = (self.root.clone(), self.folder(set));
         // Big folders take their time.
         let retired = tokio::task::spawn_blocking(move || {
@@ -291,6 +292,10 @@ impl Target for ProcessTarget {
 
     fn crash_loop(&self, set: &SetKey) -> Option<String> {
         self.shared.crash_loop(set)
+    }
+
+    fn availability(&self, set: &SetKey) -> SetAvailability {
+        self.shared.availability(set)
     }
 
     fn workdir(&self, set: &SetKey) -> PathBuf {

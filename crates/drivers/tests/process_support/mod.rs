@@ -162,6 +162,8 @@ impl Machine {
             },
             limits: Limits::default(),
             grace: Duration::from_secs(20),
+            stop_signal: Default::default(),
+            host: None,
         }
     }
 

@@ -100,6 +100,7 @@ fn config(service: &ServiceName) -> Config {
             health: Default::default(),
             limits: Default::default(),
             grace: Duration::from_secs(10),
+            stop_signal: Default::default(),
         },
         reports: Default::default(),
         environments: vec![environment],
