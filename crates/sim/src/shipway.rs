@@ -153,7 +153,11 @@ impl Real {
         match (&rollout.ended, rollout.direction) {
             (Some(end), _) => Some(match end.outcome {
                 Outcome::Promoted => End::Promoted,
-                Outcome::RolledBack | Outcome::Failed => End::RolledBack,
+                Outcome::RolledBack
+                | Outcome::Aborted
+                | Outcome::Rejected
+                | Outcome::Superseded
+                | Outcome::Failed => End::RolledBack,
             }),
             (None, Direction::Back) => Some(End::RolledBack),
             (None, Direction::Forward) => rollout.paused.as_ref().map(|_| End::Paused),

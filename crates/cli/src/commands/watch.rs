@@ -152,7 +152,11 @@ fn outcome(view: &RolloutView, hope: Hope) -> Option<Result<(), Failure>> {
         (None, Status::KeptWarm, Hope::Promoted) => Some(Ok(())),
         (None, _, _) => None,
         (Some(_), Status::Promoted, Hope::Promoted)
-        | (Some(_), Status::RolledBack, Hope::Back)
+        | (
+            Some(_),
+            Status::RolledBack | Status::Aborted | Status::Rejected | Status::Superseded,
+            Hope::Back,
+        )
         | (Some(_), _, Hope::Over) => Some(Ok(())),
         (Some(end), _, _) => Some(Err(Failure::Failed(format!("{}: {}", view.id, end.why)))),
     }

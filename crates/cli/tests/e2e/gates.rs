@@ -88,7 +88,7 @@ fn a_release_that_is_rejected_goes_back_and_says_who_and_why() {
     let again = as_user(&site, "bob", &["reject", "ro1"]);
     assert_ends(&again, 1, &["no longer possible"]);
     let history = said(&site.shipway(&["history"]));
-    assert_says(&history, &["rolled back", "rejected by bob"]);
+    assert_says(&history, &["rejected", "rejected by bob"]);
     let deploy = site.shipway(&["deploy", "shop", "--to", "production"]);
     assert_ends(&deploy, 1, &["#1", "rolled back", "--force"]);
 }

@@ -73,7 +73,7 @@ fn a_canary_under_way_and_after_its_end() {
         &site,
         "/rollouts/shop/2",
         &[
-            "rolled back",
+            "aborted",
             "customers call; #1 serves all traffic",
             "100 % to",
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\"",

@@ -42,7 +42,7 @@ fn testers_get_the_canary_by_a_header_or_a_cookie_before_anybody_else_does() {
             .0,
         200
     );
-    assert_eq!(ended(&site, "shop", 2)["status"], "rolled_back");
+    assert_eq!(ended(&site, "shop", 2)["status"], "aborted");
     push.wait().unwrap();
     for load in [staff, others] {
         let counts = load.stop();

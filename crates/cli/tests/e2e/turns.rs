@@ -95,7 +95,7 @@ fn a_newer_push_takes_the_place_of_a_running_canary() {
     assert!(told.contains("#3 serves production"), "{told}");
     let told = said(&first.wait_with_output().unwrap());
     assert!(told.contains("superseded by #3"), "{told}");
-    assert_eq!(status(&site, 2), "rolled_back");
+    assert_eq!(status(&site, 2), "superseded");
     assert_eq!(site.ended_rollout("production", 3)["status"], "promoted");
     assert_serves_alone(&site, 3, 2);
     assert_all_good(&load.stop());
@@ -303,7 +303,7 @@ fn what_was_being_taken_down_is_brought_up_again() {
         steer(&site, release, "abort");
         push.wait_with_output().unwrap();
         let rollout = site.ended_rollout("production", release);
-        assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
+        assert_eq!(rollout["status"], "aborted", "{rollout:#}");
         assert_serves_alone(&site, 1, 2);
         assert_all_good(&slow.stop());
     }

@@ -3,7 +3,8 @@
 
 use super::{
     Rollouts,
-    event::{Body, Direction, Effect, Input, Kind, Outcome, Rejection, Spec},
+    event::{Body, Direction, Effect, Input, Rejection, Spec},
+    outcome::{Cause, Kind, Outcome},
     plan::{Action, HoldReason, Span},
     state::{Rollout, State},
     strategy::{Observed, OnInconclusive, compile, straight, way_back},
@@ -28,7 +29,7 @@ impl Decider {
     fn open(&mut self, spec: Box<Spec>) {
         let brief = Rollout::brief(&spec);
         let plan = match spec.kind {
-            Kind::Deploy => compile(&spec.environment.strategy, &brief),
+            Kind::Deploy | Kind::Retry => compile(&spec.environment.strategy, &brief),
             Kind::Rollback => straight(&brief),
         };
         let why = spec.why.clone();
@@ -36,12 +37,13 @@ impl Decider {
         self.emit(Body::Planned {
             direction: Direction::Forward,
             plan,
+            cause: None,
             why,
         });
     }
 
     /// Back to stable, or a stop where there is nothing to go back to.
-    fn turn_back(&mut self, why: &str) {
+    fn turn_back(&mut self, cause: Cause, why: &str) {
         let Some(rollout) = self.rollout() else {
             return;
         };
@@ -60,10 +62,12 @@ impl Decider {
             Some(plan) => self.emit(Body::Planned {
                 direction: Direction::Back,
                 plan,
+                cause: Some(cause),
                 why: why.to_owned(),
             }),
             None => self.emit(Body::Ended {
                 outcome: Outcome::Failed,
+                cause: Some(cause),
                 why: format!(
                     "{why}; there is no earlier release to go back to, so {} stays",
                     rollout.candidate()
@@ -72,20 +76,22 @@ impl Decider {
         }
     }
 
-    fn fail_action(&mut self, why: String, smoke: Option<crate::check::SmokeReport>) {
+    fn fail_action(&mut self, cause: Cause, why: String, smoke: Option<crate::check::SmokeReport>) {
         let Some(rollout) = self.rollout() else {
             return;
         };
         let (index, direction) = (rollout.cursor, rollout.direction);
+        let known = rollout.turned_back.as_ref().map(|turn| turn.cause);
         self.emit(Body::ActionFailed {
             index,
             why: why.clone(),
             smoke,
         });
         match direction {
-            Direction::Forward => self.turn_back(&why),
+            Direction::Forward => self.turn_back(cause, &why),
             Direction::Back => self.emit(Body::Ended {
                 outcome: Outcome::Failed,
+                cause: known,
                 why: format!("the way back failed: {why}"),
             }),
         }
@@ -106,22 +112,27 @@ impl Decider {
                         smoke: None,
                     },
                 ),
-                Step::TurnBack(why) => self.turn_back_because(&why),
-                Step::FailAction(why) => {
+                Step::TurnBack(cause, why) => self.turn_back_because(cause, &why),
+                Step::FailAction(cause, why) => {
                     self.by = Actor::Shipway("no progress".to_owned());
-                    self.fail_action(why, None);
+                    self.fail_action(cause, why, None);
                 }
                 Step::Pause(reason) => self.emit_because("inconclusive", Body::Paused { reason }),
-                Step::End(outcome, why) => {
-                    self.emit_because("the plan is done", Body::Ended { outcome, why })
-                }
+                Step::End(outcome, cause, why) => self.emit_because(
+                    "the plan is done",
+                    Body::Ended {
+                        outcome,
+                        cause,
+                        why,
+                    },
+                ),
             }
         }
     }
 
-    fn turn_back_because(&mut self, why: &str) {
+    fn turn_back_because(&mut self, cause: Cause, why: &str) {
         let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
-        self.turn_back(why);
+        self.turn_back(cause, why);
         self.by = by;
     }
 }
@@ -142,10 +153,10 @@ fn at_worst(rollout: &Rollout) -> Observed {
 
 enum Step {
     Done(usize, Option<String>),
-    TurnBack(String),
-    FailAction(String),
+    TurnBack(Cause, String),
+    FailAction(Cause, String),
     Pause(String),
-    End(Outcome, String),
+    End(Outcome, Option<Cause>, String),
 }
 
 /// The next thing that follows by itself, if any.
@@ -156,7 +167,8 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
     if let (Direction::Forward, Some(judgement)) = (rollout.direction, rollout.evidence.judgement())
         && judgement.verdict.is_fail()
     {
-        return Some(Step::TurnBack(judgement.verdict.why().to_owned()));
+        let why = judgement.verdict.why().to_owned();
+        return Some(Step::TurnBack(Cause::Evidence, why));
     }
     let Some(action) = rollout.action() else {
         return Some(end_of_plan(rollout));
@@ -186,10 +198,8 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
         | Action::Promote { .. } => {
             let deadline = rollout.progress_deadline()?;
             (now >= deadline).then(|| {
-                Step::FailAction(format!(
-                    "no progress for {}",
-                    Span(rollout.spec.environment.progress_deadline)
-                ))
+                let allowed = Span(rollout.spec.environment.progress_deadline);
+                Step::FailAction(Cause::NoProgress, format!("no progress for {allowed}"))
             })
         }
     }
@@ -199,6 +209,7 @@ fn end_of_plan(rollout: &Rollout) -> Step {
     match rollout.direction {
         Direction::Forward => Step::End(
             Outcome::Promoted,
+            None,
             format!("{} serves all traffic", rollout.candidate()),
         ),
         Direction::Back => {
@@ -206,11 +217,12 @@ fn end_of_plan(rollout: &Rollout) -> Step {
                 .stable()
                 .map(|stable| format!("; {stable} serves all traffic"))
                 .unwrap_or_default();
-            let why = rollout
-                .turned_back
-                .as_ref()
-                .map_or("it was aborted", |turn| turn.why.as_str());
-            Step::End(Outcome::RolledBack, format!("{why}{now_serves}"))
+            let (cause, why) = match &rollout.turned_back {
+                Some(turn) => (turn.cause, turn.why.as_str()),
+                // A plan back is never written without its cause.
+                None => (Cause::FailedAction, "it was rolled back"),
+            };
+            Step::End(cause.outcome(), Some(cause), format!("{why}{now_serves}"))
         }
     }
 }
@@ -246,7 +258,7 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             let holds = rollout.spec.environment.strategy.holds();
             Some(match holds.on_inconclusive {
                 OnInconclusive::Pause => Step::Pause(reason),
-                OnInconclusive::Rollback => Step::TurnBack(reason),
+                OnInconclusive::Rollback => Step::TurnBack(Cause::Inconclusive, reason),
                 OnInconclusive::Promote => Step::Done(index, Some(reason)),
             })
         }
@@ -299,12 +311,12 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             index,
             why,
             smoke,
-        } if at_cursor(plan, index) => decider.fail_action(why, smoke),
+        } if at_cursor(plan, index) => decider.fail_action(Cause::FailedAction, why, smoke),
         Input::CrashLoop { why } if running && rollout.direction == Direction::Forward => {
-            decider.fail_action(why, None)
+            decider.fail_action(Cause::CrashLoop, why, None)
         }
         Input::FellowBack { why } if running && rollout.direction == Direction::Forward => {
-            decider.turn_back_because(&why);
+            decider.turn_back_because(Cause::PeerRolledBack, &why);
         }
         Input::Measured { exposure, seen }
             if exposure == rollout.exposure && rollout.is_judged() =>
@@ -332,7 +344,8 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             decider.emit(Body::Rejected {
                 reason: reason.clone(),
             });
-            decider.turn_back(&format!("rejected by {}: {reason}", decider.by));
+            let why = format!("rejected by {}: {reason}", decider.by);
+            decider.turn_back(Cause::Rejected, &why);
         }
         Input::Pause { reason } => {
             forward(rollout, "pausing")?;
@@ -350,7 +363,7 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             forward(rollout, "promoting")?;
             promote(decider, rollout, reason);
         }
-        Input::Abort { reason } => abort(decider, rollout, &reason),
+        Input::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
     }
     Ok(())
 }
@@ -392,9 +405,9 @@ fn promote(decider: &mut Decider, rollout: &Rollout, reason: String) {
 }
 
 /// Idempotent: what has ended or goes back already is left alone.
-fn abort(decider: &mut Decider, rollout: &Rollout, reason: &str) {
+fn abort(decider: &mut Decider, rollout: &Rollout, cause: Cause, reason: &str) {
     if rollout.ended.is_none() && rollout.direction == Direction::Forward {
-        decider.turn_back(reason);
+        decider.turn_back(cause, reason);
     }
 }
 
@@ -452,8 +465,7 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
             effects.push((
                 "tell-service".into(),
                 Effect::TellService {
-                    outcome: end.outcome,
-                    why: end.why.clone(),
+                    end: end.clone(),
                     observed: rollout.observed.clone(),
                 },
             ));

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::{Judgement, Observation};
 
 use super::{
+    outcome::{AbortCause, Cause, Kind, Outcome},
     plan::{Action, Plan},
+    state::End,
     strategy::Observed,
 };
 use crate::{
@@ -42,16 +44,6 @@ pub struct Spec {
     pub tied: Vec<ServiceName>,
 }
 
-/// Which way a rollout goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A release goes in by its strategy.
-    Deploy,
-    /// A release that was there before comes back: no steps, no analysis.
-    Rollback,
-}
-
 /// The release that serves an environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stable {
@@ -71,18 +63,6 @@ pub enum Direction {
     Back,
 }
 
-/// How a rollout ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The release is the stable one.
-    Promoted,
-    /// The release was taken out; what was stable serves.
-    RolledBack,
-    /// It could neither go on nor back by itself: a person must look.
-    Failed,
-}
-
 /// The facts of a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +78,9 @@ pub enum Body {
         direction: Direction,
         /// The actions.
         plan: Plan,
+        /// What made it leave its release; none for the plan forward.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
         /// Why this plan, now.
         why: String,
     },
@@ -156,6 +139,9 @@ pub enum Body {
     Ended {
         /// How.
         outcome: Outcome,
+        /// What made it leave its release; none when it was promoted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
         /// Why, in words.
         why: String,
     },
@@ -241,7 +227,9 @@ pub enum Input {
     },
     /// Back to stable.
     Abort {
-        /// Why.
+        /// Who or what wants it.
+        cause: AbortCause,
+        /// Why, in words.
         reason: String,
     },
     /// The service was told how it ended.
@@ -291,9 +279,7 @@ pub enum Effect {
     /// Tell the service how it ended.
     TellService {
         /// How.
-        outcome: Outcome,
-        /// Why.
-        why: String,
+        end: End,
         /// What it leaves running, and who gets traffic.
         observed: Observed,
     },
@@ -325,6 +311,8 @@ pub struct Notice {
 pub enum Tone {
     /// All is well.
     Good,
+    /// For the record: a person decided it, or another release is rolled out instead.
+    Neutral,
     /// Somebody is asked for something.
     Asking,
     /// Something went wrong.

@@ -13,7 +13,8 @@
 use jiff::Timestamp;
 
 use super::{
-    event::{Direction, Outcome},
+    event::Direction,
+    outcome::{Cause, Outcome},
     plan::Action,
     state::Rollout,
 };
@@ -86,22 +87,22 @@ impl Rollout {
     /// Where it is, for the rollouts of tied services.
     #[must_use]
     pub fn stage(&self) -> Stage {
-        let ended = self.ended.as_ref();
-        let promoted = ended.is_some_and(|end| end.outcome == Outcome::Promoted);
-        let turn = self.turned_back.as_ref();
-        if turn.is_some_and(super::Turn::makes_way) {
-            return Stage::Aside;
-        }
-        match (turn, ended) {
+        match (&self.turned_back, &self.ended) {
+            (Some(turn), _) if turn.cause == Cause::Superseded => Stage::Aside,
             (Some(turn), _) => Stage::Back {
                 at: turn.at,
                 why: turn.why.clone(),
             },
-            (None, Some(end)) if !promoted => Stage::Back {
-                at: end.at,
-                why: end.why.clone(),
+            (None, Some(end)) => match end.outcome {
+                Outcome::Promoted => Stage::There,
+                Outcome::Superseded => Stage::Aside,
+                Outcome::RolledBack | Outcome::Aborted | Outcome::Rejected | Outcome::Failed => {
+                    Stage::Back {
+                        at: end.at,
+                        why: end.why.clone(),
+                    }
+                }
             },
-            (None, Some(_)) => Stage::There,
             (None, None) => match self.meets_at() {
                 Some(at) if self.cursor < at && self.direction == Direction::Forward => {
                     Stage::Coming

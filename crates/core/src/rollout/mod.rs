@@ -12,6 +12,7 @@ mod decide;
 mod event;
 mod evidence;
 pub mod meet;
+mod outcome;
 pub mod plan;
 pub mod reach;
 pub mod series;
@@ -21,10 +22,9 @@ pub mod strategy;
 mod tests;
 mod view;
 
-pub use event::{
-    Body, Direction, Effect, Input, Kind, Notice, Outcome, Rejection, Spec, Stable, Tone,
-};
+pub use event::{Body, Direction, Effect, Input, Notice, Rejection, Spec, Stable, Tone};
 pub use evidence::Evidence;
+pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome};
 pub use state::{End, Note, Pause, Rollout, State, Status, Turn};
 pub use view::{PlanLine, Progress, RolloutView};
 

@@ -11,7 +11,8 @@ use shipway_analysis::{
 };
 
 use super::{
-    event::{Body, Direction, Outcome, Spec},
+    event::{Body, Direction, Spec},
+    outcome::Outcome,
     plan::{Action, Plan},
     strategy::Observed,
 };
@@ -87,6 +88,7 @@ impl Story {
                 direction,
                 plan,
                 why,
+                cause: _,
             } => {
                 self.plan = plan.clone();
                 self.is_back = *direction == Direction::Back;
@@ -111,8 +113,20 @@ impl Story {
                     self.decide(event.at, true, judgement.verdict.why());
                 }
             }
-            Body::Ended { outcome, why } => {
-                self.decide(event.at, *outcome != Outcome::Promoted, why)
+            Body::Ended {
+                outcome,
+                why,
+                cause: _,
+            } => {
+                let is_bad = match outcome {
+                    Outcome::Promoted => false,
+                    Outcome::RolledBack
+                    | Outcome::Aborted
+                    | Outcome::Rejected
+                    | Outcome::Superseded
+                    | Outcome::Failed => true,
+                };
+                self.decide(event.at, is_bad, why);
             }
             _ => {}
         }

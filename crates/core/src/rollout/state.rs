@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Observation;
 
 use super::{
-    event::{Body, Direction, Kind, Notice, Outcome, Spec, Tone},
+    event::{Body, Direction, Notice, Spec, Tone},
     evidence::Evidence,
+    outcome::{Cause, Exposed, Kind, Outcome},
     plan::{Action, HoldReason, Plan, Span},
     strategy::{Brief, Observed},
 };
@@ -83,16 +84,12 @@ pub struct Rollout {
 pub struct Turn {
     /// When.
     pub at: Timestamp,
-    /// Why.
+    /// What made it leave its release.
+    pub cause: Cause,
+    /// Who or what asked for it.
+    pub by: Actor,
+    /// Why, in words.
     pub why: String,
-}
-
-impl Turn {
-    /// Whether it only made way for a newer release.
-    #[must_use]
-    pub fn makes_way(&self) -> bool {
-        self.why.starts_with(crate::service::SUPERSEDED)
-    }
 }
 
 /// Why a rollout stands still.
@@ -113,7 +110,14 @@ pub struct End {
     pub at: Timestamp,
     /// How.
     pub outcome: Outcome,
-    /// Why.
+    /// What made it leave its release; none when it was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Who or what caused it.
+    pub by: Actor,
+    /// What they said, or what was seen.
+    pub reason: String,
+    /// Why, in words, and what serves now.
     pub why: String,
 }
 
@@ -209,7 +213,10 @@ impl Rollout {
     pub fn is_judged(&self) -> bool {
         self.ended.is_none()
             && self.direction == Direction::Forward
-            && self.spec.kind == Kind::Deploy
+            && match self.spec.kind {
+                Kind::Deploy | Kind::Retry => true,
+                Kind::Rollback => false,
+            }
             && !self.spec.environment.analysis.is_empty()
             && self.stable().is_some()
             && self.observed.split.shows(self.candidate())
@@ -307,27 +314,7 @@ impl Rollout {
     #[must_use]
     pub fn status(&self) -> Status {
         match (&self.ended, self.direction, self.action()) {
-            (
-                Some(End {
-                    outcome: Outcome::Promoted,
-                    ..
-                }),
-                ..,
-            ) => Status::Promoted,
-            (
-                Some(End {
-                    outcome: Outcome::RolledBack,
-                    ..
-                }),
-                ..,
-            ) => Status::RolledBack,
-            (
-                Some(End {
-                    outcome: Outcome::Failed,
-                    ..
-                }),
-                ..,
-            ) => Status::Failed,
+            (Some(end), ..) => Status::from(end.outcome),
             (None, Direction::Back, _) => Status::GoingBack,
             _ if self.paused.is_some() => Status::Paused,
             (None, _, Some(Action::Ask { .. })) => Status::Waiting,
@@ -412,8 +399,9 @@ impl Rollout {
             Body::Planned {
                 direction,
                 plan,
+                cause,
                 why,
-            } => self.planned(event, *direction, plan, why),
+            } => self.planned(event, *direction, plan, *cause, why),
             Body::ActionDone { index, note, smoke } => {
                 self.action_done(event, *index, note.as_deref(), smoke.as_ref())
             }
@@ -456,7 +444,11 @@ impl Rollout {
                 self.hurried = true;
                 self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
             }
-            Body::Ended { outcome, why } => self.end(event, *outcome, why),
+            Body::Ended {
+                outcome,
+                cause,
+                why,
+            } => self.end(event, *outcome, *cause, why),
             Body::ServiceTold => self.told = true,
             Body::NoticeSettled { index, failed } => {
                 self.notices_settled = self.notices_settled.max(index + 1);
@@ -467,20 +459,32 @@ impl Rollout {
         }
     }
 
-    fn planned(&mut self, event: &Event<Body>, direction: Direction, plan: &Plan, why: &str) {
+    fn planned(
+        &mut self,
+        event: &Event<Body>,
+        direction: Direction,
+        plan: &Plan,
+        cause: Option<Cause>,
+        why: &str,
+    ) {
         self.direction = direction;
         self.plan = plan.clone();
         self.plan_number += 1;
         self.paused = None;
         self.hurried = false;
-        if direction == Direction::Back {
+        if let (Direction::Back, Some(cause)) = (direction, cause) {
             self.turned_back = Some(Turn {
                 at: event.at,
+                cause,
+                by: event.by.clone(),
                 why: why.to_owned(),
             });
             self.note_of_person(event, format!("going back: {why}"));
-            let title = format!("{} is rolled back", self.headline());
-            self.notice(event, Tone::Bad, title, why);
+            let (title, tone) = (
+                format!("{} {}", self.headline(), being_ended(cause.outcome())),
+                tone_of(cause.outcome()),
+            );
+            self.notice(event, tone, title, why);
         }
         for note in &plan.notes {
             self.note(event, note.clone());
@@ -537,27 +541,73 @@ impl Rollout {
         }
     }
 
-    fn end(&mut self, event: &Event<Body>, outcome: Outcome, why: &str) {
+    fn end(&mut self, event: &Event<Body>, outcome: Outcome, cause: Option<Cause>, why: &str) {
+        let (by, reason) = match &self.turned_back {
+            Some(turn) => (turn.by.clone(), turn.why.clone()),
+            None => (event.by.clone(), why.to_owned()),
+        };
         self.ended = Some(End {
             at: event.at,
             outcome,
+            cause,
+            by,
+            reason,
             why: why.to_owned(),
         });
         self.paused = None;
         self.note(event, why);
         let took =
             Span(Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default());
-        let title = match outcome {
-            Outcome::Promoted => format!("{} is live", self.headline()),
-            Outcome::RolledBack => format!("{} was rolled back", self.headline()),
-            Outcome::Failed => format!("{} failed: a person must look", self.headline()),
-        };
-        let tone = if outcome == Outcome::Promoted {
-            Tone::Good
+        let title = format!("{} {}", self.headline(), has_ended(outcome));
+        self.notice(
+            event,
+            tone_of(outcome),
+            title,
+            format!("{why}; took {took}"),
+        );
+    }
+
+    /// Whether it counts as a change failure (DORA).
+    #[must_use]
+    pub fn is_change_failure(&self) -> bool {
+        let exposed = if self.served {
+            Exposed::Yes
         } else {
-            Tone::Bad
+            Exposed::Never
         };
-        self.notice(event, tone, title, format!("{why}; took {took}"));
+        (self.ended.as_ref()).is_some_and(|end| end.outcome.is_change_failure(exposed))
+    }
+}
+
+/// What a notification says of a rollout whose rollback will end it like this.
+const fn being_ended(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Promoted => "is being promoted",
+        Outcome::RolledBack | Outcome::Failed => "is rolled back",
+        Outcome::Aborted => "is being aborted",
+        Outcome::Rejected => "was rejected",
+        Outcome::Superseded => "is being superseded",
+    }
+}
+
+/// What a notification says of a rollout that ended like this.
+const fn has_ended(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Promoted => "is live",
+        Outcome::RolledBack => "was rolled back",
+        Outcome::Aborted => "was aborted",
+        Outcome::Rejected => "was rejected",
+        Outcome::Superseded => "was superseded",
+        Outcome::Failed => "failed: a person must look",
+    }
+}
+
+/// What a person decided, and what made room for another release, is no bad news.
+const fn tone_of(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Promoted => Tone::Good,
+        Outcome::Aborted | Outcome::Rejected | Outcome::Superseded => Tone::Neutral,
+        Outcome::RolledBack | Outcome::Failed => Tone::Bad,
     }
 }
 
@@ -581,10 +631,29 @@ pub enum Status {
     GoingBack,
     /// Ended: the release is stable.
     Promoted,
-    /// Ended: the release was taken out.
+    /// Ended: evidence or a failed action took the release out.
     RolledBack,
+    /// Ended: a person took the release out.
+    Aborted,
+    /// Ended: a person answered no at a gate.
+    Rejected,
+    /// Ended: stopped in favour of another release.
+    Superseded,
     /// Ended: a person must look.
     Failed,
+}
+
+impl From<Outcome> for Status {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Promoted => Self::Promoted,
+            Outcome::RolledBack => Self::RolledBack,
+            Outcome::Aborted => Self::Aborted,
+            Outcome::Rejected => Self::Rejected,
+            Outcome::Superseded => Self::Superseded,
+            Outcome::Failed => Self::Failed,
+        }
+    }
 }
 
 /// Folds one fact.

@@ -171,7 +171,7 @@ impl Stage {
                         .collect::<Vec<_>>()
                         .join(" | ")
                 ),
-                Body::Ended { outcome, why } => format!("{outcome:?}: {why}"),
+                Body::Ended { outcome, why, .. } => format!("{outcome:?}: {why}"),
                 Body::Measured { judgement, .. } => judgement.verdict.to_string(),
                 other => format!("{other:?}")
                     .split([' ', '{'])
@@ -470,6 +470,7 @@ fn a_first_deployment_that_serves_has_nothing_to_go_back_to() {
     }
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "no".into(),
         })
         .unwrap();
@@ -533,13 +534,14 @@ fn a_rejection_ends_it_before_anything_started() {
         })
         .unwrap();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), Status::Rejected);
     assert!(matches!(
         stage.say(Input::Resume),
         Err(Rejection::Ended { .. })
     ));
     assert_eq!(
         stage.say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "again".into()
         }),
         Ok(0),
@@ -553,6 +555,7 @@ fn late_answers_of_work_that_no_longer_counts_change_nothing() {
     let (plan, index) = stage.carried().unwrap();
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "stop".into(),
         })
         .unwrap();

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Judgement;
 
 use super::{
-    event::{Direction, Kind},
+    event::Direction,
+    outcome::Kind,
     plan::{Action, HoldReason, Split},
     reach::Reach,
     state::{Note, Pause, Rollout, Status},
@@ -85,6 +86,9 @@ pub struct RolloutView {
     pub back_at: Option<Timestamp>,
     /// How it ended.
     pub ended: Option<super::End>,
+    /// Whether it counts as a change failure (DORA).
+    #[serde(default)]
+    pub change_failure: bool,
 }
 
 /// One action of a plan with where it is.
@@ -154,6 +158,7 @@ impl From<&Rollout> for RolloutView {
             turned_back: rollout.turned_back.clone(),
             back_at: rollout.back_at,
             ended: rollout.ended.clone(),
+            change_failure: rollout.is_change_failure(),
         }
     }
 }

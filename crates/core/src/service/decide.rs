@@ -18,7 +18,7 @@ use crate::{
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Release, WorkflowFile},
-    rollout::{Kind, Outcome, Spec, strategy::Observed},
+    rollout::{End, Kind, Spec, strategy::Observed},
 };
 
 pub(super) type Decider = aggregate::Decider<Services>;
@@ -168,10 +168,9 @@ impl Decider {
             Input::Promoted { rollout, release } => self.promoted(rollout, release),
             Input::RolloutEnded {
                 number,
-                outcome,
-                why,
+                end,
                 observed,
-            } => self.rollout_ended(number, outcome, why, observed),
+            } => self.rollout_ended(number, end, observed),
             Input::Woken => {}
         }
         Ok(())
@@ -373,10 +372,10 @@ impl Decider {
             .get(&environment)
             .and_then(|place| place.queue.front())
         {
-            let why = format!("{} is waiting", next.release.number);
+            let next = next.release.number;
             self.emit(Body::WayAsked {
                 number: rollout,
-                way: Way::Finish(why),
+                way: Way::Finish { next },
             });
         }
         if onward == Onward::Next {
@@ -419,13 +418,7 @@ impl Decider {
         }
     }
 
-    fn rollout_ended(
-        &mut self,
-        number: RolloutNumber,
-        outcome: Outcome,
-        why: String,
-        observed: Observed,
-    ) {
+    fn rollout_ended(&mut self, number: RolloutNumber, end: End, observed: Observed) {
         let Some((environment, active)) = self.state.active(number) else {
             return;
         };
@@ -434,8 +427,9 @@ impl Decider {
             number,
             environment,
             release,
-            outcome,
-            why,
+            outcome: end.outcome,
+            cause: end.cause,
+            why: end.why,
             observed,
         });
     }

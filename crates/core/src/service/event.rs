@@ -16,7 +16,7 @@ use crate::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
     },
     release::{Commit, Release, WorkflowFile},
-    rollout::{Kind, Outcome, Spec, strategy::Observed},
+    rollout::{Cause, End, Kind, Outcome, Spec, strategy::Observed},
     run::Rules,
     testing::{self, TestId},
 };
@@ -161,12 +161,23 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// Back to stable, because a newer release wants in: no shame on the one that goes.
-    Supersede(String),
-    /// Back to stable, because somebody wants to go back.
-    Back(String),
-    /// It is promoted already: stop keeping the previous set warm.
-    Finish(String),
+    /// Back to stable in favour of this release; the one that goes was not found bad.
+    Supersede {
+        /// What is to be rolled out instead.
+        by: ReleaseNumber,
+    },
+    /// Back to stable, because a person asked for a rollback.
+    Back {
+        /// Who.
+        by: Actor,
+        /// Why, in words.
+        reason: String,
+    },
+    /// It is promoted already: stop keeping the previous set warm, because this release waits.
+    Finish {
+        /// What waits.
+        next: ReleaseNumber,
+    },
 }
 
 /// Where a release goes after an environment has taken it.
@@ -181,9 +192,6 @@ pub enum Onward {
 
 /// Services that are rolled out together, by environment.
 pub type Groups = BTreeMap<EnvironmentName, Vec<ServiceName>>;
-
-/// What a rollout is told that makes way for a newer release.
-pub const SUPERSEDED: &str = "superseded by";
 
 /// The facts of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -336,7 +344,10 @@ pub enum Body {
         release: ReleaseNumber,
         /// How it ended.
         outcome: Outcome,
-        /// Why.
+        /// What made it leave its release; none when it was promoted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
+        /// Why, in words.
         why: String,
         /// What it left running, and who gets traffic.
         observed: Observed,
@@ -448,9 +459,7 @@ pub enum Input {
         /// Which.
         number: RolloutNumber,
         /// How.
-        outcome: Outcome,
-        /// Why.
-        why: String,
+        end: End,
         /// What it left running, and who gets traffic.
         observed: Observed,
     },

@@ -25,7 +25,7 @@ mod view;
 
 pub use event::{
     Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection,
-    Request, RunOrder, SUPERSEDED, Way,
+    Request, RunOrder, Way,
 };
 pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};

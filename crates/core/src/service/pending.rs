@@ -27,9 +27,9 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         }
         let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
         let how = match way {
-            Way::Supersede(_) => "supersede",
-            Way::Back(_) => "back",
-            Way::Finish(_) => "finish",
+            Way::Supersede { .. } => "supersede",
+            Way::Back { .. } => "back",
+            Way::Finish { .. } => "finish",
         };
         Some((
             format!("way-{}-{how}", number.0).into(),

@@ -2,7 +2,7 @@
 
 use super::{
     decide::Decider,
-    event::{Body, Request, SUPERSEDED, Way},
+    event::{Body, Request, Way},
 };
 use crate::{
     config::WhenBusy,
@@ -59,7 +59,7 @@ impl Decider {
                 .map(|place| place.queue.iter().map(|it| it.release.number).collect())
                 .unwrap_or_default();
             for release in queued {
-                let why = format!("{SUPERSEDED} {}", request.release.number);
+                let why = format!("superseded by {}", request.release.number);
                 self.emit(Body::RequestDropped {
                     environment: environment.clone(),
                     release,
@@ -83,12 +83,12 @@ impl Decider {
         if active.promoted {
             self.emit(Body::WayAsked {
                 number,
-                way: Way::Finish(format!("{by} is waiting")),
+                way: Way::Finish { next: by },
             });
         } else if supersedes && active.way_asked.is_none() {
             self.emit(Body::WayAsked {
                 number,
-                way: Way::Supersede(format!("{SUPERSEDED} {by}")),
+                way: Way::Supersede { by },
             });
         }
     }

@@ -43,7 +43,10 @@ impl Decider {
                 let number = active.spec.id.number;
                 self.emit(Body::WayAsked {
                     number,
-                    way: Way::Back(why),
+                    way: Way::Back {
+                        by: self.by.clone(),
+                        reason: why,
+                    },
                 });
                 return Ok(());
             }

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     ids::{CommitId, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
     release::Release,
-    rollout::{Kind, Outcome, Spec, strategy::Observed},
+    rollout::{Cause, Kind, Outcome, Spec, strategy::Observed},
     testing::Testing,
 };
 
@@ -346,7 +346,7 @@ impl State {
         &mut self,
         name: &EnvironmentName,
         number: RolloutNumber,
-        outcome: Outcome,
+        (outcome, cause): (Outcome, Option<Cause>),
         observed: &Observed,
     ) {
         let environment = self.environment(name);
@@ -371,10 +371,10 @@ impl State {
                         .retain(|it| it.number != left.release.number);
                 }
             }
-            // Who had to make way for a newer one was not found bad.
-            Outcome::RolledBack | Outcome::Failed
-                if matches!(active.way_asked, Some(Way::Supersede(_))) => {}
-            Outcome::RolledBack | Outcome::Failed => {
+            // A superseded release was not found bad.
+            Outcome::Superseded => {}
+            Outcome::Failed if cause == Some(Cause::Superseded) => {}
+            Outcome::RolledBack | Outcome::Aborted | Outcome::Rejected | Outcome::Failed => {
                 environment.bad.insert(release);
                 environment.former.retain(|it| it.number != release);
             }
@@ -468,8 +468,9 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             number,
             environment,
             outcome,
+            cause,
             observed,
             ..
-        } => state.rollout_ended(environment, *number, *outcome, observed),
+        } => state.rollout_ended(environment, *number, (*outcome, *cause), observed),
     }
 }

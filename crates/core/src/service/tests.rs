@@ -12,7 +12,7 @@ use crate::{
     config,
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Commit, WorkflowFile},
-    rollout::{Outcome, plan::Split, strategy::Observed},
+    rollout::{Cause, End, Outcome, plan::Split, strategy::Observed},
 };
 
 mod together;
@@ -98,10 +98,24 @@ impl Stage {
 
     fn ends(&mut self, rollout: u32, outcome: Outcome, serves: u32) -> Vec<String> {
         let serves = ReleaseNumber(serves);
+        let cause = match outcome {
+            Outcome::Promoted => None,
+            Outcome::RolledBack => Some(Cause::Evidence),
+            Outcome::Aborted => Some(Cause::Person),
+            Outcome::Rejected => Some(Cause::Rejected),
+            Outcome::Superseded => Some(Cause::Superseded),
+            Outcome::Failed => Some(Cause::FailedAction),
+        };
         self.say(Input::RolloutEnded {
             number: RolloutNumber(rollout),
-            outcome,
-            why: "because".into(),
+            end: End {
+                at: self.now,
+                outcome,
+                cause,
+                by: Actor::Person("ann".into()),
+                reason: "customers call".into(),
+                why: "because".into(),
+            },
             observed: Observed {
                 counts: [(serves, 1)].into(),
                 split: Split::all_to(serves),
@@ -138,7 +152,11 @@ fn word(body: &Body) -> String {
                 spec.id.number, spec.release.number, spec.environment.name
             )
         }
-        Body::WayAsked { number, way } => format!("way {number} {way:?}"),
+        Body::WayAsked { number, way } => match way {
+            Way::Supersede { by } => format!("way {number} supersede by {by}"),
+            Way::Back { by, reason } => format!("way {number} back: {reason} ({by})"),
+            Way::Finish { next } => format!("way {number} finish for {next}"),
+        },
         Body::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
         Body::PushSettled { why, .. } => format!("settled: {why}"),
         Body::Held { why, .. } => format!("held: {why}"),
@@ -280,14 +298,14 @@ fn a_newer_release_supersedes_and_the_older_never_comes_after_it() {
         superseding[2..],
         [
             "#3 wants staging".to_owned(),
-            "way ro1 Supersede(\"superseded by #3\")".to_owned()
+            "way ro1 supersede by #3".to_owned()
         ]
     );
-    let next = stage.ends(1, Outcome::RolledBack, 1);
+    let next = stage.ends(1, Outcome::Superseded, 1);
     assert_eq!(next, ["RolloutEnded", "rollout ro2 #3→staging"]);
     assert!(
         stage.place("staging").bad.is_empty(),
-        "who made way was not found bad"
+        "a superseded release was not found bad"
     );
 }
 
@@ -401,7 +419,7 @@ fn a_rollback_during_a_rollout_turns_that_one_back() {
         force: Force::No,
         why: "no".into(),
     };
-    assert_eq!(stage.say(back), ["way ro3 Back(\"no\")"]);
+    assert_eq!(stage.say(back), ["way ro3 back: no (ada)"]);
 }
 
 #[test]

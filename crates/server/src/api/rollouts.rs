@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{Input, RolloutView},
+    rollout::{AbortCause, Input, RolloutView},
     service::{self, Force},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -127,7 +127,10 @@ pub(super) async fn steer(
         Verb::Pause => Input::Pause { reason },
         Verb::Resume => Input::Resume,
         Verb::Promote => Input::Promote { reason },
-        Verb::Abort => Input::Abort { reason },
+        Verb::Abort => Input::Abort {
+            cause: AbortCause::Person,
+            reason,
+        },
         Verb::Retry => return Ok(retry(&app, &id, &caller).await?.into_response()),
     };
     view(&app, &id).await?;

@@ -80,11 +80,9 @@ impl Driver<Rollouts> for RolloutDriver {
                     None => Input::Woken,
                 }
             }
-            Effect::TellService {
-                outcome,
-                why,
-                observed,
-            } => tell_service(&app, rollout, *outcome, why, observed).await,
+            Effect::TellService { end, observed } => {
+                tell_service(&app, rollout, end, observed).await
+            }
             Effect::Notify { index, notice } => notify(&app, rollout, *index, notice).await,
         }
     }
@@ -257,15 +255,13 @@ async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> Carried {
 async fn tell_service(
     app: &Arc<App>,
     rollout: &Rollout,
-    outcome: shipway_core::rollout::Outcome,
-    why: &str,
+    end: &shipway_core::rollout::End,
     observed: &shipway_core::rollout::strategy::Observed,
 ) -> Input {
     let id = &rollout.spec.id;
     let input = service::Input::RolloutEnded {
         number: id.number,
-        outcome,
-        why: why.to_owned(),
+        end: end.clone(),
         observed: observed.clone(),
     };
     match app
@@ -294,7 +290,7 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
         text: notice.text.clone(),
         severity: match notice.tone {
             Tone::Good => Severity::Good,
-            Tone::Asking => Severity::Info,
+            Tone::Asking | Tone::Neutral => Severity::Info,
             Tone::Bad => Severity::Bad,
         },
         service: Some(spec.id.service.clone()),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
     ids::{RolloutId, RunId},
-    rollout,
+    rollout::{self, AbortCause},
     service::{Effect, Input, RunOrder, Services, Way},
 };
 use shipway_drivers::called::{calls_elsewhere, read_elsewhere};
@@ -53,30 +53,39 @@ impl Driver<Services> for ServiceDriver {
                     return Input::Woken;
                 };
                 let id = RolloutId { service, number };
-                let (input, why) = match way {
-                    Way::Supersede(reason) | Way::Back(reason) => (
-                        rollout::Input::Abort {
-                            reason: reason.clone(),
-                        },
-                        reason,
-                    ),
-                    Way::Finish(reason) => (
-                        rollout::Input::Promote {
-                            reason: reason.clone(),
-                        },
-                        reason,
-                    ),
-                };
+                let (input, by) = way_input(way);
                 // A refusal means that it ends by itself.
-                if let Err(error) = app
-                    .rollouts
-                    .send(&id.stream(), input, Actor::Shipway(why))
-                    .await
-                {
+                if let Err(error) = app.rollouts.send(&id.stream(), input, by).await {
                     tracing::debug!(%error, rollout = %id, "asked to make way");
                 }
                 Input::WayAnswered(number)
             }
+        }
+    }
+}
+
+/// What a rollout is told, and by whom.
+fn way_input(way: Way) -> (rollout::Input, Actor) {
+    match way {
+        Way::Supersede { by } => {
+            let reason = format!("superseded by {by}");
+            let cause = AbortCause::Superseded;
+            let input = rollout::Input::Abort {
+                cause,
+                reason: reason.clone(),
+            };
+            (input, Actor::Shipway(reason))
+        }
+        Way::Back { by, reason } => {
+            let cause = AbortCause::Person;
+            (rollout::Input::Abort { cause, reason }, by)
+        }
+        Way::Finish { next } => {
+            let reason = format!("{next} is waiting");
+            let input = rollout::Input::Promote {
+                reason: reason.clone(),
+            };
+            (input, Actor::Shipway(reason))
         }
     }
 }

@@ -130,7 +130,8 @@ pub(super) fn badge(word: &str) -> Markup {
         "promoted" | "success" | "pass" | "ready" | "green" => "good",
         "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff"
         | "error" => "bad",
-        "paused" | "waiting" | "cancelled" | "inconclusive" | "warning" => "ask",
+        "paused" | "waiting" | "cancelled" | "aborted" | "rejected" | "inconclusive"
+        | "warning" => "ask",
         _ => "calm",
     };
     html! { span class={ "badge " (tone) } { (word) } }

@@ -226,7 +226,13 @@ fn commands(view: &RolloutView) -> Markup {
         Status::Paused => vec![("resume", "go on where it stopped"), promote, abort],
         Status::KeptWarm => vec![promote, abort],
         Status::Moving | Status::Holding | Status::Meeting => vec![pause, promote, abort],
-        Status::GoingBack | Status::Promoted | Status::RolledBack | Status::Failed => Vec::new(),
+        Status::GoingBack
+        | Status::Promoted
+        | Status::RolledBack
+        | Status::Aborted
+        | Status::Rejected
+        | Status::Superseded
+        | Status::Failed => Vec::new(),
     };
     html! {
         @if !verbs.is_empty() { section.card {

@@ -230,10 +230,17 @@ impl Story {
                 outcome,
                 why,
                 ..
-            } if self.rollouts.contains_key(number) && *outcome != Outcome::Promoted => {
-                self.told = true;
-                vec![format!("✗ rollout {number}: {why}")]
-            }
+            } if self.rollouts.contains_key(number) => match outcome {
+                Outcome::Promoted => Vec::new(),
+                Outcome::RolledBack
+                | Outcome::Aborted
+                | Outcome::Rejected
+                | Outcome::Superseded
+                | Outcome::Failed => {
+                    self.told = true;
+                    vec![format!("✗ rollout {number} {outcome}: {why}")]
+                }
+            },
             _ => Vec::new(),
         }
     }
@@ -284,6 +291,7 @@ impl Story {
             Body::Planned {
                 direction,
                 plan: new,
+                cause: _,
                 why,
             } => {
                 *plan = new.clone();

@@ -91,17 +91,12 @@ fn roll_out(service: &mut Stream<Services>, now: Timestamp) -> shipway_engine::A
                     now,
                 );
             }
-            rollout::Effect::TellService {
-                outcome,
-                why,
-                observed,
-            } => {
+            rollout::Effect::TellService { end, observed } => {
                 let number = id.number;
                 service.say(
                     service::Input::RolloutEnded {
                         number,
-                        outcome,
-                        why,
+                        end,
                         observed,
                     },
                     now,

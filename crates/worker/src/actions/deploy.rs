@@ -84,7 +84,7 @@ async fn follow(call: &mut Call<'_>, server: &Server, rollout: &str) -> Result<(
         told = notes.len();
         match view["status"].as_str().unwrap_or_default() {
             "promoted" | "kept_warm" => return Ok(()),
-            "rolled_back" | "failed" => {
+            "rolled_back" | "aborted" | "rejected" | "superseded" | "failed" => {
                 let why = view["ended"]["why"]
                     .as_str()
                     .unwrap_or("it was rolled back");

@@ -47,6 +47,7 @@ fn where_the_old_set_can_not_be_brought_up_the_new_one_stays_and_a_person_is_cal
     let mut stage = switched(None);
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "customers call".into(),
         })
         .unwrap();

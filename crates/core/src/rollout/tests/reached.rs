@@ -66,6 +66,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     );
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "no".into(),
         })
         .unwrap();
@@ -160,6 +161,7 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     assert!(effects.iter().any(|(_, effect)| compares(effect)));
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "no".into(),
         })
         .unwrap();

@@ -38,16 +38,30 @@ fn stages() -> Vec<(&'static str, Stage)> {
     }
     let mut back = holding();
     let reason = "no".to_owned();
-    back.say(Input::Abort { reason }).unwrap();
+    back.say(Input::Abort {
+        cause: AbortCause::Person,
+        reason,
+    })
+    .unwrap();
     let mut rolled_back = holding();
     let reason = "no".to_owned();
-    rolled_back.say(Input::Abort { reason }).unwrap();
+    rolled_back
+        .say(Input::Abort {
+            cause: AbortCause::Person,
+            reason,
+        })
+        .unwrap();
     rolled_back.carry();
     let mut promoted = Stage::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
     promoted.carry();
     let mut failed = holding();
     let reason = "no".to_owned();
-    failed.say(Input::Abort { reason }).unwrap();
+    failed
+        .say(Input::Abort {
+            cause: AbortCause::Person,
+            reason,
+        })
+        .unwrap();
     let (plan, index) = failed.carried().unwrap();
     let why = "the proxy is gone".to_owned();
     let smoke = None;
@@ -92,7 +106,13 @@ fn commands() -> Vec<(&'static str, Input)> {
         ("pause", Input::Pause { reason: reason() }),
         ("resume", Input::Resume),
         ("promote", Input::Promote { reason: reason() }),
-        ("abort", Input::Abort { reason: reason() }),
+        (
+            "abort",
+            Input::Abort {
+                cause: AbortCause::Person,
+                reason: reason(),
+            },
+        ),
     ]
 }
 

@@ -17,6 +17,7 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
     stage.pass_time(10);
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "customers call".into(),
         })
         .unwrap();
@@ -117,7 +118,12 @@ fn way_back_from(strategy: Strategy, index: usize) -> Vec<String> {
     }
     let before = stage.rollout().action().unwrap().to_string();
     let reason = "customers call".into();
-    stage.say(Input::Abort { reason }).unwrap();
+    stage
+        .say(Input::Abort {
+            cause: AbortCause::Person,
+            reason,
+        })
+        .unwrap();
     let actions = stage.rollout().plan.actions.iter();
     std::iter::once(format!("during: {before}"))
         .chain(actions.map(ToString::to_string))

@@ -72,11 +72,25 @@ fn a_fellow_that_goes_back_takes_the_others_along() {
 }
 
 #[test]
-fn whoever_made_way_for_a_newer_release_takes_nobody_along() {
-    let mut stage = Stage::open(tied());
-    let reason = format!("{} #5", crate::service::SUPERSEDED);
-    stage.say(Input::Abort { reason }).unwrap();
-    assert_eq!(stage.rollout().stage(), Where::Aside);
+fn only_a_superseded_rollout_leaves_its_peers_running_whatever_the_reason_says() {
+    let reason = || "superseded by the hotfix".to_owned();
+    for (cause, expected) in [
+        (AbortCause::Superseded, Where::Aside),
+        (
+            AbortCause::Person,
+            Where::Back {
+                at: start(),
+                why: reason(),
+            },
+        ),
+    ] {
+        let mut stage = Stage::open(tied());
+        let reason = reason();
+        stage.say(Input::Abort { cause, reason }).unwrap();
+        assert_eq!(stage.rollout().stage(), expected, "{cause:?}");
+        stage.carry();
+        assert_eq!(stage.rollout().stage(), expected, "and once it has ended");
+    }
 }
 
 #[test]
