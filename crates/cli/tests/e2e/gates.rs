@@ -207,3 +207,29 @@ fn people_and_programs_hear_of_a_rollback() {
     assert_silent_of(&site.log(), &["hush"]);
     assert_silent_of(&said(&site.shipway(&["history", "--json"])), &["hush"]);
 }
+
+#[test]
+fn a_webhook_that_never_answers_keeps_nothing_from_the_others() {
+    let (hanging, listener) = (Listener::hanging(), Listener::start());
+    let mut site = Site::new();
+    site.start();
+    let notify = format!(
+        "[{{ webhook: 'http://{hanging}/first' }}, {{ webhook: 'http://{}/second' }}]",
+        listener.address
+    );
+    let shop = shop(
+        &site,
+        &format!("  production: {{ strategy: rolling, drain: 1s, notify: {notify} }}\n"),
+    );
+    assert_says(&said(&shop.ship("1.0")), &["#1 serves production"]);
+    shop.write("MOOD", "exits");
+    shop.ship("1.1");
+    let arrived = |words: &str| {
+        let bodies = listener.at("/second");
+        bodies.iter().any(|body| body.to_string().contains(words))
+    };
+    until("the second destination's notification", || {
+        arrived("was rolled back")
+    });
+    assert!(arrived("is live"), "{:#?}", listener.at("/second"));
+}

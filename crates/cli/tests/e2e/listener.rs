@@ -52,6 +52,14 @@ impl Listener {
         Self { address, heard }
     }
 
+    /// Accepts connections and never answers: the address.
+    pub fn hanging() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+        address
+    }
+
     /// What came to a path.
     pub fn at(&self, path: &str) -> Vec<Value> {
         let heard = self.heard.lock().unwrap();

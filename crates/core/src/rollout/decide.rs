@@ -9,7 +9,7 @@ use super::{
     state::{Rollout, State},
     strategy::{Observed, OnInconclusive, compile, straight, way_back},
 };
-use crate::aggregate::{self, Actor, Event, Pending};
+use crate::aggregate::{self, Actor, EffectKey, Event, Pending};
 use jiff::Timestamp;
 
 type Decider = aggregate::Decider<Rollouts>;
@@ -334,8 +334,16 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
         | Input::Open(_)
         | Input::Woken => {}
         Input::Told if !rollout.told && !running => decider.emit(Body::ServiceTold),
-        Input::Noticed { index, failed } if index >= rollout.notices_settled => {
-            decider.emit(Body::NoticeSettled { index, failed })
+        Input::Noticed {
+            index,
+            destination,
+            failed,
+        } if rollout.notices_settled.get(destination) == Some(&index) => {
+            decider.emit(Body::NoticeSettled {
+                index,
+                destination,
+                failed,
+            })
         }
         Input::Told | Input::Noticed { .. } => {}
         Input::Approve { groups, comment } => approve(decider, rollout, &groups, comment)?,
@@ -449,17 +457,7 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
     let Some(rollout) = &state.0 else {
         return Pending::nothing();
     };
-    let mut effects = Vec::new();
-    if let Some(notice) = rollout.notices.get(rollout.notices_settled) {
-        let index = rollout.notices_settled;
-        effects.push((
-            format!("notice-{index}").into(),
-            Effect::Notify {
-                index,
-                notice: notice.clone(),
-            },
-        ));
-    }
+    let mut effects = undelivered_notices(rollout);
     if let Some(end) = &rollout.ended {
         if !rollout.told {
             effects.push((
@@ -519,6 +517,21 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
         wake_at: wake_at(rollout, now),
         live: true,
     }
+}
+
+/// The oldest notice that each destination has not settled, independent of the other destinations.
+fn undelivered_notices(rollout: &Rollout) -> Vec<(EffectKey, Effect)> {
+    let undelivered = |(destination, index): (usize, &usize)| {
+        let notice = rollout.notices.get(*index)?.clone();
+        let effect = Effect::Notify {
+            index: *index,
+            destination,
+            notice,
+        };
+        Some((format!("notice-{index}-{destination}").into(), effect))
+    };
+    let settled = rollout.notices_settled.iter().enumerate();
+    settled.filter_map(undelivered).collect()
 }
 
 /// The next moment at which time alone changes something.

@@ -147,10 +147,12 @@ pub enum Body {
     },
     /// The service knows how it ended.
     ServiceTold,
-    /// A notification went out, or was given up.
+    /// A notification was delivered to one destination, or given up for that destination alone.
     NoticeSettled {
         /// Its place among the notices, from 0.
         index: usize,
+        /// The destination's place in `notify` of the environment, from 0.
+        destination: usize,
         /// Why it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failed: Option<String>,
@@ -234,10 +236,12 @@ pub enum Input {
     },
     /// The service was told how it ended.
     Told,
-    /// A notification went out (`None`) or was given up.
+    /// A notification was delivered to one destination (`None`) or given up.
     Noticed {
-        /// Which.
+        /// Its place among the notices, from 0.
         index: usize,
+        /// The destination's place in `notify` of the environment, from 0.
+        destination: usize,
         /// Why it was given up.
         failed: Option<String>,
     },
@@ -283,10 +287,12 @@ pub enum Effect {
         /// What it leaves running, and who gets traffic.
         observed: Observed,
     },
-    /// Send a notification to all destinations of the environment.
+    /// Deliver a notification to one destination; answer with [`Input::Noticed`].
     Notify {
-        /// Its place among the notices.
+        /// Its place among the notices, from 0.
         index: usize,
+        /// The destination's place in `notify` of the environment, from 0.
+        destination: usize,
         /// What to say.
         notice: Notice,
     },

@@ -75,8 +75,9 @@ pub struct Rollout {
     pub told: bool,
     /// What people want to hear of.
     pub notices: Vec<Notice>,
-    /// How many of the notices are settled.
-    pub notices_settled: usize,
+    /// How many of the notices are settled for each destination in `notify` of the environment: a destination gets them in order,
+    /// and none waits for another destination.
+    pub notices_settled: Vec<usize>,
 }
 
 /// The moment a rollout turned back.
@@ -158,7 +159,7 @@ impl Rollout {
             ended: None,
             told: false,
             notices: Vec::new(),
-            notices_settled: 0,
+            notices_settled: vec![0; spec.environment.notify.len()],
         }
     }
 
@@ -368,6 +369,23 @@ impl Rollout {
         }
     }
 
+    fn notice_settled(
+        &mut self,
+        event: &Event<Body>,
+        index: usize,
+        destination: usize,
+        failed: Option<&str>,
+    ) {
+        if let Some(settled) = self.notices_settled.get_mut(destination) {
+            *settled = (*settled).max(index + 1);
+        }
+        if let Some(why) = failed {
+            let title = self.notices.get(index).map_or("", |it| it.title.as_str());
+            let text = format!("notification \"{title}\" was not delivered: {why}");
+            self.note(event, text);
+        }
+    }
+
     fn begin_action(&mut self, event: &Event<Body>, cursor: usize) {
         self.cursor = cursor;
         self.action_since = event.at;
@@ -450,12 +468,11 @@ impl Rollout {
                 why,
             } => self.end(event, *outcome, *cause, why),
             Body::ServiceTold => self.told = true,
-            Body::NoticeSettled { index, failed } => {
-                self.notices_settled = self.notices_settled.max(index + 1);
-                if let Some(why) = failed {
-                    self.note(event, format!("a notification was given up: {why}"));
-                }
-            }
+            Body::NoticeSettled {
+                index,
+                destination,
+                failed,
+            } => self.notice_settled(event, *index, *destination, failed.as_deref()),
         }
     }
 

@@ -3,6 +3,7 @@
 mod after;
 mod baked;
 mod compared;
+mod notices;
 mod reached;
 mod steering;
 mod tied;

@@ -83,7 +83,17 @@ impl Driver<Rollouts> for RolloutDriver {
             Effect::TellService { end, observed } => {
                 tell_service(&app, rollout, end, observed).await
             }
-            Effect::Notify { index, notice } => notify(&app, rollout, *index, notice).await,
+            Effect::Notify {
+                index,
+                destination,
+                notice,
+            } => Input::Noticed {
+                index: *index,
+                destination: *destination,
+                failed: notify(&app, rollout, (*index, notice), *destination)
+                    .await
+                    .err(),
+            },
         }
     }
 }
@@ -281,9 +291,19 @@ async fn tell_service(
     }
 }
 
-/// Sends to every destination, each until it has it or is given up. A dead receiver holds nothing but its own news.
-async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice) -> Input {
+/// Delivers a notice to one destination, with retries. A destination that is down delays only its own notices.
+async fn notify(
+    app: &Arc<App>,
+    rollout: &Rollout,
+    (index, notice): (usize, &Notice),
+    destination: usize,
+) -> Result<(), String> {
     let spec = &rollout.spec;
+    let configured = &spec.environment.notify;
+    let to = configured
+        .get(destination)
+        .ok_or_else(|| format!("`notify` has no entry {}", destination + 1))?;
+    let to = app.destination(to)?;
     let notification = Notification {
         id: format!("{}-notice-{index}", spec.id),
         title: notice.title.clone(),
@@ -312,23 +332,7 @@ async fn notify(app: &Arc<App>, rollout: &Rollout, index: usize, notice: &Notice
             ),
         )],
     };
-    let mut given_up = Vec::new();
-    for to in &spec.environment.notify {
-        let destination = match app.destination(to) {
-            Ok(destination) => destination,
-            Err(why) => {
-                given_up.push(why);
-                continue;
-            }
-        };
-        if let Err(why) = deliver(app, &destination, &notification).await {
-            given_up.push(why);
-        }
-    }
-    Input::Noticed {
-        index,
-        failed: (!given_up.is_empty()).then(|| given_up.join("; ")),
-    }
+    deliver(app, &to, &notification).await
 }
 
 /// What was measured until then of what the notice is about, in a line. News go out without it where it can't be read.

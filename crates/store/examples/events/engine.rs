@@ -55,8 +55,11 @@ impl Driver<Rollouts> for Simulated {
                 Input::Woken
             }
             Effect::TellService { .. } => Input::Told,
-            Effect::Notify { index, .. } => Input::Noticed {
+            Effect::Notify {
+                index, destination, ..
+            } => Input::Noticed {
                 index,
+                destination,
                 failed: None,
             },
         }

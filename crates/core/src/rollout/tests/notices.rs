@@ -1,0 +1,104 @@
+//! Notices: each destination gets all of them in order, whatever the others do.
+
+use super::*;
+
+/// A rollout whose notices go to two destinations.
+fn with_two_destinations() -> Stage {
+    let mut wanted = spec(canary(), 3, Some(3));
+    let second = config::Notify::Webhook("http://127.0.0.1:10/".into());
+    wanted.environment.notify.push(second);
+    Stage::open(wanted)
+}
+
+/// What is owed now, as (notice, destination).
+fn owed(state: &State, now: Timestamp) -> Vec<(usize, usize)> {
+    let effects = Rollouts::pending(state, now).effects;
+    let notify = |(_, effect): &(_, Effect)| match effect {
+        Effect::Notify {
+            index, destination, ..
+        } => Some((*index, *destination)),
+        _ => None,
+    };
+    effects.iter().filter_map(notify).collect()
+}
+
+fn settle(stage: &mut Stage, index: usize, destination: usize, failed: Option<&str>) -> usize {
+    let failed = failed.map(str::to_owned);
+    stage
+        .say(Input::Noticed {
+            index,
+            destination,
+            failed,
+        })
+        .unwrap()
+}
+
+fn rolled_back() -> Stage {
+    let mut stage = with_two_destinations();
+    stage.carry();
+    stage
+        .say(Input::Abort {
+            reason: "customers call".into(),
+        })
+        .unwrap();
+    stage.carry();
+    assert_eq!(stage.rollout().notices.len(), 2, "{:#?}", stage.story);
+    stage.say(Input::Told).unwrap();
+    stage
+}
+
+#[test]
+fn a_destination_that_hangs_delays_only_its_own_notices() {
+    let mut stage = rolled_back();
+    assert_eq!(owed(&stage.state, stage.now), [(0, 0), (0, 1)]);
+    settle(&mut stage, 0, 1, None);
+    assert_eq!(owed(&stage.state, stage.now), [(0, 0), (1, 1)]);
+    settle(&mut stage, 1, 1, None);
+    assert_eq!(owed(&stage.state, stage.now), [(0, 0)]);
+    assert!(Rollouts::pending(&stage.state, stage.now).live);
+    settle(&mut stage, 0, 0, Some("the webhook at a: no answer"));
+    settle(&mut stage, 1, 0, None);
+    assert!(!Rollouts::pending(&stage.state, stage.now).live);
+    let notes = stage.rollout().notes.iter();
+    let given_up: Vec<_> = notes
+        .filter(|note| note.text.contains("was not delivered"))
+        .map(|note| note.text.as_str())
+        .collect();
+    assert_eq!(
+        given_up,
+        [
+            "notification \"shop #4 → production is rolled back\" was not delivered: the webhook at a: no answer"
+        ]
+    );
+}
+
+#[test]
+fn what_is_settled_is_not_sent_again_after_a_crash_anywhere() {
+    let mut stage = rolled_back();
+    for (index, destination) in [(0, 1), (0, 0), (1, 0), (1, 1)] {
+        settle(&mut stage, index, destination, None);
+    }
+    let mut settled = Vec::new();
+    let mut state = State::default();
+    for event in &stage.log {
+        Rollouts::apply(&mut state, event);
+        if let Body::NoticeSettled {
+            index, destination, ..
+        } = event.body
+        {
+            settled.push((index, destination));
+        }
+        let again = owed(&state, stage.now);
+        assert!(again.iter().all(|it| !settled.contains(it)), "{again:?}");
+    }
+    assert_eq!(settled.len(), 4);
+}
+
+#[test]
+fn an_answer_that_comes_twice_or_too_late_changes_nothing() {
+    let mut stage = rolled_back();
+    assert_eq!(settle(&mut stage, 1, 0, None), 0, "it is not its turn");
+    assert_eq!(settle(&mut stage, 0, 2, None), 0, "no such destination");
+    assert_eq!(settle(&mut stage, 0, 0, None), 1);
+    assert_eq!(settle(&mut stage, 0, 0, None), 0, "settled already");
+}
