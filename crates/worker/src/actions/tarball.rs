@@ -137,6 +137,8 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut archive = tar::Archive::new(io::BufReader::with_capacity(256 * 1024, file));
     archive.set_preserve_permissions(true);
+    // Executable stays executable; setuid doesn't stay setuid.
+    archive.set_mask(0o7000);
     let mut count = 0;
     for entry in archive.entries().map_err(|error| error.to_string())? {
         let mut entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
@@ -148,6 +150,14 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
         count += usize::from(entry.header().entry_type().is_file());
         if count > ENTRIES_MAX {
             return Err(format!("it has more than {ENTRIES_MAX} files"));
+        }
+        let place = to.join(&name);
+        if entry.header().entry_type().is_dir() && place.is_symlink() {
+            // The mode of the entry would be given to what the link leads to.
+            return Err(format!(
+                "a link is in the place of the folder {}",
+                name.display()
+            ));
         }
         // Looks through links that are there already, and refuses what leaves.
         let unpacked = entry
@@ -257,6 +267,29 @@ mod tests {
             let refused = write(&folder.path().join("a.tar"), folder.path(), &[link]);
             assert!(refused.unwrap_err().contains("leaves"), "{target}");
         }
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_link_takes_no_mode_to_what_it_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, to) = (folder.path().join("victim"), folder.path().join("to"));
+        fs::create_dir(&victim).unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir(&to).unwrap();
+        std::os::unix::fs::symlink(&victim, to.join("d")).unwrap();
+        let path = folder.path().join("a.tar");
+        let mut builder = tar::Builder::new(File::create(&path).unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o777);
+        header.set_size(0);
+        builder.append_data(&mut header, "d", io::empty()).unwrap();
+        builder.into_inner().unwrap().sync_all().unwrap();
+        let digest = format!("sha256:{}", hash::hex(&hash::of_file(&path).unwrap()));
+        let refused = unpack(&path, &digest, &to).unwrap_err();
+        assert!(refused.contains("a link is in the place"), "{refused}");
+        let mode = victim.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::{
 /// What a cache may unpack to: ten times what all of them may take up packed.
 const UNPACKED_BYTES_MAX: u64 = 100 << 30;
 const CHUNK_BYTES: usize = 256 * 1024;
+/// setuid, setgid and the sticky bit: no archive brings them.
+const SPECIAL_MODE_BITS: u32 = 0o7000;
 
 /// What a path is relative to, and what stands for that in an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,73 +153,154 @@ fn append<W: io::Write>(
 /// Unpacks an archive where the patterns say; gives the number of files.
 pub(crate) fn unpack(from: &Path, ground: &Ground, patterns: &str) -> Result<usize, String> {
     // What they look for decides where things may go, though nothing is there yet.
-    let allowed = glob::search_paths(ground, &[patterns.to_owned()])?;
+    let allowed = AllowedPaths::new(glob::search_paths(ground, &[patterns.to_owned()])?)?;
     let damaged = |error: io::Error| format!("the cache is damaged: {error}");
     let file = File::open(from).map_err(damaged)?;
     let gzip = GzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, file));
     let mut archive = tar::Archive::new(gzip.take(UNPACKED_BYTES_MAX));
     archive.set_preserve_permissions(true);
+    archive.set_mask(SPECIAL_MODE_BITS);
     archive.set_unpack_xattrs(false);
     let (mut count, mut modes) = (0, Vec::new());
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path().map_err(damaged)?.into_owned();
-        let place = Root::of(&name).map(|(root, inner)| {
-            let base = root.folder(ground);
-            (base.to_owned(), base.join(inner))
-        });
-        let place = place.filter(|(_, path)| allowed.iter().any(|it| path.starts_with(it)));
-        let Some((base, path)) = place else {
+        let path = Root::of(&name)
+            .map(|(root, inner)| root.folder(ground).join(inner))
+            .filter(|path| allowed.contains(path));
+        let Some(path) = path else {
             return Err(format!(
                 "the cache holds {}, which is none of the paths that are asked for",
                 name.display()
             ));
         };
+        let failed = |why: String| format!("{}: {why}", path.display());
         let kind = entry.header().entry_type();
         if kind.is_dir() {
+            let real = allowed.resolve_folder(&path).map_err(failed)?;
+            fs::create_dir_all(&real).map_err(|error| failed(error.to_string()))?;
             // Its mode comes last: it may forbid what is still to be put there.
-            modes.push((path.clone(), entry.header().mode().unwrap_or(0o755)));
-        } else if kind.is_file() {
-            count += 1;
-        } else if !kind.is_symlink() {
+            modes.push((real, entry.header().mode().unwrap_or(0o755)));
+        } else if kind.is_file() || kind.is_symlink() {
+            count += usize::from(kind.is_file());
+            let real = allowed.resolve_file(&path).map_err(failed)?;
+            replace(&mut entry, &real).map_err(|error| failed(error.to_string()))?;
+        } else {
             return Err(format!(
                 "the cache holds {}, which is no file",
                 name.display()
             ));
         }
-        put(&mut entry, &base, &path).map_err(|why| format!("{}: {why}", path.display()))?;
     }
-    for (path, mode) in modes.into_iter().rev() {
-        let permissions = fs::Permissions::from_mode(mode & 0o777 | 0o700);
-        fs::set_permissions(&path, permissions).map_err(damaged)?;
+    for (real, mode) in modes.into_iter().rev() {
+        set_folder_mode(&real, mode).map_err(damaged)?;
     }
     Ok(count)
 }
 
-/// Puts an entry at `path`, below `base`; what is there makes room for it.
-fn put<R: Read>(entry: &mut tar::Entry<'_, R>, base: &Path, path: &Path) -> Result<(), String> {
-    let text = |error: io::Error| error.to_string();
-    let parent = path.parent().unwrap_or(base);
-    let folder = if entry.header().entry_type().is_dir() {
-        path
-    } else {
-        parent
-    };
-    fs::create_dir_all(folder).map_err(text)?;
-    // A link that came before must not lead what comes after it elsewhere. Below `/` there is no elsewhere.
-    let real = folder.canonicalize().map_err(text)?;
-    if !real.starts_with(base.canonicalize().map_err(text)?) {
-        return Err("a link in the way leads out".to_owned());
-    }
-    if folder == path {
+/// Sets the mode of a folder that was unpacked. A later entry may have put a link in its place or in the place of a folder above
+/// it: the mode of what a link leads to is never changed.
+fn set_folder_mode(real: &Path, mode: u32) -> io::Result<()> {
+    let is_unchanged = real.canonicalize().is_ok_and(|found| found == *real) && real.is_dir();
+    if !is_unchanged {
         return Ok(());
     }
-    match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path).map_err(text)?,
-        Ok(_) => fs::remove_file(path).map_err(text)?,
+    fs::set_permissions(real, fs::Permissions::from_mode(mode & 0o777 | 0o700))
+}
+
+/// Puts a file or a link at `real`; what is there makes room for it.
+fn replace<R: Read>(entry: &mut tar::Entry<'_, R>, real: &Path) -> io::Result<()> {
+    if let Some(folder) = real.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match real.symlink_metadata() {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(real)?,
+        Ok(_) => fs::remove_file(real)?,
         Err(_) => {}
     }
-    entry.unpack(path).map(drop).map_err(text)
+    entry.unpack(real).map(drop)
+}
+
+/// Where an archive may write: the paths that the patterns name, and where these were before anything was unpacked. A link in the
+/// archive must not lead what comes after it elsewhere.
+struct AllowedPaths(Vec<AllowedPath>);
+
+struct AllowedPath {
+    /// As the patterns name it.
+    named: PathBuf,
+    /// Where its content is, without links.
+    content: PathBuf,
+    /// Where the path itself is, without links in the folders above it; none of the folder `/`.
+    entry: Option<PathBuf>,
+}
+
+impl AllowedPaths {
+    fn new(paths: Vec<PathBuf>) -> Result<Self, String> {
+        let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+        let allowed = paths.into_iter().map(|named| {
+            let content = without_links(&named).map_err(|error| failed(&named, error))?;
+            let entry = match (named.parent(), named.file_name()) {
+                (Some(folder), Some(name)) => {
+                    let folder = without_links(folder).map_err(|error| failed(&named, error))?;
+                    Some(folder.join(name))
+                }
+                _ => None,
+            };
+            Ok(AllowedPath {
+                named,
+                content,
+                entry,
+            })
+        });
+        allowed.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn contains(&self, path: &Path) -> bool {
+        self.0.iter().any(|it| path.starts_with(&it.named))
+    }
+
+    /// Where a folder is or will be, without links.
+    fn resolve_folder(&self, path: &Path) -> Result<PathBuf, String> {
+        let real = without_links(path).map_err(|error| error.to_string())?;
+        let mut inside = self.0.iter().filter(|it| path.starts_with(&it.named));
+        if inside.any(|it| real.starts_with(&it.content)) {
+            return Ok(real);
+        }
+        Err("a link in the way leads out".to_owned())
+    }
+
+    /// Where a file or a link is or will be, without links above it.
+    fn resolve_file(&self, path: &Path) -> Result<PathBuf, String> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err("it would replace a whole folder".to_owned());
+        };
+        let real = without_links(folder)
+            .map_err(|error| error.to_string())?
+            .join(name);
+        let is_inside = |it: &AllowedPath| match path == it.named {
+            true => it.entry.as_ref() == Some(&real),
+            false => path.starts_with(&it.named) && real.starts_with(&it.content),
+        };
+        if self.0.iter().any(is_inside) {
+            return Ok(real);
+        }
+        Err("a link in the way leads out".to_owned())
+    }
+}
+
+/// The path with the links in it resolved, as far as it exists; what doesn't exist yet can hold none.
+fn without_links(path: &Path) -> io::Result<PathBuf> {
+    let exists = |path: &&Path| path.symlink_metadata().is_ok();
+    let Some(existing) = path.ancestors().find(exists) else {
+        return Ok(path.to_owned());
+    };
+    let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
+    let real = existing.canonicalize()?;
+    Ok(if rest.as_os_str().is_empty() {
+        real
+    } else {
+        real.join(rest)
+    })
 }
 
 #[cfg(test)]
@@ -334,5 +417,129 @@ mod tests {
         }
         fs::write(&path, "no gzip").unwrap();
         assert!(unpack(&path, &ground, "d").unwrap_err().contains("damaged"));
+    }
+
+    /// An archive of entries without content, past the checks of the builder.
+    fn archive_of(path: &Path, entries: &[(&str, tar::EntryType, u32, &str)]) {
+        let file = File::create(path).unwrap();
+        let mut builder = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
+        for (name, kind, mode, link) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            header.set_mode(*mode);
+            if !link.is_empty() {
+                header.set_link_name_literal(link).unwrap();
+            }
+            header.set_cksum();
+            builder.append(&header, io::empty()).unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap();
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_takes_no_mode_to_what_it_leads_to() {
+        use tar::EntryType::{Directory, Regular, Symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let ground = ground(folder.path());
+        let victims = tempfile::tempdir().unwrap();
+        let victim = |name: &str| victims.path().join(name);
+        fs::create_dir(victim("folder")).unwrap();
+        fs::create_dir(victim("folder/inner")).unwrap();
+        fs::write(victim("file"), "").unwrap();
+        for (name, mode) in [("folder/inner", 0o700), ("folder", 0o700), ("file", 0o600)] {
+            fs::set_permissions(victim(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let text = |path: PathBuf| path.display().to_string();
+        let (to_folder, to_file) = (text(victim("folder")), text(victim("file")));
+        let path = folder.path().join("cache");
+        archive_of(
+            &path,
+            &[
+                ("workspace/d/inner", Directory, 0o777, ""),
+                ("workspace/d", Directory, 0o777, ""),
+                ("workspace/d", Symlink, 0o777, &to_folder),
+                ("workspace/e", Directory, 0o777, ""),
+                ("workspace/e", Symlink, 0o777, &to_file),
+            ],
+        );
+        assert_eq!(unpack(&path, &ground, "d\ne"), Ok(0));
+        assert!(ground.root.join("d").is_symlink() && ground.root.join("e").is_symlink());
+        for (name, mode) in [("folder", 0o700), ("folder/inner", 0o700), ("file", 0o600)] {
+            assert_eq!(mode_of(&victim(name)), mode, "{name}");
+        }
+        let _ = fs::remove_file(ground.root.join("d"));
+        for entries in [
+            // Below a link that leads out: neither folders nor files are made there.
+            vec![
+                ("workspace/d/l", Symlink, 0o777, to_folder.as_str()),
+                ("workspace/d/l/new/deep", Directory, 0o777, ""),
+            ],
+            vec![
+                ("workspace/d/l", Symlink, 0o777, to_folder.as_str()),
+                ("workspace/d/l/new", Regular, 0o644, ""),
+            ],
+            // A path that is asked for becomes a link itself.
+            vec![
+                ("workspace/d", Symlink, 0o777, to_folder.as_str()),
+                ("workspace/d/new", Regular, 0o644, ""),
+            ],
+            // Within the workspace, but outside of the paths that are asked for.
+            vec![
+                ("workspace/d/l", Symlink, 0o777, ".."),
+                ("workspace/d/l/new", Regular, 0o644, ""),
+            ],
+        ] {
+            archive_of(&path, &entries);
+            let refused = unpack(&path, &ground, "d").unwrap_err();
+            assert!(refused.contains("leads out"), "{refused}: {entries:?}");
+            assert!(!victim("folder/new").exists(), "{entries:?}");
+            assert!(!ground.root.join("new").exists(), "{entries:?}");
+            let _ = fs::remove_file(ground.root.join("d"));
+            let _ = fs::remove_dir_all(ground.root.join("d"));
+        }
+    }
+
+    #[test]
+    fn a_path_below_the_root_folder_has_an_elsewhere_too() {
+        use tar::EntryType::{Regular, Symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let ground = ground(folder.path());
+        let elsewhere = tempfile::tempdir().unwrap();
+        let real = elsewhere.path().canonicalize().unwrap();
+        let tool = real.join("tool").display().to_string();
+        let link = format!("machine{tool}/l");
+        let file = format!("machine{tool}/l/new");
+        let path = folder.path().join("cache");
+        archive_of(
+            &path,
+            &[(&link, Symlink, 0o777, ".."), (&file, Regular, 0o644, "")],
+        );
+        let refused = unpack(&path, &ground, &tool).unwrap_err();
+        assert!(refused.contains("leads out"), "{refused}");
+        assert!(!real.join("new").exists());
+    }
+
+    #[test]
+    fn no_archive_brings_setuid() {
+        use tar::EntryType::{Directory, Regular};
+        let folder = tempfile::tempdir().unwrap();
+        let ground = ground(folder.path());
+        let path = folder.path().join("cache");
+        archive_of(
+            &path,
+            &[
+                ("workspace/d", Directory, 0o2755, ""),
+                ("workspace/d/tool", Regular, 0o6755, ""),
+            ],
+        );
+        assert_eq!(unpack(&path, &ground, "d"), Ok(1));
+        assert_eq!(mode_of(&ground.root.join("d/tool")), 0o755);
+        assert_eq!(mode_of(&ground.root.join("d")), 0o755);
     }
 }
