@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::client::ClientError;
+use crate::{client::ClientError, print::error_line};
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +48,14 @@ impl Failure {
             Self::Usage { .. } => 2,
             Self::Failed(_) => 1,
         };
-        eprintln!("shipway: {self}");
+        error_line(&format!("shipway: {self}"));
         let help = match &self {
             Self::Client(error) => error.help().map(str::to_owned),
             Self::Usage { help, .. } => help.clone(),
             Self::Failed(_) => None,
         };
         if let Some(help) = help {
-            eprintln!("  help: {help}");
+            error_line(&format!("  help: {help}"));
         }
         ExitCode::from(code)
     }

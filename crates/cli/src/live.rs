@@ -16,6 +16,7 @@ use std::{
     io::{IsTerminal, Write as _},
 };
 
+use shipway_core::terminal::sanitize_for_terminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Begin and end of what is to be shown in one piece; terminals that don't know it leave it out.
@@ -71,6 +72,9 @@ impl Live {
     pub fn show(&mut self, mut lines: Vec<String>) {
         let size = size();
         lines.truncate(size.rows.saturating_sub(1));
+        for line in &mut lines {
+            *line = sanitize_for_terminal(line).replace(['\n', '\t'], " ");
+        }
         let text = if size == self.size {
             update(&self.shown, &lines)
         } else {

@@ -1,5 +1,8 @@
 //! The `shipway` binary: thin. It parses the command line and wires the crates together; everything else is theirs.
 
+// What is printed may be foreign: `print` alone writes to the terminal, without control sequences.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod client;
 mod commands;
 mod exit;
@@ -92,10 +95,10 @@ fn main() -> ExitCode {
         quiet: cli.quiet,
     };
     let Some(command) = cli.command else {
-        println!(
+        print::line(&format!(
             "shipway {}: takes a commit to production and stands guard there.\n\n{FIRST_STEPS}",
             env!("CARGO_PKG_VERSION")
-        );
+        ));
         return ExitCode::SUCCESS;
     };
     match carry_out(command, &cli.server, output) {

@@ -1,9 +1,11 @@
-//! How results are printed: for people, or as JSON.
+//! How results are printed: for people, or as JSON. The only place of the command line that writes to stdout and stderr, beside
+//! `live.rs`: what is printed may be foreign, and a terminal obeys control sequences.
 
 use std::io::{IsTerminal, Write};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use shipway_core::terminal::sanitize_for_terminal;
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Failure;
@@ -22,17 +24,52 @@ impl Output {
     pub fn document(self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::Failed(error.to_string()))?;
-        line(&text);
+        line(&with_escapes(&text));
         Ok(())
     }
 }
 
-/// Prints a line. A reader that has gone away (`| head`) ends the program quietly.
+/// JSON whose strings hold no control characters but as escapes: JSON itself asks for that below U+0020 only.
+fn with_escapes(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for letter in json.chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => out.push(letter),
+        }
+    }
+    out
+}
+
+/// Prints a line on stdout, without control sequences other than colours. A reader that has gone away (`| head`) ends the program
+/// quietly.
 pub fn line(text: &str) {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "{text}").is_err() {
+    if writeln!(out, "{}", sanitize_for_terminal(text)).is_err() {
         std::process::exit(0);
     }
+}
+
+/// Prints text on stdout at once, without control sequences other than colours. A reader that has gone away (`| head`) is no
+/// reason to leave what is under way.
+pub fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out
+        .write_all(sanitize_for_terminal(text).as_bytes())
+        .and_then(|()| out.flush());
+}
+
+/// Prints text on stderr at once, without control sequences other than colours.
+pub fn error_text(text: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = out
+        .write_all(sanitize_for_terminal(text).as_bytes())
+        .and_then(|()| out.flush());
+}
+
+/// Prints a line on stderr, without control sequences other than colours.
+pub fn error_line(text: &str) {
+    error_text(&format!("{text}\n"));
 }
 
 /// Rows as a table without frames, columns as wide as they must be.

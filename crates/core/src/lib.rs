@@ -13,4 +13,5 @@ pub mod rollout;
 pub mod run;
 pub mod service;
 pub mod target;
+pub mod terminal;
 pub mod testing;

@@ -15,7 +15,11 @@ use shipway_worker::{Secrets, Stand, look_back, stand};
 use shipway_workflow::job::{JobSpec, Resume};
 
 use super::ids::{Kind, path_of};
-use crate::{client::Server, exit::Failure, print::Output};
+use crate::{
+    client::Server,
+    exit::Failure,
+    print::{Output, error_line, error_text},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,7 +85,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
     if !output.quiet {
         let why = job.why.as_deref().unwrap_or_default();
         let title = format!("{} {}, attempt {}", run.id, job.name, resume.attempt);
-        eprint!("{}", head(&title, &stand, why));
+        error_text(&head(&title, &stand, why));
     }
     let prompt = format!("[{} {}] ", run.id, job.key);
     let error = command(&stand, &args.command, &prompt).exec();
@@ -91,12 +95,15 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
 /// A shell where the job of this spec failed; waits for its end. For `shipway run`.
 pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        eprintln!("no shell is opened: this is no terminal");
+        error_line("no shell is opened: this is no terminal");
         return Ok(());
     }
     let failed = look_back(&spec.folder, &spec.steps).ok();
     let Some(step) = failed.and_then(|standing| standing.failed) else {
-        eprintln!("no shell is opened: no step of {} failed", spec.name);
+        error_line(&format!(
+            "no shell is opened: no step of {} failed",
+            spec.name
+        ));
         return Ok(());
     };
     let folder = spec.folder.clone();
@@ -106,7 +113,7 @@ pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         step,
     };
     let stand = stood(spec, &resume, Secrets::Given)?;
-    eprint!("{}", head(&spec.name, &stand, ""));
+    error_text(&head(&spec.name, &stand, ""));
     // Ctrl-C is the shell's: it is heard here already, and means nothing any more.
     let ended = command(&stand, &[], &format!("[{}] ", spec.key)).status();
     ended.map(drop).map_err(|error| unstarted(&[], &error))

@@ -28,7 +28,7 @@ use shipway_syntax::Source;
 
 use crate::{
     exit::Failure,
-    print::{self, Output, line},
+    print::{self, Output, error_line, line},
     report,
 };
 
@@ -236,7 +236,7 @@ fn read(path: &Path) -> Result<Config, Failure> {
         .map(|(config, _)| config)
         .map_err(|problems| {
             for problem in problems.iter().filter(|problem| problem.is_error()) {
-                eprintln!("{}", report::render(&source, problem));
+                error_line(&report::render(&source, problem));
             }
             Failure::usage_with(
                 format!("{} has mistakes", path.display()),

@@ -15,7 +15,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shipway_core::ids::{CommitId, ServiceName};
+use shipway_core::{
+    ids::{CommitId, ServiceName},
+    terminal::sanitize_for_terminal,
+};
 
 use super::RefUpdate;
 
@@ -139,8 +142,8 @@ pub fn post_receive() -> ExitCode {
         .and_then(|target| report(&target, io::stdin().lock(), &mut stdout));
     if let Err(error) = outcome {
         // A pusher who has gone cannot be told.
-        let _ = writeln!(stdout, "shipway: your push is stored, but {error}")
-            .and_then(|()| stdout.flush());
+        let text = format!("shipway: your push is stored, but {error}");
+        let _ = writeln!(stdout, "{}", sanitize_for_terminal(&text)).and_then(|()| stdout.flush());
     }
     ExitCode::SUCCESS
 }
@@ -178,7 +181,7 @@ fn report(target: &Target, input: impl BufRead, output: &mut impl Write) -> Resu
         ));
     }
     while let Some(line) = next_line(&mut lines).map_err(HookError::BrokenOff)? {
-        if writeln!(output, "{line}")
+        if writeln!(output, "{}", sanitize_for_terminal(&line))
             .and_then(|()| output.flush())
             .is_err()
         {

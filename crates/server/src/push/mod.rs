@@ -7,12 +7,13 @@ pub(crate) mod missed;
 mod read;
 
 pub(crate) use read::{commit_of, dispatchable};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use shipway_core::{
     aggregate::Actor,
     ids::ServiceName,
     service::{Body, Input},
+    terminal::sanitize_for_terminal,
 };
 use shipway_drivers::git::{GitError, RefUpdate, Repo};
 use tokio::sync::mpsc;
@@ -31,9 +32,14 @@ impl Terminal {
         (Self(sender), receiver)
     }
 
-    /// Shows a line.
+    /// Shows a line. Much of what it says is foreign: names of branches, subjects of commits, what instances print.
     pub async fn line(&self, text: impl Into<String>) {
-        let _ = self.0.send(text.into()).await;
+        let text = text.into();
+        let line = match sanitize_for_terminal(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(sanitized) => sanitized,
+        };
+        let _ = self.0.send(line).await;
     }
 
     /// Whether anybody still looks.

@@ -19,7 +19,11 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use crate::{client::Server, exit::Failure};
+use crate::{
+    client::Server,
+    exit::Failure,
+    print::{error_line, line},
+};
 use summary::{Shipped, Summary};
 use traffic::Traffic;
 
@@ -100,12 +104,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         counted,
         page: server.client.server.clone(),
     };
-    println!("\n{summary}");
+    line(&format!("\n{summary}"));
     if !args.exit {
-        println!(
+        line(&format!(
             "\nThe server stays up: look at {}. Ctrl-C ends it.",
             server.client.server
-        );
+        ));
         wait_for_interrupt();
     }
     drop(server);
@@ -190,8 +194,8 @@ impl Screen {
 
     fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| line(text)),
+            None => line(text),
         }
     }
 
@@ -354,10 +358,10 @@ impl Drop for DemoServer {
             .stdout(Stdio::null())
             .status();
         if !stopped.is_ok_and(|status| status.success()) {
-            eprintln!(
+            error_line(&format!(
                 "shipway: something of the demo may still run; its data is {}",
                 self.data.display()
-            );
+            ));
         }
     }
 }

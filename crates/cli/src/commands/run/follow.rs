@@ -17,7 +17,8 @@ use shipway_workflow::job::{Conclusion, JobKey, JournalBody, JournalEntry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::show::{Show, print};
+use super::show::Show;
+use crate::print;
 
 /// Lines of a failed step that are shown again at the end.
 const LAST_LINES: usize = 20;
@@ -186,7 +187,7 @@ impl Follower {
                 outputs,
                 why,
             } => {
-                print(&out);
+                print::text(&out);
                 return Some(Input::JobEnded {
                     key: key(),
                     conclusion,
@@ -212,7 +213,7 @@ impl Follower {
             | JournalBody::Resumed { .. }
             | JournalBody::DeployAsked { .. } => {}
         }
-        print(&out);
+        print::text(&out);
         None
     }
 }
@@ -296,6 +297,6 @@ impl Text {
                 self.show.line(&self.prefix, line, &mut out);
             }
         }
-        print(&out);
+        print::text(&out);
     }
 }

@@ -3,14 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::{Args, dotenv};
-use crate::exit::Failure;
+use crate::{
+    exit::Failure,
+    print::{error_line, error_text},
+};
 
 /// All that is given.
 #[derive(Clone, Debug, Default)]
@@ -120,11 +123,10 @@ fn secret(name: &str, known: &BTreeMap<String, String>, asking: Asking) -> Resul
 fn ask(name: &str) -> std::io::Result<String> {
     // Hidden first: who is asked may answer at once.
     let hidden = Hidden::begin()?;
-    eprint!("Secret {name}: ");
-    std::io::stderr().flush()?;
+    error_text(&format!("Secret {name}: "));
     let typed = typed();
     drop(hidden);
-    eprintln!();
+    error_line("");
     typed
 }
 

@@ -30,7 +30,7 @@ use super::{
     pick::Cells,
     show::{Hint, Show},
 };
-use crate::{commands::shell, exit::Failure};
+use crate::{commands::shell, exit::Failure, print::error_line};
 
 /// A run in memory.
 pub(super) struct Local {
@@ -113,7 +113,7 @@ impl Local {
                 }
                 () = interrupts.next() => {
                     if interrupts.count == 1 {
-                        eprintln!("cancelling; Ctrl-C again ends at once");
+                        error_line("cancelling; Ctrl-C again ends at once");
                         progress.inputs.push_back(Input::Cancel { reason: "interrupted".to_owned() });
                     } else {
                         self.end_at_once(&progress);

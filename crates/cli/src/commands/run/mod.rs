@@ -32,7 +32,7 @@ use crate::{
     exit::Failure,
     forge::{Forge, user_cache},
     limits::JobLimits,
-    print::{Output, line},
+    print::{Output, error_line, line},
 };
 
 const EXAMPLES: &str = "\
@@ -185,7 +185,7 @@ impl Site<'_> {
             let scratch = scratch.map_err(failed)?;
             let reading = read_elsewhere(&mut picked.file, &self.actions, scratch.path());
             for note in runtime.block_on(reading) {
-                eprintln!("warning: {note}");
+                error_line(&format!("warning: {note}"));
             }
         }
         Ok(picked)
@@ -258,7 +258,9 @@ impl Site<'_> {
             .collect();
         if let Some(first) = missing.first() {
             let names = missing.join(", ");
-            eprintln!("not given, and so empty: secrets {names} (give one with --secret {first})");
+            error_line(&format!(
+                "not given, and so empty: secrets {names} (give one with --secret {first})"
+            ));
         }
     }
 

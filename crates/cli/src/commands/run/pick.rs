@@ -22,7 +22,7 @@ use shipway_workflow::{
 };
 
 use super::given::{Given, pairs};
-use crate::{exit::Failure, report};
+use crate::{exit::Failure, print::error_line, report};
 
 /// Where workflows are kept.
 const WORKFLOWS: &str = ".github/workflows";
@@ -116,7 +116,7 @@ pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Fa
     let source = Source::new(path.display().to_string(), text.clone());
     let parsed = shipway_workflow::parse(&source);
     for problem in &parsed.diagnostics {
-        eprintln!("{}\n", report::render(&source, problem));
+        error_line(&format!("{}\n", report::render(&source, problem)));
     }
     let workflow = parsed
         .workflow

@@ -1,13 +1,13 @@
 //! What a run looks like while it goes on: the output of its steps, marks where they end, and at the end what matters.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use jiff::Timestamp;
 use serde_json::json;
 use shipway_core::run::{JobView, RunView, Status, StepLine, in_short};
 use shipway_workflow::job::{Conclusion, JobKey, JournalEntry};
 
-use crate::print::Output;
+use crate::print::{self, Output};
 
 /// How a run is shown.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +165,7 @@ impl Show {
     ) {
         if self.output.json {
             let run = json!({ "conclusion": conclusion, "title": run.title, "why": run.why, "jobs": run.jobs });
-            return print(&format!("{}\n", json!({ "run": run })));
+            return print::text(&format!("{}\n", json!({ "run": run })));
         }
         let mut text = String::new();
         if let Some([first, rest @ ..]) = lines {
@@ -217,7 +217,7 @@ impl Show {
             let hint = hint.of(&job.key);
             text.push_str(&format!("  {}\n", self.ink(Ink::Grey, &hint)));
         }
-        print(&text);
+        print::text(&text);
     }
 
     /// `cd · Ship v1`; the commit's message says nothing new here.
@@ -253,12 +253,6 @@ impl Show {
         text.push('\n');
         text
     }
-}
-
-/// Prints text as it is. A reader that has gone away (`| head`) is no reason to leave jobs alone.
-pub(super) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// `12 ms`, `3.4 s`, `2 min 5 s`
