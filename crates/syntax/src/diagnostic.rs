@@ -84,11 +84,74 @@ impl Diagnostic {
     }
 }
 
+/// Diagnostics of one file, at most: what a person reads, and what every place that shows them can bear.
+pub const DIAGNOSTICS_MAX: usize = 100;
+/// Characters of one message, at most: it may repeat a key or a value of the file.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// The diagnostics of one file, at most [`DIAGNOSTICS_MAX`]; errors are kept before warnings, and a last one says how many more
+/// there are. Their order is kept.
+#[must_use]
+pub fn limit_diagnostics(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let total = diagnostics.len();
+    if total > DIAGNOSTICS_MAX {
+        let errors = diagnostics.iter().filter(|it| it.is_error()).count();
+        let mut warnings = DIAGNOSTICS_MAX.saturating_sub(errors);
+        diagnostics.retain(|it| {
+            let kept = it.is_error() || warnings > 0;
+            warnings -= usize::from(kept && !it.is_error());
+            kept
+        });
+        diagnostics.truncate(DIAGNOSTICS_MAX);
+        diagnostics.push(Diagnostic {
+            severity: match errors > DIAGNOSTICS_MAX {
+                true => Severity::Error,
+                false => Severity::Warning,
+            },
+            code: "too-many-problems",
+            message: format!("{} more problems are not shown", total - DIAGNOSTICS_MAX),
+            span: None,
+            help: None,
+        });
+    }
+    for diagnostic in &mut diagnostics {
+        let message = &mut diagnostic.message;
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(end);
+            message.push('…');
+        }
+    }
+    diagnostics
+}
+
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Error => "error",
             Self::Warning => "warning",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_kept_before_warnings_and_the_rest_is_counted() {
+        let at = |start| Span::new(start, start + 1);
+        let warnings = (0..150).map(|start| Diagnostic::warning("w", at(start), "w"));
+        let errors = (200..260).map(|start| Diagnostic::error("e", at(start), "e"));
+        let limited = limit_diagnostics(warnings.chain(errors).collect());
+        assert_eq!(limited.len(), DIAGNOSTICS_MAX + 1);
+        assert_eq!(limited.iter().filter(|it| it.is_error()).count(), 60);
+        assert_eq!(
+            limited.last().unwrap().message,
+            "110 more problems are not shown"
+        );
+        assert!(limited[..100].is_sorted_by_key(|it| it.span.unwrap().start));
+        let long = Diagnostic::error("e", at(0), "ä".repeat(1_000_000));
+        let message = &limit_diagnostics(vec![long])[0].message;
+        assert_eq!(message.chars().count(), MESSAGE_CHARS_MAX + 1);
     }
 }

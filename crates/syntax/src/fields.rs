@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{DIAGNOSTICS_MAX, Diagnostic},
     near::nearest,
     scalar::{parse_bytes, parse_duration},
     source::{Span, Spanned},
@@ -42,7 +42,11 @@ impl<'n> Fields<'n> {
             .iter()
             .filter(|(key, _)| !known.contains(&key.text.as_str()))
         {
-            let help = match nearest(&key.text, known.iter().copied()) {
+            let near = match problems.len() < DIAGNOSTICS_MAX {
+                true => nearest(&key.text, known.iter().copied()),
+                false => None,
+            };
+            let help = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the keys here are {}", known.join(", ")),
             };

@@ -18,7 +18,7 @@ mod scalar;
 mod source;
 mod tree;
 
-pub use diagnostic::{Diagnostic, Severity};
+pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Severity, limit_diagnostics};
 pub use fields::Fields;
 pub use near::nearest;
 pub use scalar::{parse_bytes, parse_cores, parse_duration};

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_syntax::{Diagnostic, Fields, Node, Source, Span, Spanned, nearest, parse_cores};
+use shipway_syntax::{
+    Diagnostic, Fields, Node, Source, Span, Spanned, limit_diagnostics, nearest, parse_cores,
+};
 
 use super::{
     ArtifactSource, Config, Count, RunConfig, checks, environments::environments, reports,
@@ -30,8 +32,10 @@ pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnosti
     let config = file(&tree, &mut problems);
     problems.sort_by_key(|problem| problem.span.map(|span| span.start));
     match config {
-        Some(config) if !problems.iter().any(Diagnostic::is_error) => Ok((config, problems)),
-        _ => Err(problems),
+        Some(config) if !problems.iter().any(Diagnostic::is_error) => {
+            Ok((config, limit_diagnostics(problems)))
+        }
+        _ => Err(limit_diagnostics(problems)),
     }
 }
 

@@ -1,4 +1,7 @@
 //! What a commit says: its `shipway.yaml`, its workflows, its tests, and its tree where that is the artifact.
+//!
+//! A file that can't be used is one problem and never keeps the other files from being read. Files are parsed and matched in
+//! `block_in_place`: that may take a second for the largest, and other requests must not wait for it.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +14,7 @@ use shipway_core::{
 use shipway_drivers::git::{GitError, RefUpdate, Repo};
 use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::{graph::Place, model::PushEvent};
+use tokio::task::block_in_place;
 
 use super::PushError;
 use crate::app::{App, service_stream};
@@ -21,6 +25,8 @@ const CONFIG: &str = "shipway.yaml";
 const WORKFLOWS: &str = ".github/workflows";
 /// No file that people write by hand is larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Workflow files that are read of a commit, in the order of their names.
+const WORKFLOW_FILES_MAX: usize = 200;
 
 /// What a commit says.
 pub(super) struct Contents {
@@ -73,13 +79,16 @@ pub(super) async fn contents(
             .iter()
             .filter_map(|environment| environment.tests.as_ref())
         {
+            // Without the tests that it asks for nothing is released.
             match text(repo, commit, path).await? {
-                Some(text) => tests.push(with_calls(repo, commit, path.clone(), text).await?),
-                // Who asks for tests doesn't want to be released without them.
-                None => {
+                Text::Read(text) => tests.push(with_calls(repo, commit, path.clone(), text).await?),
+                Text::Missing => {
                     unconfigured = Some(format!(
                         "{CONFIG} names the tests {path}, which are not in this commit; add them, or take `tests` away"
                     ))
+                }
+                Text::Unusable(why) => {
+                    unconfigured = Some(format!("{CONFIG} names the tests {path}: {why}"))
                 }
             }
         }
@@ -121,9 +130,36 @@ async fn ties_fit(app: &App, config: &Config) -> Result<(), String> {
     config::check_ties(config, |name| known.get(name).map(|it| &**it))
 }
 
-async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Option<String>, PushError> {
-    let bytes = repo.read_file(commit, path, FILE_BYTES_MAX).await?;
-    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+/// A file of a commit.
+enum Text {
+    Read(String),
+    Missing,
+    /// It is there, and the reason why this file is not used. Other files are.
+    Unusable(String),
+}
+
+async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Text, GitError> {
+    match repo.read_file(commit, path, FILE_BYTES_MAX).await {
+        Ok(Some(bytes)) => Ok(Text::Read(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(None) => Ok(Text::Missing),
+        Err(GitError::TooLarge { max_bytes, .. }) => Ok(Text::Unusable(format!(
+            "it is larger than {} MiB",
+            max_bytes >> 20
+        ))),
+        Err(GitError::Path(_)) => Ok(Text::Unusable(
+            "its path can't be that of a file: it is absolute, has `..` or a line break".to_owned(),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+/// A path for one line of output.
+fn shown(path: &str) -> String {
+    if path.contains(char::is_control) {
+        path.escape_debug().to_string()
+    } else {
+        path.to_owned()
+    }
 }
 
 /// The configuration of a commit, or why it has none, which is said once the runs are over. What is wrong in the file itself is
@@ -134,13 +170,17 @@ async fn read_config(
     commit: &CommitId,
     problems: &mut Vec<String>,
 ) -> Result<Result<Config, String>, PushError> {
-    let Some(text) = text(repo, commit, CONFIG).await? else {
-        return Ok(Err(format!(
-            "there is no {CONFIG} in this commit; `shipway init` writes one"
-        )));
+    let text = match text(repo, commit, CONFIG).await? {
+        Text::Read(text) => text,
+        Text::Missing => {
+            return Ok(Err(format!(
+                "there is no {CONFIG} in this commit; `shipway init` writes one"
+            )));
+        }
+        Text::Unusable(why) => return Ok(Err(format!("{CONFIG} is not used: {why}"))),
     };
     let source = Source::new(CONFIG, text);
-    let (config, warnings) = match config::parse(&source) {
+    let (config, warnings) = match block_in_place(|| config::parse(&source)) {
         Ok(read) => read,
         Err(errors) => {
             problems.extend(errors.iter().map(|error| one_line(&source, error)));
@@ -168,27 +208,40 @@ async fn matching_workflows(
     mut standing: Option<&mut Vec<Standing>>,
 ) -> Result<Vec<WorkflowFile>, PushError> {
     let named = config.map_or(&[][..], |config| config.workflows.as_slice());
-    let paths = if named.is_empty() {
+    let mut paths = if named.is_empty() {
         repo.list_files(commit, WORKFLOWS).await?
     } else {
         named.to_vec()
     };
+    paths.retain(|path| path.ends_with(".yml") || path.ends_with(".yaml"));
+    if let Some(first) = paths.get(WORKFLOW_FILES_MAX) {
+        problems.push(format!(
+            "{WORKFLOWS}: there are {} workflow files, and {WORKFLOW_FILES_MAX} are read: {} and those after it do not run",
+            paths.len(),
+            shown(first)
+        ));
+        paths.truncate(WORKFLOW_FILES_MAX);
+    }
     let mut matching = Vec::new();
-    for path in paths
-        .into_iter()
-        .filter(|path| path.ends_with(".yml") || path.ends_with(".yaml"))
-    {
-        let Some(text) = text(repo, commit, &path).await? else {
-            problems.push(format!(
-                "{CONFIG}: the workflow {path} is not in the commit"
-            ));
-            continue;
+    for path in paths {
+        let text = match text(repo, commit, &path).await? {
+            Text::Read(text) => text,
+            Text::Missing => {
+                problems.push(format!(
+                    "{CONFIG}: the workflow {path} is not in the commit"
+                ));
+                continue;
+            }
+            Text::Unusable(why) => {
+                problems.push(format!("{} does not run: {why}", shown(&path)));
+                continue;
+            }
         };
         let source = Source::new(&path, text.clone());
-        let parsed = shipway_workflow::parse(&source);
+        let parsed = block_in_place(|| shipway_workflow::parse(&source));
         match parsed.workflow {
             Some(workflow) => {
-                let pushed = workflow.on.matches_push(event);
+                let pushed = block_in_place(|| workflow.on.matches_push(event));
                 let after = (workflow.on.others.iter()).find(|other| other.name == "workflow_run");
                 let schedules = &workflow.on.schedule;
                 let stands = standing.is_some() && (after.is_some() || !schedules.is_empty());
@@ -231,15 +284,18 @@ async fn with_calls(
     content: String,
 ) -> Result<WorkflowFile, PushError> {
     let mut file = WorkflowFile::new(path, content);
-    let mut calls = file.calls();
+    let mut calls = block_in_place(|| file.calls());
     while let Some(name) = calls.next() {
         let read = match Place::of(&name) {
             Err(why) => Err(why),
-            Ok(Place::Here { path }) => (text(repo, commit, path).await?)
-                .ok_or_else(|| "it is not in the commit".to_owned()),
+            Ok(Place::Here { path }) => match text(repo, commit, path).await? {
+                Text::Read(text) => Ok(text),
+                Text::Missing => Err("it is not in the commit".to_owned()),
+                Text::Unusable(why) => Err(why),
+            },
             Ok(Place::Elsewhere { .. }) => continue,
         };
-        calls.give(CalledFile::new(name, read));
+        block_in_place(|| calls.give(CalledFile::new(name, read)));
     }
     Ok(file)
 }
@@ -302,15 +358,17 @@ pub(crate) async fn dispatchable(
             .map_err(|error| error.to_string())?,
     };
     let mut found = Vec::new();
-    for path in paths {
-        let Some(text) = text(repo, commit, &path)
-            .await
-            .map_err(|error| error.to_string())?
-        else {
-            continue;
+    for path in paths.into_iter().take(WORKFLOW_FILES_MAX) {
+        let read = text(repo, commit, &path).await;
+        let text = match read.map_err(|error| error.to_string())? {
+            Text::Read(text) => text,
+            Text::Unusable(why) if wanted.is_some() => {
+                return Err(format!("{} can't be started: {why}", shown(&path)));
+            }
+            Text::Missing | Text::Unusable(_) => continue,
         };
         let source = Source::new(&path, text.clone());
-        let parsed = shipway_workflow::parse(&source);
+        let parsed = block_in_place(|| shipway_workflow::parse(&source));
         match parsed.workflow {
             Some(workflow) => {
                 if let Some(dispatch) = workflow.on.workflow_dispatch {

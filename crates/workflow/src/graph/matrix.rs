@@ -11,6 +11,9 @@ pub const CELLS_MAX: usize = 256;
 /// Combinations before `exclude`; more would only cost time, as at most [`CELLS_MAX`] may be left.
 const PRODUCT_MAX: usize = 65_536;
 
+/// Entries of `include` or `exclude`: each is compared with every combination.
+const ENTRIES_MAX: usize = 1_000;
+
 /// Characters in the name of a job; GitHub's limit.
 const NAME_MAX: usize = 100;
 
@@ -40,6 +43,9 @@ pub enum MatrixError {
     /// No combination is left.
     #[error("the matrix makes no jobs: everything is excluded")]
     Nothing,
+    /// `include` or `exclude` is too long.
+    #[error("`{0}` of the matrix has more than {ENTRIES_MAX} entries")]
+    TooManyEntries(&'static str),
     /// Too many.
     #[error("the matrix makes more than {CELLS_MAX} jobs")]
     TooMany,
@@ -133,6 +139,9 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError>
     let all = |name: &'static str, values: &[Value]| {
         let lists: Result<Vec<_>, _> = values.iter().map(|value| entries(name, value)).collect();
         let all: Vec<Entries> = lists?.concat();
+        if all.len() > ENTRIES_MAX {
+            return Err(MatrixError::TooManyEntries(name));
+        }
         match all.iter().any(Vec::is_empty) {
             true => Err(MatrixError::EmptyEntry(name)),
             false => Ok(all),

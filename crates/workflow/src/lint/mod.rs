@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use shipway_syntax::{Diagnostic, Key, Node, Source, Span};
+use shipway_syntax::{Diagnostic, Key, Node, Source, Span, limit_diagnostics};
 
 use crate::{
     expr::{Condition, Expr, Template},
@@ -117,7 +117,7 @@ fn looked_at(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnosti
         }
     }
     diagnostics.retain(|problem| problem.is_error() || !is_allowed(source, problem));
-    in_order(diagnostics)
+    limit_diagnostics(in_order(diagnostics))
 }
 
 /// Whether a comment on the line of a problem or the one above allows it.

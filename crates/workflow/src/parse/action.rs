@@ -1,6 +1,6 @@
 //! Reads an action file, `action.yml`. What GitHub ignores there is ignored: authors write much that is for the marketplace.
 
-use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Value as Yaml};
+use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Value as Yaml, limit_diagnostics};
 
 use super::{
     reader::Reader,
@@ -49,7 +49,7 @@ pub fn parse_action(source: &Source) -> ParsedAction {
     let action = action.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     ParsedAction {
         action,
-        diagnostics,
+        diagnostics: limit_diagnostics(diagnostics),
     }
 }
 

@@ -9,7 +9,7 @@
 //! assert_eq!(parsed.diagnostics[0].one_line(&source), "ci.yml:5:30: error: unknown name `gihub`; did you mean `github`?");
 //! ```
 
-use shipway_syntax::{Diagnostic, Fields, Node, Source, Value as Yaml};
+use shipway_syntax::{Diagnostic, Fields, Node, Source, Value as Yaml, limit_diagnostics};
 
 use crate::{
     expr::{Place, Template},
@@ -62,7 +62,7 @@ pub fn parse(source: &Source) -> Parsed {
     let workflow = workflow.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
     Parsed {
         workflow,
-        diagnostics,
+        diagnostics: limit_diagnostics(diagnostics),
     }
 }
 

@@ -62,7 +62,11 @@ pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job], node: Option<&Node>) 
 }
 
 fn unknown(reader: &mut Reader<'_>, jobs: &[Job], id: &str, name: &str, span: Span) {
-    let help = match nearest(name, jobs.iter().map(|job| job.id.as_str())) {
+    let near = match reader.has_many_problems() {
+        true => None,
+        false => nearest(name, jobs.iter().map(|job| job.id.as_str())),
+    };
+    let help = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!(
             "there are {}",
@@ -85,6 +89,9 @@ fn span(spans: &BTreeMap<&str, &Node>, id: &str, place: usize) -> Span {
         .and_then(|items| items.get(place))
         .map_or(node.span, |item| item.span)
 }
+
+/// Cycles that are reported. A graph may have as many as it has edges, each as long as it has jobs.
+const CYCLES_MAX: usize = 10;
 
 /// The cycles that a walk in the order of the file meets; every graph with a cycle has one of them.
 fn cycles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
@@ -122,6 +129,9 @@ fn cycles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
                         .position(|(job, _)| *job == next)
                         .unwrap_or_default();
                     cycles.push(path[from..].iter().map(|(job, _)| *job).collect());
+                    if cycles.len() >= CYCLES_MAX {
+                        return cycles;
+                    }
                 }
             }
         }

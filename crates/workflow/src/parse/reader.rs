@@ -3,7 +3,9 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Span, Style, Value as Yaml, nearest};
+use shipway_syntax::{
+    DIAGNOSTICS_MAX, Diagnostic, Fields, Key, Node, Source, Span, Style, Value as Yaml, nearest,
+};
 
 use crate::{
     expr::{Condition, ParseError, Place, Template, Value, one_of},
@@ -72,6 +74,11 @@ impl<'s> Reader<'s> {
     ) {
         self.problems
             .push(Diagnostic::warning(code, span, message).help(help));
+    }
+
+    /// Whether there are more problems than are shown: the next ones only count, and need no costly help.
+    pub(super) fn has_many_problems(&self) -> bool {
+        self.problems.len() >= DIAGNOSTICS_MAX
     }
 
     pub(super) fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {

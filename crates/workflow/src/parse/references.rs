@@ -121,6 +121,9 @@ impl Scope<'_, '_, '_> {
             if self.known.contains(&name.to_ascii_lowercase()) {
                 continue;
             }
+            if self.reader.has_many_problems() {
+                return;
+            }
             let span = self.reader.within(node, at);
             let help = match nearest(&name, self.known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),

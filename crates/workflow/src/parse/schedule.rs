@@ -7,6 +7,8 @@ use crate::{cron::Cron, model::Schedule};
 
 /// GitHub runs no schedule more often.
 const MINUTES_APART_MIN: u8 = 5;
+/// Lines of a workflow's schedule: each is asked for its next time again and again.
+const SCHEDULES_MAX: usize = 100;
 
 pub(super) fn schedule(reader: &mut Reader<'_>, node: &Node) -> Vec<Schedule> {
     let Some(items) = node.as_sequence() else {
@@ -15,6 +17,14 @@ pub(super) fn schedule(reader: &mut Reader<'_>, node: &Node) -> Vec<Schedule> {
     };
     if items.is_empty() {
         reader.error("empty", node.span, "`schedule` has no times");
+    }
+    if items.len() > SCHEDULES_MAX {
+        let message = format!(
+            "`schedule` has {} times, and at most {SCHEDULES_MAX}",
+            items.len()
+        );
+        reader.error("too-many-schedules", node.span, message);
+        return Vec::new();
     }
     items.iter().filter_map(|item| line(reader, item)).collect()
 }

@@ -1,6 +1,6 @@
 //! `steps:`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shipway_syntax::{Fields, Node};
 
@@ -30,6 +30,9 @@ const KEYS: [&str; 16] = [
     "cancel",
     "parallel",
 ];
+
+/// Steps of a job or an action, with those in groups. The state of each is part of the state of a run.
+pub const STEPS_MAX: usize = 1_000;
 
 /// How many of them the steps of an action have.
 const ACTION_KEYS: usize = 10;
@@ -75,11 +78,20 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
     if items.is_empty() && of == Of::Job {
         reader.error("empty", node.span, "the job has no steps");
     }
+    if count(items) > STEPS_MAX {
+        let message = format!(
+            "there are {} steps, and a list has at most {STEPS_MAX}",
+            count(items)
+        );
+        let help = "put steps that belong together into a script or an action";
+        reader.error_with_help("too-many-steps", node.span, message, help);
+        return Vec::new();
+    }
     let groups: Vec<Option<&[Node]>> = items
         .iter()
         .map(|item| (of == Of::Job).then(|| background::parallel(reader, item))?)
         .collect();
-    let mut ids = written_ids(reader, items, &groups);
+    let mut ids = StepIds::new(written_ids(reader, items, &groups));
     let (mut steps, mut beside) = (Vec::new(), BTreeSet::new());
     for (item, group) in items.iter().zip(groups) {
         if let Some(group) = group {
@@ -114,10 +126,17 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
     steps
 }
 
+/// How many steps there are, with those in groups.
+fn count(items: &[Node]) -> usize {
+    let in_groups = items.iter().filter_map(|item| item.get("parallel"));
+    let in_groups = in_groups.filter_map(Node::as_sequence).map(<[Node]>::len);
+    items.len() + in_groups.sum::<usize>()
+}
+
 /// Adds a step, with an id when it has none; that id.
-fn add(steps: &mut Vec<Step>, mut step: Step, ids: &mut BTreeSet<String>) -> String {
+fn add(steps: &mut Vec<Step>, mut step: Step, ids: &mut StepIds) -> String {
     if step.id.is_empty() {
-        step.id = default_id(&step.action, ids);
+        step.id = ids.take_default(&step.action);
     }
     let id = step.id.clone();
     steps.push(step);
@@ -167,8 +186,40 @@ fn repository(action: &str) -> &str {
     &path[..end]
 }
 
-/// GitHub's: `__run`, `__run_2`, `__actions_checkout`, `__self` for what is in the workspace.
-fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
+/// The ids of a list of steps, in lower case.
+struct StepIds {
+    taken: BTreeSet<String>,
+    /// For each default id the number to try next: all below it are taken.
+    next_number: BTreeMap<String, u32>,
+}
+
+impl StepIds {
+    const fn new(taken: BTreeSet<String>) -> Self {
+        Self {
+            taken,
+            next_number: BTreeMap::new(),
+        }
+    }
+
+    /// A free id for a step without one, as GitHub numbers them: `__run`, `__run_2`. Amortized O(log n): no number is tried twice.
+    fn take_default(&mut self, action: &Action) -> String {
+        let id = default_id(action);
+        let number = self.next_number.entry(id.to_ascii_lowercase()).or_insert(1);
+        loop {
+            let numbered = match *number {
+                1 => id.clone(),
+                number => format!("{id}_{number}"),
+            };
+            *number += 1;
+            if self.taken.insert(numbered.to_ascii_lowercase()) {
+                return numbered;
+            }
+        }
+    }
+}
+
+/// GitHub's, before it is numbered: `__run`, `__actions_checkout`, `__self` for what is in the workspace.
+fn default_id(action: &Action) -> String {
     let base = match action {
         Action::Run { .. } => "run",
         Action::Wait { .. } => "wait",
@@ -191,11 +242,7 @@ fn default_id(action: &Action, taken: &mut BTreeSet<String>) -> String {
             }
         })
         .collect();
-    let id = format!("__{legal}");
-    let free = std::iter::once(id.clone())
-        .chain((2..).map(|number| format!("{id}_{number}")))
-        .find(|id| taken.insert(id.to_ascii_lowercase()));
-    free.expect("numbers go on")
+    format!("__{legal}")
 }
 
 fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
