@@ -81,6 +81,15 @@ macro_rules! judges {
                 }
             }
 
+            /// Whether too little traffic for it keeps a hold from ending.
+            #[must_use]
+            pub fn is_required(&self) -> bool {
+                match self {
+                    $(Self::$judge { $key } => $key.is_required(),)*
+                    Self::Threshold(threshold) => threshold.is_required(),
+                }
+            }
+
             fn begin(&self) -> RuleState {
                 match self {
                     $(Self::$judge { .. } => RuleState::$judge { $key: Default::default() },)*
@@ -117,6 +126,58 @@ judges! {
 }
 
 impl Rule {
+    /// The same where too little traffic keeps a hold from ending.
+    #[must_use]
+    pub fn into_required(mut self) -> Self {
+        match &mut self {
+            Self::Sequential { sequential } => sequential.required = true,
+            Self::MannWhitney { mann_whitney } => mann_whitney.required = true,
+            Self::Expression { expression } => expression.counting.required = true,
+            Self::Threshold(threshold) => threshold.counting.required = true,
+        }
+        self
+    }
+
+    /// How long after the beginning of a hold nothing is counted.
+    #[must_use]
+    pub const fn skip(&self) -> Duration {
+        match self {
+            Self::Sequential { sequential } => sequential.skip,
+            Self::MannWhitney { mann_whitney } => mann_whitney.skip,
+            Self::Expression { expression } => expression.counting.skip,
+            Self::Threshold(threshold) => threshold.counting.skip,
+        }
+    }
+
+    /// How many requests of the new release it needs before it passes; 0 where that depends on something else.
+    #[must_use]
+    pub fn min_requests(&self) -> u64 {
+        match self {
+            Self::Sequential { sequential } if sequential.metric.is_of_traffic() => {
+                sequential.min_requests
+            }
+            Self::Expression { expression } if expression.metric.is_of_traffic() => {
+                expression.counting.min_requests
+            }
+            Self::Threshold(threshold) if threshold.metric.is_of_traffic() => {
+                threshold.counting.min_requests
+            }
+            Self::Sequential { .. }
+            | Self::MannWhitney { .. }
+            | Self::Expression { .. }
+            | Self::Threshold(_) => 0,
+        }
+    }
+
+    fn metrics_mut(&mut self) -> Vec<&mut Metric> {
+        match self {
+            Self::Sequential { sequential } => vec![&mut sequential.metric],
+            Self::MannWhitney { mann_whitney } => mann_whitney.metrics_mut(),
+            Self::Expression { expression } => vec![&mut expression.metric],
+            Self::Threshold(threshold) => vec![&mut threshold.metric],
+        }
+    }
+
     /// What is measured, or the first of what is.
     #[must_use]
     pub fn metric(&self) -> Metric {
@@ -157,6 +218,33 @@ impl Analysis {
         }
     }
 
+    /// The same where rules of the slow rate that have no limit yet (`over: auto`) get this one.
+    #[must_use]
+    pub fn with_slow_limit(mut self, over_micros: u64) -> Self {
+        for rule in &mut self.rules {
+            for metric in rule.metrics_mut() {
+                if *metric == Metric::SLOW_RATE_AUTO {
+                    *metric = Metric::SlowRate { over_micros };
+                }
+            }
+        }
+        self
+    }
+
+    /// The most requests of the new release that a rule needs before it passes.
+    #[must_use]
+    pub fn min_requests(&self) -> u64 {
+        let needs = self.rules.iter().map(Rule::min_requests);
+        needs.max().unwrap_or_default()
+    }
+
+    /// Whether a rule lacks the limit of its slow rate (`over: auto`).
+    #[must_use]
+    pub fn needs_slow_limit(&self) -> bool {
+        let mut metrics = self.rules.iter().flat_map(Rule::metrics);
+        metrics.any(|metric| metric == Metric::SLOW_RATE_AUTO)
+    }
+
     /// The rules.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
@@ -192,13 +280,21 @@ impl Analysis {
         judged
             .map(|(rule, state)| MetricJudgement {
                 metric: rule.metric(),
-                judgement: rule.observe(state, seen),
+                judgement: {
+                    let Judgement { verdict, finality } = rule.observe(state, seen);
+                    let verdict = if rule.is_required() {
+                        verdict.of_required_rule()
+                    } else {
+                        verdict
+                    };
+                    Judgement { verdict, finality }
+                },
             })
             .collect()
     }
 
     /// Takes one observation into account and says how all stand together: any fail fails, else any inconclusive is
-    /// inconclusive, else it passes.
+    /// inconclusive, else any without data has no data, else it passes.
     ///
     /// A pass is settled, so that a hold may end early, when there are comparisons with stable, all of them are settled, and no
     /// limit is exceeded: limits alone say nothing about the time that is left.

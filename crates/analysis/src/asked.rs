@@ -35,6 +35,8 @@ impl Asked {
         let is_quantile = |metric: Metric| matches!(metric.kind(), Kind::Quantile(_));
         let mut slow: Vec<u64> = metrics()
             .filter_map(|metric| match metric {
+                // Nothing can be counted by a limit that isn't known yet.
+                Metric::SLOW_RATE_AUTO => None,
                 Metric::SlowRate { over_micros } => Some(over_micros),
                 _ => None,
             })

@@ -23,6 +23,9 @@ pub struct Counting {
     /// How long after the hold began nothing is counted: a warm-up.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub skip: Duration,
+    /// Whether too little traffic keeps a hold from ending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
 }
 
 impl Counting {
@@ -63,6 +66,7 @@ impl Default for Counting {
             inconclusive_limit: None,
             min_requests: Self::MIN_REQUESTS,
             skip: Duration::ZERO,
+            required: false,
         }
     }
 }

@@ -58,6 +58,13 @@ impl Histogram {
             .fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
+    /// The time, in microseconds, within which this share of the answers came; `None` without any.
+    #[must_use]
+    pub fn quantile_micros(&self, share: f64) -> Option<u64> {
+        let bucket = self.buckets().first_with(share)?;
+        Some(Self::upper_micros(bucket))
+    }
+
     /// Whether nothing was counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

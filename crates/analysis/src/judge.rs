@@ -25,6 +25,9 @@ pub trait Judge {
         false
     }
 
+    /// Whether too little traffic keeps a hold from ending.
+    fn is_required(&self) -> bool;
+
     /// The next hold begins.
     fn begin_hold(state: &mut Self::State);
 

@@ -5,8 +5,8 @@
 //! repeated observation changes nothing that a later one doesn't repair, and a state read back from the log goes on
 //! exactly where it was.
 //!
-//! What a judge must never do: pass without evidence, or fail because evidence is missing. Both are
-//! [`Verdict::Inconclusive`], and what follows from that is the executor's decision.
+//! What a judge must never do: pass without evidence, or fail because evidence is missing. Evidence that can't be used is
+//! [`Verdict::Inconclusive`], too little traffic is [`Verdict::NoData`]; what follows from either is the executor's decision.
 //!
 //! Judges: [`sequential`] (against stable, as early as the evidence allows), [`threshold`] (limits, with Argo Rollouts'
 //! words), [`expression`] (conditions), [`mann_whitney`] (Kayenta's).
@@ -58,7 +58,9 @@ pub use judge::Judge;
 pub use mann_whitney::MannWhitney;
 pub use metric::{Kind, Metric, ParseMetricError, ParseValueError};
 pub use name::{Name, ParseNameError};
-pub use sample::{Answer, Before, Happened, Latency, Observation, Said, Sample, Side, Slow, Users};
+pub use sample::{
+    Answer, Before, Happened, InstanceTime, Latency, Observation, Said, Sample, Side, Slow, Users,
+};
 pub use sequential::{Direction, Sequential, Unit};
 pub use threshold::Threshold;
 pub use verdict::{Finality, Judgement, Verdict};

@@ -26,8 +26,10 @@ pub enum Metric {
     Cpu,
     /// Resident bytes.
     Memory,
-    /// Unplanned restarts since the hold began.
+    /// Unplanned restarts of all instances since the rollout's first measurement.
     Restarts,
+    /// Share of the time in which the instances were ready, of that in which they should have been; 0 to 1.
+    Availability,
     /// Share of the requests that took longer than a limit; 0 to 1.
     SlowRate {
         /// The limit, in microseconds.
@@ -43,7 +45,7 @@ pub enum Metric {
 
 impl Metric {
     /// Those that need no setup, in the order they are listed to people. The limit of the slow rate is an example.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ErrorRate,
         Self::LatencyP50,
         Self::LatencyP90,
@@ -54,6 +56,7 @@ impl Metric {
         Self::Cpu,
         Self::Memory,
         Self::Restarts,
+        Self::Availability,
     ];
 
     /// The slow rate as its name alone reads: over half a second.
@@ -61,9 +64,13 @@ impl Metric {
         over_micros: 500_000,
     };
 
+    /// The slow rate whose limit is not known yet: `over: auto`. [`Analysis::with_slow_limit`](crate::Analysis::with_slow_limit)
+    /// puts the limit in when a rollout is opened.
+    pub const SLOW_RATE_AUTO: Self = Self::SlowRate { over_micros: 0 };
+
     /// The names of [`Self::ALL`].
     #[must_use]
-    pub fn names() -> [String; 10] {
+    pub fn names() -> [String; 11] {
         Self::ALL.map(|metric| metric.name().to_owned())
     }
 
@@ -81,6 +88,7 @@ impl Metric {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Restarts => "restarts",
+            Self::Availability => "availability",
             Self::Event(name) | Self::Value(name) => name.as_str(),
         }
     }
@@ -94,7 +102,7 @@ impl Metric {
             Self::LatencyP90 => Kind::Quantile(0.9),
             Self::LatencyP99 => Kind::Quantile(0.99),
             Self::Saturation | Self::Cpu | Self::Memory | Self::Value(_) => Kind::Value,
-            Self::Requests | Self::Restarts => Kind::Total,
+            Self::Requests | Self::Restarts | Self::Availability => Kind::Total,
         }
     }
 
@@ -112,6 +120,7 @@ impl Metric {
             Self::Cpu => "a share of one core, such as 80%, 0.8 or 800m",
             Self::Memory => "an amount of memory, such as 256MiB",
             Self::Restarts => "a number, such as 0",
+            Self::Availability => "a share of the time, such as 99% or 0.99",
             Self::Saturation => "requests at once, such as 8",
             Self::Value(_) => "a number, such as 0.95",
         }
@@ -132,6 +141,7 @@ impl Metric {
             | Self::Cpu
             | Self::Memory
             | Self::Restarts
+            | Self::Availability
             | Self::Value(_) => false,
         }
     }
@@ -139,10 +149,10 @@ impl Metric {
     /// Reads a value as people write it, into the base unit.
     ///
     /// # Errors
-    /// When it is no finite number from 0 up in one of the metric's units, or a rate above 100 %. What a provider answers has
-    /// no unit, and may be below zero.
+    /// When it is no finite number from 0 up in one of the metric's units, or a share above 100 %. A share of 1 and more needs its
+    /// `%`: nobody who writes `1` means all requests. What a provider answers has no unit, and may be below zero.
     pub fn parse_value(self, text: &str) -> Result<f64, ParseValueError> {
-        let refused = || ParseValueError {
+        let refused = || ParseValueError::Unreadable {
             metric: self,
             text: text.to_owned(),
         };
@@ -161,10 +171,13 @@ impl Metric {
         let (number, unit) = trimmed.split_at(split);
         let number: f64 = number.parse().map_err(|_| refused())?;
         let value = number * self.factor(unit.trim_start()).ok_or_else(refused)?;
-        let most = match self {
-            Self::ErrorRate | Self::SlowRate { .. } => 1.0,
-            _ => f64::MAX,
-        };
+        if self.is_share() && unit.is_empty() && number >= 1.0 {
+            return Err(ParseValueError::BareNumber {
+                metric: self,
+                text: trimmed.to_owned(),
+            });
+        }
+        let most = if self.is_share() { 1.0 } else { f64::MAX };
         if value <= most {
             Ok(value)
         } else {
@@ -172,13 +185,30 @@ impl Metric {
         }
     }
 
+    /// Whether its values are shares of a whole, from 0 to 1.
+    #[must_use]
+    pub const fn is_share(self) -> bool {
+        matches!(
+            self,
+            Self::ErrorRate | Self::SlowRate { .. } | Self::Availability
+        )
+    }
+
     /// What one of `unit` is in the base unit.
     fn factor(self, unit: &str) -> Option<f64> {
         let factor = match (self, unit) {
-            (Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) | Self::Cpu, "%") => 0.01,
             (
                 Self::ErrorRate
                 | Self::SlowRate { .. }
+                | Self::Availability
+                | Self::Event(_)
+                | Self::Cpu,
+                "%",
+            ) => 0.01,
+            (
+                Self::ErrorRate
+                | Self::SlowRate { .. }
+                | Self::Availability
                 | Self::Event(_)
                 | Self::Saturation
                 | Self::Cpu
@@ -214,6 +244,7 @@ impl Metric {
                 | Self::Requests
                 | Self::Cpu
                 | Self::Restarts
+                | Self::Availability
                 | Self::Value(_),
                 _,
             ) => return None,
@@ -228,7 +259,11 @@ impl Metric {
             return "not a number".to_owned();
         }
         match self {
-            Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) | Self::Cpu => {
+            Self::ErrorRate
+            | Self::SlowRate { .. }
+            | Self::Availability
+            | Self::Event(_)
+            | Self::Cpu => {
                 format!("{} %", short(value * 100.0))
             }
             Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 if value >= 10_000.0 => {
@@ -306,6 +341,7 @@ pub(crate) fn grouped(number: &str) -> String {
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            &Self::SLOW_RATE_AUTO => f.write_str("slow-rate (over: auto)"),
             Self::SlowRate { over_micros } => {
                 write!(
                     f,
@@ -333,7 +369,7 @@ impl FromStr for Metric {
 /// A name that no metric has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory and restarts"
+    "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts and availability"
 )]
 pub struct ParseMetricError {
     /// What was written.
@@ -342,12 +378,23 @@ pub struct ParseMetricError {
 
 /// A value that its metric can't have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no value of {metric}: that is {}", .metric.unit())]
-pub struct ParseValueError {
-    /// Whose value it should have been.
-    pub metric: Metric,
-    /// What was written.
-    pub text: String,
+pub enum ParseValueError {
+    /// It is not written in one of the metric's units, or out of range.
+    #[error("`{text}` is no value of {metric}: that is {}", .metric.unit())]
+    Unreadable {
+        /// Whose value it should have been.
+        metric: Metric,
+        /// What was written.
+        text: String,
+    },
+    /// A share of 1 and more without `%`.
+    #[error("`{text}` is no value of {metric}: a share of 1 or more needs its unit, {}: write {text}%", .metric.unit())]
+    BareNumber {
+        /// Whose value it should have been.
+        metric: Metric,
+        /// What was written.
+        text: String,
+    },
 }
 
 #[cfg(test)]
@@ -391,6 +438,8 @@ mod tests {
             (Metric::Memory, "256MiB", 268_435_456.0),
             (Metric::Restarts, "0", 0.0),
             (Metric::SLOW_RATE, "5%", 0.05),
+            (Metric::Availability, "99.5%", 0.995),
+            (Metric::ErrorRate, "100%", 1.0),
             (Metric::Saturation, "8", 8.0),
             (Metric::Event(named("orders")), "120%", 1.2),
             (Metric::Value(named("temperature")), "-3.5", -3.5),
@@ -408,6 +457,10 @@ mod tests {
     fn values_that_mean_nothing_are_refused_with_what_would_be_right() {
         let cases = [
             (Metric::ErrorRate, "5"),
+            (Metric::ErrorRate, "1"),
+            (Metric::SLOW_RATE, "1.0"),
+            (Metric::Availability, "99"),
+            (Metric::Availability, "101%"),
             (Metric::ErrorRate, "101%"),
             (Metric::LatencyP99, "500"),
             (Metric::Restarts, "5%"),

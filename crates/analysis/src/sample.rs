@@ -46,6 +46,9 @@ pub struct Sample {
     pub memory_bytes: Option<f64>,
     /// Unplanned restarts of all instances, from any fixed point in time on.
     pub restarts: Option<u64>,
+    /// How long the instances should have been ready, and were not; `None` where the target doesn't say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_time: Option<InstanceTime>,
     /// How many answers took how long, from any fixed point in time on; there when somebody compares quantiles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Histogram>,
@@ -67,6 +70,15 @@ pub struct Sample {
     /// Of a release that has lost its traffic: what it was while it had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Before>,
+}
+
+/// Time of all instances together, from any fixed point in time on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceTime {
+    /// Milliseconds in which an instance should have been ready, summed over the instances.
+    pub observed_ms: u64,
+    /// Milliseconds of these in which it was not.
+    pub unavailable_ms: u64,
 }
 
 /// Users who failed, each counted once over the rollout, by the side on which they first did.
@@ -96,6 +108,7 @@ impl Users {
             | Metric::Cpu
             | Metric::Memory
             | Metric::Restarts
+            | Metric::Availability
             | Metric::Value(_) => None,
         }
     }
@@ -187,6 +200,14 @@ impl Answer {
 impl Sample {
     /// The counts that a metric of this release is made of; `None` when this one isn't counted.
     pub(crate) fn counts(&self, metric: Metric) -> Option<Counts> {
+        if let Metric::Availability = metric {
+            let time = self.instance_time?;
+            return Some(Counts {
+                requests: time.observed_ms,
+                events: time.unavailable_ms,
+                restarts: 0,
+            });
+        }
         let events = match metric {
             Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros)?,
             // An event that never happened need not be listed.
@@ -203,14 +224,19 @@ impl Sample {
             | Metric::Cpu
             | Metric::Memory
             | Metric::Restarts
+            | Metric::Availability
             | Metric::Value(_) => self.errors,
         };
-        let restarts = match metric {
-            Metric::Restarts => self.restarts?,
-            _ => 0,
+        let (requests, restarts) = match metric {
+            // Counted by the time of the instances, where that is known: so releases of different sizes compare.
+            Metric::Restarts => (
+                self.instance_time.map_or(0, |time| time.observed_ms),
+                self.restarts?,
+            ),
+            _ => (self.requests, 0),
         };
         Some(Counts {
-            requests: self.requests,
+            requests,
             events,
             restarts,
         })
@@ -234,7 +260,8 @@ impl Sample {
             | Metric::LatencyP90
             | Metric::LatencyP99
             | Metric::Requests
-            | Metric::Restarts => Err("it has no value of its own"),
+            | Metric::Restarts
+            | Metric::Availability => Err("it has no value of its own"),
         }
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Metric, metric::grouped};
+
 /// How the evidence stands, with one sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
@@ -18,10 +20,24 @@ pub enum Verdict {
         /// What was seen, against which limit.
         why: String,
     },
-    /// There isn't enough evidence, or none that could be used. Neither good nor bad.
+    /// The evidence can't be used (a source that is down, NaN, windows that contradict each other), or speaks against the release
+    /// without being enough for a fail.
     Inconclusive {
         /// What is missing.
         why: String,
+    },
+    /// The service had too little traffic, and nothing speaks against the release. Never a pass; the end of a hold accepts it
+    /// unless a rule is `required`.
+    NoData {
+        /// How much was seen, of how much.
+        why: String,
+        /// How much was counted so far: requests, unless `why` says otherwise.
+        seen: u64,
+        /// How much the rule needs.
+        needed: u64,
+        /// Whether a rule that is `required: true` lacks the traffic.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        required: bool,
     },
 }
 
@@ -30,7 +46,10 @@ impl Verdict {
     #[must_use]
     pub fn why(&self) -> &str {
         match self {
-            Self::Pass { why } | Self::Fail { why } | Self::Inconclusive { why } => why,
+            Self::Pass { why }
+            | Self::Fail { why }
+            | Self::Inconclusive { why }
+            | Self::NoData { why, .. } => why,
         }
     }
 
@@ -46,26 +65,47 @@ impl Verdict {
         matches!(self, Self::Fail { .. })
     }
 
-    /// Which of the three it is, in a word.
+    /// Whether the end of a hold's time accepts it: a pass, or too little traffic where no rule is `required`.
+    #[must_use]
+    pub const fn is_accepted_at_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Pass { .. }
+                | Self::NoData {
+                    required: false,
+                    ..
+                }
+        )
+    }
+
+    /// Which of the four it is, in one or two words.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Pass { .. } => "pass",
             Self::Fail { .. } => "fail",
             Self::Inconclusive { .. } => "inconclusive",
+            Self::NoData { .. } => "no data",
         }
     }
 
-    /// Several verdicts as one, the worst winning: any fail fails, else any inconclusive is inconclusive, else it
-    /// passes. The sentence is made of those of the winning kind. No verdicts at all is inconclusive: nobody looked.
+    /// Several verdicts as one, the worst winning: any fail fails, else any inconclusive is inconclusive, else any without
+    /// data has no data, else it passes. The sentence is made of those of the winning kind. No verdicts at all is inconclusive.
     #[must_use]
     pub fn worst<'v>(verdicts: impl IntoIterator<Item = &'v Self>) -> Self {
         let (mut passes, mut fails, mut unclear) = (Vec::new(), Vec::new(), Vec::new());
+        let mut no_data: Option<Self> = None;
         for verdict in verdicts {
             match verdict {
                 Self::Pass { why } => passes.push(why.as_str()),
                 Self::Fail { why } => fails.push(why.as_str()),
                 Self::Inconclusive { why } => unclear.push(why.as_str()),
+                Self::NoData { .. } => {
+                    no_data = Some(match no_data {
+                        None => verdict.clone(),
+                        Some(known) => known.with_no_data(verdict),
+                    });
+                }
             }
         }
         if !fails.is_empty() {
@@ -76,6 +116,8 @@ impl Verdict {
             Self::Inconclusive {
                 why: unclear.join("; "),
             }
+        } else if let Some(no_data) = no_data {
+            no_data
         } else if !passes.is_empty() {
             Self::Pass {
                 why: passes.join("; "),
@@ -86,6 +128,50 @@ impl Verdict {
             }
         }
     }
+
+    /// Two rules without data: what is said of both, and the counts of the one that has seen the smaller share of its need.
+    fn with_no_data(self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::NoData {
+                    why,
+                    seen,
+                    needed,
+                    required,
+                },
+                Self::NoData {
+                    why: other_why,
+                    seen: other_seen,
+                    needed: other_needed,
+                    required: other_required,
+                },
+            ) => {
+                let product = |count: u64, need: u64| u128::from(count) * u128::from(need);
+                let is_less = product(*other_seen, needed) < product(seen, *other_needed);
+                let (seen, needed) = if is_less {
+                    (*other_seen, *other_needed)
+                } else {
+                    (seen, needed)
+                };
+                Self::NoData {
+                    why: format!("{why}; {other_why}"),
+                    seen,
+                    needed,
+                    required: required || *other_required,
+                }
+            }
+            (known, _) => known,
+        }
+    }
+
+    /// The same of a rule that is `required`: too little traffic keeps a hold from ending.
+    #[must_use]
+    pub fn of_required_rule(mut self) -> Self {
+        if let Self::NoData { required, .. } = &mut self {
+            *required = true;
+        }
+        self
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -93,6 +179,18 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.word(), self.why())
     }
+}
+
+/// `12 of 100 requests for error-rate of #3`
+pub(crate) fn too_little_traffic(
+    metric: Metric,
+    release: &str,
+    seen: u64,
+    needed: u64,
+    unit: &str,
+) -> String {
+    let (seen, needed) = (grouped(&seen.to_string()), grouped(&needed.to_string()));
+    format!("{seen} of {needed} {unit} for {metric} of {release}")
 }
 
 /// Whether more evidence can still change a verdict within this hold.
@@ -183,7 +281,37 @@ mod tests {
         );
         assert_eq!(Verdict::worst(&[pass(), unclear()]), unclear());
         assert_eq!(Verdict::worst(&[pass()]), pass());
+        assert_eq!(Verdict::worst(&[pass(), no_data(3)]), no_data(3));
+        assert_eq!(Verdict::worst(&[no_data(3), unclear()]), unclear());
         assert!(!Verdict::worst(&[]).is_pass(), "no evidence never passes");
+    }
+
+    fn no_data(seen: u64) -> Verdict {
+        Verdict::NoData {
+            why: format!("{seen} of 100 requests"),
+            seen,
+            needed: 100,
+            required: false,
+        }
+    }
+
+    #[test]
+    fn too_little_traffic_is_no_pass_and_only_a_required_rule_keeps_a_hold_from_ending() {
+        let both = Verdict::worst(&[no_data(30), no_data(7), pass()]);
+        assert_eq!(
+            both,
+            Verdict::NoData {
+                why: "30 of 100 requests; 7 of 100 requests".into(),
+                seen: 7,
+                needed: 100,
+                required: false,
+            }
+        );
+        assert!(!both.is_pass() && both.is_accepted_at_end());
+        let required = no_data(30).of_required_rule();
+        assert!(!Verdict::worst(&[required, no_data(7)]).is_accepted_at_end());
+        assert!(!unclear().of_required_rule().is_accepted_at_end());
+        assert!(pass().of_required_rule().is_accepted_at_end());
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn add(sum: &mut Sample, second: &Second, millis: i64) {
         cpu: Some(*cpu),
         memory_bytes: None,
         restarts: Some(0),
+        instance_time: None,
         histogram: Some(
             sum.histogram
                 .clone()
@@ -247,6 +248,11 @@ fn judge(rule: impl Into<Rule>, observations: impl IntoIterator<Item = Observati
         }
     }
     last.unwrap()
+}
+
+fn no_data(judgement: &Judgement, words: &str) {
+    let is_so = matches!(&judgement.verdict, Verdict::NoData { why, .. } if why.contains(words));
+    assert!(is_so, "{words}: {judgement:?}");
 }
 
 fn inconclusive(judgement: &Judgement, words: &str) {
@@ -471,17 +477,10 @@ fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
     let equal = judge(sequential(Metric::LatencyP50), shifted(0, 1_200, 10));
     assert!(equal.verdict.is_pass() && equal.is_settled(), "{equal:?}");
     let hasty = judge(sequential(Metric::LatencyP99), shifted(10, 10, 10));
-    assert!(
-        hasty.verdict.is_pass() && !hasty.is_settled(),
-        "1,800 requests can't tell: {hasty:?}"
-    );
-    assert!(
-        hasty.verdict.why().ends_with("`slow-rate` needs fewer"),
-        "and it says so: {hasty:?}"
-    );
-    inconclusive(
+    no_data(&hasty, "1,800 of 6,592 requests on each side");
+    no_data(
         &judge(sequential(Metric::LatencyP50), shifted(10, 7, 1)),
-        "120 requests on each side are too few for it",
+        "120 of ",
     );
     let none = growing([100, 0, 0, 0], [100, 0, 0, 0], 9);
     inconclusive(
@@ -494,16 +493,16 @@ fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
 fn no_traffic_for_an_hour_one_user_and_clocks_that_jump_end_in_a_stated_verdict() {
     let idle = || growing([0; 4], [0; 4], 3_600);
     for metric in [Metric::ErrorRate, SLOW] {
-        inconclusive(&judge(sequential(metric), idle()), "0 of 100 requests");
+        no_data(&judge(sequential(metric), idle()), "0 of 100 requests");
     }
-    inconclusive(
+    no_data(
         &judge(
             Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap(),
             idle(),
         ),
         "0 of 100 requests",
     );
-    inconclusive(
+    no_data(
         &judge(
             MannWhitney::new(vec![Compared::new(Metric::ErrorRate)], vec![], 95.0, 75.0).unwrap(),
             idle(),

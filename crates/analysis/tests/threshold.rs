@@ -81,11 +81,11 @@ fn a_rate_on_the_limit_is_within_it() {
 }
 
 #[test]
-fn too_few_requests_are_inconclusive_and_say_how_many_are_missing() {
+fn too_few_requests_are_no_data_and_say_how_many_are_missing() {
     let judgement = last(&error_rate(), &ticks(&[(0, 5000, 80), (30, 5012, 81)]));
     assert_eq!(
         judgement.verdict.to_string(),
-        "inconclusive: error-rate of #3 unknown: 12 of 100 requests so far"
+        "no data: 12 of 100 requests for error-rate of #3"
     );
     assert_eq!(judgement.finality, Finality::Open);
 }
@@ -375,7 +375,7 @@ fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
     let (state, said) = judge(&unguarded, &ticks(&[(0, 7, 7), (5, 7, 7)]));
     assert_eq!(
         said[1].verdict.to_string(),
-        "inconclusive: error-rate of #3 unknown: no requests in the last 5 s"
+        "no data: no requests in the last 5 s for error-rate of #3"
     );
     assert_eq!(state.tally().inconclusive, 2);
 }
@@ -402,7 +402,7 @@ fn latencies_are_judged_once_enough_requests_came() {
     let (_, said) = judge(&p99, &observations);
     assert_eq!(
         said[1].verdict.why(),
-        "latency-p99 of #3 unknown: 99 of 100 requests so far"
+        "99 of 100 requests for latency-p99 of #3"
     );
     assert_eq!(
         said[2].verdict.to_string(),

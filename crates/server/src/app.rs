@@ -211,6 +211,8 @@ pub async fn lanes(
                     .and_then(|state| state.0)
                 {
                     split = rollout.observed.split.clone();
+                    // Limits that were measured are in the rollout's own log alone.
+                    configured = Some(rollout.spec.environment.clone());
                     salt = active.spec.id.to_string();
                 }
             }

@@ -8,21 +8,21 @@ use shipway_core::{
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
     release::{Commit, Release},
     rollout::{
-        Kind, Rollout, Spec, Stable,
+        Kind, Rollout, Spec, Stable, StableTraffic,
         plan::{Action, HoldReason, Split},
         strategy::{self, Holds, Observed},
     },
 };
 use shipway_syntax::Source;
 
-use crate::reading::beginning;
+use crate::reading::{beginning, usual_p99_ms};
 
 /// A service with nothing but a canary: what is tried when nobody says what.
 const DEFAULT: &str = "service: service
 artifact: source
 run: { command: ./service }
 environments:
-  production: { strategy: canary, analysis: [{ metric: error-rate, worse_than: stable }] }
+  production: { strategy: canary }
 ";
 
 /// The release that is rolled out.
@@ -70,6 +70,12 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The default canary that compares error rates alone: what other controllers' settings are compared with.
+    #[must_use]
+    pub fn of_errors() -> Self {
+        Self::default().judged_by(Analysis::new(vec![default_comparison()]))
+    }
+
     /// The policy of this environment of `config`; none named: the last one whose releases are held and judged, else the last one.
     ///
     /// # Errors
@@ -110,6 +116,8 @@ impl Policy {
     fn fill_in(&mut self) {
         let name = self.environment.name.clone();
         self.environment.notify.clear();
+        let analysis = std::mem::take(&mut self.environment.analysis);
+        self.environment.analysis = analysis.with_slow_limit(usual_traffic().slow_limit_micros());
         self.environment.smoke.clear();
         if self.steps().is_empty() {
             self.notes.push(format!(
@@ -222,6 +230,15 @@ impl Policy {
     }
 }
 
+/// What stable is taken to have answered in the hour before a simulated rollout.
+fn usual_traffic() -> StableTraffic {
+    StableTraffic {
+        requests: 10_000,
+        counted_for: Duration::from_secs(3_600),
+        p99_micros: Some((usual_p99_ms() * 1_000.0) as u64),
+    }
+}
+
 /// `error-rate worse_than stable`, with the defaults.
 #[must_use]
 pub fn default_comparison() -> Rule {
@@ -276,6 +293,8 @@ fn spec(config: &Config, environment: &Environment) -> Spec {
             split: Split::all_to(STABLE),
             promoted: Some(STABLE),
         },
+        stable_traffic: None,
+        is_slow_limit_measured: false,
         why: "a simulation".to_owned(),
         by: None,
         tied: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
-use shipway_analysis::{Asked, Histogram, Latency, Observation, Sample, Side, Slow};
+use shipway_analysis::{Asked, Histogram, InstanceTime, Latency, Observation, Sample, Side, Slow};
 
 use crate::{
     random::Random,
@@ -18,6 +18,11 @@ const SPREAD: f64 = 0.8;
 const WINDOW: usize = 5;
 /// Resident bytes of an instance: nothing that is simulated changes them.
 const MEMORY_BYTES: f64 = 64.0 * 1_048_576.0;
+
+/// The 99th percentile of the answers of a release that is well, in milliseconds.
+pub(crate) fn usual_p99_ms() -> f64 {
+    slowness(0.99, &Half::default())
+}
 
 /// When simulated rollouts begin.
 #[must_use]
@@ -88,6 +93,11 @@ impl Counters {
                 cpu: Some(0.1),
                 memory_bytes: Some(MEMORY_BYTES),
                 restarts: Some(0),
+                // Nothing that is simulated brings an instance down.
+                instance_time: Some(InstanceTime {
+                    observed_ms: self.seconds * 1_000,
+                    unavailable_ms: 0,
+                }),
                 histogram: self.asked.histogram.then(|| counter.histogram.clone()),
                 slow: counter.slow.clone(),
                 saturation: Some(1.0),

@@ -216,16 +216,19 @@ impl<'p> Direct<'p> {
     fn follow(&mut self, at: u32, judgement: &Judgement) -> Option<End> {
         let hold = self.steps[self.step].hold;
         let held = Duration::from_secs(u64::from(at - self.since));
-        let passes = judgement.verdict.is_pass();
+        let (passes, is_accepted) = (
+            judgement.verdict.is_pass(),
+            judgement.verdict.is_accepted_at_end(),
+        );
         if judgement.verdict.is_fail() {
             return Some(End::RolledBack);
         }
-        let is_over = held >= hold && passes
+        let is_over = held >= hold && is_accepted
             || passes && judgement.is_settled() && held >= self.policy.holds().min.min(hold);
         if is_over {
             return self.next(at);
         }
-        if !passes && held >= hold + hold.max(Duration::from_secs(60)) {
+        if !is_accepted && held >= hold + hold.max(Duration::from_secs(60)) {
             return match self.policy.holds().on_inconclusive {
                 OnInconclusive::Pause => Some(End::Paused),
                 OnInconclusive::Rollback => Some(End::RolledBack),

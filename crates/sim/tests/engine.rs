@@ -1,6 +1,9 @@
 //! The simulated rollout is the real one, and what stands in for it in sweeps decides as it does.
 
-use shipway_core::rollout::{Body, series::series};
+use shipway_core::{
+    config::parse,
+    rollout::{Body, series::series},
+};
 use shipway_sim::{
     compare::{Comparison, Judge, compare},
     contest::{End, play},
@@ -10,6 +13,7 @@ use shipway_sim::{
     traffic::{Shape, Traffic},
     world::{Scenario, World},
 };
+use shipway_syntax::Source;
 
 fn scenarios() -> Vec<Scenario> {
     let traffic = |per_second, shape, users| Traffic {
@@ -46,15 +50,24 @@ fn scenarios() -> Vec<Scenario> {
     ]
 }
 
+/// The default canary with these rules.
+fn policy_of(rules: &str) -> Policy {
+    let text = format!(
+        "service: shop\nartifact: source\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ strategy: canary, analysis: [{rules}] }}\n"
+    );
+    let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+    Policy::of(config, None).unwrap()
+}
+
 #[test]
 fn the_judges_and_holds_alone_decide_as_the_real_rollout_does() {
-    let policy = Policy::default();
+    let required = policy_of("{ metric: error-rate, required: true }");
     let mut ends = Vec::new();
     for (index, scenario) in scenarios().iter().enumerate() {
-        for seed in 0..3 {
+        for (seed, policy) in [(0, &Policy::default()), (1, &required), (2, &required)] {
             let world = World::new(scenario, seed);
-            let real = play(&world, scenario.horizon, &mut Real::open(&policy, seed));
-            let direct = play(&world, scenario.horizon, &mut Direct::open(&policy, seed));
+            let real = play(&world, scenario.horizon, &mut Real::open(policy, seed));
+            let direct = play(&world, scenario.horizon, &mut Direct::open(policy, seed));
             assert_eq!(real, direct, "scenario {index}, seed {seed}");
             ends.push(real.how);
         }
@@ -96,7 +109,8 @@ fn a_seed_gives_the_same_bytes_twice_whoever_plays() {
 }
 
 #[test]
-fn without_traffic_it_stands_still_and_what_hits_both_sides_is_not_blamed_on_the_release() {
+fn without_traffic_it_is_promoted_unless_a_rule_is_required_and_what_hits_both_sides_is_not_blamed_on_the_release()
+ {
     let policy = Policy::default();
     let quiet = Scenario {
         traffic: Traffic {
@@ -105,12 +119,14 @@ fn without_traffic_it_stands_still_and_what_hits_both_sides_is_not_blamed_on_the
         },
         ..Scenario::default()
     };
-    let ended = play(
-        &World::new(&quiet, 1),
-        quiet.horizon,
-        &mut Real::open(&policy, 1),
-    );
-    assert_eq!((ended.how, ended.at), (Some(End::Paused), 240));
+    let end = |policy: &Policy| {
+        let mut real = Real::open(policy, 1);
+        let ended = play(&World::new(&quiet, 1), quiet.horizon, &mut real);
+        (ended.how, ended.at)
+    };
+    assert_eq!(end(&policy), (Some(End::Promoted), 720));
+    let required = policy_of("{ metric: error-rate, required: true }");
+    assert_eq!(end(&required), (Some(End::Paused), 240));
     let outage = Scenario {
         regression: "error-rate=20%@both".parse().ok(),
         ..Scenario::default()
@@ -136,7 +152,7 @@ fn the_log_of_a_rollout_has_all_that_its_plots_show() {
     let ended = play(&World::new(&scenario, 3), scenario.horizon, &mut real);
     assert_eq!(ended.how, Some(End::RolledBack));
     let drawn = series(real.log());
-    assert_eq!(drawn.len(), 1);
+    assert_eq!(drawn.len(), policy.analysis().rules().len());
     let (first, last) = (
         drawn[0].points.first().unwrap(),
         drawn[0].points.last().unwrap(),
@@ -168,4 +184,35 @@ fn the_log_of_a_rollout_has_all_that_its_plots_show() {
         .filter(|event| matches!(event.body, Body::Measured { .. }))
         .count();
     assert!(measured as u32 >= ended.at, "{measured} of {}", ended.at);
+}
+
+/// How so many rollouts of the default canary end under this traffic.
+fn ends(scenario: &Scenario, runs: u64) -> Vec<Option<End>> {
+    let policy = Policy::default();
+    let play = |seed| {
+        let world = World::new(scenario, seed);
+        play(&world, scenario.horizon, &mut Real::open(&policy, seed)).how
+    };
+    (0..runs).map(play).collect()
+}
+
+#[test]
+fn a_quiet_service_is_promoted_when_it_is_healthy_and_rolled_back_when_a_tenth_of_its_users_wait() {
+    let mut quiet = Scenario {
+        traffic: Traffic {
+            per_second: 20.0,
+            users: 200,
+            ..Traffic::default()
+        },
+        ..Scenario::default()
+    };
+    let healthy = ends(&quiet, 40);
+    let rolled_back = healthy.iter().filter(|end| **end == Some(End::RolledBack));
+    assert!(rolled_back.count() <= 1, "{healthy:?}");
+    let promoted = healthy.iter().filter(|end| **end == Some(End::Promoted));
+    assert!(promoted.count() >= 38, "{healthy:?}");
+    quiet.regression = "latency=+300ms@canary,users=10%".parse().ok();
+    let slower = ends(&quiet, 40);
+    let missed = slower.iter().filter(|end| **end == Some(End::Promoted));
+    assert_eq!(missed.count(), 0, "{slower:?}");
 }

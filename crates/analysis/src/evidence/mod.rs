@@ -7,6 +7,7 @@
 //!
 //! - [`ratio`]: how much more often something happens on the canary than on stable (errors, slow requests, orders), while
 //!   the weights change and the traffic rises and falls.
+//! - [`limit`]: a share on one side against a limit, where there is nothing to compare with.
 //! - [`multinomial`]: the closed form of the same for one constant share; the reference that [`ratio`] is tested against.
 //! - [`cdf`]: whole distributions (latency) by bounds on their empirical distribution functions.
 //! - [`mean`]: values such as CPU, memory or the worth of an order, by an asymptotic confidence sequence.
@@ -21,6 +22,7 @@
 //! *Time-uniform central limit theory and asymptotic confidence sequences* (2021).
 
 pub mod cdf;
+pub mod limit;
 pub mod mean;
 pub mod multinomial;
 mod numeric;

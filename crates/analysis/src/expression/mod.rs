@@ -111,8 +111,12 @@ impl Judge for Expression {
         Some(self.counting.interval)
     }
 
+    fn is_required(&self) -> bool {
+        self.counting.required
+    }
+
     fn begin_hold(state: &mut State) {
-        *state = State::default();
+        state.begin_hold();
     }
 
     fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {

@@ -50,6 +50,9 @@ pub struct MannWhitney {
     /// How long after the hold began nothing is counted: a warm-up.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub skip: Duration,
+    /// Whether too little traffic keeps a hold from ending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
 }
 
 /// One metric of them.
@@ -158,6 +161,7 @@ impl MannWhitney {
             marginal,
             window: Self::WINDOW,
             skip: Duration::ZERO,
+            required: false,
         })
     }
 
@@ -246,6 +250,7 @@ impl Windows {
             (Metric::LatencyP99, _) => sample.latency?.p99_ms,
             (Metric::Requests, _) => Some(window.requests as f64 / self.track.seconds_since(at)),
             (Metric::Restarts, _) => Some(window.restarts as f64),
+            (Metric::Availability, _) => Some(1.0 - window.share()),
             (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => sample.value(metric).ok(),
         }
     }
@@ -260,6 +265,10 @@ impl Judge for MannWhitney {
 
     fn interval(&self) -> Option<Duration> {
         Some(self.window)
+    }
+
+    fn is_required(&self) -> bool {
+        self.required
     }
 
     fn begin_hold(state: &mut State) {
@@ -311,6 +320,10 @@ impl Judge for MannWhitney {
 }
 
 impl MannWhitney {
+    pub(crate) fn metrics_mut(&mut self) -> Vec<&mut Metric> {
+        self.compared.iter_mut().map(|it| &mut it.metric).collect()
+    }
+
     /// The verdict of the windows so far; `None` while there are too few.
     fn judge(&self, state: &State, seen: &Observation, stable: &str) -> Option<Judgement> {
         let windows = state.rows.first().map_or(0, |row| row.canary.values.len());
@@ -340,11 +353,15 @@ impl MannWhitney {
                 "{} of {of} is critical, and has no data in {windows} windows",
                 it.metric
             );
-            return Some(Judgement::open(Verdict::Inconclusive { why }));
+            return Some(Judgement::open(without_data(
+                it.metric.is_of_traffic(),
+                why,
+            )));
         }
         let Some(score) = self.score(&classes) else {
             let why = format!("no metric of {of} has data in {windows} windows");
-            return Some(Judgement::open(Verdict::Inconclusive { why }));
+            let is_of_traffic = self.compared.iter().all(|it| it.metric.is_of_traffic());
+            return Some(Judgement::open(without_data(is_of_traffic, why)));
         };
         let told: Vec<String> = self
             .compared
@@ -382,6 +399,20 @@ impl MannWhitney {
                 why: format!("{beside}{details}"),
             })
         })
+    }
+}
+
+/// What windows without a value mean: of metrics of the traffic, that there was none.
+fn without_data(is_of_traffic: bool, why: String) -> Verdict {
+    if is_of_traffic {
+        Verdict::NoData {
+            why,
+            seen: 0,
+            needed: WINDOWS_MIN as u64,
+            required: false,
+        }
+    } else {
+        Verdict::Inconclusive { why }
     }
 }
 

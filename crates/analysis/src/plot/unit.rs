@@ -23,9 +23,11 @@ pub enum Unit {
 impl From<Metric> for Unit {
     fn from(metric: Metric) -> Self {
         match metric {
-            Metric::ErrorRate | Metric::SlowRate { .. } | Metric::Event(_) | Metric::Cpu => {
-                Self::Share
-            }
+            Metric::ErrorRate
+            | Metric::SlowRate { .. }
+            | Metric::Availability
+            | Metric::Event(_)
+            | Metric::Cpu => Self::Share,
             Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99 => Self::Millis,
             Metric::Requests => Self::PerSecond,
             Metric::Memory => Self::Bytes,

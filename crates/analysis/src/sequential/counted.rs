@@ -1,12 +1,18 @@
 //! Something that happens, compared by how often it does for each request.
 
-use super::{Looked, Sequential, Standing, State, so_far, users::Told};
+use super::{Looked, ODDS_INCONCLUSIVE, Sequential, Standing, State, users::Told};
 use crate::{
-    Metric,
-    evidence::ratio::{Counted, Evidence},
+    Metric, Observation, Sample,
+    evidence::{
+        limit::log_above,
+        ratio::{Counted, Evidence},
+    },
     metric::grouped,
     track::Counts,
 };
+
+/// A release of which more than this share of the requests is bad doesn't pass, though there is nothing to compare it with.
+const DOUBTFUL_SHARE: f64 = 0.05;
 
 /// Takes a look in and says how the evidence stands.
 pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Standing {
@@ -22,11 +28,19 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
             compared(judge, state, seen),
             odds(against, limit)
         ))
-    } else if requests < judge.min_requests {
-        Standing::Unknown(so_far(requests, judge.min_requests, "requests"))
     } else if state.counted().1.of == 0 {
-        let why = format!("{} had no requests to compare with", seen.names.1);
-        Standing::Unknown(why)
+        match judge.max_without_stable {
+            Some(max) => against_limit(judge, state, seen.names.0, max),
+            None => without_limit(judge, state, seen.names.0),
+        }
+    } else if against >= libm::log(ODDS_INCONCLUSIVE) {
+        Standing::Against(format!(
+            "{}, {}",
+            compared(judge, state, seen),
+            odds(against, limit)
+        ))
+    } else if requests < judge.min_requests {
+        Standing::NoData(requests, judge.min_requests, "requests")
     } else if state.users.is_of_few(judge, &state.hold, &state.rollout) {
         Standing::Unknown(format!(
             "{}: too few users to tell whether it is the release or them",
@@ -50,6 +64,72 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
             compared(judge, state, seen),
             odds(against, limit)
         ))
+    }
+}
+
+/// The same where there is no stable release.
+pub(super) fn judge_alone(
+    judge: &Sequential,
+    state: &mut State,
+    seen: &Observation,
+    sample: &Sample,
+    max: f64,
+) -> Standing {
+    let Some(counts) = sample.counts(judge.metric) else {
+        return Standing::Unknown("it isn't counted".to_owned());
+    };
+    if state.canary.at().is_none_or(|at| at < seen.at) {
+        state.canary.begin(counts, seen.at);
+        let window = counted(judge.metric, state.canary.window(counts));
+        let both = [&mut state.rollout, &mut state.hold];
+        Evidence::look_on(both, &judge.test, window, Counted::default());
+        state.canary.close(counts, seen.at);
+    }
+    against_limit(judge, state, &seen.canary.release, max)
+}
+
+/// The same where nobody said what holds then: it never fails, but many errors are no pass.
+fn without_limit(judge: &Sequential, state: &State, release: &str) -> Standing {
+    let canary = state.counted().0;
+    let is_counted_against = judge.direction.is_increase();
+    let doubt = log_above(canary.events, canary.of, DOUBTFUL_SHARE);
+    if is_counted_against && doubt >= libm::log(ODDS_INCONCLUSIVE) {
+        Standing::Against(format!(
+            "{} {} on {release}, {} requests, and stable had none to compare with",
+            judge.metric,
+            judge.metric.show(canary.rate()),
+            grouped(&canary.of.to_string())
+        ))
+    } else if canary.of < judge.min_requests {
+        Standing::NoData(canary.of, judge.min_requests, "requests")
+    } else {
+        Standing::NoData(0, 1, "requests on stable")
+    }
+}
+
+/// How the release stands against a limit, where there is nothing to compare with.
+fn against_limit(judge: &Sequential, state: &State, release: &str, max: f64) -> Standing {
+    let canary = state.counted().0;
+    let against = log_above(canary.events, canary.of, max);
+    let limit = judge.alpha.log_limit();
+    let why = || {
+        format!(
+            "{} {} on {release}, {} requests, nothing to compare with, limit {}; {}",
+            judge.metric,
+            judge.metric.show(canary.rate()),
+            grouped(&canary.of.to_string()),
+            judge.metric.show(max),
+            odds_above(against, limit)
+        )
+    };
+    if against >= limit {
+        Standing::Worse(why())
+    } else if against >= libm::log(ODDS_INCONCLUSIVE) {
+        Standing::Against(why())
+    } else if canary.of < judge.min_requests {
+        Standing::NoData(canary.of, judge.min_requests, "requests")
+    } else {
+        Standing::Open(why())
     }
 }
 
@@ -147,16 +227,20 @@ fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
 
 /// `evidence 340:1 against equal, limit 100:1`
 fn odds(against: f64, limit: f64) -> String {
-    let shown = |log: f64| {
-        if log > libm::log(1e6) {
-            "over 1,000,000:1".to_owned()
-        } else {
-            format!("{}:1", grouped(&format!("{:.0}", libm::exp(log).max(1.0))))
-        }
-    };
-    format!(
-        "evidence {} against equal, limit {}",
-        shown(against),
-        shown(limit)
-    )
+    let (against, limit) = (show_odds(against), show_odds(limit));
+    format!("evidence {against} against equal, limit {limit}")
+}
+
+/// `odds 340:1, threshold 100:1`
+fn odds_above(against: f64, limit: f64) -> String {
+    let (against, limit) = (show_odds(against), show_odds(limit));
+    format!("odds {against}, threshold {limit}")
+}
+
+fn show_odds(log: f64) -> String {
+    if log > libm::log(1e6) {
+        "over 1,000,000:1".to_owned()
+    } else {
+        format!("{}:1", grouped(&format!("{:.0}", libm::exp(log).max(1.0))))
+    }
 }

@@ -6,11 +6,11 @@
 //! It **passes for good** when the evidence of this hold shows that the canary is no worse than `tolerance` times stable:
 //! then the hold may end early. Each hold shows it anew: a release that does well at 1 % may not at 50 %.
 //!
-//! In between it passes as things stand once there was enough to look at, and is inconclusive before: a hold that runs out
-//! of time with some traffic and nothing against the release ends well.
+//! In between it passes as things stand once there was enough to look at, and has *no data* before. Odds of more than
+//! [`ODDS_INCONCLUSIVE`] to 1 against the release are no pass, however few requests they are from: then it is inconclusive.
 //!
-//! Where nothing can be compared (a side can't be read, there is no stable, nobody asks anything, a provider has no answer),
-//! it is inconclusive.
+//! Where nothing can be compared (a side can't be read, a provider has no answer), it is inconclusive. Without stable, or with one
+//! that had no requests, errors and slow answers are held against `max_without_stable`, where that is given.
 //!
 //! What is compared, and by what:
 //!
@@ -41,8 +41,11 @@ use crate::{
     },
     metric::{Kind, grouped},
     track::Track,
-    warm_up,
+    verdict, warm_up,
 };
+
+/// Odds against the release from which on it doesn't pass, though they are not enough for a fail.
+pub const ODDS_INCONCLUSIVE: f64 = 10.0;
 
 /// Which way is worse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +117,12 @@ pub struct Sequential {
     /// How evidence is weighed.
     #[serde(default, skip_serializing_if = "Edition::is_first")]
     pub edition: Edition,
+    /// The limit where there is no stable release, or it had no requests: of errors and slow answers alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_without_stable: Option<f64>,
+    /// Whether too little traffic keeps a hold from ending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
 }
 
 const fn interval() -> Duration {
@@ -174,6 +183,8 @@ impl Sequential {
             skip: Duration::ZERO,
             interval: Self::INTERVAL,
             edition: Edition::NEWEST,
+            max_without_stable: None,
+            required: false,
         })
     }
 
@@ -251,8 +262,12 @@ impl State {
 
 /// How the evidence stands.
 enum Standing {
-    /// Not enough yet, or nothing that could be used.
+    /// Nothing that could be used.
     Unknown(String),
+    /// Too little traffic: so much was seen of what is needed, and in which unit.
+    NoData(u64, u64, &'static str),
+    /// Too little for a fail, too much for a pass.
+    Against(String),
     /// Worse, beyond doubt.
     Worse(String),
     /// No worse than tolerated, beyond doubt.
@@ -277,6 +292,10 @@ impl Judge for Sequential {
         true
     }
 
+    fn is_required(&self) -> bool {
+        self.required
+    }
+
     fn begin_hold(state: &mut State) {
         state.hold = Evidence::default();
         state.holds = state.holds.saturating_add(1);
@@ -295,7 +314,11 @@ impl Judge for Sequential {
             Judgement::open(Verdict::Inconclusive { why })
         };
         let Some(stable) = &seen.stable else {
-            return unknown("there is no stable release to compare with");
+            return match (&seen.canary.sample, self.max_without_stable) {
+                (None, _) => unknown("the source could not be read"),
+                (Some(_), None) => unknown("there is no stable release to compare with"),
+                (Some(sample), Some(limit)) => self.judge_alone(state, seen, sample, limit),
+            };
         };
         let (Some(of_canary), Some(of_stable)) = (&seen.canary.sample, &stable.sample) else {
             return unknown("the source could not be read");
@@ -315,8 +338,43 @@ impl Judge for Sequential {
             Kind::Value => value::judge(self, state, &looked),
             Kind::Events | Kind::Total => counted::judge(self, state, &looked),
         };
+        self.judgement(state, seen, standing)
+    }
+}
+
+impl Sequential {
+    /// A look at a release that has no stable beside it.
+    fn judge_alone(
+        &self,
+        state: &mut State,
+        seen: &Observation,
+        sample: &Sample,
+        limit: f64,
+    ) -> Judgement {
+        if let Some(left) = warm_up::left(self.skip, &mut state.began, seen.at) {
+            if let Some(counts) = sample.counts(self.metric) {
+                state.canary.pass_over(counts, seen.at);
+            }
+            return Judgement::open(warm_up::verdict(self.metric, seen, left));
+        }
+        let standing = counted::judge_alone(self, state, seen, sample, limit);
+        self.judgement(state, seen, standing)
+    }
+
+    fn judgement(&self, state: &mut State, seen: &Observation, standing: Standing) -> Judgement {
+        let of = &seen.canary.release;
         match standing {
-            Standing::Unknown(why) => unknown(&why),
+            Standing::Unknown(why) => {
+                let why = format!("{} of {of} unknown: {why}", self.metric);
+                Judgement::open(Verdict::Inconclusive { why })
+            }
+            Standing::NoData(seen, needed, unit) => Judgement::open(Verdict::NoData {
+                why: verdict::too_little_traffic(self.metric, of, seen, needed, unit),
+                seen,
+                needed,
+                required: false,
+            }),
+            Standing::Against(why) => Judgement::open(Verdict::Inconclusive { why }),
             Standing::Worse(why) => {
                 let failed = Judgement::settled(Verdict::Fail { why });
                 state.failed = Some(failed.clone());
@@ -326,9 +384,7 @@ impl Judge for Sequential {
             Standing::Open(why) => Judgement::open(Verdict::Pass { why }),
         }
     }
-}
 
-impl Sequential {
     /// Remembers where everything stands, and counts nothing.
     fn pass_over(&self, state: &mut State, seen: &Looked<'_>) {
         match self.metric.kind() {
@@ -348,7 +404,12 @@ struct Looked<'a> {
     names: (&'a str, &'a str),
 }
 
-/// `60 of 100 requests so far`
+/// How sure odds of [`ODDS_INCONCLUSIVE`] are.
+fn doubt() -> Alpha {
+    Alpha::new(1.0 / ODDS_INCONCLUSIVE).expect("odds above 1 are a probability")
+}
+
+/// `60 of 100 values so far`
 fn so_far(count: u64, needed: u64, what: &str) -> String {
     let (count, needed) = (grouped(&count.to_string()), grouped(&needed.to_string()));
     format!("{count} of {needed} {what} so far")
@@ -408,8 +469,11 @@ mod tests {
         let few = judge().observe(&mut state, &seen(1, (60, 0), (540, 1)));
         assert_eq!(
             few.verdict,
-            Verdict::Inconclusive {
-                why: "error-rate of #3 unknown: 60 of 100 requests so far".to_owned()
+            Verdict::NoData {
+                why: "60 of 100 requests for error-rate of #3".to_owned(),
+                seen: 60,
+                needed: 100,
+                required: false,
             }
         );
         let open = judge().observe(&mut state, &seen(2, (200, 2), (1_800, 18)));
@@ -431,7 +495,7 @@ mod tests {
         let mut state = State::default();
         for second in 0..100 {
             let judged = judge().observe(&mut state, &seen(second, (7, 7), (7, 0)));
-            assert!(matches!(judged.verdict, Verdict::Inconclusive { .. }));
+            assert!(matches!(judged.verdict, Verdict::NoData { seen: 0, .. }));
         }
         let mut alone = seen(200, (500, 0), (500, 0));
         alone.stable = None;

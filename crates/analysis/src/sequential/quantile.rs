@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Looked, Sequential, Standing, confidence, so_far};
+use super::{Looked, Sequential, Standing, confidence, doubt};
 use crate::{
     Histogram,
     evidence::{
@@ -85,11 +85,7 @@ pub(super) fn judge(
     let of = &state.quantile;
     let requests = of.canary.seen.total().min(of.stable.seen.total());
     if requests < judge.min_requests {
-        return Standing::Unknown(so_far(
-            requests,
-            judge.min_requests,
-            "requests on each side",
-        ));
+        return Standing::NoData(requests, judge.min_requests, "requests on each side");
     }
     let alpha = judge.alpha_of(state.holds);
     let (canary, stable) = (
@@ -118,14 +114,21 @@ pub(super) fn judge(
         let sure = confidence(alpha);
         return Standing::Worse(format!("{}, apart with {sure} certainty", told(&against)));
     }
-    if against.0.is_anything() || against.1.is_anything() {
-        return Standing::Unknown(format!(
-            "{} requests on each side are too few for it",
-            grouped(&requests.to_string())
+    // Whatever the answers took, this could not have been a fail.
+    if more.low == 0 || less.high == u64::MAX {
+        let needed = requests_needed(quantile, alpha.split(2)).max(requests + 1);
+        return Standing::NoData(requests, needed, "requests on each side");
+    }
+    let doubted = ranges(doubt());
+    let (more, less) = judge.direction.order(&doubted.0, &doubted.1);
+    if more.low as f64 > judge.test.margin() * less.high as f64 {
+        return Standing::Against(format!(
+            "{}, apart with {} certainty, {} is needed",
+            told(&doubted),
+            confidence(doubt()),
+            confidence(alpha)
         ));
     }
-    // Whatever the answers took, this could not have been a fail.
-    let is_toothless = more.low == 0 || less.high == u64::MAX;
     let cleared = ranges(judge.beta);
     let (more, less) = judge.direction.order(&cleared.0, &cleared.1);
     if more.high as f64 <= judge.test.tolerance() * less.low as f64 {
@@ -135,19 +138,31 @@ pub(super) fn judge(
             told(&cleared)
         ));
     }
-    let few = if is_toothless {
-        ", too few to tell them apart: `slow-rate` needs fewer"
-    } else {
-        ""
-    };
-    Standing::Open(format!("{}{few}", told(&against)))
+    Standing::Open(told(&against))
 }
 
-impl Range {
-    /// Whether nothing is known of it.
-    const fn is_anything(&self) -> bool {
-        self.low == 0 && self.high == u64::MAX
+/// How many requests it takes until a quantile has both a lower and an upper end; a limit on latency (`slow-rate`) needs far fewer.
+fn requests_needed(quantile: f64, alpha: Alpha) -> u64 {
+    let nearest = quantile.min(1.0 - quantile);
+    let is_enough = |count: u64| {
+        let count = count as f64;
+        let bound = |quantile| double_stitching(quantile, count, alpha, TIGHTEST_AT) / count;
+        bound(quantile).max(bound(1.0 - quantile)) < nearest
+    };
+    let Some(enough) = (0..40).map(|power| 1 << power).find(|it| is_enough(*it)) else {
+        return u64::MAX;
+    };
+    let (mut few, mut enough) = (enough / 2, enough);
+    // To two digits: nobody counts requests more exactly.
+    while enough - few > enough / 100 + 1 {
+        let middle = few + (enough - few) / 2;
+        if is_enough(middle) {
+            enough = middle;
+        } else {
+            few = middle;
+        }
     }
+    enough
 }
 
 /// One side's answers, made ready for looking up more than one range.

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Looked, Sequential, Standing, confidence, so_far};
+use super::{Looked, Sequential, Standing, confidence, doubt, so_far};
 use crate::{
     Metric, Sample,
     counting::is_over,
@@ -191,6 +191,13 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
             confidence(alpha)
         ));
     }
+    let doubted = range(&of.beyond_margin, doubt());
+    if doubted.is_some_and(|range| range.low > 0.0) {
+        let (sure, needed) = (confidence(doubt()), confidence(alpha));
+        return Standing::Against(format!(
+            "{told}, worse with {sure} certainty, {needed} is needed"
+        ));
+    }
     let tolerated = range(&of.beyond_tolerance, judge.beta);
     if tolerated.is_some_and(|range| range.high < 0.0) {
         let tolerance = judge.test.tolerance();
@@ -261,6 +268,12 @@ fn against_before(
         return Standing::Worse(format!(
             "{told}, apart with {} certainty",
             confidence(alpha)
+        ));
+    }
+    if ranges(doubt()).is_some_and(|(more, less)| more.low > margin * less.high) {
+        let (sure, needed) = (confidence(doubt()), confidence(alpha));
+        return Standing::Against(format!(
+            "{told}, apart with {sure} certainty, {needed} is needed"
         ));
     }
     let tolerance = judge.test.tolerance();

@@ -26,6 +26,9 @@
 //!   stands, and before the first measurement the verdict is inconclusive.
 //! - **As early as the rule allows**: when the errors are so many already that `min_requests` could not be reached without
 //!   exceeding `max` (even if all further requests were good), the measurement has failed now.
+//! - **`restarts` and `availability` are of instances, not of requests.** Restarts are counted over the whole rollout. Availability is
+//!   looked at each time within windows of a minute: it fails as soon as the instances were down for longer than the
+//!   bound allows in a whole window, and an outage in a window that has just begun is held against a whole one.
 //! - **Failing is decided per interval, passing over the whole hold too.** Per interval, because a regression that starts
 //!   late would drown in the good minutes before it. Over the whole hold, because `failure_limit` forgives intervals, and
 //!   what they forgave may together still be over the limit: then it isn't a pass but inconclusive. Both follow from
@@ -54,7 +57,14 @@ pub struct Threshold {
     /// How measurements are counted.
     #[serde(flatten)]
     pub counting: Counting,
+    /// Whether a value beyond the bound is forgiven where stable's is about as bad: what hits both releases is not the new one's
+    /// fault. Of what is counted by the time of instances alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worse_than_stable: bool,
 }
+
+/// A value beyond the bound is stable's fault too unless it is this many times as bad as stable's.
+const TIMES_STABLE: f64 = 2.0;
 
 impl Threshold {
     /// A limit with the defaults: looked at every 5 s until the hold ends, no failure forgiven.
@@ -67,7 +77,38 @@ impl Threshold {
             metric,
             bound,
             counting: Counting::default(),
+            worse_than_stable: false,
         })
+    }
+
+    /// Whether stable's value is about as bad as this one.
+    fn is_as_bad_on_stable(&self, value: f64, stable: Option<f64>) -> bool {
+        let Some(stable) = stable.filter(|_| self.worse_than_stable) else {
+            return false;
+        };
+        match self.metric {
+            Metric::Availability => 1.0 - value <= TIMES_STABLE * (1.0 - stable),
+            _ => value <= TIMES_STABLE * stable,
+        }
+    }
+}
+
+impl Assess for Threshold {
+    fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind {
+        match self.bound.assess(value, stable) {
+            OutcomeKind::Failed if self.is_as_bad_on_stable(value, stable) => {
+                OutcomeKind::Successful
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn is_lost(&self, events: u64, min_requests: u64) -> bool {
+        self.bound.is_lost(events, min_requests)
+    }
+
+    fn relation(&self, metric: Metric, value: f64) -> String {
+        self.bound.relation(metric, value)
     }
 }
 
@@ -201,15 +242,19 @@ impl Judge for Threshold {
         Some(self.counting.interval)
     }
 
+    fn is_required(&self) -> bool {
+        self.counting.required
+    }
+
     fn begin_hold(state: &mut State) {
-        *state = State::default();
+        state.begin_hold();
     }
 
     fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
         let series = Series {
             metric: self.metric,
             counting: &self.counting,
-            assess: &self.bound,
+            assess: self,
         };
         series.observe(state, seen)
     }

@@ -1,6 +1,6 @@
 //! A row of measurements of one metric, counted as Argo Rollouts counts: what limits and conditions have in common.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
@@ -13,9 +13,12 @@ use crate::{
     Counting, Judgement, Latency, Metric, Observation, Sample, Verdict,
     counting::{is_over, least_of},
     metric::Kind,
-    track::Counts,
+    track::{Counts, Track},
     warm_up,
 };
+
+/// How long a window of availability is: instances that are down for a moment in it are not down for a whole one.
+pub(crate) const AVAILABILITY_WINDOW: Duration = Duration::from_secs(60);
 
 /// How a value is looked at: by a limit, or by conditions.
 pub(crate) trait Assess {
@@ -74,6 +77,11 @@ impl Series<'_> {
                 .answer(name)
                 .is_some_and(|answer| state.answered_at.is_none_or(|at| answer.at > at));
         }
+        let sample = seen.canary.sample.as_ref();
+        let is_readable = sample.is_some_and(|sample| sample.counts(self.metric).is_some());
+        if self.metric == Metric::Availability && is_readable {
+            return state.canary.at().is_none_or(|at| at < seen.at);
+        }
         state
             .measured_at()
             .is_none_or(|last| is_over(self.counting.interval, last, seen.at))
@@ -86,16 +94,19 @@ impl Series<'_> {
             Reading::NoData(why) => Outcome {
                 kind: OutcomeKind::Error,
                 why: words::no_data(self, seen, &why),
+                is_idle: false,
             },
             Reading::Value(value) if !value.is_finite() => Outcome {
                 kind: OutcomeKind::Inconclusive,
                 why: words::not_a_number(self, state, seen),
+                is_idle: words::is_idle(self.metric, state, seen),
             },
             Reading::Value(value) => {
                 let stable = words::value_of_stable(self.metric, state, seen);
                 Outcome {
                     kind: self.assess.assess(value, stable),
                     why: words::measured(self, state, seen, value),
+                    is_idle: false,
                 }
             }
         };
@@ -110,6 +121,7 @@ impl Series<'_> {
         let Some(counts) = sample.counts(self.metric) else {
             let why = match self.metric {
                 Metric::Restarts => "the target reports no restarts",
+                Metric::Availability => "the target doesn't report when its instances were ready",
                 _ => "it isn't counted",
             };
             return Reading::NoData(why.into());
@@ -121,7 +133,10 @@ impl Series<'_> {
             (Metric::LatencyP90, _) => self.read_latency(window, sample, |it| it.p90_ms),
             (Metric::LatencyP99, _) => self.read_latency(window, sample, |it| it.p99_ms),
             (Metric::Requests, _) => self.read_throughput(state, window, seen.at),
-            (Metric::Restarts, _) => Reading::Value(state.canary.whole(counts).restarts as f64),
+            (Metric::Restarts, _) => {
+                Reading::Value(state.rollout.canary.window(counts).restarts as f64)
+            }
+            (Metric::Availability, _) => self.read_availability(state, counts, seen),
             (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => match sample.value(metric) {
                 Ok(value) => Reading::Value(value),
                 Err(why) => Reading::NoData(why.to_owned().into()),
@@ -135,6 +150,20 @@ impl Series<'_> {
             .is_lost(window.events, self.counting.min_requests);
         if window.requests >= self.counting.min_requests || lost {
             Reading::Value(words::rate(self.metric, window))
+        } else {
+            Reading::NotYet
+        }
+    }
+
+    /// Within the bound it is measured when the window is over, beyond it at once.
+    fn read_availability(&self, state: &State, counts: Counts, seen: &Observation) -> Reading {
+        let Some(value) = availability(&state.canary, counts, seen.at) else {
+            return Reading::NotYet;
+        };
+        let stable = words::value_of_stable(self.metric, state, seen);
+        let is_over = state.canary.seconds_since(seen.at) >= AVAILABILITY_WINDOW.as_secs_f64();
+        if is_over || self.assess.assess(value, stable) == OutcomeKind::Failed {
+            Reading::Value(value)
         } else {
             Reading::NotYet
         }
@@ -215,17 +244,50 @@ impl Series<'_> {
     /// How things stand when more measurements may come: what the last one said, unless it said nothing.
     fn standing(&self, state: &State, seen: &Observation) -> Verdict {
         match &state.latest {
-            None => Verdict::Inconclusive {
-                why: words::waiting(self, state, seen),
+            None => self.before_the_first(state, seen),
+            Some(Outcome {
+                kind: OutcomeKind::Inconclusive,
+                why,
+                is_idle: true,
+            }) => Verdict::NoData {
+                why: why.clone(),
+                seen: state.whole_of_canary(self.metric, seen).requests,
+                needed: self.counting.min_requests.max(1),
+                required: false,
             },
             Some(Outcome {
                 kind: OutcomeKind::Inconclusive | OutcomeKind::Error,
                 why,
+                ..
             }) => Verdict::Inconclusive { why: why.clone() },
             Some(Outcome {
                 kind: OutcomeKind::Successful | OutcomeKind::Failed,
                 ..
             }) => self.at_best(state, seen),
+        }
+    }
+
+    /// How things stand before anything was measured.
+    fn before_the_first(&self, state: &State, seen: &Observation) -> Verdict {
+        let sample = seen.canary.sample.as_ref();
+        let counts = sample.and_then(|sample| sample.counts(self.metric));
+        match (self.metric, counts) {
+            (Metric::Availability, Some(counts)) => {
+                let value = availability(&state.canary, counts, seen.at);
+                let value = value.unwrap_or(1.0);
+                Verdict::Pass {
+                    why: words::measured(self, state, seen, value),
+                }
+            }
+            (metric, Some(_)) if metric.is_of_traffic() => Verdict::NoData {
+                why: words::too_little_traffic(self, state, seen),
+                seen: state.whole_of_canary(metric, seen).requests,
+                needed: self.counting.min_requests.max(1),
+                required: false,
+            },
+            _ => Verdict::Inconclusive {
+                why: words::no_data(self, seen, "not measured yet"),
+            },
         }
     }
 
@@ -255,4 +317,14 @@ impl Series<'_> {
             Verdict::Inconclusive { why }
         }
     }
+}
+
+/// The share of the instances' time in which they were ready, since the window of `track` began. A window that has just begun counts
+/// as a whole one whose rest is good. `None` before any instance should have been ready.
+pub(super) fn availability(track: &Track, counts: Counts, at: Timestamp) -> Option<f64> {
+    let window = track.window(counts);
+    (window.requests > 0).then(|| {
+        let elapsed = track.seconds_since(at) / AVAILABILITY_WINDOW.as_secs_f64();
+        1.0 - window.share() * elapsed.min(1.0)
+    })
 }

@@ -24,6 +24,22 @@ pub struct State {
     /// When the hold was first looked at, where its beginning is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) began: Option<Timestamp>,
+    /// What is counted over the whole rollout, whatever hold it is in.
+    #[serde(default, skip_serializing_if = "RolloutCounts::is_new")]
+    pub(super) rollout: RolloutCounts,
+}
+
+/// The counters of both sides when the rollout was first looked at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct RolloutCounts {
+    pub(super) canary: Track,
+    pub(super) stable: Track,
+}
+
+impl RolloutCounts {
+    fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How many measurements ended how. The names are Argo Rollouts'.
@@ -48,6 +64,9 @@ pub struct Tally {
 pub(super) struct Outcome {
     pub(super) kind: OutcomeKind,
     pub(super) why: String,
+    /// Whether nothing was measured because there were no requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_idle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,9 +99,25 @@ impl State {
             .any(|known| at < known)
     }
 
+    /// Forgets the hold; what is counted over the whole rollout stays.
+    pub(crate) fn begin_hold(&mut self) {
+        *self = Self {
+            rollout: std::mem::take(&mut self.rollout),
+            ..Self::default()
+        };
+    }
+
     /// Remembers where the counts of each side stood when it was first seen.
     pub(super) fn begin(&mut self, metric: Metric, seen: &Observation) {
         let (canary, stable) = counts(metric, seen);
+        if metric == Metric::Restarts {
+            if let Some(counts) = canary {
+                self.rollout.canary.begin(counts, seen.at);
+            }
+            if let Some(counts) = stable {
+                self.rollout.stable.begin(counts, seen.at);
+            }
+        }
         if let Some(counts) = canary {
             self.canary.begin(counts, seen.at);
         }
@@ -135,7 +170,7 @@ impl State {
 }
 
 /// What both sides have counted.
-fn counts(metric: Metric, seen: &Observation) -> (Option<Counts>, Option<Counts>) {
+pub(super) fn counts(metric: Metric, seen: &Observation) -> (Option<Counts>, Option<Counts>) {
     let of = |sample: &Option<crate::Sample>| sample.as_ref()?.counts(metric);
     (
         of(&seen.canary.sample),

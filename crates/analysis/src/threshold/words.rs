@@ -1,10 +1,14 @@
 //! The sentences of the threshold judge: what was seen, against which limit, of how much, and how the stable side does.
 
-use super::{State, series::Series};
+use super::{
+    State,
+    series::{Series, availability},
+};
 use crate::{
     Metric, Observation,
     metric::{Kind, grouped},
     track::Counts,
+    verdict,
 };
 
 /// `error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors; stable #2 0.1 %`
@@ -43,24 +47,16 @@ pub(super) fn over_the_hold(
         + &beside(series.metric, state, seen)
 }
 
-/// `error-rate of #3 unknown: 12 of 100 requests so far`
-pub(super) fn waiting(series: &Series<'_>, state: &State, seen: &Observation) -> String {
+/// `12 of 100 requests for error-rate of #3`
+pub(super) fn too_little_traffic(series: &Series<'_>, state: &State, seen: &Observation) -> String {
     let requests = state.whole_of_canary(series.metric, seen).requests;
-    if series.metric.is_of_traffic() && seen.canary.sample.is_some() {
-        let (requests, needed) = (
-            grouped(&requests.to_string()),
-            grouped(&series.counting.min_requests.to_string()),
-        );
-        format!(
-            "{} of {} unknown: {requests} of {needed} requests so far",
-            series.metric, seen.canary.release
-        )
-    } else {
-        format!(
-            "{} of {} unknown: not measured yet",
-            series.metric, seen.canary.release
-        )
-    }
+    verdict::too_little_traffic(
+        series.metric,
+        &seen.canary.release,
+        requests,
+        series.counting.min_requests.max(1),
+        "requests",
+    )
 }
 
 /// `cpu of #3 unknown: the target reports no CPU use`
@@ -71,18 +67,12 @@ pub(super) fn no_data(series: &Series<'_>, seen: &Observation, why: &str) -> Str
     )
 }
 
-/// `error-rate of #3 unknown: no requests in the last 5 s`
+/// `no requests in the last 5 s for error-rate of #3`
 pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observation) -> String {
-    let idle = seen
-        .canary
-        .sample
-        .as_ref()
-        .and_then(|sample| sample.counts(series.metric))
-        .is_some_and(|counts| state.canary.window(counts).requests == 0);
-    if series.metric.is_of_traffic() && idle {
+    if is_idle(series.metric, state, seen) {
         let since = seconds(state.canary.seconds_since(seen.at));
         format!(
-            "{} of {} unknown: no requests in the last {since}",
+            "no requests in the last {since} for {} of {}",
             series.metric, seen.canary.release
         )
     } else {
@@ -91,6 +81,13 @@ pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observatio
             series.metric, seen.canary.release
         )
     }
+}
+
+/// Whether there were no requests to measure anything of.
+pub(super) fn is_idle(metric: Metric, state: &State, seen: &Observation) -> bool {
+    let sample = seen.canary.sample.as_ref();
+    let counts = sample.and_then(|sample| sample.counts(metric));
+    metric.is_of_traffic() && counts.is_some_and(|counts| state.canary.window(counts).requests == 0)
 }
 
 /// Adds how often it happened, where once would have been forgiven.
@@ -160,10 +157,32 @@ pub(super) fn value_of_stable(metric: Metric, state: &State, seen: &Observation)
         (Metric::Requests, _) => {
             state.stable.window(counts).requests as f64 / state.stable.seconds_since(seen.at)
         }
-        (Metric::Restarts, _) => state.stable.whole(counts).restarts as f64,
+        (Metric::Restarts, _) => restarts_in_the_time_of_the_canary(state, seen, counts)?,
+        (Metric::Availability, _) => availability(&state.stable, counts, seen.at)?,
         (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => sample.value(metric).ok()?,
     };
     value.is_finite().then_some(value)
+}
+
+/// How often as many instances of stable as there are of the canary would have been restarted; all of stable's restarts where the
+/// time of the instances isn't known.
+fn restarts_in_the_time_of_the_canary(
+    state: &State,
+    seen: &Observation,
+    of_stable: Counts,
+) -> Option<f64> {
+    let sample = seen.canary.sample.as_ref()?;
+    let canary = state
+        .rollout
+        .canary
+        .window(sample.counts(Metric::Restarts)?);
+    let stable = state.rollout.stable.window(of_stable);
+    let share = if canary.requests > 0 && stable.requests > 0 {
+        canary.requests as f64 / stable.requests as f64
+    } else {
+        1.0
+    };
+    Some(stable.restarts as f64 * share)
 }
 
 /// `1 error`, `1,240 errors`.

@@ -7,6 +7,10 @@ use std::{
 };
 
 use serde_json::json;
+use shipway_core::{
+    config::{Config, Environment},
+    rollout::strategy,
+};
 use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::lint;
 
@@ -50,11 +54,16 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
             "`shipway init` writes a shipway.yaml",
         ));
     }
-    let mut found = Vec::new();
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
     for path in &files {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let source = Source::new(path.display().to_string().trim_start_matches("./"), text);
+        if let (Kind::Configuration, Ok((config, _))) =
+            (Kind::of(path), shipway_core::config::parse(&source))
+        {
+            notes.extend(traffic_notes(&config));
+        }
         let problems = match Kind::of(path) {
             Kind::Configuration => config_problems(&source, server),
             Kind::Action => lint::check_action(&source),
@@ -85,6 +94,9 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
             });
         }
         if !output.quiet {
+            for note in &notes {
+                line(note);
+            }
             let warnings = found.len() - errors;
             line(&format!(
                 "{} checked: {}, {}",
@@ -105,6 +117,16 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
 fn counted(count: usize, noun: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{end}")
+}
+
+/// How much traffic the analysis of each environment needs.
+fn traffic_notes(config: &Config) -> Vec<String> {
+    let of = |environment: &Environment| {
+        let notes = strategy::needed_traffic(environment);
+        let name = environment.name.clone();
+        notes.into_iter().map(move |note| format!("{name}: {note}"))
+    };
+    config.environments.iter().flat_map(of).collect()
 }
 
 fn config_problems(source: &Source, server: &Server) -> Vec<Diagnostic> {

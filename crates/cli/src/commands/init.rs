@@ -172,9 +172,12 @@ environments:                     # in order of promotion
           - {{ weight: 50, hold: 5m }}
     smoke:
       - {{ name: home, get: / }}
-    analysis:
-      - {{ metric: error-rate, worse_than: stable }}      # goes back as soon as the evidence is enough
-      - {{ metric: error-rate, max: 5% }}
+    # analysis: left out, so the default rules hold: a release is rolled back as soon as
+    #   - its errors (error-rate) or slow answers (slow-rate, over stable's own p99) are more than stable's beyond doubt,
+    #   - an instance of it crashes or has to be restarted (restarts, max: 0), and stable's don't,
+    #   - its instances are down for more than 3 s of a minute (availability, min: 95%), and stable's aren't.
+    # A service with too little traffic to judge is promoted at the end of each hold, and the verdict says how little was seen;
+    # a rule with `required: true` pauses it instead. Rules of your own replace these; `analysis: none` judges nothing.
     # approvals: {{ count: 1 }}      # leave out: continuous deployment
 ",
         kind.command

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned, Value};
 
 use super::{
-    Approvals, Environment, Notify, Sticky, Strategy, WhenBusy, checks,
+    AnalysisSource, Approvals, Environment, Notify, Sticky, Strategy, WhenBusy, checks,
     decode::{Problems, env, inside, later, unknown_word, word},
     metrics, rollback, ties,
 };
-use crate::ids::EnvironmentName;
+use crate::{config::Source, ids::EnvironmentName, rollout::plan::Span as Elapsed};
 
 /// Keys of an environment.
 pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
@@ -146,10 +147,11 @@ fn environment(
         .collect();
     let fields = Fields::of(node, &what, &known, problems)?;
     target(&fields, problems);
-    let (analysis, sources) = metrics::analysis(fields.list("analysis", problems), problems);
+    let strategy = strategy(&fields, problems);
+    let (analysis, analysis_source, sources) = analysis(&fields, &strategy, problems);
     Some(Environment {
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
-        strategy: strategy(&fields, problems),
+        strategy,
         hosts: fields
             .strings("hosts", problems)
             .into_iter()
@@ -174,6 +176,7 @@ fn environment(
             .string("tests", problems)
             .and_then(|path| inside(path, problems)),
         analysis,
+        analysis_source,
         sources,
         env: env(&fields, problems),
         when_busy: word(
@@ -202,6 +205,69 @@ fn environment(
             .unwrap_or(Duration::from_secs(30)),
         name,
     })
+}
+
+/// Nothing written: the default rules; `none`: no rules; else a list of rules.
+fn analysis(
+    fields: &Fields<'_>,
+    strategy: &Strategy,
+    problems: &mut Problems,
+) -> (Analysis, AnalysisSource, Vec<Source>) {
+    match fields.get("analysis") {
+        None => {
+            return (
+                metrics::defaults::rules(),
+                AnalysisSource::Default,
+                Vec::new(),
+            );
+        }
+        Some(node) if node.as_scalar_text() == Some("none") => {
+            return (Analysis::default(), AnalysisSource::None, Vec::new());
+        }
+        Some(node) if node.as_sequence().is_none_or(<[Node]>::is_empty) => {
+            problems.push(
+                Diagnostic::error(
+                    "wrong-type",
+                    node.span,
+                    "`analysis` must be a list of rules, or `none`",
+                )
+                .help("for example `analysis: [{ metric: error-rate, max: 5% }]`; leave it out for the default rules"),
+            );
+            return (Analysis::default(), AnalysisSource::None, Vec::new());
+        }
+        Some(_) => {}
+    }
+    let nodes = fields.list("analysis", problems);
+    let (analysis, sources) = metrics::analysis(nodes, problems);
+    if let Some(longest) = strategy.longest_hold() {
+        refuse_long_skips(nodes, longest, &analysis, problems);
+    }
+    (analysis, AnalysisSource::File, sources)
+}
+
+/// A rule that leaves out more than the longest hold never counts anything.
+fn refuse_long_skips(
+    nodes: &[Node],
+    longest: Duration,
+    analysis: &Analysis,
+    problems: &mut Problems,
+) {
+    if analysis.rules().len() != nodes.len() {
+        return;
+    }
+    for (rule, node) in analysis.rules().iter().zip(nodes) {
+        if rule.skip() >= longest && !rule.skip().is_zero() {
+            let message = format!(
+                "`skip` leaves out {} of each hold, and the longest hold lasts {}: this rule never counts anything",
+                Elapsed(rule.skip()),
+                Elapsed(longest)
+            );
+            problems.push(
+                Diagnostic::error("never-fires", node.span, message)
+                    .help("shorten `skip`, or lengthen a hold"),
+            );
+        }
+    }
 }
 
 fn target(fields: &Fields<'_>, problems: &mut Problems) {

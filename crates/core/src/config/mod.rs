@@ -16,6 +16,7 @@ mod ties;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
+pub(crate) use metrics::defaults::SLOW_WITHOUT_STABLE;
 pub use metrics::{Query, Source};
 pub use reports::Reports;
 pub use rollback::RollbackWindow;
@@ -127,6 +128,9 @@ pub struct Environment {
     /// What is judged while the exposure grows.
     #[serde(default)]
     pub analysis: Analysis,
+    /// Who chose that.
+    #[serde(default)]
+    pub analysis_source: AnalysisSource,
     /// Where its metrics come from that Shipway doesn't measure itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Source>,
@@ -149,6 +153,19 @@ pub struct Environment {
     pub progress_deadline: Duration,
     /// How long open requests may take to finish before their instances stop; default 30 s.
     pub drain: Duration,
+}
+
+/// Where the rules of an environment come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnalysisSource {
+    /// `shipway.yaml` says nothing: the default rules.
+    Default,
+    /// `analysis: none`: nothing is judged.
+    None,
+    /// The rules of `shipway.yaml`.
+    #[default]
+    File,
 }
 
 /// A number, or a percentage of another.

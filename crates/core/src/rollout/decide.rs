@@ -248,6 +248,9 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
         Some(verdict) if verdict.is_pass() => {
             Some(Step::Done(index, Some(verdict.why().to_owned())))
         }
+        Some(verdict) if verdict.is_accepted_at_end() => {
+            Some(Step::Done(index, Some(verdict.to_string())))
+        }
         inconclusive => {
             if now < rollout.hold_deadline()? {
                 return None;
@@ -283,7 +286,9 @@ pub(super) fn decide(
     match (&state.0, input) {
         (None, Input::Open(spec)) => decider.open(spec),
         (None, _) => return Err(Rejection::NotOpened),
-        (Some(rollout), Input::Open(spec)) if *rollout.spec == *spec => return Ok(Vec::new()),
+        (Some(rollout), Input::Open(spec)) if rollout.spec.is_same_order(&spec) => {
+            return Ok(Vec::new());
+        }
         (Some(rollout), Input::Open(_)) => {
             return Err(Rejection::OpenedAlready(rollout.spec.id.clone()));
         }

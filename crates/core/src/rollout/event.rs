@@ -9,6 +9,7 @@ use super::{
     outcome::{AbortCause, Cause, Kind, Outcome},
     plan::{Action, Plan},
     state::End,
+    stable_traffic::StableTraffic,
     strategy::Observed,
 };
 use crate::{
@@ -34,6 +35,12 @@ pub struct Spec {
     pub stable: Option<Stable>,
     /// What runs and who gets traffic when it begins.
     pub observed: Observed,
+    /// What stable answered in the last hour, measured when the rollout is opened; the rules have their limits from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_traffic: Option<StableTraffic>,
+    /// Whether the limit of a slow rate was taken from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_slow_limit_measured: bool,
     /// Why, in words: "push of main by ada", "rollback asked by bob".
     pub why: String,
     /// Who asked for it, or pushed what goes in; none in logs of before this was recorded.
@@ -42,6 +49,27 @@ pub struct Spec {
     /// Services whose rollouts are promoted together with this one or go back with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tied: Vec<ServiceName>,
+}
+
+impl Spec {
+    /// The same with what stable answered lately: the limits that are measured (`over: auto`) are fixed from here on.
+    #[must_use]
+    pub fn with_stable_traffic(mut self, traffic: StableTraffic) -> Self {
+        let analysis = std::mem::take(&mut self.environment.analysis);
+        self.is_slow_limit_measured = analysis.needs_slow_limit();
+        self.environment.analysis = traffic.resolve(analysis);
+        self.stable_traffic = Some(traffic);
+        self
+    }
+
+    /// Whether both order the same rollout, whatever was measured when each was sent.
+    #[must_use]
+    pub fn is_same_order(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.kind == other.kind
+            && self.release.number == other.release.number
+            && self.environment.name == other.environment.name
+    }
 }
 
 /// The release that serves an environment.

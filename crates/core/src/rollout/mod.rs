@@ -16,6 +16,7 @@ mod outcome;
 pub mod plan;
 pub mod reach;
 pub mod series;
+mod stable_traffic;
 mod state;
 pub mod strategy;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod view;
 pub use event::{Body, Direction, Effect, Input, Notice, Rejection, Spec, Stable, Tone};
 pub use evidence::Evidence;
 pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome};
+pub use stable_traffic::StableTraffic;
 pub use state::{End, Note, Pause, Rollout, State, Status, Turn};
 pub use view::{PlanLine, Progress, RolloutView};
 

@@ -296,6 +296,10 @@ fn estimate(metric: Metric, counted: &Counted, happened: u64) -> Option<Estimate
         Metric::Cpu => sample.cpu,
         Metric::Memory => sample.memory_bytes,
         Metric::Restarts => sample.restarts.map(|it| it as f64),
+        Metric::Availability => sample.instance_time.map(|time| {
+            let observed = time.observed_ms.max(1) as f64;
+            1.0 - time.unavailable_ms as f64 / observed
+        }),
         Metric::Value(name) => {
             let answer = sample.answers.iter().find(|answer| answer.metric == name)?;
             match answer.said {

@@ -179,6 +179,13 @@ impl Rollout {
             .filter(|stable| *stable != self.candidate())
     }
 
+    /// Whether the release that goes in is the stable one.
+    #[must_use]
+    pub fn is_stable_already(&self) -> bool {
+        let stable = self.spec.stable.as_ref();
+        stable.is_some_and(|stable| stable.release.number == self.candidate())
+    }
+
     /// The action under the cursor; `None` at the end of the plan.
     #[must_use]
     pub fn action(&self) -> Option<&Action> {
@@ -196,6 +203,9 @@ impl Rollout {
             instances: spec.environment.instances,
             has_smoke: !spec.environment.smoke.is_empty(),
             is_judged: !spec.environment.analysis.is_empty(),
+            min_requests: spec.environment.analysis.min_requests(),
+            needs_slow_limit: spec.is_slow_limit_measured,
+            stable_traffic: spec.stable_traffic,
             drain: spec.environment.drain,
             approvals: spec.environment.approvals.clone(),
             leftovers: spec
@@ -219,7 +229,7 @@ impl Rollout {
                 Kind::Rollback => false,
             }
             && !self.spec.environment.analysis.is_empty()
-            && self.stable().is_some()
+            && !self.is_stable_already()
             && self.observed.split.shows(self.candidate())
     }
 

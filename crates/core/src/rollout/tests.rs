@@ -4,6 +4,7 @@ mod after;
 mod baked;
 mod compared;
 mod notices;
+mod quiet;
 mod reached;
 mod steering;
 mod tied;
@@ -47,6 +48,7 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         analysis: Analysis::new(vec![
             Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap(),
         ]),
+        analysis_source: Default::default(),
         sources: Vec::new(),
         env: Default::default(),
         when_busy: Default::default(),
@@ -130,6 +132,8 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
         }),
         environment,
         observed,
+        stable_traffic: None,
+        is_slow_limit_measured: false,
         why: "run r12 is green".into(),
         tied: Vec::new(),
     }

@@ -120,7 +120,7 @@ impl From<&Rollout> for RolloutView {
         let judgement = rollout.evidence.judgement();
         let is_extended = rollout.paused.is_none()
             && rollout.is_judged()
-            && judgement.is_none_or(|it| !it.verdict.is_pass())
+            && judgement.is_none_or(|it| !it.verdict.is_accepted_at_end())
             && matches!(rollout.action(), Some(Action::Hold { why, .. }) if *why == HoldReason::Evidence);
         Self {
             id: spec.id.clone(),

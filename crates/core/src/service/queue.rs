@@ -122,6 +122,8 @@ impl Decider {
             environment: configured,
             stable,
             observed: place.observed.clone(),
+            stable_traffic: None,
+            is_slow_limit_measured: false,
             why: request.why,
             by: request.by,
             tied: self.state.tied_in(environment),

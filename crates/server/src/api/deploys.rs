@@ -22,7 +22,10 @@ use super::{
     Caller, Problem,
     services::{parse, unknown, until_there},
 };
-use crate::app::{App, service_stream};
+use crate::{
+    app::{App, service_stream},
+    drive::lately::with_stable_traffic,
+};
 
 /// Releases that are looked through for those of one run, or for that of a commit.
 const RELEASES_MAX: u32 = 200;
@@ -91,9 +94,12 @@ pub(super) async fn plan(
         observed: current
             .map(|current| current.observed.clone())
             .unwrap_or_default(),
+        stable_traffic: None,
+        is_slow_limit_measured: false,
         why: "plan".to_owned(),
         tied: state.tied_in(&environment),
     };
+    let spec = with_stable_traffic(&app, spec).await;
     let plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
     Ok(Json(json!({
         "release": release.number, "commit": release.commit, "environment": environment, "strategy": configured.strategy.word(),

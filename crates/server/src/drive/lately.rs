@@ -11,18 +11,29 @@ use std::{
 };
 
 use shipway_analysis::{Analysis, Asked, Before, Histogram, Metric, Rule, evidence::mean::Series};
-use shipway_core::target::SetKey;
+use shipway_core::{
+    rollout::{Kind, Spec, StableTraffic},
+    target::SetKey,
+};
 use tokio::time::MissedTickBehavior;
 
 use super::measure::{self, Reading};
 use crate::app::App;
 
+/// How far back the traffic of stable is counted when a rollout is opened.
+const TRAFFIC_SPAN: Duration = Duration::from_secs(3600);
+/// For shorter times what was counted says too little of an hour.
+const TRAFFIC_SPAN_MIN: Duration = Duration::from_secs(60);
 /// From one look to the next; values of neighbours differ by then, and a look at a hundred sets is a few milliseconds.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Values that are kept: those of a quarter of an hour. What was before says little of now.
 const VALUES_MAX: usize = 180;
 /// Looks from one distribution of answers to the next that is kept, since those are long: a minute.
 const LOOKS_TO_DISTRIBUTION: usize = 12;
+/// Distributions of a quarter of an hour, which a release that was switched to is compared with.
+const DISTRIBUTIONS_COMPARED: usize = VALUES_MAX / LOOKS_TO_DISTRIBUTION + 1;
+/// Distributions that are kept: those of an hour.
+const DISTRIBUTIONS_MAX: usize = 61;
 /// What lost its traffic is of use until it is compared with; a switched rollout asks at once.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
 
@@ -35,8 +46,8 @@ struct Recent {
     last: Reading,
     looks: usize,
     loads: VecDeque<Load>,
-    /// As counted since ever, the oldest first.
-    took: VecDeque<Histogram>,
+    /// As counted since ever, the oldest first, with the moment.
+    took: VecDeque<(Instant, Histogram)>,
 }
 
 /// The load at one moment, as far as it is known.
@@ -88,16 +99,31 @@ impl Recent {
 
     fn keep_distribution(&mut self) {
         if let Some(traffic) = &self.last.traffic {
-            self.took.push_back(measure::histogram(traffic));
+            let histogram = measure::histogram(traffic);
+            self.took.push_back((self.last.at, histogram));
         }
-        if self.took.len() > VALUES_MAX / LOOKS_TO_DISTRIBUTION + 1 {
+        if self.took.len() > DISTRIBUTIONS_MAX {
             self.took.pop_front();
         }
     }
 
+    /// What was answered in the last hour, as far back as it was counted here.
+    fn traffic(&self, now: Instant, all: &Histogram) -> Option<StableTraffic> {
+        let is_recent = |at: &Instant| now.duration_since(*at) <= TRAFFIC_SPAN;
+        let (at, first) = self.took.iter().find(|(at, _)| is_recent(at))?;
+        let counted_for = now.duration_since(*at);
+        let last = all.since(first);
+        (counted_for >= TRAFFIC_SPAN_MIN).then(|| StableTraffic {
+            requests: last.total(),
+            counted_for: Duration::from_secs(counted_for.as_secs()),
+            p99_micros: last.quantile_micros(0.99),
+        })
+    }
+
     fn before(&self, now: Option<Histogram>, analysis: &Analysis) -> Before {
-        let took = match (self.took.front(), now) {
-            (Some(first), Some(now)) if Asked::of(analysis).histogram => now.since(first),
+        let oldest = self.took.len().saturating_sub(DISTRIBUTIONS_COMPARED);
+        let took = match (self.took.get(oldest), now) {
+            (Some((_, first)), Some(now)) if Asked::of(analysis).histogram => now.since(first),
             _ => Histogram::default(),
         };
         let mut values: Vec<(Metric, Series)> = Vec::new();
@@ -134,6 +160,11 @@ impl Lately {
         (before != Before::default()).then_some(before)
     }
 
+    fn traffic(&self, set: &SetKey, all: &Histogram) -> Option<StableTraffic> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(set)?.traffic(Instant::now(), all)
+    }
+
     fn look(&self, set: SetKey, reading: Reading) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.entry(set) {
@@ -150,6 +181,34 @@ impl Lately {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, recent| now.duration_since(recent.last.at) < KEPT_FOR);
     }
+}
+
+/// The same rollout with what stable answered in the last hour. A server that was started lately takes all that the proxy has
+/// counted of it: from when on an answer is slow is known then, and how much traffic there is in an hour is not.
+pub(crate) async fn with_stable_traffic(app: &App, spec: Spec) -> Spec {
+    if spec.kind != Kind::Deploy || spec.environment.analysis.is_empty() {
+        return spec;
+    }
+    let Some(stable) = spec.stable.as_ref().map(|stable| stable.release.number) else {
+        return spec.with_stable_traffic(StableTraffic::default());
+    };
+    let set = SetKey {
+        place: spec.release.place(&spec.environment.name),
+        release: stable,
+    };
+    let all = match app.meter.read().await {
+        Ok(totals) => measure::histogram(&totals.shown_of(&set.place, stable)),
+        Err(error) => {
+            tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");
+            Histogram::default()
+        }
+    };
+    let traffic = app.lately.traffic(&set, &all);
+    spec.with_stable_traffic(traffic.unwrap_or_else(|| StableTraffic {
+        requests: all.total(),
+        counted_for: Duration::ZERO,
+        p99_micros: all.quantile_micros(0.99),
+    }))
 }
 
 /// Looks at all that has traffic, for ever.

@@ -3,13 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
-    Analysis, Answer, Asked, Before, Happened, Histogram, Kind, Latency, Metric, Observation, Rule,
-    Sample, Side, Slow, Users, evidence::mean, least_of,
+    Analysis, Answer, Asked, Before, Happened, Histogram, InstanceTime, Kind, Latency, Metric,
+    Observation, Rule, Sample, Side, Slow, Users, evidence::mean, least_of,
 };
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Input, Rollout, Rollouts},
-    target::{Place, SetKey, Usage},
+    target::{Phase, Place, SetKey, Usage},
 };
 use shipway_drivers::data_plane::meter::Totals;
 use shipway_engine::Work;
@@ -69,12 +69,13 @@ pub(super) async fn run(
             canary: read(app, totals.as_ref(), &place, candidate),
             stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
         };
+        before.add_instance_time(&now);
         let mut seen = Observation {
             at: app.now(),
             canary: side(
                 candidate,
                 &asked,
-                (&before, |of| Some(&of.canary)),
+                (&before, |of| Some(&of.canary), before.canary_time),
                 &now.canary,
                 (weight(candidate), told(candidate, asking.of_canary())),
             ),
@@ -83,7 +84,7 @@ pub(super) async fn run(
                 side(
                     release,
                     &asked,
-                    (&before, |of| of.stable.as_ref()),
+                    (&before, |of| of.stable.as_ref(), before.stable_time),
                     now,
                     told,
                 )
@@ -154,6 +155,9 @@ struct Readings {
 /// Earlier readings of this exposure, the oldest first.
 struct Past {
     readings: VecDeque<Readings>,
+    /// How long the instances of both sides should have been ready, and were not, since the exposure began.
+    canary_time: InstanceTime,
+    stable_time: InstanceTime,
     /// How far back the answers lie whose latency is looked at: a limit on latency looks once in its interval, and must not miss
     /// what was between.
     window: Duration,
@@ -168,7 +172,20 @@ impl Past {
             .filter_map(Rule::interval);
         Self {
             readings: VecDeque::new(),
+            canary_time: InstanceTime::default(),
+            stable_time: InstanceTime::default(),
             window: least_of(intervals.max().unwrap_or(INTERVAL_MAX)),
+        }
+    }
+
+    /// Adds the time since the last reading: an instance that isn't ready now is taken not to have been since.
+    fn add_instance_time(&mut self, now: &Readings) {
+        let Some(last) = self.readings.back() else {
+            return;
+        };
+        add_time(&mut self.canary_time, &last.canary, &now.canary);
+        if let (Some(last), Some(now)) = (&last.stable, &now.stable) {
+            add_time(&mut self.stable_time, last, now);
         }
     }
 
@@ -184,12 +201,22 @@ impl Past {
     }
 }
 
+fn add_time(time: &mut InstanceTime, last: &Reading, now: &Reading) {
+    let elapsed = now.at.duration_since(last.at).as_millis();
+    let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+    let of = |instances: usize| elapsed.saturating_mul(instances as u64);
+    time.observed_ms += of(now.expected);
+    time.unavailable_ms += of(now.expected.saturating_sub(now.ready));
+}
+
 /// One side at one instant.
 pub(super) struct Reading {
     pub(super) traffic: Option<Totals>,
     usage: Vec<(u32, Usage)>,
     restarts: u64,
     ready: usize,
+    /// Instances that have been ready before, or are.
+    expected: usize,
     pub(super) at: std::time::Instant,
 }
 
@@ -234,6 +261,15 @@ pub(super) fn read(
             .map(|status| u64::from(status.restarts))
             .sum(),
         ready: instances.iter().filter(|status| status.is_ready()).count(),
+        expected: instances
+            .iter()
+            .filter(|status| {
+                matches!(
+                    status.phase,
+                    Phase::Ready | Phase::Unready { .. } | Phase::Backoff { .. }
+                )
+            })
+            .count(),
         at: std::time::Instant::now(),
     }
 }
@@ -241,7 +277,11 @@ pub(super) fn read(
 fn side<'a>(
     release: ReleaseNumber,
     asked: &Asked,
-    (before, which): (&'a Past, impl Fn(&'a Readings) -> Option<&'a Reading>),
+    (before, which, instance_time): (
+        &'a Past,
+        impl Fn(&'a Readings) -> Option<&'a Reading>,
+        InstanceTime,
+    ),
     now: &Reading,
     (weight, told): (Option<u32>, Told),
 ) -> Side {
@@ -256,6 +296,7 @@ fn side<'a>(
         cpu: last.and_then(|last| busiest(last, now)),
         memory_bytes: now.memory(),
         restarts: Some(now.restarts),
+        instance_time: Some(instance_time),
         histogram: asked.histogram.then(|| histogram(traffic)),
         slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
         saturation: now.saturation(),

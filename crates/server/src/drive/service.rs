@@ -12,7 +12,7 @@ use shipway_core::{
 use shipway_drivers::called::{calls_elsewhere, read_elsewhere};
 use shipway_engine::{Driver, Work};
 
-use super::ties;
+use super::{lately::with_stable_traffic, ties};
 use crate::app::App;
 
 /// Carries out the effects of services.
@@ -29,6 +29,7 @@ impl Driver<Services> for ServiceDriver {
         match work.effect {
             Effect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
             Effect::OpenRollout(spec) => {
+                let spec = Box::new(with_stable_traffic(&app, *spec).await);
                 let number = spec.id.number;
                 let shipway = || Actor::Shipway(spec.why.clone());
                 let by = spec.by.clone().unwrap_or_else(shipway);

@@ -88,7 +88,7 @@ fn effects(runs: u64) {
     };
     let rates = [0.002, 0.005, 0.01, 0.02, 0.05, 0.2];
     let two_hours = Duration::from_secs(WATCHED.into());
-    let policy = Policy::default()
+    let policy = Policy::of_errors()
         .held_at(10.0, two_hours, two_hours)
         .expect("10 is a weight");
     beside_others(&rates, &policy, WATCHED, (stays, ticks), runs);
@@ -188,7 +188,7 @@ fn rollouts(runs: u64) {
     };
     beside_others(
         &[0.002, 0.005, 0.02, 0.2],
-        &Policy::default(),
+        &Policy::of_errors(),
         3_600,
         (climb, ticks),
         runs,
@@ -223,7 +223,7 @@ fn bounds(runs: u64) {
             ..bad(base, rate)
         };
         let horizon = Duration::from_secs(scenario.horizon.into());
-        let policy = Policy::default()
+        let policy = Policy::of_errors()
             .held_at(10.0, horizon, horizon)
             .expect("10 is a weight");
         let comparison = comparison(policy, scenario, runs.min(1_000));
@@ -279,7 +279,7 @@ fn healthy(runs: u64) {
             ..Scenario::default()
         };
         scenario.traffic.per_second = per_second;
-        let comparison = comparison(Policy::default(), scenario, runs.min(1_000));
+        let comparison = comparison(Policy::of_errors(), scenario, runs.min(1_000));
         let row: Row = compare(&comparison, &Judge::Direct, &|_| ());
         let fixed: f64 = comparison
             .policy

@@ -80,6 +80,7 @@ fn config(service: &ServiceName) -> Config {
         smoke: Vec::new(),
         tests: None,
         analysis: Default::default(),
+        analysis_source: Default::default(),
         sources: Vec::new(),
         env: Default::default(),
         when_busy: Default::default(),

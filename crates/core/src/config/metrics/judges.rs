@@ -76,7 +76,26 @@ pub(super) fn comparison(
         .map_or(comparison.min_requests, u64::from);
     comparison.interval = paced(fields, interval.unwrap_or(comparison.interval), problems);
     comparison.skip = fields.duration("skip", problems).unwrap_or_default();
+    comparison.max_without_stable = max_without_stable(fields, metric, problems);
     Some(Draft::Comparison { comparison, alpha })
+}
+
+/// What holds where there is no stable release: a share of the requests.
+fn max_without_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<f64> {
+    let text = fields.string("max_without_stable", problems)?;
+    if !matches!(metric, Metric::ErrorRate | Metric::SlowRate { .. }) {
+        let message =
+            format!("`max_without_stable` is of error-rate and slow-rate, not of {metric}");
+        problems.push(bad(text.span, &message));
+        return None;
+    }
+    let max = value(metric, &text, problems)?;
+    if max > 0.0 && max < 1.0 {
+        return Some(max);
+    }
+    let message = "`max_without_stable` is a share above 0% and below 100%";
+    problems.push(bad(text.span, &message));
+    None
 }
 
 /// Which way is worse: known of what Shipway measures, told of what it doesn't.
@@ -200,7 +219,58 @@ pub(super) fn limit(
     let limit = Threshold::new(metric, bound).map_err(|error| bad(fields.span, &error));
     let mut limit = noted(limit, problems)?;
     limit.counting = counting(fields, interval, problems);
+    limit.worse_than_stable = is_worse_than_stable(fields, metric, problems);
+    refuse_what_never_fires(fields, &limit, problems);
     Some(limit.into())
+}
+
+/// Whether a limit is forgiven where stable is about as bad: of what is counted by the time of instances.
+fn is_worse_than_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> bool {
+    let Some(other) = fields.string("worse_than", problems) else {
+        return false;
+    };
+    if other.value != "stable" {
+        problems.push(unknown_word(&other, "`worse_than`", &["stable"]));
+    }
+    let is_of_instances = matches!(metric, Metric::Restarts | Metric::Availability);
+    if !is_of_instances {
+        let message = format!("a limit of {metric} holds whatever stable does");
+        problems.push(
+            Diagnostic::error("conflict", other.span, message).help(
+                "leave `worse_than` out, or write a rule without `max` and `min` that compares",
+            ),
+        );
+    }
+    is_of_instances
+}
+
+/// A limit that no value can be beyond protects from nothing, and looks as if it did.
+fn refuse_what_never_fires(fields: &Fields<'_>, limit: &Threshold, problems: &mut Problems) {
+    let metric = limit.metric;
+    let (min, max) = limit.bound.ends();
+    let mut refuse = |key: &str, message: String, help: &str| {
+        let span = fields.get(key).map_or(fields.span, |node| node.span);
+        problems.push(Diagnostic::error("never-fires", span, message).help(help.to_owned()));
+    };
+    if max.is_some_and(|max| metric.is_share() && max >= 1.0) {
+        let message = format!("{metric} is never above 100%, so this limit can't fail");
+        refuse("max", message, "such as max: 5%");
+    }
+    let is_from_zero = !matches!(metric, Metric::Value(_));
+    if min.is_some_and(|min| is_from_zero && min <= 0.0) {
+        let message = format!("{metric} is never below 0, so this limit can't fail");
+        refuse("min", message, "leave it out, or give a minimum above 0");
+    }
+    let counting = &limit.counting;
+    if let Some(count) = counting.count
+        && counting.failure_limit >= count
+    {
+        let message = format!(
+            "{count} measurements can't fail more than {} times, so this limit can't fail",
+            counting.failure_limit
+        );
+        refuse("failure_limit", message, "let it be smaller than `count`");
+    }
 }
 
 /// `judge: expression`
@@ -245,5 +315,6 @@ fn counting(fields: &Fields<'_>, interval: Option<Duration>, problems: &mut Prob
             .integer("min_requests", 0, u32::MAX, problems)
             .map_or(Counting::MIN_REQUESTS, u64::from),
         skip: fields.duration("skip", problems).unwrap_or_default(),
+        required: false,
     }
 }

@@ -1,6 +1,7 @@
 //! `analysis`: what is measured and how it is judged: limits in Argo Rollouts' words, comparisons with stable, conditions,
 //! Kayenta's scores. [`source`]: where metrics come from that Shipway doesn't measure itself.
 
+pub(super) mod defaults;
 mod judges;
 mod score;
 pub(super) mod source;
@@ -14,7 +15,7 @@ pub use self::source::{Query, Source};
 use super::decode::{unknown_word, word};
 
 /// Keys of a metric, whoever judges it.
-const SHARED_KEYS: Keys = &["metric", "provider", "over", "judge"];
+const SHARED_KEYS: Keys = &["metric", "provider", "over", "judge", "required"];
 
 type Problems = Vec<Diagnostic>;
 type Keys = &'static [&'static str];
@@ -43,6 +44,7 @@ impl Word {
                 "comparisons with stable",
                 &[&[
                     "worse_than",
+                    "max_without_stable",
                     "direction",
                     "unit",
                     "alpha",
@@ -54,7 +56,11 @@ impl Word {
                 ]],
                 "worse_than: stable",
             ),
-            Self::Threshold => ("limits", &[judges::LIMIT_KEYS, judges::PACE_KEYS], "max: …"),
+            Self::Threshold => (
+                "limits",
+                &[judges::LIMIT_KEYS, judges::PACE_KEYS, &["worse_than"]],
+                "max: …",
+            ),
             Self::MannWhitney => (
                 "judge `mann-whitney`",
                 &[score::KEYS],
@@ -116,23 +122,43 @@ enum Draft {
 
 fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Option<Draft> {
     let fields = Fields::of(node, "a metric", &metric_keys(), problems)?;
-    let judge = judge(&fields, problems)?;
+    let is_required = fields.bool("required", problems).unwrap_or(false);
+    let draft = judged(&fields, sources, problems)?;
+    Some(match draft {
+        Draft::Ready(rule) if is_required => Draft::Ready(rule.into_required()),
+        Draft::Comparison {
+            mut comparison,
+            alpha,
+        } => {
+            comparison.required = is_required;
+            Draft::Comparison { comparison, alpha }
+        }
+        draft @ Draft::Ready(_) => draft,
+    })
+}
+
+fn judged(
+    fields: &Fields<'_>,
+    sources: &mut Vec<Source>,
+    problems: &mut Problems,
+) -> Option<Draft> {
+    let judge = judge(fields, problems)?;
     let is_group = judge == Word::MannWhitney && fields.get("metrics").is_some();
-    of_others(&fields, judge, problems);
+    of_others(fields, judge, problems);
     if is_group {
-        return score::together(&fields, sources, problems).map(|rule| Draft::Ready(rule.into()));
+        return score::together(fields, sources, problems).map(|rule| Draft::Ready(rule.into()));
     }
     let interval = fields.duration("interval", problems);
-    let metric = metric(&fields, interval, sources, problems)?;
-    by_itself(&fields, judge, metric, sources, problems);
+    let metric = metric(fields, interval, sources, problems)?;
+    by_itself(fields, judge, metric, sources, problems);
     match judge {
-        Word::Sequential => judges::comparison(&fields, metric, interval, problems),
-        Word::Threshold => judges::limit(&fields, metric, interval, problems).map(Draft::Ready),
+        Word::Sequential => judges::comparison(fields, metric, interval, problems),
+        Word::Threshold => judges::limit(fields, metric, interval, problems).map(Draft::Ready),
         Word::Expression => {
-            judges::expression(&fields, metric, interval, problems).map(Draft::Ready)
+            judges::expression(fields, metric, interval, problems).map(Draft::Ready)
         }
         Word::MannWhitney => {
-            score::alone(&fields, metric, problems).map(|rule| Draft::Ready(rule.into()))
+            score::alone(fields, metric, problems).map(|rule| Draft::Ready(rule.into()))
         }
     }
 }
@@ -161,15 +187,19 @@ fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
         return word(fields, "judge", &Word::ALL, problems);
     }
     let has = |key| fields.get(key).is_some();
-    Some(if has("worse_than") {
-        Word::Sequential
-    } else if has("pass") || has("fail") {
-        Word::Expression
-    } else if judges::LIMIT_KEYS.iter().any(|key| has(key)) {
-        Word::Threshold
-    } else {
-        Word::Sequential
-    })
+    let name = fields.get("metric").and_then(Node::as_scalar_text);
+    let is_of_instances = matches!(name, Some("restarts" | "availability"));
+    Some(
+        if has("worse_than") && !(is_of_instances && (has("max") || has("min"))) {
+            Word::Sequential
+        } else if has("pass") || has("fail") {
+            Word::Expression
+        } else if judges::LIMIT_KEYS.iter().any(|key| has(key)) {
+            Word::Threshold
+        } else {
+            Word::Sequential
+        },
+    )
 }
 
 /// Names keys that another judge knows and this one doesn't.
@@ -215,7 +245,12 @@ fn metric(
 ) -> Option<Metric> {
     fields.require("metric", problems);
     let name = fields.string("metric", problems)?;
-    let over = fields.duration("over", problems);
+    let is_auto = fields.get("over").and_then(Node::as_scalar_text) == Some("auto");
+    let over = if is_auto {
+        None
+    } else {
+        fields.duration("over", problems)
+    };
     let built_in = name.value.parse::<Metric>().ok();
     if let (Some(node), Some(_) | None) = (fields.get("over"), built_in)
         && built_in != Some(Metric::SLOW_RATE)
@@ -238,10 +273,16 @@ fn metric(
     if built_in != Metric::SLOW_RATE {
         return Some(built_in);
     }
+    if is_auto {
+        return Some(Metric::SLOW_RATE_AUTO);
+    }
     let micros = over.and_then(|over| u64::try_from(over.as_micros()).ok());
     let Some(over_micros) = micros.filter(|micros| *micros > 0) else {
         let message = "slow-rate lacks `over`: the time from which on an answer is slow";
-        problems.push(Diagnostic::error("missing-key", name.span, message).help("over: 300ms"));
+        problems.push(
+            Diagnostic::error("missing-key", name.span, message)
+                .help("over: 300ms, or over: auto for stable's own p99 of the last hour"),
+        );
         return None;
     };
     Some(Metric::SlowRate { over_micros })

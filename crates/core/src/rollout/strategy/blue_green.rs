@@ -62,6 +62,10 @@ impl Compiler for BlueGreen {
         self.holds
     }
 
+    fn longest_hold(&self) -> Option<Duration> {
+        self.bake
+    }
+
     /// Start, await, smoke, shift, bake, promote; keep; drain, stop.
     fn compile(&self, brief: &Brief) -> Plan {
         let Some(stable) = brief.stable else {

@@ -131,6 +131,10 @@ impl Compiler for Canary {
         self.holds
     }
 
+    fn longest_hold(&self) -> Option<Duration> {
+        self.steps.iter().filter_map(|step| step.hold).max()
+    }
+
     /// For each step: instances, smoke, ask, shift, hold; then everything, promote, and the old sets go.
     fn compile(&self, brief: &Brief) -> Plan {
         let Some(stable) = brief.stable else {

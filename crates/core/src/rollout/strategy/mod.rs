@@ -11,7 +11,10 @@ use shipway_syntax::{Diagnostic, Node};
 use crate::{
     config::Approvals,
     ids::{ReleaseNumber, ServiceName},
-    rollout::plan::{Action, HoldReason, Plan, Split},
+    rollout::{
+        plan::{Action, HoldReason, Plan, Split},
+        stable_traffic::StableTraffic,
+    },
 };
 
 /// Makes the closed set of strategies of their list.
@@ -55,6 +58,12 @@ macro_rules! strategies {
                 match self { $(Self::$name(it) => it.holds(),)* }
             }
 
+            /// How long its longest hold for evidence lasts; none: it has no such hold.
+            #[must_use]
+            pub fn longest_hold(&self) -> Option<Duration> {
+                match self { $(Self::$name(it) => it.longest_hold(),)* }
+            }
+
             fn compile(&self, brief: &Brief) -> Plan {
                 match self { $(Self::$name(it) => it.compile(brief),)* }
             }
@@ -63,6 +72,7 @@ macro_rules! strategies {
 }
 
 mod holds;
+mod traffic;
 pub mod way_back;
 
 strategies! {
@@ -74,6 +84,7 @@ strategies! {
 
 pub use canary::CanaryStep;
 pub use holds::{Holds, OnInconclusive};
+pub use traffic::needed_traffic;
 
 /// What every strategy is.
 pub trait Compiler: Default {
@@ -92,6 +103,11 @@ pub trait Compiler: Default {
     /// How its holds end.
     fn holds(&self) -> Holds {
         Holds::default()
+    }
+
+    /// How long its longest hold for evidence lasts; none: it has no such hold.
+    fn longest_hold(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -116,6 +132,12 @@ pub struct Brief {
     pub has_smoke: bool,
     /// Whether there is an analysis.
     pub is_judged: bool,
+    /// The most requests of the new release that a rule needs before it passes.
+    pub min_requests: u64,
+    /// Whether from when on an answer is slow is measured.
+    pub needs_slow_limit: bool,
+    /// What stable answered in the last hour.
+    pub stable_traffic: Option<StableTraffic>,
     /// How long open requests may take to finish.
     pub drain: Duration,
     /// Who is asked where a step asks.
@@ -179,8 +201,11 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     } else {
         strategy.compile(brief)
     };
-    if !brief.is_judged {
-        hold_by_time(&mut plan);
+    let is_new = brief.stable != Some(brief.release);
+    match (is_new, brief.is_judged) {
+        (false, _) => {}
+        (true, true) => traffic::describe(&mut plan, brief),
+        (true, false) => hold_by_time(&mut plan),
     }
     meet(&mut plan, &brief.tied);
     if let Some(gate) = &brief.approvals {
@@ -201,10 +226,13 @@ fn hold_by_time(plan: &mut Plan) {
             is_held = true;
         }
     }
-    if is_held {
-        let note = "no `analysis`: nothing is judged, holds end by time alone; add `{ metric: error-rate, worse_than: stable }` to go back by itself";
-        plan.notes.push(note.to_owned());
-    }
+    if is_held {}
+    let note = if is_held {
+        "`analysis: none`: nothing is judged, holds end by time alone; leave `analysis` out for the default rules"
+    } else {
+        "`analysis: none`: nothing is judged; leave `analysis` out for the default rules"
+    };
+    plan.notes.push(note.to_owned());
 }
 
 /// Tied services meet before the last shift that leads to a promotion: until then each can go back at no cost.

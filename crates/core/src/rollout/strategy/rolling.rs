@@ -86,6 +86,10 @@ impl Compiler for Rolling {
         self.holds
     }
 
+    fn longest_hold(&self) -> Option<Duration> {
+        self.hold
+    }
+
     /// Batches of start, await, shift, drain, stop. Traffic follows the instances: each release gets the share it has of them.
     fn compile(&self, brief: &Brief) -> Plan {
         let Some(stable) = brief.stable else {

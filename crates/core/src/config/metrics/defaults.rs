@@ -1,0 +1,52 @@
+//! What is judged where `shipway.yaml` says nothing: users' errors and waiting, and instances that don't stay up.
+//!
+//! All of it is compared with stable; the limits hold where there is none, as at a first deployment.
+
+use std::time::Duration;
+
+use shipway_analysis::{
+    Analysis, Metric, Rule, Sequential, Threshold, evidence::Alpha, threshold::Bound,
+};
+
+/// The share of errors that a release without a stable one to compare with may have.
+const ERRORS_MAX: f64 = 0.05;
+/// The share of slow answers that it may have.
+const SLOW_MAX: f64 = 0.1;
+/// Unplanned restarts of all instances during a rollout that are forgiven, beside those that stable has too.
+const RESTARTS_MAX: f64 = 0.0;
+/// The share of a minute in which the instances must be ready.
+const AVAILABILITY_MIN: f64 = 0.95;
+/// Where nothing is known of stable, an answer is slow from here on.
+pub(crate) const SLOW_WITHOUT_STABLE: Duration = Duration::from_secs(1);
+
+/// The default rules.
+pub(in crate::config) fn rules() -> Analysis {
+    let alpha = Alpha::new(Sequential::ALPHA).expect("a probability");
+    let beta = Alpha::new(Sequential::BETA).expect("a probability");
+    let compared = |metric, max| {
+        let comparison = Sequential::new(
+            metric,
+            alpha.split(2),
+            beta,
+            Sequential::margin_of(metric),
+            Sequential::tolerance_of(metric),
+        );
+        Rule::from(Sequential {
+            max_without_stable: Some(max),
+            ..comparison.expect("errors and slow answers are counted")
+        })
+    };
+    let limited = |metric, bound| {
+        let limit = Threshold::new(metric, bound).expect("the bounds are numbers");
+        Rule::from(Threshold {
+            worse_than_stable: true,
+            ..limit
+        })
+    };
+    Analysis::new(vec![
+        compared(Metric::ErrorRate, ERRORS_MAX),
+        compared(Metric::SLOW_RATE_AUTO, SLOW_MAX),
+        limited(Metric::Restarts, Bound::Max(RESTARTS_MAX)),
+        limited(Metric::Availability, Bound::Min(AVAILABILITY_MIN)),
+    ])
+}
