@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Expression, Finality, Judge, Judgement, MannWhitney, Metric, Observation, Sequential, Threshold,
+    Expression, Finality, Judge, Judgement, Kind, MannWhitney, Metric, Observation, Sequential,
+    Threshold,
 };
 
 /// Makes [`Rule`] of all judges there are. They are told apart by their key; limits have none, and come last.
@@ -169,6 +170,16 @@ impl Rule {
         }
     }
 
+    /// Whether it remembers what the counts don't tell: values, windows, how often a limit failed.
+    fn needs_checkpoint(&self) -> bool {
+        match self {
+            Self::Sequential { sequential } => sequential.metric.kind() == Kind::Value,
+            Self::MannWhitney { .. } => true,
+            Self::Expression { expression } => expression.counting.counts_outcomes(),
+            Self::Threshold(threshold) => threshold.counting.counts_outcomes(),
+        }
+    }
+
     fn metrics_mut(&mut self) -> Vec<&mut Metric> {
         match self {
             Self::Sequential { sequential } => vec![&mut sequential.metric],
@@ -197,6 +208,21 @@ pub struct Analysis {
 #[serde(transparent)]
 pub struct AnalysisState {
     rules: Vec<RuleState>,
+}
+
+/// What the judges remember beside the counts, one entry for each rule; none for a rule that goes on from the counts alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AnalysisCheckpoint {
+    rules: Vec<Option<RuleState>>,
+}
+
+impl AnalysisCheckpoint {
+    /// Whether the counts alone are enough to go on from.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.iter().all(Option::is_none)
+    }
 }
 
 /// How one rule stands.
@@ -256,6 +282,22 @@ impl Analysis {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// What must be kept of `state` beside the observation that it ends with, so that later observations can be judged as if all
+    /// between had been kept.
+    #[must_use]
+    pub fn checkpoint(&self, state: &AnalysisState) -> AnalysisCheckpoint {
+        let rules = self.rules.iter().zip(&state.rules);
+        let mut kept = AnalysisCheckpoint {
+            rules: rules
+                .map(|(rule, state)| rule.needs_checkpoint().then(|| state.clone()))
+                .collect(),
+        };
+        if kept.is_empty() {
+            kept.rules.clear();
+        }
+        kept
     }
 
     /// The state when a rollout begins.
@@ -320,6 +362,15 @@ impl Analysis {
 }
 
 impl AnalysisState {
+    /// Puts what was kept in the place of what was folded from fewer observations.
+    pub fn restore(&mut self, checkpoint: &AnalysisCheckpoint) {
+        for (state, kept) in self.rules.iter_mut().zip(&checkpoint.rules) {
+            if let Some(kept) = kept {
+                state.clone_from(kept);
+            }
+        }
+    }
+
     /// The state when the next hold begins: limits are judged from now on, comparisons with stable go on.
     pub fn begin_hold(&mut self) {
         for state in &mut self.rules {

@@ -38,6 +38,13 @@ impl Counting {
     pub const MIN_REQUESTS: u64 = 100;
 }
 
+impl Counting {
+    /// Whether it matters how many measurements ended how.
+    pub(crate) const fn counts_outcomes(&self) -> bool {
+        self.count.is_some() || self.failure_limit > 0 || self.inconclusive_limit.is_some()
+    }
+}
+
 /// How early a look may be: readings come some milliseconds sooner or later than planned, and waiting for the next one would make
 /// each interval longer by it, an interval of one second twice as long.
 const EARLY_MAX: Duration = Duration::from_millis(100);

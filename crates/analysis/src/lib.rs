@@ -49,7 +49,7 @@ mod track;
 mod verdict;
 mod warm_up;
 
-pub use analysis::{Analysis, AnalysisState, MetricJudgement, Rule};
+pub use analysis::{Analysis, AnalysisCheckpoint, AnalysisState, MetricJudgement, Rule};
 pub use asked::Asked;
 pub use counting::{Counting, least_of};
 pub use expression::Expression;

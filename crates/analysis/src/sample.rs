@@ -37,14 +37,16 @@ pub struct Sample {
     /// How long answers took. Quantiles can't be subtracted as counts can, so the sampler says what the recent ones
     /// are: those since the last measurement ([`crate::threshold::State::measured_at`]) where it can tell, otherwise
     /// those of about the last `interval`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
     /// Share of one core that the busiest instance used lately: 1.0 is one core.
-    #[serde(with = "any_float")]
+    #[serde(with = "any_float", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
     /// Resident bytes of the largest instance.
-    #[serde(with = "any_float")]
+    #[serde(with = "any_float", skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<f64>,
     /// Unplanned restarts of all instances, from any fixed point in time on.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u64>,
     /// How long the instances should have been ready, and were not; `None` where the target doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]

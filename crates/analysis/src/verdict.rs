@@ -78,6 +78,13 @@ impl Verdict {
         )
     }
 
+    /// Whether the same follows from both, whatever their sentences say.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.is_accepted_at_end() == other.is_accepted_at_end()
+    }
+
     /// Which of the four it is, in one or two words.
     #[must_use]
     pub const fn word(&self) -> &'static str {

@@ -67,6 +67,8 @@ pub struct App {
     pub providers: shipway_drivers::metrics::Reader,
     /// Business events that were reported.
     pub happened: crate::happened::Ledger,
+    /// The evidence of rollouts with all looks in it.
+    pub live: crate::drive::live::LiveEvidence,
     /// What serves now did lately.
     pub lately: crate::drive::lately::Lately,
     /// Secrets and variables.

@@ -113,9 +113,10 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
 }
 
 async fn rollout_view(app: &App, id: &RolloutId) -> Option<RolloutView> {
-    app.rollout(id)
-        .await
-        .and_then(|state| state.0.as_deref().map(RolloutView::from))
+    let state = app.rollout(id).await?;
+    let mut view = state.0.as_deref().map(RolloutView::from)?;
+    app.live.show(&mut view);
+    Some(view)
 }
 
 fn traffic(

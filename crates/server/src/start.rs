@@ -223,6 +223,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             notifier: Notifier::new(),
             providers: shipway_drivers::metrics::Reader::new(),
             happened,
+            live: drive::live::LiveEvidence::default(),
             lately: drive::lately::Lately::default(),
             actions: ActionSource {
                 cache: Some(path.join("actions")),

@@ -10,7 +10,7 @@ use shipway_analysis::{AnalysisState, Asked, Judgement, Observation};
 use shipway_core::{
     aggregate::{Actor, Aggregate, Event, fold},
     rollout::{
-        Body, Direction, Effect, Input, Outcome, Rollout, Rollouts, State, plan::Action,
+        Body, Direction, Effect, Evidence, Input, Outcome, Rollout, Rollouts, State, plan::Action,
         strategy::OnInconclusive,
     },
 };
@@ -29,6 +29,8 @@ const INPUTS_MAX: usize = 1_000;
 pub struct Real {
     state: State,
     counters: Counters,
+    /// The evidence with all looks in it, and the exposure it is of.
+    live: (u32, Evidence),
     /// Of the shift whose counts were read last.
     exposure: Option<u32>,
     /// Its log, when asked for.
@@ -53,6 +55,7 @@ impl Real {
         let mut real = Self {
             state: State::default(),
             counters,
+            live: (0, Evidence::default()),
             exposure: None,
             log,
         };
@@ -144,8 +147,19 @@ impl Real {
         let Some(exposure) = self.exposure.filter(|_| self.rollout().is_judged()) else {
             return false;
         };
-        let seen = Box::new(self.counters.observe(at));
-        self.say(Input::Measured { exposure, seen }, moment(at))
+        let seen = self.counters.observe(at);
+        if self.live.0 != exposure {
+            let live = std::mem::take(&mut self.live.1);
+            self.live = (exposure, live.after_shift());
+        }
+        let rollout = self.state.0.as_deref().expect("it was opened");
+        match rollout.look(&mut self.live.1, seen) {
+            Some(look) => {
+                let look = Box::new(look);
+                self.say(Input::Looked { exposure, look }, moment(at))
+            }
+            None => false,
+        }
     }
 
     fn ended(&self) -> Option<End> {

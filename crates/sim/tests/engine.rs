@@ -1,8 +1,9 @@
 //! The simulated rollout is the real one, and what stands in for it in sweeps decides as it does.
 
 use shipway_core::{
+    aggregate::Event,
     config::parse,
-    rollout::{Body, series::series},
+    rollout::{Body, LOOKS_MAX, series::series},
 };
 use shipway_sim::{
     compare::{Comparison, Judge, compare},
@@ -183,7 +184,42 @@ fn the_log_of_a_rollout_has_all_that_its_plots_show() {
         .iter()
         .filter(|event| matches!(event.body, Body::Measured { .. }))
         .count();
-    assert!(measured as u32 >= ended.at, "{measured} of {}", ended.at);
+    assert!(
+        10 < measured && (measured as u32) < ended.at,
+        "{measured} in {} s",
+        ended.at
+    );
+}
+
+/// How many looks a rollout leaves whose one hold lasts so long, and how many bytes its whole log has.
+fn recorded(policy: &Policy, hold: u32) -> (usize, usize) {
+    let hold = std::time::Duration::from_secs(u64::from(hold));
+    let policy = policy.clone().held_at(10.0, hold, hold).unwrap();
+    let scenario = Scenario {
+        horizon: u32::MAX,
+        ..Scenario::default()
+    };
+    let mut real = Real::with_log(&policy, 5);
+    play(&World::new(&scenario, 5), scenario.horizon, &mut real);
+    let is_look = |event: &&Event<Body>| matches!(event.body, Body::Measured { .. });
+    let looks = real.log().iter().filter(is_look).count();
+    (looks, serde_json::to_vec(real.log()).unwrap().len())
+}
+
+#[test]
+fn a_rollout_of_any_length_leaves_few_looks() {
+    let values = policy_of(
+        "{ metric: cpu }, { metric: error-rate, max: 5%, failure_limit: 3 }, { metric: slow-rate, over: 300ms }",
+    );
+    for (hold, looks_max) in [(60, 25), (1_800, 60), (24 * 3_600, LOOKS_MAX as usize)] {
+        for policy in [&Policy::default(), &values] {
+            let (looks, bytes) = recorded(policy, hold);
+            assert!(
+                looks > 10 && looks <= looks_max && bytes <= 100_000,
+                "{looks} looks and {bytes} bytes in {hold} s"
+            );
+        }
+    }
 }
 
 /// How so many rollouts of the default canary end under this traffic.

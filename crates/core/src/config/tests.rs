@@ -115,7 +115,7 @@ environments:
     shipway.yaml:9:16: error: `instances` is a whole number from 1 to 1000, not `0`
     shipway.yaml:10:15: error: `strategy` is one of recreate, rolling, blue-green, canary, not `canarry`; did you mean `canary`?
     shipway.yaml:11:15: error: unknown key `cokie` in sticky; did you mean `cookie`?
-    shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts, not `eror-rate`; did you mean `error-rate`?
+    shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts, availability, not `eror-rate`; did you mean `error-rate`?
     shipway.yaml:14:43: error: `worse_than` is one of stable, not `stabel`; did you mean `stable`?
     shipway.yaml:14:58: error: `alpha` is a probability above 0 and below 1, not `2`; how probable it may be that a good release is rolled back: 1%
     shipway.yaml:14:72: error: `tolerance` is a number above 1 and at most 100, not `1`; how many times stable's a hold that ends early must exclude: 2
@@ -177,6 +177,90 @@ fn keys_of_another_judge_are_told_with_a_rule_that_would_take_them() {
     ] {
         let found = said_of_rules(rule);
         assert!(found.len() == 1 && found[0].ends_with(said), "{found:#?}");
+    }
+}
+
+#[test]
+fn without_analysis_the_default_rules_are_judged_for_every_strategy_and_none_judges_nothing() {
+    let read = |strategy: &str, analysis: &str| {
+        let text = format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ strategy: {strategy}{analysis} }}\n"
+        );
+        let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+        let production = config.environments.into_iter().next().unwrap();
+        (production.analysis, production.analysis_source)
+    };
+    // As docs/rollouts.md writes them out.
+    let written = ", analysis: [{ metric: error-rate, worse_than: stable, max_without_stable: 5% }, { metric: slow-rate, over: auto, worse_than: stable, max_without_stable: 10% }, { metric: restarts, max: 0, worse_than: stable }, { metric: availability, min: 95%, worse_than: stable }]";
+    for strategy in Strategy::WORDS {
+        let (rules, source) = read(strategy, "");
+        assert_eq!(source, AnalysisSource::Default);
+        assert_eq!(rules, read(strategy, written).0, "{strategy}");
+        let (none, source) = read(strategy, ", analysis: none");
+        assert_eq!((none.is_empty(), source), (true, AnalysisSource::None));
+    }
+    assert_eq!(read("canary", written).1, AnalysisSource::File);
+}
+
+#[test]
+fn limits_that_can_never_fail_and_shares_without_a_unit_are_refused() {
+    for (rule, said) in [
+        (
+            "{ metric: error-rate, max: 1 }",
+            "a share of 1 or more needs its unit",
+        ),
+        ("{ metric: slow-rate, over: 1s, max: 2 }", "write 2%"),
+        ("{ metric: availability, min: 99 }", "write 99%"),
+        ("{ metric: error-rate, max: 100% }", "never above 100%"),
+        ("{ metric: error-rate, min: 0%, max: 5% }", "never below 0"),
+        ("{ metric: restarts, min: 0 }", "never below 0"),
+        (
+            "{ metric: error-rate, max: 5%, count: 3, failure_limit: 3 }",
+            "can't fail more than 3 times",
+        ),
+        (
+            "{ metric: error-rate, max: 5%, skip: 5m }",
+            "never counts anything",
+        ),
+        ("{ metric: error-rate, skip: 5m }", "never counts anything"),
+        (
+            "{ metric: error-rate, max_without_stable: 100% }",
+            "a share above 0% and below 100%",
+        ),
+        (
+            "{ metric: cpu, max_without_stable: 5% }",
+            "of error-rate and slow-rate",
+        ),
+        ("{ metric: cpu, over: auto }", "`over` is of slow-rate"),
+        (
+            "{ metric: cpu, judge: threshold, max: 80%, worse_than: stable }",
+            "holds whatever stable does",
+        ),
+    ] {
+        let found = said_of_rules(rule);
+        assert!(
+            found.len() == 1 && found[0].contains(said),
+            "{rule}: {found:#?}"
+        );
+    }
+    for fine in [
+        "{ metric: error-rate, max: 1% }",
+        "{ metric: error-rate, max: 0.5 }",
+        "{ metric: error-rate, max: 5%, skip: 4m }",
+        "{ metric: availability, min: 99.5%, worse_than: stable }",
+    ] {
+        assert_eq!(said_of_rules(fine), Vec::<String>::new(), "{fine}");
+    }
+}
+
+#[test]
+fn an_analysis_that_is_neither_none_nor_rules_is_refused() {
+    for analysis in ["[]", "nothing", "{ metric: error-rate }"] {
+        let found = problems(&format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ analysis: {analysis} }}\n"
+        ));
+        let said = "`analysis` must be a list of rules, or `none`";
+        assert!(found.len() == 1 && found[0].contains(said), "{found:#?}");
     }
 }
 

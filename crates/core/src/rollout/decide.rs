@@ -4,6 +4,7 @@
 use super::{
     Rollouts,
     event::{Body, Direction, Effect, Input, Rejection, Spec},
+    look::Look,
     outcome::{Cause, Kind, Outcome},
     plan::{Action, HoldReason, Span},
     state::{Rollout, State},
@@ -327,15 +328,34 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             if exposure == rollout.exposure && rollout.is_judged() =>
         {
             let seen = Box::new(rollout.against_before(*seen));
+            let analysis = &rollout.spec.environment.analysis;
             let mut evidence = rollout.evidence.clone();
-            let judgement = evidence.observe(&rollout.spec.environment.analysis, &seen);
-            decider.emit(Body::Measured { seen, judgement });
+            let judgement = evidence.observe(analysis, &seen);
+            let checkpoint = evidence.checkpoint(analysis);
+            decider.emit(Body::Measured {
+                seen,
+                judgement,
+                checkpoint,
+            });
+        }
+        Input::Looked { exposure, look } if exposure == rollout.exposure && rollout.is_judged() => {
+            let Look {
+                seen,
+                judgement,
+                checkpoint,
+            } = *look;
+            decider.emit(Body::Measured {
+                seen,
+                judgement,
+                checkpoint,
+            });
         }
         Input::Done { .. }
         | Input::Failed { .. }
         | Input::CrashLoop { .. }
         | Input::FellowBack { .. }
         | Input::Measured { .. }
+        | Input::Looked { .. }
         | Input::Open(_)
         | Input::Woken => {}
         Input::Told if !rollout.told && !running => decider.emit(Body::ServiceTold),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use shipway_analysis::{Judgement, Observation};
+use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
 use super::{
+    look::Look,
     outcome::{AbortCause, Cause, Kind, Outcome},
     plan::{Action, Plan},
-    state::End,
     stable_traffic::StableTraffic,
+    state::End,
     strategy::Observed,
 };
 use crate::{
@@ -137,8 +138,11 @@ pub enum Body {
     Measured {
         /// The reading.
         seen: Box<Observation>,
-        /// What all of it adds up to.
+        /// What all of it adds up to, with the readings between two that are recorded.
         judgement: Judgement,
+        /// What the judges remember beside the counts.
+        #[serde(default, skip_serializing_if = "AnalysisCheckpoint::is_empty")]
+        checkpoint: AnalysisCheckpoint,
     },
     /// Somebody said yes to the gate under the cursor.
     Approved {
@@ -230,6 +234,13 @@ pub enum Input {
         exposure: u32,
         /// The reading.
         seen: Box<Observation>,
+    },
+    /// A reading that was judged together with those before it, and must be recorded ([`Rollout::look`](super::Rollout::look)).
+    Looked {
+        /// The exposure it belongs to.
+        exposure: u32,
+        /// The reading, and what is made of it.
+        look: Box<Look>,
     },
     /// Yes, by somebody with these groups.
     Approve {

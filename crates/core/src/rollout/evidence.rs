@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{
-    Analysis, AnalysisState, Before, Happened, Judgement, Observation, Sample, Slow,
+    Analysis, AnalysisCheckpoint, AnalysisState, Before, Happened, Judgement, Observation, Sample,
+    Slow,
 };
 
 /// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
@@ -29,6 +30,16 @@ impl Evidence {
             self.first.get_or_insert_with(|| seen.clone());
         }
         judgement
+    }
+
+    /// What must be recorded of the judges' memory beside the last observation.
+    pub(super) fn checkpoint(&self, analysis: &Analysis) -> AnalysisCheckpoint {
+        analysis.checkpoint(&self.state)
+    }
+
+    /// Puts what was recorded in the place of what is folded from the recorded observations alone.
+    pub(super) fn restore(&mut self, checkpoint: &AnalysisCheckpoint) {
+        self.state.restore(checkpoint);
     }
 
     /// The reading as if stable still had traffic: for each request of the canary since the switch, one more of stable at the rate
@@ -75,7 +86,7 @@ impl Evidence {
 
     /// What the next exposure begins with.
     #[must_use]
-    pub(super) fn after_shift(mut self) -> Self {
+    pub fn after_shift(mut self) -> Self {
         self.state.begin_hold();
         Self {
             state: self.state,

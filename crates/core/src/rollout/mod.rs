@@ -11,6 +11,7 @@ use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 mod decide;
 mod event;
 mod evidence;
+mod look;
 pub mod meet;
 mod outcome;
 pub mod plan;
@@ -25,6 +26,7 @@ mod view;
 
 pub use event::{Body, Direction, Effect, Input, Notice, Rejection, Spec, Stable, Tone};
 pub use evidence::Evidence;
+pub use look::{LOOKS_MAX, Look};
 pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome};
 pub use stable_traffic::StableTraffic;
 pub use state::{End, Note, Pause, Rollout, State, Status, Turn};

@@ -59,8 +59,10 @@ pub struct Rollout {
     pub served: bool,
     /// When all traffic was on stable again.
     pub back_at: Option<Timestamp>,
-    /// The evidence since the last shift.
+    /// The evidence since the last shift, as far as it is recorded.
     pub evidence: Evidence,
+    /// Readings of the metrics that were recorded.
+    pub looks: u32,
     /// The last smoke tests.
     pub smoke: Option<SmokeReport>,
     /// Who has said yes to the gate under the cursor.
@@ -152,6 +154,7 @@ impl Rollout {
             served: false,
             back_at: None,
             evidence: Evidence::default(),
+            looks: 0,
             smoke: None,
             approvals: Vec::new(),
             paused: None,
@@ -445,8 +448,14 @@ impl Rollout {
                     self.smoke.clone_from(smoke);
                 }
             }
-            Body::Measured { seen, judgement } => {
+            Body::Measured {
+                seen,
+                judgement,
+                checkpoint,
+            } => {
+                self.looks = self.looks.saturating_add(1);
                 self.evidence.observe(&self.spec.environment.analysis, seen);
+                self.evidence.restore(checkpoint);
                 // The verdict in the log is the one that was acted on, whatever today's judge would say of the same readings.
                 self.evidence.record(judgement.clone());
                 if judgement.verdict.is_fail() {

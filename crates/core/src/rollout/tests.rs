@@ -3,6 +3,7 @@
 mod after;
 mod baked;
 mod compared;
+mod looks;
 mod notices;
 mod quiet;
 mod reached;

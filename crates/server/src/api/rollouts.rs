@@ -165,11 +165,13 @@ async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<S
 pub(crate) async fn view(app: &Arc<App>, id: &RolloutId) -> Result<RolloutView, Problem> {
     let state = app.rollout(id).await;
     let rollout = state.as_ref().and_then(|state| state.0.as_deref());
-    rollout.map(RolloutView::from).ok_or_else(|| {
+    let mut view = rollout.map(RolloutView::from).ok_or_else(|| {
         let service = &id.service;
         let help = format!("`shipway history {service}` lists those there are");
         Problem::not_found(format!("there is no rollout {id}; {help}"))
-    })
+    })?;
+    app.live.show(&mut view);
+    Ok(view)
 }
 
 pub(super) fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {

@@ -9,7 +9,7 @@ use shipway_analysis::{
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Input, Rollout, Rollouts},
-    target::{Phase, Place, SetKey, Usage},
+    target::{Place, SetAvailability, SetKey, Usage},
 };
 use shipway_drivers::data_plane::meter::Totals;
 use shipway_engine::Work;
@@ -69,13 +69,12 @@ pub(super) async fn run(
             canary: read(app, totals.as_ref(), &place, candidate),
             stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
         };
-        before.add_instance_time(&now);
         let mut seen = Observation {
             at: app.now(),
             canary: side(
                 candidate,
                 &asked,
-                (&before, |of| Some(&of.canary), before.canary_time),
+                (&before, |of| Some(&of.canary)),
                 &now.canary,
                 (weight(candidate), told(candidate, asking.of_canary())),
             ),
@@ -84,7 +83,7 @@ pub(super) async fn run(
                 side(
                     release,
                     &asked,
-                    (&before, |of| of.stable.as_ref(), before.stable_time),
+                    (&before, |of| of.stable.as_ref()),
                     now,
                     told,
                 )
@@ -95,10 +94,17 @@ pub(super) async fn run(
             before_switch(&mut seen, lately.as_ref(), values);
         }
         before.remember(now);
-        let input = Input::Measured {
-            exposure,
-            seen: Box::new(seen),
+        // As it is now: what is recorded depends on when its hold ends.
+        let Ok(Some(current)) = app.rollouts.state(&work.stream).await else {
+            continue;
         };
+        let look = current
+            .0
+            .as_deref()
+            .and_then(|current| app.live.look(current, exposure, seen));
+        let Some(look) = look else { continue };
+        let look = Box::new(look);
+        let input = Input::Looked { exposure, look };
         if work.report.send(input).await.is_err() {
             return;
         }
@@ -155,9 +161,6 @@ struct Readings {
 /// Earlier readings of this exposure, the oldest first.
 struct Past {
     readings: VecDeque<Readings>,
-    /// How long the instances of both sides should have been ready, and were not, since the exposure began.
-    canary_time: InstanceTime,
-    stable_time: InstanceTime,
     /// How far back the answers lie whose latency is looked at: a limit on latency looks once in its interval, and must not miss
     /// what was between.
     window: Duration,
@@ -172,20 +175,7 @@ impl Past {
             .filter_map(Rule::interval);
         Self {
             readings: VecDeque::new(),
-            canary_time: InstanceTime::default(),
-            stable_time: InstanceTime::default(),
             window: least_of(intervals.max().unwrap_or(INTERVAL_MAX)),
-        }
-    }
-
-    /// Adds the time since the last reading: an instance that isn't ready now is taken not to have been since.
-    fn add_instance_time(&mut self, now: &Readings) {
-        let Some(last) = self.readings.back() else {
-            return;
-        };
-        add_time(&mut self.canary_time, &last.canary, &now.canary);
-        if let (Some(last), Some(now)) = (&last.stable, &now.stable) {
-            add_time(&mut self.stable_time, last, now);
         }
     }
 
@@ -201,22 +191,12 @@ impl Past {
     }
 }
 
-fn add_time(time: &mut InstanceTime, last: &Reading, now: &Reading) {
-    let elapsed = now.at.duration_since(last.at).as_millis();
-    let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
-    let of = |instances: usize| elapsed.saturating_mul(instances as u64);
-    time.observed_ms += of(now.expected);
-    time.unavailable_ms += of(now.expected.saturating_sub(now.ready));
-}
-
 /// One side at one instant.
 pub(super) struct Reading {
     pub(super) traffic: Option<Totals>,
     usage: Vec<(u32, Usage)>,
-    restarts: u64,
+    availability: SetAvailability,
     ready: usize,
-    /// Instances that have been ready before, or are.
-    expected: usize,
     pub(super) at: std::time::Instant,
 }
 
@@ -256,20 +236,11 @@ pub(super) fn read(
             .iter()
             .filter_map(|status| Some((status.pid?, status.usage?)))
             .collect(),
-        restarts: instances
-            .iter()
-            .map(|status| u64::from(status.restarts))
-            .sum(),
+        availability: app.target.availability(&SetKey {
+            place: place.clone(),
+            release,
+        }),
         ready: instances.iter().filter(|status| status.is_ready()).count(),
-        expected: instances
-            .iter()
-            .filter(|status| {
-                matches!(
-                    status.phase,
-                    Phase::Ready | Phase::Unready { .. } | Phase::Backoff { .. }
-                )
-            })
-            .count(),
         at: std::time::Instant::now(),
     }
 }
@@ -277,11 +248,7 @@ pub(super) fn read(
 fn side<'a>(
     release: ReleaseNumber,
     asked: &Asked,
-    (before, which, instance_time): (
-        &'a Past,
-        impl Fn(&'a Readings) -> Option<&'a Reading>,
-        InstanceTime,
-    ),
+    (before, which): (&'a Past, impl Fn(&'a Readings) -> Option<&'a Reading>),
     now: &Reading,
     (weight, told): (Option<u32>, Told),
 ) -> Side {
@@ -295,8 +262,11 @@ fn side<'a>(
             .map(|begin| latency(traffic, begin)),
         cpu: last.and_then(|last| busiest(last, now)),
         memory_bytes: now.memory(),
-        restarts: Some(now.restarts),
-        instance_time: Some(instance_time),
+        restarts: Some(now.availability.restarts),
+        instance_time: Some(InstanceTime {
+            observed_ms: now.availability.observed_ms,
+            unavailable_ms: now.availability.unavailable_ms,
+        }),
         histogram: asked.histogram.then(|| histogram(traffic)),
         slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
         saturation: now.saturation(),

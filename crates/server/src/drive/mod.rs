@@ -4,6 +4,7 @@ mod annotations;
 mod asking;
 mod gate;
 pub(crate) mod lately;
+pub(crate) mod live;
 mod measure;
 mod rollout;
 mod run;

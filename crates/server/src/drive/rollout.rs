@@ -81,6 +81,7 @@ impl Driver<Rollouts> for RolloutDriver {
                 }
             }
             Effect::TellService { end, observed } => {
+                app.live.forget(&rollout.spec.id);
                 tell_service(&app, rollout, end, observed).await
             }
             Effect::Notify {

@@ -1,7 +1,7 @@
 //! What `bench/analysis/run` measures, as the text of docs/analysis.md: Shipway's default judge beside models of others at several
 //! sizes of a regression, beside Wald's bound, on healthy releases, under peeking, and what judging costs.
 //!
-//!     cargo run --release -p shipway-sim --example judges [-- ROLLOUTS [no-worse [SEED] | cost]]
+//!     cargo run --release -p shipway-sim --example judges [-- ROLLOUTS [no-worse [SEED] | cost | quiet | records]]
 
 mod parts;
 
@@ -19,7 +19,7 @@ use shipway_sim::{
     world::Scenario,
 };
 
-use crate::parts::{cost, grid, target};
+use crate::parts::{cost, grid, quiet, target};
 
 const SEED: u64 = 7;
 /// How long a release is watched at one weight, at most, in seconds.
@@ -38,6 +38,8 @@ fn main() {
     match std::env::args().nth(2).as_deref() {
         Some("no-worse") => return ticks(runs, number(3).unwrap_or(SEED)),
         Some("cost") => return cost::section(),
+        Some("quiet") => return quiet::section(runs),
+        Some("records") => return quiet::records(),
         Some(_) | None => {}
     }
     println!("# Analysis, measured\n");
@@ -48,9 +50,11 @@ fn main() {
     rollouts(runs);
     bounds(runs);
     healthy(runs);
+    quiet::section(runs.min(300));
     peeking();
     ticks(10_000, SEED);
     cost::section();
+    quiet::records();
     eprintln!("bench/analysis: {} s", began.elapsed().as_secs());
 }
 

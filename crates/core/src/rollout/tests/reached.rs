@@ -54,6 +54,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     #4 becomes the stable release
     drain #3, up to 30 s
     stop #3
+    (50% for 1 m: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
     let mut stage = Stage::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
@@ -107,6 +108,7 @@ fn copies_come_before_users_and_are_judged() {
     drain #3, up to 30 s
     stop #3
     (mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not)
+    (10% for 1 m: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
     "##);
     let mut stage = Stage::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
     stage.carry();
@@ -151,6 +153,8 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     drain #3, up to 30 s
     stop #3
     (baseline: fresh instances of #3, as many as the canary's, get the same share and are what it is compared with)
+    (10% for 1 m: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
+    (50% for 1 m: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
     let mut stage = Stage::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
     stage.carry();

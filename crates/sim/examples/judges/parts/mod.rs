@@ -1,7 +1,8 @@
-//! Parts of the bench: tables, and what judging costs.
+//! Parts of the bench: tables, the default rules at any traffic, and what judging costs.
 
 pub mod cost;
 pub mod grid;
+pub mod quiet;
 
 /// A ratio against its target; what misses it stands out.
 pub fn target(ratio: f64) -> String {

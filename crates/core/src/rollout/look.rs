@@ -1,0 +1,106 @@
+//! Looks at the metrics, of which there are many, and which of them are recorded, which are few.
+//!
+//! # Why
+//!
+//! The evidence is judged each second, so that a bad release is rolled back at once. An event for each look would be 1 KB a second
+//! for each rollout, and say nothing: counts are cumulative, so a look that is left out loses nothing that the next one doesn't bring.
+//!
+//! # Invariants
+//!
+//! - A fail is recorded at once, and so is what a hold ends with.
+//! - A rollout of any length leaves [`LOOKS_MAX`] looks at most, beside the first and the last of each hold.
+//! - After a crash the evidence is folded anew from what was recorded. What judges count is cumulative and goes on from there; what
+//!   they remember otherwise (values, windows, how often a limit failed) is recorded with each look as a checkpoint.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
+
+use super::{Evidence, state::Rollout};
+
+/// Looks of a rollout that are recorded one after the other, before they thin out.
+const LOOKS_DENSE: u32 = 10;
+/// From then on the time from one to the next is at least this part of the rollout's age: some seventy in a day.
+const AGE_PARTS: u32 = 6;
+/// The same where a look is long, because quantiles are compared.
+const AGE_PARTS_OF_LONG: u32 = 3;
+/// Changes of the verdict are recorded as long as there are fewer looks than this: one that swings to and fro says little.
+const LOOKS_OF_CHANGES_MAX: u32 = 130;
+/// Looks of one rollout that are recorded, beside the first and the last of each hold and a fail.
+pub const LOOKS_MAX: u32 = 150;
+/// How old the last recorded look may be when a hold ends: a little more than from one look to the next.
+const FRESH: Duration = Duration::from_millis(1_200);
+
+/// A look, and what is made of it.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Both sides.
+    pub seen: Box<Observation>,
+    /// What all looks so far add up to.
+    pub judgement: Judgement,
+    /// What the judges remember beside the counts.
+    pub checkpoint: AnalysisCheckpoint,
+}
+
+impl Rollout {
+    /// Takes a reading into account. `live` is the evidence of this exposure with all looks in it, recorded or not; it begins as
+    /// [`Rollout::evidence`]. The look is returned if it must be recorded.
+    #[must_use]
+    pub fn look(&self, live: &mut Evidence, seen: Observation) -> Option<Look> {
+        let seen = if self.stands_alone() {
+            live.against_before(seen)
+        } else {
+            seen
+        };
+        let analysis = &self.spec.environment.analysis;
+        let judgement = live.observe(analysis, &seen);
+        self.is_recorded(&judgement, &seen).then(|| Look {
+            judgement,
+            checkpoint: live.checkpoint(analysis),
+            seen: Box::new(seen),
+        })
+    }
+
+    fn is_recorded(&self, judgement: &Judgement, seen: &Observation) -> bool {
+        let recorded = (self.evidence.last(), self.evidence.judgement());
+        let (Some(last), Some(known)) = recorded else {
+            return true;
+        };
+        let is_like =
+            judgement.verdict.is_like(&known.verdict) && judgement.finality == known.finality;
+        if judgement.verdict.is_fail() {
+            return !is_like;
+        }
+        let since = |earlier: Timestamp| seen.at.duration_since(earlier);
+        if since(last.at) <= SignedDuration::ZERO {
+            return false;
+        }
+        if self.is_stale_at_the_end(last.at, seen.at) {
+            return true;
+        }
+        if !is_like && self.looks < LOOKS_OF_CHANGES_MAX {
+            return true;
+        }
+        let is_long = seen
+            .canary
+            .sample
+            .as_ref()
+            .is_some_and(|it| it.histogram.is_some());
+        let parts = if is_long {
+            AGE_PARTS_OF_LONG
+        } else {
+            AGE_PARTS
+        };
+        let gap = since(self.opened_at).as_secs_f64() / f64::from(parts);
+        let is_due = self.looks < LOOKS_DENSE || since(last.at).as_secs_f64() >= gap;
+        is_due && self.looks < LOOKS_MAX
+    }
+
+    /// Whether a hold ends now, or its deadline is over, and what is recorded is older.
+    fn is_stale_at_the_end(&self, last: Timestamp, now: Timestamp) -> bool {
+        let ends = [self.hold_due(), self.hold_deadline()];
+        let mut ends = ends.into_iter().flatten().map(|end| end - FRESH);
+        ends.any(|fresh| last < fresh && fresh <= now)
+    }
+}
