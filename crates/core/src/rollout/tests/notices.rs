@@ -38,6 +38,7 @@ fn rolled_back() -> Stage {
     stage.carry();
     stage
         .say(Input::Abort {
+            cause: AbortCause::Person,
             reason: "customers call".into(),
         })
         .unwrap();
