@@ -88,7 +88,7 @@ pub fn records() {
         "One hold at 10 % of 100 requests a second, judged each second by the default rules. Targets: at most 150 looks and 100 KB for a rollout of any length.\n"
     );
     let mut table = Table::new(&["hold", "looks judged", "looks recorded", "events", "bytes"]);
-    for seconds in [60, 1_800, 24 * 3_600] {
+    for seconds in [60_u32, 1_800, 24 * 3_600] {
         let hold = Duration::from_secs(u64::from(seconds));
         let policy = Policy::default()
             .held_at(10.0, hold, hold)
