@@ -14,6 +14,7 @@ mod durable;
 mod elsewhere;
 mod evidence;
 mod examples;
+mod faults;
 mod gates;
 mod going_on;
 mod help;
