@@ -21,11 +21,11 @@ pub struct Health {
     pub interval: Duration,
     /// How long one probe may take.
     pub timeout: Duration,
-    /// Good answers in a row until ready.
+    /// Good answers in a row, an interval apart, until ready.
     pub healthy_after: u32,
     /// Bad answers in a row until unready, or dead.
     pub unhealthy_after: u32,
-    /// Bad answers this soon after the start are not counted against liveness.
+    /// Bad answers this soon after the start are not counted against liveness, until the first good one.
     pub start_period: Duration,
 }
 
@@ -53,6 +53,9 @@ pub enum Probe {
         path: String,
         /// The only good status.
         status: Option<u16>,
+        /// Headers to send; `host` takes the place of the host that the environment is reached by.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
     },
     /// A connection can be opened.
     Tcp,

@@ -191,6 +191,8 @@ impl Release {
         let run = &self.config.run;
         let mut env = run.env.clone();
         env.extend(environment.env.clone());
+        env.entry("SHIPWAY_COMMIT".to_owned())
+            .or_insert_with(|| self.commit.id.to_string());
         Launch {
             artifact: self.artifact.clone(),
             command: run.command.clone(),
@@ -199,11 +201,7 @@ impl Release {
             limits: run.limits.clone(),
             grace: run.grace,
             stop_signal: run.stop_signal,
-            host: environment
-                .hosts
-                .iter()
-                .find(|host| !host.starts_with('*'))
-                .cloned(),
+            host: environment.request_host().map(str::to_owned),
         }
     }
 

@@ -4,7 +4,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use shipway_core::target::{InstanceStatus, Launch, Phase, SetAvailability, SetKey};
+use shipway_core::target::{
+    InstanceId, InstanceStatus, Launch, Phase, SetAvailability, SetKey, StopSignal,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +18,10 @@ pub trait Target: Send + Sync {
     async fn ensure(&self, set: &SetKey, launch: &Launch, count: u32) -> Result<(), TargetError>;
 
     /// Takes the set down to the instances in the slots up to `keep`; returns when the others are gone. 0 forgets the set.
-    async fn stop(&self, set: &SetKey, keep: u32) -> Result<(), TargetError>;
+    async fn stop(&self, set: &SetKey, keep: u32) -> Result<StopReport, TargetError>;
+
+    /// Files that the instances of the set wrote beside their code, which go when the set is stopped: paths inside its folder.
+    async fn written_files(&self, set: &SetKey) -> Vec<String>;
 
     /// What runs, or should.
     fn instances(&self) -> Vec<InstanceStatus>;
@@ -39,6 +44,57 @@ pub trait Target: Send + Sync {
 
     /// The log of an instance, by its name.
     fn log(&self, instance: &str) -> Option<PathBuf>;
+}
+
+/// What a person should know of instances that were stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopReport {
+    /// Instances that still ran when their grace period was over, and were killed.
+    pub killed: Vec<InstanceId>,
+    /// Files that instances wrote beside their code, and that are gone with it.
+    pub written_files: Vec<String>,
+    /// What they had been asked to stop with, and how long they had.
+    pub request: Option<(StopSignal, Duration)>,
+}
+
+impl StopReport {
+    /// What a person should know, `None` when there is nothing: `instance 1 still ran 10 s after SIGTERM and was killed`.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let notes: Vec<String> = [self.killed_note(), written_files_note(&self.written_files)]
+            .into_iter()
+            .flatten()
+            .collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+
+    fn killed_note(&self) -> Option<String> {
+        let (signal, grace) = self.request?;
+        let slots: Vec<String> = self.killed.iter().map(|id| id.slot.to_string()).collect();
+        let (subject, were) = match slots.len() {
+            0 => return None,
+            1 => ("instance", "was"),
+            _ => ("instances", "were"),
+        };
+        let (slots, signal) = (slots.join(", "), signal.name());
+        let grace = grace.as_secs_f32();
+        Some(format!(
+            "{subject} {slots} still ran {grace} s after {signal} and {were} killed"
+        ))
+    }
+}
+
+/// What a person should know of files that instances wrote beside their code.
+#[must_use]
+pub fn written_files_note(files: &[String]) -> Option<String> {
+    let (first, others) = files.split_first()?;
+    let others = match others.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "written beside the code and deleted with the release: {first}{others}; write files that must stay to $DATA_DIR"
+    ))
 }
 
 /// Why a target could not do what it was told.

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 use shipway_core::check::{Expect, Probe, SmokeProbe, SmokeReport, SmokeTest};
-use shipway_drivers::checks::{probe, smoke};
+use shipway_drivers::checks::{AskedInstance, probe, smoke};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -139,7 +139,7 @@ fn exec(command: &str) -> SmokeTest {
 }
 
 async fn run(listener: &Listener, tests: &[SmokeTest]) -> SmokeReport {
-    smoke::run_suite(tests, &listener.instances(), Path::new("/")).await
+    smoke::run_suite(tests, &listener.instances(), None, Path::new("/")).await
 }
 
 fn differences(report: &SmokeReport) -> Vec<&str> {
@@ -243,7 +243,7 @@ async fn answers_that_are_none_are_said_in_words() {
     }
     let nobody = vec![("x".to_owned(), "127.0.0.1:1".to_owned())];
     let test = [request("GET", "/", Expect::default())];
-    let report = smoke::run_suite(&test, &nobody, Path::new("/")).await;
+    let report = smoke::run_suite(&test, &nobody, None, Path::new("/")).await;
     assert_eq!(differences(&report), ["connection refused on 127.0.0.1:1"]);
 }
 
@@ -272,7 +272,7 @@ async fn every_instance_is_tested_and_results_are_in_order() {
         .map(|(listener, name)| (name.to_owned(), listener.address.clone()))
         .collect();
     let tests = ["/", "/items"].map(|path| request("GET", path, Expect::default()));
-    let report = smoke::run_suite(&tests, &instances, Path::new("/")).await;
+    let report = smoke::run_suite(&tests, &instances, None, Path::new("/")).await;
     let order: Vec<_> = report
         .results
         .iter()
@@ -302,7 +302,7 @@ async fn a_script_gets_the_url_and_a_clean_environment_and_its_last_line_is_quot
         exec("kill -SEGV $$"),
     ];
     let begun = Instant::now();
-    let report = smoke::run_suite(&tests, &listener.instances(), folder.path()).await;
+    let report = smoke::run_suite(&tests, &listener.instances(), None, folder.path()).await;
     assert_eq!(
         differences(&report),
         [
@@ -317,13 +317,22 @@ async fn a_script_gets_the_url_and_a_clean_environment_and_its_last_line_is_quot
     );
 }
 
+fn instance<'a>(address: &'a str, host: Option<&'a str>) -> AskedInstance<'a> {
+    AskedInstance {
+        address,
+        host,
+        workdir: Path::new("/"),
+    }
+}
+
 async fn ask(listener: &Listener, path: &str, status: Option<u16>) -> Result<(), String> {
     let probe = Probe::Http {
         path: path.to_owned(),
         status,
+        headers: BTreeMap::new(),
     };
     let timeout = Duration::from_millis(500);
-    probe::ask(&probe, &listener.address, Path::new("/"), timeout).await
+    probe::ask(&probe, instance(&listener.address, None), timeout).await
 }
 
 #[tokio::test]
@@ -351,7 +360,7 @@ async fn a_probe_says_what_is_wrong_and_names_the_dependencies() {
 
     let tcp = |address: String| async move {
         let timeout = Duration::from_secs(5);
-        probe::ask(&Probe::Tcp, &address, Path::new("/"), timeout).await
+        probe::ask(&Probe::Tcp, instance(&address, None), timeout).await
     };
     assert_eq!(tcp(address.clone()).await, Ok(()));
     assert_eq!(
@@ -361,28 +370,49 @@ async fn a_probe_says_what_is_wrong_and_names_the_dependencies() {
 }
 
 #[tokio::test]
+async fn a_probe_asks_for_the_services_host_and_sends_its_headers() {
+    let listener = Listener::start().await;
+    let probe = |headers: &[(&str, &str)]| Probe::Http {
+        path: "/ready".to_owned(),
+        status: Some(200),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let timeout = Duration::from_secs(5);
+    let known = instance(&listener.address, Some("shop.example.com"));
+    let _ = probe::ask(&probe(&[]), known, timeout).await;
+    let own = probe(&[("host", "other.example.com"), ("x-probe", "yes")]);
+    let _ = probe::ask(&own, known, timeout).await;
+    let asked = listener.asked();
+    assert!(asked[0].contains("host: shop.example.com\r\n"), "{asked:?}");
+    assert!(
+        asked[1].contains("host: other.example.com\r\n"),
+        "{asked:?}"
+    );
+    assert!(asked[1].contains("x-probe: yes\r\n"), "{asked:?}");
+    let bad = probe(&[("x-probe", "a\nb")]);
+    let refused = probe::ask(&bad, known, timeout).await.unwrap_err();
+    assert!(refused.starts_with("header x-probe"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_command_that_is_late_or_no_longer_wanted_goes_with_all_it_has_started() {
     let folder = tempfile::tempdir().unwrap();
     let probe = Probe::Exec {
         command: "sleep 1000 & echo $! > child; echo working; wait".to_owned(),
     };
-    let late = probe::ask(
-        &probe,
-        "127.0.0.1:1",
-        folder.path(),
-        Duration::from_millis(300),
-    )
-    .await;
+    let asked = AskedInstance {
+        workdir: folder.path(),
+        ..instance("127.0.0.1:1", None)
+    };
+    let late = probe::ask(&probe, asked, Duration::from_millis(300)).await;
     assert_eq!(late.unwrap_err(), "not done within 0.3 s: working");
     gone(&folder.path().join("child")).await;
 
     std::fs::remove_file(folder.path().join("child")).unwrap();
-    let asking = probe::ask(
-        &probe,
-        "127.0.0.1:1",
-        folder.path(),
-        Duration::from_secs(1_000),
-    );
+    let asking = probe::ask(&probe, asked, Duration::from_secs(1_000));
     let child = folder.path().join("child");
     tokio::select! {
         _ = asking => panic!("it waits"),

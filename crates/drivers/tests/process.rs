@@ -8,9 +8,14 @@ use std::{
 };
 
 use process_support::{
-    Machine, PATIENCE, get, http, is_alive, is_backoff, number_in, pids, ready, set, tar_of, until,
+    Machine, PATIENCE, eventually, get, http, is_alive, is_backoff, number_in, pids, ready, set,
+    tar_of, until,
 };
-use shipway_core::{check::Probe, ids::Digest, target::Phase};
+use shipway_core::{
+    check::Probe,
+    ids::Digest,
+    target::{Phase, StopSignal},
+};
 use shipway_drivers::target::{NotReady, Target, await_ready};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +44,18 @@ async fn an_instance_becomes_ready_in_a_clean_environment_and_leaves_nothing_beh
     assert_eq!(env["DATABASE"], "postgres://me:s3cr3t-value@db");
     assert_eq!(env["SELF"], format!("http://{address}"));
     assert_eq!(env["SHIPWAY_RELEASE"], "3");
+    let slot = machine.set_folder(&set(3)).join("1");
+    for (name, folder) in [
+        ("HOME", slot.join("home")),
+        ("TMPDIR", slot.join("tmp")),
+        ("DATA_DIR", machine.scratch("data/shop/production")),
+    ] {
+        assert!(folder.is_dir(), "{name}");
+        assert_eq!(
+            fs::canonicalize(env[name].as_str().unwrap()).unwrap(),
+            fs::canonicalize(folder).unwrap()
+        );
+    }
     assert!(address.ends_with(&format!(":{}", env["PORT"].as_str().unwrap())));
     let servers_own = env
         .as_object()
@@ -73,6 +90,32 @@ fn walk(folder: &std::path::Path) -> Vec<(String, String)> {
         }
     }
     files
+}
+
+#[tokio::test]
+async fn files_beside_the_code_are_named_before_they_go_and_the_data_folder_stays() {
+    let machine = Machine::new();
+    let target = machine.open().await;
+    let launch = machine.launch(
+        "mkdir -p uploads __pycache__; echo x > uploads/a.png; echo x > orders.db; echo x > __pycache__/app.pyc; \
+         echo kept > $DATA_DIR/kept; echo x > $TMPDIR/x; exec python3 app.py",
+    );
+    target.ensure(&set(1), &launch, 1).await.unwrap();
+    ready(&target, &set(1), 1).await.unwrap();
+    let written = target.written_files(&set(1)).await;
+    assert_eq!(written, ["orders.db", "uploads/a.png"]);
+    let report = target.stop(&set(1), 0).await.unwrap();
+    assert_eq!(
+        report.note().unwrap(),
+        "written beside the code and deleted with the release: orders.db and 1 more; write files that must stay to $DATA_DIR"
+    );
+    assert!(!machine.set_folder(&set(1)).join("1/tmp").exists());
+    target.ensure(&set(2), &machine.app(), 1).await.unwrap();
+    ready(&target, &set(2), 1).await.unwrap();
+    assert_eq!(target.written_files(&set(2)).await, Vec::<String>::new());
+    let kept = machine.scratch("data/shop/production/kept");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "kept\n");
+    target.stop(&set(2), 0).await.unwrap();
 }
 
 #[tokio::test]
@@ -166,6 +209,36 @@ async fn what_dies_while_serving_is_seen_at_once_and_started_again() {
         "another port, should that have been the reason"
     );
     assert_eq!(target.crash_loop(&set(1)), None);
+    let held_up = target.availability(&set(1));
+    assert_eq!(held_up.restarts, 1);
+    assert!(held_up.unavailable_ms >= 500, "its backoff: {held_up:?}");
+    assert!(held_up.observed_ms > held_up.unavailable_ms, "{held_up:?}");
+    // The counts go on with the next server, and so does the time.
+    drop(target);
+    let target = machine.open().await;
+    let later = target.availability(&set(1));
+    assert_eq!(later.restarts, 1);
+    assert!(later.observed_ms > held_up.observed_ms, "{later:?}");
+    for exits in 2..=3 {
+        let serving = until(&target, "ready", |all| all[0].is_ready()).await;
+        let _ = get(&serving[0].address, "/exit").await;
+        until(&target, "down", |all| !all[0].is_ready()).await;
+        eventually("the exit is counted", || {
+            target.availability(&set(1)).restarts == exits
+        })
+        .await;
+    }
+    // Of two exits this server knows; its predecessor's are not carried over.
+    assert_eq!(target.crash_loop(&set(1)), None);
+    until(&target, "ready", |all| all[0].is_ready()).await;
+    let address = target.instances()[0].address.clone();
+    let _ = get(&address, "/exit").await;
+    eventually("a crash loop", || target.crash_loop(&set(1)).is_some()).await;
+    let why = target.crash_loop(&set(1)).unwrap();
+    assert!(
+        why.starts_with("3 unplanned exits within 2 min, last: instance 1, exit code 3"),
+        "{why}"
+    );
     target.stop(&set(1), 0).await.unwrap();
 }
 
@@ -189,13 +262,96 @@ async fn what_ignores_sigterm_is_killed_after_the_grace_with_all_it_has_started(
     ];
     let begun = Instant::now();
     let mains = pids(&target);
-    target.stop(&set(1), 0).await.unwrap();
+    let report = target.stop(&set(1), 0).await.unwrap();
     let took = begun.elapsed();
     assert!(took >= launch.grace, "{took:?}");
     assert!(took < launch.grace * 3, "one after the other: {took:?}");
     for pid in mains.into_iter().chain(others) {
         assert!(!is_alive(pid), "{pid} is left");
     }
+    let note = report.note().unwrap();
+    let wanted = "instances 1, 2, 3 still ran 0.7 s after SIGTERM and were killed; ";
+    assert!(note.starts_with(wanted), "{note}");
+    let log = fs::read_to_string(target.log("shop.production.1.1").unwrap()).unwrap();
+    let noted = "shipway: still running 0.7 s after SIGTERM (run.grace), killed";
+    assert!(log.contains(noted), "{log}");
+}
+
+/// Notes each signal that it gets, and exits half a second after the first one.
+const SIGNAL_RECORDER: &str = r#"
+import signal, time
+first = []
+def note(number, frame):
+    first.append(time.monotonic())
+    with open("signals", "a") as file:
+        file.write(signal.Signals(number).name + "\n")
+for name in ("SIGTERM", "SIGINT", "SIGQUIT"):
+    signal.signal(getattr(signal, name), note)
+open("up", "w").close()
+while not first or time.monotonic() < first[0] + 0.5:
+    time.sleep(0.05)
+"#;
+
+async fn signals_of(command: &str, stop_signal: StopSignal) -> String {
+    let machine = Machine::new();
+    let target = machine.open().await;
+    let mut launch = machine.launch(command);
+    launch.stop_signal = stop_signal;
+    launch
+        .env
+        .insert("CODE".to_owned(), SIGNAL_RECORDER.to_owned());
+    launch.health.readiness = Probe::Exec {
+        command: "test -e up".to_owned(),
+    };
+    target.ensure(&set(1), &launch, 1).await.unwrap();
+    ready(&target, &set(1), 1).await.unwrap();
+    // The folder goes with the set: kept open, its file can still be read.
+    let folder = machine.set_folder(&set(1)).join("app");
+    let kept = machine.scratch("signals");
+    fs::write(&kept, "").unwrap();
+    fs::hard_link(&kept, folder.join("signals")).unwrap();
+    let report = target.stop(&set(1), 0).await.unwrap();
+    assert!(report.killed.is_empty(), "{command}");
+    fs::read_to_string(kept).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_gets_one_stop_signal_whatever_stands_above_it() {
+    for command in [
+        "python3 -c \"$CODE\"",
+        "exec python3 -c \"$CODE\"",
+        "cd . && python3 -c \"$CODE\"",
+        "python3 -c \"$CODE\"; true",
+        "sh -c 'python3 -c \"$CODE\"; true'; true",
+        "(python3 -c \"$CODE\")",
+    ] {
+        let signals = signals_of(command, StopSignal::SigTerm).await;
+        assert_eq!(signals, "SIGTERM\n", "{command}");
+    }
+}
+
+#[tokio::test]
+async fn the_configured_stop_signal_reaches_the_server_below_a_shell() {
+    for command in [
+        "python3 -c \"$CODE\"",
+        "python3 -c \"$CODE\"; true",
+        "trap : QUIT; python3 -c \"$CODE\" & wait $!; kill -QUIT $!; wait $!",
+    ] {
+        let signals = signals_of(command, StopSignal::SigQuit).await;
+        assert_eq!(signals, "SIGQUIT\n", "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_goes_into_the_background_is_told_to_stay_in_the_foreground() {
+    let machine = Machine::new();
+    let target = machine.open().await;
+    let launch = machine.launch("setsid python3 app.py > /dev/null 2>&1 & sleep 0.2");
+    target.ensure(&set(1), &launch, 1).await.unwrap();
+    let error = ready(&target, &set(1), 1).await.unwrap_err().to_string();
+    let wanted = "exit code 0, but it left processes running in the background: the command must stay in the foreground";
+    assert!(error.contains(wanted), "{error}");
+    target.stop(&set(1), 0).await.unwrap();
 }
 
 #[tokio::test]

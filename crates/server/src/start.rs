@@ -165,6 +165,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let target: Arc<dyn Target> = Arc::new(
         ProcessTarget::open(process::Options {
             root: path.join("instances"),
+            data: path.join("service-data"),
             shim: vec![
                 options.exe.clone().into_os_string(),
                 "instance".into(),

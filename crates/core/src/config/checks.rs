@@ -12,6 +12,7 @@ pub(super) const HEALTH_KEYS: &[&str] = &[
     "tcp",
     "exec",
     "status",
+    "headers",
     "liveness",
     "interval",
     "timeout",
@@ -35,17 +36,19 @@ type Problems = Vec<Diagnostic>;
 pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<Health> {
     let fields = Fields::of(node, "health", HEALTH_KEYS, problems)?;
     let usual = Health::default();
+    let headers = probe_headers(&fields, problems).unwrap_or_default();
     let liveness = fields.get("liveness").and_then(|node| {
         let fields = Fields::of(
             node,
             "liveness",
-            &["http", "tcp", "exec", "status"],
+            &["http", "tcp", "exec", "status", "headers"],
             problems,
         )?;
-        probe(&fields, problems)
+        let own = probe_headers(&fields, problems);
+        probe(&fields, own.unwrap_or_else(|| headers.clone()), problems)
     });
     Some(Health {
-        readiness: probe(&fields, problems).unwrap_or(usual.readiness),
+        readiness: probe(&fields, headers, problems).unwrap_or(usual.readiness),
         liveness,
         interval: at_least(&fields, "interval", Duration::from_millis(50), problems)
             .unwrap_or(usual.interval),
@@ -81,7 +84,28 @@ fn at_least(
     Some(duration.max(least))
 }
 
-fn probe(fields: &Fields<'_>, problems: &mut Problems) -> Option<Probe> {
+/// Headers of a probe; `None` when the file names none.
+fn probe_headers(fields: &Fields<'_>, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
+    fields.get("headers")?;
+    let mut headers = BTreeMap::new();
+    for (key, value) in fields.map("headers", problems) {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        let is_name = !key.text.is_empty() && key.text.bytes().all(is_token);
+        if !is_name || value.value.chars().any(char::is_control) {
+            let message = format!("`{}` can't be sent as a header", key.text);
+            problems.push(Diagnostic::error("bad-value", key.span, message));
+            continue;
+        }
+        headers.insert(key.text.to_ascii_lowercase(), value.value);
+    }
+    Some(headers)
+}
+
+fn probe(
+    fields: &Fields<'_>,
+    headers: BTreeMap<String, String>,
+    problems: &mut Problems,
+) -> Option<Probe> {
     if let Some(path) = fields.string("http", problems) {
         begins_with_a_slash(&path, "/health", problems);
         let status = fields
@@ -90,6 +114,7 @@ fn probe(fields: &Fields<'_>, problems: &mut Problems) -> Option<Probe> {
         return Some(Probe::Http {
             path: path.value,
             status,
+            headers,
         });
     }
     if let Some(command) = fields.string("exec", problems) {

@@ -168,6 +168,17 @@ pub enum AnalysisSource {
     File,
 }
 
+impl Environment {
+    /// The host that probes and smoke tests ask for: the first of `hosts` that names one.
+    #[must_use]
+    pub fn request_host(&self) -> Option<&str> {
+        let mut hosts = self.hosts.iter();
+        hosts
+            .find(|host| !host.starts_with('*'))
+            .map(String::as_str)
+    }
+}
+
 /// A number, or a percentage of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

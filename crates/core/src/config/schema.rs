@@ -72,12 +72,13 @@ fn health() -> Value {
             "tcp": { "type": "boolean" },
             "exec": { "type": "string", "description": "A shell command; exit code 0 is good." },
             "status": { "type": "integer", "description": "The only good status." },
-            "liveness": { "type": "object", "additionalProperties": false, "properties": { "http": { "type": "string" }, "tcp": { "type": "boolean" }, "exec": { "type": "string" }, "status": { "type": "integer" } } },
+            "headers": { "$ref": "#/$defs/env", "description": "Sent with `http`. Without `host` the first of the environment's `hosts` is asked for, or else the instance's own address." },
+            "liveness": { "type": "object", "additionalProperties": false, "properties": { "http": { "type": "string" }, "tcp": { "type": "boolean" }, "exec": { "type": "string" }, "status": { "type": "integer" }, "headers": { "$ref": "#/$defs/env" } } },
             "interval": { "$ref": "#/$defs/duration", "default": "2s" },
             "timeout": { "$ref": "#/$defs/duration", "default": "1s" },
-            "healthy_after": { "type": "integer", "default": 1 },
+            "healthy_after": { "type": "integer", "default": 1, "description": "Good answers in a row, an interval apart, until an instance is ready." },
             "unhealthy_after": { "type": "integer", "default": 3 },
-            "start_period": { "$ref": "#/$defs/duration", "default": "30s" }
+            "start_period": { "$ref": "#/$defs/duration", "default": "30s", "description": "How long after its start failed liveness probes are not counted, until the first good one." }
         }
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use shipway_syntax::Source;
 
 use super::*;
+use crate::{check::Probe, target::StopSignal};
 
 const GOOD: &str = r#"
 service: shop
@@ -558,9 +559,66 @@ fn every_piece_of_the_page_about_rollouts_is_read() {
     assert!(pieces.len() >= 9, "{}", pieces.len());
     for piece in pieces {
         let below: String = piece.lines().map(|line| format!("    {line}\n")).collect();
-        let text = format!(
-            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n{below}"
-        );
+        let text = match piece.starts_with("run:") {
+            true => format!("service: shop\n{piece}\nenvironments: {{ production: {{}} }}"),
+            false => format!(
+                "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n{below}"
+            ),
+        };
         assert_eq!(problems(&text), Vec::<String>::new(), "{piece}");
     }
+}
+
+#[test]
+fn a_stop_signal_is_read_by_its_name_and_refused_otherwise() {
+    let read = |signal: &str| {
+        format!(
+            "service: shop\nrun: {{ command: ./shop, stop_signal: {signal} }}\nenvironments: {{ production: {{}} }}"
+        )
+    };
+    for name in ["SIGQUIT", "quit"] {
+        let source = Source::new("shipway.yaml", read(name));
+        let (config, _) = parse(&source).unwrap();
+        assert_eq!(config.run.stop_signal, StopSignal::SigQuit, "{name}");
+    }
+    let refused = problems(&read("SIGKILL")).join("\n");
+    assert!(
+        refused.contains("`stop_signal` can't be `SIGKILL`"),
+        "{refused}"
+    );
+    assert!(refused.contains("use one of SIGTERM, SIGINT"), "{refused}");
+}
+
+#[test]
+fn probes_send_headers_and_ask_for_the_environments_host() {
+    let text = r#"
+        service: shop
+        run:
+          command: ./shop
+          health: { http: /health, headers: { X-Probe: yes }, liveness: { http: /live, headers: { Host: a.example.com } } }
+        environments:
+          staging: {}
+          production: { hosts: ["*.example.com", shop.example.com] }
+    "#;
+    let text = text.replace("\n        ", "\n");
+    let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+    let headers = |probe: &Probe| match probe {
+        Probe::Http { headers, .. } => headers.clone(),
+        Probe::Tcp | Probe::Exec { .. } => panic!("{probe:?}"),
+    };
+    let health = &config.run.health;
+    assert_eq!(headers(&health.readiness)["x-probe"], "yes");
+    let liveness = headers(health.liveness.as_ref().unwrap());
+    assert_eq!(liveness["host"], "a.example.com");
+    assert_eq!(liveness.len(), 1, "its own replace those of readiness");
+    let hosts: Vec<_> = (config.environments.iter())
+        .map(|it| it.request_host())
+        .collect();
+    assert_eq!(hosts, [None, Some("shop.example.com")]);
+    let bad = "service: shop\nrun: { command: ./shop, health: { http: /, headers: { \"a b\": x } } }\nenvironments: { production: {} }";
+    let refused = problems(bad).join("\n");
+    assert!(
+        refused.contains("`a b` can't be sent as a header"),
+        "{refused}"
+    );
 }

@@ -11,19 +11,22 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use shipway_core::check::Answer;
+
+use super::AskedInstance;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Asks, and reads up to `body_bytes_max` of the answer. The error is a sentence for people.
 pub(super) async fn ask(
-    address: &str,
+    instance: AskedInstance<'_>,
     mut request: Request<Full<Bytes>>,
     timeout: Duration,
     body_bytes_max: usize,
 ) -> Result<Answer, String> {
+    let address = instance.address;
     let headers = request.headers_mut();
     if !headers.contains_key(header::HOST) {
-        let host = header::HeaderValue::from_str(address);
+        let host = header::HeaderValue::from_str(instance.host.unwrap_or(address));
         headers.insert(header::HOST, host.map_err(|error| error.to_string())?);
     }
     headers.insert(

@@ -4,3 +4,16 @@ pub(crate) mod exec;
 mod http;
 pub mod probe;
 pub mod smoke;
+
+use std::path::Path;
+
+/// The instance that a question is put to.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedInstance<'a> {
+    /// `host:port` it listens on.
+    pub address: &'a str,
+    /// The host that requests ask for, where they name none themselves; none: the address.
+    pub host: Option<&'a str>,
+    /// Where commands run.
+    pub workdir: &'a Path,
+}

@@ -1,56 +1,125 @@
 //! One question about an instance's health.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
 use shipway_core::check::{Probe, named_failures};
 
-use super::{exec, http as client};
+use super::{AskedInstance, exec, http as client};
 
 /// The part of a body that is looked at for what the endpoint reports of its dependencies.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Characters of an answer that are quoted.
+const QUOTED_CHARS: usize = 120;
+
 /// Asks once. The error is a sentence for people, with the dependencies that the endpoint names.
 pub async fn ask(
     probe: &Probe,
-    address: &str,
-    workdir: &Path,
+    instance: AskedInstance<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
+    let address = instance.address;
     match probe {
         Probe::Tcp => match tokio::time::timeout(timeout, client::connect(address)).await {
             Ok(connected) => connected.map(drop),
             Err(_) => Err(client::late(address, timeout)),
         },
-        Probe::Http { path, status } => http_probe(path, *status, address, timeout).await,
-        Probe::Exec { command } => exec::run(command, address, workdir, timeout).await,
+        Probe::Http {
+            path,
+            status,
+            headers,
+        } => http_probe(path, *status, headers, instance, timeout).await,
+        Probe::Exec { command } => exec::run(command, address, instance.workdir, timeout).await,
     }
 }
 
 async fn http_probe(
     path: &str,
     wanted: Option<u16>,
-    address: &str,
+    headers: &BTreeMap<String, String>,
+    instance: AskedInstance<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
-    let request = Request::get(path)
-        .header(header::USER_AGENT, "shipway-probe")
-        .body(Full::new(Bytes::new()))
-        .map_err(|error| format!("{path}: {error}"))?;
-    let answer = client::ask(address, request, timeout, BODY_BYTES_MAX).await?;
-    let good = wanted.map_or((200..400).contains(&answer.status), |wanted| {
+    let mut request = Request::get(path).body(Full::new(Bytes::new()));
+    if let Ok(request) = &mut request {
+        let agent = HeaderValue::from_static("shipway-probe");
+        request.headers_mut().insert(header::USER_AGENT, agent);
+        for (name, value) in headers {
+            let invalid = |error: &dyn std::fmt::Display| format!("header {name}: {error}");
+            let name = HeaderName::try_from(name).map_err(|error| invalid(&error))?;
+            let value = HeaderValue::try_from(value).map_err(|error| invalid(&error))?;
+            request.headers_mut().insert(name, value);
+        }
+    }
+    let request = request.map_err(|error| format!("{path}: {error}"))?;
+    let answer = client::ask(instance, request, timeout, BODY_BYTES_MAX).await?;
+    let is_good = wanted.map_or((200..400).contains(&answer.status), |wanted| {
         answer.status == wanted
     });
-    if good {
+    if is_good {
         return Ok(());
     }
-    let named = named_failures(&answer.body);
-    let dependencies = if named.is_empty() {
-        String::new()
-    } else {
-        format!(": {} not well", named.join(", "))
+    let failures = named_failures(&answer.body);
+    let reason = match failures.is_empty() {
+        true => quote(&answer.body).map(|text| format!(": {text}")),
+        false => Some(format!(": {} not well", failures.join(", "))),
     };
-    Err(format!("{path} answers {}{dependencies}", answer.status))
+    let host = headers
+        .get("host")
+        .map_or(instance.host.unwrap_or(instance.address), String::as_str);
+    // What servers answer to a host that they don't know.
+    let asked_for = match answer.status {
+        400 | 403 | 404 | 421 => format!(" to Host {host}"),
+        _ => String::new(),
+    };
+    Err(format!(
+        "{path} answers {}{asked_for}{}",
+        answer.status,
+        reason.unwrap_or_default()
+    ))
+}
+
+/// The first line of an answer that says something; of a page its title.
+fn quote(body: &str) -> Option<String> {
+    let title = body.split_once("<title>").map(|(_, rest)| rest);
+    let title = title.and_then(|rest| rest.split_once("</title>"));
+    let text = match title {
+        Some((title, _)) => title,
+        None if body.trim_start().starts_with('<') => return None,
+        None => body.lines().find(|line| !line.trim().is_empty())?,
+    };
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let printable = words.chars().filter(|c| !c.is_control());
+    let quoted: String = printable.take(QUOTED_CHARS).collect();
+    (!quoted.is_empty()).then_some(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_quoted_by_its_first_line_or_its_title() {
+        for (body, wanted) in [
+            (
+                "\n  Invalid   host \u{1b}[31m\nmore",
+                Some("Invalid host [31m"),
+            ),
+            (
+                "<!doctype html><head>\n<title>Blocked\n host</title>",
+                Some("Blocked host"),
+            ),
+            ("<html><body>x", None),
+            ("", None),
+        ] {
+            assert_eq!(quote(body).as_deref(), wanted, "{body}");
+        }
+        assert_eq!(
+            quote(&"ä".repeat(500)).unwrap().chars().count(),
+            QUOTED_CHARS
+        );
+    }
 }

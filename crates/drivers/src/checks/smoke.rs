@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
 use shipway_core::check::{Difference, Expect, SmokeProbe, SmokeReport, SmokeResult, SmokeTest};
 
-use super::{exec, http as client};
+use super::{AskedInstance, exec, http as client};
 
 /// A request that says nothing else may take this long.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -26,16 +26,24 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 const AT_ONCE: usize = 4;
 
 /// Runs every test against every instance (name and address): the tests in their order, several instances at once. Results
-/// are in order of instances, then tests.
+/// are in order of instances, then tests. Requests that name no host ask for `host`, or else for the instance's address.
 pub async fn run_suite(
     tests: &[SmokeTest],
     instances: &[(String, String)],
+    host: Option<&str>,
     workdir: &Path,
 ) -> SmokeReport {
     // Futures first, then the stream: so their lifetimes are the callers' own.
     let suites: Vec<_> = instances
         .iter()
-        .map(|(name, address)| run_on(tests, name, address, workdir))
+        .map(|(name, address)| {
+            let instance = AskedInstance {
+                address,
+                host,
+                workdir,
+            };
+            run_on(tests, name, instance)
+        })
         .collect();
     let results: Vec<Vec<SmokeResult>> = stream::iter(suites).buffered(AT_ONCE).collect().await;
     SmokeReport {
@@ -43,30 +51,25 @@ pub async fn run_suite(
     }
 }
 
-async fn run_on(
-    tests: &[SmokeTest],
-    instance: &str,
-    address: &str,
-    workdir: &Path,
-) -> Vec<SmokeResult> {
+async fn run_on(tests: &[SmokeTest], name: &str, instance: AskedInstance<'_>) -> Vec<SmokeResult> {
     let mut results = Vec::with_capacity(tests.len());
     for test in tests {
-        results.push(run_test(test, instance, address, workdir).await);
+        results.push(run_test(test, name, instance).await);
     }
     results
 }
 
-async fn run_test(test: &SmokeTest, instance: &str, address: &str, workdir: &Path) -> SmokeResult {
+async fn run_test(test: &SmokeTest, name: &str, instance: AskedInstance<'_>) -> SmokeResult {
     let mut tries = 0;
     loop {
         tries += 1;
         let begun = Instant::now();
-        let differences = run_once(&test.probe, address, workdir).await;
+        let differences = run_once(&test.probe, instance).await;
         let took = begun.elapsed();
         if differences.is_empty() || tries > test.retries {
             return SmokeResult {
                 name: test.name.clone(),
-                instance: instance.to_owned(),
+                instance: name.to_owned(),
                 passed: differences.is_empty(),
                 took,
                 tries,
@@ -77,11 +80,13 @@ async fn run_test(test: &SmokeTest, instance: &str, address: &str, workdir: &Pat
     }
 }
 
-async fn run_once(probe: &SmokeProbe, address: &str, workdir: &Path) -> Vec<Difference> {
+async fn run_once(probe: &SmokeProbe, instance: AskedInstance<'_>) -> Vec<Difference> {
     let result = match probe {
-        SmokeProbe::Exec { command } => exec::run(command, address, workdir, EXEC_WITHIN)
-            .await
-            .map(|()| Vec::new()),
+        SmokeProbe::Exec { command } => {
+            exec::run(command, instance.address, instance.workdir, EXEC_WITHIN)
+                .await
+                .map(|()| Vec::new())
+        }
         SmokeProbe::Request {
             method,
             path,
@@ -91,7 +96,7 @@ async fn run_once(probe: &SmokeProbe, address: &str, workdir: &Path) -> Vec<Diff
         } => {
             let body = body.clone().unwrap_or_default();
             match request(method, path, headers, body) {
-                Ok(request) => client::ask(address, request, patience(expect), BODY_BYTES_MAX)
+                Ok(request) => client::ask(instance, request, patience(expect), BODY_BYTES_MAX)
                     .await
                     .map(|answer| expect.differences(&answer)),
                 Err(why) => Err(format!("the request can't be made: {why}")),

@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
 };
 
@@ -19,6 +20,8 @@ use crate::target::TargetError;
 const ENTRIES_MAX: usize = 500_000;
 /// What an unfinished one is called.
 const UNFINISHED: &str = "unpacking";
+/// An empty file that was written when the artifact had been unpacked.
+const UNPACKED: &str = "unpacked";
 
 /// Unpacks the artifact to `to`, unless it is there already. A crash in between leaves `to` absent.
 pub(super) async fn unpack(
@@ -65,7 +68,40 @@ fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), Stri
         return Err("it is empty".to_owned());
     }
     remove(to).map_err(said)?;
-    fs::rename(beside, to).map_err(said)
+    fs::rename(beside, to).map_err(said)?;
+    // Its time tells what is written later; without it nothing is said of that.
+    let _ = fs::write(to.with_extension(UNPACKED), "");
+    Ok(())
+}
+
+/// Files below an unpacked artifact that were written since, as paths inside it, sorted. Caches of the language are not named.
+pub(super) fn written_files(app: &Path) -> Vec<String> {
+    let unpacked = app.with_extension(UNPACKED);
+    let Ok(since) = fs::metadata(unpacked).map(|it| (it.ctime(), it.ctime_nsec())) else {
+        return Vec::new();
+    };
+    let (mut found, mut folders, mut seen) = (Vec::new(), vec![app.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            let is_cache = entry.file_name() == "__pycache__" || entry.file_name() == ".cache";
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if is_cache || seen > ENTRIES_MAX {
+                continue;
+            }
+            let path = entry.path();
+            if metadata.is_dir() {
+                folders.push(path);
+            } else if metadata.is_file() && (metadata.ctime(), metadata.ctime_nsec()) > since {
+                let inside = path.strip_prefix(app).unwrap_or(&path);
+                found.push(inside.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 fn remove(folder: &Path) -> io::Result<()> {

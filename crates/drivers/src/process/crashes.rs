@@ -1,15 +1,20 @@
-//! When ends are a crash loop. A rollout doesn't wait for its metrics then: what can't stay up will not get better.
+//! When unplanned exits are a crash loop. A rollout does not wait for its metrics then: a release that keeps exiting will not recover.
+//!
+//! # Trip conditions
+//! - One instance exited [`EXITS_BEFORE_READY`] times without ever having been ready.
+//! - The instances of the set together exited [`EXITS_AFTER_READY`] times within [`WINDOW`], once ready, however long each life was.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-/// Ends before it has ever been ready that make a crash loop.
-const BEFORE_READY: u32 = 3;
-/// Ends within [`LATELY`] that make a crash loop of what has been ready.
-const AFTER_READY: usize = 5;
-const LATELY: Duration = Duration::from_secs(60);
+/// Exits of one instance before it was ever ready.
+const EXITS_BEFORE_READY: u32 = 3;
+/// Exits of the set's instances after they were ready.
+const EXITS_AFTER_READY: usize = 3;
+/// Longer than the longest backoff, so that an instance that exits after each start cannot hide behind it.
+const WINDOW: Duration = Duration::from_secs(120);
 
 /// Before the first restart; doubles with each.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -18,50 +23,82 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// An instance that ran this long begins with the shortest backoff again.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// The unplanned ends of one slot.
+/// The unplanned exits of one set.
 #[derive(Debug, Default)]
-pub(super) struct Crashes {
-    ends: VecDeque<Instant>,
-    before_ready: u32,
-    ever_ready: bool,
-    last: String,
+pub(super) struct SetCrashes {
+    slots: BTreeMap<u32, SlotCrashes>,
+    /// Exits of instances that had been ready, the oldest first.
+    exits: VecDeque<Exit>,
 }
 
-impl Crashes {
-    /// It has ended; `why` is for people.
-    pub(super) fn add(&mut self, why: String, now: Instant) {
-        self.ends.push_back(now);
-        if self.ends.len() > AFTER_READY {
-            self.ends.pop_front();
+#[derive(Debug, Default)]
+struct SlotCrashes {
+    before_ready: u32,
+    ever_ready: bool,
+    last_reason: String,
+}
+
+#[derive(Debug)]
+struct Exit {
+    at: Instant,
+    slot: u32,
+    reason: String,
+}
+
+impl SetCrashes {
+    /// The instance in this slot exited; `reason` is shown to people.
+    pub(super) fn add_exit(&mut self, slot: u32, reason: String, now: Instant) {
+        let crashes = self.slots.entry(slot).or_default();
+        if !crashes.ever_ready {
+            crashes.before_ready = crashes.before_ready.saturating_add(1);
+            crashes.last_reason = reason;
+            return;
         }
-        self.before_ready = self.before_ready.saturating_add(1);
-        self.last = why;
+        if self.exits.len() == EXITS_AFTER_READY {
+            self.exits.pop_front();
+        }
+        self.exits.push_back(Exit {
+            at: now,
+            slot,
+            reason,
+        });
     }
 
-    /// It has become ready: what was before is forgiven.
-    pub(super) fn ready(&mut self) {
-        if !self.ever_ready {
-            self.ever_ready = true;
-            self.ends.clear();
-        }
+    /// The instance in this slot became ready: its exits before that were part of the start.
+    pub(super) fn set_ready(&mut self, slot: u32) {
+        self.slots.entry(slot).or_default().ever_ready = true;
     }
 
-    /// Whether it is in a crash loop, in words.
-    pub(super) fn sentence(&self, now: Instant) -> Option<String> {
-        let last = &self.last;
-        if !self.ever_ready {
-            let times = self.before_ready;
-            let looping = times >= BEFORE_READY;
-            return looping
-                .then(|| format!("ended {times} times before it was ready, last: {last}"));
-        }
-        let lately = self
-            .ends
-            .iter()
-            .filter(|end| now.duration_since(**end) < LATELY)
-            .count();
-        let looping = lately >= AFTER_READY;
-        looping.then(|| format!("ended {lately} times within a minute, last: {last}"))
+    /// The instance in this slot was stopped; whether others are left.
+    pub(super) fn remove_slot(&mut self, slot: u32) -> bool {
+        self.slots.remove(&slot);
+        !self.slots.is_empty()
+    }
+
+    /// Why the set is in a crash loop, if it is.
+    pub(super) fn crash_loop(&self, now: Instant) -> Option<String> {
+        let starting = self.slots.iter().find_map(|(slot, crashes)| {
+            let times = crashes.before_ready;
+            let is_loop = !crashes.ever_ready && times >= EXITS_BEFORE_READY;
+            is_loop.then(|| {
+                let last = &crashes.last_reason;
+                format!("instance {slot} has ended {times} times before it was ready, last: {last}")
+            })
+        });
+        starting.or_else(|| self.loop_after_ready(now))
+    }
+
+    fn loop_after_ready(&self, now: Instant) -> Option<String> {
+        let is_recent = |exit: &&Exit| now.duration_since(exit.at) < WINDOW;
+        let times = self.exits.iter().filter(is_recent).count();
+        let last = self.exits.back()?;
+        (times >= EXITS_AFTER_READY).then(|| {
+            let minutes = WINDOW.as_secs() / 60;
+            format!(
+                "{times} unplanned exits within {minutes} min, last: instance {}, {}",
+                last.slot, last.reason
+            )
+        })
     }
 }
 
@@ -92,37 +129,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_ends_before_ready_are_a_loop_until_it_is_ready() {
+    fn three_exits_before_ready_are_a_loop_until_it_is_ready() {
         let now = Instant::now();
-        let mut crashes = Crashes::default();
-        for _ in 0..2 {
-            crashes.add("exit code 1".into(), now);
-            assert_eq!(crashes.sentence(now), None);
+        let mut crashes = SetCrashes::default();
+        for slot in [1, 2, 1, 2] {
+            crashes.add_exit(slot, "exit code 1".into(), now);
+            assert_eq!(crashes.crash_loop(now), None, "two exits each");
         }
-        crashes.add("exit code 2".into(), now);
+        crashes.add_exit(2, "exit code 2".into(), now);
         assert_eq!(
-            crashes.sentence(now).unwrap(),
-            "ended 3 times before it was ready, last: exit code 2"
+            crashes.crash_loop(now).unwrap(),
+            "instance 2 has ended 3 times before it was ready, last: exit code 2"
         );
-        crashes.ready();
-        assert_eq!(crashes.sentence(now), None);
+        crashes.set_ready(2);
+        assert_eq!(crashes.crash_loop(now), None);
     }
 
     #[test]
-    fn after_ready_five_within_a_minute_are_a_loop_and_it_passes() {
+    fn lives_longer_than_the_backoff_are_a_loop_too() {
         let start = Instant::now();
-        let mut crashes = Crashes::default();
-        crashes.ready();
-        for second in [0, 50, 52, 54, 58] {
-            assert_eq!(crashes.sentence(start), None);
-            crashes.add("killed".into(), start + Duration::from_secs(second));
+        let at = |second| start + Duration::from_secs(second);
+        let mut crashes = SetCrashes::default();
+        crashes.set_ready(1);
+        // Each life takes 30 s, each backoff is shorter.
+        for second in [30, 61, 92] {
+            assert_eq!(crashes.crash_loop(at(second)), None);
+            crashes.add_exit(1, "killed".into(), at(second));
         }
-        let at = |second| crashes.sentence(start + Duration::from_secs(second));
         assert_eq!(
-            at(59).unwrap(),
-            "ended 5 times within a minute, last: killed"
+            crashes.crash_loop(at(93)).unwrap(),
+            "3 unplanned exits within 2 min, last: instance 1, killed"
         );
-        assert_eq!(at(61), None);
+        assert_eq!(crashes.crash_loop(at(150)), None, "the first is too old");
+    }
+
+    #[test]
+    fn exits_of_several_instances_are_counted_together_and_rare_ones_are_no_loop() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut crashes = SetCrashes::default();
+        for slot in 1..=3 {
+            crashes.set_ready(slot);
+        }
+        for second in (0..1_000).step_by(61) {
+            crashes.add_exit(1, "killed".into(), at(second));
+            assert_eq!(crashes.crash_loop(at(second)), None);
+        }
+        for slot in 1..=3 {
+            crashes.add_exit(slot, "exit code 1".into(), at(2_000));
+        }
+        assert!(crashes.crash_loop(at(2_000)).is_some());
+        assert!(crashes.remove_slot(1));
+        assert!(crashes.remove_slot(2));
+        assert!(!crashes.remove_slot(3));
     }
 
     #[test]

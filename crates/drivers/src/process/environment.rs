@@ -4,18 +4,59 @@
 //! A value of `run.env` may name a secret or one of the variables below as `$NAME` or `${NAME}`; `$$` is a dollar. What is found
 //! here is given to the process and to nobody else: no log, no file, no error shows a value.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use shipway_core::target::{InstanceId, Launch};
 
 use super::SecretResolver;
 use crate::target::TargetError;
 
+/// The folders of one instance beside its code.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InstanceFolders {
+    /// Its own; kept while its set is there.
+    pub(super) home: PathBuf,
+    /// Its own; emptied at each start.
+    pub(super) temporary: PathBuf,
+    /// Of its service and environment: kept over releases, and shared by all instances.
+    pub(super) data: PathBuf,
+}
+
+impl InstanceFolders {
+    /// Those of the instance whose files are in `slot`.
+    pub(super) fn new(id: &InstanceId, slot: &Path, data_root: &Path) -> Self {
+        let place = &id.set.place;
+        Self {
+            home: slot.join("home"),
+            temporary: slot.join("tmp"),
+            data: data_root
+                .join(place.service.as_str())
+                .join(place.environment.as_str()),
+        }
+    }
+
+    /// Makes them, the temporary one empty.
+    pub(super) fn create(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for folder in [&self.home, &self.temporary, &self.data] {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(())
+    }
+}
+
 /// All variables of one instance. A name that nobody knows is an error, before anything is started.
 pub(super) fn of(
     id: &InstanceId,
     launch: &Launch,
-    home: &Path,
+    folders: &InstanceFolders,
     port: u16,
     secrets: &SecretResolver,
 ) -> Result<BTreeMap<String, String>, TargetError> {
@@ -24,7 +65,9 @@ pub(super) fn of(
     let ours = [
         ("PATH", path),
         ("LANG", "C.UTF-8".to_owned()),
-        ("HOME", home.display().to_string()),
+        ("HOME", folders.home.display().to_string()),
+        ("TMPDIR", folders.temporary.display().to_string()),
+        ("DATA_DIR", folders.data.display().to_string()),
         ("HOST", "127.0.0.1".to_owned()),
         ("PORT", port.to_string()),
         ("SHIPWAY_SERVICE", place.service.to_string()),

@@ -21,13 +21,17 @@ use super::{
     availability::AvailabilityRecord,
     cgroup,
     crashes::Backoff,
-    environment, log,
+    environment::{self, InstanceFolders},
+    log,
     probing::{Change, Probing},
     proc,
     shared::Shared,
     shim::{ENDED, Ended, READY, RUNS, Runs, Told},
 };
-use crate::{checks::probe, target::TargetError};
+use crate::{
+    checks::{AskedInstance, probe},
+    target::TargetError,
+};
 
 /// A shim that was told to stop has this much longer than the instance's grace: to kill, to write down, to end.
 const SHIM_GRACE: Duration = Duration::from_secs(8);
@@ -41,7 +45,10 @@ const LAST_WORDS: usize = 3;
 /// A slot under supervision.
 pub(super) struct Slot {
     wanted: watch::Sender<bool>,
-    task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<Option<Ended>>,
+    /// How it ended, once that is known.
+    end: Option<Ended>,
+    joined: bool,
 }
 
 impl Slot {
@@ -65,7 +72,12 @@ impl Slot {
         };
         let found = supervisor.find();
         let task = AbortOnDropHandle::new(tokio::spawn(supervisor.run(found)));
-        Self { wanted, task }
+        Self {
+            wanted,
+            task,
+            end: None,
+            joined: false,
+        }
     }
 
     /// Whether it is supervised, and to be kept running.
@@ -78,12 +90,15 @@ impl Slot {
         self.wanted.send_replace(false);
     }
 
-    /// Returns when the instance is gone and nobody supervises it any more. Waiting can be given up and taken up again.
-    pub(super) async fn gone(&mut self) {
-        if !self.task.is_finished() {
+    /// Returns when the instance is gone and not supervised any more: how its last process ended. Waiting can be given up and taken
+    /// up again.
+    pub(super) async fn gone(&mut self) -> Option<Ended> {
+        if !self.joined {
             // A panic in a supervisor is in the server's log; its instance is found by the next one.
-            let _ = (&mut self.task).await;
+            self.end = (&mut self.task).await.ok().flatten();
+            self.joined = true;
         }
+        self.end.clone()
     }
 }
 
@@ -115,8 +130,8 @@ struct Supervisor {
 enum End {
     /// It ended by itself, or had to be ended; why, and with the words that belong to it.
     Unasked { why: String, words: Vec<String> },
-    /// It is no longer wanted.
-    Asked,
+    /// It is no longer wanted, and ended like this.
+    Asked(Option<Ended>),
 }
 
 impl Supervisor {
@@ -154,7 +169,8 @@ impl Supervisor {
     }
 
     /// Supervises until it is told that the instance is no longer wanted, and then until it is gone.
-    async fn run(mut self, mut found: Option<Runs>) {
+    async fn run(mut self, mut found: Option<Runs>) -> Option<Ended> {
+        let mut stopped = None;
         let mut backoff = Backoff::default();
         loop {
             let begun = Instant::now();
@@ -171,8 +187,12 @@ impl Supervisor {
                     words: Vec::new(),
                 },
             };
-            let End::Unasked { why, words } = end else {
-                break;
+            let (why, words) = match end {
+                End::Unasked { why, words } => (why, words),
+                End::Asked(ended) => {
+                    stopped = ended;
+                    break;
+                }
             };
             self.restarts = self.restarts.saturating_add(1);
             self.shared
@@ -196,6 +216,7 @@ impl Supervisor {
         let _ = fs::remove_file(self.folder.join(RUNS));
         cgroup::remove(&self.id.to_string());
         self.shared.forget(&self.id);
+        stopped
     }
 
     async fn start(&self) -> Result<Runs, TargetError> {
@@ -204,6 +225,10 @@ impl Supervisor {
             proc::kill_session(last.shim).await;
         }
         fs::create_dir_all(&self.folder).map_err(io("making the instance's folder"))?;
+        let folders = InstanceFolders::new(&self.id, &self.folder, &self.shared.data);
+        folders
+            .create()
+            .map_err(io("making the instance's folders"))?;
         let port = self
             .shared
             .reserve_port(&self.id)
@@ -213,9 +238,10 @@ impl Supervisor {
             name: self.id.to_string(),
             command: self.launch.command.clone(),
             workdir: self.workdir.clone(),
-            env: environment::of(&self.id, &self.launch, &self.workdir, port, secrets)?,
+            env: environment::of(&self.id, &self.launch, &folders, port, secrets)?,
             limits: self.launch.limits.clone(),
             grace: self.launch.grace,
+            stop_signal: self.launch.stop_signal,
             address: format!("127.0.0.1:{port}"),
             restarts: self.restarts,
         };
@@ -300,7 +326,7 @@ impl Supervisor {
                 () = &mut ended => return self.how_it_ended(),
                 () = unwanted(&mut wanted) => {
                     self.stop(runs).await;
-                    return End::Asked;
+                    return End::Asked(read(&self.folder.join(ENDED)));
                 }
                 (change, dead) = asked => {
                     self.take(runs, change);
@@ -320,7 +346,12 @@ impl Supervisor {
         let health = &self.launch.health;
         tokio::time::sleep(probing.wait(health)).await;
         let due = probing.liveness_is_due(health, Instant::now());
-        let ask = async |probe| probe::ask(probe, address, &self.workdir, health.timeout).await;
+        let asked = AskedInstance {
+            address,
+            host: self.launch.host.as_deref(),
+            workdir: &self.workdir,
+        };
+        let ask = async |probe| probe::ask(probe, asked, health.timeout).await;
         let liveness = health.liveness.as_ref().filter(|_| due);
         let (ready, alive) = match liveness {
             // Asked once when it is the same question.

@@ -1,7 +1,12 @@
-//! The shim's watch over its instance: what it prints goes to the log, SIGTERM goes on to it, and when it ends everything that it
-//! has started ends with it.
+//! The shim's watch over its instance: what it prints goes to the log, it is asked to stop, and when it ends everything that it has
+//! started ends with it.
+//!
+//! # Stopping
+//! The stop signal goes once, to the main process alone. When that has exited, each process that it left without a parent gets SIGTERM
+//! once. What still runs when the grace period is over is killed.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
@@ -19,9 +24,14 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait},
 };
+use shipway_core::target::StopSignal;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
-use super::{log::Log, proc};
+use super::{
+    log::Log,
+    proc::{self, ProcessId},
+    shell_command::SHELL,
+};
 
 /// What was killed is looked at again after this time: it may have forked before it died.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -58,26 +68,66 @@ impl Wakeups {
     }
 }
 
+/// How the instance is asked to stop.
+#[derive(Clone, Copy)]
+pub(super) struct StopRequest {
+    pub(super) signal: StopSignal,
+    /// From the signal to SIGKILL.
+    pub(super) grace: Duration,
+}
+
+impl StopRequest {
+    const fn signal(self) -> Signal {
+        match self.signal {
+            StopSignal::SigTerm => Signal::TERM,
+            StopSignal::SigInt => Signal::INT,
+            StopSignal::SigQuit => Signal::QUIT,
+            StopSignal::SigHup => Signal::HUP,
+            StopSignal::SigUsr1 => Signal::USR1,
+            StopSignal::SigUsr2 => Signal::USR2,
+            StopSignal::SigWinch => Signal::WINCH,
+        }
+    }
+}
+
+/// How the instance ended.
+#[derive(Clone, Copy, Default)]
+pub(super) struct KeptEnd {
+    /// Of its main process.
+    pub(super) status: Option<WaitStatus>,
+    /// It was killed because the grace period was over.
+    pub(super) grace_exceeded: bool,
+    /// Its main process exited unasked while others of it still ran.
+    pub(super) left_processes: bool,
+}
+
 /// Where the instance is in its life.
 enum Stage {
     Running,
-    /// Was told to stop; killed at the deadline, if it has one.
-    Stopping {
-        deadline: Option<Instant>,
-        rest_told: bool,
-    },
+    Stopping(Stopping),
     /// Everything that is left is killed.
     Killing {
         give_up: Instant,
     },
 }
 
+/// The main process has been asked to stop.
+struct Stopping {
+    /// When everything is killed.
+    deadline: Option<Instant>,
+    /// What processes get that have lost their parent.
+    orphan_signal: Signal,
+    /// The processes that have got a signal: none gets two, because many servers take the second as "now".
+    signalled: BTreeSet<ProcessId>,
+}
+
 /// The watch over one instance.
 pub(super) struct Keeper {
-    main: Pid,
-    grace: Duration,
+    main: ProcessId,
+    main_pid: Pid,
+    request: StopRequest,
     stage: Stage,
-    status: Option<WaitStatus>,
+    end: KeptEnd,
     /// Until its last writer is gone.
     output: Option<OwnedFd>,
     log: Log,
@@ -87,22 +137,24 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(
-        main: Pid,
-        grace: Duration,
+        main: ProcessId,
+        request: StopRequest,
         output: OwnedFd,
         log: Log,
         wakeups: Wakeups,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let main_pid = main.as_pid();
+        Ok(Self {
             main,
-            grace,
+            main_pid: main_pid.ok_or_else(|| io::Error::other("no process"))?,
+            request,
             stage: Stage::Running,
-            status: None,
+            end: KeptEnd::default(),
             output: Some(output),
             log,
             wakeups,
             chunk: vec![0; CHUNK_BYTES],
-        }
+        })
     }
 
     /// Kills it, for want of something to run it with.
@@ -113,28 +165,28 @@ impl Keeper {
         self.keep();
     }
 
-    /// Keeps watch until the instance and all that it has started are gone; how its main process ended.
-    pub(super) fn keep(&mut self) -> Option<WaitStatus> {
+    /// Keeps watch until the instance and all that it has started are gone; how it ended.
+    pub(super) fn keep(&mut self) -> KeptEnd {
         while self.reap() {
             let now = Instant::now();
             self.advance(now);
             match self.stage {
                 Stage::Killing { give_up } if now > give_up => break,
                 Stage::Killing { .. } => self.kill_all(),
-                Stage::Running | Stage::Stopping { .. } => {}
+                Stage::Running | Stage::Stopping(_) => {}
             }
             self.wait(now);
         }
         // What was printed last may still be in the pipe.
         while self.copy_output() {}
-        self.status
+        self.end
     }
 
     /// Takes leave of children that have ended; whether there are others.
     fn reap(&mut self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.main => self.status = Some(status),
+                Ok(Some((pid, status))) if pid == self.main_pid => self.end.status = Some(status),
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Ok(None) => return true,
                 Err(_) => return false,
@@ -143,40 +195,60 @@ impl Keeper {
     }
 
     fn advance(&mut self, now: Instant) {
-        let killing = Stage::Killing {
+        let main_ended = self.end.status.is_some();
+        match &mut self.stage {
+            Stage::Running if main_ended => {
+                self.end.left_processes = !proc::children(std::process::id()).is_empty();
+                self.kill_from(now);
+            }
+            Stage::Running if self.wakeups.stop.load(Ordering::SeqCst) => self.ask_to_stop(now),
+            Stage::Stopping(stopping) if stopping.deadline.is_some_and(|at| now >= at) => {
+                self.end.grace_exceeded = true;
+                let (signal, grace) = (self.request.signal.name(), self.request.grace);
+                let note = format!(
+                    "still running {} s after {signal} (run.grace), killed",
+                    grace.as_secs_f32()
+                );
+                self.log.note(&note);
+                self.kill_from(now);
+            }
+            Stage::Stopping(stopping) if main_ended => {
+                stopping.signal_orphans();
+            }
+            Stage::Running | Stage::Stopping(_) | Stage::Killing { .. } => {}
+        }
+    }
+
+    fn kill_from(&mut self, now: Instant) {
+        self.stage = Stage::Killing {
             give_up: now + GIVE_UP,
         };
-        let main_ended = self.status.is_some();
-        match &mut self.stage {
-            Stage::Running if main_ended => self.stage = killing,
-            Stage::Running if self.wakeups.stop.load(Ordering::SeqCst) => {
-                // Gone in this moment is as good, here and below.
-                let _ = kill_process_group(self.main, Signal::TERM);
-                self.stage = Stage::Stopping {
-                    deadline: now.checked_add(self.grace),
-                    rest_told: false,
-                };
-            }
-            Stage::Stopping {
-                deadline: Some(deadline),
-                ..
-            } if now >= *deadline => self.stage = killing,
-            // A shell dies of its SIGTERM at once while what it runs finishes its requests: that has the grace as well. What
-            // has left the group learns of it now.
-            Stage::Stopping { rest_told, .. } if main_ended && !*rest_told => {
-                *rest_told = true;
-                for process in proc::children(std::process::id()) {
-                    process.signal(Signal::TERM);
-                }
-            }
-            Stage::Running | Stage::Stopping { .. } | Stage::Killing { .. } => {}
-        }
+    }
+
+    /// Sends the stop signal to the main process alone: what it has started is its own to stop.
+    ///
+    /// A shell of Shipway's own that still stands above the command has no part in that: without a trap it is ended by SIGTERM, and
+    /// what it leaves gets the stop signal in its place.
+    fn ask_to_stop(&mut self, now: Instant) {
+        let signal = self.request.signal();
+        let is_shell = proc::is_shell_with_command(self.main, SHELL);
+        let has_trap = is_shell && proc::has_handler(self.main, signal.as_raw());
+        let (to_main, orphan_signal) = match (is_shell, has_trap) {
+            (true, false) => (Signal::TERM, signal),
+            (true, true) | (false, _) => (signal, Signal::TERM),
+        };
+        self.main.signal(to_main);
+        self.stage = Stage::Stopping(Stopping {
+            deadline: now.checked_add(self.request.grace),
+            orphan_signal,
+            signalled: BTreeSet::from([self.main]),
+        });
     }
 
     /// The group, and what has left it: orphans become children of the shim.
     fn kill_all(&self) {
-        if self.status.is_none() {
-            let _ = kill_process_group(self.main, Signal::KILL);
+        if self.end.status.is_none() {
+            let _ = kill_process_group(self.main_pid, Signal::KILL);
         }
         for process in proc::children(std::process::id()) {
             process.signal(Signal::KILL);
@@ -185,10 +257,11 @@ impl Keeper {
 
     /// Until something happens or the stage has to be looked at again.
     fn wait(&mut self, now: Instant) {
-        let timeout = match self.stage {
+        let timeout = match &self.stage {
             Stage::Running => None,
-            Stage::Stopping { deadline, .. } => {
-                deadline.map(|deadline| deadline.saturating_duration_since(now))
+            Stage::Stopping(stopping) => {
+                let left = |deadline: Instant| deadline.saturating_duration_since(now);
+                stopping.deadline.map(left)
             }
             Stage::Killing { .. } => Some(KILL_AGAIN),
         };
@@ -221,6 +294,17 @@ impl Keeper {
                 true
             }
             Err(error) => error == Errno::INTR,
+        }
+    }
+}
+
+impl Stopping {
+    /// Each process that has lost its parent gets one signal: it has nobody else to tell it. Those further down have.
+    fn signal_orphans(&mut self) {
+        for process in proc::children(std::process::id()) {
+            if self.signalled.insert(process) {
+                process.signal(self.orphan_signal);
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 //! ```text
 //! set.json            what it was told: launch and count (no secrets)
 //! app/                the artifact, unpacked once, whole; the working directory of all its instances
+//! app.unpacked        written when that was done: files that are newer are the instances'
+//! 1/home, 1/tmp       HOME and TMPDIR of the instance in slot 1
 //! 1/runs.json         what runs in slot 1: shim and instance by pid and start time, address
 //! 1/ready             there while it is ready
 //! 1/ended.json        how the last run ended
@@ -28,6 +30,7 @@ mod ports;
 mod probing;
 pub(crate) mod proc;
 mod shared;
+mod shell_command;
 pub mod shim;
 mod target;
 

@@ -28,6 +28,8 @@ pub(super) struct Probing {
     good: u32,
     bad: u32,
     dead: u32,
+    /// A liveness probe has had a good answer.
+    was_alive: bool,
     asked: u32,
     failing: Option<(Instant, String)>,
     started: Instant,
@@ -43,6 +45,7 @@ impl Probing {
             good: 0,
             bad: 0,
             dead: 0,
+            was_alive: ready,
             asked: 0,
             failing: None,
             started,
@@ -50,11 +53,12 @@ impl Probing {
         }
     }
 
-    /// How long to wait with the next question: none at first, then eager, then less and less, never longer than the interval.
+    /// How long to wait with the next question: none at first, then eager, then less and less, never longer than the interval. Good
+    /// answers that are counted are an interval apart.
     pub(super) fn wait(&self, health: &Health) -> Duration {
         match self.asked {
             0 => Duration::ZERO,
-            _ if self.ready => health.interval,
+            _ if self.ready || self.good > 0 => health.interval,
             asked => (EAGER * (1 + asked / EAGER_PROBES)).min(health.interval),
         }
     }
@@ -113,6 +117,8 @@ impl Probing {
     }
 
     /// Takes an answer of the liveness probe; the reason when the instance is to be restarted for it.
+    ///
+    /// The start period ends with the first good answer, as Docker's does and Kubernetes' startup probe: from then on bad ones count.
     pub(super) fn liveness(
         &mut self,
         health: &Health,
@@ -120,10 +126,10 @@ impl Probing {
         now: Instant,
     ) -> Option<String> {
         let Err(why) = answer else {
-            self.dead = 0;
+            (self.dead, self.was_alive) = (0, true);
             return None;
         };
-        if now.duration_since(self.started) < health.start_period {
+        if !self.was_alive && now.duration_since(self.started) < health.start_period {
             return None;
         }
         self.dead += 1;
@@ -229,6 +235,41 @@ mod tests {
             .collect();
         assert_eq!((waits[0], waits[1], waits[19], waits[20]), (0, 50, 50, 100));
         assert_eq!(*waits.last().unwrap(), health.interval.as_millis());
+    }
+
+    #[test]
+    fn good_answers_that_are_counted_are_an_interval_apart() {
+        let health = Health {
+            healthy_after: 3,
+            ..Health::default()
+        };
+        let now = Instant::now();
+        let mut probing = Probing::new(false, now);
+        let mut waited = Duration::ZERO;
+        loop {
+            waited += probing.wait(&health);
+            if probing.readiness(&health, Ok(()), || None, now) == Change::Phase(Phase::Ready) {
+                break;
+            }
+        }
+        assert_eq!(waited, health.interval * 2);
+        let quick = Health::default();
+        let mut probing = Probing::new(false, now);
+        assert_eq!(probing.wait(&quick), Duration::ZERO);
+        let ready = probing.readiness(&quick, Ok(()), || None, now);
+        assert_eq!(ready, Change::Phase(Phase::Ready), "one is enough");
+    }
+
+    #[test]
+    fn the_start_period_ends_with_the_first_good_answer() {
+        let (health, start) = (health(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut probing = Probing::new(false, start);
+        assert_eq!(probing.liveness(&health, refused(), at(1)), None);
+        assert_eq!(probing.liveness(&health, refused(), at(3)), None);
+        assert_eq!(probing.liveness(&health, Ok(()), at(5)), None);
+        assert_eq!(probing.liveness(&health, refused(), at(7)), None);
+        assert!(probing.liveness(&health, refused(), at(9)).is_some());
     }
 
     #[test]

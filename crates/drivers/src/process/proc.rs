@@ -15,7 +15,9 @@ const KILL_ROUNDS: u32 = 16;
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A process that can't be mistaken for a later one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub(crate) struct ProcessId {
     pub(crate) pid: u32,
     /// In clock ticks since boot.
@@ -117,6 +119,24 @@ pub(super) fn children(of: u32) -> Vec<ProcessId> {
             start_time: stat.start_time,
         })
         .collect()
+}
+
+/// Whether the process is a shell that was started as `SHELL -c …` and still runs that line, with another command below it.
+pub(super) fn is_shell_with_command(process: ProcessId, shell: &str) -> bool {
+    let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0);
+    words.next() == Some(shell.as_bytes()) && words.next() == Some(b"-c")
+}
+
+/// Whether the process has a handler for the signal of this number.
+pub(super) fn has_handler(process: ProcessId, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(signal - 1).ok();
+    caught
+        .zip(bit)
+        .is_some_and(|(mask, bit)| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
 }
 
 struct Stat {
@@ -231,6 +251,38 @@ mod tests {
         assert!(!other.is_alive());
         // Would end this test if it hit the wrong one.
         other.signal(Signal::KILL);
+    }
+
+    #[test]
+    fn handlers_and_shells_are_recognised() {
+        let spawned = |line: &str| {
+            let mut command = std::process::Command::new("/bin/sh");
+            command
+                .args(["-c", line])
+                .stdout(std::process::Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+            std::io::BufRead::read_line(&mut output, &mut String::new()).unwrap();
+            let id = ProcessId::of(child.id()).unwrap();
+            (child, id)
+        };
+        for (line, is_shell, handles) in [
+            ("trap : TERM; echo ready; sleep 60; true", true, true),
+            ("echo ready; exec sleep 60", false, false),
+        ] {
+            let (mut child, id) = spawned(line);
+            while !is_shell && is_shell_with_command(id, "/bin/sh") {
+                std::thread::yield_now();
+            }
+            assert_eq!(is_shell_with_command(id, "/bin/sh"), is_shell, "{line}");
+            assert_eq!(has_handler(id, 15), handles, "{line}");
+            assert!(!has_handler(id, 10));
+            for process in children(id.pid) {
+                process.signal(Signal::KILL);
+            }
+            id.signal(Signal::KILL);
+            child.wait().unwrap();
+        }
     }
 
     #[tokio::test]

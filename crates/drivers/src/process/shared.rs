@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{
     SecretResolver,
     availability::{AVAILABILITY, AvailabilityRecord},
-    crashes::Crashes,
+    crashes::SetCrashes,
     ports,
     shim::write,
 };
@@ -24,6 +24,8 @@ use super::{
 pub(super) struct Shared {
     pub(super) shim: Vec<OsString>,
     pub(super) secrets: SecretResolver,
+    /// Below it are the folders that services keep over releases.
+    pub(super) data: PathBuf,
     table: Mutex<Table>,
     revision: watch::Sender<u64>,
 }
@@ -31,7 +33,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct Table {
     statuses: BTreeMap<InstanceId, InstanceStatus>,
-    crashes: BTreeMap<InstanceId, Crashes>,
+    crashes: BTreeMap<SetKey, SetCrashes>,
     /// Of stopped slots, too, as long as their set is there: what is counted never falls.
     availability: BTreeMap<InstanceId, AvailabilityRecord>,
     /// Given to an instance that may not have begun to listen.
@@ -39,10 +41,11 @@ struct Table {
 }
 
 impl Shared {
-    pub(super) fn new(shim: Vec<OsString>, secrets: SecretResolver) -> Self {
+    pub(super) fn new(shim: Vec<OsString>, secrets: SecretResolver, data: PathBuf) -> Self {
         Self {
             shim,
             secrets,
+            data,
             table: Mutex::default(),
             revision: watch::Sender::new(0),
         }
@@ -63,7 +66,11 @@ impl Shared {
     pub(super) fn forget(&self, id: &InstanceId) {
         let mut table = self.table();
         table.statuses.remove(id);
-        table.crashes.remove(id);
+        if let Some(crashes) = table.crashes.get_mut(&id.set)
+            && !crashes.remove_slot(id.slot)
+        {
+            table.crashes.remove(&id.set);
+        }
         table.ports.remove(id);
         drop(table);
         self.revision.send_modify(|revision| *revision += 1);
@@ -72,24 +79,21 @@ impl Shared {
     /// The instance has ended unasked. What is shown next wakes those who wait for a crash loop.
     pub(super) fn crashed(&self, id: &InstanceId, why: String) {
         let mut table = self.table();
-        let crashes = table.crashes.entry(id.clone()).or_default();
-        crashes.add(why, Instant::now());
+        let crashes = table.crashes.entry(id.set.clone()).or_default();
+        crashes.add_exit(id.slot, why, Instant::now());
     }
 
     /// The instance has become ready.
     pub(super) fn ready(&self, id: &InstanceId) {
-        self.table().crashes.entry(id.clone()).or_default().ready();
+        let mut table = self.table();
+        let crashes = table.crashes.entry(id.set.clone()).or_default();
+        crashes.set_ready(id.slot);
     }
 
-    /// Why an instance of the set is in a crash loop.
+    /// Why the set is in a crash loop, if it is.
     pub(super) fn crash_loop(&self, set: &SetKey) -> Option<String> {
-        let now = Instant::now();
         let table = self.table();
-        let mut of_set = table.crashes.iter().filter(|(id, _)| id.set == *set);
-        of_set.find_map(|(id, crashes)| {
-            let sentence = crashes.sentence(now)?;
-            Some(format!("instance {} has {sentence}", id.slot))
-        })
+        table.crashes.get(set)?.crash_loop(Instant::now())
     }
 
     /// Takes over what an earlier server counted for this slot.

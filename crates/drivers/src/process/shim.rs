@@ -1,5 +1,5 @@
-//! The shim: a small process above each instance. It survives the server, keeps the instance's log within bounds, passes SIGTERM
-//! on, leaves nothing of the instance behind, and writes down how it ended.
+//! The shim: a small process above each instance. It survives the server, keeps the instance's log within bounds, sends it the stop
+//! signal when asked to stop by SIGTERM, leaves nothing of the instance behind, and writes down how it ended.
 //!
 //! It is told what to do on its standard input, so that secrets are in no file; a server that is killed while telling has told
 //! nothing. It holds its slot by a file lock: two shims never run in one slot. On its standard output it says why it can't start;
@@ -23,13 +23,14 @@ use rustix::{
     process::{WaitStatus, getpid, set_child_subreaper, setsid},
 };
 use serde::{Deserialize, Serialize};
-use shipway_core::target::Limits;
+use shipway_core::target::{Limits, StopSignal};
 
 use super::{
     cgroup::{self, Groups},
-    keeper::{Keeper, Wakeups},
+    keeper::{Keeper, KeptEnd, StopRequest, Wakeups},
     log::{self, LOG, Log},
     proc::ProcessId,
+    shell_command,
 };
 use crate::whole::write_whole;
 
@@ -42,6 +43,8 @@ pub(super) struct Told {
     pub(super) env: BTreeMap<String, String>,
     pub(super) limits: Limits,
     pub(super) grace: Duration,
+    #[serde(default)]
+    pub(super) stop_signal: StopSignal,
     pub(super) address: String,
     pub(super) restarts: u32,
 }
@@ -68,6 +71,12 @@ pub(super) struct Ended {
     pub(super) signal: Option<i32>,
     #[serde(default)]
     pub(super) out_of_memory: bool,
+    /// It was still running when the grace period was over, and was killed.
+    #[serde(default)]
+    pub(super) grace_exceeded: bool,
+    /// It exited by itself and left processes in the background, which were killed.
+    #[serde(default)]
+    pub(super) left_processes: bool,
     pub(super) at: Timestamp,
 }
 
@@ -81,11 +90,16 @@ impl Ended {
         };
         if self.out_of_memory {
             format!("{how}, out of memory")
+        } else if self.code == Some(0) && self.left_processes {
+            format!("{how}, but it left processes running in the background: {STAY_IN_FOREGROUND}")
         } else {
             how
         }
     }
 }
+
+/// Servers that put themselves into the background by default.
+const STAY_IN_FOREGROUND: &str = "the command must stay in the foreground (nginx -g 'daemon off;', gunicorn without --daemon, caddy run, pm2-runtime)";
 
 fn signal_name(signal: i32) -> String {
     let name = match signal {
@@ -164,18 +178,19 @@ fn supervise(folder: &Path) -> io::Result<()> {
         restarts: told.restarts,
         note: limited.err(),
     };
-    let main = main
-        .as_pid()
-        .ok_or_else(|| io::Error::other("no process"))?;
-    let mut keeper = Keeper::new(main, told.grace, output, log, wakeups);
+    let request = StopRequest {
+        signal: told.stop_signal,
+        grace: told.grace,
+    };
+    let mut keeper = Keeper::new(main, request, output, log, wakeups)?;
     if let Err(error) = write(folder, RUNS, &runs).and_then(|()| let_go_of_stdio()) {
         keeper.end_at_once();
         return Err(error);
     }
-    let status = keeper.keep();
+    let end = keeper.keep();
     let out_of_memory = groups.ran_out_of_memory();
     cgroup::remove(&told.name);
-    write(folder, ENDED, &ended(status, out_of_memory))
+    write(folder, ENDED, &ended(&end, out_of_memory))
 }
 
 /// Held until this process ends, however it does.
@@ -196,8 +211,9 @@ fn start(told: &Told) -> io::Result<(Child, OwnedFd)> {
     // Slack for a disk that is slow for a moment; without it the default size does.
     let _ = rustix::pipe::fcntl_setpipe_size(&output, 1 << 20);
     rustix::io::ioctl_fionbio(&output, true)?;
-    let child = Command::new("/bin/sh")
-        .args(["-c", &told.command])
+    let command = shell_command::with_exec(&told.command);
+    let child = Command::new(shell_command::SHELL)
+        .args(["-c", command.as_ref().unwrap_or(&told.command)])
         .env_clear()
         .envs(&told.env)
         .current_dir(&told.workdir)
@@ -225,11 +241,13 @@ fn let_go_of_stdio() -> io::Result<()> {
     Ok(())
 }
 
-fn ended(status: Option<WaitStatus>, out_of_memory: bool) -> Ended {
+fn ended(end: &KeptEnd, out_of_memory: bool) -> Ended {
     Ended {
-        code: status.and_then(WaitStatus::exit_status),
-        signal: status.and_then(WaitStatus::terminating_signal),
+        code: end.status.and_then(WaitStatus::exit_status),
+        signal: end.status.and_then(WaitStatus::terminating_signal),
         out_of_memory,
+        grace_exceeded: end.grace_exceeded,
+        left_processes: end.left_processes,
         at: Timestamp::now(),
     }
 }

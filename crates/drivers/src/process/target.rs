@@ -14,19 +14,22 @@ use shipway_core::target::{InstanceId, InstanceStatus, Launch, SetAvailability, 
 use tokio::sync::watch;
 
 use super::{
-    Artifacts, SecretResolver, artifact, environment,
+    Artifacts, SecretResolver, artifact,
+    environment::{self, InstanceFolders},
     instance::{self, Slot},
     log::LOG,
     proc,
     shared::Shared,
     shim::write,
 };
-use crate::target::{Target, TargetError};
+use crate::target::{StopReport, Target, TargetError};
 
 /// How the target is opened.
 pub struct Options {
     /// The folder of the sets.
     pub root: PathBuf,
+    /// Below it are the folders that services keep over releases (`DATA_DIR`): `SERVICE/ENVIRONMENT`.
+    pub data: PathBuf,
     /// The shim's command; the instance's folder is added to it.
     pub shim: Vec<OsString>,
     /// Where artifacts come from.
@@ -71,10 +74,12 @@ impl ProcessTarget {
     /// [`Target::instances`]; what was ready counts as ready until its probes say otherwise.
     pub async fn open(options: Options) -> io::Result<Self> {
         fs::create_dir_all(&options.root)?;
+        // Absolute: instances get it, and run elsewhere.
+        let data = std::path::absolute(&options.data)?;
         let target = Self {
             root: fs::canonicalize(&options.root)?,
             artifacts: options.artifacts,
-            shared: Arc::new(Shared::new(options.shim, options.secrets)),
+            shared: Arc::new(Shared::new(options.shim, options.secrets, data)),
             boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
             sets: Mutex::default(),
         };
@@ -196,6 +201,7 @@ impl ProcessTarget {
         let retired = tokio::task::spawn_blocking(move || {
             let _ = fs::remove_file(folder.join(SET));
             let _ = fs::remove_dir_all(folder.join(APP));
+            remove_instance_folders(&folder);
             remove_oldest_stopped(&root);
         });
         // What could not be removed is tried again with the next one.
@@ -209,6 +215,15 @@ fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Homes and temporary folders of a set that is gone; the logs beside them stay.
+fn remove_instance_folders(folder: &Path) {
+    for slot in slots_on_disk(folder) {
+        for name in ["home", "tmp"] {
+            let _ = fs::remove_dir_all(folder.join(slot.to_string()).join(name));
+        }
+    }
 }
 
 fn remove_oldest_stopped(root: &Path) {
@@ -242,7 +257,8 @@ impl Target for ProcessTarget {
             slot: 1,
         };
         // A secret that isn't set is said now, not by an instance that can't be started.
-        environment::of(&id, launch, &folder, 0, &self.shared.secrets)?;
+        let folders = InstanceFolders::default();
+        environment::of(&id, launch, &folders, 0, &self.shared.secrets)?;
         fs::create_dir_all(&folder).map_err(io_error("making the set's folder"))?;
         artifact::unpack(&*self.artifacts, &launch.artifact, &folder.join(APP)).await?;
         let known = self.read_set(set);
@@ -257,21 +273,46 @@ impl Target for ProcessTarget {
         Ok(())
     }
 
-    async fn stop(&self, set: &SetKey, keep: u32) -> Result<(), TargetError> {
+    async fn stop(&self, set: &SetKey, keep: u32) -> Result<StopReport, TargetError> {
         let slots = self.slots(set);
         let mut slots = slots.lock().await;
+        let told = self.read_set(set);
+        let mut report = StopReport {
+            request: told.map(|told| (told.launch.stop_signal, told.launch.grace)),
+            ..StopReport::default()
+        };
         self.remember_stop(set, keep);
         let beyond = keep.saturating_add(1);
         // All at once, then one after the other: together they take as long as the slowest.
         slots.range(beyond..).for_each(|(_, slot)| slot.unwant());
         while let Some(mut last) = slots.last_entry().filter(|last| *last.key() >= beyond) {
-            last.get_mut().gone().await;
+            let slot = *last.key();
+            if last
+                .get_mut()
+                .gone()
+                .await
+                .is_some_and(|end| end.grace_exceeded)
+            {
+                report.killed.push(InstanceId {
+                    set: set.clone(),
+                    slot,
+                });
+            }
             last.remove();
         }
+        report.killed.sort();
         if keep == 0 {
+            report.written_files = self.written_files(set).await;
             self.retire(set).await;
         }
-        Ok(())
+        Ok(report)
+    }
+
+    async fn written_files(&self, set: &SetKey) -> Vec<String> {
+        let app = self.folder(set).join(APP);
+        // Big folders take their time.
+        let found = tokio::task::spawn_blocking(move || artifact::written_files(&app));
+        found.await.unwrap_or_default()
     }
 
     fn instances(&self) -> Vec<InstanceStatus> {

@@ -134,6 +134,7 @@ impl Machine {
     pub async fn open(&self) -> ProcessTarget {
         ProcessTarget::open(Options {
             root: self.root.clone(),
+            data: self.scratch("data"),
             shim: vec![env!("CARGO_BIN_EXE_shipway-instance").into()],
             artifacts: self.shelf.clone(),
             secrets: Arc::new(|place: &Place, name: &str| {
@@ -222,6 +223,7 @@ pub fn http(path: &str) -> Probe {
     Probe::Http {
         path: path.to_owned(),
         status: None,
+        headers: BTreeMap::new(),
     }
 }
 

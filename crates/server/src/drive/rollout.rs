@@ -16,7 +16,7 @@ use shipway_core::{
 use shipway_drivers::{
     checks::smoke,
     notify::{Destination, Notification, RetryPolicy, Severity},
-    target::await_ready,
+    target::{await_ready, written_files_note},
 };
 use shipway_engine::{Driver, Work};
 
@@ -129,12 +129,16 @@ async fn carry(
             let (release, environment) = known(spec, release.released())
                 .ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
             app.traffic.undrain(&place, set.release);
-            plain(
-                app.target
-                    .ensure(&set, &release.launch(environment), *count)
-                    .await
-                    .map_err(|error| error.to_string()),
-            )
+            let is_first_batch = !app.target.instances().iter().any(|it| it.id.set == set);
+            app.target
+                .ensure(&set, &release.launch(environment), *count)
+                .await
+                .map_err(|error| (error.to_string(), None))?;
+            let note = match is_first_batch {
+                true => note_of_stable_files(app, spec, &set).await,
+                false => None,
+            };
+            Ok((note, None))
         }
         Action::Await { release, count } => {
             let set = SetKey {
@@ -193,9 +197,9 @@ async fn carry(
                 .target
                 .stop(&set, *keep)
                 .await
-                .map_err(|error| error.to_string());
+                .map_err(|error| (error.to_string(), None));
             app.traffic.undrain(&place, *release);
-            plain(stopped)
+            Ok((stopped?.note(), None))
         }
         Action::Promote { release } => {
             let input = service::Input::Promoted {
@@ -219,6 +223,19 @@ async fn carry(
         // Time and people carry these out.
         Action::Hold { .. } | Action::Ask { .. } => Ok((None, None)),
     }
+}
+
+/// What stable's instances wrote beside their code, said while there is time to save it.
+async fn note_of_stable_files(app: &App, spec: &Spec, started: &SetKey) -> Option<String> {
+    let stable = SetKey {
+        place: started.place.clone(),
+        release: spec.stable.as_ref()?.release.number,
+    };
+    if stable.release == started.release {
+        return None;
+    }
+    let files = app.target.written_files(&stable).await;
+    written_files_note(&files).map(|note| format!("{}: {note}", stable.release))
 }
 
 /// The release with this number and its own configuration of the rollout's environment.
@@ -252,6 +269,7 @@ async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> Carried {
     let report = smoke::run_suite(
         &spec.environment.smoke,
         &instances,
+        spec.environment.request_host(),
         &app.target.workdir(set),
     )
     .await;

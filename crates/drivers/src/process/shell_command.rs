@@ -1,0 +1,254 @@
+//! Commands of `run.command`, which a shell runs: how to start one so that no shell stands between Shipway and the server.
+//!
+//! # Why
+//! A shell that waits for its last command takes the stop signal in that command's place, and dies of it while the command still runs.
+//! So the last command of the line is run with `exec`, which puts it in the shell's place. Debian's `/bin/sh` does not do that by itself.
+//!
+//! # Invariants
+//! The line does the same with and without `exec`. Whatever this small reader is not sure of (compound commands, pipelines, traps,
+//! here-documents, builtins) is left as it is; the keeper then finds the shell in between and handles that.
+
+/// What runs commands.
+pub(super) const SHELL: &str = "/bin/sh";
+
+/// First words that are not programs: reserved words, and builtins that have no program of the same name.
+const NOT_PROGRAMS: &[&str] = &[
+    "!", "[[", ".", ":", "alias", "bg", "break", "builtin", "case", "cd", "command", "continue",
+    "coproc", "declare", "do", "done", "elif", "else", "esac", "eval", "exec", "exit", "export",
+    "fc", "fg", "fi", "for", "function", "getopts", "hash", "if", "jobs", "let", "local", "pushd",
+    "popd", "read", "readonly", "return", "select", "set", "shift", "shopt", "source", "then",
+    "time", "times", "trap", "type", "typeset", "ulimit", "umask", "unalias", "unset", "until",
+    "wait", "while", "{", "}",
+];
+/// With one of these anywhere, replacing the shell may change what the line does.
+const KEEPS_THE_SHELL: &[&str] = &[
+    "!", "[[", "alias", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for",
+    "function", "if", "select", "then", "time", "trap", "until", "while", "{", "}",
+];
+
+/// The command line with `exec` before its last command; `None` where that might change its meaning or is not possible.
+pub(super) fn with_exec(command: &str) -> Option<String> {
+    let commands = simple_commands(command)?;
+    let (last, before) = commands.split_last()?;
+    let keeps_the_shell = |words: &Words| KEEPS_THE_SHELL.contains(&words.program);
+    if last.piped || before.iter().any(keeps_the_shell) {
+        return None;
+    }
+    let program = last.program;
+    let may_be_a_builtin = program.contains('$') && !program.contains('/');
+    let is_plain = !program.is_empty()
+        && !program.contains(['"', '\'', '\\', '<', '>', '*', '?', '~'])
+        && !may_be_a_builtin;
+    if !is_plain || NOT_PROGRAMS.contains(&program) {
+        return None;
+    }
+    let (assignments, rest) = command.split_at(last.program_at);
+    Some(format!("{assignments}exec {rest}"))
+}
+
+/// One command of a line, as far as it matters here.
+struct Words<'c> {
+    /// Its first word that is no assignment; empty when there is none.
+    program: &'c str,
+    /// Where that begins in the line.
+    program_at: usize,
+    /// It reads from or writes to another command.
+    piped: bool,
+}
+
+/// The simple commands of a line; `None` for what is more than a list of them.
+fn simple_commands(line: &str) -> Option<Vec<Words<'_>>> {
+    let bytes = line.as_bytes();
+    let mut commands = Vec::new();
+    let (mut start, mut at, mut after_pipe) = (0, 0, false);
+    while at < bytes.len() {
+        let next = bytes.get(at + 1);
+        let length = match (bytes[at], next) {
+            (b'&', Some(b'&')) | (b'|', Some(b'|')) => 2,
+            // A redirection such as `2>&1`.
+            (b'&', _) if at > 0 && matches!(bytes[at - 1], b'>' | b'<') => 0,
+            (b'&' | b'|' | b';' | b'\n', _) => 1,
+            _ => 0,
+        };
+        if length == 0 {
+            at = skip(line, at)?;
+            continue;
+        }
+        let is_pipe = length == 1 && bytes[at] == b'|';
+        commands.push(words(line, start, at, after_pipe || is_pipe));
+        after_pipe = is_pipe;
+        at += length;
+        start = at;
+    }
+    let last = words(line, start, bytes.len(), after_pipe);
+    let ends_with_separator = last.program.is_empty() && last.program_at == bytes.len();
+    // `server;` is `server`, but `server &` runs in the background.
+    let ended_by = line.trim_end().as_bytes().last();
+    if !ends_with_separator {
+        commands.push(last);
+    } else if matches!(ended_by, Some(b'&' | b'|')) {
+        return None;
+    }
+    Some(commands)
+}
+
+/// Behind what stands at `at`: a character, or a quoted text as a whole. `None` for what is not read here.
+fn skip(line: &str, at: usize) -> Option<usize> {
+    let rest = &line[at..];
+    let is_word_start = at == 0 || line.as_bytes()[at - 1].is_ascii_whitespace();
+    match rest.as_bytes()[0] {
+        b'\\' => Some(at + 1 + rest[1..].chars().next()?.len_utf8()),
+        b'\'' => Some(at + 2 + rest[1..].find('\'')?),
+        b'"' => {
+            let mut quoted = rest.char_indices().skip(1);
+            while let Some((offset, character)) = quoted.next() {
+                match character {
+                    '"' => return Some(at + offset + 1),
+                    '\\' => drop(quoted.next()?),
+                    '`' => return None,
+                    '$' if rest[offset..].starts_with("$(") => return None,
+                    _ => {}
+                }
+            }
+            None
+        }
+        b'$' if rest.starts_with("$(") => {
+            let inside = &rest[2..];
+            let end = inside.find(')')?;
+            // Nested or quoted parentheses are not counted here.
+            (!inside[..end].contains(['(', '\'', '"', '\\', '`'])).then_some(at + 2 + end + 1)
+        }
+        b'(' | b')' | b'`' => None,
+        b'<' if rest.starts_with("<<") => None,
+        b'#' if is_word_start => None,
+        _ => Some(at + rest.chars().next()?.len_utf8()),
+    }
+}
+
+/// The words of `line[start..end]`.
+fn words(line: &str, start: usize, end: usize, piped: bool) -> Words<'_> {
+    let mut at = start;
+    loop {
+        let text = &line[at..end];
+        let program_at = at + (text.len() - text.trim_start().len());
+        let mut word_end = program_at;
+        while word_end < end && !line.as_bytes()[word_end].is_ascii_whitespace() {
+            // Read once already: what can't be skipped was refused.
+            word_end = skip(line, word_end).unwrap_or(end);
+        }
+        let word = &line[program_at..word_end];
+        if !is_assignment(word) {
+            return Words {
+                program: word,
+                program_at,
+                piped,
+            };
+        }
+        at = word_end;
+    }
+}
+
+/// `NAME=value`.
+fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_program_of_a_line_takes_the_shells_place() {
+        for (command, wanted) in [
+            ("python3 app.py", "exec python3 app.py"),
+            ("  ./server --port $PORT ", "  exec ./server --port $PORT "),
+            ("cd web && npm start", "cd web && exec npm start"),
+            (
+                "set -e; ./migrate; ./serve",
+                "set -e; ./migrate; exec ./serve",
+            ),
+            (
+                "A=1 B='x y' node server.js 2>&1",
+                "A=1 B='x y' exec node server.js 2>&1",
+            ),
+            ("./sidecar & ./serve", "./sidecar & exec ./serve"),
+            (
+                "./check || echo bad; ./serve > out",
+                "./check || echo bad; exec ./serve > out",
+            ),
+            ("serve -w $(nproc)", "exec serve -w $(nproc)"),
+            (
+                "$JAVA_HOME/bin/java -jar app.jar",
+                "exec $JAVA_HOME/bin/java -jar app.jar",
+            ),
+            ("./prepare\n./serve\n", "./prepare\nexec ./serve\n"),
+            ("cat a | wc -l; ./serve;", "cat a | wc -l; exec ./serve;"),
+            (
+                "echo '; not a command' \"&& | ü\" && ./serve",
+                "echo '; not a command' \"&& | ü\" && exec ./serve",
+            ),
+            ("sh -c 'trap x TERM; y'", "exec sh -c 'trap x TERM; y'"),
+        ] {
+            assert_eq!(with_exec(command).as_deref(), Some(wanted), "{command}");
+        }
+    }
+
+    #[test]
+    fn what_needs_its_shell_keeps_it() {
+        for command in [
+            "",
+            "exec python3 app.py",
+            "cd x && exec ./serve",
+            "./serve &",
+            "setsid ./serve > /dev/null 2>&1 &",
+            "./serve | tee log",
+            "trap 'kill $!' TERM; ./serve & wait",
+            "trap x EXIT; ./serve",
+            "while true; do ./serve; done",
+            "if x; then ./serve; fi",
+            "(cd x; ./serve)",
+            "{ ./serve; }",
+            "serve() { ./x; }; serve",
+            ". ./env.sh",
+            "$COMMAND now",
+            "\"./my serve\"",
+            "A=1",
+            "cat <<END\nx\nEND",
+            "./serve # the server",
+            "./serve $(a $(b))",
+            "./serve `nproc`",
+            "./serve \"$(nproc)\"",
+            "'never closed",
+            "./serve \\",
+            "alias a=b; a",
+            "! ./serve",
+            "> log ./serve",
+        ] {
+            assert_eq!(with_exec(command), None, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_shell_agrees() {
+        for (command, wanted) in [
+            ("A=1 env", "A=1"),
+            ("cd / && pwd", "/"),
+            ("false || echo 'a; b' && printf %s $((1 + 2))", "a; b\n3"),
+            ("A=2; A=3 printenv A; echo $A", "3\n2"),
+        ] {
+            let rewritten = with_exec(command).unwrap_or_else(|| command.to_owned());
+            let output = |text: &str| {
+                let output = std::process::Command::new("/bin/sh")
+                    .args(["-c", text])
+                    .output()
+                    .unwrap();
+                String::from_utf8(output.stdout).unwrap()
+            };
+            assert_eq!(output(&rewritten), output(command), "{rewritten}");
+            assert!(output(&rewritten).contains(wanted), "{rewritten}");
+        }
+    }
+}
