@@ -8,6 +8,7 @@ pub mod concurrency;
 pub mod config;
 pub mod exposure;
 pub mod ids;
+pub mod keyed_request;
 pub mod release;
 pub mod rollout;
 pub mod run;

@@ -9,6 +9,7 @@ pub mod git;
 pub mod jobs;
 pub mod metrics;
 pub mod notify;
+pub mod open_files;
 pub mod process;
 mod stop_all;
 pub mod tail;

@@ -130,6 +130,17 @@ impl Log {
         }
     }
 
+    /// Its events leave gaps, so that positions stay what they are.
+    fn forget(&mut self, name: &str) {
+        let Some(stream) = self.by_name.remove(name) else {
+            return;
+        };
+        self.streams.retain(|it| it != name);
+        for index in stream.events {
+            self.events[index].stream = String::new();
+        }
+    }
+
     fn of_kind(&self, kind: &str, wanted: impl Fn(&Stream) -> bool) -> Vec<String> {
         self.streams
             .iter()
@@ -172,6 +183,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn forget_streams(&self, streams: Vec<String>) -> Result<(), StoreError> {
+        let mut log = self.lock();
+        let newest = log.events.last().map(|event| event.stream.clone());
+        for name in streams.iter().filter(|name| newest.as_ref() != Some(name)) {
+            log.forget(name);
+        }
+        Ok(())
+    }
+
     async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         Ok(self.lock().of_kind(kind, |stream| stream.live))
     }
@@ -191,7 +211,10 @@ impl Store for MemoryStore {
                     drop(come.ok()?);
                     let log = log.lock().unwrap_or_else(PoisonError::into_inner);
                     let from = usize::try_from(after).unwrap_or(usize::MAX);
-                    waiting.extend(log.events.iter().skip(from).take(CHUNK).cloned());
+                    let chunk = log.events.iter().skip(from).take(CHUNK);
+                    after = chunk.clone().last().map_or(after, |event| event.position);
+                    // Events of forgotten streams have none.
+                    waiting.extend(chunk.filter(|event| !event.stream.is_empty()).cloned());
                 }
                 let event: Recorded = waiting.pop_front()?;
                 after = event.position;

@@ -90,6 +90,11 @@ pub trait Store: Send + Sync {
     /// Forgets all snapshots: they are caches.
     async fn forget_snapshots(&self) -> Result<(), StoreError>;
 
+    /// Forgets whole streams with their events and snapshots; only for streams whose facts may expire, see
+    /// `shipway_core::keyed_request`. A stream that has the newest event of the log stays, so that no position is given twice. A crash
+    /// forgets all of them or none.
+    async fn forget_streams(&self, streams: Vec<String>) -> Result<(), StoreError>;
+
     /// The streams of a kind that must be loaded at the start.
     async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError>;
 

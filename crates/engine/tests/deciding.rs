@@ -227,6 +227,9 @@ impl Store for Disk {
     async fn forget_snapshots(&self) -> Result<(), StoreError> {
         self.log.forget_snapshots().await
     }
+    async fn forget_streams(&self, streams: Vec<String>) -> Result<(), StoreError> {
+        self.log.forget_streams(streams).await
+    }
     async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         self.log.live(kind).await
     }

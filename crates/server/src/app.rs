@@ -25,6 +25,7 @@ use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
+    api::KeyedRequestRunner,
     routes::{Lane, default_path},
     secrets::Secrets,
     testing::Reports,
@@ -47,6 +48,8 @@ pub struct App {
     pub groups: Engine<Groups>,
     /// Rollouts.
     pub rollouts: Engine<Rollouts>,
+    /// Requests that carry an `Idempotency-Key`.
+    pub(crate) keyed_requests: KeyedRequestRunner,
     /// Instances.
     pub target: Arc<dyn Target>,
     /// The proxy.

@@ -215,7 +215,14 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             clock.clone(),
             engine,
         );
+        let keyed_requests = Engine::start(
+            store.clone(),
+            Arc::new(api::NoEffects),
+            clock.clone(),
+            engine,
+        );
         App {
+            keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
             traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
             meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
             jobs: JobRunner::new(options.exe.clone(), path.join("runs"))
@@ -274,15 +281,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             }
         });
     }
-    let (router, stopped) = (api::router(app.clone()), stop.clone());
-    tasks.spawn(async move {
-        if let Err(error) = axum::serve(listener, router)
-            .with_graceful_shutdown(stopped.cancelled_owned())
-            .await
-        {
-            tracing::error!(%error, "the listener failed");
-        }
-    });
+    tasks.spawn(api::prune_keyed_requests(app.clone()));
+    tasks.spawn(crate::listener::serve(
+        listener,
+        api::router(app.clone()),
+        crate::listener::Timeouts::default(),
+        stop.clone(),
+    ));
     Ok(Running {
         app,
         tasks,
@@ -295,6 +300,7 @@ impl Running {
     /// Stops taking requests and effects. What runs goes on; the next server takes it up.
     pub async fn stop(mut self) {
         self.stop.cancel();
+        self.app.keyed_requests.stop().await;
         self.app.services.stop().await;
         self.app.rollouts.stop().await;
         self.app.runs.stop().await;

@@ -220,6 +220,11 @@ impl Store for SqliteStore {
         self.write(|reply| Job::ForgetSnapshots { reply }).await?
     }
 
+    async fn forget_streams(&self, streams: Vec<String>) -> Result<(), StoreError> {
+        self.write(|reply| Job::ForgetStreams { streams, reply })
+            .await?
+    }
+
     async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         let kind = kind.to_owned();
         self.query(move |connection| {

@@ -38,6 +38,10 @@ pub(crate) enum Job {
     ForgetSnapshots {
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    ForgetStreams {
+        streams: Vec<String>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
 
 struct Writer {
@@ -118,6 +122,9 @@ impl Writer {
                 Job::ReplaceRows { kind, rows, reply } => {
                     let _ = reply.send(self.replace_rows(&kind, &rows).map_err(store_error));
                 }
+                Job::ForgetStreams { streams, reply } => {
+                    let _ = reply.send(self.forget_streams(&streams).map_err(store_error));
+                }
                 Job::ForgetSnapshots { reply } => {
                     let _ = reply.send(
                         self.connection
@@ -192,6 +199,33 @@ impl Writer {
         transaction.commit()?;
         self.others = Some(others);
         Ok(results)
+    }
+
+    fn forget_streams(&mut self, streams: &[String]) -> rusqlite::Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let newest = last_position(&transaction)?;
+        for name in streams {
+            let Some(known) = find(&transaction, name)? else {
+                continue;
+            };
+            let has_newest: bool = transaction
+                .prepare_cached(
+                    "SELECT EXISTS(SELECT 1 FROM events WHERE stream = ?1 AND position = ?2)",
+                )?
+                .query_row(params![known.id, newest], |row| row.get(0))?;
+            if has_newest {
+                continue;
+            }
+            for sql in [
+                "DELETE FROM events WHERE stream = ?1",
+                "DELETE FROM snapshots WHERE stream = ?1",
+                "DELETE FROM streams WHERE id = ?1",
+            ] {
+                transaction.prepare_cached(sql)?.execute([known.id])?;
+            }
+            self.known.remove(name);
+        }
+        transaction.commit()
     }
 
     fn replace_rows(&mut self, kind: &str, rows: &[Row]) -> rusqlite::Result<()> {

@@ -66,6 +66,7 @@ pub struct Hook {
 /// Runs the proxy until it is told to stop.
 pub fn proxy(args: Proxy) -> Result<(), Failure> {
     crate::print::log_to_stderr();
+    shipway_drivers::open_files::raise_limit();
     let options = shipway_proxy::Options {
         listen: args.listen,
         control: args.control,

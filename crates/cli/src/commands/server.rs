@@ -49,6 +49,7 @@ pub struct Args {
 /// Runs the server until SIGTERM or Ctrl-C.
 pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
     crate::print::log_to_stderr();
+    shipway_drivers::open_files::raise_limit();
     let data = args.data.map_or_else(default_data, Ok)?;
     let exe = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;

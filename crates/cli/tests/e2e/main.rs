@@ -10,6 +10,7 @@ mod commands;
 mod confined;
 mod crashes;
 mod days;
+mod doors;
 mod durable;
 mod elsewhere;
 mod evidence;

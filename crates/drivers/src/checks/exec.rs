@@ -88,7 +88,7 @@ async fn until_ended(group: &Group, reading: impl Future<Output = ()>, timeout: 
 
 fn start(command: &str, environment: &[(&str, String)], workdir: &Path) -> std::io::Result<Child> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    Command::new("/bin/sh")
+    let child = Command::new("/bin/sh")
         .args(["-c", command])
         .env_clear()
         .env("PATH", path)
@@ -100,7 +100,9 @@ fn start(command: &str, environment: &[(&str, String)], workdir: &Path) -> std::
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()
+        .spawn()?;
+    crate::open_files::restore_limit(child.id());
+    Ok(child)
 }
 
 /// The process group of a command; killed when nobody waits for it any more.

@@ -61,6 +61,7 @@ impl fmt::Debug for Token {
 
 /// What the hook tells the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Report {
     /// The service that was pushed to.
     pub service: ServiceName,
@@ -87,6 +88,7 @@ impl Report {
 
 /// One line of git's hook input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Update {
     /// Where the reference was; zeros when it is new.
     pub old: CommitId,

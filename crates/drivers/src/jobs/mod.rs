@@ -278,6 +278,7 @@ impl JobRunner {
             .stderr(words)
             .kill_on_drop(false)
             .spawn()?;
+        crate::open_files::restore_limit(child.id());
         let (shared, folder, gone) = (
             self.shared.clone(),
             folder.to_owned(),

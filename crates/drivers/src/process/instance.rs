@@ -279,6 +279,7 @@ impl Supervisor {
             .stderr(Stdio::null())
             .spawn()
             .map_err(io("starting the shim"))?;
+        crate::open_files::restore_limit(child.id());
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(io("starting the shim")(std::io::Error::other("no pipes")));

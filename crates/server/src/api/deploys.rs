@@ -110,6 +110,7 @@ pub(super) async fn plan(
 
 /// What to deploy, and where.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Deploy {
     /// The release; the newest when neither this nor a commit is said.
     release: Option<u32>,
@@ -309,6 +310,7 @@ async fn made_by(
 
 /// Where to go back, and to what.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     /// The environment.
     environment: String,

@@ -15,11 +15,12 @@ use shipway_core::{
 use shipway_workflow::job::JobKey;
 use utoipa::ToSchema;
 
-use super::{Caller, Problem, runs, services::Page};
+use super::{Caller, Problem, json_body::OptionalJson, runs, services::Page};
 use crate::app::App;
 
 /// An answer to a gate.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Answer {
     /// Why.
     reason: Option<String>,
@@ -46,14 +47,14 @@ pub(super) async fn answer(
     State(app): State<Arc<App>>,
     Path((service, number, job, verb)): Path<(String, String, String, Verb)>,
     caller: Caller,
-    body: Option<Json<Answer>>,
+    OptionalJson(body): OptionalJson<Answer>,
 ) -> Result<Json<Value>, Problem> {
     let id = runs::id(&service, &number)?;
     let key: JobKey = job
         .parse()
         .map_err(|error| Problem::bad_request(format!("{error}")))?;
     runs::doc(&app, &id).await?;
-    let Json(said) = body.unwrap_or_default();
+    let said = body;
     let groups = said.groups;
     let input = match verb {
         Verb::Approve => GateInput::Approve {

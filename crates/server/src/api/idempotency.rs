@@ -1,137 +1,310 @@
-//! `Idempotency-Key`: a client that doesn't know whether its POST arrived says it again with the same key, and gets the first
-//! answer instead of a second deploy.
+//! `Idempotency-Key`: a client that doesn't know whether its POST arrived sends it again with the same key, and gets the first answer
+//! instead of a second deploy. What is remembered, and for how long, is [`shipway_core::keyed_request`]'s business.
 //!
-//! Answers are kept in memory: [`KEPT`] long, [`ANSWERS_MAX`] of them. A server that was started anew has forgotten them; what a
-//! key protects is a retry within seconds.
+//! A request with a key is carried out in a task of its own: a client that disconnects doesn't interrupt it. The same request, sent
+//! again meanwhile, waits for the answer of the first.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use async_trait::async_trait;
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use shipway_core::ids::Digest;
-use tokio::sync::OnceCell;
+use shipway_core::{
+    aggregate::{Actor, Aggregate},
+    ids::Digest,
+    keyed_request::{self, Answer, Input, KeyedRequests, Rejection},
+};
+use shipway_engine::{Driver, Engine, StoreError, Work};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
-use super::{caller::name_of, problem::Problem};
+use super::{
+    caller::name_of,
+    problem::{Problem, Refusal},
+};
+use crate::app::App;
 
-/// As long as other APIs keep them.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// A few kilobytes each; the oldest go first.
-const ANSWERS_MAX: usize = 1_000;
 /// Bodies of POSTs and their answers are small documents.
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longer keys are mistakes.
 const KEY_BYTES_MAX: usize = 255;
+/// Between two looks for keys that have expired.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How long requests may take to end when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The header.
-const KEY: &str = "idempotency-key";
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// An answer as it was first given.
-type Answer = (StatusCode, HeaderMap, Bytes);
-
-/// A request with a key: what was asked, since when, and its answer once there is one. Whoever says it again meanwhile waits.
-struct Asked {
-    request: Digest,
-    at: Instant,
-    answer: Arc<OnceCell<Answer>>,
+/// The requests with keys that are carried out now, and the log of those before.
+pub(crate) struct KeyedRequestRunner {
+    log: Engine<KeyedRequests>,
+    /// By the stream of their key.
+    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    tasks: TaskTracker,
 }
 
-/// The answers to requests with keys, by who asked what with which key.
-#[derive(Default)]
-pub(super) struct Answers(Mutex<BTreeMap<(String, String, String), Asked>>);
+/// A request that is carried out now.
+struct Running {
+    body: Digest,
+    answer: watch::Receiver<Option<Answer>>,
+}
 
-impl Answers {
-    /// The place of the answer to this request; `None` when the key was used for another one.
-    fn place(
-        &self,
-        key: (String, String, String),
-        request: Digest,
-    ) -> Option<Arc<OnceCell<Answer>>> {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.retain(|_, asked| asked.at.elapsed() < KEPT);
-        if asked.len() >= ANSWERS_MAX && !asked.contains_key(&key) {
-            let oldest = asked.iter().min_by_key(|(_, asked)| asked.at);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                asked.remove(&oldest);
+/// What becomes of a request with a key.
+enum Turn {
+    /// It is the first: its answer goes to all who wait.
+    First(
+        watch::Sender<Option<Answer>>,
+        watch::Receiver<Option<Answer>>,
+    ),
+    /// The same request is carried out now.
+    Repeated(watch::Receiver<Option<Answer>>),
+    /// The key is in use for another request.
+    OtherBody,
+}
+
+impl KeyedRequestRunner {
+    pub(crate) fn new(log: Engine<KeyedRequests>) -> Self {
+        Self {
+            log,
+            running: Arc::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Waits for the requests that are carried out, so that their answers are recorded.
+    pub(crate) async fn stop(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some requests with an Idempotency-Key did not end in time");
+        }
+        self.log.stop().await;
+    }
+
+    fn turn(&self, stream: &str, body: &Digest) -> Turn {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match running.get(stream) {
+            Some(other) if other.body != *body => Turn::OtherBody,
+            Some(same) => Turn::Repeated(same.answer.clone()),
+            None => {
+                let (sender, answer) = watch::channel(None);
+                let entry = Running {
+                    body: body.clone(),
+                    answer: answer.clone(),
+                };
+                running.insert(stream.to_owned(), entry);
+                Turn::First(sender, answer)
             }
         }
-        let entry = asked.entry(key).or_insert_with(|| Asked {
-            request: request.clone(),
-            at: Instant::now(),
-            answer: Arc::default(),
-        });
-        (entry.request == request).then(|| entry.answer.clone())
+    }
+
+    /// Carries a request out, unless it has been before; its answer.
+    async fn run(log: &Engine<KeyedRequests>, keyed: Keyed, next: Next) -> Answer {
+        let Keyed {
+            stream,
+            body,
+            by,
+            request,
+        } = keyed;
+        let accepted = log.send(&stream, Input::Accept { body }, by.clone()).await;
+        match accepted {
+            Ok(outcome) => {
+                if let Some(answer) = outcome.state.answer() {
+                    return answer.clone();
+                }
+            }
+            Err(error) => return answer_of(Problem::from(error).into_response()).await,
+        }
+        let answer = answer_of(next.run(request).await).await;
+        // What failed for a reason of the server's own may be sent again with the same key.
+        let input = match answer.status >= 500 {
+            true => Input::Release,
+            false => Input::Answer(answer.clone()),
+        };
+        if let Err(error) = log.send(&stream, input, by).await {
+            tracing::error!(%error, "the answer to a request with an Idempotency-Key could not be recorded");
+        }
+        answer
+    }
+}
+
+/// A request with its key.
+struct Keyed {
+    stream: String,
+    body: Digest,
+    by: Actor,
+    request: Request,
+}
+
+/// Takes a request out of those that are carried out, also where its handler panics.
+struct Finished {
+    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    stream: String,
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.stream);
     }
 }
 
 /// Answers a POST with a key as it was answered the first time.
-pub(super) async fn once(
-    State(answers): State<Arc<Answers>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(key) = request.headers().get(KEY).cloned() else {
-        return next.run(request).await;
-    };
-    if request.method() != Method::POST || !request.uri().path().starts_with("/api/") {
+pub(super) async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_keyed = request.headers().contains_key(KEY)
+        && request.method() == Method::POST
+        && request.uri().path().starts_with("/api/");
+    if !is_keyed {
         return next.run(request).await;
     }
-    answered_once(&answers, &key, request, next)
-        .await
-        .unwrap_or_else(|response| response)
+    match answered_once(&app.keyed_requests, request, next).await {
+        Ok(answer) => response_of(answer),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 async fn answered_once(
-    answers: &Answers,
-    key: &HeaderValue,
+    runner: &KeyedRequestRunner,
     request: Request,
     next: Next,
-) -> Result<Response, Response> {
-    let key = key
-        .to_str()
-        .ok()
+) -> Result<Answer, Problem> {
+    let key = request
+        .headers()
+        .get(KEY)
+        .and_then(|key| key.to_str().ok())
         .filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))
-        .ok_or_else(|| bad("the Idempotency-Key is up to 255 ASCII characters"))?;
-    let who = name_of(request.headers()).unwrap_or_default();
-    let path = request.uri().to_string();
+        .ok_or_else(|| {
+            Problem::bad_request("the Idempotency-Key must have 1 to 255 ASCII characters")
+        })?
+        .to_owned();
+    let caller = name_of(request.headers()).unwrap_or_default();
+    let stream = keyed_request::stream(&caller, &request.uri().to_string(), &key);
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_BYTES_MAX)
         .await
-        .map_err(|error| bad(&format!("the body can't be read: {error}")))?;
-    let place = answers
-        .place((who, path, key.to_owned()), Digest::of(&body))
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "this Idempotency-Key was used with another body: a new request takes a new key",
-            )
-            .into_response()
-        })?;
-    let request = Request::from_parts(parts, Body::from(body));
-    let first = || async {
-        let (parts, body) = next.run(request).await.into_parts();
-        let body = to_bytes(body, BODY_BYTES_MAX)
-            .await
-            .map_err(|error| bad(&format!("the answer is too long: {error}")))?;
-        let answer = (parts.status, parts.headers, body);
-        // What failed for a reason of ours may be tried again with the same key.
-        if answer.0.is_server_error() {
-            return Err(answer.into_response());
+        .map_err(|error| Problem::bad_request(format!("the body can't be read: {error}")))?;
+    let digest = Digest::of(&body);
+    let mut answer = match runner.turn(&stream, &digest) {
+        Turn::OtherBody => return Err(refused(&Rejection::OtherBody)),
+        Turn::Repeated(answer) => answer,
+        Turn::First(sender, answer) => {
+            let finished = Finished {
+                running: runner.running.clone(),
+                stream: stream.clone(),
+            };
+            let keyed = Keyed {
+                stream,
+                body: digest,
+                by: Actor::Person(caller),
+                request: Request::from_parts(parts, Body::from(body)),
+            };
+            let log = runner.log.clone();
+            runner.tasks.spawn(async move {
+                let answer = KeyedRequestRunner::run(&log, keyed, next).await;
+                drop(finished);
+                sender.send_replace(Some(answer));
+            });
+            answer
         }
-        Ok(answer)
     };
-    let (status, headers, body) = place.get_or_try_init(first).await?;
-    Ok((*status, headers.clone(), body.clone()).into_response())
+    let answered = answer.wait_for(Option::is_some).await;
+    let answered = answered.ok().and_then(|answer| answer.clone());
+    answered.ok_or_else(|| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the request failed; what it did is in the log",
+        )
+    })
 }
 
-fn bad(why: &str) -> Response {
-    Problem::bad_request(why).into_response()
+fn refused(rejection: &Rejection) -> Problem {
+    Problem::new(rejection.status(), rejection.to_string())
+}
+
+impl Refusal for Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::OtherBody => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Interrupted { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+async fn answer_of(response: Response) -> Answer {
+    let (parts, body) = response.into_parts();
+    let content_type = parts.headers.get(header::CONTENT_TYPE);
+    let content_type = content_type
+        .and_then(|it| it.to_str().ok())
+        .map(str::to_owned);
+    match to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(bytes) => Answer {
+            status: parts.status.as_u16(),
+            content_type,
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+        },
+        // It was carried out: only its answer is lost.
+        Err(_) => Answer {
+            status: parts.status.as_u16(),
+            content_type: Some("application/json".to_owned()),
+            body: "{}".to_owned(),
+        },
+    }
+}
+
+fn response_of(answer: Answer) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Bytes::from(answer.body)).into_response();
+    let kind = answer
+        .content_type
+        .and_then(|kind| HeaderValue::try_from(kind).ok());
+    match kind {
+        Some(kind) => response.headers_mut().insert(header::CONTENT_TYPE, kind),
+        None => response.headers_mut().remove(header::CONTENT_TYPE),
+    };
+    response
+}
+
+/// Keys ask nothing of the world.
+pub(crate) struct NoEffects;
+
+#[async_trait]
+impl Driver<KeyedRequests> for NoEffects {
+    async fn carry_out(&self, work: Work<KeyedRequests>) -> Input {
+        match work.effect {}
+    }
+}
+
+/// Forgets keys that have expired, now and then, for as long as the server runs.
+pub(crate) async fn prune(app: Arc<App>) {
+    loop {
+        if let Err(error) = prune_once(&app).await {
+            tracing::warn!(%error, "expired Idempotency-Keys could not be forgotten");
+        }
+        tokio::time::sleep(PRUNE_INTERVAL).await;
+    }
+}
+
+async fn prune_once(app: &App) -> Result<(), StoreError> {
+    let mut expired = Vec::new();
+    for stream in app.store.streams(KeyedRequests::KIND).await? {
+        let state = app.keyed_requests.log.read(&stream).await?;
+        if state.is_none_or(|state| state.is_expired(app.now())) {
+            expired.push(stream);
+        }
+    }
+    if expired.is_empty() {
+        return Ok(());
+    }
+    app.store.forget_streams(expired).await
 }

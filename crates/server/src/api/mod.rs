@@ -9,11 +9,14 @@ mod gates;
 mod git;
 mod health;
 mod idempotency;
+mod json_body;
 mod logs;
 mod metrics;
 mod problem;
+mod query;
 mod rollouts;
 mod runs;
+mod same_origin;
 mod services;
 mod shell;
 mod testing;
@@ -26,6 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use analysis::{series_of, series_until};
 pub use caller::Caller;
+pub(crate) use idempotency::{KeyedRequestRunner, NoEffects, prune as prune_keyed_requests};
 pub use problem::Problem;
 pub(crate) use rollouts::view as rollout_view;
 pub(crate) use runs::with_summaries as run_doc;
@@ -36,7 +40,7 @@ use crate::{app::App, pages};
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Shipway",
-    description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457). A POST may carry an `Idempotency-Key`: said again with the same key within a day, it is answered as it was the first time and does nothing."
+    description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457). A POST needs `Content-Type: application/json`, also without a body; unknown fields and query parameters are refused. It may carry an `Idempotency-Key`: sent again with the same key within a day, it is answered as it was the first time and does nothing."
 ))]
 struct Description;
 
@@ -44,6 +48,7 @@ struct Description;
 pub fn router(app: Arc<App>) -> Router {
     let (guarded, description) = guarded();
     let text = serde_json::to_string(&description).expect("a description is plain data");
+    let parameters = Arc::new(query::QueryParameters::new(&description));
     let guarded = guarded
         .route(
             "/api/openapi.json",
@@ -52,8 +57,12 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(git::routes())
         .merge(pages::routes())
         .layer(middleware::from_fn_with_state(
-            Arc::new(idempotency::Answers::default()),
+            app.clone(),
             idempotency::once,
+        ))
+        .layer(middleware::from_fn_with_state(
+            parameters,
+            query::refuse_unknown,
         ))
         .layer(middleware::from_fn(problem::in_one_form))
         .layer(middleware::from_fn_with_state(
@@ -68,6 +77,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/internal/push", axum::routing::post(git::push_report));
     open.merge(guarded)
         .fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") })
+        // The outermost: it holds for every address, also for those that are not there.
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            same_origin::require_same_origin,
+        ))
         .with_state(app)
 }
 

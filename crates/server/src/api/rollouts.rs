@@ -16,7 +16,7 @@ use shipway_core::{
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Caller, Problem, deploys::SetOff, services::Page};
+use super::{Caller, Problem, deploys::SetOff, json_body::OptionalJson, services::Page};
 use crate::app::App;
 
 /// Which rollouts to list.
@@ -38,6 +38,7 @@ pub(super) struct Filter {
 
 /// What a steering action may say.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Steer {
     /// Why.
     reason: Option<String>,
@@ -110,10 +111,10 @@ pub(super) async fn steer(
     State(app): State<Arc<App>>,
     Path((service, number, verb)): Path<(String, String, Verb)>,
     caller: Caller,
-    body: Option<Json<Steer>>,
+    OptionalJson(body): OptionalJson<Steer>,
 ) -> Result<Response, Problem> {
     let id = id(&service, &number)?;
-    let Json(said) = body.unwrap_or_default();
+    let said = body;
     let reason = said
         .reason
         .clone()

@@ -16,7 +16,7 @@ use shipway_drivers::jobs::{Standing, look_back};
 use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Caller, Problem, services::Page};
+use super::{Caller, Problem, json_body::OptionalJson, services::Page};
 use crate::{app::App, summaries};
 
 /// Which runs to list.
@@ -36,6 +36,7 @@ pub(super) struct Filter {
 
 /// Why a run is cancelled.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
     /// Why.
     reason: Option<String>,
@@ -78,12 +79,12 @@ pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
-    body: Option<Json<Cancel>>,
+    OptionalJson(body): OptionalJson<Cancel>,
 ) -> Result<Json<Value>, Problem> {
     let id = id(&service, &number)?;
     doc(&app, &id).await?;
     let reason = body
-        .and_then(|Json(body)| body.reason)
+        .reason
         .unwrap_or_else(|| format!("cancelled by {}", caller.name));
     app.runs
         .send(&id.stream(), Input::Cancel { reason }, caller.actor())
@@ -93,6 +94,7 @@ pub(super) async fn cancel(
 
 /// Which jobs of a run are run again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Rerun {
     /// Only those that failed or were cancelled, and those after them.
     #[serde(default)]
@@ -115,11 +117,10 @@ pub(super) async fn rerun(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
-    body: Option<Json<Rerun>>,
+    OptionalJson(body): OptionalJson<Rerun>,
 ) -> Result<Json<Value>, Problem> {
     let id = id(&service, &number)?;
     doc(&app, &id).await?;
-    let body = body.map(|Json(body)| body).unwrap_or_default();
     let Rerun {
         failed,
         job,

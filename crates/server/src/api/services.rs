@@ -112,6 +112,7 @@ pub(super) async fn releases(
 
 /// What to run by hand.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Dispatch {
     /// The workflow's path; the only one that can be run by hand when not said.
     workflow: Option<String>,

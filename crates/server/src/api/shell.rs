@@ -29,11 +29,12 @@ use shipway_workflow::{
 };
 use utoipa::ToSchema;
 
-use super::{Caller, Problem, problem::Refusal, runs};
+use super::{Caller, Problem, json_body::OptionalJson, problem::Refusal, runs};
 use crate::{app::App, drive::surroundings};
 
 /// What a shell needs.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// The id of the step where it stands; the one that failed when not said.
     step: Option<String>,
@@ -66,14 +67,14 @@ pub(super) async fn prepare(
     State(app): State<Arc<App>>,
     Path((service, number, job)): Path<(String, String, String)>,
     caller: Caller,
-    body: Option<Json<Wanted>>,
+    OptionalJson(body): OptionalJson<Wanted>,
 ) -> Result<Json<Place>, Problem> {
     let id = runs::id(&service, &number)?;
     let key: JobKey = job
         .parse()
         .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?;
     runs::doc(&app, &id).await?;
-    let wanted = body.map(|Json(body)| body).unwrap_or_default();
+    let wanted = body;
     let state = app.runs.state(&id.stream()).await?;
     let state = state.ok_or_else(|| Problem::not_found(format!("there is no run {id}")))?;
     let place = place(&app, &state, (&id, &key), wanted.step).await?;

@@ -27,6 +27,7 @@ const CLEAN_RUNS: u32 = 10;
 
 /// A test that should not block for a while.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Quarantine {
     /// The test: its whole name, or an end of it that no other has.
     test: String,
@@ -43,6 +44,7 @@ pub(super) struct Quarantine {
 
 /// A test that should block again.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Release {
     /// The test.
     test: String,

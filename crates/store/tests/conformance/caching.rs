@@ -3,6 +3,8 @@
 use shipway_core::aggregate::Row;
 use shipway_engine::{Append, Snapshot, Store};
 
+use futures_util::StreamExt;
+
 use super::{Place, changing, facts, row};
 
 fn with_snapshot(expected: u64, state: &str) -> Append {
@@ -222,4 +224,26 @@ async fn by_pages(store: &dyn Store, limit: u32) -> Vec<String> {
             None => return found,
         }
     }
+}
+
+pub async fn streams_can_be_forgotten_and_no_position_is_given_twice(place: &impl Place) {
+    let store = place.open();
+    store
+        .append(facts("request/a", 0, &["{}", "{}"]))
+        .await
+        .unwrap();
+    store.append(facts("request/b", 0, &["{}"])).await.unwrap();
+    let newest = store.last_position().await.unwrap();
+    let forgotten = ["request/a", "request/b", "request/none"].map(str::to_owned);
+    store.forget_streams(forgotten.to_vec()).await.unwrap();
+    assert!(store.read("request/a", 0).await.unwrap().is_empty());
+    assert_eq!(store.streams("request").await.unwrap(), ["request/b"]);
+    assert_eq!(store.last_position().await.unwrap(), newest);
+    // The name is free again.
+    store.append(facts("request/a", 0, &["{}"])).await.unwrap();
+    assert!(store.last_position().await.unwrap() > newest);
+    let log = place.open().subscribe(0).await.unwrap();
+    let streams: Vec<String> = log.take(2).map(|it| it.unwrap().stream).collect().await;
+    assert_eq!(streams, ["request/b", "request/a"]);
+    assert_eq!(store.read("request/a", 0).await.unwrap().len(), 1);
 }

@@ -56,6 +56,7 @@ macro_rules! conformance {
             the_newest_snapshot_is_given
             a_refused_append_stores_no_snapshot
             snapshots_can_be_forgotten_and_events_stay
+            streams_can_be_forgotten_and_no_position_is_given_twice
             live_streams_are_those_whose_last_append_said_so
             streams_are_listed_by_kind_in_the_order_they_began
             a_row_is_replaced_by_its_key
