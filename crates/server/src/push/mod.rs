@@ -79,11 +79,29 @@ pub async fn receive(
 ) {
     let before = app.store.last_position().await.unwrap_or_default();
     let mut followed = Vec::new();
-    for update in &updates {
+    let updates = released_branch_first(app, service, updates).await;
+    for update in updates.iter().take(REFERENCES_MAX) {
         match take_in(app, service, update, pusher, terminal).await {
             Ok(Some(sequence)) => followed.push(sequence),
             Ok(None) => {}
             Err(why) => terminal.line(format!("✗ {}: {why}", update.name)).await,
+        }
+    }
+    if let Some(rest) = updates
+        .get(REFERENCES_MAX..)
+        .filter(|rest| !rest.is_empty())
+    {
+        let text = format!(
+            "✗ this push moves {} references, and the files of {REFERENCES_MAX} are read: nothing runs for the other {}, such as {}",
+            updates.len(),
+            rest.len(),
+            rest[0].name
+        );
+        terminal.line(text).await;
+        for update in rest {
+            if let Err(error) = record(app, service, update, pusher).await {
+                tracing::warn!(%error, reference = %update.name, "a reference could not be recorded");
+            }
         }
     }
     if followed
@@ -95,6 +113,53 @@ pub async fn receive(
     if !followed.is_empty() && terminal.is_watched() {
         follow::until_settled(app, service, &followed, before, terminal).await;
     }
+}
+
+/// References of one push whose files are read. That takes some dozen calls of git each, and may start a run each.
+const REFERENCES_MAX: usize = 500;
+
+/// In the order of the push, but the branch that is released first: a limit never leaves it out.
+async fn released_branch_first(
+    app: &App,
+    service: &ServiceName,
+    mut updates: Vec<RefUpdate>,
+) -> Vec<RefUpdate> {
+    let state = app.services.state(&service_stream(service)).await;
+    let config = state.ok().flatten().and_then(|state| state.config.clone());
+    let released = config.map_or_else(|| "main".to_owned(), |config| config.branch.clone());
+    updates.sort_by_key(|update| update.branch() != Some(released.as_str()));
+    updates
+}
+
+/// Tells the service where a reference is, and reads none of its files: the log knows it, so that it is not taken for a missed push.
+async fn record(
+    app: &Arc<App>,
+    service: &ServiceName,
+    update: &RefUpdate,
+    pusher: Option<&str>,
+) -> Result<(), PushError> {
+    let repo: Repo = app.repos.ensure(service).await?;
+    let commit = match &update.new {
+        Some(pushed) => repo.resolve(pushed.as_str()).await?,
+        None => None,
+    };
+    let input = match commit {
+        None => Input::Deleted {
+            reference: update.name.clone(),
+        },
+        Some(commit) => Input::Pushed {
+            service: service.clone(),
+            push: Box::new(read::without_files(&repo, update, &commit).await?),
+            workflows: Vec::new(),
+            standing: None,
+        },
+    };
+    let by = Actor::Push(pusher.unwrap_or("someone").to_owned());
+    app.services
+        .send(&service_stream(service), input, by)
+        .await
+        .map(drop)
+        .map_err(|error| PushError::Refused(error.to_string()))
 }
 
 /// Why a pushed reference sets nothing off.

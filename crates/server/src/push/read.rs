@@ -117,6 +117,23 @@ pub(super) async fn contents(
     })
 }
 
+/// A push of which no file is read.
+pub(super) async fn without_files(
+    repo: &Repo,
+    update: &RefUpdate,
+    commit: &CommitId,
+) -> Result<Push, GitError> {
+    Ok(Push {
+        reference: update.name.clone(),
+        before: update.old.clone(),
+        commit: commit_of(repo, commit).await?,
+        config: None,
+        unconfigured: Some("its push moved too many references".to_owned()),
+        tests: Vec::new(),
+        source: None,
+    })
+}
+
 /// Whether the services that it names in `with` are here.
 async fn ties_fit(app: &App, config: &Config) -> Result<(), String> {
     let mut known = BTreeMap::new();
