@@ -6,7 +6,7 @@ use serde::Serialize;
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, RolloutId, ServiceName},
     rollout::{RolloutView, plan::Split},
-    service::{ReleaseView, ServiceView},
+    service::{EnvironmentHold, ReleaseView, ServiceView},
     target::{self, InstanceStatus},
 };
 use shipway_engine::StoreError;
@@ -34,6 +34,10 @@ pub struct Place {
     /// Releases that wait for their turn.
     #[schema(value_type = Vec<u32>)]
     pub queue: Vec<ReleaseNumber>,
+    /// Set while automatic promotion into it is stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub hold: Option<EnvironmentHold>,
     /// Who gets which share.
     #[schema(value_type = Vec<Object>)]
     pub split: Split,
@@ -106,6 +110,7 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
                 stable: environment.stable,
                 rollout,
                 queue: environment.queue,
+                hold: environment.hold,
             });
         }
     }

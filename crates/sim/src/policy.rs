@@ -8,7 +8,7 @@ use shipway_core::{
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
     release::{Commit, Release},
     rollout::{
-        Kind, Rollout, Spec, Stable, StableTraffic,
+        Kind, Pace, Rollout, Spec, Stable, StableTraffic,
         plan::{Action, HoldReason, Split},
         strategy::{self, Holds, Observed},
     },
@@ -282,6 +282,8 @@ fn spec(config: &Config, environment: &Environment) -> Spec {
             number: RolloutNumber(1),
         },
         kind: Kind::Deploy,
+        pace: Pace::ByStrategy,
+        retry_of: None,
         release: release(CANDIDATE),
         environment: environment.clone(),
         stable: Some(Stable {

@@ -11,6 +11,7 @@ mod plot;
 pub mod processes;
 pub mod run;
 pub mod server;
+mod set_off;
 pub mod shell;
 pub mod ship;
 pub mod simulate;

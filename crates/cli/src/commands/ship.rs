@@ -2,17 +2,22 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shipway_core::{rollout::RolloutView, service::ServiceView, target::InstanceStatus};
+use shipway_core::{
+    ids::{EnvironmentName, ReleaseNumber, ServiceName},
+    rollout::{self, RolloutView},
+    service::{EnvironmentHold, ServiceView},
+    target::InstanceStatus,
+};
 
 use super::{
     ids::{Kind, Page, only_service, path_of},
+    set_off::{self, SetOff},
     steer,
-    watch::{self, Hope, LOOK},
 };
 use crate::{
     client::Server,
     exit::Failure,
-    print::{Output, ago, line, table, words},
+    print::{Output, ago, line, table},
 };
 
 /// Roll a release out: the newest, or the one named; from the first environment on, or into one alone
@@ -118,17 +123,7 @@ pub struct Cancel {
     reason: Option<String>,
 }
 
-/// What a deploy or rollback set off.
-#[derive(Debug, Deserialize, serde::Serialize)]
-struct SetOff {
-    release: Option<u32>,
-    rollouts: Vec<String>,
-    queued: bool,
-    making_way: Option<String>,
-    dropped: Option<String>,
-}
-
-fn service_or_only(server: &Server, service: Option<&str>) -> Result<String, Failure> {
+pub(super) fn service_or_only(server: &Server, service: Option<&str>) -> Result<String, Failure> {
     match service {
         Some(service) => Ok(service.to_owned()),
         None => only_service(server).map(|name| name.to_string()),
@@ -140,7 +135,7 @@ pub fn deploy(server: &Server, args: &Deploy, output: Output) -> Result<(), Fail
     let service = service_or_only(server, args.service.as_deref())?;
     let body = json!({ "release": args.release, "commit": args.commit, "environment": args.to, "force": args.force, "reason": args.reason });
     let answer: SetOff = server.post(&format!("/api/v1/services/{service}/deploys"), &body)?;
-    told(server, &answer, args.watch, output)
+    set_off::show(server, &answer, args.watch, output)
 }
 
 /// Asks to go back.
@@ -148,7 +143,7 @@ pub fn rollback(server: &Server, args: &Rollback, output: Output) -> Result<(), 
     let service = service_or_only(server, args.service.as_deref())?;
     let body = json!({ "environment": args.environment, "release": args.to, "force": args.force, "reason": args.reason });
     let answer: SetOff = server.post(&format!("/api/v1/services/{service}/rollbacks"), &body)?;
-    told(server, &answer, args.watch, output)
+    set_off::show(server, &answer, args.watch, output)
 }
 
 /// Asks for an ended rollout's release again.
@@ -160,73 +155,7 @@ pub fn retry(
 ) -> Result<(), Failure> {
     let path = format!("/api/v1/rollouts/{rollout}/retry");
     let answer: SetOff = server.post(&path, &json!({ "reason": reason }))?;
-    told(server, &answer, false, output)
-}
-
-fn told(server: &Server, answer: &SetOff, follow: bool, output: Output) -> Result<(), Failure> {
-    if let Some(why) = &answer.dropped {
-        return Err(Failure::Failed(format!("nothing is rolled out: {why}")));
-    }
-    let rollout = answer.rollouts.first().or(answer.making_way.as_ref());
-    if output.json && !follow {
-        return output.document(answer);
-    }
-    match (rollout, answer.queued) {
-        (Some(rollout), true) => line(&format!("it waits for its turn; {rollout} makes way")),
-        (Some(rollout), false) if answer.rollouts.is_empty() => {
-            line(&format!("{rollout} goes back"))
-        }
-        (Some(rollout), false) => line(&format!(
-            "rollout {rollout} has begun: shipway watch {rollout}"
-        )),
-        (None, _) => line("it waits for its turn"),
-    }
-    match rollout.filter(|_| follow) {
-        Some(rollout) if answer.queued => {
-            watch::follow(server, rollout, Hope::Over, output)?;
-            follow_its_turn(server, rollout, answer, output)
-        }
-        Some(rollout) if answer.rollouts.is_empty() => {
-            watch::follow(server, rollout, Hope::Back, output)
-        }
-        Some(rollout) => watch::follow(server, rollout, Hope::Promoted, output),
-        None => Ok(()),
-    }
-}
-
-/// Follows the rollout that waited for `before` to make way.
-fn follow_its_turn(
-    server: &Server,
-    before: &str,
-    answer: &SetOff,
-    output: Output,
-) -> Result<(), Failure> {
-    let path = path_of(server, before, Kind::Rollout)?;
-    let before: RolloutView = server.get(&format!("/api/v1/rollouts/{path}"))?;
-    let service = &before.id.service;
-    loop {
-        let all: Page<RolloutView> =
-            server.get(&format!("/api/v1/rollouts?service={service}&limit=100"))?;
-        let ours = |view: &&RolloutView| {
-            view.id.number > before.id.number
-                && view.environment == before.environment
-                && Some(view.release.0) == answer.release
-        };
-        if let Some(view) = all.items.iter().find(ours) {
-            return watch::follow(server, &view.id.to_string(), Hope::Promoted, output);
-        }
-        let now: ServiceView = server.get(&format!("/api/v1/services/{service}"))?;
-        let waits = now.environments.iter().any(|place| {
-            place.name == before.environment
-                && place.queue.iter().any(|it| Some(it.0) == answer.release)
-        });
-        if !waits {
-            return Err(Failure::Failed(
-                "it lost its place in the queue to a newer one".to_owned(),
-            ));
-        }
-        std::thread::sleep(LOOK);
-    }
+    set_off::show(server, &answer, false, output)
 }
 
 /// Shows what a deploy would do.
@@ -268,11 +197,14 @@ pub fn plan(server: &Server, args: &Plan, output: Output) -> Result<(), Failure>
 /// One environment, as far as the status shows it.
 #[derive(Deserialize)]
 struct PlaceStatus {
-    service: String,
-    environment: String,
+    service: ServiceName,
+    environment: EnvironmentName,
     url: String,
     stable: Option<shipway_core::service::ReleaseView>,
     rollout: Option<RolloutView>,
+    #[serde(default)]
+    queue: Vec<ReleaseNumber>,
+    hold: Option<EnvironmentHold>,
     instances: Vec<InstanceStatus>,
 }
 
@@ -320,17 +252,23 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
                 )
             },
         );
-        let moving = place.rollout.as_ref().map_or_else(String::new, |rollout| {
-            format!(
-                "{} of {}: {}",
-                rollout.id.number,
-                rollout.release,
-                words(&rollout.status)
-            )
+        let held = place.hold.as_ref().map(|_| "held");
+        let moving = place.rollout.as_ref().map(|rollout| {
+            let what = match rollout.kind {
+                rollout::Kind::Deploy => "of",
+                rollout::Kind::Rollback => "rollback to",
+                rollout::Kind::Retry => "retry of",
+            };
+            let number = rollout.id.number;
+            format!("{number} {what} {}: {}", rollout.release, rollout.status)
         });
+        let moving = match (moving, held) {
+            (Some(moving), Some(held)) => format!("{moving}; {held}"),
+            (moving, held) => moving.or(held.map(str::to_owned)).unwrap_or_default(),
+        };
         vec![
-            place.service.clone(),
-            place.environment.clone(),
+            place.service.to_string(),
+            place.environment.to_string(),
             serves,
             format!("{ready}/{} ready", place.instances.len()),
             moving,
@@ -343,7 +281,26 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
             line(&text);
         }
     }
+    for place in &places {
+        if let Some(text) = held_text(place) {
+            line(&text);
+        }
+    }
     waiting_jobs(server, args.service.as_deref())
+}
+
+/// Who holds an environment and why, what waits for it, and how it is resumed.
+fn held_text(place: &PlaceStatus) -> Option<String> {
+    let hold = place.hold.as_ref()?;
+    let queued: Vec<String> = place.queue.iter().map(ToString::to_string).collect();
+    let waiting = if queued.is_empty() {
+        String::new()
+    } else {
+        format!("; {} waiting", queued.join(", "))
+    };
+    let (service, environment) = (&place.service, &place.environment);
+    let sentence = hold.sentence(service, environment);
+    Some(format!("{service}: {sentence}{waiting}"))
 }
 
 /// The jobs of runs that wait for people.
@@ -412,7 +369,8 @@ pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Fa
             view.id.number.to_string(),
             view.release.to_string(),
             view.environment.to_string(),
-            words(&view.status),
+            view.kind.to_string(),
+            view.status.to_string(),
             ago(view.opened_at),
             name(&view.by).to_owned(),
             why,
@@ -423,6 +381,7 @@ pub fn history(server: &Server, args: &History, output: Output) -> Result<(), Fa
             "ROLLOUT",
             "RELEASE",
             "ENVIRONMENT",
+            "KIND",
             "STATUS",
             "BEGUN",
             "BY",

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use shipway_core::{
     rollout::{Progress, RolloutView, Status},
     run::{JobView, RunView},
+    service::EnvironmentHold,
 };
 
 use super::{
@@ -42,6 +43,20 @@ pub struct Answer {
     group: Vec<String>,
 }
 
+/// A rollout that is paused, or an environment that is held.
+#[derive(Debug, clap::Args)]
+pub struct Resume {
+    /// The rollout, such as ro7 or shop/ro7; with --env the service, which may be left out when the server has only one
+    #[arg(required_unless_present = "environment")]
+    id: Option<String>,
+    /// The environment that a rollback or an abort holds
+    #[arg(long = "env", value_name = "ENV")]
+    environment: Option<String>,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
+}
+
 /// Once more.
 #[derive(Debug, clap::Args)]
 pub struct Retry {
@@ -73,8 +88,8 @@ pub enum Command {
     Reject(Answer),
     /// Stop shifting traffic; what is judged is judged on
     Pause(Target),
-    /// Go on after a pause
-    Resume(Target),
+    /// Continue a paused rollout, or with --env the automatic promotion into an environment that is held
+    Resume(Resume),
     /// Skip the remaining holds
     Promote(Target),
     /// Back to the stable release
@@ -89,7 +104,7 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
         Command::Approve(answer) => return answer_gate(server, "approve", answer, output),
         Command::Reject(answer) => return answer_gate(server, "reject", answer, output),
         Command::Pause(target) => ("pause", target),
-        Command::Resume(target) => ("resume", target),
+        Command::Resume(resume) => return continue_paused(server, resume, output),
         Command::Promote(target) => ("promote", target),
         Command::Abort(target) => ("abort", target),
         Command::Retry(retry) => return again(server, retry, output),
@@ -107,6 +122,59 @@ pub fn run(server: &Server, command: &Command, output: Output) -> Result<(), Fai
             view.id.service, view.environment
         ));
     }
+    Ok(())
+}
+
+/// Resumes a rollout, or automatic promotion into an environment.
+fn continue_paused(server: &Server, resume: &Resume, output: Output) -> Result<(), Failure> {
+    let body = json!({ "reason": resume.reason });
+    if let Some(environment) = &resume.environment {
+        let service = ship::service_or_only(server, resume.id.as_deref())?;
+        return resume_environment(server, &service, environment, &body, output);
+    }
+    let id = resume.id.as_deref().unwrap_or_default();
+    let path = path_of(server, id, Kind::Rollout)?;
+    steer(
+        server,
+        &format!("/api/v1/rollouts/{path}/resume"),
+        &body,
+        output,
+    )
+    .map(drop)
+}
+
+/// What the end of a hold set off.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Resumed {
+    service: String,
+    environment: String,
+    hold: Option<EnvironmentHold>,
+    rollouts: Vec<String>,
+}
+
+fn resume_environment(
+    server: &Server,
+    service: &str,
+    environment: &str,
+    body: &Value,
+    output: Output,
+) -> Result<(), Failure> {
+    let path = format!("/api/v1/services/{service}/environments/{environment}/resume");
+    let resumed: Resumed = server.post(&path, body)?;
+    if output.json {
+        return output.document(&resumed);
+    }
+    let next = match resumed.rollouts.first() {
+        Some(rollout) => format!("; rollout {rollout} has begun: shipway watch {rollout}"),
+        None => String::new(),
+    };
+    let (service, environment) = (&resumed.service, &resumed.environment);
+    line(&match &resumed.hold {
+        Some(hold) => format!(
+            "automatic promotion of {service} into {environment} continues (it was {hold}){next}"
+        ),
+        None => format!("{environment} of {service} is not held: nothing changes"),
+    });
     Ok(())
 }
 
@@ -138,14 +206,23 @@ fn steer(
         return Ok(view);
     }
     line(&format!(
-        "{} of {} → {}: {}{}",
+        "{} of {} → {}: {}{}{}",
         view.id,
         view.release,
         view.environment,
-        words(&view.status),
-        still_asked(&view)
+        view.status,
+        still_asked(&view),
+        why_going_back(&view)
     ));
     Ok(view)
+}
+
+/// Of two who stop a rollout only the first one's reason counts: the second one learns it.
+fn why_going_back(view: &RolloutView) -> String {
+    match (&view.turned_back, &view.ended) {
+        (Some(turn), None) => format!(" · {} (by {})", turn.why, turn.by),
+        _ => String::new(),
+    }
 }
 
 fn answer_gate(

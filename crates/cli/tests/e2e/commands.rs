@@ -253,7 +253,7 @@ fn a_rollout_is_aborted_and_tried_again() {
         &["no longer possible"],
     );
     let refused = site.shipway(&["deploy", "--to", "production"]);
-    assert_ends(&refused, 1, &["#2", "rolled back", "--force"]);
+    assert_ends(&refused, 1, &["#2", "aborted", "--force"]);
     let again = site.shipway(&["retry", "ro4"]);
     assert_ends(
         &again,

@@ -90,7 +90,7 @@ fn a_release_that_is_rejected_goes_back_and_says_who_and_why() {
     let history = said(&site.shipway(&["history"]));
     assert_says(&history, &["rejected", "rejected by bob"]);
     let deploy = site.shipway(&["deploy", "shop", "--to", "production"]);
-    assert_ends(&deploy, 1, &["#1", "rolled back", "--force"]);
+    assert_ends(&deploy, 1, &["#1", "rejected", "--force"]);
 }
 
 const TESTED: &str = "

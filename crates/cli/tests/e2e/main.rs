@@ -28,6 +28,7 @@ mod load;
 mod local;
 mod misbehaving;
 mod pages;
+mod people;
 mod reached;
 mod runs;
 mod screen;

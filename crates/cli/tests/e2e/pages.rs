@@ -9,7 +9,7 @@ use crate::{
 const LONG_CANARY: &str = "{ canary: { steps: [{ weight: 50, hold: 50s }] } }";
 
 /// A page, with what must be on it.
-fn shows(site: &Site, path: &str, words: &[&str]) {
+pub fn shows(site: &Site, path: &str, words: &[&str]) {
     let agent = ureq::Agent::config_builder().http_status_as_error(false);
     let agent = ureq::Agent::from(agent.build());
     let mut answer = agent.get(site.url(path)).call().unwrap();

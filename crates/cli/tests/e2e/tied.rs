@@ -131,14 +131,16 @@ fn a_rollback_outside_the_window_goes_in_by_the_strategy_and_a_bad_release_needs
     };
     back(&["--to", "1", "--watch"]);
     let rollout = site.get("/api/v1/rollouts/shop/4").unwrap();
-    assert_eq!(rollout["kind"], "deploy", "{rollout:#}");
+    assert_eq!(rollout["kind"], "rollback", "{rollout:#}");
+    assert_eq!(rollout["pace"], "by_strategy", "{rollout:#}");
     assert_says(
         rollout["why"].as_str().unwrap(),
         &["#1 is outside the rollback window (the last 1 releases)"],
     );
-    back(&["--to", "3", "--watch"]);
+    back(&["--to", "3", "--force", "--watch"]);
     let rollout = site.get("/api/v1/rollouts/shop/5").unwrap();
     assert_eq!(rollout["kind"], "rollback", "{rollout:#}");
+    assert_eq!(rollout["pace"], "direct", "{rollout:#}");
     assert_says(
         &back(&["--to", "1"]),
         &["#1 was rolled back in production before; use --force"],

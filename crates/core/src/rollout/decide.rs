@@ -5,7 +5,7 @@ use super::{
     Rollouts,
     event::{Body, Direction, Effect, Input, Rejection, Spec},
     look::Look,
-    outcome::{Cause, Kind, Outcome},
+    outcome::{Cause, Outcome, Pace},
     plan::{Action, HoldReason, Span},
     state::{Rollout, State},
     strategy::{Observed, OnInconclusive, compile, straight, way_back},
@@ -29,9 +29,9 @@ impl Decider {
 
     fn open(&mut self, spec: Box<Spec>) {
         let brief = Rollout::brief(&spec);
-        let plan = match spec.kind {
-            Kind::Deploy | Kind::Retry => compile(&spec.environment.strategy, &brief),
-            Kind::Rollback => straight(&brief),
+        let plan = match spec.pace {
+            Pace::ByStrategy => compile(&spec.environment.strategy, &brief),
+            Pace::Direct => straight(&brief),
         };
         let why = spec.why.clone();
         self.emit(Body::Opened { spec });
@@ -230,7 +230,12 @@ fn end_of_plan(rollout: &Rollout) -> Step {
 
 fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step> {
     let index = rollout.cursor;
-    if rollout.hurried {
+    let is_skipped = match why {
+        // A promotion skips holds and never throws away the instances that a rollback needs.
+        HoldReason::KeepWarm => rollout.keep_ended,
+        HoldReason::Evidence | HoldReason::Time => rollout.hurried,
+    };
+    if is_skipped {
         return Some(Step::Done(index, Some("skipped".to_owned())));
     }
     if now < rollout.hold_due()? {
@@ -396,6 +401,12 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             forward(rollout, "promoting")?;
             promote(decider, rollout, reason);
         }
+        Input::EndKeep { next } if running && !rollout.keep_ended => {
+            if rollout.direction == Direction::Forward {
+                decider.emit(Body::KeepEnded { next });
+            }
+        }
+        Input::EndKeep { .. } => {}
         Input::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
     }
     Ok(())
@@ -429,7 +440,7 @@ fn approve(
 
 /// Skips the remaining holds, and goes on if it stood still.
 fn promote(decider: &mut Decider, rollout: &Rollout, reason: String) {
-    if !rollout.hurried {
+    if !rollout.hurried && !rollout.is_kept_warm() {
         decider.emit(Body::Hurried { reason });
     }
     if rollout.paused.is_some() {

@@ -7,7 +7,7 @@ use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
 use super::{
     look::Look,
-    outcome::{AbortCause, Cause, Kind, Outcome},
+    outcome::{AbortCause, Cause, Kind, Outcome, Pace},
     plan::{Action, Plan},
     stable_traffic::StableTraffic,
     state::End,
@@ -17,7 +17,7 @@ use crate::{
     aggregate::Actor,
     check::SmokeReport,
     config::Environment,
-    ids::{ReleaseNumber, RolloutId, ServiceName},
+    ids::{ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
     release::Release,
 };
 
@@ -26,8 +26,14 @@ use crate::{
 pub struct Spec {
     /// Its id.
     pub id: RolloutId,
-    /// A step forward, or back to a release that has been good.
+    /// What it is for.
     pub kind: Kind,
+    /// How fast its release goes in.
+    #[serde(default)]
+    pub pace: Pace,
+    /// The ended rollout whose release it rolls out once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RolloutNumber>,
     /// What goes in.
     pub release: Arc<Release>,
     /// Where it goes, as configured by the release itself.
@@ -167,6 +173,11 @@ pub enum Body {
         /// Why.
         reason: String,
     },
+    /// Another release waits: the previous instances are no longer kept warm.
+    KeepEnded {
+        /// What waits.
+        next: ReleaseNumber,
+    },
     /// It is over.
     Ended {
         /// How.
@@ -265,6 +276,11 @@ pub enum Input {
     Promote {
         /// Why.
         reason: String,
+    },
+    /// Another release waits: keep the previous instances warm no longer.
+    EndKeep {
+        /// What waits.
+        next: ReleaseNumber,
     },
     /// Back to stable.
     Abort {

@@ -27,7 +27,7 @@ mod view;
 pub use event::{Body, Direction, Effect, Input, Notice, Rejection, Spec, Stable, Tone};
 pub use evidence::Evidence;
 pub use look::{LOOKS_MAX, Look};
-pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome};
+pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome, Pace};
 pub use stable_traffic::StableTraffic;
 pub use state::{End, Note, Pause, Rollout, State, Status, Turn};
 pub use view::{PlanLine, Progress, RolloutView};

@@ -12,10 +12,21 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// A release goes in by its strategy.
     Deploy,
-    /// A release that was there before comes back because a person asked for it.
+    /// An earlier release comes back because a person asked for it.
     Rollback,
     /// The release of an ended rollout goes in once more, by its strategy.
     Retry,
+}
+
+/// How fast the release of a rollout goes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// By the strategy of its environment, with its steps and its analysis.
+    #[default]
+    ByStrategy,
+    /// At once, without steps and analysis: it was good here lately.
+    Direct,
 }
 
 /// How a rollout ended.
@@ -118,6 +129,16 @@ impl Outcome {
             Self::Failed => matches!(exposed, Exposed::Yes),
             Self::Promoted | Self::Aborted | Self::Rejected | Self::Superseded => false,
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+            Self::Retry => "retry",
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the facts of a rollout add up to.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use shipway_analysis::Observation;
 use super::{
     event::{Body, Direction, Notice, Spec, Tone},
     evidence::Evidence,
-    outcome::{Cause, Exposed, Kind, Outcome},
+    outcome::{Cause, Exposed, Outcome, Pace},
     plan::{Action, HoldReason, Plan, Span},
     strategy::{Brief, Observed},
 };
@@ -57,6 +57,9 @@ pub struct Rollout {
     pub exposure: u32,
     /// Whether the new release ever got traffic.
     pub served: bool,
+    /// When it first did.
+    #[serde(default)]
+    pub served_at: Option<Timestamp>,
     /// When all traffic was on stable again.
     pub back_at: Option<Timestamp>,
     /// The evidence since the last shift, as far as it is recorded.
@@ -71,6 +74,9 @@ pub struct Rollout {
     pub paused: Option<Pause>,
     /// Whether holds are skipped.
     pub hurried: bool,
+    /// Whether the previous instances are no longer kept warm, because another release waits.
+    #[serde(default)]
+    pub keep_ended: bool,
     /// How it ended, when, and why.
     pub ended: Option<End>,
     /// Whether the service knows.
@@ -152,6 +158,7 @@ impl Rollout {
             observed: spec.observed.clone(),
             exposure: 0,
             served: false,
+            served_at: None,
             back_at: None,
             evidence: Evidence::default(),
             looks: 0,
@@ -159,6 +166,7 @@ impl Rollout {
             approvals: Vec::new(),
             paused: None,
             hurried: false,
+            keep_ended: false,
             ended: None,
             told: false,
             notices: Vec::new(),
@@ -227,9 +235,9 @@ impl Rollout {
     pub fn is_judged(&self) -> bool {
         self.ended.is_none()
             && self.direction == Direction::Forward
-            && match self.spec.kind {
-                Kind::Deploy | Kind::Retry => true,
-                Kind::Rollback => false,
+            && match self.spec.pace {
+                Pace::ByStrategy => true,
+                Pace::Direct => false,
             }
             && !self.spec.environment.analysis.is_empty()
             && !self.is_stable_already()
@@ -260,6 +268,18 @@ impl Rollout {
         } else {
             seen
         }
+    }
+
+    /// Whether it is promoted, and only keeps its previous set warm.
+    #[must_use]
+    pub fn is_kept_warm(&self) -> bool {
+        matches!(
+            self.action(),
+            Some(Action::Hold {
+                why: HoldReason::KeepWarm,
+                ..
+            })
+        )
     }
 
     /// When the hold under the cursor is over, if nothing pauses it.
@@ -481,6 +501,10 @@ impl Rollout {
                 self.hurried = true;
                 self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
             }
+            Body::KeepEnded { next } => {
+                self.keep_ended = true;
+                self.note(event, format!("no longer kept warm: {next} is waiting"));
+            }
             Body::Ended {
                 outcome,
                 cause,
@@ -542,7 +566,10 @@ impl Rollout {
         if let Action::Shift { split } = &action {
             self.exposure += 1;
             self.evidence = std::mem::take(&mut self.evidence).after_shift();
-            self.served |= split.serves(self.candidate());
+            if split.serves(self.candidate()) {
+                self.served = true;
+                self.served_at.get_or_insert(event.at);
+            }
             if self.direction == Direction::Back {
                 self.back_at = Some(event.at);
             }
@@ -689,6 +716,26 @@ impl From<Outcome> for Status {
             Outcome::Superseded => Self::Superseded,
             Outcome::Failed => Self::Failed,
         }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Meeting => "meeting",
+            Self::Moving => "moving",
+            Self::Holding => "holding",
+            Self::KeptWarm => "kept warm",
+            Self::Paused => "paused",
+            Self::GoingBack => "going back",
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolled back",
+            Self::Aborted => "aborted",
+            Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
+            Self::Failed => "failed",
+        })
     }
 }
 

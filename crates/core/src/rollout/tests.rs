@@ -126,6 +126,8 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
         by: None,
         id: "shop/ro7".parse().unwrap(),
         kind: Kind::Deploy,
+        pace: Pace::ByStrategy,
+        retry_of: None,
         release: release(4, &environment),
         stable: stable.map(|stable| Stable {
             release: release(stable, &environment),

@@ -6,7 +6,7 @@ use shipway_analysis::Judgement;
 
 use super::{
     event::Direction,
-    outcome::Kind,
+    outcome::{Kind, Pace},
     plan::{Action, HoldReason, Split},
     reach::Reach,
     state::{Note, Pause, Rollout, Status},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     aggregate::Row,
     check::SmokeReport,
-    ids::{EnvironmentName, ReleaseNumber, RolloutId, ServiceName},
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
 };
 
 /// The read model of a rollout.
@@ -33,8 +33,14 @@ pub struct RolloutView {
     pub subject: String,
     /// What it would go back to.
     pub stable: Option<ReleaseNumber>,
-    /// Forward by a strategy, or back to an earlier release.
+    /// What it is for.
     pub kind: Kind,
+    /// By its strategy, or at once.
+    #[serde(default)]
+    pub pace: Pace,
+    /// The ended rollout whose release it rolls out once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RolloutNumber>,
     /// `canary`, `recreate`, …
     pub strategy: String,
     /// Where it is.
@@ -76,6 +82,9 @@ pub struct RolloutView {
     pub smoke: Option<SmokeReport>,
     /// Whether the new release ever got traffic.
     pub served: bool,
+    /// When it first did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_at: Option<Timestamp>,
     /// Its story.
     pub notes: Vec<Note>,
     /// When it was opened.
@@ -130,6 +139,8 @@ impl From<&Rollout> for RolloutView {
             subject: spec.release.commit.subject.clone(),
             stable: rollout.stable(),
             kind: spec.kind,
+            pace: spec.pace,
+            retry_of: spec.retry_of,
             strategy: spec.environment.strategy.word().to_owned(),
             status: rollout.status(),
             direction: rollout.direction,
@@ -153,6 +164,7 @@ impl From<&Rollout> for RolloutView {
             seen: rollout.evidence.last().cloned(),
             smoke: rollout.smoke.clone(),
             served: rollout.served,
+            served_at: rollout.served_at,
             notes: rollout.notes.clone(),
             opened_at: rollout.opened_at,
             turned_back: rollout.turned_back.clone(),
@@ -179,18 +191,11 @@ fn plan_lines(rollout: &Rollout) -> Vec<PlanLine> {
 /// The row of a rollout.
 pub(super) fn row(rollout: &Rollout) -> Row {
     let id = &rollout.spec.id;
-    let kept_warm = matches!(
-        rollout.action(),
-        Some(Action::Hold {
-            why: HoldReason::KeepWarm,
-            ..
-        })
-    );
     Row {
         kind: "rollout".to_owned(),
         key: format!("{}/{}", id.service, id.number.0),
         service: id.service.to_string(),
-        live: rollout.ended.is_none() && !kept_warm,
+        live: rollout.ended.is_none() && !rollout.is_kept_warm(),
         doc: serde_json::to_value(RolloutView::from(rollout)).expect("a view is plain data"),
     }
 }

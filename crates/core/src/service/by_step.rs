@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use super::{
     decide::Decider,
-    event::{Artifact, Body, Deploying, Onward, Purpose, Rejection, Request},
+    event::{Artifact, Body, Deploying, Onward, Purpose, Rejection, Request, Trigger},
     releasable::known_environment,
     state::{OpenPush, State},
 };
-use crate::{ids::EnvironmentName, release::Release, rollout::Kind};
+use crate::{
+    ids::EnvironmentName,
+    release::Release,
+    rollout::{Kind, Pace},
+};
 
 impl State {
     /// The push of this number, while something of it may still be released.
@@ -51,6 +55,9 @@ impl Decider {
         let why = format!("a step of run {}", run.number);
         self.request_by_itself(Request {
             kind: Kind::Deploy,
+            pace: Pace::ByStrategy,
+            trigger: Trigger::Automation,
+            retry_of: None,
             by: release.by.clone().or_else(|| self.asked_by(&release)),
             release,
             environment: environment.clone(),

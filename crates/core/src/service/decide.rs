@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Services,
     event::{
-        Artifact, Body, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Way,
+        Artifact, Body, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Trigger,
     },
     releasable::{known_environment, release_of},
     standing::Standing,
@@ -18,7 +18,7 @@ use crate::{
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Release, WorkflowFile},
-    rollout::{End, Kind, Spec, strategy::Observed},
+    rollout::{Cause, End, Kind, Outcome, Pace, Spec, strategy::Observed},
 };
 
 pub(super) type Decider = aggregate::Decider<Services>;
@@ -136,6 +136,11 @@ impl Decider {
                 force,
                 why,
             } => self.roll_back(&environment, to, force, why)?,
+            Input::Retry(request) => self.retry(*request)?,
+            Input::ResumeEnvironment {
+                environment,
+                reason,
+            } => self.resume(environment, reason)?,
             Input::Tied { leader, groups } => {
                 let known = self.state.tied.get(&leader).cloned().unwrap_or_default();
                 if known != groups {
@@ -277,6 +282,9 @@ impl Decider {
             let why = format!("promoted in {environment}");
             self.request_by_itself(Request {
                 kind: Kind::Deploy,
+                pace: Pace::ByStrategy,
+                trigger: Trigger::Automation,
+                retry_of: None,
                 by: self.asked_by(release),
                 release: release.clone(),
                 environment: next,
@@ -291,6 +299,53 @@ impl Decider {
         match &self.by {
             Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
             Actor::Shipway(_) => release.by.clone(),
+        }
+    }
+
+    /// Whether the caller is a person.
+    pub(super) fn trigger(&self) -> Trigger {
+        match &self.by {
+            Actor::Person(_) => Trigger::Person,
+            Actor::Push(_) | Actor::Shipway(_) => Trigger::Automation,
+        }
+    }
+
+    /// Refuses a release that was taken out of this environment before, unless the caller forces it.
+    pub(super) fn refuse_bad(
+        &self,
+        environment: &EnvironmentName,
+        release: &Release,
+        force: Force,
+    ) -> Result<(), Rejection> {
+        let place = self.state.environments.get(environment);
+        let outcome = place.and_then(|place| place.bad.get(&release.number));
+        match (outcome, force) {
+            (None, _) | (Some(_), Force::Yes) => Ok(()),
+            (Some(outcome), Force::No) => Err(Rejection::MarkedBad {
+                release: release.number,
+                outcome: *outcome,
+                environment: environment.clone(),
+            }),
+        }
+    }
+
+    /// Refuses while another rollout runs, where the file says `when_busy: refuse`.
+    pub(super) fn refuse_busy(
+        &self,
+        environment: &EnvironmentName,
+        release: &Release,
+    ) -> Result<(), Rejection> {
+        let place = self.state.environments.get(environment);
+        let running = place
+            .and_then(|place| place.active.as_ref())
+            .filter(|active| !active.promoted);
+        let when_busy = release.environment(environment).map(|it| it.when_busy);
+        match (running, when_busy) {
+            (Some(active), Some(WhenBusy::Refuse)) => Err(Rejection::Busy {
+                environment: environment.clone(),
+                running: active.spec.id.number,
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -314,27 +369,13 @@ impl Decider {
             ),
         };
         known_environment(&release, &environment)?;
-        let place = self.state.environments.get(&environment);
-        if force == Force::No && place.is_some_and(|place| place.bad.contains(&release.number)) {
-            return Err(Rejection::MarkedBad {
-                release: release.number,
-                environment,
-            });
-        }
-        let busy = place
-            .and_then(|place| place.active.as_ref())
-            .filter(|active| !active.promoted);
-        if let (Some(active), Some(WhenBusy::Refuse)) = (
-            busy,
-            release.environment(&environment).map(|it| it.when_busy),
-        ) {
-            return Err(Rejection::Busy {
-                environment,
-                running: active.spec.id.number,
-            });
-        }
+        self.refuse_bad(&environment, &release, force)?;
+        self.refuse_busy(&environment, &release)?;
         self.request(Request {
             kind: Kind::Deploy,
+            pace: Pace::ByStrategy,
+            trigger: self.trigger(),
+            retry_of: None,
             by: self.asked_by(&release),
             release,
             environment,
@@ -366,18 +407,7 @@ impl Decider {
         if !forward {
             return;
         }
-        if let Some(next) = self
-            .state
-            .environments
-            .get(&environment)
-            .and_then(|place| place.queue.front())
-        {
-            let next = next.release.number;
-            self.emit(Body::WayAsked {
-                number: rollout,
-                way: Way::Finish { next },
-            });
-        }
+        self.end_keep_for_next(&environment);
         if onward == Onward::Next {
             self.go_on(&environment, &release, &spec);
         }
@@ -422,16 +452,32 @@ impl Decider {
         let Some((environment, active)) = self.state.active(number) else {
             return;
         };
-        let (environment, release) = (environment.clone(), active.spec.release.number);
+        let (environment, active) = (environment.clone(), active.clone());
+        let release = active.spec.release.number;
         self.emit(Body::RolloutEnded {
             number,
-            environment,
+            environment: environment.clone(),
             release,
             outcome: end.outcome,
             cause: end.cause,
             why: end.why,
             observed,
         });
+        match (end.outcome, end.cause) {
+            (Outcome::Promoted, _) => self.roll_back_after_all(&environment, &active),
+            // A rollback has held it when it was asked for; since then a person may have resumed it.
+            (_, Some(Cause::Person)) if !active.is_going_back_for_a_person() => {
+                self.hold(&environment, &end.by, &end.reason);
+            }
+            (
+                Outcome::RolledBack
+                | Outcome::Aborted
+                | Outcome::Rejected
+                | Outcome::Superseded
+                | Outcome::Failed,
+                _,
+            ) => {}
+        }
     }
 
     /// Everything that follows from the state alone.
@@ -451,7 +497,7 @@ impl Decider {
             self.settle_push(sequence);
         }
         let free: Vec<EnvironmentName> = (self.state.environments.iter())
-            .filter(|(_, place)| place.active.is_none() && !place.queue.is_empty())
+            .filter(|(_, place)| place.active.is_none() && place.next_request().is_some())
             .map(|(name, _)| name.clone())
             .collect();
         for environment in free {
@@ -496,6 +542,9 @@ impl Decider {
                     );
                     self.request_by_itself(Request {
                         kind: Kind::Deploy,
+                        pace: Pace::ByStrategy,
+                        trigger: Trigger::Automation,
+                        retry_of: None,
                         by: self.asked_by(&release),
                         release,
                         environment,

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Conclusion;
 
-use super::standing::Standing;
+use super::{hold::EnvironmentHold, standing::Standing};
 use crate::{
     aggregate::Actor,
     config::{Config, Reports},
@@ -16,7 +16,7 @@ use crate::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
     },
     release::{Commit, Release, WorkflowFile},
-    rollout::{Cause, End, Kind, Outcome, Spec, strategy::Observed},
+    rollout::{Cause, End, Kind, Outcome, Pace, Spec, strategy::Observed},
     run::Rules,
     testing::{self, TestId},
 };
@@ -142,8 +142,17 @@ pub struct Deploying {
 /// A rollout that was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// A step forward or back.
+    /// What it is for.
     pub kind: Kind,
+    /// How fast its release goes in.
+    #[serde(default)]
+    pub pace: Pace,
+    /// Whether a person asked for exactly this.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// The ended rollout whose release it rolls out once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RolloutNumber>,
     /// What goes in.
     pub release: Arc<Release>,
     /// Where.
@@ -155,6 +164,49 @@ pub struct Request {
     /// Who asked, or pushed what goes in; none in logs of before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
+}
+
+/// Who or what sets off a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A person asked for exactly this rollout.
+    Person,
+    /// A push, a schedule, a step of a run, or the environment before.
+    #[default]
+    Automation,
+}
+
+/// What a rollout that was asked for waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// The end of another rollout.
+    Rollout {
+        /// Which.
+        number: RolloutNumber,
+        /// What that one is for.
+        kind: Kind,
+        /// What goes in by it.
+        release: ReleaseNumber,
+    },
+    /// A person, who holds the environment.
+    Hold(EnvironmentHold),
+}
+
+/// The release of an ended rollout once more.
+#[derive(Clone, Debug)]
+pub struct RetryRequest {
+    /// The ended rollout.
+    pub rollout: RolloutNumber,
+    /// What that one was for.
+    pub kind: Kind,
+    /// Its release.
+    pub release: Arc<Release>,
+    /// Where it went.
+    pub environment: EnvironmentName,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// How a running rollout makes way.
@@ -261,6 +313,9 @@ pub enum Body {
     RolloutRequested {
         /// What.
         request: Box<Request>,
+        /// What it waits for; none when it starts at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits_for: Option<WaitsFor>,
     },
     /// A rollout that was asked for will not be: a newer one took its place, or the order of pushes forbids it.
     RequestDropped {
@@ -268,6 +323,8 @@ pub enum Body {
         environment: EnvironmentName,
         /// What.
         release: ReleaseNumber,
+        /// What it was for.
+        kind: Kind,
         /// Why.
         why: String,
     },
@@ -319,6 +376,21 @@ pub enum Body {
         release: ReleaseNumber,
         /// Why.
         why: String,
+    },
+    /// Automatic promotion into an environment stops until a person resumes it.
+    EnvironmentHeld {
+        /// Where.
+        environment: EnvironmentName,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Automatic promotion into an environment continues.
+    EnvironmentResumed {
+        /// Where.
+        environment: EnvironmentName,
+        /// Why, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// Another service names this one in its `with`, or no longer does.
     Tied {
@@ -434,6 +506,15 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// Roll the release of an ended rollout out once more.
+    Retry(Box<RetryRequest>),
+    /// Continue automatic promotion into an environment.
+    ResumeEnvironment {
+        /// Where.
+        environment: EnvironmentName,
+        /// Why, in words.
+        reason: Option<String>,
+    },
     /// Another service names this one in its `with`, or no longer does.
     Tied {
         /// Who.
@@ -517,11 +598,13 @@ pub enum Rejection {
     },
     /// It was rolled back there.
     #[error(
-        "{release} was rolled back in {environment} before; use --force to roll it out there again"
+        "{release} was {outcome} in {environment} before; use --force to roll it out there again"
     )]
     MarkedBad {
         /// Which.
         release: ReleaseNumber,
+        /// How its last rollout there ended.
+        outcome: Outcome,
         /// Where.
         environment: EnvironmentName,
     },

@@ -11,6 +11,7 @@ use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 mod by_step;
 mod decide;
 mod event;
+mod hold;
 mod pending;
 mod queue;
 mod releasable;
@@ -25,8 +26,9 @@ mod view;
 
 pub use event::{
     Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection,
-    Request, RunOrder, Way,
+    Request, RetryRequest, RunOrder, Trigger, WaitsFor, Way,
 };
+pub use hold::EnvironmentHold;
 pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};

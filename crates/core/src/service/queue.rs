@@ -1,17 +1,88 @@
-//! The queue of each environment: who is let in, who must make way, who has its turn.
+//! The queue of each environment: what is let in, what is superseded, what starts next.
+//!
+//! # Invariants
+//!
+//! - A rollback that a person asked for starts before everything else that waits, and only another rollback takes its place.
+//! - In a held environment automation supersedes nothing but older automation, and starts nothing; what it asked for waits.
 
 use super::{
     decide::Decider,
-    event::{Body, Request, Way},
+    event::{Body, Request, Trigger, WaitsFor, Way},
+    state::{Active, Environment},
 };
 use crate::{
     config::WhenBusy,
-    ids::{EnvironmentName, ReleaseNumber, RolloutId},
+    ids::{EnvironmentName, RolloutId},
     rollout::{Kind, Spec, Stable},
 };
 
+impl Request {
+    /// Whether requests and rollouts before it give way to it.
+    fn supersedes(&self) -> bool {
+        match self.kind {
+            Kind::Rollback => true,
+            Kind::Deploy | Kind::Retry => self
+                .release
+                .environment(&self.environment)
+                .is_some_and(|it| it.when_busy == WhenBusy::Supersede),
+        }
+    }
+}
+
+impl Environment {
+    /// Whether a hold keeps `request` from starting.
+    #[must_use]
+    pub fn holds_back(&self, request: &Request) -> bool {
+        self.hold.is_some() && request.trigger == Trigger::Automation
+    }
+
+    /// The request that starts once no rollout is running.
+    #[must_use]
+    pub fn next_request(&self) -> Option<&Request> {
+        self.queue.iter().find(|request| !self.holds_back(request))
+    }
+
+    /// The requests in the queue that `request` takes the place of.
+    fn superseded_by(&self, request: &Request) -> Vec<Request> {
+        let is_superseded = |queued: &&Request| match (request.kind, queued.kind) {
+            // What automation asked for stays, and waits for the hold to end.
+            (Kind::Rollback, _) => queued.trigger == Trigger::Person,
+            (Kind::Deploy | Kind::Retry, Kind::Rollback) => false,
+            (Kind::Deploy | Kind::Retry, Kind::Deploy | Kind::Retry) => {
+                let is_duplicate = queued.release.number == request.release.number;
+                match (queued.trigger, request.trigger) {
+                    (Trigger::Automation, Trigger::Person) if self.hold.is_some() => is_duplicate,
+                    (Trigger::Person, Trigger::Automation) if self.hold.is_some() => false,
+                    _ => request.supersedes(),
+                }
+            }
+        };
+        self.queue.iter().filter(is_superseded).cloned().collect()
+    }
+
+    /// What `request` waits for, as things are.
+    fn what_delays(&self, request: &Request) -> Option<WaitsFor> {
+        match (&self.hold, &self.active) {
+            (Some(hold), _) if self.holds_back(request) => Some(WaitsFor::Hold(hold.clone())),
+            (_, Some(active)) => Some(WaitsFor::Rollout {
+                number: active.spec.id.number,
+                kind: active.spec.kind,
+                release: active.spec.release.number,
+            }),
+            (_, None) => None,
+        }
+    }
+}
+
+impl Active {
+    /// Whether a person asked to leave its release.
+    pub(super) fn is_going_back_for_a_person(&self) -> bool {
+        matches!(self.way_asked, Some(Way::Back { .. }))
+    }
+}
+
 impl Decider {
-    /// A request that nobody waits for: what forbids it is recorded, not answered.
+    /// A request that no caller waits for: what forbids it is recorded, not answered.
     pub(super) fn request_by_itself(&mut self, request: Request) {
         let place = self.state.environments.get(&request.environment);
         let release = &request.release;
@@ -23,8 +94,10 @@ impl Decider {
             .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
         let why = if place.is_some_and(|place| place.newest > release.sequence) {
             Some("a newer push has been sent there already".to_owned())
-        } else if place.is_some_and(|place| place.bad.contains(&release.number)) {
-            Some("it was rolled back there before; deploy it with --force".to_owned())
+        } else if let Some(outcome) = place.and_then(|place| place.bad.get(&release.number)) {
+            Some(format!(
+                "it was {outcome} there before; deploy it with --force"
+            ))
         } else {
             busy.filter(|_| refuses).map(|active| {
                 format!(
@@ -34,58 +107,69 @@ impl Decider {
             })
         };
         match why {
-            Some(why) => self.emit(Body::RequestDropped {
-                environment: request.environment,
-                release: release.number,
-                why,
-            }),
+            Some(why) => self.drop_request(&request, why),
             None => self.request(request),
         }
+    }
+
+    fn drop_request(&mut self, request: &Request, why: String) {
+        self.emit(Body::RequestDropped {
+            environment: request.environment.clone(),
+            release: request.release.number,
+            kind: request.kind,
+            why,
+        });
     }
 
     /// Puts a request into the queue of its environment, in the way its release says.
     pub(super) fn request(&mut self, request: Request) {
         let environment = request.environment.clone();
-        let supersedes = request.kind == Kind::Rollback
-            || request
-                .release
-                .environment(&environment)
-                .is_some_and(|it| it.when_busy == WhenBusy::Supersede);
-        if supersedes {
-            let queued: Vec<ReleaseNumber> = self
-                .state
-                .environments
-                .get(&environment)
-                .map(|place| place.queue.iter().map(|it| it.release.number).collect())
-                .unwrap_or_default();
-            for release in queued {
-                let why = format!("superseded by {}", request.release.number);
-                self.emit(Body::RequestDropped {
-                    environment: environment.clone(),
-                    release,
-                    why,
-                });
-            }
+        let place = self.state.environments.get(&environment);
+        let superseded = place.map(|place| place.superseded_by(&request));
+        for queued in superseded.unwrap_or_default() {
+            let why = format!("superseded by {}", request.release.number);
+            self.drop_request(&queued, why);
         }
-        let by = request.release.number;
+        let place = self.state.environments.get(&environment);
+        let waits_for = place.and_then(|place| place.what_delays(&request));
         self.emit(Body::RolloutRequested {
-            request: Box::new(request),
+            request: Box::new(request.clone()),
+            waits_for,
         });
-        let Some(active) = self
-            .state
-            .environments
-            .get(&environment)
-            .and_then(|place| place.active.as_ref())
-        else {
+        self.supersede_for(&request);
+        self.end_keep_for_next(&environment);
+    }
+
+    /// Drops what people have asked for and has not started: a rollback that was asked for later takes its place.
+    pub(super) fn drop_requests_of_people(&mut self, environment: &EnvironmentName, why: &str) {
+        let place = self.state.environments.get(environment);
+        let queued = place.iter().flat_map(|place| &place.queue);
+        let by_people: Vec<Request> = queued
+            .filter(|request| request.trigger == Trigger::Person)
+            .cloned()
+            .collect();
+        for request in by_people {
+            self.drop_request(&request, why.to_owned());
+        }
+    }
+
+    /// Asks the running rollout to give way to `request`, where it has to.
+    fn supersede_for(&mut self, request: &Request) {
+        let Some(place) = self.state.environments.get(&request.environment) else {
             return;
         };
-        let number = active.spec.id.number;
-        if active.promoted {
-            self.emit(Body::WayAsked {
-                number,
-                way: Way::Finish { next: by },
-            });
-        } else if supersedes && active.way_asked.is_none() {
+        let Some(active) = place.active.as_ref().filter(|active| !active.promoted) else {
+            return;
+        };
+        let gives_way = match (active.spec.kind, request.kind) {
+            (Kind::Rollback, Kind::Deploy | Kind::Retry) => false,
+            (Kind::Rollback | Kind::Deploy | Kind::Retry, Kind::Rollback)
+            | (Kind::Deploy | Kind::Retry, Kind::Deploy | Kind::Retry) => true,
+        };
+        let may = request.supersedes() && !place.holds_back(request);
+        if gives_way && may && active.way_asked.is_none() {
+            let number = active.spec.id.number;
+            let by = request.release.number;
             self.emit(Body::WayAsked {
                 number,
                 way: Way::Supersede { by },
@@ -93,12 +177,31 @@ impl Decider {
         }
     }
 
-    /// The next request of a free environment has its turn.
+    /// Asks a rollout that only keeps its previous set warm to end, where a request could start.
+    pub(super) fn end_keep_for_next(&mut self, environment: &EnvironmentName) {
+        let Some(place) = self.state.environments.get(environment) else {
+            return;
+        };
+        let (Some(active), Some(next)) = (&place.active, place.next_request()) else {
+            return;
+        };
+        // A rollback that a person asked for needs the warm set.
+        if active.promoted && !active.is_going_back_for_a_person() {
+            let number = active.spec.id.number;
+            let next = next.release.number;
+            self.emit(Body::WayAsked {
+                number,
+                way: Way::Finish { next },
+            });
+        }
+    }
+
+    /// The next request of a free environment starts.
     pub(super) fn order_rollout(&mut self, environment: &EnvironmentName) {
         let Some(place) = self.state.environments.get(environment) else {
             return;
         };
-        let Some(request) = place.queue.front().cloned() else {
+        let Some(request) = place.next_request().cloned() else {
             return;
         };
         let stable = place.stable.as_ref().map(|release| Stable {
@@ -118,6 +221,8 @@ impl Decider {
                 number: self.state.last_rollout.next(),
             },
             kind: request.kind,
+            pace: request.pace,
+            retry_of: request.retry_of,
             release: request.release,
             environment: configured,
             stable,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Artifact, Body, Groups, Onward, Purpose, Push, Request, RunOrder, Way};
-use super::standing::Timetable;
+use super::{hold::EnvironmentHold, standing::Timetable};
 use crate::{
     aggregate::{Actor, Event},
     config::Config,
@@ -114,8 +114,11 @@ pub struct Environment {
     pub active: Option<Active>,
     /// Those that wait for theirs, the next first.
     pub queue: VecDeque<Request>,
-    /// Releases that were rolled back here.
-    pub bad: BTreeSet<ReleaseNumber>,
+    /// Releases that were taken out here, by how.
+    pub bad: BTreeMap<ReleaseNumber, Outcome>,
+    /// Set while automatic promotion into it is stopped.
+    #[serde(default)]
+    pub hold: Option<EnvironmentHold>,
     /// When each of `former` stopped to serve; unknown to logs of before this was recorded.
     #[serde(default)]
     pub left: BTreeMap<ReleaseNumber, Timestamp>,
@@ -140,6 +143,17 @@ pub struct Active {
     pub way_asked: Option<Way>,
     /// Whether it has heard so.
     pub way_answered: bool,
+}
+
+impl Environment {
+    /// Takes the first request for this release, wanted for this reason, out of the queue.
+    fn dequeue(&mut self, release: ReleaseNumber, kind: Kind) {
+        let mut queued = self.queue.iter();
+        let found = queued.position(|it| it.release.number == release && it.kind == kind);
+        if let Some(position) = found {
+            self.queue.remove(position);
+        }
+    }
 }
 
 impl State {
@@ -365,7 +379,7 @@ impl State {
                 if let (Kind::Rollback, Some(left)) = (active.spec.kind, &active.spec.stable)
                     && left.release.number != release
                 {
-                    environment.bad.insert(left.release.number);
+                    (environment.bad).insert(left.release.number, Outcome::RolledBack);
                     environment
                         .former
                         .retain(|it| it.number != left.release.number);
@@ -375,7 +389,7 @@ impl State {
             Outcome::Superseded => {}
             Outcome::Failed if cause == Some(Cause::Superseded) => {}
             Outcome::RolledBack | Outcome::Aborted | Outcome::Rejected | Outcome::Failed => {
-                environment.bad.insert(release);
+                environment.bad.insert(release, outcome);
                 environment.former.retain(|it| it.number != release);
             }
         }
@@ -406,29 +420,26 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         } => state.run_ended(*number, *green, artifacts),
         Body::PushSettled { sequence, .. } => state.push_settled(*sequence),
         Body::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
-        Body::RolloutRequested { request } => {
+        Body::RolloutRequested { request, .. } => {
             let sequence = request.release.sequence;
             let environment = state.environment(&request.environment);
             environment.newest = environment.newest.max(sequence);
-            environment.queue.push_back((**request).clone());
+            let request = (**request).clone();
+            match request.kind {
+                Kind::Rollback => environment.queue.push_front(request),
+                Kind::Deploy | Kind::Retry => environment.queue.push_back(request),
+            }
         }
         Body::RequestDropped {
             environment,
             release,
+            kind,
             ..
-        } => {
-            let queue = &mut state.environment(environment).queue;
-            if let Some(place) = queue
-                .iter()
-                .position(|request| request.release.number == *release)
-            {
-                queue.remove(place);
-            }
-        }
+        } => state.environment(environment).dequeue(*release, *kind),
         Body::RolloutOrdered { spec, onward } => {
             state.last_rollout = spec.id.number;
             let environment = state.environment(&spec.environment.name);
-            environment.queue.pop_front();
+            environment.dequeue(spec.release.number, spec.kind);
             environment.active = Some(Active {
                 spec: Arc::new((**spec).clone()),
                 onward: *onward,
@@ -453,6 +464,15 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             if let Some(active) = state.active_mut(*number) {
                 active.way_answered = true;
             }
+        }
+        Body::EnvironmentHeld {
+            environment,
+            reason,
+        } => state
+            .environment(environment)
+            .set_hold(event.at, &event.by, reason),
+        Body::EnvironmentResumed { environment, .. } => {
+            state.environment(environment).hold = None;
         }
         Body::Promoted {
             environment,

@@ -15,6 +15,7 @@ use crate::{
     rollout::{Cause, End, Outcome, plan::Split, strategy::Observed},
 };
 
+mod holds;
 mod together;
 mod window;
 
@@ -143,7 +144,7 @@ fn word(body: &Body) -> String {
     match body {
         Body::RunOrdered { order } => format!("run {} {}", order.number, order.workflow.path),
         Body::ReleaseMade { release, .. } => format!("release {}", release.number),
-        Body::RolloutRequested { request } => {
+        Body::RolloutRequested { request, .. } => {
             format!("{} wants {}", request.release.number, request.environment)
         }
         Body::RolloutOrdered { spec, .. } => {
@@ -160,6 +161,11 @@ fn word(body: &Body) -> String {
         Body::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
         Body::PushSettled { why, .. } => format!("settled: {why}"),
         Body::Held { why, .. } => format!("held: {why}"),
+        Body::EnvironmentHeld {
+            environment,
+            reason,
+        } => format!("{environment} is held: {reason}"),
+        Body::EnvironmentResumed { environment, .. } => format!("{environment} is resumed"),
         other => format!("{other:?}")
             .split([' ', '{'])
             .next()
@@ -396,7 +402,11 @@ fn a_rollback_goes_to_the_release_before_and_not_forth_again() {
     stage.deliver(3, 2, 3);
     assert_eq!(
         stage.say(back()),
-        ["#1 wants production", "rollout ro5 #1→production"]
+        [
+            "production is held: customers call",
+            "#1 wants production",
+            "rollout ro5 #1→production"
+        ]
     );
     stage.promoted(5, 1);
     stage.ends(5, Outcome::Promoted, 1);
@@ -419,7 +429,10 @@ fn a_rollback_during_a_rollout_turns_that_one_back() {
         force: Force::No,
         why: "no".into(),
     };
-    assert_eq!(stage.say(back), ["way ro3 back: no (ada)"]);
+    assert_eq!(
+        stage.say(back),
+        ["staging is held: no", "way ro3 back: no (ada)"]
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::Body,
+    hold::EnvironmentHold,
     state::{Environment, State},
 };
 use crate::{
@@ -45,6 +46,9 @@ pub struct EnvironmentView {
     pub queue: Vec<ReleaseNumber>,
     /// The release that a rollback without a target goes to.
     pub before: Option<ReleaseNumber>,
+    /// Set while automatic promotion into it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<EnvironmentHold>,
 }
 
 /// A release, as lists show it.
@@ -90,7 +94,8 @@ impl EnvironmentView {
                 .iter()
                 .map(|request| request.release.number)
                 .collect(),
-            before: place.former.back().map(|release| release.number),
+            before: place.release_before().map(|release| release.number),
+            hold: place.hold.clone(),
         }
     }
 }

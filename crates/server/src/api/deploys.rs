@@ -7,20 +7,20 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use shipway_core::{
-    aggregate::Event,
     ids::{EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     release::Release,
     rollout::{self, strategy},
-    service::{Artifact, Body, Deploying, Force, Input},
+    service::{Artifact, Deploying, Force, Input},
 };
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Caller, Problem,
-    services::{parse, unknown, until_there},
+    services::{parse, unknown},
+    set_off::SetOff,
 };
 use crate::{
     app::{App, service_stream},
@@ -80,6 +80,8 @@ pub(super) async fn plan(
             number: state.last_rollout.next(),
         },
         kind: rollout::Kind::Deploy,
+        pace: rollout::Pace::ByStrategy,
+        retry_of: None,
         by: None,
         release: release.clone(),
         environment: configured.clone(),
@@ -127,64 +129,6 @@ pub(super) struct Deploy {
     force: bool,
     /// Why.
     reason: Option<String>,
-}
-
-/// What a deploy or rollback set off.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(super) struct SetOff {
-    /// The release.
-    release: Option<u32>,
-    /// Rollouts that have their turn.
-    rollouts: Vec<String>,
-    /// Whether it waits for its turn.
-    queued: bool,
-    /// A running rollout that was told to make way.
-    making_way: Option<String>,
-    /// Why nothing follows.
-    dropped: Option<String>,
-}
-
-impl SetOff {
-    /// Says `input` to the service; what that set off, once it can be looked at.
-    pub(super) async fn by(
-        app: &App,
-        service: &ServiceName,
-        input: Input,
-        caller: &Caller,
-    ) -> Result<Self, Problem> {
-        let outcome = app.tell_service(service, input, caller.actor()).await?;
-        let set_off = Self::of(&outcome.events, service);
-        for rollout in &set_off.rollouts {
-            until_there(app, "rollout", &rollout.replace("/ro", "/")).await;
-        }
-        Ok(set_off)
-    }
-
-    fn of(events: &[Event<Body>], service: &ServiceName) -> Self {
-        let mut set_off = Self::default();
-        for event in events {
-            match &event.body {
-                Body::RolloutRequested { request } => {
-                    set_off.release = Some(request.release.number.0);
-                    set_off.queued = true;
-                    // Those dropped before it made way for it.
-                    set_off.dropped = None;
-                }
-                Body::RolloutOrdered { spec, .. } => {
-                    set_off.rollouts.push(spec.id.to_string());
-                    set_off.queued = false;
-                }
-                Body::WayAsked { number, .. } => {
-                    set_off.making_way = Some(format!("{service}/{number}"))
-                }
-                Body::RequestDropped { why, .. } if !set_off.queued => {
-                    set_off.dropped = Some(why.clone())
-                }
-                _ => {}
-            }
-        }
-        set_off
-    }
 }
 
 /// Rolls a release out.

@@ -4,6 +4,7 @@ mod analysis;
 mod artifacts;
 mod caller;
 mod deploys;
+mod environments;
 mod events;
 mod gates;
 mod git;
@@ -18,6 +19,7 @@ mod rollouts;
 mod runs;
 mod same_origin;
 mod services;
+mod set_off;
 mod shell;
 mod testing;
 
@@ -95,6 +97,7 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(deploys::rollback))
         .routes(routes!(services::dispatch))
         .routes(routes!(services::environments))
+        .routes(routes!(environments::resume))
         .routes(routes!(metrics::report))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))

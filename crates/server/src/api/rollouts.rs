@@ -12,11 +12,11 @@ use serde_json::Value;
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
     rollout::{AbortCause, Input, RolloutView},
-    service::{self, Force},
+    service::{self, RetryRequest},
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Caller, Problem, deploys::SetOff, json_body::OptionalJson, services::Page};
+use super::{Caller, Problem, json_body::OptionalJson, services::Page, set_off::SetOff};
 use crate::app::App;
 
 /// Which rollouts to list.
@@ -132,7 +132,11 @@ pub(super) async fn steer(
             cause: AbortCause::Person,
             reason,
         },
-        Verb::Retry => return Ok(retry(&app, &id, &caller).await?.into_response()),
+        Verb::Retry => {
+            return Ok(retry(&app, &id, said.reason, &caller)
+                .await?
+                .into_response());
+        }
     };
     view(&app, &id).await?;
     app.rollouts
@@ -141,24 +145,30 @@ pub(super) async fn steer(
     Ok(view(&app, &id).await.map(Json)?.into_response())
 }
 
-async fn retry(app: &Arc<App>, id: &RolloutId, caller: &Caller) -> Result<Json<SetOff>, Problem> {
+async fn retry(
+    app: &Arc<App>,
+    id: &RolloutId,
+    reason: Option<String>,
+    caller: &Caller,
+) -> Result<Json<SetOff>, Problem> {
     let view = view(app, id).await?;
     if view.ended.is_none() {
+        let status = view.status;
         return Err(Problem::conflict(format!(
-            "{id} has not ended: it is {}",
-            serde_json::json!(view.status)
+            "{id} can't be retried before it has ended: it is {status}; watch it: shipway watch {id}"
         )));
     }
     let release = app
         .release(&id.service, view.release)
         .await
         .ok_or_else(|| Problem::not_found(format!("release {} is not in the log", view.release)))?;
-    let input = service::Input::Deploy {
+    let input = service::Input::Retry(Box::new(RetryRequest {
+        rollout: id.number,
+        kind: view.kind,
         release,
-        environment: Some(view.environment.clone()),
-        force: Force::Yes,
-        why: format!("{id} is tried again"),
-    };
+        environment: view.environment.clone(),
+        why: reason.unwrap_or_else(|| format!("retry of {id}, asked by {}", caller.name)),
+    }));
     SetOff::by(app, &id.service, input, caller).await.map(Json)
 }
 

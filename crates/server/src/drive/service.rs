@@ -83,10 +83,7 @@ fn way_input(way: Way) -> (rollout::Input, Actor) {
         }
         Way::Finish { next } => {
             let reason = format!("{next} is waiting");
-            let input = rollout::Input::Promote {
-                reason: reason.clone(),
-            };
-            (input, Actor::Shipway(reason))
+            (rollout::Input::EndKeep { next }, Actor::Shipway(reason))
         }
     }
 }

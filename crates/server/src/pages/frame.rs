@@ -130,7 +130,7 @@ pub(super) fn badge(word: &str) -> Markup {
         "promoted" | "success" | "pass" | "ready" | "green" => "good",
         "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff"
         | "error" => "bad",
-        "paused" | "waiting" | "cancelled" | "aborted" | "rejected" | "inconclusive"
+        "paused" | "waiting" | "cancelled" | "aborted" | "rejected" | "held" | "inconclusive"
         | "warning" => "ask",
         _ => "calm",
     };

@@ -8,9 +8,9 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, html};
-use shipway_core::{ids::ReleaseNumber, target::Phase};
+use shipway_core::{ids::ReleaseNumber, service::EnvironmentHold, target::Phase};
 
-use super::frame::{self, badge, moment, words};
+use super::frame::{self, badge, moment, person, words};
 use crate::{
     api::Problem,
     app::App,
@@ -85,6 +85,7 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
                     " of " strong { (rollout.release) } " " (badge(&words(&rollout.status)))
                 }
             }
+            (held(place, now))
             (frame::shares(&place.split, newcomer(place)))
             p.dim {
                 (ready) " of " (place.instances.len()) " instances ready"
@@ -94,6 +95,24 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
                 p.trouble { "instance " (status.id.slot) " of " (status.id.set.release) ": " (why(&status.phase)) }
             }
             (traffic(place))
+        }
+    }
+}
+
+/// Who holds the environment and why, with the button that resumes it.
+fn held(place: &Place, now: Timestamp) -> Markup {
+    let address = format!(
+        "/api/v1/services/{}/environments/{}/resume",
+        place.service, place.environment
+    );
+    html! {
+        @if let Some(hold) = &place.hold {
+            p.hold {
+                (badge("held")) " by " (person(&hold.by)) " " (moment(hold.since, now)) ": " (hold.reason)
+                ". Automatic promotion is stopped. "
+                button type="button" data-post=(address) { "Resume" }
+                " " code { (EnvironmentHold::resume_command(&place.service, &place.environment)) }
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use maud::{Markup, PreEscaped, html};
 use shipway_analysis::plot::{self, Estimate, Series};
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{Progress, RolloutView, Status, strategy::OnInconclusive},
+    rollout::{Kind, Progress, RolloutView, Status, strategy::OnInconclusive},
 };
 
 use super::frame::{self, badge, clock, moment, person, words};
@@ -47,7 +47,7 @@ pub(super) async fn page(
 fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
     html! {
         p.dim { a href={ "/services/" (view.id.service) } { (view.id.service) } " / " (view.id.number) }
-        h1 { (view.release) " → " (view.environment) " " (badge(&words(&view.status))) }
+        h1 { (kind_word(view)) (view.release) " → " (view.environment) " " (badge(&words(&view.status))) }
         p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (person(&view.by)) " · " (moment(view.opened_at, now)) } }
         @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
         @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
@@ -73,6 +73,15 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
             p.dim { "Times are UTC; the newest comes first." }
             div.scroll { table { tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock(note.at, now)) } td { (note.text) } td.dim { (person(&note.by)) } } } } } }
         }
+    }
+}
+
+/// `Rollback to `, `Retry of `; nothing for a deploy.
+pub(super) const fn kind_word(view: &RolloutView) -> &'static str {
+    match view.kind {
+        Kind::Deploy => "",
+        Kind::Rollback => "Rollback to ",
+        Kind::Retry => "Retry of ",
     }
 }
 
@@ -224,7 +233,7 @@ fn commands(view: &RolloutView) -> Markup {
     let verbs = match view.status {
         Status::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
         Status::Paused => vec![("resume", "go on where it stopped"), promote, abort],
-        Status::KeptWarm => vec![promote, abort],
+        Status::KeptWarm => vec![abort],
         Status::Moving | Status::Holding | Status::Meeting => vec![pause, promote, abort],
         Status::GoingBack
         | Status::Promoted

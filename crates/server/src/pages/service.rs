@@ -68,7 +68,7 @@ async fn render(app: &Arc<App>, service: &str) -> Result<Response, Problem> {
             h2 { "Rollouts" }
             div.scroll { table { tbody { @for rollout in &rollouts { tr {
                 td.tight { a href={ "/rollouts/" (service) "/" (rollout.id.number.0) } { (rollout.id.number) } }
-                td.tight { (rollout.release) " → " (rollout.environment) }
+                td.tight { (super::rollout::kind_word(rollout)) (rollout.release) " → " (rollout.environment) }
                 td {
                     (badge(&words(&rollout.status)))
                     @if let Some(end) = rollout.ended.as_ref().filter(|_| rollout.status != Status::Promoted) { p { (end.why) } }

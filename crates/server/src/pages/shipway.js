@@ -67,6 +67,26 @@ function soon() {
   pending ??= setTimeout(() => refresh().catch(() => {}), SETTLE_MS);
 }
 
+// Buttons post to the API, as JSON and to this server only. The page follows the log, so what was done shows by itself.
+async function post(button) {
+  button.disabled = true;
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(button.dataset.post, { method: "POST", headers, body: "{}" });
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({}));
+    button.disabled = false;
+    button.title = problem.detail ?? `the server answers ${answer.status}`;
+    button.textContent = `${button.textContent}: refused`;
+    return;
+  }
+  soon();
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (button) post(button).catch(() => { button.disabled = false; });
+});
+
 attachLogs();
 
 if (wanted) {

@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 use shipway_core::{
     aggregate::Event,
     config::Config,
-    ids::{ReleaseNumber, RolloutNumber, RunId, RunNumber, ServiceName},
+    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunId, RunNumber, ServiceName},
     rollout::{
         self, Direction, Outcome,
         plan::{Action, HoldReason, Plan, Span},
     },
     run,
-    service::{self, Purpose},
+    service::{self, EnvironmentHold, Purpose, WaitsFor},
 };
 use shipway_engine::Recorded;
 
@@ -71,6 +71,8 @@ struct Story {
     runs: BTreeSet<RunNumber>,
     releases: BTreeMap<ReleaseNumber, Config>,
     rollouts: BTreeMap<RolloutNumber, Plan>,
+    /// Releases of these pushes that were requested for an environment and have not started.
+    queued: BTreeSet<(EnvironmentName, ReleaseNumber)>,
     /// In the last environment; where a step of a run did that, the run goes on.
     arrived: bool,
     told: bool,
@@ -89,6 +91,7 @@ impl Story {
             runs: BTreeSet::new(),
             releases: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            queued: BTreeSet::new(),
             arrived: false,
             told: false,
             red: None,
@@ -199,13 +202,49 @@ impl Story {
                 release,
                 environment,
                 why,
+                kind: _,
             } if self.releases.contains_key(release) => {
                 self.told = true;
                 vec![format!("{release} does not go to {environment}: {why}")]
             }
+            Body::RolloutRequested { request, waits_for }
+                if self.releases.contains_key(&request.release.number) =>
+            {
+                let (environment, release) = (&request.environment, request.release.number);
+                self.queued.insert((environment.clone(), release));
+                match waits_for {
+                    Some(WaitsFor::Hold(hold)) => self.held(environment, release, hold),
+                    Some(WaitsFor::Rollout {
+                        number,
+                        kind,
+                        release: other,
+                    }) => vec![format!(
+                        "{release} is queued for {environment}, behind {kind} {number} of {other}"
+                    )],
+                    None => Vec::new(),
+                }
+            }
+            Body::EnvironmentHeld {
+                environment,
+                reason,
+            } => {
+                let mut queued = self.queued.iter();
+                let ours = queued.find(|(name, _)| name == environment);
+                let hold = EnvironmentHold {
+                    since: event.at,
+                    by: event.by.to_string(),
+                    reason: reason.clone(),
+                };
+                match ours.map(|(_, release)| *release) {
+                    Some(release) => self.held(environment, release, &hold),
+                    None => Vec::new(),
+                }
+            }
             Body::RolloutOrdered { spec, .. }
                 if self.releases.contains_key(&spec.release.number) =>
             {
+                self.queued
+                    .remove(&(spec.environment.name.clone(), spec.release.number));
                 self.rollouts.insert(spec.id.number, Plan::default());
                 let address = format!(
                     "{}/rollouts/{}/{}",
@@ -245,9 +284,23 @@ impl Story {
         }
     }
 
+    /// A person holds the environment: the release waits for as long as that takes.
+    fn held(
+        &mut self,
+        environment: &EnvironmentName,
+        release: ReleaseNumber,
+        hold: &EnvironmentHold,
+    ) -> Vec<String> {
+        self.told = true;
+        vec![
+            format!("{release} waits, it does not go to {environment} now"),
+            hold.sentence(&self.service, environment),
+        ]
+    }
+
     fn promoted(
         &mut self,
-        environment: &shipway_core::ids::EnvironmentName,
+        environment: &EnvironmentName,
         release: &shipway_core::release::Release,
     ) -> Vec<String> {
         let Some(config) = self.releases.get(&release.number) else {

@@ -37,15 +37,7 @@ impl Shipped {
         let between = |from: Option<Timestamp>, to: Option<Timestamp>| {
             Duration::try_from(to?.duration_since(from?)).ok()
         };
-        let notes = rollout["notes"].as_array().cloned().unwrap_or_default();
-        let first_shift = notes
-            .iter()
-            .find(|note| {
-                note["text"]
-                    .as_str()
-                    .is_some_and(|text| text.starts_with("shift traffic"))
-            })
-            .and_then(|note| time(&note["at"]));
+        let first_shift = time(&rollout["served_at"]);
         Self {
             version: version.to_owned(),
             release: rollout["release"].as_u64().unwrap_or(0),

@@ -176,7 +176,7 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     kept warm   reject   refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 m"
     kept warm   pause    Paused
     kept warm   resume   nothing changes
-    kept warm   promote  Moving
+    kept warm   promote  nothing changes
     kept warm   abort    GoingBack
     meeting     approve  refused: shop/ro7 is not waiting for an approval: it is at "wait for the rollouts of cart"
     meeting     reject   refused: shop/ro7 is not waiting for an approval: it is at "wait for the rollouts of cart"
@@ -278,4 +278,30 @@ fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
             );
         }
     }
+}
+
+#[test]
+fn a_promotion_skips_the_holds_and_keeps_the_previous_set_warm() {
+    let strategy = Strategy::BlueGreen(BlueGreen {
+        bake: Some(Duration::from_secs(600)),
+        keep: Duration::from_secs(3_600),
+        ..BlueGreen::default()
+    });
+    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    stage.carry();
+    assert_eq!(stage.rollout().status(), Status::Holding);
+    let reason = "looked at it".to_owned();
+    stage.say(Input::Promote { reason }).unwrap();
+    stage.carry();
+    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().observed.count(ReleaseNumber(3)), 2);
+    stage.pass_time(3_000);
+    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    // Only another release that waits ends it, or the time.
+    let next = ReleaseNumber(5);
+    assert_eq!(stage.say(Input::EndKeep { next }), Ok(2));
+    assert_eq!(stage.say(Input::EndKeep { next }), Ok(0));
+    stage.carry();
+    assert_eq!(stage.rollout().status(), Status::Promoted);
+    assert_eq!(stage.rollout().observed.count(ReleaseNumber(3)), 0);
 }

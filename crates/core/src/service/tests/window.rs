@@ -1,13 +1,13 @@
 //! How far a rollback goes back at once.
 
 use super::*;
-use crate::{release::Release, rollout::Kind};
+use crate::{release::Release, rollout::Pace};
 
 const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { rollback_window: { releases: 2 } }\n";
 
 impl Stage {
     /// Releases 1 to `last`, each promoted an hour after the one before.
-    fn promoted_hourly(file: &str, last: u32) -> Self {
+    pub(super) fn promoted_hourly(file: &str, last: u32) -> Self {
         let mut stage = Self::new();
         for number in 1..=last {
             stage.push(number, file, 1);
@@ -23,7 +23,7 @@ impl Stage {
         &mut self,
         release: &Arc<Release>,
         force: Force,
-    ) -> Result<(Kind, String), Rejection> {
+    ) -> Result<(Pace, String), Rejection> {
         self.try_say(Input::Rollback {
             environment: "production".parse().unwrap(),
             to: Some(release.clone()),
@@ -37,10 +37,10 @@ impl Stage {
             .unwrap()
             .spec
             .clone();
-        Ok((spec.kind, spec.why.clone()))
+        Ok((spec.pace, spec.why.clone()))
     }
 
-    fn former(&self, number: u32) -> Arc<Release> {
+    pub(super) fn former(&self, number: u32) -> Arc<Release> {
         let place = self.place("production");
         let mut known = place.former.iter().chain(&place.stable);
         known.find(|it| it.number.0 == number).unwrap().clone()
@@ -54,10 +54,10 @@ fn a_release_of_the_last_few_comes_back_at_once_and_an_older_one_by_the_strategy
         let release = stage.former(number);
         stage.back_to(&release, Force::No).unwrap()
     };
-    assert_eq!(inside(4), (Kind::Rollback, "customers call".to_owned()));
-    assert_eq!(inside(3).0, Kind::Rollback);
-    let (kind, why) = inside(2);
-    assert_eq!(kind, Kind::Deploy);
+    assert_eq!(inside(4), (Pace::Direct, "customers call".to_owned()));
+    assert_eq!(inside(3).0, Pace::Direct);
+    let (pace, why) = inside(2);
+    assert_eq!(pace, Pace::ByStrategy);
     assert_eq!(
         why,
         "customers call; #2 is outside the rollback window (the last 2 releases), so it goes in by its strategy"
@@ -75,7 +75,7 @@ fn a_window_of_time_begins_when_the_release_stopped_to_serve() {
     // #5 took over from #4 an hour ago, #4 from #3 two, #3 from #2 three.
     assert_eq!(
         [4, 3, 2].map(inside),
-        [Kind::Rollback, Kind::Rollback, Kind::Deploy]
+        [Pace::Direct, Pace::Direct, Pace::ByStrategy]
     );
 }
 
@@ -90,10 +90,10 @@ fn without_a_window_all_that_are_remembered_come_back_at_once_and_what_never_ser
     let first = stage.former(1);
     assert_eq!(
         stage.clone_of().back_to(&first, Force::No).unwrap().0,
-        Kind::Rollback
+        Pace::Direct
     );
-    let (kind, why) = stage.back_to(&Arc::new(never), Force::No).unwrap();
-    assert_eq!(kind, Kind::Deploy);
+    let (pace, why) = stage.back_to(&Arc::new(never), Force::No).unwrap();
+    assert_eq!(pace, Pace::ByStrategy);
     assert!(why.contains("#99 was not good here lately"), "{why}");
 }
 
@@ -107,8 +107,8 @@ fn what_was_rolled_back_there_needs_force() {
     stage.ends(3, Outcome::Promoted, 1);
     let refused = stage.back_to(&bad, Force::No).unwrap_err();
     assert!(refused.to_string().contains("use --force"), "{refused}");
-    let (kind, why) = stage.back_to(&bad, Force::Yes).unwrap();
-    assert_eq!(kind, Kind::Deploy, "{why}");
+    let (pace, why) = stage.back_to(&bad, Force::Yes).unwrap();
+    assert_eq!(pace, Pace::ByStrategy, "{why}");
 }
 
 impl Stage {

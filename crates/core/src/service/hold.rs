@@ -1,0 +1,127 @@
+//! Holds of environments: after a rollback or an abort that a person asked for, nothing goes in by itself until a person resumes.
+//!
+//! A hold stops automation only. What a person deploys during a hold goes out, and the hold stays: the decision was about that
+//! release. An automatic rollback holds nothing.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    decide::Decider,
+    event::{Body, Rejection},
+    state::Environment,
+};
+use crate::{
+    aggregate::Actor,
+    ids::{EnvironmentName, ServiceName},
+};
+
+/// Automatic promotion into an environment is stopped until a person resumes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentHold {
+    /// Since when.
+    pub since: Timestamp,
+    /// Who asked for the rollback or abort.
+    pub by: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl fmt::Display for EnvironmentHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "held by {} since {}, because: {}",
+            self.by,
+            self.since.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            self.reason
+        )
+    }
+}
+
+impl EnvironmentHold {
+    /// The command that ends the hold.
+    #[must_use]
+    pub fn resume_command(service: &ServiceName, environment: &EnvironmentName) -> String {
+        format!("shipway resume {service} --env {environment}")
+    }
+
+    /// The whole sentence: who holds `environment`, since when, why, and how it is resumed.
+    #[must_use]
+    pub fn sentence(&self, service: &ServiceName, environment: &EnvironmentName) -> String {
+        let command = Self::resume_command(service, environment);
+        format!("{environment} is {self}; resume: {command}")
+    }
+}
+
+impl Decider {
+    /// Holds an environment for a person. Asked again with the same words it changes nothing.
+    pub(super) fn hold(&mut self, environment: &EnvironmentName, by: &Actor, reason: &str) {
+        match by {
+            Actor::Person(_) => {}
+            Actor::Shipway(_) | Actor::Push(_) => return,
+        }
+        let place = self.state.environments.get(environment);
+        let is_same = place
+            .and_then(|place| place.hold.as_ref())
+            .is_some_and(|hold| hold.by == by.to_string() && hold.reason == reason);
+        if !is_same {
+            self.emit_by(
+                by.clone(),
+                Body::EnvironmentHeld {
+                    environment: environment.clone(),
+                    reason: reason.to_owned(),
+                },
+            );
+        }
+    }
+
+    /// Ends the hold of an environment. Where there is none, nothing changes.
+    pub(super) fn resume(
+        &mut self,
+        environment: EnvironmentName,
+        reason: Option<String>,
+    ) -> Result<(), Rejection> {
+        let Some(place) = self.state.environments.get(&environment) else {
+            return Err(self.unknown_environment(&environment));
+        };
+        if place.hold.is_some() {
+            self.emit(Body::EnvironmentResumed {
+                environment: environment.clone(),
+                reason,
+            });
+            self.end_keep_for_next(&environment);
+        }
+        Ok(())
+    }
+
+    /// The refusal of an environment that the service does not have.
+    pub(super) fn unknown_environment(&self, environment: &EnvironmentName) -> Rejection {
+        let names = self.state.environments.keys().map(EnvironmentName::as_str);
+        Rejection::UnknownEnvironment {
+            release: self.state.last_release,
+            environment: environment.to_string(),
+            known: names.collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// One fact more, caused by `by` instead of the caller.
+    fn emit_by(&mut self, by: Actor, body: Body) {
+        let caller = std::mem::replace(&mut self.by, by);
+        self.emit(body);
+        self.by = caller;
+    }
+}
+
+impl Environment {
+    /// Folds in that a person holds it.
+    pub(super) fn set_hold(&mut self, since: Timestamp, by: &Actor, reason: &str) {
+        self.hold = Some(EnvironmentHold {
+            since,
+            by: by.to_string(),
+            reason: reason.to_owned(),
+        });
+    }
+}
