@@ -12,7 +12,7 @@ use std::{
 
 use shipway_analysis::{Analysis, Asked, Before, Histogram, Metric, Rule, evidence::mean::Series};
 use shipway_core::{
-    rollout::{Kind, Spec, StableTraffic},
+    rollout::{Pace, Spec, StableTraffic},
     target::SetKey,
 };
 use tokio::time::MissedTickBehavior;
@@ -186,7 +186,7 @@ impl Lately {
 /// The same rollout with what stable answered in the last hour. A server that was started lately takes all that the proxy has
 /// counted of it: from when on an answer is slow is known then, and how much traffic there is in an hour is not.
 pub(crate) async fn with_stable_traffic(app: &App, spec: Spec) -> Spec {
-    if spec.kind != Kind::Deploy || spec.environment.analysis.is_empty() {
+    if spec.pace == Pace::Direct || spec.environment.analysis.is_empty() {
         return spec;
     }
     let Some(stable) = spec.stable.as_ref().map(|stable| stable.release.number) else {
