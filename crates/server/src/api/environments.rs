@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     Caller, Problem,
+    json_body::OptionalJson,
     services::{parse, unknown},
     set_off::SetOff,
 };
@@ -52,7 +53,7 @@ pub(super) async fn resume(
     State(app): State<Arc<App>>,
     Path((service, environment)): Path<(String, String)>,
     caller: Caller,
-    body: Option<Json<Resume>>,
+    OptionalJson(Resume { reason }): OptionalJson<Resume>,
 ) -> Result<Json<Resumed>, Problem> {
     let name = parse::<ServiceName>(&service)?;
     let environment = parse::<EnvironmentName>(&environment)?;
@@ -61,7 +62,6 @@ pub(super) async fn resume(
     let state = state.ok_or_else(|| unknown(&service))?;
     let place = state.environments.get(&environment);
     let hold = place.and_then(|place| place.hold.clone());
-    let Json(Resume { reason }) = body.unwrap_or_default();
     let input = Input::ResumeEnvironment {
         environment: environment.clone(),
         reason,
