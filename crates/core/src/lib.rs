@@ -2,6 +2,7 @@
 //!
 //! Everything that must never go wrong is a function here, of (state, input, now). See [`aggregate::Aggregate`].
 
+pub mod address;
 pub mod aggregate;
 pub mod check;
 pub mod concurrency;

@@ -187,6 +187,8 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
         environment: "production".to_owned(),
         hosts: vec!["shop".to_owned()],
         path_prefix: None,
+        strip_prefix: true,
+        local_only: false,
         port: None,
         salt: String::new(),
         sticky: Sticky::None,
@@ -199,6 +201,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
     Snapshot {
         version: VERSION,
         routes: vec![route],
+        reserved_ports: Vec::new(),
     }
 }
 
@@ -363,7 +366,11 @@ async fn refused_routes_leave_those_before_in_force() {
     plane.put(routes(1, &[(1, &shop)])).await.unwrap();
     let mut wrong = routes(2, &[(1, &shop)]);
     wrong.routes[0].backends[0].weight = 9_999;
-    let error = plane.put(wrong).await.unwrap_err();
+    let refused = plane.put(wrong).await.unwrap().refused;
+    assert!(refused[0].reason.contains("9999"), "{refused:?}");
+    let mut newer = routes(2, &[(1, &shop)]);
+    newer.version += 1;
+    let error = plane.put(newer).await.unwrap_err();
     assert!(
         matches!(&error, DataPlaneError::Refused(why) if !why.is_empty()),
         "{error}"

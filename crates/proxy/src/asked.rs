@@ -110,6 +110,19 @@ impl Asked {
         self.request.as_ref().map(Request::headers)
     }
 
+    /// Where a page is requested whose relative links would leave the prefix that is taken off: the same path with a slash at its
+    /// end. Other methods and upgrades are not redirected, because their clients often don't follow.
+    pub(crate) fn with_slash(&self, lane: &Lane) -> Option<HeaderValue> {
+        let prefix = lane.prefix.as_deref()?;
+        let method = self.request.as_ref()?.method();
+        let is_page = [Method::GET, Method::HEAD].contains(method) && self.upgrade.is_none();
+        if !is_page || self.target.path() != prefix {
+            return None;
+        }
+        let query = self.target.query().map(|query| format!("?{query}"));
+        HeaderValue::try_from(format!("{prefix}/{}", query.unwrap_or_default())).ok()
+    }
+
     /// Takes the request out, with the target that this lane's instances know.
     pub(crate) fn aimed_at(&mut self, lane: &Lane) -> Option<Request<Upload>> {
         let mut request = self.request.take()?;

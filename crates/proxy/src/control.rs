@@ -28,8 +28,8 @@ use crate::{
     client::Control,
     counters::ReleaseKey,
     protocol::{
-        Accepted, Counters, DrainWait, Drained, Faults, Handover, Health, Inheritance, Inventory,
-        Snapshot, Stop,
+        Counters, DrainWait, Drained, Faults, Handover, Health, Inheritance, Inventory, Snapshot,
+        Stop,
     },
     takeover,
 };
@@ -218,6 +218,7 @@ fn health(shared: &Shared) -> Health {
         boot: shared.boot.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen: shared.listen.iter().map(ToString::to_string).collect(),
+        unreachable_ports: shared.unreachable_ports(),
         pid: std::process::id(),
     }
 }
@@ -239,7 +240,7 @@ async fn put_routes(
         return Err(Superseded);
     }
     let put = shared.put(snapshot).await;
-    Ok(put.and_then(|generation| json(&Accepted { generation })))
+    Ok(put.and_then(|accepted| json(&accepted)))
 }
 
 /// The counts of this process and all before it.

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, StatusCode, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE, UPGRADE},
+    header::{
+        CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE,
+        UPGRADE,
+    },
 };
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -68,6 +71,8 @@ enum Aim {
     },
     /// The route is there, but nobody on it.
     Nobody(Arc<Lane>, usize, Option<u32>),
+    /// To the path with a slash at its end, below which relative links lead to the service.
+    Redirect(HeaderValue),
     Nowhere,
 }
 
@@ -127,6 +132,7 @@ impl Forwarder {
                         "no service is routed here\n",
                     ));
                 }
+                Aim::Redirect(location) => return Ok(redirect(location)),
                 Aim::Nobody(lane, side, user) => match attempts.hold(&self.shared, &lane).await {
                     Held::LookAgain => continue,
                     Held::SomethingChanged => {
@@ -172,6 +178,9 @@ impl Forwarder {
         let Some(lane) = table.find(arrival.port, asked.host_name(), asked.target.path()) else {
             return Aim::Nowhere;
         };
+        if let Some(location) = asked.with_slash(lane) {
+            return Aim::Redirect(location);
+        }
         let usable = |side: usize| !lane.backends[side].instances.is_empty();
         let choice = lane
             .chooser
@@ -471,6 +480,18 @@ fn refused(refusal: Refusal) -> Answer {
     answer
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Browsers would keep a permanent redirect for good, but routes change.
+fn redirect(location: HeaderValue) -> Answer {
+    let mut answer = sentence(
+        StatusCode::PERMANENT_REDIRECT,
+        "the address ends in a slash\n",
+    );
+    answer.headers_mut().insert(LOCATION, location);
+    let fresh = HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, fresh);
     answer
 }
 

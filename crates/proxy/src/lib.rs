@@ -50,6 +50,7 @@ pub mod client;
 pub mod protocol;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -64,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     counters::Registry,
     listen::Listeners,
-    protocol::{Fault, Snapshot},
+    protocol::{Accepted, Fault, Snapshot},
     table::Table,
     worker::Message,
 };
@@ -185,6 +186,9 @@ pub enum ProxyError {
     TakeOver(String),
 }
 
+/// Between two attempts to listen on a port that another program has.
+const PORT_RETRY: Duration = Duration::from_secs(1);
+
 /// After a snapshot was swapped in, workers use it within microseconds; one that is stuck must not hold the controller up.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 
@@ -206,6 +210,7 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Vec<mpsc::Sender<Message>>,
     /// Locked while routes change, so that they change one after the other.
     pub(crate) listeners: tokio::sync::Mutex<Listeners>,
+    unreachable_ports: Mutex<BTreeMap<u16, String>>,
     pub(crate) socket: control::Socket,
     pub(crate) stopping: CancellationToken,
     pub(crate) state: PathBuf,
@@ -215,13 +220,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Takes over a snapshot: checked, kept on disk, swapped in, and in use by every worker when this returns.
-    pub(crate) async fn put(self: &Arc<Self>, snapshot: Snapshot) -> Result<u64, String> {
+    /// Takes over a snapshot: checked, kept on disk, swapped in, and in use by every worker when this returns. What makes no sense
+    /// is left out and named in the answer.
+    pub(crate) async fn put(self: &Arc<Self>, snapshot: Snapshot) -> Result<Accepted, String> {
         let mut listeners = self.listeners.lock().await;
         if self.stopping.is_cancelled() {
             return Err("the proxy is stopping".to_owned());
         }
-        let generation = self.table.load().generation + 1;
+        let current = self.table.load_full();
+        let generation = current.generation + 1;
+        let admitted = table::admit(snapshot, &current.snapshot);
+        let (snapshot, refused) = admitted.map_err(|error| error.to_string())?;
         let table = Table::compile(snapshot, generation, &self.registry);
         let table = table.map_err(|error| error.to_string())?;
         let (folder, kept) = (self.state.clone(), table.snapshot.clone());
@@ -239,21 +248,46 @@ impl Shared {
             tracing::warn!("a worker does not use the new routes yet");
         }
         self.registry.forget_instances();
-        Ok(generation)
+        Ok(Accepted {
+            generation,
+            refused,
+            unreachable_ports: self.unreachable_ports(),
+        })
+    }
+
+    /// Ports of routes that can't be listened on now, with the reason.
+    pub(crate) fn unreachable_ports(&self) -> BTreeMap<u16, String> {
+        lock(&self.unreachable_ports).clone()
+    }
+
+    /// Tries the ports of routes that couldn't be listened on again, until the proxy stops: another program may free them.
+    pub(crate) async fn retry_ports(&self) {
+        loop {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(PORT_RETRY) => {}
+            }
+            if self.unreachable_ports().is_empty() || self.handed_over().is_some() {
+                continue;
+            }
+            let mut listeners = self.listeners.lock().await;
+            if self.stopping.is_cancelled() {
+                return;
+            }
+            let ports = self.table.load().ports();
+            self.listen_for_routes(&mut listeners, &ports).await;
+        }
     }
 
     /// Opens and closes the ports that routes have of their own. One that can't be opened must not keep the other routes waiting.
-    async fn listen_for_routes(
-        &self,
-        listeners: &mut Listeners,
-        ports: &std::collections::BTreeSet<u16>,
-    ) {
+    async fn listen_for_routes(&self, listeners: &mut Listeners, ports: &BTreeSet<u16>) {
         for address in listeners.retain(&self.listen, ports) {
             self.tell(|| Ok(Message::Unlisten(address))).await;
         }
         let Some(host) = self.listen.first().map(SocketAddr::ip) else {
             return;
         };
+        let mut unreachable = BTreeMap::new();
         for port in ports {
             let address = SocketAddr::new(host, *port);
             if listeners.has(address) {
@@ -261,10 +295,22 @@ impl Shared {
             }
             match listeners.open(address, true) {
                 Ok(address) => self.tell(|| listeners.message(address)).await,
-                Err(error) => {
-                    tracing::error!("{address}, the port of a route, can't be listened on: {error}")
-                }
+                Err(error) => drop(unreachable.insert(*port, error.to_string())),
             }
+        }
+        let before = std::mem::replace(&mut *lock(&self.unreachable_ports), unreachable.clone());
+        for (port, reason) in unreachable
+            .iter()
+            .filter(|(port, _)| !before.contains_key(port))
+        {
+            tracing::error!(
+                port,
+                reason,
+                "the port of a route can't be listened on; it is tried again"
+            );
+        }
+        for port in before.keys().filter(|port| !unreachable.contains_key(port)) {
+            tracing::info!(port, "the port of a route is no longer unreachable");
         }
     }
 

@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub version: u32,
     /// The routes.
     pub routes: Vec<Route>,
+    /// Ports to listen on although no route has them yet: requests there are answered with 404.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved_ports: Vec<u16>,
 }
 
 /// What leads to a service in an environment, and who answers there.
@@ -44,9 +47,15 @@ pub struct Route {
     /// Hosts that lead here, exact or `*.` before a suffix; none: any.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// The first path segments that lead here; taken off before the request goes on.
+    /// The first path segments that lead here.
     #[serde(default)]
     pub path_prefix: Option<String>,
+    /// Whether the path prefix is taken off before the request goes on.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub strip_prefix: bool,
+    /// Whether only requests to a bare IP address or `localhost` lead here, unless a host or port says more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local_only: bool,
     /// A port of its own that leads here, whatever host and path say. With neither hosts nor a path, only the port leads here.
     #[serde(default)]
     pub port: Option<u16>,
@@ -194,10 +203,27 @@ pub struct Instance {
 }
 
 /// The answer to `PUT /routes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// Snapshots so far.
     pub generation: u64,
+    /// Services whose new routes make no sense: their routes before stay in force, and all other routes are new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedRoutes>,
+    /// Ports of routes that can't be listened on now, with the reason. The proxy tries them again and again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unreachable_ports: BTreeMap<u16, String>,
+}
+
+/// The routes of one service in one environment that make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRoutes {
+    /// The service.
+    pub service: String,
+    /// The environment.
+    pub environment: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The answer to `GET /healthz`.
@@ -211,6 +237,9 @@ pub struct Health {
     pub version: String,
     /// Where it listens.
     pub listen: Vec<String>,
+    /// See [`Accepted::unreachable_ports`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unreachable_ports: BTreeMap<u16, String>,
     /// Its process.
     pub pid: u32,
 }
@@ -296,6 +325,10 @@ impl Users {
                 .collect(),
         }
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

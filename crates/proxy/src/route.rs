@@ -26,6 +26,8 @@ pub(crate) struct Router {
     any: Vec<usize>,
     /// By route: the prefix without a slash at its end.
     prefixes: Vec<Option<String>>,
+    /// By route: whether only a bare IP address or `localhost` leads there.
+    local_only: Vec<bool>,
 }
 
 impl Router {
@@ -33,6 +35,7 @@ impl Router {
         let prefixes = routes.iter().map(prefix).collect();
         let mut router = Self {
             prefixes,
+            local_only: routes.iter().map(|route| route.local_only).collect(),
             ..Self::default()
         };
         let mut wildcard: HashMap<Box<[u8]>, Vec<usize>> = HashMap::new();
@@ -89,10 +92,19 @@ impl Router {
         let lower = &mut lower[..host.len().min(HOST_MAX)];
         lower.copy_from_slice(&host.as_bytes()[..lower.len()]);
         lower.make_ascii_lowercase();
+        let is_local = is_local_host(lower);
         let exact = self
             .exact
             .get(&*lower)
-            .and_then(|routes| self.by_path(routes, path));
+            .and_then(|routes| self.by_path(routes, path, is_local));
+        if is_local {
+            // Services without a host share these hosts by their paths: the longest path wins.
+            let any = self.by_path(&self.any, path, is_local);
+            return exact.into_iter().chain(any).max_by_key(|index| {
+                let length = self.prefixes[*index].as_ref().map_or(0, String::len);
+                (length, Some(*index) == exact)
+            });
+        }
         exact
             .or_else(|| {
                 let fitting = self
@@ -100,25 +112,37 @@ impl Router {
                     .iter()
                     .filter(|(suffix, _)| lower.len() > suffix.len() && lower.ends_with(suffix));
                 fitting
-                    .filter_map(|(_, routes)| self.by_path(routes, path))
+                    .filter_map(|(_, routes)| self.by_path(routes, path, is_local))
                     .next()
             })
-            .or_else(|| self.by_path(&self.any, path))
+            .or_else(|| self.by_path(&self.any, path, is_local))
     }
 
-    /// The prefix that is taken off the paths of this route.
+    /// The prefix that leads to this route.
     pub(crate) fn prefix(&self, index: usize) -> Option<&str> {
         self.prefixes[index].as_deref()
     }
 
-    fn by_path(&self, routes: &[usize], path: &str) -> Option<usize> {
+    fn by_path(&self, routes: &[usize], path: &str, is_local: bool) -> Option<usize> {
         routes.iter().copied().find(|index| {
-            self.prefix(*index).is_none_or(|prefix| {
+            let is_below = self.prefix(*index).is_none_or(|prefix| {
                 path.strip_prefix(prefix)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
+            });
+            is_below && (is_local || !self.local_only[*index])
         })
     }
+}
+
+/// Whether a host in lower case is `localhost` or a bare IP address; HTTP/1.0 may name none.
+fn is_local_host(host: &[u8]) -> bool {
+    let may_be_address = |byte: &u8| byte.is_ascii_digit() || *byte == b'[';
+    if !host.first().is_some_and(may_be_address) {
+        return host.is_empty() || host == b"localhost";
+    }
+    let text = std::str::from_utf8(host).unwrap_or_default();
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    bare.unwrap_or(text).parse::<IpAddr>().is_ok()
 }
 
 /// `/` leads everywhere, like no prefix; `/shop/` is `/shop`.
@@ -274,6 +298,8 @@ mod tests {
             environment: "production".into(),
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
             path_prefix: path.map(str::to_owned),
+            strip_prefix: true,
+            local_only: false,
             port: None,
             salt: "shop/ro7".into(),
             sticky: Sticky::Header("x-user".into()),
@@ -324,6 +350,37 @@ mod tests {
             Router::new(&[route(&[], None)]).find(80, "any", "/"),
             Some(0)
         );
+    }
+
+    #[test]
+    fn a_path_for_local_hosts_alone_is_reached_by_a_bare_address_and_by_no_name() {
+        let local = |path| Route {
+            local_only: true,
+            ..route(&[], Some(path))
+        };
+        let routes = [
+            route(&["shop.localhost"], None),
+            local("/shop"),
+            route(&["localhost"], None),
+            route(&[], Some("/shop/admin")),
+        ];
+        let router = Router::new(&routes);
+        let found = |host: &str, path: &str| router.find(8_080, host, path);
+        for host in ["127.0.0.1", "[::1]", "192.0.2.7", "LocalHost", ""] {
+            assert_eq!(found(host, "/shop/x"), Some(1), "{host}");
+            assert_eq!(found(host, "/shop/admin"), Some(3), "{host}");
+        }
+        assert_eq!(found("localhost", "/elsewhere"), Some(2));
+        assert_eq!(found("127.0.0.1", "/elsewhere"), None);
+        assert_eq!(found("shop.localhost", "/shop/admin"), Some(0));
+        for host in [
+            "shop.example.com",
+            "127.0.0.1.example.com",
+            "localhost.example.com",
+        ] {
+            assert_eq!(found(host, "/shop/x"), None, "{host}");
+            assert_eq!(found(host, "/shop/admin"), Some(3), "{host}");
+        }
     }
 
     fn canaries(weight: u32, users: &[HeaderMap]) -> BTreeSet<usize> {

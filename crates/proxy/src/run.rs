@@ -80,6 +80,8 @@ pub(crate) async fn run(proxy: Proxy, ready: impl FnOnce(&[SocketAddr])) -> Resu
     drop(log);
     listen_everywhere(&shared).await;
     let serving = tokio::spawn(control::serve(control, shared.clone()));
+    let ports = shared.clone();
+    let retrying = tokio::spawn(async move { ports.retry_ports().await });
     if let Some(predecessor) = predecessor {
         dismiss(&proxy, &shared, predecessor.pid).await;
     }
@@ -96,6 +98,7 @@ pub(crate) async fn run(proxy: Proxy, ready: impl FnOnce(&[SocketAddr])) -> Resu
     }
     bequeath(&shared).await;
     serving.abort();
+    retrying.abort();
     shared.socket.remove();
     if let Some(writer) = writer {
         writer.join();
@@ -197,6 +200,7 @@ fn share(
         connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         inboxes,
         listeners: tokio::sync::Mutex::new(listeners),
+        unreachable_ports: Mutex::default(),
         socket,
         stopping: CancellationToken::new(),
         state: proxy.options.state.clone(),

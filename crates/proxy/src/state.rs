@@ -52,6 +52,7 @@ pub(crate) fn empty() -> Snapshot {
     Snapshot {
         version: VERSION,
         routes: Vec::new(),
+        reserved_ports: Vec::new(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! A snapshot made ready for requests: checked, with the counters and instances of each release at hand.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use crate::{
     counters::{Answered, InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
-    protocol::{Backend, FULL, Instance, Methods, Route, Snapshot, Sticky, VERSION},
+    protocol::{Backend, FULL, Instance, Methods, RefusedRoutes, Route, Snapshot, Sticky, VERSION},
     route::{Chooser, Router},
     rules::RuleError,
     users::Users,
@@ -27,6 +27,7 @@ pub(crate) struct Table {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) route: Route,
+    /// What is taken off the paths of its requests.
     pub(crate) prefix: Option<String>,
     pub(crate) chooser: Chooser,
     pub(crate) backends: Vec<Side>,
@@ -86,7 +87,8 @@ impl Table {
         check(&snapshot)?;
         let router = Router::new(&snapshot.routes);
         let lane = |(index, route): (usize, &Route)| {
-            let prefix = router.prefix(index).map(str::to_owned);
+            let prefix = router.prefix(index).filter(|_| route.strip_prefix);
+            let prefix = prefix.map(str::to_owned);
             Ok(Arc::new(Lane::new(route, prefix, registry)?))
         };
         let lanes = snapshot
@@ -105,17 +107,17 @@ impl Table {
 
     /// The lane of a request that came in on `port`.
     pub(crate) fn find(&self, port: u16, host: &str, path: &str) -> Option<&Arc<Lane>> {
-        self.router
-            .find(port, host, path)
-            .map(|index| &self.lanes[index])
+        let index = self.router.find(port, host, path)?;
+        let is_reserved = self.snapshot.reserved_ports.contains(&port);
+        let lane = &self.lanes[index];
+        (!is_reserved || lane.route.port == Some(port)).then_some(lane)
     }
 
     /// Ports beside the usual ones.
     pub(crate) fn ports(&self) -> BTreeSet<u16> {
-        self.snapshot
-            .routes
-            .iter()
-            .filter_map(|route| route.port)
+        let of_routes = self.snapshot.routes.iter().filter_map(|route| route.port);
+        of_routes
+            .chain(self.snapshot.reserved_ports.iter().copied())
             .collect()
     }
 
@@ -133,25 +135,88 @@ fn check(snapshot: &Snapshot) -> Result<(), TableError> {
     }
     let mut ports = BTreeSet::new();
     for route in &snapshot.routes {
-        let total: u64 = route
-            .backends
-            .iter()
-            .map(|backend| u64::from(backend.weight))
-            .sum();
-        if total != 0 && total != u64::from(FULL) {
-            return Err(TableError::Weights(
-                route.service.clone(),
-                route.environment.clone(),
-                total,
-            ));
-        }
-        if let Some(port) = route.port.filter(|port| !ports.insert(*port)) {
-            return Err(TableError::Port(port));
-        }
-        check_releases(route)?;
-        check_name(&route.sticky)?;
+        check_route(route)?;
+        check_port(route, &mut ports)?;
     }
     Ok(())
+}
+
+/// One port leads to one route.
+fn check_port(route: &Route, ports: &mut BTreeSet<u16>) -> Result<(), TableError> {
+    match route.port.filter(|port| !ports.insert(*port)) {
+        Some(port) => Err(TableError::Port(port)),
+        None => Ok(()),
+    }
+}
+
+fn check_route(route: &Route) -> Result<(), TableError> {
+    let weights = route.backends.iter();
+    let total: u64 = weights.map(|backend| u64::from(backend.weight)).sum();
+    if total != 0 && total != u64::from(FULL) {
+        let (service, environment) = (route.service.clone(), route.environment.clone());
+        return Err(TableError::Weights(service, environment, total));
+    }
+    check_releases(route)?;
+    check_name(&route.sticky)?;
+    Chooser::new(route)?;
+    Ok(())
+}
+
+/// The snapshot with routes that make sense: where those of a service in an environment don't, it keeps its routes of `current`.
+/// One service's mistake must not hold back the routes of another.
+///
+/// # Errors
+/// When the version is unknown: then nothing of it can be understood.
+pub(crate) fn admit(
+    snapshot: Snapshot,
+    current: &Snapshot,
+) -> Result<(Snapshot, Vec<RefusedRoutes>), TableError> {
+    if snapshot.version != VERSION {
+        return Err(TableError::Version(snapshot.version));
+    }
+    let mut by_place: BTreeMap<(String, String), Vec<Route>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for route in snapshot.routes {
+        let place = (route.service.clone(), route.environment.clone());
+        if !by_place.contains_key(&place) {
+            order.push(place.clone());
+        }
+        by_place.entry(place).or_default().push(route);
+    }
+    let (mut routes, mut refused, mut ports) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for place in order {
+        let new = by_place.remove(&place).unwrap_or_default();
+        let mut ports_then = ports.clone();
+        let checked = new.iter().try_for_each(|route| {
+            check_route(route)?;
+            check_port(route, &mut ports_then)
+        });
+        match checked {
+            Ok(()) => {
+                ports = ports_then;
+                routes.extend(new);
+            }
+            Err(error) => refused.push(RefusedRoutes {
+                service: place.0,
+                environment: place.1,
+                reason: error.to_string(),
+            }),
+        }
+    }
+    for place in &refused {
+        let before = current.routes.iter().filter(|route| {
+            route.service == place.service && route.environment == place.environment
+        });
+        for route in before {
+            let port = route.port.filter(|port| ports.insert(*port));
+            routes.push(Route {
+                port,
+                ..route.clone()
+            });
+        }
+    }
+    let admitted = Snapshot { routes, ..snapshot };
+    Ok((admitted, refused))
 }
 
 /// Each release is there once, rules lead to one of them, and instances have addresses.
@@ -330,6 +395,8 @@ mod tests {
             environment: "production".into(),
             hosts: vec!["h".into()],
             path_prefix: None,
+            strip_prefix: true,
+            local_only: false,
             port: None,
             salt: "shop/ro7".into(),
             sticky: Sticky::None,
@@ -346,6 +413,7 @@ mod tests {
             Snapshot {
                 version: VERSION,
                 routes,
+                reserved_ports: Vec::new(),
             },
             1,
             &Registry::new(1),
@@ -377,9 +445,72 @@ mod tests {
         let newer = Snapshot {
             version: 2,
             routes: vec![],
+            reserved_ports: vec![],
         };
         let refused = Table::compile(newer, 1, &Registry::new(1));
         assert!(matches!(refused, Err(TableError::Version(2))));
+    }
+
+    #[test]
+    fn routes_that_make_no_sense_hold_back_no_other_services_routes() {
+        let named = |service: &str, port: Option<u16>, address: &str| Route {
+            service: service.into(),
+            port,
+            ..route(&[&[address]])
+        };
+        let snapshot = |routes| Snapshot {
+            version: VERSION,
+            routes,
+            reserved_ports: vec![9_001],
+        };
+        let current = snapshot(vec![
+            named("bad", Some(80), "127.0.0.1:1"),
+            named("gone", None, "127.0.0.1:2"),
+        ]);
+        let new = snapshot(vec![
+            named("good", None, "127.0.0.1:3"),
+            named("bad", None, "nowhere"),
+            named("first", Some(80), "127.0.0.1:4"),
+            named("second", Some(80), "127.0.0.1:5"),
+        ]);
+        let (admitted, refused) = admit(new, &current).unwrap();
+        let said: Vec<String> = refused
+            .iter()
+            .map(|it| format!("{}: {}", it.service, it.reason))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "bad: \"nowhere\" is no address of an instance, such as 127.0.0.1:8080",
+                "second: two routes ask for port 80"
+            ]
+        );
+        let in_force: Vec<_> = admitted
+            .routes
+            .iter()
+            .map(|it| {
+                (
+                    it.service.as_str(),
+                    it.port,
+                    it.backends[0].instances[0].address.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            in_force,
+            [
+                ("good", None, "127.0.0.1:3"),
+                ("first", Some(80), "127.0.0.1:4"),
+                ("bad", None, "127.0.0.1:1"),
+            ]
+        );
+        let table = Table::compile(admitted, 1, &Registry::new(1)).unwrap();
+        assert_eq!(table.ports(), BTreeSet::from([80, 9_001]));
+        assert!(
+            table.find(9_001, "h", "/").is_none(),
+            "reserved, without a route"
+        );
+        assert!(table.find(80, "h", "/").is_some());
     }
 
     #[test]

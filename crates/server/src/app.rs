@@ -1,13 +1,14 @@
 //! The server as one object: the four engines, and everything their drivers and the HTTP handlers share.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use shipway_core::{
+    address::{EnvironmentAddresses, claims::AddressClaims},
     aggregate::{Actor, Aggregate, Row},
     concurrency::Groups,
     config::Notify,
-    ids::{ReleaseNumber, RolloutId, RunId, ServiceName},
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, RunId, ServiceName},
     release::Release,
     rollout::{self, Rollouts},
     run::{self, Runs},
@@ -25,10 +26,7 @@ use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
-    api::KeyedRequestRunner,
-    routes::{Lane, default_path},
-    secrets::Secrets,
-    testing::Reports,
+    api::KeyedRequestRunner, drive::served_at, routes::Lane, secrets::Secrets, testing::Reports,
     traffic::Traffic,
 };
 
@@ -50,6 +48,8 @@ pub struct App {
     pub rollouts: Engine<Rollouts>,
     /// Requests that carry an `Idempotency-Key`.
     pub(crate) keyed_requests: KeyedRequestRunner,
+    /// Claims of addresses.
+    pub addresses: Engine<AddressClaims>,
     /// Instances.
     pub target: Arc<dyn Target>,
     /// The proxy.
@@ -82,8 +82,12 @@ pub struct App {
     pub url: String,
     /// Where the proxy is, as people reach it.
     pub proxy_url: String,
+    /// Where the proxy listens.
+    pub proxy_address: SocketAddr,
+    /// The port of the API.
+    pub api_port: u16,
     /// Where the API is, as workers and hooks on this machine reach it.
-    pub loopback_url: String,
+    pub local_url: String,
     /// The `shipway` binary.
     pub exe: PathBuf,
     /// The data directory.
@@ -158,17 +162,29 @@ impl App {
         })
     }
 
-    /// Where a place is reached through the proxy.
-    #[must_use]
-    pub fn address(&self, place: &Place, is_last: bool) -> String {
-        self.traffic.lane(place).map_or_else(
-            || format!("{}{}", self.proxy_url, default_path(place, is_last)),
-            |lane| lane.address(&self.proxy_url),
-        )
+    /// Where a place is reached through the proxy: by what serves there, or else by the newest configuration.
+    pub async fn addresses_of(&self, place: &Place) -> EnvironmentAddresses {
+        if let Some(lane) = self.traffic.lane(place) {
+            return lane.addresses;
+        }
+        let state = self.services.state(&service_stream(&place.service)).await;
+        let Some(state) = state.ok().flatten() else {
+            return EnvironmentAddresses::default();
+        };
+        let configured = || {
+            let environments = &state.config.as_ref()?.environments;
+            let environment = environments
+                .iter()
+                .find(|it| it.name == place.environment)?;
+            Some(EnvironmentAddresses::new(place, environment))
+        };
+        let served = state.served_addresses(&place.environment);
+        served.or_else(configured).unwrap_or_default()
     }
 
     /// Resumes what was under way when the last server ended.
     pub async fn resume(&self) -> Result<(), shipway_engine::StoreError> {
+        self.addresses.resume().await?;
         self.services.resume().await?;
         self.rollouts.resume().await?;
         self.groups.resume().await?;
@@ -182,14 +198,15 @@ pub fn service_stream(service: &ServiceName) -> String {
     format!("{}/{service}", Services::KIND)
 }
 
-/// The lanes as the log tells them: the shares that the last rollout of each place left or is at. Wakes no stream: a rollout that
-/// goes on would shift traffic in lanes that aren't there yet.
+/// The lanes as the log tells them, with the ports that rollouts have claimed: the shares that the last rollout of each place left
+/// or is at, at the addresses of its stable release. Wakes no stream: a rollout that goes on would shift traffic in lanes that
+/// aren't there yet.
 pub async fn lanes(
     store: &dyn Store,
     services: &Engine<Services>,
     rollouts: &Engine<Rollouts>,
-) -> Result<BTreeMap<Place, Lane>, shipway_engine::StoreError> {
-    let mut lanes = BTreeMap::new();
+) -> Result<(BTreeMap<Place, Lane>, BTreeMap<Place, u16>), shipway_engine::StoreError> {
+    let (mut lanes, mut reserved_ports) = (BTreeMap::new(), BTreeMap::new());
     for row in store.all_rows("service").await? {
         let Some(state) = services
             .read(&format!("{}/{}", Services::KIND, row.key))
@@ -197,52 +214,49 @@ pub async fn lanes(
         else {
             continue;
         };
-        let Some(name) = state.name.clone() else {
-            continue;
-        };
-        for (environment, current) in &state.environments {
-            let place = Place {
-                service: name.clone(),
-                environment: environment.clone(),
-            };
-            let (mut split, mut salt, mut configured) =
-                (current.observed.split.clone(), String::new(), None);
-            if let Some(active) = &current.active {
-                configured = Some(active.spec.environment.clone());
-                split = active.spec.observed.split.clone();
-                if let Some(rollout) = rollouts
-                    .read(&active.spec.id.stream())
-                    .await?
-                    .and_then(|state| state.0)
-                {
-                    split = rollout.observed.split.clone();
-                    // Limits that were measured are in the rollout's own log alone.
-                    configured = Some(rollout.spec.environment.clone());
-                    salt = active.spec.id.to_string();
-                }
+        for at in served_at(&state) {
+            if let Some(port) = at.reserved_port {
+                reserved_ports.insert(at.place.clone(), port);
             }
-            let configured = configured.or_else(|| {
-                current
-                    .stable
-                    .as_ref()
-                    .and_then(|stable| stable.environment(environment).cloned())
-            });
-            let Some(configured) = configured else {
+            let environment = &at.place.environment;
+            let (Some(addresses), Some(current)) =
+                (at.addresses, state.environments.get(environment))
+            else {
                 continue;
             };
-            let mut lane = Lane::new(&place, &configured, is_last(&state, environment));
-            lane.split = split;
-            lane.salt = salt;
-            lanes.insert(place, lane);
+            let Some(mut lane) = lane_of(rollouts, current, environment, addresses).await? else {
+                continue;
+            };
+            lane.is_transferable = at.is_transferable;
+            lanes.insert(at.place, lane);
         }
     }
-    Ok(lanes)
+    Ok((lanes, reserved_ports))
 }
 
-fn is_last(state: &service::State, environment: &shipway_core::ids::EnvironmentName) -> bool {
-    state
-        .config
-        .as_ref()
-        .and_then(|config| config.environments.last())
-        .is_some_and(|last| last.name == *environment)
+/// The lane of one environment: how users are known is what the rollout under way says, or else the stable release.
+async fn lane_of(
+    rollouts: &Engine<Rollouts>,
+    current: &service::Environment,
+    environment: &EnvironmentName,
+    addresses: EnvironmentAddresses,
+) -> Result<Option<Lane>, shipway_engine::StoreError> {
+    let Some(active) = &current.active else {
+        let stable = current.stable.as_ref();
+        let configured = stable.and_then(|stable| stable.environment(environment));
+        return Ok(configured.map(|configured| Lane {
+            split: current.observed.split.clone(),
+            ..Lane::new(configured, addresses)
+        }));
+    };
+    let mut lane = Lane::new(&active.spec.environment, addresses);
+    lane.split = active.spec.observed.split.clone();
+    let rollout = rollouts.read(&active.spec.id.stream()).await?;
+    if let Some(rollout) = rollout.and_then(|state| state.0) {
+        // Limits that were measured are in the rollout's own log alone.
+        lane.configure(&rollout.spec.environment);
+        lane.split = rollout.observed.split.clone();
+        lane.salt = active.spec.id.to_string();
+    }
+    Ok(Some(lane))
 }

@@ -25,6 +25,12 @@ pub struct Place {
     pub environment: EnvironmentName,
     /// Where it is reached through the proxy.
     pub url: String,
+    /// The same without a name to resolve, where its address is the default host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_url: Option<String>,
+    /// Why it can't be reached at its port now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_problem: Option<String>,
     /// What serves.
     #[schema(value_type = Option<Object>)]
     pub stable: Option<ReleaseView>,
@@ -72,6 +78,7 @@ pub struct Traffic {
 pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
     let instances = app.target.instances();
     let reading = app.meter.read().await.ok();
+    let unreachable = app.plane.unreachable_ports().await.unwrap_or_default();
     let mut places = Vec::new();
     let mut rows = app.store.all_rows("service").await?;
     rows.sort_by(|a, b| a.key.cmp(&b.key));
@@ -79,19 +86,25 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
         let Ok(service) = serde_json::from_value::<ServiceView>(row.doc) else {
             continue;
         };
-        let last = service.environments.last().map(|last| last.name.clone());
         for environment in service.environments {
             let at = target::Place {
                 service: service.name.clone(),
                 environment: environment.name.clone(),
             };
-            let is_last = last.as_ref() == Some(&environment.name);
+            let addresses = app.addresses_of(&at).await;
             let rollout = match &environment.rollout {
                 Some(id) => rollout_view(app, id).await,
                 None => None,
             };
             places.push(Place {
-                url: app.address(&at, is_last),
+                url: addresses.url(app.proxy_address),
+                local_url: addresses.local_url(app.proxy_address),
+                address_problem: addresses.port().and_then(|port| {
+                    let reason = unreachable.get(&port)?;
+                    Some(format!(
+                        "the proxy can't listen on port {port}: {reason}; it tries again"
+                    ))
+                }),
                 split: Split {
                     reach: None,
                     ..app.traffic.split(&at)

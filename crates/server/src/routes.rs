@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use shipway_analysis::Asked;
 use shipway_core::{
+    address::{Address, EnvironmentAddresses},
     config::{Environment, Sticky},
     ids::ReleaseNumber,
     rollout::{
@@ -24,12 +25,10 @@ const RESPONSE_MS: u64 = 60_000;
 /// The traffic of one service in one environment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lane {
-    /// Hosts that lead here.
-    pub hosts: Vec<String>,
-    /// The first path segments that lead here.
-    pub paths: Vec<String>,
-    /// A port of its own.
-    pub port: Option<u16>,
+    /// Where it is reached.
+    pub addresses: EnvironmentAddresses,
+    /// Whether other lanes go first where they have the same address: no configuration names this environment any more.
+    pub is_transferable: bool,
     /// By what a user is known again.
     pub sticky: Sticky,
     /// Who gets which share.
@@ -45,36 +44,27 @@ pub struct Lane {
 impl Lane {
     /// A lane without traffic.
     #[must_use]
-    pub fn new(place: &Place, environment: &Environment, is_last: bool) -> Self {
+    pub fn new(environment: &Environment, addresses: EnvironmentAddresses) -> Self {
         let mut lane = Self {
-            hosts: Vec::new(),
-            paths: Vec::new(),
-            port: None,
+            addresses,
+            is_transferable: false,
             sticky: environment.sticky.clone(),
             split: Split::default(),
             salt: String::new(),
             counted: None,
             kept: BTreeMap::new(),
         };
-        lane.configure(place, environment, is_last);
+        lane.configure(environment);
         lane
     }
 
-    /// Takes over where the environment is reached: by its hosts, or else by a host and a path of its own.
-    pub fn configure(&mut self, place: &Place, environment: &Environment, is_last: bool) {
-        self.hosts.clone_from(&environment.hosts);
-        self.paths = environment.path.iter().cloned().collect();
-        self.port = environment.port;
+    /// Takes over how users are known and counted.
+    pub fn configure(&mut self, environment: &Environment) {
         self.sticky = environment.sticky.clone();
         let asked = Asked::of(&environment.analysis);
         self.counted = asked.users.then_some(asked.slow);
-        if self.hosts.is_empty() && self.paths.is_empty() {
-            self.paths.push(default_path(place, is_last));
-        }
     }
-}
 
-impl Lane {
     /// What users are counted by, while that says something: they are known again, more than one release has some, and each has
     /// its side by chance alone, not by a rule and not by way of copies.
     #[must_use]
@@ -86,45 +76,41 @@ impl Lane {
         (are_known && are_drawn && with_users.count() > 1)
             .then_some(CountUsers { slow_over_micros })
     }
-
-    /// Where it is reached by way of the proxy at `proxy_url`: by its first host, its port, or its first path.
-    #[must_use]
-    pub fn address(&self, proxy_url: &str) -> String {
-        let path = self.paths.first().map_or("", String::as_str);
-        if let Some(host) = self.hosts.first() {
-            return format!("http://{host}{path}/");
-        }
-        match (self.port, proxy_url.rsplit_once(':')) {
-            (Some(port), Some((machine, _))) => format!("{machine}:{port}{path}"),
-            _ => format!("{proxy_url}{path}"),
-        }
-    }
 }
 
-/// The default first path segment of a place: `/shop` for the last environment, `/shop-staging` for the others.
+/// All routes: each lane by its addresses. Of lanes with the same address one gets the requests.
 #[must_use]
-pub fn default_path(place: &Place, is_last: bool) -> String {
-    if is_last {
-        format!("/{}", place.service)
-    } else {
-        format!("/{}-{}", place.service, place.environment)
+pub fn compose(
+    lanes: &BTreeMap<Place, Lane>,
+    reserved_ports: &BTreeMap<Place, u16>,
+    instances: &[InstanceStatus],
+) -> Snapshot {
+    let mut taken: Vec<Address> = Vec::new();
+    let mut routes = Vec::new();
+    let (last, first): (Vec<_>, Vec<_>) = lanes.iter().partition(|(_, lane)| lane.is_transferable);
+    for (place, lane) in first.into_iter().chain(last) {
+        let is_taken = |address: &Address| taken.iter().any(|it| it.conflicts_with(address));
+        let mut addresses = lane.addresses.clone();
+        addresses.public.retain(|address| !is_taken(address));
+        addresses
+            .local_path
+            .take_if(|path| is_taken(&Address::path(path)));
+        routes.extend(routes_of(place, lane, &addresses, instances));
+        taken.extend(addresses.claims());
     }
-}
-
-/// All routes: each lane by its hosts, by its path and by its port.
-#[must_use]
-pub fn compose(lanes: &BTreeMap<Place, Lane>, instances: &[InstanceStatus]) -> Snapshot {
-    let routes = lanes
-        .iter()
-        .flat_map(|(place, lane)| routes_of(place, lane, instances))
-        .collect();
     Snapshot {
         version: protocol::VERSION,
         routes,
+        reserved_ports: reserved_ports.values().copied().collect(),
     }
 }
 
-fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Route> {
+fn routes_of(
+    place: &Place,
+    lane: &Lane,
+    addresses: &EnvironmentAddresses,
+    instances: &[InstanceStatus],
+) -> Vec<Route> {
     let backend = |(release, weight): &(ReleaseNumber, shipway_core::exposure::Weight)| Backend {
         release: release.0,
         weight: weight.basis_points(),
@@ -133,9 +119,11 @@ fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Ro
     let base = Route {
         service: place.service.to_string(),
         environment: place.environment.to_string(),
-        hosts: lane.hosts.clone(),
+        hosts: Vec::new(),
         path_prefix: None,
-        port: lane.port,
+        strip_prefix: addresses.strip_prefix,
+        local_only: false,
+        port: None,
         salt: lane.salt.clone(),
         sticky: sticky(lane),
         backends: lane.split.shares.iter().map(backend).collect(),
@@ -144,16 +132,33 @@ fn routes_of(place: &Place, lane: &Lane, instances: &[InstanceStatus]) -> Vec<Ro
         hold_ms: HOLD_MS,
         timeout_ms: RESPONSE_MS,
     };
-    if lane.paths.is_empty() {
-        return vec![base];
+    let prefix = |path: &str| Some(path.to_owned()).filter(|path| !path.is_empty());
+    let mut routes: Vec<Route> = Vec::new();
+    for address in &addresses.public {
+        let mut route = base.clone();
+        match address {
+            Address::Host { name, path } => {
+                route.hosts = vec![name.clone()];
+                route.path_prefix = prefix(path);
+            }
+            Address::Path(path) => route.path_prefix = prefix(path),
+            Address::Port(port) => route.port = Some(*port),
+        }
+        // Hosts with one path are one route.
+        match routes.last_mut() {
+            Some(last) if !last.hosts.is_empty() && last.path_prefix == route.path_prefix => {
+                last.hosts.append(&mut route.hosts);
+                last.port = route.port;
+            }
+            _ => routes.push(route),
+        }
     }
-    // One port leads to one route.
-    let with_path = |(index, path): (usize, &String)| Route {
-        path_prefix: Some(path.clone()),
-        port: lane.port.filter(|_| index == 0),
+    routes.extend(addresses.local_path.as_deref().map(|path| Route {
+        path_prefix: prefix(path),
+        local_only: true,
         ..base.clone()
-    };
-    lane.paths.iter().enumerate().map(with_path).collect()
+    }));
+    routes
 }
 
 /// By what users are known, and which requests go to the newcomer whoever sends them.
@@ -258,9 +263,8 @@ mod tests {
             (ReleaseNumber(1), weight(canary).rest()),
         ];
         Lane {
-            hosts: Vec::new(),
-            paths: Vec::new(),
-            port: None,
+            addresses: EnvironmentAddresses::default(),
+            is_transferable: false,
             sticky: Sticky::Cookie("user".to_owned()),
             split: Split {
                 shares,
@@ -295,5 +299,95 @@ mod tests {
         for lane in [nobody_asks, nobody_is_known, copied, lane(0), lane(10_000)] {
             assert_eq!(lane.users(), None, "{lane:?}");
         }
+    }
+
+    fn place(service: &str) -> Place {
+        Place {
+            service: service.parse().unwrap(),
+            environment: "production".parse().unwrap(),
+        }
+    }
+
+    /// `host/path:port` of each route.
+    fn shown(lanes: &BTreeMap<Place, Lane>) -> Vec<String> {
+        let snapshot = compose(lanes, &BTreeMap::new(), &[]);
+        let line = |route: &Route| {
+            let port = route
+                .port
+                .map_or_else(String::new, |port| format!(":{port}"));
+            let path = route.path_prefix.as_deref().unwrap_or_default();
+            let local = if route.local_only { " local" } else { "" };
+            format!(
+                "{}: {}{path}{port}{local}",
+                route.service,
+                route.hosts.join(",")
+            )
+        };
+        snapshot.routes.iter().map(line).collect()
+    }
+
+    fn reached_at(addresses: &[&str], local_path: Option<&str>) -> Lane {
+        let public = addresses.iter().map(|it| it.parse().unwrap()).collect();
+        Lane {
+            addresses: EnvironmentAddresses {
+                public,
+                local_path: local_path.map(str::to_owned),
+                strip_prefix: true,
+            },
+            ..lane(0)
+        }
+    }
+
+    #[test]
+    fn each_address_of_a_lane_has_a_route() {
+        let table = [
+            (
+                reached_at(&["a.example", "b.example"], None),
+                vec!["s: a.example,b.example"],
+            ),
+            (
+                reached_at(&["a.example/x", "port 9000"], None),
+                vec!["s: a.example/x", "s: :9000"],
+            ),
+            (
+                reached_at(&["a.example", "port 9000"], None),
+                vec!["s: a.example:9000"],
+            ),
+            (
+                reached_at(&["/", "port 9000"], None),
+                vec!["s: ", "s: :9000"],
+            ),
+            (
+                reached_at(&["s.localhost"], Some("/s")),
+                vec!["s: s.localhost", "s: /s local"],
+            ),
+        ];
+        for (lane, routes) in table {
+            assert_eq!(shown(&BTreeMap::from([(place("s"), lane)])), routes);
+        }
+    }
+
+    #[test]
+    fn an_environment_that_is_no_longer_named_gives_its_route_to_the_one_that_took_its_address() {
+        let old = Lane {
+            is_transferable: true,
+            ..reached_at(&["a.example", "old.example"], None)
+        };
+        let mut lanes = BTreeMap::from([(place("a-old"), old)]);
+        assert_eq!(shown(&lanes), ["a-old: a.example,old.example"]);
+        lanes.insert(place("b-new"), reached_at(&["a.example"], None));
+        assert_eq!(shown(&lanes), ["b-new: a.example", "a-old: old.example"]);
+    }
+
+    #[test]
+    fn an_address_leads_to_one_lane_even_if_two_have_it() {
+        let twice = BTreeMap::from([
+            (place("one"), reached_at(&["port 9000"], None)),
+            (
+                place("two"),
+                reached_at(&["port 9000", "two.example"], None),
+            ),
+        ]);
+        assert_eq!(shown(&twice), ["one: :9000", "two: two.example"]);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use shipway_core::target::Limits;
+use shipway_core::{address::reachable, target::Limits};
 use shipway_drivers::{
     data_plane::{self, DataPlane, meter::Meter},
     git::Repos,
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     app::{self, App},
-    drive::{self, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
+    drive::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
     happened::Ledger,
     push,
     secrets::{Secrets, SecretsError},
@@ -180,10 +180,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(RealClock::after(last_event_at(&*store).await?));
     let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
     let repos = Arc::new(Repos::open(path.join("git"))?);
-    let loopback_url = format!(
-        "http://{}",
-        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
-    );
+    let local_url = format!("http://{}", reachable(address));
     let proxy_address = plane.listen().await.unwrap_or(options.proxy_listen);
 
     let happened = Ledger::open(path.join("happened.json")).map_err(io("reading happened.json"))?;
@@ -221,6 +218,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             clock.clone(),
             engine,
         );
+        let addresses = Engine::start(
+            store.clone(),
+            Arc::new(AddressDriver),
+            clock.clone(),
+            engine,
+        );
         App {
             keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
             traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
@@ -241,8 +244,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             url: options
                 .public_url
                 .clone()
-                .unwrap_or_else(|| loopback_url.clone()),
-            proxy_url: format!("http://{proxy_address}"),
+                .unwrap_or_else(|| local_url.clone()),
+            proxy_url: format!("http://{}", reachable(proxy_address)),
+            proxy_address,
+            api_port: address.port(),
             token: options.token.clone(),
             exe: options.exe.clone(),
             data: path.clone(),
@@ -253,16 +258,17 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             runs,
             groups,
             rollouts,
+            addresses,
             target,
             plane,
             repos,
             secrets,
-            loopback_url,
+            local_url,
             internal_token,
         }
     });
-    app.traffic
-        .restore(app::lanes(&*app.store, &app.services, &app.rollouts).await?);
+    let (lanes, ports) = app::lanes(&*app.store, &app.services, &app.rollouts).await?;
+    app.traffic.restore(lanes, ports);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let traffic = app.traffic.clone();
@@ -271,6 +277,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     drive::reserve_places(&app).await?;
     app.resume().await?;
     push::missed::take_in(&app).await?;
+    drive::reconcile_addresses(&app).await?;
     tasks.spawn(workspaces::run(app.clone()));
     tasks.spawn(drive::lately::run(app.clone()));
     for repo in options.repos {
@@ -305,6 +312,7 @@ impl Running {
         self.app.rollouts.stop().await;
         self.app.runs.stop().await;
         self.app.groups.stop().await;
+        self.app.addresses.stop().await;
         self.tasks.shutdown().await;
     }
 }

@@ -11,13 +11,14 @@ use std::{
 };
 
 use shipway_core::{
+    address::EnvironmentAddresses,
     config::Environment,
     ids::ReleaseNumber,
     rollout::plan::Split,
     target::{InstanceStatus, Place, SetKey},
 };
 use shipway_drivers::{data_plane::DataPlane, target::Target};
-use shipway_proxy::protocol::Snapshot;
+use shipway_proxy::protocol::{Accepted, RefusedRoutes, Snapshot};
 use tokio::sync::{Notify, watch};
 
 use crate::routes::{Lane, compose};
@@ -29,12 +30,37 @@ const ADOPTION_MAX: Duration = Duration::from_secs(3);
 #[derive(Clone, Default)]
 struct Applied {
     revision: u64,
+    /// Why none of the routes were taken.
     refused: Option<String>,
+    /// Why the routes of one place were not taken; the others were.
+    refused_places: BTreeMap<Place, String>,
+}
+
+/// Why traffic is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrafficError {
+    /// The data plane refuses the routes.
+    #[error("the proxy does not take the routes: {0}")]
+    Refused(String),
+}
+
+/// Where a place of a service is reached now.
+pub struct ServedAt {
+    /// The place.
+    pub place: Place,
+    /// Its addresses; `None`: nothing is routed there any more.
+    pub addresses: Option<EnvironmentAddresses>,
+    /// Whether others may take them over.
+    pub is_transferable: bool,
+    /// The port that its rollout has claimed and not yet promoted.
+    pub reserved_port: Option<u16>,
 }
 
 /// The traffic of all lanes; cheap to share.
 pub struct Traffic {
     lanes: Mutex<BTreeMap<Place, Lane>>,
+    /// Ports to listen on that no route has yet.
+    reserved_ports: Mutex<BTreeMap<Place, u16>>,
     changed: Notify,
     /// The number of the last lane change that was put, with the problem if the data plane refused it.
     applied: watch::Sender<Applied>,
@@ -49,6 +75,7 @@ impl Traffic {
     pub fn new(plane: Arc<DataPlane>, target: Arc<dyn Target>) -> Self {
         Self {
             lanes: Mutex::new(BTreeMap::new()),
+            reserved_ports: Mutex::default(),
             changed: Notify::new(),
             applied: watch::Sender::new(Applied::default()),
             revision: watch::Sender::new(1),
@@ -57,9 +84,10 @@ impl Traffic {
         }
     }
 
-    /// Takes over the lanes as the log tells them, before [`Traffic::run`].
-    pub fn restore(&self, lanes: BTreeMap<Place, Lane>) {
+    /// Takes over lanes and ports as the log tells them, before [`Traffic::run`].
+    pub fn restore(&self, lanes: BTreeMap<Place, Lane>, reserved_ports: BTreeMap<Place, u16>) {
         *self.lanes() = lanes;
+        *self.reserved_ports() = reserved_ports;
     }
 
     /// Gives each release its share, and returns when the data plane has it.
@@ -70,19 +98,72 @@ impl Traffic {
         &self,
         place: &Place,
         environment: &Environment,
-        is_last: bool,
+        addresses: &EnvironmentAddresses,
         split: &Split,
         salt: &str,
-    ) -> Result<(), String> {
+    ) -> Result<(), TrafficError> {
+        let mut before = None;
         let revision = self.change(|lanes| {
+            before = lanes.get(place).cloned();
             let lane = lanes
                 .entry(place.clone())
-                .or_insert_with(|| Lane::new(place, environment, is_last));
-            lane.configure(place, environment, is_last);
+                .or_insert_with(|| Lane::new(environment, addresses.clone()));
+            lane.configure(environment);
+            lane.addresses.clone_from(addresses);
             lane.split = split.clone();
             salt.clone_into(&mut lane.salt);
         });
-        self.applied(revision).await
+        let applied = self.applied(place, revision).await;
+        if applied.is_err() {
+            // What the proxy refused must not be put again with the next change of another lane.
+            self.change(|lanes| match before {
+                Some(before) => drop(lanes.insert(place.clone(), before)),
+                None => drop(lanes.remove(place)),
+            });
+        }
+        applied
+    }
+
+    /// Changes where places are reached; their shares stay as they are.
+    ///
+    /// # Errors
+    /// When the data plane refuses the routes of one of them; those before stay in force.
+    pub async fn move_addresses(&self, served: Vec<ServedAt>) -> Result<(), TrafficError> {
+        {
+            let mut ports = self.reserved_ports();
+            for at in &served {
+                match at.reserved_port {
+                    Some(port) => drop(ports.insert(at.place.clone(), port)),
+                    None => drop(ports.remove(&at.place)),
+                }
+            }
+        }
+        let revision = self.change(|lanes| {
+            for at in &served {
+                match (&at.addresses, lanes.get_mut(&at.place)) {
+                    (Some(addresses), Some(lane)) => {
+                        lane.addresses.clone_from(addresses);
+                        lane.is_transferable = at.is_transferable;
+                    }
+                    (None, Some(_)) => drop(lanes.remove(&at.place)),
+                    (_, None) => {}
+                }
+            }
+        });
+        for at in served {
+            self.applied(&at.place, revision).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens on a port that no route has yet.
+    ///
+    /// # Errors
+    /// When the data plane refuses it.
+    pub async fn reserve_port(&self, place: &Place, port: u16) -> Result<(), TrafficError> {
+        self.reserved_ports().insert(place.clone(), port);
+        let revision = self.change(|_| ());
+        self.applied(place, revision).await
     }
 
     /// Takes the instances of `release` beyond `keep` out of the routes and waits until their open requests are over, `grace` at most.
@@ -96,7 +177,7 @@ impl Traffic {
         release: ReleaseNumber,
         keep: u32,
         grace: Duration,
-    ) -> Result<u64, String> {
+    ) -> Result<u64, TrafficError> {
         let revision = self.change(|lanes| {
             if let Some(lane) = lanes.get_mut(place) {
                 lane.kept.insert(release, keep);
@@ -105,7 +186,7 @@ impl Traffic {
                 }
             }
         });
-        self.applied(revision).await?;
+        self.applied(place, revision).await?;
         Ok(self.plane.drained(place, release, keep, grace).await)
     }
 
@@ -159,18 +240,28 @@ impl Traffic {
             // What changes while a snapshot is composed and put is seen in the next round.
             instances.borrow_and_update();
             let revision = *self.revision.borrow();
-            let snapshot = compose(&self.lanes(), &self.target.instances());
-            let mut refused = None;
+            let snapshot = compose(
+                &self.lanes(),
+                &self.reserved_ports(),
+                &self.target.instances(),
+            );
+            let mut applied = Applied {
+                revision,
+                ..Applied::default()
+            };
             if last.as_ref() != Some(&snapshot) {
                 match self.plane.put(snapshot.clone()).await {
-                    Ok(()) => last = Some(snapshot),
+                    Ok(accepted) => {
+                        last = Some(snapshot).filter(|_| accepted.refused.is_empty());
+                        applied.refused_places = refused_places(accepted);
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the proxy does not take the routes; those before stay in force");
-                        refused = Some(error.to_string());
+                        applied.refused = Some(error.to_string());
                     }
                 }
             }
-            self.applied.send_replace(Applied { revision, refused });
+            self.applied.send_replace(applied);
             tokio::select! {
                 () = self.changed.notified() => {}
                 changed = instances.changed() => if changed.is_err() { return },
@@ -214,13 +305,45 @@ impl Traffic {
         revision
     }
 
-    async fn applied(&self, revision: u64) -> Result<(), String> {
+    fn reserved_ports(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, u16>> {
+        let ports = self.reserved_ports.lock();
+        ports.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn applied(&self, place: &Place, revision: u64) -> Result<(), TrafficError> {
         let mut applied = self.applied.subscribe();
         let done = applied.wait_for(|done| done.revision >= revision).await;
         // The sender lives as long as `self`.
-        match done.ok().and_then(|done| done.refused.clone()) {
-            Some(why) => Err(format!("the proxy does not take the routes: {why}")),
+        let done = done.map(|done| done.clone()).unwrap_or_default();
+        let of_place = done.refused_places.get(place).cloned();
+        match done.refused.or(of_place) {
+            Some(reason) => Err(TrafficError::Refused(reason)),
             None => Ok(()),
         }
     }
+}
+
+fn refused_places(accepted: Accepted) -> BTreeMap<Place, String> {
+    let mut refused = BTreeMap::new();
+    for routes in accepted.refused {
+        let RefusedRoutes {
+            service,
+            environment,
+            reason,
+        } = routes;
+        tracing::error!(
+            service,
+            environment,
+            reason,
+            "the proxy refuses the routes of one environment; those before stay in force"
+        );
+        if let (Ok(service), Ok(environment)) = (service.parse(), environment.parse()) {
+            let place = Place {
+                service,
+                environment,
+            };
+            refused.insert(place, reason);
+        }
+    }
+    refused
 }

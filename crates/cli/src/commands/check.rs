@@ -14,7 +14,7 @@ use shipway_core::{
 use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::lint;
 
-use super::ties;
+use super::{addresses, ties};
 use crate::{
     client::Server,
     exit::Failure,
@@ -131,8 +131,9 @@ fn traffic_notes(config: &Config) -> Vec<String> {
 
 fn config_problems(source: &Source, server: &Server) -> Vec<Diagnostic> {
     match shipway_core::config::parse(source) {
-        Ok((_, mut warnings)) => {
+        Ok((config, mut warnings)) => {
             warnings.extend(ties::warnings(source, server));
+            warnings.extend(addresses::warnings(source, &config, server));
             warnings
         }
         Err(problems) => problems,

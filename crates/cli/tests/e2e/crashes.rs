@@ -27,7 +27,7 @@ fn killed_at_every_event(shard: u64, shards: u64, mood: &str, check: impl Fn(&Si
     let first = said(&shop.ship("1.0"));
     assert!(first.contains("#1 serves production"), "{first}");
     shop.write("MOOD", mood);
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     for (release, events) in (2..).zip((shard + 1..EVENTS_MAX).step_by(shards as usize)) {
         site.stop();
         site.env = vec![("SHIPWAY_CRASH_AFTER_EVENTS", events.to_string())];
@@ -77,7 +77,7 @@ fn good_ends_in_production(site: &Site, release: u64) {
     assert_eq!(rollout["status"], "promoted", "{rollout:#}");
     let version = format!("1.{}", release - 1);
     until("all traffic on the new version", || {
-        site.ask("/shop") == Some((200, version.clone()))
+        site.ask("/shop/") == Some((200, version.clone()))
     });
     assert_running(site, release);
 }
@@ -85,7 +85,7 @@ fn good_ends_in_production(site: &Site, release: u64) {
 fn bad_comes_back(site: &Site, release: u64) {
     let rollout = site.ended_rollout("production", release);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
     assert_running(site, 1);
 }
 

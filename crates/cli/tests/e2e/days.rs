@@ -29,7 +29,7 @@ fn is_holding(site: &Site, release: u64) -> bool {
 fn a_killed_server_goes_on_with_the_canary_where_it_was() {
     let (mut site, shop) = serving();
     shop.edit("shipway.yaml", "hold: 1s", "hold: 3s");
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     let push = shop.ship_begun("1.1");
     until("the canary", || is_holding(&site, 2));
     let before = site.rollout("production", 2).unwrap();
@@ -60,7 +60,7 @@ fn a_killed_proxy_is_there_again_with_the_same_routes() {
     signal(old, "KILL");
     until("another proxy", || proxies().iter().any(|pid| *pid != old));
     until("the same routes", || {
-        site.ask("/shop") == Some((200, "1.0".to_owned()))
+        site.ask("/shop/") == Some((200, "1.0".to_owned()))
     });
     assert_eq!(proxies().len(), 1);
 }
@@ -73,10 +73,10 @@ fn a_killed_proxy_and_no_server_is_served_by_the_next_server() {
     for proxy in processes_with(&[" proxy ", control.to_str().unwrap()]) {
         signal(proxy, "KILL");
     }
-    until("silence", || site.ask("/shop").is_none());
+    until("silence", || site.ask("/shop/").is_none());
     site.start();
     until("service", || {
-        site.ask("/shop") == Some((200, "1.0".to_owned()))
+        site.ask("/shop/") == Some((200, "1.0".to_owned()))
     });
 }
 
@@ -142,13 +142,13 @@ fn a_log_of_a_newer_version_is_refused_and_stays_as_it_is() {
     assert_eq!(refused.status.code(), Some(2), "{told}");
     assert!(told.contains("newer"), "{told}");
     assert!(fs::read(&path).unwrap() == before, "the file was touched");
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }
 
 #[test]
 fn a_full_disk_loses_nothing_and_the_traffic_goes_on() {
     let (mut site, shop) = serving();
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     site.stop();
     // A bound on each file is what an ordinary user can have of a full disk: 200 KiB, and writing more is an error.
     let bounded = "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\"";
@@ -166,7 +166,9 @@ fn a_full_disk_loses_nothing_and_the_traffic_goes_on() {
     site.start();
     let rollout = site.ended_rollout("production", 2);
     assert_eq!(rollout["status"], "promoted", "{rollout:#}");
-    until("1.1", || site.ask("/shop") == Some((200, "1.1".to_owned())));
+    until("1.1", || {
+        site.ask("/shop/") == Some((200, "1.1".to_owned()))
+    });
     assert_all_good(&load.stop());
     push.wait_with_output().unwrap();
 }
@@ -235,7 +237,7 @@ fn a_clock_set_back_delays_nothing() {
     let told = said(&shop.ship("1.0"));
     assert!(told.contains("#1 serves production"), "{told}");
     shop.edit("shipway.yaml", "hold: 1s", "hold: 2s");
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
 
     let begun = std::time::Instant::now();
     let push = shop.ship_begun("1.1");

@@ -94,7 +94,7 @@ fn judged_both_ways(usual: &str, worse: &str, weight: &str, window: &str, limit:
         assert_says(&ship(shop, "1.0", usual), &["#1 serves production"]);
     }
     let loads = ["evidence", "windows"]
-        .map(|service| Load::steady(&format!("http://{}/{service}", site.proxy), 200));
+        .map(|service| Load::steady(&format!("http://{}/{service}/", site.proxy), 200));
     for load in &loads {
         until("the load to be steady", || load.of("1.0") > 400);
     }
@@ -160,7 +160,7 @@ fn healthy_in_a_row(count: u64, canary: &str) {
     );
     let shop = repository(&site, "shop", &environment);
     assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 200);
     for release in 2..2 + count {
         let told = ship(&shop, &format!("1.{release}"), "0.01");
         let rollout = ended(&site, "shop", release);
@@ -196,7 +196,7 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
     let environment = "    strategy: { blue-green: { keep: 5m } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 200);
     until("stable to be known", || load.of("1.0") > 1_000);
     ship(&shop, "1.1", "0.2");
     let rollout = ended(&site, "shop", 2);
@@ -204,7 +204,7 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
     let why = rollout["turned_back"]["why"].as_str().unwrap();
     assert_says(why, &["on #2 against", "on #1 before the switch"]);
     until("1.0 serves again", || {
-        site.ask("/shop").is_some_and(|(_, body)| body == "1.0")
+        site.ask("/shop/").is_some_and(|(_, body)| body == "1.0")
     });
     let back = seconds(&rollout["turned_back"], "at", &rollout["back_at"]);
     assert!(back < 2.0, "{back} s from verdict to stable");
@@ -221,7 +221,7 @@ fn a_release_that_is_slower_than_stable_was_goes_back_during_its_bake() {
     let environment = "    strategy: { blue-green: { bake: 10m } }\n    analysis: [{ metric: latency-p50, worse_than: stable }]";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 200);
     // The server looks each few seconds at what serves.
     until("stable to be known", || load.of("1.0") > 2_000);
     shop.edit(
@@ -256,7 +256,7 @@ fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
     );
     let shop = repository(&site, "shop", &environment);
     assert_says(&ship(&shop, "1.0", "0.01"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 200);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 200);
     until("the load to be steady", || load.of("1.0") > 400);
     ship(&shop, "1.1", "0.3");
     assert_eq!(ended(&site, "shop", 2)["status"], "rolled_back");
@@ -299,7 +299,7 @@ fn one_user_who_always_fails_neither_rolls_a_good_release_back_nor_lets_it_pass(
         "code = 500 if (self.headers[\"x-user\"] or \"\").startswith(\"robot\")",
     );
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
-    let url = format!("http://{}/shop", site.proxy);
+    let url = format!("http://{}/shop/", site.proxy);
     let people = Load::steady(&url, 150);
     shop.write("MOOD", "0.0\n");
     let mut push = shop.ship_begun("1.1");

@@ -95,7 +95,7 @@ fn is_shipped_and_shipped_again(site: &Site, shop: &Shop, name: &str) {
         site.ask(&format!("/{name}"))
     );
 
-    let wrk = wrk(&format!("http://{}/{name}", site.proxy));
+    let wrk = wrk(&format!("http://{}/{name}/", site.proxy));
     let told = said(&shop.ship("1.1.0"));
     assert!(told.contains("#2 serves production"), "{told}");
     until("1.1.0 to answer", || answers(site, name, "1.1.0"));

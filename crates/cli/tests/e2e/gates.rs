@@ -61,13 +61,13 @@ fn a_release_waits_for_as_many_people_as_were_asked_for() {
     assert_ends(&first, 0, &["waiting", "2 approvals", "so far alice"]);
     let again = as_user(&site, "alice", &["approve", "ro1"]);
     assert_ends(&again, 0, &["waiting", "2 approvals", "so far alice"]);
-    assert_ne!(site.ask("/shop").map(|(status, _)| status), Some(200));
+    assert_ne!(site.ask("/shop/").map(|(status, _)| status), Some(200));
 
     let second = as_user(&site, "pat", &["approve", "ro1", "--group", "platform"]);
     assert_ends(&second, 0, &["ro1"]);
     let watched = site.shipway(&["watch", "ro1"]);
     assert_ends(&watched, 0, &["approved by alice", "pat"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
     let late = as_user(&site, "bob", &["approve", "ro1"]);
     assert_ends(&late, 1, &["no longer possible"]);
 }
@@ -137,7 +137,7 @@ fn an_environment_is_tested_before_the_release_goes_on() {
         ],
     );
     assert_silent_of(&told, &["#2 serves production"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
     assert!(site.rollout("production", 2).is_none());
     let logs = said(&site.shipway(&["logs", "r4"]));
     assert_says(&logs, &["it says 1.1-bug"]);

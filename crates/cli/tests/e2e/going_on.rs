@@ -365,5 +365,5 @@ environments: { production: { strategy: rolling, drain: 1s } }
     assert_eq!(ended["status"], "success", "{log}");
     // The release is the run's: there is no second one.
     assert_says(&log, &["Release #1 goes to production"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }

@@ -38,7 +38,7 @@ fn a_tree_with_a_link_that_leads_out_is_refused_by_name() {
         ],
     );
     assert_eq!(site.ended_rollout("production", 2)["status"], "rolled_back");
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn an_artifact_that_is_damaged_is_never_started() {
     fs::write(&blob, bytes).unwrap();
     let back = site.shipway(&["rollback", "--in", "production", "--watch"]);
     let told = said(&back);
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())), "{told}");
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())), "{told}");
     assert_ends(&back, 1, &["artifact", "#2 serves all traffic"]);
     site.stop();
     site.start();
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
 }
 
 /// The file below a folder whose path ends in these hexadecimal digits, however they are spread over folders.
@@ -104,7 +104,7 @@ fn a_step_deploys_in_the_pushers_name() {
     let rollout = site.ended_rollout("production", 1);
     assert_eq!(rollout["status"], "promoted", "{rollout:#}");
     assert_eq!(rollout["by"], "Ann <ann@example.com>");
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_pusher_who_goes_away_stops_nothing() {
     push.kill().unwrap();
     push.wait().unwrap();
     assert_eq!(site.ended_rollout("production", 1)["status"], "promoted");
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn a_forced_push_of_an_older_commit_is_a_release_of_its_own() {
     let shop = shop(&site, "");
     shop.ship("1.0");
     shop.ship("1.1");
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
     let refused = shop.push("main~1:main");
     assert!(!refused.status.success());
     let told = said(&shop.push("+main~1:main"));
     assert_says(&told, &["#3 serves production"]);
     assert_silent_of(&told, &["nothing is released"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }

@@ -193,7 +193,7 @@ fn deleting_the_released_branch_is_refused_and_another_one_goes() {
     shop.push("main:refs/heads/feature");
     let told = said(&shop.push(":feature"));
     assert_says(&told, &["feature deleted", "stay as they are"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
     assert_says(&said(&shop.ship("1.1")), &["#2 serves production"]);
 }
 

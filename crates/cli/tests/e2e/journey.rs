@@ -19,9 +19,9 @@ fn a_push_ends_in_production_and_a_bad_one_comes_back() {
     ] {
         assert!(told.contains(line), "{line:?} is not in\n{told}");
     }
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     let told = said(&shop.ship("1.1"));
     assert!(told.contains("#2 serves production"), "{told}");
     until("all traffic on 1.1", || load.of("1.1") > 50);
@@ -29,7 +29,7 @@ fn a_push_ends_in_production_and_a_bad_one_comes_back() {
     assert_all_good(&counts);
     assert!(counts.contains_key("200 1.0"), "{counts:?}");
 
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     shop.write("MOOD", "bad\n");
     let told = said(&shop.ship("1.2"));
     assert!(told.contains("error-rate"), "{told}");
@@ -43,7 +43,7 @@ fn a_push_ends_in_production_and_a_bad_one_comes_back() {
         None,
         "{counts:?}"
     );
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
 
     let history = said(&site.shipway(&["history", "shop"]));
     for word in ["#1", "#2", "#3", "rolled back"] {

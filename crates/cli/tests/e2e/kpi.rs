@@ -98,7 +98,7 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
     // Nothing is known of a release that nobody asked, and two releases need some time in Prometheus.
     let begun = std::time::Instant::now();
     until("stable to have been there for a while", || {
-        site.ask("/shop").is_some() && begun.elapsed() > std::time::Duration::from_secs(10)
+        site.ask("/shop/").is_some() && begun.elapsed() > std::time::Duration::from_secs(10)
     });
     shop.ship("2.0");
     let told = site.ended_rollout("production", 2).to_string();
@@ -114,7 +114,7 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
     // As good as before.
     let begun = std::time::Instant::now();
     until("the way back to be over", || {
-        site.ask("/shop").is_some() && begun.elapsed() > std::time::Duration::from_secs(2)
+        site.ask("/shop/").is_some() && begun.elapsed() > std::time::Duration::from_secs(2)
     });
     shop.ship("3.0");
     until("it is known to be as good as #1 was", || {

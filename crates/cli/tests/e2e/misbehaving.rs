@@ -37,7 +37,7 @@ fn serving(site: &Site) -> Shop {
 fn assert_nobody_notices(mood: &str, words: &[&str]) {
     let site = Site::started();
     let shop = serving(&site);
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     shop.write("MOOD", mood);
     let told = said(&shop.ship("1.1"));
     assert_says(&told, words);
@@ -70,7 +70,7 @@ fn a_command_that_is_not_there_fails_with_what_the_shell_says() {
     shop.edit("shipway.yaml", "exec python3 shop.py", "./nowhere");
     let told = said(&shop.ship("1.1"));
     assert_says(&told, &["nowhere", "not found", "127"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_instance_that_dies_is_started_again_while_the_other_serves() {
     let site = Site::started();
     let _shop = serving(&site);
     let before = instances(&site);
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     // The instance's own answer to this is its death: the proxy says 502, or asks the other one.
     let _ = site.ask("/shop/exit");
     until("another process in its place", || {
@@ -117,7 +117,7 @@ fn a_service_that_ignores_sigterm_is_killed_after_its_grace() {
         children(&folder) == 0 && instances(&site).len() == 2
     });
     assert!(begun.elapsed() < Duration::from_secs(30));
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
 }
 
 /// The sleeping children of instances below this folder.

@@ -19,7 +19,7 @@ fn testers_get_the_canary_by_a_header_or_a_cookie_before_anybody_else_does() {
     let canary = "    strategy: { canary: { match: [{ header: { x-canary: { regex: '[1-9]' } } }, { cookie: { staff: { present: true } } }], steps: [{ hold: 10m }, { weight: 50%, hold: 10m }] } }";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
-    let url = format!("http://{}/shop", site.proxy);
+    let url = format!("http://{}/shop/", site.proxy);
     let users = Load::steady(&url, 50);
     let testers = Load::steady_with(&url, 50, &[("x-canary", "1")]);
     let staff = Load::steady_with(&url, 50, &[("cookie", "a=b; staff=eve")]);
@@ -62,7 +62,7 @@ fn a_release_that_fails_on_copies_goes_back_before_it_ever_had_a_user() {
     let canary = "    strategy: { canary: { mirror: 50%, steps: [{ weight: 20%, hold: 10m }] } }\n    analysis: [{ metric: error-rate, worse_than: stable }]";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 100);
     ship(&shop, "1.1", "0.5");
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
@@ -82,7 +82,7 @@ fn a_baseline_runs_beside_the_canary_over_a_crash_of_the_server_and_goes_with_it
     analysis: [{ metric: error-rate, worse_than: stable }, { metric: orders, provider: events, worse_than: stable, direction: decrease }]";
     let shop = repository(&site, "shop", canary);
     assert_says(&ship(&shop, "1.0", "0.05"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 100);
     shop.write("MOOD", "0.05\n");
     let mut push = shop.ship_begun("1.1");
     until("the canary to hold", || status(&site, 2) == "holding");

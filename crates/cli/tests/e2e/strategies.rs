@@ -77,7 +77,7 @@ pub fn serving(strategy: &str) -> (Site, Shop) {
 }
 
 pub fn load(site: &Site) -> Load {
-    let load = Load::start(&format!("http://{}/shop", site.proxy));
+    let load = Load::start(&format!("http://{}/shop/", site.proxy));
     until("the load to be steady", || load.of("1.0") > 20);
     load
 }
@@ -136,7 +136,7 @@ fn a_good_release(strategy: &str) {
     assert_all_good(&load.stop());
     site.ended_rollout("production", 2);
     assert_serves_alone(&site, 2, 2);
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
 }
 
 /// Releases that never become ready or fail their smoke test never have a user; nobody notices them.

@@ -147,6 +147,6 @@ fn a_rollback_outside_the_window_goes_in_by_the_strategy_and_a_bad_release_needs
     );
     back(&["--to", "1", "--force", "--watch"]);
     until("1.0 serves", || {
-        site.ask("/shop") == Some((200, "1.0".to_owned()))
+        site.ask("/shop/") == Some((200, "1.0".to_owned()))
     });
 }

@@ -59,7 +59,7 @@ fn going_back_while_the_old_set_is_warm_is_one_shift() {
     let started = rollout["plan"].to_string();
     assert!(started.contains("#1"), "{started}");
     assert_all_good(&load.stop());
-    assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 
     // Nobody watches for as long as a set is kept warm.
     let words = ["deploy", "shop", "--release", "2", "--to", "production"];
@@ -211,7 +211,7 @@ fn a_first_release_that_is_bad_leaves_nothing_behind() {
 fn asked(site: &Site, head: &str) -> BufReader<TcpStream> {
     let mut connection = TcpStream::connect(&site.proxy).unwrap();
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("{head}\r\nHost: shop.example\r\n");
+    let request = format!("{head}\r\nHost: 127.0.0.1\r\n");
     connection.write_all(request.as_bytes()).unwrap();
     BufReader::new(connection)
 }
@@ -268,7 +268,7 @@ fn a_switched_connection_survives_a_promotion_as_long_as_the_drain() {
     echoes(&mut socket, "before");
     let told = said(&shop.ship("1.1"));
     assert!(told.contains("#2 serves production"), "{told}");
-    assert_eq!(site.ask("/shop"), Some((200, "1.1".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
     echoes(&mut socket, "after");
     until("#1 to be drained", || {
         let rollout = site.rollout("production", 2).unwrap();

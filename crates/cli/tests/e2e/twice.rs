@@ -42,7 +42,7 @@ fn of_two_pushes_from_one_commit_one_is_told_to_fetch() {
     assert_says(&said(&won), &["#2 serves production"]);
     assert!(!lost.status.success(), "{}", said(&lost));
     assert_says(&said(&lost), &["rejected"]);
-    assert_eq!(site.ask("/shop"), Some((200, version.to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, version.to_owned())));
     assert_eq!(site.rollouts().len(), 2);
 }
 
@@ -70,7 +70,7 @@ fn of_pushes_one_after_the_other_the_newest_ends_in_production() {
     assert_says(&quick, &["serves production"]);
     let slow = said(&slow.wait_with_output().unwrap());
     assert_says(&slow, &["does not go to production", "a newer push"]);
-    assert_eq!(site.ask("/shop"), Some((200, "1.2".to_owned())));
+    assert_eq!(site.ask("/shop/"), Some((200, "1.2".to_owned())));
     assert_eq!(site.rollouts().len(), 2, "{:#?}", site.rollouts());
 }
 

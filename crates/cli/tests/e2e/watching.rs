@@ -19,7 +19,7 @@ fn held() -> (Site, Shop, Load, Child) {
     analysis: [{ metric: error-rate, worse_than: stable }, { metric: latency-p99, max: 10s }]";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0.05"), &["#1 serves production"]);
-    let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
+    let load = Load::steady(&format!("http://{}/shop/", site.proxy), 100);
     until("the load to be steady", || load.of("1.0") > 100);
     shop.write("MOOD", "0.05\n");
     let push = shop.ship_begun("1.1");

@@ -10,7 +10,13 @@ use super::{
     decode::{Problems, env, inside, later, unknown_word, word},
     metrics, rollback, ties,
 };
-use crate::{config::Source, ids::EnvironmentName, rollout::plan::Span as Elapsed};
+use crate::{
+    address::{Address, EnvironmentAddresses},
+    config::Source,
+    ids::{EnvironmentName, ServiceName},
+    rollout::plan::Span as Elapsed,
+    target::Place,
+};
 
 /// Keys of an environment.
 pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
@@ -18,6 +24,7 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "strategy",
     "hosts",
     "path",
+    "strip_prefix",
     "port",
     "sticky",
     "approvals",
@@ -62,6 +69,8 @@ pub(super) fn environments(
         );
         return None;
     };
+    // A name that can't be read has its own problem.
+    let service_name = service.and_then(|name| name.parse::<ServiceName>().ok());
     let mut environments: Vec<Environment> = Vec::new();
     for (key, value) in entries {
         let name = key.text.parse::<EnvironmentName>();
@@ -73,41 +82,46 @@ pub(super) fn environments(
             }
         };
         if let Some(environment) = environment {
-            refuse_shared_addresses(&environment, &environments, key.span, problems);
+            if let Some(service) = &service_name {
+                refuse_shared_addresses(service, &environment, &environments, key.span, problems);
+            }
             environments.push(environment);
         }
     }
     Some(environments)
 }
 
-/// Two environments can't be reached at the same place.
+/// Two environments can't have the same address.
 fn refuse_shared_addresses(
+    service: &ServiceName,
     new: &Environment,
     others: &[Environment],
     span: Span,
     problems: &mut Problems,
 ) {
+    let addresses = |environment: &Environment| {
+        let place = Place {
+            service: service.clone(),
+            environment: environment.name.clone(),
+        };
+        EnvironmentAddresses::new(&place, environment).claims()
+    };
+    let mine = addresses(new);
     for other in others {
-        let host = new.hosts.iter().find(|host| {
-            other.hosts.iter().any(|it| it.eq_ignore_ascii_case(host)) && new.path == other.path
-        });
-        let port = new.port.filter(|port| other.port == Some(*port));
-        let path = new.path.as_ref().filter(|path| {
-            other.path.as_ref() == Some(path) && new.hosts.is_empty() && other.hosts.is_empty()
-        });
-        let shared = host
-            .map(|host| format!("the host {host}"))
-            .or_else(|| port.map(|port| format!("port {port}")))
-            .or_else(|| path.map(|path| format!("the path {path}")));
-        if let Some(shared) = shared {
-            problems.push(Diagnostic::error(
-                "shared-address",
-                span,
-                format!(
-                    "{} and {} are both reached at {shared}",
-                    other.name, new.name
-                ),
-            ));
+        let theirs = addresses(other);
+        let is_shared = |mine: &&Address| theirs.iter().any(|it| it.conflicts_with(mine));
+        if let Some(shared) = mine.iter().find(is_shared) {
+            problems.push(
+                Diagnostic::error(
+                    "shared-address",
+                    span,
+                    format!(
+                        "{} and {} have the same address: {shared}",
+                        other.name, new.name
+                    ),
+                )
+                .help("give each environment its own `hosts`, `path` or `port`"),
+            );
         }
     }
 }
@@ -160,6 +174,7 @@ fn environment(
         path: fields
             .string("path", problems)
             .and_then(|path| url_path(path, problems)),
+        strip_prefix: strip_prefix(&fields, problems),
         port: fields
             .integer("port", 1, 65_535, problems)
             .and_then(|port| u16::try_from(port).ok()),
@@ -331,6 +346,19 @@ fn url_path(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
         );
     }
     fine.then(|| path.value.trim_end_matches('/').to_owned())
+}
+
+/// Whether the path is taken off before an instance gets the request; without a `path` there is nothing to take off.
+fn strip_prefix(fields: &Fields<'_>, problems: &mut Problems) -> bool {
+    if let Some(node) = fields.get("strip_prefix")
+        && fields.get("path").is_none()
+    {
+        problems.push(
+            Diagnostic::error("misplaced-key", node.span, "`strip_prefix` needs a `path`")
+                .help("write `path: /shop` beside it, or remove `strip_prefix`"),
+        );
+    }
+    fields.bool("strip_prefix", problems).unwrap_or(true)
 }
 
 fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {

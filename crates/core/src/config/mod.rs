@@ -108,11 +108,13 @@ pub struct Environment {
     pub instances: u32,
     /// How a release goes in; default `rolling`.
     pub strategy: Strategy,
-    /// Hosts that lead to it.
+    /// Hosts that lead to it. Without `hosts`, `path` and `port` it has the default host of [`crate::address`].
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// The first path segments that lead to it. Default: `/{service}` for the last environment, `/{service}-{environment}` for the others.
+    /// The path that leads to it: below its hosts, or below any host where it has none.
     pub path: Option<String>,
+    /// Whether `path` is taken off before an instance gets the request.
+    pub strip_prefix: bool,
     /// A port of its own on the proxy.
     pub port: Option<u16>,
     /// By what a user is known again; default a cookie.

@@ -215,9 +215,10 @@ fn environment() -> Value {
                     { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": Strategy::schemas() }
                 ]
             },
-            "hosts": { "$ref": "#/$defs/texts" },
-            "path": { "type": "string", "pattern": "^/" },
-            "port": { "type": "integer", "minimum": 1, "maximum": 65535 },
+            "hosts": { "$ref": "#/$defs/texts", "description": "Hosts that lead to it. Without hosts, path and port: SERVICE.localhost for production, SERVICE-ENVIRONMENT.localhost for every other environment." },
+            "path": { "type": "string", "pattern": "^/", "description": "The path that leads to it: below its hosts, or below any host." },
+            "strip_prefix": { "type": "boolean", "default": true, "description": "Take `path` off before an instance gets the request." },
+            "port": { "type": "integer", "minimum": 1, "maximum": 65535, "description": "A port of its own on the proxy." },
             "sticky": { "oneOf": [{ "enum": ["cookie", "address", "none"] }, { "type": "object", "additionalProperties": false, "properties": { "cookie": { "type": "string" }, "header": { "type": "string" } } }] },
             "approvals": { "type": "object", "additionalProperties": false, "properties": { "count": { "type": "integer", "minimum": 1, "default": 1 }, "from": { "$ref": "#/$defs/texts" } } },
             "smoke": { "type": "array", "items": { "$ref": "#/$defs/smoke" } },

@@ -355,7 +355,23 @@ fn steps_rise_and_addresses_are_not_shared() {
     let shared = problems(&file("  a: { port: 8081 }\n  b: { port: 8081 }\n"));
     assert_eq!(
         shared,
-        ["shipway.yaml:5:3: error: a and b are both reached at port 8081"]
+        [
+            "shipway.yaml:5:3: error: a and b have the same address: port 8081; give each environment its own `hosts`, `path` or `port`"
+        ]
+    );
+    let default = problems(&file("  a: {}\n  b: { hosts: [SHOP-a.localhost] }\n"));
+    assert_eq!(
+        default,
+        [
+            "shipway.yaml:5:3: error: a and b have the same address: shop-a.localhost; give each environment its own `hosts`, `path` or `port`"
+        ]
+    );
+    let nothing_to_strip = problems(&file("  a: { strip_prefix: false }\n"));
+    assert_eq!(
+        nothing_to_strip,
+        [
+            "shipway.yaml:4:22: error: `strip_prefix` needs a `path`; write `path: /shop` beside it, or remove `strip_prefix`"
+        ]
     );
 }
 

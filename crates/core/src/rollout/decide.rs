@@ -189,7 +189,8 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
             rollout.cursor,
             Some("not waited for".to_owned()),
         )),
-        Action::Start { .. }
+        Action::ClaimAddresses { .. }
+        | Action::Start { .. }
         | Action::Await { .. }
         | Action::Smoke { .. }
         | Action::Shift { .. }

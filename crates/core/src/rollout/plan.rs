@@ -2,12 +2,13 @@
 //!
 //! Strategies compile to actions, targets and routers carry them out; neither knows the other.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::reach::Reach;
 use crate::{
+    address::Address,
     config::Approvals,
     exposure::Weight,
     ids::{ReleaseNumber, ServiceName},
@@ -17,6 +18,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum Action {
+    /// Make the environment the owner of these addresses, and listen on their port. Requests reach it there once the release is
+    /// promoted, at a first deployment with its first traffic.
+    ClaimAddresses {
+        /// The addresses that the release's configuration asks for.
+        addresses: BTreeSet<Address>,
+    },
     /// Bring instances up to `count`, none routed.
     Start {
         /// Of which release.
@@ -242,6 +249,15 @@ pub struct Plan {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ClaimAddresses { addresses } => {
+                let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                let noun = if all.len() == 1 {
+                    "address"
+                } else {
+                    "addresses"
+                };
+                write!(f, "claim the {noun} {}", all.join(", "))
+            }
             Self::Start { release, count } => write!(
                 f,
                 "start {count} {} of {release}, without traffic",

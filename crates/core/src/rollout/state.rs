@@ -11,9 +11,10 @@ use super::{
     evidence::Evidence,
     outcome::{Cause, Exposed, Outcome, Pace},
     plan::{Action, HoldReason, Plan, Span},
-    strategy::{Brief, Observed},
+    strategy::{AddressChange, Brief, Observed},
 };
 use crate::{
+    address::EnvironmentAddresses,
     aggregate::{Actor, Event},
     check::SmokeReport,
     ids::ReleaseNumber,
@@ -227,7 +228,22 @@ impl Rollout {
                 .filter(|it| *it != spec.release.number && Some(*it) != stable)
                 .collect(),
             tied: spec.tied.clone(),
+            address_change: Self::address_change(spec),
         }
+    }
+
+    /// The addresses that the release asks for, where they are not those of stable.
+    fn address_change(spec: &Spec) -> Option<AddressChange> {
+        let place = spec.release.place(&spec.environment.name);
+        let to = EnvironmentAddresses::new(&place, &spec.environment);
+        let stable = spec.stable.as_ref();
+        let from = stable
+            .and_then(|stable| stable.release.environment(&spec.environment.name))
+            .map(|environment| EnvironmentAddresses::new(&place, environment));
+        let is_same = from
+            .as_ref()
+            .is_some_and(|from| from.claims() == to.claims());
+        (!is_same).then_some(AddressChange { from, to })
     }
 
     /// Whether the new release gets traffic and is judged: on the way forward, also while paused or kept warm.
@@ -325,7 +341,8 @@ impl Rollout {
             Action::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
             // Who waits has the same time, and says at its end what each instance lacks: it is heard first.
             Action::Await { .. } => Some(self.action_since + allowed + ANSWER),
-            Action::Start { .. }
+            Action::ClaimAddresses { .. }
+            | Action::Start { .. }
             | Action::Smoke { .. }
             | Action::Shift { .. }
             | Action::Stop { .. }

@@ -41,6 +41,7 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         strategy,
         hosts: Vec::new(),
         path: None,
+        strip_prefix: true,
         port: None,
         sticky: config::Sticky::default(),
         approvals: None,

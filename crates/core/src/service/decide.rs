@@ -152,6 +152,11 @@ impl Decider {
                     self.emit(Body::FellowsTold { groups });
                 }
             }
+            Input::AddressesReported(asked) => {
+                if self.state.reported_addresses != asked {
+                    self.emit(Body::AddressesReported { asked });
+                }
+            }
             Input::RolloutOpened(number) => {
                 if self
                     .state

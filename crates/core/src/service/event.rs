@@ -10,6 +10,7 @@ use shipway_workflow::job::Conclusion;
 
 use super::{hold::EnvironmentHold, standing::Standing};
 use crate::{
+    address::claims::AskedAddresses,
     aggregate::Actor,
     config::{Config, Reports},
     ids::{
@@ -404,6 +405,11 @@ pub enum Body {
         /// What they were told.
         groups: Groups,
     },
+    /// The claims of addresses follow what this service asks for.
+    AddressesReported {
+        /// What it asked for.
+        asked: AskedAddresses,
+    },
     /// Something about its tests.
     Tests(Box<testing::Fact>),
     /// A rollout is over.
@@ -524,6 +530,8 @@ pub enum Input {
     },
     /// The services that this one names know of it.
     FellowsTold(Groups),
+    /// The claims of addresses follow this report.
+    AddressesReported(AskedAddresses),
     /// The rollout's stream exists.
     RolloutOpened(RolloutNumber),
     /// The running rollout has heard that it should make way.
@@ -571,6 +579,8 @@ pub enum Effect {
         /// The groups.
         groups: Groups,
     },
+    /// Report which addresses this service asks for; answer with [`Input::AddressesReported`].
+    ReportAddresses(AskedAddresses),
     /// Tell a rollout to make way; answer with [`Input::WayAnswered`].
     AskWay {
         /// Which.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 
+mod addresses;
 mod by_step;
 mod decide;
 mod event;

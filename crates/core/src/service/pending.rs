@@ -40,7 +40,11 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         ))
     });
     let fellows = (state.untold()).map(|effect| ("fellows".into(), effect));
-    let effects: Vec<_> = runs.chain(rollouts).chain(fellows).collect();
+    let addresses = (state.address_report()).map(|effect| ("addresses".into(), effect));
+    let effects: Vec<_> = (runs.chain(rollouts))
+        .chain(fellows)
+        .chain(addresses)
+        .collect();
     // A test leaves quarantine by itself, and schedules come.
     let wake_at = [state.testing.next_end(), state.timetable.next()]
         .into_iter()

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Artifact, Body, Groups, Onward, Purpose, Push, Request, RunOrder, Way};
 use super::{hold::EnvironmentHold, standing::Timetable};
 use crate::{
+    address::claims::AskedAddresses,
     aggregate::{Actor, Event},
     config::Config,
     ids::{CommitId, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
@@ -61,6 +62,9 @@ pub struct State {
     /// The groups that the services named in this one's `with` know of.
     #[serde(default)]
     pub told: Groups,
+    /// The addresses that it asked for when it last reported them.
+    #[serde(default)]
+    pub reported_addresses: AskedAddresses,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
     /// Pushes that were not released as a run was red: it may be run again and be green then.
@@ -482,6 +486,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         Body::Tied { leader, groups } if groups.is_empty() => drop(state.tied.remove(leader)),
         Body::Tied { leader, groups } => drop(state.tied.insert(leader.clone(), groups.clone())),
         Body::FellowsTold { groups } => state.told.clone_from(groups),
+        Body::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
         Body::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
         Body::Passed { .. } | Body::Held { .. } => {}
         Body::RolloutEnded {

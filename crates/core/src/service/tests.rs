@@ -15,6 +15,7 @@ use crate::{
     rollout::{Cause, End, Outcome, plan::Split, strategy::Observed},
 };
 
+mod addresses;
 mod holds;
 mod together;
 mod window;

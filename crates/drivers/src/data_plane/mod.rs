@@ -23,7 +23,7 @@ mod process;
 mod supervisor;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     net::SocketAddr,
@@ -38,7 +38,7 @@ use shipway_core::{
 };
 use shipway_proxy::{
     client::{Control, ControlError},
-    protocol::{Counters, DrainWait, Health, Snapshot, Stop},
+    protocol::{Accepted, Counters, DrainWait, Health, Snapshot, Stop},
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -157,8 +157,9 @@ impl DataPlane {
     /// long as there is no proxy, that takes until there is. The latest call wins. A cancelled call is carried out all the same.
     ///
     /// # Errors
-    /// When the proxy refuses them; those before stay in force then.
-    pub async fn put(&self, snapshot: Snapshot) -> Result<(), DataPlaneError> {
+    /// When the proxy refuses all of them; those before stay in force then. Routes of one place that make no sense are named in
+    /// the answer.
+    pub async fn put(&self, snapshot: Snapshot) -> Result<Accepted, DataPlaneError> {
         let mut revision = 0;
         self.wanted.send_modify(|wanted| {
             revision = wanted.as_ref().map_or(0, |wanted| wanted.revision) + 1;
@@ -171,10 +172,8 @@ impl DataPlane {
         let done = applied
             .wait_for(|applied| applied.revision >= revision)
             .await;
-        match done.map_err(|_| DataPlaneError::Stopped)?.refusal.clone() {
-            Some(why) => Err(DataPlaneError::Refused(why)),
-            None => Ok(()),
-        }
+        let outcome = done.map_err(|_| DataPlaneError::Stopped)?.outcome.clone();
+        outcome.map_err(DataPlaneError::Refused)
     }
 
     /// What the present proxy has counted since it was started; see [`meter::Meter`] for totals.
@@ -197,6 +196,11 @@ impl DataPlane {
     /// answer.
     pub async fn listen(&self) -> Option<SocketAddr> {
         self.health().await.ok()?.listen.first()?.parse().ok()
+    }
+
+    /// The ports of routes that the proxy can't listen on now, with the reason; `None` when it doesn't answer.
+    pub async fn unreachable_ports(&self) -> Option<BTreeMap<u16, String>> {
+        Some(self.health().await.ok()?.unreachable_ports)
     }
 
     /// Whether the proxy answers.

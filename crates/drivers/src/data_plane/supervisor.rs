@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use shipway_proxy::{
     client::{Control, ControlError},
-    protocol::Snapshot,
+    protocol::{Accepted, Snapshot},
 };
 use tokio::{
     sync::watch,
@@ -41,12 +41,21 @@ pub(super) struct Wanted {
 }
 
 /// What became of the last routes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Applied {
     /// The latest that was decided on.
     pub(super) revision: u64,
-    /// Why it isn't in force.
-    pub(super) refusal: Option<String>,
+    /// What the proxy answered, or why it isn't in force.
+    pub(super) outcome: Result<Accepted, String>,
+}
+
+impl Default for Applied {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            outcome: Ok(Accepted::default()),
+        }
+    }
 }
 
 /// The loop and what it works with.
@@ -172,14 +181,14 @@ async fn put(
     };
     sleep(pause).await;
     let answer = timeout(CALL_DEADLINE, control.put_routes(&wanted.snapshot)).await;
-    let refusal = match answer.map_err(|_| DataPlaneError::Timeout)? {
-        Ok(_) => None,
-        Err(ControlError::Refused(why)) => Some(why),
+    let outcome = match answer.map_err(|_| DataPlaneError::Timeout)? {
+        Ok(accepted) => Ok(accepted),
+        Err(ControlError::Refused(why)) => Err(why),
         Err(error @ ControlError::Unreachable { .. }) => return Err(error.into()),
     };
     Ok(Applied {
         revision: wanted.revision,
-        refusal,
+        outcome,
     })
 }
 

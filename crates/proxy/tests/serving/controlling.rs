@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::support::{
-    House, Upstream, Wire, backend,
+    House, SHOP, Upstream, Wire, backend,
     client::{Body, ask},
     get, only, route, snapshot, until, within,
 };
@@ -168,8 +168,10 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
         ),
     ];
     for (wrong, says) in cases {
-        let error = proxy.put_routes(&wrong).await.unwrap_err().to_string();
-        assert!(error.contains(says), "{error}");
+        let refused = proxy.put_routes(&wrong).await.unwrap().refused;
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert_eq!(refused[0].service, SHOP);
+        assert!(refused[0].reason.contains(says), "{refused:?}");
         assert_eq!(get(proxy.address, "/").await.text(), "shop");
     }
     assert_eq!(proxy.routes().await.unwrap(), good);
@@ -196,13 +198,38 @@ async fn a_port_of_a_route_that_is_taken_keeps_no_other_route_waiting() {
     };
     proxy.put(&snapshot(vec![with_port.clone()])).await;
     assert_eq!(get(proxy.address, "/").await.text(), "shop");
-    assert!(proxy.log().contains(&format!(
-        ":{port}, the port of a route, can't be listened on"
-    )));
-    // Once it is free, the next routes open it.
+    let unreachable = proxy.healthz().await.unwrap().unreachable_ports;
+    assert!(unreachable[&port].contains("in use"), "{unreachable:?}");
+    assert!(proxy.log().contains("can't be listened on"));
+    // Once another program has freed it, the proxy opens it by itself.
     drop(taken);
-    proxy.put(&snapshot(vec![with_port])).await;
+    until("the port is listened on", async || {
+        let health = proxy.healthz().await.unwrap();
+        health.unreachable_ports.is_empty()
+    })
+    .await;
     let beside = std::net::SocketAddr::new(proxy.address.ip(), port);
+    assert_eq!(get(beside, "/").await.text(), "shop");
+}
+
+#[tokio::test]
+async fn a_reserved_port_is_listened_on_and_leads_to_no_service() {
+    let (house, shop) = (House::new(), Upstream::named("shop").await);
+    let proxy = house.proxy().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let routes = |port_of_route, reserved_ports| Snapshot {
+        reserved_ports,
+        ..snapshot(vec![Route {
+            port: port_of_route,
+            ..route(vec![backend(1, FULL, &[&shop.address])])
+        }])
+    };
+    proxy.put(&routes(None, vec![port])).await;
+    let beside = std::net::SocketAddr::new(proxy.address.ip(), port);
+    assert_eq!(get(beside, "/").await.status, 404);
+    proxy.put(&routes(Some(port), vec![])).await;
     assert_eq!(get(beside, "/").await.text(), "shop");
 }
 

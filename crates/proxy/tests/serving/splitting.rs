@@ -256,8 +256,9 @@ async fn patterns_and_presence_lead_to_a_release_and_no_pattern_is_taken_that_is
     assert_eq!(ask_with(Some("beta=")).await, "old", "empty");
     assert_eq!(ask_with(Some("alpha=1")).await, "old");
     let wrong = split(cookie("(us", Compared::Regex));
-    let error = proxy.put_routes(&wrong).await.unwrap_err().to_string();
-    assert!(error.contains("`(us` is no pattern"), "{error}");
+    let refused = proxy.put_routes(&wrong).await.unwrap().refused;
+    let reason = &refused[0].reason;
+    assert!(reason.contains("`(us` is no pattern"), "{reason}");
     assert_eq!(ask_with(Some("beta=us")).await, "new", "the routes before");
 }
 
@@ -311,9 +312,9 @@ async fn host_and_longest_path_decide() {
     for (host, target, wanted) in [
         ("shop.example.com", "/", "a / -"),
         ("SHOP.example.com:8080", "/apis?x=1", "a /apis?x=1 -"),
-        ("shop.example.com", "/api", "b / /api"),
+        ("shop.example.com", "/api/", "b / /api"),
         ("shop.example.com", "/api/x?y=/api", "b /x?y=/api /api"),
-        ("shop.example.com", "/api/v2", "c / /api/v2"),
+        ("shop.example.com", "/api/v2/", "c / /api/v2"),
         ("shop.example.com", "/api/v2/x", "c /x /api/v2"),
         ("shop.example.com", "/api/v22", "b /v22 /api"),
         ("other.example.com", "/api", "d /api -"),
@@ -327,6 +328,62 @@ async fn host_and_longest_path_decide() {
     assert_eq!(at(&proxy, "example.com", "/").await.status, 404);
     assert_eq!(at(&proxy, "shop.example.com.evil", "/").await.status, 404);
     assert_eq!(proxy.counters().await.unwrap().no_route, 2);
+}
+
+#[tokio::test]
+async fn a_page_at_a_prefix_is_redirected_to_the_slash_below_which_its_links_lead_to_it() {
+    let (house, a, b, c) = (
+        House::new(),
+        echo("a").await,
+        echo("b").await,
+        echo("c").await,
+    );
+    let proxy = house.proxy().await;
+    let default = Route {
+        local_only: true,
+        ..lane("a", &[], Some("/a"), &a)
+    };
+    let unstripped = Route {
+        strip_prefix: false,
+        ..lane("b", &[], Some("/b"), &b)
+    };
+    let routes = vec![
+        lane("a", &["a.localhost"], None, &a),
+        default,
+        unstripped,
+        lane("c", &["h"], Some("/c"), &c),
+    ];
+    proxy.put(&snapshot(routes)).await;
+    for (host, target, location) in [
+        ("127.0.0.1:8080", "/a", "/a/"),
+        ("localhost", "/a?x=1&y=//e", "/a/?x=1&y=//e"),
+        ("h", "/c", "/c/"),
+    ] {
+        let answer = at(&proxy, host, target).await;
+        assert_eq!(answer.status, 308, "{host}{target}");
+        assert_eq!(answer.headers["location"], location);
+        assert_eq!(answer.headers["cache-control"], "no-store");
+    }
+    for (host, target, wanted) in [
+        ("127.0.0.1", "/a/x", "a /x /a"),
+        ("a.localhost", "/a", "a /a -"),
+        ("127.0.0.1", "/b", "b /b -"),
+        ("b.example", "/b/x?y", "b /b/x?y -"),
+    ] {
+        assert_eq!(
+            at(&proxy, host, target).await.text(),
+            wanted,
+            "{host}{target}"
+        );
+    }
+    assert_eq!(at(&proxy, "a.example", "/a/x").await.status, 404);
+    // What a client may not follow is not redirected.
+    let mut posted = ask(Method::POST, "/a", "body");
+    posted
+        .headers_mut()
+        .insert("host", "127.0.0.1".parse().unwrap());
+    let mut conversation = Conversation::with(proxy.address).await;
+    assert_eq!(conversation.send(posted).await.unwrap().text(), "a / /a");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shipway_core::{
+    address::claims::{ClaimRequest, Stage},
     ids::{EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     release::Release,
     rollout::{self, strategy},
@@ -102,12 +103,27 @@ pub(super) async fn plan(
         tied: state.tied_in(&environment),
     };
     let spec = with_stable_traffic(&app, spec).await;
-    let plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
+    let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
+    plan.notes.extend(address_notes(&app, &spec).await?);
     Ok(Json(json!({
         "release": release.number, "commit": release.commit, "environment": environment, "strategy": configured.strategy.word(),
         "actions": plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>(), "notes": plan.notes,
         "stable": spec.stable.map(|stable| stable.release.number),
     })))
+}
+
+/// Addresses that the rollout would be refused for, and those that lie within others.
+async fn address_notes(app: &App, spec: &rollout::Spec) -> Result<Vec<String>, Problem> {
+    let claims = app.address_claims().await?;
+    let request = ClaimRequest::new(&spec.release.config, app.reserved_ports(), Stage::Rollout)
+        .only_for(&spec.environment.name);
+    let conflicts = claims.conflicts(&request).into_iter();
+    let conflicts = conflicts.map(|it| format!("{it}: the rollout fails as long as it does"));
+    let overlaps = claims
+        .overlaps(&request)
+        .into_iter()
+        .map(|it| it.to_string());
+    Ok(conflicts.chain(overlaps).collect())
 }
 
 /// What to deploy, and where.

@@ -51,7 +51,7 @@ async fn backend(
         address: None,
         hook: Some(HookTarget {
             exe: app.exe.clone(),
-            url: format!("{}/internal/push", app.loopback_url),
+            url: format!("{}/internal/push", app.local_url),
             token: Token::new(app.internal_token.clone()),
         }),
     };

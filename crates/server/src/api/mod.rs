@@ -1,5 +1,6 @@
 //! The HTTP API. Handlers translate: they parse, ask the engines or the store, and answer; they decide nothing.
 
+mod addresses;
 mod analysis;
 mod artifacts;
 mod caller;
@@ -98,6 +99,7 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(services::dispatch))
         .routes(routes!(services::environments))
         .routes(routes!(environments::resume))
+        .routes(routes!(addresses::list))
         .routes(routes!(metrics::report))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))

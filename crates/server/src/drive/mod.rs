@@ -1,5 +1,6 @@
 //! Effects handed to their drivers. Nothing is decided here: an effect comes in, a driver is called, an input goes back.
 
+mod addresses;
 mod annotations;
 mod asking;
 mod gate;
@@ -11,6 +12,8 @@ mod run;
 mod service;
 mod ties;
 
+pub use addresses::AddressDriver;
+pub(crate) use addresses::{reconcile as reconcile_addresses, served_at};
 pub use gate::GroupDriver;
 pub use rollout::RolloutDriver;
 pub(crate) use run::surroundings;

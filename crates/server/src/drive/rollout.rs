@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use shipway_analysis::plot::{about, sparkline};
 use shipway_core::{
+    address::EnvironmentAddresses,
     aggregate::Actor,
     check::SmokeReport,
     ids::ReleaseNumber,
@@ -20,8 +21,11 @@ use shipway_drivers::{
 };
 use shipway_engine::{Driver, Work};
 
-use super::{measure, ties};
-use crate::{api, app::App};
+use super::{addresses, measure, ties};
+use crate::{
+    api,
+    app::{App, service_stream},
+};
 
 /// Moments of each side that a notification draws: both fit into a line of e-mail, and nearly into one of a telephone.
 const PLOT_COLUMNS: usize = 20;
@@ -121,6 +125,11 @@ async fn carry(
     let plain =
         |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
     match action {
+        Action::ClaimAddresses { addresses } => plain(
+            addresses::claim(app, work, spec, addresses)
+                .await
+                .map_err(|error| error.to_string()),
+        ),
         Action::Start { release, count } => {
             let set = SetKey {
                 place: place.clone(),
@@ -165,16 +174,13 @@ async fn carry(
         }
         Action::Shift { split } => {
             let salt = spec.id.to_string();
-            let is_last = spec
-                .release
-                .config
-                .environments
-                .last()
-                .is_some_and(|last| last.name == spec.environment.name);
+            let addresses = served_addresses(app, spec).await;
+            let traffic = &app.traffic;
             plain(
-                app.traffic
-                    .shift(&place, &spec.environment, is_last, split, &salt)
-                    .await,
+                traffic
+                    .shift(&place, &spec.environment, &addresses, split, &salt)
+                    .await
+                    .map_err(|error| error.to_string()),
             )
         }
         Action::Drain {
@@ -183,7 +189,7 @@ async fn carry(
             grace,
         } => {
             let drained = app.traffic.drain(&place, *release, *keep, *grace).await;
-            let open = drained.map_err(|why| (why, None))?;
+            let open = drained.map_err(|error| (error.to_string(), None))?;
             let left = (open > 0)
                 .then(|| format!("{open} requests were still open after the grace period"));
             Ok((left, None))
@@ -206,15 +212,7 @@ async fn carry(
                 rollout: spec.id.number,
                 release: *release,
             };
-            let by = Actor::Shipway(format!("rollout {}", spec.id.number));
-            let stream = format!("service/{}", spec.id.service);
-            plain(
-                app.services
-                    .send(&stream, input, by)
-                    .await
-                    .map(|_| ())
-                    .map_err(|error| error.to_string()),
-            )
+            plain(promote(app, spec, *release, input).await)
         }
         Action::Meet { with } => match ties::meet(app, work, rollout, with).await {
             Ok(note) => Ok((Some(note), None)),
@@ -236,6 +234,31 @@ async fn note_of_stable_files(app: &App, spec: &Spec, started: &SetKey) -> Optio
     }
     let files = app.target.written_files(&stable).await;
     written_files_note(&files).map(|note| format!("{}: {note}", stable.release))
+}
+
+/// Declares a release stable, once its addresses are known to be its own; from then on it is reached there.
+async fn promote(
+    app: &Arc<App>,
+    spec: &Spec,
+    release: ReleaseNumber,
+    input: service::Input,
+) -> Result<(), String> {
+    let verified = addresses::verify(app, spec, release).await;
+    verified.map_err(|error| error.to_string())?;
+    let by = Actor::Shipway(format!("rollout {}", spec.id.number));
+    let stream = format!("service/{}", spec.id.service);
+    let told = app.services.send(&stream, input, by).await;
+    told.map_err(|error| error.to_string())?;
+    let moved = app.move_addresses(&spec.id.service).await;
+    moved.map_err(|error| error.to_string())
+}
+
+/// Where the environment of a rollout is reached now; at a first deployment, where the new release asks to be reached.
+async fn served_addresses(app: &App, spec: &Spec) -> EnvironmentAddresses {
+    let state = app.services.state(&service_stream(&spec.id.service)).await;
+    let state = state.ok().flatten();
+    let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
+    served.unwrap_or_else(|| EnvironmentAddresses::new(&place_of(spec), &spec.environment))
 }
 
 /// The release with this number and its own configuration of the rollout's environment.
@@ -302,7 +325,12 @@ async fn tell_service(
         )
         .await
     {
-        Ok(_) => Input::Told,
+        Ok(_) => {
+            if let Err(error) = app.move_addresses(&id.service).await {
+                tracing::error!(%error, rollout = %id, "the routes of its service can't follow its addresses");
+            }
+            Input::Told
+        }
         Err(error) => {
             tracing::error!(%error, rollout = %id, "the service could not be told");
             Input::Woken

@@ -347,7 +347,7 @@ pub(crate) async fn surroundings(
         artifacts,
         caches: Some(app.data.join("caches").join(run.id.service.as_str())),
         server: Some(ServerAccess {
-            url: app.loopback_url.clone(),
+            url: app.local_url.clone(),
             token: app.internal_token.clone(),
         }),
         actions: app.actions.clone(),
@@ -373,16 +373,15 @@ async fn tested_environment(app: &App, run: &RunId, purpose: &Purpose) -> BTreeM
         service: run.service.clone(),
         environment: environment.clone(),
     };
-    let known = app.release(&run.service, *release).await;
-    let is_last = known.is_some_and(|release| {
-        release
-            .config
-            .environments
-            .last()
-            .is_some_and(|last| last.name == *environment)
-    });
+    let addresses = app.addresses_of(&place).await;
+    // A path is appended to it, and names below `localhost` don't resolve for every program.
+    let local = addresses.local_url(app.proxy_address);
+    let url = local.unwrap_or_else(|| addresses.url(app.proxy_address));
     BTreeMap::from([
-        ("SHIPWAY_URL".to_owned(), app.address(&place, is_last)),
+        (
+            "SHIPWAY_URL".to_owned(),
+            url.trim_end_matches('/').to_owned(),
+        ),
         ("SHIPWAY_ENVIRONMENT".to_owned(), environment.to_string()),
         ("SHIPWAY_RELEASE".to_owned(), release.0.to_string()),
     ])

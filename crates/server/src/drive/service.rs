@@ -12,7 +12,7 @@ use shipway_core::{
 use shipway_drivers::called::{calls_elsewhere, read_elsewhere};
 use shipway_engine::{Driver, Work};
 
-use super::{lately::with_stable_traffic, ties};
+use super::{addresses, lately::with_stable_traffic, ties};
 use crate::app::App;
 
 /// Carries out the effects of services.
@@ -47,6 +47,10 @@ impl Driver<Services> for ServiceDriver {
             }
             Effect::TellFellows { fellows, groups } => match service {
                 Some(leader) => ties::tell(&app, &leader, &fellows, &groups).await,
+                None => Input::Woken,
+            },
+            Effect::ReportAddresses(asked) => match service {
+                Some(service) => addresses::report(&app, &service, asked).await,
                 None => Input::Woken,
             },
             Effect::AskWay { number, way } => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +10,7 @@ use std::{
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use shipway_core::{
+    address::EnvironmentAddresses,
     aggregate::Event,
     config::Config,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunId, RunNumber, ServiceName},
@@ -22,7 +24,7 @@ use shipway_core::{
 use shipway_engine::Recorded;
 
 use super::Terminal;
-use crate::{app::App, routes::Lane, telling};
+use crate::{app::App, telling};
 
 /// A hold longer than this is not waited for: nobody wants their terminal blocked for minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,7 +68,7 @@ struct Story {
     service: ServiceName,
     prefix: [String; 3],
     url: String,
-    proxy_url: String,
+    proxy_address: SocketAddr,
     pushes: BTreeSet<u64>,
     runs: BTreeSet<RunNumber>,
     releases: BTreeMap<ReleaseNumber, Config>,
@@ -86,7 +88,7 @@ impl Story {
             service: service.clone(),
             prefix: ["service", "run", "rollout"].map(|kind| format!("{kind}/{service}")),
             url: app.url.clone(),
-            proxy_url: app.proxy_url.clone(),
+            proxy_address: app.proxy_address,
             pushes: pushes.iter().copied().collect(),
             runs: BTreeSet::new(),
             releases: BTreeMap::new(),
@@ -306,18 +308,17 @@ impl Story {
         let Some(config) = self.releases.get(&release.number) else {
             return Vec::new();
         };
-        let is_last = config
-            .environments
-            .last()
-            .is_some_and(|last| last.name == *environment);
-        self.arrived = is_last;
+        self.arrived = release.environment_after(environment).is_none();
         let place = release.place(environment);
         let configured = config
             .environments
             .iter()
             .find(|it| it.name == *environment);
         let address = configured.map_or_else(String::new, |configured| {
-            Lane::new(&place, configured, is_last).address(&self.proxy_url)
+            let addresses = EnvironmentAddresses::new(&place, configured);
+            let local = addresses.local_url(self.proxy_address);
+            let also = local.map_or_else(String::new, |url| format!(" (also {url})"));
+            format!("{}{also}", addresses.url(self.proxy_address))
         });
         vec![format!(
             "✓ {} serves {environment}: {address}",

@@ -95,6 +95,18 @@ pub(super) async fn contents(
         if let Err(why) = ties_fit(app, config).await {
             unconfigured = Some(format!("{CONFIG}: environment {why}"));
         }
+        // What is not released anyway must not claim an address.
+        if unconfigured.is_none() {
+            match app.claim_for_push(config).await {
+                Ok(overlaps) => {
+                    problems.extend(overlaps.iter().map(|it| format!("{CONFIG}: note: {it}")))
+                }
+                Err(error) => {
+                    problems.push(format!("✗ {CONFIG}: {error}"));
+                    unconfigured = Some(format!("{CONFIG}: {error}"));
+                }
+            }
+        }
         if config.artifact == ArtifactSource::Source {
             source = Some(store_tree(app, repo, commit).await?);
         }

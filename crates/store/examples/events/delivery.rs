@@ -74,6 +74,7 @@ fn config(service: &ServiceName) -> Config {
         strategy: Strategy::Recreate(rollout::strategy::Recreate::default()),
         hosts: Vec::new(),
         path: None,
+        strip_prefix: true,
         port: None,
         sticky: Sticky::default(),
         approvals: None,

@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None,
         &mut shipped,
     )?;
-    let traffic = Traffic::start(&format!("{}/shop", server.proxy), RATE);
+    let traffic = Traffic::start(&format!("{}/shop/", server.proxy), RATE);
     screen.say(&format!(
         "Steady traffic: {RATE} requests a second, each from a new user"
     ));

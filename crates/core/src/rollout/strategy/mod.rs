@@ -9,6 +9,7 @@ use serde_json::Value;
 use shipway_syntax::{Diagnostic, Node};
 
 use crate::{
+    address::EnvironmentAddresses,
     config::Approvals,
     ids::{ReleaseNumber, ServiceName},
     rollout::{
@@ -146,6 +147,17 @@ pub struct Brief {
     pub leftovers: Vec<ReleaseNumber>,
     /// Services whose rollouts are promoted together with this one.
     pub tied: Vec<ServiceName>,
+    /// The addresses that the release asks for, where they are not those of stable.
+    pub address_change: Option<AddressChange>,
+}
+
+/// Other addresses than those of stable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddressChange {
+    /// Those of stable; `None` at a first deployment.
+    pub from: Option<EnvironmentAddresses>,
+    /// Those that the release asks for.
+    pub to: EnvironmentAddresses,
 }
 
 /// What runs and who gets traffic, as far as the rollout's own actions tell.
@@ -183,7 +195,8 @@ impl Observed {
                 release, keep: 0, ..
             } => self.split.remove(*release),
             Action::Promote { release } => self.promoted = Some(*release),
-            Action::Await { .. }
+            Action::ClaimAddresses { .. }
+            | Action::Await { .. }
             | Action::Smoke { .. }
             | Action::Hold { .. }
             | Action::Ask { .. }
@@ -208,6 +221,7 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
         (true, false) => hold_by_time(&mut plan),
     }
     meet(&mut plan, &brief.tied);
+    claim_addresses(&mut plan, brief);
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });
     }
@@ -233,6 +247,21 @@ fn hold_by_time(plan: &mut Plan) {
         "`analysis: none`: nothing is judged; leave `analysis` out for the default rules"
     };
     plan.notes.push(note.to_owned());
+}
+
+/// Addresses are claimed before anything is started: what can't be had fails the rollout at no cost.
+fn claim_addresses(plan: &mut Plan, brief: &Brief) {
+    let Some(change) = &brief.address_change else {
+        return;
+    };
+    let addresses = change.to.claims();
+    plan.actions.insert(0, Action::ClaimAddresses { addresses });
+    if let Some(from) = &change.from {
+        let (to, release) = (&change.to, brief.release);
+        plan.notes.push(format!(
+            "the address changes from {from} to {to} when {release} is promoted"
+        ));
+    }
 }
 
 /// Tied services meet before the last shift that leads to a promotion: until then each can go back at no cost.
@@ -267,6 +296,7 @@ pub fn straight(brief: &Brief) -> Plan {
             }
         }
     };
+    claim_addresses(&mut plan, brief);
     plan.actions.extend(take_leftovers_down(brief));
     plan
 }

@@ -9,6 +9,7 @@ pub fn snapshot(routes: Vec<Route>) -> Snapshot {
     Snapshot {
         version: VERSION,
         routes,
+        reserved_ports: Vec::new(),
     }
 }
 
@@ -19,6 +20,8 @@ pub fn route(backends: Vec<Backend>) -> Route {
         environment: "production".to_owned(),
         hosts: vec![SHOP.to_owned()],
         path_prefix: None,
+        strip_prefix: true,
+        local_only: false,
         port: None,
         salt: "shop/1".to_owned(),
         sticky: Sticky::None,

@@ -1,0 +1,41 @@
+//! What `shipway check` asks a server about addresses: whether another environment has them. A file alone can't know; a push is
+//! refused for it. Without a server that somebody has named nothing is asked and nothing is reported.
+
+use shipway_core::{
+    address::{claims::Conflict, view::AddressClaimsView},
+    config::Config,
+};
+use shipway_syntax::{Diagnostic, Node, Source, Span, parse};
+
+use crate::client::Server;
+
+/// What the server's claims mean for a `shipway.yaml` that reads well. Warnings: another push may come first.
+pub(super) fn warnings(source: &Source, config: &Config, server: &Server) -> Vec<Diagnostic> {
+    let Some(tree) = parse(source).ok().filter(|_| server.is_named()) else {
+        return Vec::new();
+    };
+    let environments = tree.get("environments").and_then(Node::as_mapping);
+    let span_of = |name: &str| -> Option<Span> {
+        let (key, _) = environments?.iter().find(|(key, _)| key.text == name)?;
+        Some(key.span)
+    };
+    let whole = tree.span;
+    let claims = match server.get::<AddressClaimsView>("/api/v1/addresses") {
+        Ok(claims) => claims,
+        Err(error) => {
+            let message = format!("whether its addresses are free could not be asked: {error}");
+            return vec![Diagnostic::warning("address-unknown", whole, message)];
+        }
+    };
+    let (conflicts, overlaps) = claims.judge(config);
+    let taken = conflicts.iter().map(|conflict: &Conflict| {
+        let span = span_of(conflict.environment.as_str()).unwrap_or(whole);
+        let message = format!("{conflict} at {}", server.server);
+        Diagnostic::warning("address-taken", span, message)
+            .help("a push of this file is refused; ask for another address with `hosts`, `path` or `port`")
+    });
+    let inner = overlaps
+        .iter()
+        .map(|overlap| Diagnostic::warning("address-overlap", whole, overlap.to_string()));
+    taken.chain(inner).collect()
+}

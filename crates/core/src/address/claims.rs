@@ -1,0 +1,462 @@
+//! Claims: which environment owns which address. One aggregate with one stream for the whole server, so that two services that
+//! ask for one address at the same instant are put in order by the log.
+//!
+//! # How claims come and go
+//! - A push to the released branch claims what its configuration asks for and is free ([`Stage::Push`]). A conflict with another
+//!   service refuses the push's configuration.
+//! - A rollout claims the addresses of its release before it starts anything ([`Stage::Rollout`]). This is the decision that counts.
+//! - Each service derives from its own state what it asks for (`service::State::asked_addresses`) and reports it
+//!   ([`Input::Synchronize`]). What it asks for no longer is released. The report is derived, so a crash between two
+//!   steps leaves nothing behind: it is sent again after the restart.
+//!
+//! # An environment that the configuration no longer names
+//! It still serves, so it keeps its addresses until another environment claims them: the claim is *transferable*. Without this, an
+//! environment could never be renamed, or its address never be used again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Address;
+use crate::{
+    aggregate::{self, Actor, Aggregate, Event, Pending, Row},
+    ids::{EnvironmentName, ServiceName},
+    target::Place,
+};
+
+/// The addresses of each environment of one service.
+pub type AddressesByEnvironment = BTreeMap<EnvironmentName, BTreeSet<Address>>;
+
+/// The aggregate of claims.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct AddressClaims;
+
+/// Its only stream.
+pub const STREAM: &str = "addresses/claims";
+
+/// All claims.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The claim of each address.
+    pub claims: BTreeMap<Address, Claim>,
+}
+
+/// The claim of one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The environment that has it.
+    pub owner: Place,
+    /// Whether another environment may take it over, because the owner's configuration no longer names the environment.
+    #[serde(default)]
+    pub is_transferable: bool,
+}
+
+/// The facts about claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// Addresses have an owner.
+    Claimed {
+        /// The owner.
+        owner: Place,
+        /// The addresses.
+        addresses: BTreeSet<Address>,
+    },
+    /// Addresses have no owner any more.
+    Released {
+        /// The owner until now.
+        owner: Place,
+        /// The addresses.
+        addresses: BTreeSet<Address>,
+    },
+    /// The owner keeps its addresses until another environment claims them.
+    MadeTransferable {
+        /// The owner.
+        owner: Place,
+    },
+    /// The owner asks for its addresses again.
+    MadePermanent {
+        /// The owner.
+        owner: Place,
+    },
+}
+
+/// What services report and ask for.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A push or a rollout needs these addresses: all or none.
+    Claim(ClaimRequest),
+    /// A service asks for exactly these, and for nothing else any more.
+    Synchronize {
+        /// The service.
+        service: ServiceName,
+        /// What it asks for.
+        asked: AskedAddresses,
+    },
+    /// The time has come; it never is.
+    Woken,
+}
+
+/// Addresses that a push or a rollout needs.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The service.
+    pub service: ServiceName,
+    /// What it needs.
+    pub addresses: AddressesByEnvironment,
+    /// The environments that its configuration names: those of the same service that it doesn't name give way.
+    pub named: BTreeSet<EnvironmentName>,
+    /// Ports that no environment can have.
+    pub reserved: BTreeMap<u16, PortUse>,
+    /// What needs them.
+    pub stage: Stage,
+}
+
+/// What a claim is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A configuration that may be released: it takes nothing from any environment, and may move addresses between its own.
+    Push,
+    /// A release that goes into an environment.
+    Rollout,
+}
+
+/// What a port of this machine is used for by Shipway itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortUse {
+    /// The proxy listens there.
+    Proxy,
+    /// The API listens there.
+    Api,
+}
+
+/// What a service asks for, derived from its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedAddresses {
+    /// By environment.
+    pub addresses: AddressesByEnvironment,
+    /// Environments that no configuration in use names any more.
+    #[serde(default)]
+    pub transferable: BTreeSet<EnvironmentName>,
+}
+
+/// An address that can't be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The environment that asks.
+    pub environment: EnvironmentName,
+    /// The address it asks for.
+    pub address: Address,
+    /// What has it.
+    pub holder: Holder,
+}
+
+/// What has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Another environment.
+    Environment(Place),
+    /// Shipway itself.
+    Shipway(PortUse),
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = &self.address;
+        match &self.holder {
+            Holder::Environment(owner) => write!(f, "{address} belongs to {owner}"),
+            Holder::Shipway(PortUse::Proxy) => write!(f, "{address} is the proxy's own"),
+            Holder::Shipway(PortUse::Api) => write!(f, "{address} is the API's own"),
+        }
+    }
+}
+
+/// An address that lies within another environment's, or the other way round: both are allowed, the more specific one wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The more specific address.
+    pub inner: Address,
+    /// The environment that gets requests to it.
+    pub inner_owner: Place,
+    /// The less specific address.
+    pub outer: Address,
+    /// The environment that gets all other requests to that.
+    pub outer_owner: Place,
+}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} lies within {} of {}: the more specific address wins, requests to it go to {}",
+            self.inner, self.outer, self.outer_owner, self.inner_owner
+        )
+    }
+}
+
+/// Why a claim is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Addresses have other owners; nothing was claimed.
+    #[error("{}", conflict_list(.0))]
+    Taken(Vec<Conflict>),
+}
+
+fn conflict_list(conflicts: &[Conflict]) -> String {
+    let all: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+impl ClaimRequest {
+    fn place(&self, environment: &EnvironmentName) -> Place {
+        Place {
+            service: self.service.clone(),
+            environment: environment.clone(),
+        }
+    }
+
+    /// Whether a claim stands in the way of `environment`.
+    fn is_blocked_by(&self, environment: &EnvironmentName, claim: &Claim) -> bool {
+        let owner = &claim.owner;
+        let is_own_service = owner.service == self.service;
+        if is_own_service && owner.environment == *environment || claim.is_transferable {
+            return false;
+        }
+        match self.stage {
+            Stage::Push => !is_own_service,
+            Stage::Rollout => !is_own_service || self.named.contains(&owner.environment),
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&EnvironmentName, &Address)> {
+        let environments = self.addresses.iter();
+        environments.flat_map(|(name, addresses)| addresses.iter().map(move |it| (name, it)))
+    }
+}
+
+impl State {
+    /// What can't be had of a request.
+    #[must_use]
+    pub fn conflicts(&self, request: &ClaimRequest) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        for (environment, address) in request.each() {
+            let reserved = match address {
+                Address::Port(port) => request.reserved.get(port).copied(),
+                Address::Host { .. } | Address::Path(_) => None,
+            };
+            let owner = || {
+                let claims = self.conflicting(address);
+                let mut blocking = claims.filter(|(_, it)| request.is_blocked_by(environment, it));
+                blocking.next().map(|(_, claim)| claim.owner.clone())
+            };
+            let holder = reserved
+                .map(Holder::Shipway)
+                .or_else(|| owner().map(Holder::Environment));
+            conflicts.extend(holder.map(|holder| Conflict {
+                environment: environment.clone(),
+                address: address.clone(),
+                holder,
+            }));
+        }
+        conflicts
+    }
+
+    /// Where the addresses of a request and those of others lie within each other.
+    #[must_use]
+    pub fn overlaps(&self, request: &ClaimRequest) -> Vec<Overlap> {
+        let mut overlaps = Vec::new();
+        for (environment, address) in request.each() {
+            let place = request.place(environment);
+            for (other, claim) in &self.claims {
+                if claim.owner == place {
+                    continue;
+                }
+                let (inner, outer) = match (address.lies_within(other), other.lies_within(address))
+                {
+                    (true, _) => ((address, &place), (other, &claim.owner)),
+                    (_, true) => ((other, &claim.owner), (address, &place)),
+                    (false, false) => continue,
+                };
+                overlaps.push(Overlap {
+                    inner: inner.0.clone(),
+                    inner_owner: inner.1.clone(),
+                    outer: outer.0.clone(),
+                    outer_owner: outer.1.clone(),
+                });
+            }
+        }
+        overlaps
+    }
+
+    /// Claims of what can't be had twice.
+    fn conflicting<'a>(
+        &'a self,
+        address: &'a Address,
+    ) -> impl Iterator<Item = (&'a Address, &'a Claim)> {
+        let claims = self.claims.iter();
+        claims.filter(move |(claimed, _)| claimed.conflicts_with(address))
+    }
+
+    fn is_free(&self, address: &Address) -> bool {
+        self.conflicting(address).next().is_none()
+    }
+
+    fn owned_by(&self, owner: &Place) -> BTreeSet<Address> {
+        let claims = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| claim.owner == *owner);
+        claims.map(|(address, _)| address.clone()).collect()
+    }
+}
+
+type Decider = aggregate::Decider<AddressClaims>;
+
+impl Decider {
+    fn claim(&mut self, request: &ClaimRequest) {
+        for (environment, addresses) in &request.addresses {
+            let owner = request.place(environment);
+            if request.stage == Stage::Rollout {
+                self.take_over(&owner, addresses);
+            }
+            self.claim_free(owner, addresses);
+        }
+    }
+
+    /// Takes transferable claims away from their owners.
+    fn take_over(&mut self, owner: &Place, addresses: &BTreeSet<Address>) {
+        let mut taken: BTreeMap<Place, BTreeSet<Address>> = BTreeMap::new();
+        for address in addresses {
+            for (claimed, claim) in self.state.conflicting(address) {
+                if claim.owner != *owner {
+                    let from = taken.entry(claim.owner.clone()).or_default();
+                    from.insert(claimed.clone());
+                }
+            }
+        }
+        for (owner, addresses) in taken {
+            self.emit(Body::Released { owner, addresses });
+        }
+    }
+
+    fn claim_free(&mut self, owner: Place, addresses: &BTreeSet<Address>) {
+        let free = addresses.iter().filter(|it| self.state.is_free(it));
+        let addresses: BTreeSet<Address> = free.cloned().collect();
+        if !addresses.is_empty() {
+            self.emit(Body::Claimed { owner, addresses });
+        }
+    }
+
+    fn synchronize(&mut self, service: &ServiceName, asked: &AskedAddresses) {
+        let claims = self.state.claims.values();
+        let owners: BTreeSet<Place> = claims
+            .filter(|claim| claim.owner.service == *service)
+            .map(|claim| claim.owner.clone())
+            .collect();
+        let nothing = BTreeSet::new();
+        for owner in owners {
+            let wanted = asked.addresses.get(&owner.environment).unwrap_or(&nothing);
+            let owned = self.state.owned_by(&owner);
+            let addresses: BTreeSet<Address> = owned.difference(wanted).cloned().collect();
+            if !addresses.is_empty() {
+                self.emit(Body::Released { owner, addresses });
+            }
+        }
+        for (environment, addresses) in &asked.addresses {
+            let owner = Place {
+                service: service.clone(),
+                environment: environment.clone(),
+            };
+            self.claim_free(owner.clone(), addresses);
+            self.mark(owner, asked.transferable.contains(environment));
+        }
+    }
+
+    fn mark(&mut self, owner: Place, is_transferable: bool) {
+        let mut claims = self.state.claims.values().filter(|it| it.owner == owner);
+        if claims.all(|claim| claim.is_transferable == is_transferable) {
+            return;
+        }
+        self.emit(match is_transferable {
+            true => Body::MadeTransferable { owner },
+            false => Body::MadePermanent { owner },
+        });
+    }
+}
+
+impl Aggregate for AddressClaims {
+    const KIND: &'static str = "addresses";
+    type State = State;
+    type Body = Body;
+    type Input = Input;
+    type Effect = std::convert::Infallible;
+    type Rejection = Rejection;
+
+    fn decide(
+        state: &State,
+        input: Input,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Event<Body>>, Rejection> {
+        let mut decider = Decider::new(state, by, now);
+        match input {
+            Input::Claim(request) => {
+                let conflicts = state.conflicts(&request);
+                if !conflicts.is_empty() {
+                    return Err(Rejection::Taken(conflicts));
+                }
+                decider.claim(&request);
+            }
+            Input::Synchronize { service, asked } => decider.synchronize(&service, &asked),
+            Input::Woken => {}
+        }
+        Ok(decider.decided())
+    }
+
+    fn apply(state: &mut State, event: &Event<Body>) {
+        match &event.body {
+            Body::Claimed { owner, addresses } => {
+                let claim = Claim {
+                    owner: owner.clone(),
+                    is_transferable: false,
+                };
+                let claimed = addresses.iter().map(|it| (it.clone(), claim.clone()));
+                state.claims.extend(claimed);
+            }
+            Body::Released { owner, addresses } => {
+                let is_released = |address: &Address, it: &Claim| {
+                    it.owner == *owner && addresses.contains(address)
+                };
+                state.claims.retain(|address, it| !is_released(address, it));
+            }
+            Body::MadeTransferable { owner } => state.set_transferable(owner, true),
+            Body::MadePermanent { owner } => state.set_transferable(owner, false),
+        }
+    }
+
+    fn pending(_state: &State, _now: Timestamp) -> Pending<std::convert::Infallible> {
+        Pending::nothing()
+    }
+
+    fn rows(_state: &State, _events: &[Event<Body>]) -> Vec<Row> {
+        Vec::new()
+    }
+
+    fn woken() -> Input {
+        Input::Woken
+    }
+}
+
+impl State {
+    fn set_transferable(&mut self, owner: &Place, is_transferable: bool) {
+        let claims = self.claims.values_mut();
+        for claim in claims.filter(|claim| claim.owner == *owner) {
+            claim.is_transferable = is_transferable;
+        }
+    }
+}

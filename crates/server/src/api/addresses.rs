@@ -1,0 +1,16 @@
+//! Which environment has which address.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use shipway_core::address::view::AddressClaimsView;
+
+use super::Problem;
+use crate::app::App;
+
+/// All addresses with their owners, and the ports of Shipway itself.
+#[utoipa::path(get, path = "/api/v1/addresses", responses((status = 200, body = serde_json::Value)))]
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<AddressClaimsView>, Problem> {
+    let claims = app.address_claims().await?;
+    Ok(Json(AddressClaimsView::new(&claims, app.reserved_ports())))
+}

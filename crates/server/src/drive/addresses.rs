@@ -1,0 +1,251 @@
+//! Addresses of environments: claimed for pushes and rollouts, kept in step with what services ask for, and changed in the routes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use shipway_core::{
+    address::{
+        Address,
+        claims::{
+            self, AddressClaims, AskedAddresses, ClaimRequest, Overlap, PortUse, STREAM, Stage,
+        },
+    },
+    aggregate::Actor,
+    config::Config,
+    ids::{ReleaseNumber, ServiceName},
+    rollout::{Rollouts, Spec},
+    service,
+    target::Place,
+};
+use shipway_engine::{Driver, EngineError, StoreError, Work};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    app::{App, service_stream},
+    traffic::{ServedAt, TrafficError},
+};
+
+/// How long a rollout waits for another program to free its port. Longer helps few, and the reason should be shown soon.
+const PORT_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at whether the proxy listens: no event tells when another program frees a port.
+const PORT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Why addresses can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// Others have them.
+    #[error("{0}; ask for another address with `hosts`, `path` or `port`")]
+    Taken(claims::Rejection),
+    /// The port can't be listened on.
+    #[error("the proxy can't listen on port {port}: {reason}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
+    /// The data plane refuses the routes.
+    #[error(transparent)]
+    Traffic(#[from] TrafficError),
+    /// The log can't be read or written.
+    #[error("the claims of addresses can't be read or written: {0}")]
+    Log(String),
+    /// The rollout is not wanted any more.
+    #[error("it is no longer wanted")]
+    Cancelled,
+}
+
+/// Claims ask nothing of the world.
+pub struct AddressDriver;
+
+#[async_trait]
+impl Driver<AddressClaims> for AddressDriver {
+    async fn carry_out(&self, work: Work<AddressClaims>) -> claims::Input {
+        match work.effect {}
+    }
+}
+
+impl App {
+    /// Claims the addresses of a configuration that was pushed. What lies within addresses of others is named.
+    pub(crate) async fn claim_for_push(
+        &self,
+        config: &Config,
+    ) -> Result<Vec<Overlap>, AddressError> {
+        let request = ClaimRequest::new(config, self.reserved_ports(), Stage::Push);
+        let by = Actor::Shipway(format!("a push to {}", config.service));
+        self.claim(request, by).await
+    }
+
+    async fn claim(&self, request: ClaimRequest, by: Actor) -> Result<Vec<Overlap>, AddressError> {
+        let input = claims::Input::Claim(request.clone());
+        match self.addresses.send(STREAM, input, by).await {
+            Ok(outcome) => Ok(outcome.state.overlaps(&request)),
+            Err(EngineError::Rejected(rejection)) => Err(AddressError::Taken(rejection)),
+            Err(error) => Err(AddressError::Log(error.to_string())),
+        }
+    }
+
+    /// All claims.
+    pub(crate) async fn address_claims(&self) -> Result<claims::State, StoreError> {
+        let state = self.addresses.state(STREAM).await?;
+        Ok(state.map(|state| (*state).clone()).unwrap_or_default())
+    }
+
+    /// Ports of this server that no environment can have.
+    pub(crate) fn reserved_ports(&self) -> BTreeMap<u16, PortUse> {
+        BTreeMap::from([
+            (self.api_port, PortUse::Api),
+            (self.proxy_address.port(), PortUse::Proxy),
+        ])
+    }
+
+    /// Makes routes follow the addresses that the stable releases of a service have in the log.
+    pub(crate) async fn move_addresses(&self, service: &ServiceName) -> Result<(), AddressError> {
+        let state = self.services.state(&service_stream(service)).await;
+        let state = state.map_err(|error| AddressError::Log(error.to_string()))?;
+        if let Some(state) = state {
+            self.traffic.move_addresses(served_at(&state)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the environments of a service are reached, by its state alone: the same after a restart.
+pub(crate) fn served_at(state: &service::State) -> Vec<ServedAt> {
+    let Some(name) = &state.name else {
+        return Vec::new();
+    };
+    let unnamed = state.unnamed_environments();
+    let environments = state.environments.iter();
+    environments
+        .map(|(environment, current)| {
+            let addresses = state.served_addresses(environment);
+            let served_port = addresses.as_ref().and_then(|it| it.port());
+            let claimed_port = current
+                .active
+                .as_ref()
+                .and_then(|it| it.spec.environment.port);
+            ServedAt {
+                place: Place {
+                    service: name.clone(),
+                    environment: environment.clone(),
+                },
+                addresses,
+                is_transferable: unnamed.contains(environment),
+                reserved_port: claimed_port.filter(|port| served_port != Some(*port)),
+            }
+        })
+        .collect()
+}
+
+/// Claims the addresses of a rollout, and listens on its port.
+pub(super) async fn claim(
+    app: &Arc<App>,
+    work: &Work<Rollouts>,
+    spec: &Spec,
+    addresses: &BTreeSet<Address>,
+) -> Result<(), AddressError> {
+    claim_again(app, spec, addresses.clone()).await?;
+    let Some(port) = spec.environment.port else {
+        return Ok(());
+    };
+    let place = spec.release.place(&spec.environment.name);
+    app.traffic.reserve_port(&place, port).await?;
+    let until = Instant::now() + PORT_WAIT.min(spec.environment.progress_deadline);
+    loop {
+        let Err(error) = listens_on(app, port).await else {
+            return Ok(());
+        };
+        if Instant::now() >= until {
+            return Err(error);
+        }
+        tokio::select! {
+            () = work.cancelled.cancelled() => return Err(AddressError::Cancelled),
+            () = sleep(PORT_PAUSE) => {}
+        }
+    }
+}
+
+/// Before a release is promoted: its addresses are its own, and its port is listened on.
+pub(super) async fn verify(
+    app: &Arc<App>,
+    spec: &Spec,
+    promoted: ReleaseNumber,
+) -> Result<(), AddressError> {
+    // Going back must not fail for an address that another environment has meanwhile: compose gives it to one of them.
+    if promoted != spec.release.number {
+        return Ok(());
+    }
+    let place = spec.release.place(&spec.environment.name);
+    let addresses = shipway_core::address::EnvironmentAddresses::new(&place, &spec.environment);
+    claim_again(app, spec, addresses.claims()).await?;
+    match spec.environment.port {
+        Some(port) => listens_on(app, port).await,
+        None => Ok(()),
+    }
+}
+
+async fn claim_again(
+    app: &App,
+    spec: &Spec,
+    addresses: BTreeSet<Address>,
+) -> Result<(), AddressError> {
+    let request = ClaimRequest {
+        addresses: BTreeMap::from([(spec.environment.name.clone(), addresses)]),
+        ..ClaimRequest::new(&spec.release.config, app.reserved_ports(), Stage::Rollout)
+    };
+    let by = Actor::Shipway(format!("rollout {}", spec.id.number));
+    app.claim(request, by).await.map(drop)
+}
+
+async fn listens_on(app: &App, port: u16) -> Result<(), AddressError> {
+    let unreachable = app.plane.unreachable_ports().await;
+    let reason = match unreachable {
+        Some(ports) => ports.get(&port).cloned(),
+        None => Some("the proxy does not answer".to_owned()),
+    };
+    match reason {
+        Some(reason) => Err(AddressError::Port { port, reason }),
+        None => Ok(()),
+    }
+}
+
+/// Makes the claims follow what a service asks for.
+pub(super) async fn report(
+    app: &App,
+    service: &ServiceName,
+    asked: AskedAddresses,
+) -> service::Input {
+    let input = claims::Input::Synchronize {
+        service: service.clone(),
+        asked: asked.clone(),
+    };
+    let by = Actor::Shipway(format!("what {service} asks for"));
+    match app.addresses.send(STREAM, input, by).await {
+        Ok(_) => service::Input::AddressesReported(asked),
+        Err(error) => {
+            tracing::warn!(%error, %service, "the addresses that a service asks for can't be recorded");
+            service::Input::Woken
+        }
+    }
+}
+
+/// Releases what was claimed for a push that a crash kept out of the log.
+pub(crate) async fn reconcile(app: &Arc<App>) -> Result<(), StoreError> {
+    let claims = app.address_claims().await?;
+    let services: BTreeSet<ServiceName> = claims
+        .claims
+        .into_values()
+        .map(|claim| claim.owner.service)
+        .collect();
+    for service in services {
+        let state = app.services.state(&service_stream(&service)).await?;
+        let asked = state.map(|state| state.asked_addresses());
+        report(app, &service, asked.unwrap_or_default()).await;
+    }
+    Ok(())
+}
