@@ -1,10 +1,7 @@
 //! What `shipway check` asks a server about addresses: whether another environment has them. A file alone can't know; a push is
 //! refused for it. Without a server that somebody has named nothing is asked and nothing is reported.
 
-use shipway_core::{
-    address::{claims::Conflict, view::AddressClaimsView},
-    config::Config,
-};
+use shipway_core::{address::view::AddressClaimsView, config::Config};
 use shipway_syntax::{Diagnostic, Node, Source, Span, parse};
 
 use crate::client::Server;
@@ -27,15 +24,22 @@ pub(super) fn warnings(source: &Source, config: &Config, server: &Server) -> Vec
             return vec![Diagnostic::warning("address-unknown", whole, message)];
         }
     };
-    let (conflicts, overlaps) = claims.judge(config);
-    let taken = conflicts.iter().map(|conflict: &Conflict| {
-        let span = span_of(conflict.environment.as_str()).unwrap_or(whole);
+    let compared = claims.compare(config);
+    let span_or_whole = |name: &str| span_of(name).unwrap_or(whole);
+    let taken = compared.conflicts.iter().map(|conflict| {
+        let span = span_or_whole(conflict.environment.as_str());
         let message = format!("{conflict} at {}", server.server);
-        Diagnostic::warning("address-taken", span, message)
-            .help("a push of this file is refused; ask for another address with `hosts`, `path` or `port`")
+        Diagnostic::warning("address-taken", span, message).help(
+            "a push of this file is refused; ask for another address with `hosts`, `path` or `port`",
+        )
     });
-    let inner = overlaps
+    let moved = compared.moves.iter().map(|moved| {
+        let span = span_or_whole(moved.environment.as_str());
+        Diagnostic::warning("address-change", span, moved.to_string())
+    });
+    let within = compared
+        .overlaps
         .iter()
         .map(|overlap| Diagnostic::warning("address-overlap", whole, overlap.to_string()));
-    taken.chain(inner).collect()
+    taken.chain(moved).chain(within).collect()
 }

@@ -200,6 +200,8 @@ struct PlaceStatus {
     service: ServiceName,
     environment: EnvironmentName,
     url: String,
+    #[serde(default)]
+    address_problem: Option<String>,
     stable: Option<shipway_core::service::ReleaseView>,
     rollout: Option<RolloutView>,
     #[serde(default)]
@@ -276,6 +278,14 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
         ]
     };
     table_of_places(&places, row);
+    for place in &places {
+        if let Some(problem) = &place.address_problem {
+            line(&format!(
+                "{} {}: {problem}",
+                place.service, place.environment
+            ));
+        }
+    }
     for rollout in places.iter().filter_map(|place| place.rollout.as_ref()) {
         if let Some(text) = steer::stuck(rollout) {
             line(&text);

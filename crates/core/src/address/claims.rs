@@ -199,6 +199,33 @@ impl fmt::Display for Overlap {
     }
 }
 
+/// Other addresses than those that an environment has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressMove {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// Those it has.
+    pub from: BTreeSet<Address>,
+    /// Those it asks for.
+    pub to: BTreeSet<Address>,
+}
+
+impl fmt::Display for AddressMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |addresses: &BTreeSet<Address>| {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            all.join(", ")
+        };
+        write!(
+            f,
+            "the address of {} changes from {} to {} when this is promoted there",
+            self.environment,
+            list(&self.from),
+            list(&self.to)
+        )
+    }
+}
+
 /// Why a claim is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -291,6 +318,21 @@ impl State {
             }
         }
         overlaps
+    }
+
+    /// Environments that have other addresses than those they ask for.
+    #[must_use]
+    pub fn moves(&self, request: &ClaimRequest) -> Vec<AddressMove> {
+        let environments = request.addresses.iter();
+        let changed = environments.filter_map(|(environment, to)| {
+            let from = self.owned_by(&request.place(environment));
+            (!from.is_empty() && from != *to).then(|| AddressMove {
+                environment: environment.clone(),
+                from,
+                to: to.clone(),
+            })
+        });
+        changed.collect()
     }
 
     /// Claims of what can't be had twice.

@@ -150,6 +150,14 @@ pub const fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
+/// Whether a listener on this address is reached at `localhost`.
+const fn is_localhost(listen: IpAddr) -> bool {
+    match listen {
+        IpAddr::V4(ip) => ip.is_unspecified() || matches!(ip.octets(), [127, 0, 0, 1]),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_loopback(),
+    }
+}
+
 /// Whether a host is `localhost` or a bare IP address: there, services are reached by their path.
 #[must_use]
 pub fn is_local_host(name: &str) -> bool {
@@ -265,13 +273,13 @@ impl EnvironmentAddresses {
         })
     }
 
-    /// The URL that is printed.
+    /// The URL that is printed. Names below `localhost` lead to the loopback address: where the proxy doesn't listen there, the
+    /// local path is printed instead of the default host.
     #[must_use]
     pub fn url(&self, proxy: SocketAddr) -> String {
-        self.public
-            .first()
-            .map(|address| address.url(proxy))
-            .unwrap_or_default()
+        let local = self.local_url(proxy).filter(|_| !is_localhost(proxy.ip()));
+        let first = || self.public.first().map(|address| address.url(proxy));
+        local.or_else(first).unwrap_or_default()
     }
 
     /// A URL that needs no name resolution, where there is one: programs don't resolve names below `localhost` everywhere.

@@ -196,6 +196,22 @@ fn a_printed_url_names_the_proxy_s_port_and_an_address_that_can_be_reached() {
 }
 
 #[test]
+fn a_default_host_is_printed_only_where_names_below_localhost_lead_to_the_proxy() {
+    let config = parsed("shop", &[("production", "")]);
+    let addresses = EnvironmentAddresses::new(&place("shop/production"), &config.environments[0]);
+    let table = [
+        ("127.0.0.1:80", "http://shop.localhost/"),
+        ("0.0.0.0:8080", "http://shop.localhost:8080/"),
+        ("[::1]:8080", "http://shop.localhost:8080/"),
+        ("127.0.0.2:8080", "http://127.0.0.2:8080/shop/"),
+        ("192.0.2.7:8080", "http://192.0.2.7:8080/shop/"),
+    ];
+    for (proxy, url) in table {
+        assert_eq!(addresses.url(proxy.parse().unwrap()), url);
+    }
+}
+
+#[test]
 fn an_address_reads_as_it_is_written() {
     for text in ["a.example", "*.a.example/b", "/", "/a/b", "port 9000"] {
         assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
@@ -409,5 +425,24 @@ fn what_is_claimed_covers_the_local_path_of_a_default_host() {
     assert_eq!(
         all,
         BTreeSet::from([Address::path("/web"), Address::host("web.localhost", "")])
+    );
+}
+
+#[test]
+fn a_change_of_address_is_named() {
+    let mut log = Log::default();
+    log.push(
+        "web",
+        &[("staging", ""), ("production", "hosts: [a.example]")],
+    )
+    .unwrap();
+    let next = [("staging", ""), ("production", "port: 9000"), ("eu", "")];
+    let moves = log.state.moves(&request("web", &next, Stage::Push));
+    let said: Vec<String> = moves.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "the address of production changes from a.example to port 9000 when this is promoted there"
+        ]
     );
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Address, addresses_by_environment,
-    claims::{self, Claim, ClaimRequest, Conflict, Overlap, PortUse, Stage},
+    claims::{self, AddressMove, Claim, ClaimRequest, Conflict, Overlap, PortUse, Stage},
 };
 use crate::{
     config::Config,
@@ -21,6 +21,17 @@ pub struct AddressClaimsView {
     pub items: Vec<AddressClaimView>,
     /// Ports of Shipway itself.
     pub reserved_ports: BTreeMap<u16, PortUse>,
+}
+
+/// The addresses of a configuration beside those that are claimed.
+#[derive(Clone, Debug)]
+pub struct AddressComparison {
+    /// What a push would be refused for.
+    pub conflicts: Vec<Conflict>,
+    /// What would change.
+    pub moves: Vec<AddressMove>,
+    /// Where the more specific address wins.
+    pub overlaps: Vec<Overlap>,
 }
 
 /// The claim of one address.
@@ -52,9 +63,9 @@ impl AddressClaimsView {
         }
     }
 
-    /// What a push of `config` would be refused for, and what it should be told.
+    /// What a push of `config` would mean.
     #[must_use]
-    pub fn judge(self, config: &Config) -> (Vec<Conflict>, Vec<Overlap>) {
+    pub fn compare(self, config: &Config) -> AddressComparison {
         let claims = self.items.into_iter().map(|it| {
             let owner = Place {
                 service: it.service,
@@ -70,7 +81,11 @@ impl AddressClaimsView {
             claims: claims.collect(),
         };
         let request = ClaimRequest::new(config, self.reserved_ports, Stage::Push);
-        (state.conflicts(&request), state.overlaps(&request))
+        AddressComparison {
+            conflicts: state.conflicts(&request),
+            moves: state.moves(&request),
+            overlaps: state.overlaps(&request),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use super::{
     strategy::{AddressChange, Brief, Observed},
 };
 use crate::{
-    address::EnvironmentAddresses,
     aggregate::{Actor, Event},
     check::SmokeReport,
     ids::ReleaseNumber,
@@ -228,22 +227,8 @@ impl Rollout {
                 .filter(|it| *it != spec.release.number && Some(*it) != stable)
                 .collect(),
             tied: spec.tied.clone(),
-            address_change: Self::address_change(spec),
+            address_change: AddressChange::from_spec(spec),
         }
-    }
-
-    /// The addresses that the release asks for, where they are not those of stable.
-    fn address_change(spec: &Spec) -> Option<AddressChange> {
-        let place = spec.release.place(&spec.environment.name);
-        let to = EnvironmentAddresses::new(&place, &spec.environment);
-        let stable = spec.stable.as_ref();
-        let from = stable
-            .and_then(|stable| stable.release.environment(&spec.environment.name))
-            .map(|environment| EnvironmentAddresses::new(&place, environment));
-        let is_same = from
-            .as_ref()
-            .is_some_and(|from| from.claims() == to.claims());
-        (!is_same).then_some(AddressChange { from, to })
     }
 
     /// Whether the new release gets traffic and is judged: on the way forward, also while paused or kept warm.

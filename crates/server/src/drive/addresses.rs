@@ -70,14 +70,21 @@ impl Driver<AddressClaims> for AddressDriver {
 }
 
 impl App {
-    /// Claims the addresses of a configuration that was pushed. What lies within addresses of others is named.
+    /// Claims the addresses of a configuration that was pushed; what changes and what lies within addresses of others, in words.
     pub(crate) async fn claim_for_push(
         &self,
         config: &Config,
-    ) -> Result<Vec<Overlap>, AddressError> {
+    ) -> Result<Vec<String>, AddressError> {
         let request = ClaimRequest::new(config, self.reserved_ports(), Stage::Push);
+        let claims = self.address_claims().await;
+        let before = claims.map_err(|error| AddressError::Log(error.to_string()))?;
+        let moves = before.moves(&request);
         let by = Actor::Shipway(format!("a push to {}", config.service));
-        self.claim(request, by).await
+        let overlaps = self.claim(request, by).await?;
+        let moves = moves.iter().map(ToString::to_string);
+        Ok(moves
+            .chain(overlaps.iter().map(ToString::to_string))
+            .collect())
     }
 
     async fn claim(&self, request: ClaimRequest, by: Actor) -> Result<Vec<Overlap>, AddressError> {
@@ -170,7 +177,8 @@ pub(super) async fn claim(
     }
 }
 
-/// Before a release is promoted: its addresses are its own, and its port is listened on.
+/// Before a release is promoted: its addresses are its own, and a port that is new to the environment is listened on. One that it
+/// had before may be lost for a while without being this release's fault.
 pub(super) async fn verify(
     app: &Arc<App>,
     spec: &Spec,
@@ -183,7 +191,9 @@ pub(super) async fn verify(
     let place = spec.release.place(&spec.environment.name);
     let addresses = shipway_core::address::EnvironmentAddresses::new(&place, &spec.environment);
     claim_again(app, spec, addresses.claims()).await?;
-    match spec.environment.port {
+    let stable = spec.stable.as_ref();
+    let before = stable.and_then(|stable| stable.release.environment(&spec.environment.name)?.port);
+    match spec.environment.port.filter(|port| before != Some(*port)) {
         Some(port) => listens_on(app, port).await,
         None => Ok(()),
     }

@@ -72,6 +72,9 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
                 h3 { (place.environment) }
                 a.address href=(place.url) { (place.url) }
             }
+            @if let Some(problem) = &place.address_problem {
+                p { (problem) }
+            }
             @match &place.stable {
                 Some(stable) => p.serves {
                     strong { (stable.number) } " " code { (stable.commit.id.short()) } " " (stable.commit.subject)

@@ -316,9 +316,12 @@ impl Story {
             .find(|it| it.name == *environment);
         let address = configured.map_or_else(String::new, |configured| {
             let addresses = EnvironmentAddresses::new(&place, configured);
+            let url = addresses.url(self.proxy_address);
             let local = addresses.local_url(self.proxy_address);
-            let also = local.map_or_else(String::new, |url| format!(" (also {url})"));
-            format!("{}{also}", addresses.url(self.proxy_address))
+            match local.filter(|local| *local != url) {
+                Some(local) => format!("{url} (also {local})"),
+                None => url,
+            }
         });
         vec![format!(
             "✓ {} serves {environment}: {address}",

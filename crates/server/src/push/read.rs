@@ -98,8 +98,8 @@ pub(super) async fn contents(
         // What is not released anyway must not claim an address.
         if unconfigured.is_none() {
             match app.claim_for_push(config).await {
-                Ok(overlaps) => {
-                    problems.extend(overlaps.iter().map(|it| format!("{CONFIG}: note: {it}")))
+                Ok(notes) => {
+                    problems.extend(notes.iter().map(|it| format!("{CONFIG}: note: {it}")));
                 }
                 Err(error) => {
                     problems.push(format!("✗ {CONFIG}: {error}"));

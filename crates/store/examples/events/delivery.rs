@@ -144,7 +144,8 @@ pub fn wanted(service: &Stream<Services>, now: Timestamp) -> Spec {
             service::Effect::OpenRollout(spec) => Some(*spec),
             service::Effect::OpenRun(_)
             | service::Effect::AskWay { .. }
-            | service::Effect::TellFellows { .. } => None,
+            | service::Effect::TellFellows { .. }
+            | service::Effect::ReportAddresses(_) => None,
         });
     wanted.expect("a push makes a release, and that wants to be rolled out")
 }

@@ -13,6 +13,7 @@ use crate::{
     config::Approvals,
     ids::{ReleaseNumber, ServiceName},
     rollout::{
+        Spec,
         plan::{Action, HoldReason, Plan, Split},
         stable_traffic::StableTraffic,
     },
@@ -158,6 +159,23 @@ pub struct AddressChange {
     pub from: Option<EnvironmentAddresses>,
     /// Those that the release asks for.
     pub to: EnvironmentAddresses,
+}
+
+impl AddressChange {
+    /// The change that a rollout brings, if it brings one.
+    pub(super) fn from_spec(spec: &Spec) -> Option<Self> {
+        let name = &spec.environment.name;
+        let place = spec.release.place(name);
+        let to = EnvironmentAddresses::new(&place, &spec.environment);
+        let stable = spec.stable.as_ref();
+        let from = stable
+            .and_then(|stable| stable.release.environment(name))
+            .map(|environment| EnvironmentAddresses::new(&place, environment));
+        let is_same = from
+            .as_ref()
+            .is_some_and(|from| from.claims() == to.claims());
+        (!is_same).then_some(Self { from, to })
+    }
 }
 
 /// What runs and who gets traffic, as far as the rollout's own actions tell.
