@@ -26,6 +26,7 @@ pub fn needed_traffic(environment: &Environment) -> Vec<String> {
         approvals: None,
         leftovers: Vec::new(),
         tied: Vec::new(),
+        address_change: None,
     };
     let mut plan = environment.strategy.compile(&brief);
     plan.notes.clear();
