@@ -208,7 +208,7 @@ fn a_change_of_address_is_planned_and_comes_with_the_promotion() {
     let shop = service(&site, "shop", "  production: { hosts: [old.example] }\n");
     assert_says(
         &ship(&shop, "1.0"),
-        &["claim the address old.example", "http://old.example:"],
+        &["claim address: old.example", "http://old.example:"],
     );
     configure(
         &shop,
@@ -231,7 +231,7 @@ fn a_change_of_address_is_planned_and_comes_with_the_promotion() {
     assert_eq!(page(&site.proxy, "old.example", "/"), "200 1.0");
     assert!(page(&site.proxy, "new.example", "/").starts_with("404"));
     let plan = said(&site.shipway(&["plan", "shop", "--to", "production"]));
-    assert_says(&plan, &["claim the address new.example"]);
+    assert_says(&plan, &["claim address: new.example"]);
     assert_ends(&site.shipway(&["approve", "ro2"]), 0, &[]);
     site.ended_rollout("production", 2);
     let moved = |site: &Site| {

@@ -256,7 +256,7 @@ impl fmt::Display for Action {
                 } else {
                     "addresses"
                 };
-                write!(f, "claim the {noun} {}", all.join(", "))
+                write!(f, "claim {noun}: {}", all.join(", "))
             }
             Self::Start { release, count } => write!(
                 f,
