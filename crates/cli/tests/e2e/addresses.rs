@@ -21,7 +21,7 @@ fn service(site: &Site, name: &str, environments: &str) -> Shop {
 
 fn configure(shop: &Shop, name: &str, environments: &str) {
     let text = format!(
-        "service: {name}\nartifact: source\nrun:\n  command: exec python3 shop.py\n  health: {{ http: /ready, interval: 100ms, timeout: 2s }}\nenvironments:\n{environments}"
+        "service: {name}\nartifact: {{ source: . }}\nrun:\n  command: exec python3 shop.py\n  health: {{ http: /ready, interval: 100ms, timeout: 2s }}\nenvironments:\n{environments}"
     );
     shop.write("shipway.yaml", &text);
 }
