@@ -284,6 +284,12 @@ impl Analysis {
         self.rules.is_empty()
     }
 
+    /// Whether a judge remembers what the counts don't tell.
+    #[must_use]
+    pub fn has_memory(&self) -> bool {
+        self.rules.iter().any(Rule::needs_checkpoint)
+    }
+
     /// What must be kept of `state` beside the observation that it ends with, so that later observations can be judged as if all
     /// between had been kept.
     #[must_use]

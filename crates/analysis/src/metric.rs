@@ -170,7 +170,14 @@ impl Metric {
             .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let number: f64 = number.parse().map_err(|_| refused())?;
-        let value = number * self.factor(unit.trim_start()).ok_or_else(refused)?;
+        let unit = unit.trim_start();
+        let factor = self.factor(unit).ok_or_else(refused)?;
+        // Divided, so that 95% is the number that 0.95 is.
+        let value = if unit == "%" {
+            number / 100.0
+        } else {
+            number * factor
+        };
         if self.is_share() && unit.is_empty() && number >= 1.0 {
             return Err(ParseValueError::BareNumber {
                 metric: self,

@@ -43,7 +43,11 @@ fn old_rules_and_observations_still_read() {
     let seen = r##"{"at":"2026-11-21T09:00:00Z","canary":{"release":"#4","sample":{"requests":7,"errors":1,"latency":null,"cpu":0.5,"memory_bytes":null,"restarts":0}},"stable":null}"##;
     let read: Observation = serde_json::from_str(seen).unwrap();
     assert_eq!(read.canary.sample.as_ref().unwrap().requests, 7);
-    assert_eq!(serde_json::to_string(&read).unwrap(), seen);
+    // What isn't known is left out: there are many of these in a log.
+    let short = seen
+        .replace("\"latency\":null,", "")
+        .replace("\"memory_bytes\":null,", "");
+    assert_eq!(serde_json::to_string(&read).unwrap(), short);
     let state = r#"{"canary":{"closed":{"requests":5,"errors":1,"restarts":0},"mark":{"at":"2026-11-21T09:00:00Z","requests":5,"errors":1,"restarts":0}},"stable":{"closed":{"requests":0,"errors":0,"restarts":0},"mark":null},"measured_at":null,"tally":{"count":0,"successful":0,"failed":0,"inconclusive":0,"error":0,"consecutive_error":0},"latest":null,"settled":null}"#;
     let read: State = serde_json::from_str(state).unwrap();
     assert_eq!(serde_json::to_string(&read).unwrap(), state);

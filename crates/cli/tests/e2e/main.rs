@@ -11,6 +11,7 @@ mod commands;
 mod confined;
 mod crashes;
 mod days;
+mod defaults;
 mod doors;
 mod durable;
 mod elsewhere;

@@ -57,10 +57,17 @@ impl Evidence {
             // This is the first: stable as it was at the switch.
             _ => (stable.sample.clone(), canary.requests),
         };
+        // Its instances may still run, kept warm: what brings them down too is not the new release's fault.
+        let (restarts, instance_time) =
+            (stable.sample.as_ref()).map_or((None, None), |now| (now.restarts, now.instance_time));
         let lately = self.lately(stable.sample.take());
         stable.sample = before.filter(|it| it.requests > 0).map(|before| {
             let more = canary.requests.saturating_sub(begun).min(before.requests);
-            at_the_rate_of(&before, lately, more)
+            Sample {
+                restarts: restarts.or(before.restarts),
+                instance_time,
+                ..at_the_rate_of(&before, lately, more)
+            }
         });
         seen
     }

@@ -10,7 +10,8 @@
 //! - A fail is recorded at once, and so is what a hold ends with.
 //! - A rollout of any length leaves [`LOOKS_MAX`] looks at most, beside the first and the last of each hold.
 //! - After a crash the evidence is folded anew from what was recorded. What judges count is cumulative and goes on from there; what
-//!   they remember otherwise (values, windows, how often a limit failed) is recorded with each look as a checkpoint.
+//!   they remember otherwise (values, windows, how often a limit failed) is recorded as a checkpoint, each time that the exposure has
+//!   become twice as old.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::{Evidence, state::Rollout};
 const LOOKS_DENSE: u32 = 10;
 /// From then on the time from one to the next is at least this part of the rollout's age: some seventy in a day.
 const AGE_PARTS: u32 = 6;
-/// The same where a look is long, because quantiles are compared.
+/// The same where a look is long, because quantiles are compared or there are checkpoints.
 const AGE_PARTS_OF_LONG: u32 = 3;
 /// Changes of the verdict are recorded as long as there are fewer looks than this: one that swings to and fro says little.
 const LOOKS_OF_CHANGES_MAX: u32 = 130;
@@ -55,11 +56,27 @@ impl Rollout {
         };
         let analysis = &self.spec.environment.analysis;
         let judgement = live.observe(analysis, &seen);
-        self.is_recorded(&judgement, &seen).then(|| Look {
-            judgement,
-            checkpoint: live.checkpoint(analysis),
+        if !self.is_recorded(&judgement, &seen) {
+            return None;
+        }
+        let checkpoint = if self.is_checkpoint_due(seen.at) {
+            live.checkpoint(analysis)
+        } else {
+            AnalysisCheckpoint::default()
+        };
+        Some(Look {
             seen: Box::new(seen),
+            judgement,
+            checkpoint,
         })
+    }
+
+    /// Whether the exposure has become twice as old since the last checkpoint: those are long.
+    fn is_checkpoint_due(&self, now: Timestamp) -> bool {
+        let (Some(exposed_at), Some(last)) = (self.exposed_at, self.checkpointed_at) else {
+            return true;
+        };
+        now.duration_since(last) >= last.duration_since(exposed_at)
     }
 
     fn is_recorded(&self, judgement: &Judgement, seen: &Observation) -> bool {
@@ -82,11 +99,9 @@ impl Rollout {
         if !is_like && self.looks < LOOKS_OF_CHANGES_MAX {
             return true;
         }
-        let is_long = seen
-            .canary
-            .sample
-            .as_ref()
-            .is_some_and(|it| it.histogram.is_some());
+        let analysis = &self.spec.environment.analysis;
+        let sample = seen.canary.sample.as_ref();
+        let is_long = sample.is_some_and(|it| it.histogram.is_some()) || analysis.has_memory();
         let parts = if is_long {
             AGE_PARTS_OF_LONG
         } else {

@@ -66,6 +66,12 @@ pub struct Rollout {
     pub evidence: Evidence,
     /// Readings of the metrics that were recorded.
     pub looks: u32,
+    /// When traffic was last shifted.
+    #[serde(default)]
+    pub exposed_at: Option<Timestamp>,
+    /// When what the judges remember was last recorded, since then.
+    #[serde(default)]
+    pub checkpointed_at: Option<Timestamp>,
     /// The last smoke tests.
     pub smoke: Option<SmokeReport>,
     /// Who has said yes to the gate under the cursor.
@@ -162,6 +168,8 @@ impl Rollout {
             back_at: None,
             evidence: Evidence::default(),
             looks: 0,
+            exposed_at: None,
+            checkpointed_at: None,
             smoke: None,
             approvals: Vec::new(),
             paused: None,
@@ -478,6 +486,9 @@ impl Rollout {
                 self.looks = self.looks.saturating_add(1);
                 self.evidence.observe(&self.spec.environment.analysis, seen);
                 self.evidence.restore(checkpoint);
+                if !checkpoint.is_empty() {
+                    self.checkpointed_at = Some(seen.at);
+                }
                 // The verdict in the log is the one that was acted on, whatever today's judge would say of the same readings.
                 self.evidence.record(judgement.clone());
                 if judgement.verdict.is_fail() {
@@ -567,6 +578,8 @@ impl Rollout {
         self.observed.done(&action);
         if let Action::Shift { split } = &action {
             self.exposure += 1;
+            self.exposed_at = Some(event.at);
+            self.checkpointed_at = None;
             self.evidence = std::mem::take(&mut self.evidence).after_shift();
             if split.serves(self.candidate()) {
                 self.served = true;

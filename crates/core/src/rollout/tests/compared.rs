@@ -86,7 +86,7 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
     stage.compare((1_000, 4), (9_000, 18));
     stage.pass_time(1);
     // Alone these would say less.
-    stage.compare((2_000, 16), (10_000, 20));
+    stage.compare((2_000, 21), (10_000, 20));
     assert_eq!(
         stage.rollout().direction,
         Direction::Back,
