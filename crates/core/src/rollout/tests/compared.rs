@@ -77,16 +77,16 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(30);
-    // Twice stable's rate: it may be chance.
-    stage.compare((1_000, 4), (9_000, 18));
+    // Three times stable's rate, of few: it may be chance.
+    stage.compare((1_000, 7), (9_000, 18));
     assert_eq!(stage.rollout().direction, Direction::Forward);
     stage.pass_time(31);
     stage.carry();
     assert_eq!(stage.split(), "50 % to #4, 50 % to #3");
-    stage.compare((1_000, 4), (9_000, 18));
+    stage.compare((1_000, 7), (9_000, 18));
     stage.pass_time(1);
-    // Alone these would say less.
-    stage.compare((2_000, 21), (10_000, 20));
+    // Alone these would say little.
+    stage.compare((2_000, 19), (10_000, 20));
     assert_eq!(
         stage.rollout().direction,
         Direction::Back,
