@@ -348,6 +348,12 @@ impl Analysis {
     /// limit is exceeded: limits alone say nothing about the time that is left.
     pub fn observe(&self, state: &mut AnalysisState, seen: &Observation) -> Judgement {
         let each = self.observe_each(state, seen);
+        self.combine(&each)
+    }
+
+    /// The judgements of all rules, in their order, as one: see [`Analysis::observe`].
+    #[must_use]
+    pub fn combine(&self, each: &[MetricJudgement]) -> Judgement {
         let mut judgement = Judgement::worst(each.iter().map(|judged| &judged.judgement));
         if judgement.verdict.is_pass() {
             let mut comparisons = each

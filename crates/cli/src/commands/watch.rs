@@ -113,8 +113,8 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
             }
             if output.json {
                 output.document(&view)?;
-            } else if view.status == Status::KeptWarm {
-                line(&kept_warm(&view));
+            } else if view.guarded_until.is_some() {
+                line(&promoted_and_guarded(&view));
             }
             return outcome;
         }
@@ -145,11 +145,10 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
     }
 }
 
-/// How it came out for them, once that is known. A promoted release whose predecessor is kept warm is as good as over: nobody
-/// waits for an hour in which nothing happens if all goes well.
+/// How it came out for them, once that is known. A promoted release that is kept warm or watched counts as promoted.
 fn outcome(view: &RolloutView, hope: Hope) -> Option<Result<(), Failure>> {
     match (&view.ended, view.status, hope) {
-        (None, Status::KeptWarm, Hope::Promoted) => Some(Ok(())),
+        (None, Status::KeptWarm | Status::Promoted, Hope::Promoted | Hope::Over) => Some(Ok(())),
         (None, _, _) => None,
         (Some(_), Status::Promoted, Hope::Promoted)
         | (
@@ -162,13 +161,18 @@ fn outcome(view: &RolloutView, hope: Hope) -> Option<Result<(), Failure>> {
     }
 }
 
-fn kept_warm(view: &RolloutView) -> String {
+fn promoted_and_guarded(view: &RolloutView) -> String {
     let until = view
-        .hold_until
+        .guarded_until
         .map(|until| format!(" until {}", until.strftime("%H:%M:%S")))
         .unwrap_or_default();
+    let guard = if view.status == Status::KeptWarm {
+        format!("the previous instances stay warm{until}")
+    } else {
+        format!("it is watched{until}: a failure rolls back automatically")
+    };
     format!(
-        "{} serves all traffic; the previous instances stay warm{until}: shipway abort {} goes back at once",
+        "{} is promoted and serves all traffic; {guard}; roll back yourself: shipway abort {}",
         view.release, view.id
     )
 }

@@ -20,6 +20,7 @@ mod examples;
 mod faults;
 mod gates;
 mod going_on;
+mod guard;
 mod help;
 mod hostile;
 mod input;

@@ -202,13 +202,13 @@ impl Site {
             .find(|rollout| rollout["environment"] == environment && rollout["release"] == release)
     }
 
-    /// Waits for the end of a release's rollout; the rollout.
+    /// Waits until a release is promoted or its rollout has ended otherwise; the rollout.
     pub fn ended_rollout(&self, environment: &str, release: u64) -> Value {
         let mut found = None;
         until(&format!("the end of #{release} in {environment}"), || {
             found = self
                 .rollout(environment, release)
-                .filter(|rollout| !rollout["ended"].is_null());
+                .filter(|rollout| !rollout["ended"].is_null() || rollout["status"] == "promoted");
             found.is_some()
         });
         found.unwrap()

@@ -8,7 +8,7 @@ use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned, Value};
 use super::{
     AnalysisSource, Approvals, Environment, Notify, Sticky, Strategy, WhenBusy, checks,
     decode::{Problems, env, inside, later, unknown_word, word},
-    metrics, rollback, ties,
+    guard, metrics, rollback, ties,
 };
 use crate::{
     address::{Address, EnvironmentAddresses},
@@ -38,6 +38,8 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "notify",
     "progress_deadline",
     "drain",
+    "watch",
+    "unready_grace",
     "target",
 ];
 /// Keys that the format knows and this version doesn't do: refused with that, never passed over.
@@ -218,6 +220,8 @@ fn environment(
         drain: fields
             .duration("drain", problems)
             .unwrap_or(Duration::from_secs(30)),
+        watch: guard::watch(&fields, problems),
+        unready_grace: guard::unready_grace(&fields, problems),
         name,
     })
 }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 mod checks;
 pub(crate) mod decode;
 mod environments;
+mod guard;
 mod metrics;
 mod reports;
 mod rollback;
@@ -16,6 +17,7 @@ mod ties;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
+pub use guard::Watch;
 pub(crate) use metrics::defaults::SLOW_WITHOUT_STABLE;
 pub use metrics::{Query, Source};
 pub use reports::Reports;
@@ -155,6 +157,11 @@ pub struct Environment {
     pub progress_deadline: Duration,
     /// How long open requests may take to finish before their instances stop; default 30 s.
     pub drain: Duration,
+    /// How long a release is judged after its promotion; default 30 min.
+    pub watch: Watch,
+    /// How long fewer instances than needed may be ready before a rollout is rolled back; `None`: as long as it takes to
+    /// notice that an instance is not ready.
+    pub unready_grace: Option<Duration>,
 }
 
 /// Where the rules of an environment come from.

@@ -205,6 +205,7 @@ fn provider() -> Value {
 }
 
 fn environment() -> Value {
+    let (watch, unready_grace) = super::guard::schemas();
     json!({
         "type": ["object", "null"], "additionalProperties": false,
         "properties": {
@@ -231,6 +232,8 @@ fn environment() -> Value {
             "notify": { "type": "array", "items": { "type": "object", "additionalProperties": false, "properties": { "slack": { "type": "string" }, "webhook": { "type": "string" } } } },
             "progress_deadline": { "$ref": "#/$defs/duration", "default": "10m" },
             "drain": { "$ref": "#/$defs/duration", "default": "30s" },
+            "watch": watch,
+            "unready_grace": unready_grace,
             "target": { "enum": ["process"] }
         }
     })

@@ -2,18 +2,30 @@
 //! rollout can keep by itself is kept here.
 
 use super::{
-    Rollouts,
+    FailureBasis, Rollouts,
+    capacity::{CapacityStep, SetReadiness, assess},
     event::{Body, Direction, Effect, Input, Rejection, Spec},
     look::Look,
     outcome::{Cause, Outcome, Pace},
-    plan::{Action, HoldReason, Span},
+    plan::{Action, HoldReason, Plan, Span},
     state::{Rollout, State},
-    strategy::{Observed, OnInconclusive, compile, straight, way_back},
+    strategy::{
+        Observed, OnInconclusive, Strategy, compile,
+        reverse_canary::ReverseCanary,
+        straight,
+        way_back::{self, Urgency},
+    },
 };
 use crate::aggregate::{self, Actor, EffectKey, Event, Pending};
 use jiff::Timestamp;
+use std::time::Duration;
 
 type Decider = aggregate::Decider<Rollouts>;
+
+/// Before the second attempt of a rollback; doubles with each.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest time between two attempts of a rollback.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl Decider {
     /// What follows by itself is Shipway's doing, whoever caused it.
@@ -59,6 +71,7 @@ impl Decider {
             stable,
             &at_worst(rollout),
             rollout.spec.environment.drain,
+            urgency(rollout),
         ) {
             Some(plan) => self.emit(Body::Planned {
                 direction: Direction::Back,
@@ -82,19 +95,96 @@ impl Decider {
             return;
         };
         let (index, direction) = (rollout.cursor, rollout.direction);
-        let known = rollout.turned_back.as_ref().map(|turn| turn.cause);
         self.emit(Body::ActionFailed {
             index,
             why: why.clone(),
             smoke,
         });
         match direction {
+            Direction::Forward if self.cancel_reverse_canary(&why) => {}
             Direction::Forward => self.turn_back(cause, &why),
-            Direction::Back => self.emit(Body::Ended {
-                outcome: Outcome::Failed,
-                cause: known,
-                why: format!("the way back failed: {why}"),
-            }),
+            Direction::Back => self.delay_rollback(),
+        }
+    }
+
+    /// A rollback never gives up by itself: it is retried with backoff until it succeeds or a person stops it.
+    fn delay_rollback(&mut self) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let attempt = rollout.rollback_retry.map_or(1, |retry| retry.attempt + 1);
+        let doublings = attempt.saturating_sub(1).min(10);
+        let wait = (RETRY_FIRST * 2_u32.pow(doublings)).min(RETRY_MAX);
+        let until = self.now + wait;
+        self.emit_because(
+            "the rollback failed",
+            Body::RollbackDelayed { attempt, until },
+        );
+    }
+
+    /// A previous release that can't be started says nothing about the new one: the interrupted plan continues. False when
+    /// no reverse canary is being prepared.
+    fn cancel_reverse_canary(&mut self, why: &str) -> bool {
+        let Some(rollout) = self.rollout().filter(|it| it.is_reverse_canary()) else {
+            return false;
+        };
+        let actions = &rollout.plan.actions;
+        let hold = (actions.iter()).position(|action| action.holds_for(HoldReason::ReverseCanary));
+        let Some(hold) = hold.filter(|hold| rollout.cursor < *hold) else {
+            return false;
+        };
+        let plan = Plan {
+            actions: actions[hold + 1..].to_vec(),
+            notes: Vec::new(),
+        };
+        let why = format!("the previous release can't be compared with: {why}");
+        let planned = Body::Planned {
+            direction: Direction::Forward,
+            cause: None,
+            plan,
+            why: why.clone(),
+        };
+        self.emit_because("watch", Body::FaultNotAttributed { why });
+        self.emit_because("watch", planned);
+        true
+    }
+
+    /// Brings the previous release back to half of the users: the fault may not be the new release's.
+    fn start_reverse_canary(&mut self, why: &str) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let Some(stable) = &rollout.spec.stable else {
+            return;
+        };
+        let reverse = ReverseCanary {
+            candidate: rollout.candidate(),
+            previous: stable.release.number,
+            instances: stable.instances,
+            drain: rollout.spec.environment.drain,
+        };
+        let plan = reverse.compile(&at_worst(rollout), remaining_actions(rollout, self.now));
+        let why = format!("{why}; comparing with {} side by side", reverse.previous);
+        let planned = Body::Planned {
+            direction: Direction::Forward,
+            cause: None,
+            plan,
+            why: why.clone(),
+        };
+        self.emit_because("watch", planned);
+    }
+
+    fn report_readiness(&mut self, report: &[SetReadiness]) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        for step in assess(rollout, report, self.now) {
+            match step {
+                CapacityStep::Record(body) => self.emit_because("instances", body),
+                CapacityStep::RollBack(why) => {
+                    self.turn_back_because(Cause::NoReadyInstance, &why);
+                }
+            }
         }
     }
 
@@ -114,6 +204,11 @@ impl Decider {
                     },
                 ),
                 Step::TurnBack(cause, why) => self.turn_back_because(cause, &why),
+                Step::Compare(why) => self.start_reverse_canary(&why),
+                Step::ReportFault(why) => {
+                    self.emit_because("watch", Body::FaultNotAttributed { why });
+                }
+                Step::RetryRollback(cause, why) => self.turn_back_because(cause, &why),
                 Step::FailAction(cause, why) => {
                     self.by = Actor::Shipway("no progress".to_owned());
                     self.fail_action(cause, why, None);
@@ -152,10 +247,68 @@ fn at_worst(rollout: &Rollout) -> Observed {
     observed
 }
 
+/// What follows from a failed judgement.
+enum Response {
+    RollBack,
+    /// The previous release is brought back to be compared with.
+    Compare,
+    /// People are notified: this strategy can't compare.
+    Report,
+    /// It is known already whose fault it is not.
+    Continue,
+}
+
+/// After the promotion, what shows only in comparison with the past may not be the fault of the release. Before it (`bake`),
+/// a rollback costs the release nothing but another try.
+fn response_to_failure(rollout: &Rollout) -> Response {
+    let is_promoted = rollout.observed.promoted == Some(rollout.candidate());
+    let is_against_past = is_promoted
+        && rollout.stands_alone()
+        && rollout.evidence.failure_basis() == Some(FailureBasis::Comparison);
+    if !is_against_past {
+        return Response::RollBack;
+    }
+    if rollout.past_is_settled {
+        return Response::Continue;
+    }
+    if rollout.is_reverse_canary() {
+        // The previous release is being brought back, or is leaving again.
+        return Response::Continue;
+    }
+    match rollout.spec.environment.strategy {
+        Strategy::Recreate(_) => Response::Report,
+        Strategy::Rolling(_) | Strategy::BlueGreen(_) | Strategy::Canary(_) => Response::Compare,
+    }
+}
+
+/// The plan from the cursor on, with what is left of a hold.
+fn remaining_actions(rollout: &Rollout, now: Timestamp) -> Vec<Action> {
+    let mut remaining = rollout.plan.actions[rollout.cursor..].to_vec();
+    if let (Some(Action::Hold { duration, .. }), Some(due)) =
+        (remaining.first_mut(), rollout.hold_due())
+    {
+        *duration = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+    }
+    remaining
+}
+
+/// What stable must have before it gets the traffic back.
+fn urgency(rollout: &Rollout) -> Urgency {
+    let serves_nobody = rollout.shortage.as_ref().is_some_and(|it| it.ready == 0);
+    if serves_nobody || rollout.rollback_retry.is_some() {
+        Urgency::AnyInstance
+    } else {
+        Urgency::FullCapacity
+    }
+}
+
 enum Step {
     Done(usize, Option<String>),
     TurnBack(Cause, String),
     FailAction(Cause, String),
+    RetryRollback(Cause, String),
+    Compare(String),
+    ReportFault(String),
     Pause(String),
     End(Outcome, Option<Cause>, String),
 }
@@ -168,8 +321,22 @@ fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
     if let (Direction::Forward, Some(judgement)) = (rollout.direction, rollout.evidence.judgement())
         && judgement.verdict.is_fail()
     {
-        let why = judgement.verdict.why().to_owned();
-        return Some(Step::TurnBack(Cause::Evidence, why));
+        let why = judgement.verdict.why();
+        match response_to_failure(rollout) {
+            Response::RollBack => return Some(Step::TurnBack(Cause::Evidence, why.to_owned())),
+            Response::Compare => return Some(Step::Compare(why.to_owned())),
+            Response::Report => {
+                let why = format!(
+                    "{why}; recreate never runs two releases, so it can't be told whether it is the fault of the release"
+                );
+                return Some(Step::ReportFault(why));
+            }
+            Response::Continue => {}
+        }
+    }
+    if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
+        let turn = rollout.turned_back.as_ref().filter(|_| now >= until)?;
+        return Some(Step::RetryRollback(turn.cause, turn.why.clone()));
     }
     let Some(action) = rollout.action() else {
         return Some(end_of_plan(rollout));
@@ -232,19 +399,27 @@ fn end_of_plan(rollout: &Rollout) -> Step {
 fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step> {
     let index = rollout.cursor;
     let is_skipped = match why {
-        // A promotion skips holds and never throws away the instances that a rollback needs.
-        HoldReason::KeepWarm => rollout.keep_ended,
+        // A promotion skips holds; it ends neither the guard nor the instances that a rollback needs.
+        HoldReason::KeepWarm | HoldReason::Watch => rollout.keep_ended,
+        HoldReason::ReverseCanary => rollout.keep_ended || rollout.hurried,
         HoldReason::Evidence | HoldReason::Time => rollout.hurried,
     };
     if is_skipped {
         return Some(Step::Done(index, Some("skipped".to_owned())));
     }
     if now < rollout.hold_due()? {
-        let enough = settled_pass(rollout).filter(|_| why == HoldReason::Evidence)?;
+        let enough = settled_pass(rollout)
+            .filter(|_| matches!(why, HoldReason::Evidence | HoldReason::ReverseCanary))?;
+        if why == HoldReason::ReverseCanary && !rollout.past_is_settled {
+            return (now >= rollout.hold_earliest()?).then(|| not_this_release(rollout));
+        }
         return (now >= rollout.hold_earliest()?)
             .then(|| Step::Done(index, Some(format!("enough evidence: {enough}"))));
     }
-    if why == HoldReason::KeepWarm || !rollout.is_judged() {
+    if why == HoldReason::ReverseCanary {
+        return Some(not_this_release(rollout));
+    }
+    if matches!(why, HoldReason::KeepWarm | HoldReason::Watch) || !rollout.is_judged() {
         return Some(Step::Done(index, None));
     }
     match rollout
@@ -273,6 +448,22 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             })
         }
     }
+}
+
+/// The end of a reverse canary that did not fail: first the fault is reported, then the plan continues.
+fn not_this_release(rollout: &Rollout) -> Step {
+    let evidence =
+        (rollout.evidence.judgement()).map_or("nothing could be measured", |it| it.verdict.why());
+    if rollout.past_is_settled {
+        return Step::Done(rollout.cursor, Some(evidence.to_owned()));
+    }
+    let previous = rollout
+        .stable()
+        .map_or_else(String::new, |it| it.to_string());
+    Step::ReportFault(format!(
+        "not this release: nothing shows that {} is worse than {previous} at the same time ({evidence})",
+        rollout.candidate()
+    ))
 }
 
 /// Why nothing is gained by holding on, once the evidence says so.
@@ -327,6 +518,7 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
         Input::CrashLoop { why } if running && rollout.direction == Direction::Forward => {
             decider.fail_action(Cause::CrashLoop, why, None)
         }
+        Input::Readiness(report) if running => decider.report_readiness(&report),
         Input::FellowBack { why } if running && rollout.direction == Direction::Forward => {
             decider.turn_back_because(Cause::PeerRolledBack, &why);
         }
@@ -342,6 +534,7 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
                 seen,
                 judgement,
                 checkpoint,
+                basis: evidence.failure_basis(),
             });
         }
         Input::Looked { exposure, look } if exposure == rollout.exposure && rollout.is_judged() => {
@@ -349,16 +542,19 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
                 seen,
                 judgement,
                 checkpoint,
+                basis,
             } = *look;
             decider.emit(Body::Measured {
                 seen,
                 judgement,
                 checkpoint,
+                basis,
             });
         }
         Input::Done { .. }
         | Input::Failed { .. }
         | Input::CrashLoop { .. }
+        | Input::Readiness(_)
         | Input::FellowBack { .. }
         | Input::Measured { .. }
         | Input::Looked { .. }
@@ -441,7 +637,7 @@ fn approve(
 
 /// Skips the remaining holds, and goes on if it stood still.
 fn promote(decider: &mut Decider, rollout: &Rollout, reason: String) {
-    if !rollout.hurried && !rollout.is_kept_warm() {
+    if !rollout.hurried && rollout.guarded_until().is_none() {
         decider.emit(Body::Hurried { reason });
     }
     if rollout.paused.is_some() {
@@ -449,10 +645,20 @@ fn promote(decider: &mut Decider, rollout: &Rollout, reason: String) {
     }
 }
 
-/// Idempotent: what has ended or goes back already is left alone.
+/// Idempotent: a rollout that has ended or is being rolled back is left alone. Aborting a rollback that keeps failing stops
+/// the retries: a person takes over.
 fn abort(decider: &mut Decider, rollout: &Rollout, cause: Cause, reason: &str) {
-    if rollout.ended.is_none() && rollout.direction == Direction::Forward {
-        decider.turn_back(cause, reason);
+    if rollout.ended.is_some() {
+        return;
+    }
+    match rollout.direction {
+        Direction::Forward => decider.turn_back(cause, reason),
+        Direction::Back if rollout.rollback_retry.is_some() => decider.emit(Body::Ended {
+            outcome: Outcome::Failed,
+            cause: rollout.turned_back.as_ref().map(|turn| turn.cause),
+            why: format!("the rollback was not completed; {reason}"),
+        }),
+        Direction::Back => {}
     }
 }
 
@@ -516,6 +722,9 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
         .action()
         .filter(|action| !matches!(action, Action::Hold { .. } | Action::Ask { .. }))
         && !rollout.stands_still()
+        && rollout
+            .rollback_retry
+            .is_none_or(|retry| retry.until.is_none())
     {
         effects.push((
             format!("action-{plan}-{index}").into(),
@@ -546,6 +755,7 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
             "guard".into(),
             Effect::Guard {
                 release: rollout.candidate(),
+                stable: rollout.stable(),
             },
         ));
     }
@@ -575,6 +785,9 @@ fn undelivered_notices(rollout: &Rollout) -> Vec<(EffectKey, Effect)> {
 fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     if rollout.paused.is_some() {
         return None;
+    }
+    if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
+        return Some(until);
     }
     if next_step(rollout, now).is_some() {
         return Some(now);

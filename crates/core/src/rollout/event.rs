@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
 use super::{
+    FailureBasis,
+    capacity::SetReadiness,
     look::Look,
     outcome::{AbortCause, Cause, Kind, Outcome, Pace},
     plan::{Action, Plan},
@@ -149,6 +151,46 @@ pub enum Body {
         /// What the judges remember beside the counts.
         #[serde(default, skip_serializing_if = "AnalysisCheckpoint::is_empty")]
         checkpoint: AnalysisCheckpoint,
+        /// What a failed judgement rests on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        basis: Option<FailureBasis>,
+    },
+    /// Fewer instances of the new release are ready than its weight needs.
+    CapacityLost {
+        /// The release.
+        release: ReleaseNumber,
+        /// Ready instances.
+        ready: u32,
+        /// Instances that the weight needs.
+        needed: u32,
+        /// What an instance that is not ready reports.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    /// As many instances as needed are ready again.
+    CapacityRestored {
+        /// The release.
+        release: ReleaseNumber,
+        /// Ready instances.
+        ready: u32,
+    },
+    /// The release lacks ready instances, and no other release can take its traffic over: people are notified.
+    RollbackBlocked {
+        /// What was seen.
+        why: String,
+    },
+    /// What speaks against the release shows only in comparison with the past, and is not its fault, or can't be attributed to
+    /// it: the release stays, people are notified.
+    FaultNotAttributed {
+        /// What was seen, and why it is not attributed to the release.
+        why: String,
+    },
+    /// An action of the rollback failed and is tried again: a rollback never gives up by itself.
+    RollbackDelayed {
+        /// Failed attempts so far.
+        attempt: u32,
+        /// When it is tried again.
+        until: jiff::Timestamp,
     },
     /// Somebody said yes to the gate under the cursor.
     Approved {
@@ -234,6 +276,8 @@ pub enum Input {
         /// What was seen.
         why: String,
     },
+    /// Instances of the rollout's releases, as the target sees them now.
+    Readiness(Vec<SetReadiness>),
     /// The rollout of a tied service went back.
     FellowBack {
         /// Which, and why.
@@ -330,10 +374,12 @@ pub enum Effect {
         /// The services.
         with: Vec<ServiceName>,
     },
-    /// Watch the new instances and report a crash loop, until cancelled.
+    /// Watch the instances of both releases: report readiness and a crash loop of the new one, until cancelled.
     Guard {
-        /// Whose instances.
+        /// The new release.
         release: ReleaseNumber,
+        /// The release that takes over when the new one fails.
+        stable: Option<ReleaseNumber>,
     },
     /// Tell the service how it ended.
     TellService {

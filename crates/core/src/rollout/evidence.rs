@@ -16,12 +16,89 @@ pub struct Evidence {
     /// The first observation of this exposure.
     #[serde(default)]
     first: Option<Observation>,
+    /// What a failed judgement rests on.
+    #[serde(default)]
+    basis: Option<FailureBasis>,
+    #[serde(default)]
+    recent: RecentRequests,
+}
+
+/// What a failed judgement rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureBasis {
+    /// A limit, or nearly all requests fail: it needs no other release to be seen.
+    Limit,
+    /// Comparisons with stable alone.
+    Comparison,
+}
+
+/// From this share of failed requests on, nearly all of them fail.
+const NEARLY_ALL: f64 = 0.9;
+/// Requests that such a share needs, so that a few unlucky ones are not nearly all.
+const NEARLY_ALL_REQUESTS_MIN: u64 = 20;
+/// The recent requests are those of one to two such windows.
+const RECENT_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// The candidate's requests of the last seconds: its counters at two moments, the older first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct RecentRequests {
+    checkpoints: Vec<Checkpoint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Checkpoint {
+    at: jiff::Timestamp,
+    requests: u64,
+    errors: u64,
+}
+
+impl RecentRequests {
+    /// Takes the counters into account; whether nearly all recent requests failed.
+    fn nearly_all_fail(&mut self, seen: &Observation) -> bool {
+        let Some(sample) = &seen.canary.sample else {
+            return false;
+        };
+        let now = Checkpoint {
+            at: seen.at,
+            requests: sample.requests,
+            errors: sample.errors,
+        };
+        let is_reset = |last: &Checkpoint| last.requests > now.requests;
+        if self.checkpoints.last().is_some_and(is_reset) {
+            self.checkpoints.clear();
+        }
+        let is_due = |last: &Checkpoint| now.at.duration_since(last.at) >= RECENT_WINDOW;
+        if self.checkpoints.last().is_none_or(is_due) {
+            self.checkpoints.push(now);
+        }
+        if self.checkpoints.len() > 2 {
+            self.checkpoints.remove(0);
+        }
+        let Some(begin) = self.checkpoints.first() else {
+            return false;
+        };
+        let requests = now.requests.saturating_sub(begin.requests);
+        let errors = now.errors.saturating_sub(begin.errors);
+        requests >= NEARLY_ALL_REQUESTS_MIN && errors as f64 >= NEARLY_ALL * requests as f64
+    }
 }
 
 impl Evidence {
     /// Takes one observation into account and says how all limits stand together.
     pub fn observe(&mut self, limits: &Analysis, seen: &Observation) -> Judgement {
-        let judgement = limits.observe(&mut self.state, seen);
+        let each = limits.observe_each(&mut self.state, seen);
+        let judgement = limits.combine(&each);
+        let nearly_all_fail = self.recent.nearly_all_fail(seen);
+        self.basis = judgement.verdict.is_fail().then(|| {
+            let limit_fails = (each.iter().zip(limits.rules()))
+                .any(|(judged, rule)| !rule.compares() && judged.judgement.verdict.is_fail());
+            if limit_fails || nearly_all_fail {
+                FailureBasis::Limit
+            } else {
+                FailureBasis::Comparison
+            }
+        });
         self.judgement = Some(judgement.clone());
         self.last = Some(seen.clone());
         let is_whole = seen.canary.sample.is_some()
@@ -102,8 +179,15 @@ impl Evidence {
     }
 
     /// Puts the judgement of the log in the place of a recomputed one.
-    pub(super) fn record(&mut self, judgement: Judgement) {
+    pub(super) fn record(&mut self, judgement: Judgement, basis: Option<FailureBasis>) {
         self.judgement = Some(judgement);
+        self.basis = basis;
+    }
+
+    /// What the failed judgement rests on; `None` while nothing failed.
+    #[must_use]
+    pub const fn failure_basis(&self) -> Option<FailureBasis> {
+        self.basis
     }
 
     /// How things stand; `None` before the first observation.

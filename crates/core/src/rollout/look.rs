@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
-use super::{Evidence, state::Rollout};
+use super::{Evidence, FailureBasis, state::Rollout};
 
 /// Looks of a rollout that are recorded one after the other, before they thin out.
 const LOOKS_DENSE: u32 = 10;
@@ -42,6 +42,8 @@ pub struct Look {
     pub judgement: Judgement,
     /// What the judges remember beside the counts.
     pub checkpoint: AnalysisCheckpoint,
+    /// What a failed judgement rests on.
+    pub basis: Option<FailureBasis>,
 }
 
 impl Rollout {
@@ -56,7 +58,8 @@ impl Rollout {
         };
         let analysis = &self.spec.environment.analysis;
         let judgement = live.observe(analysis, &seen);
-        if !self.is_recorded(&judgement, &seen) {
+        let basis = live.failure_basis();
+        if !self.is_recorded(&judgement, basis, &seen) {
             return None;
         }
         let checkpoint = if self.is_checkpoint_due(seen.at) {
@@ -65,6 +68,7 @@ impl Rollout {
             AnalysisCheckpoint::default()
         };
         Some(Look {
+            basis,
             seen: Box::new(seen),
             judgement,
             checkpoint,
@@ -79,7 +83,12 @@ impl Rollout {
         now.duration_since(last) >= last.duration_since(exposed_at)
     }
 
-    fn is_recorded(&self, judgement: &Judgement, seen: &Observation) -> bool {
+    fn is_recorded(
+        &self,
+        judgement: &Judgement,
+        basis: Option<FailureBasis>,
+        seen: &Observation,
+    ) -> bool {
         let recorded = (self.evidence.last(), self.evidence.judgement());
         let (Some(last), Some(known)) = recorded else {
             return true;
@@ -87,7 +96,7 @@ impl Rollout {
         let is_like =
             judgement.verdict.is_like(&known.verdict) && judgement.finality == known.finality;
         if judgement.verdict.is_fail() {
-            return !is_like;
+            return !is_like || basis != self.evidence.failure_basis();
         }
         let since = |earlier: Timestamp| seen.at.duration_since(earlier);
         if since(last.at) <= SignedDuration::ZERO {

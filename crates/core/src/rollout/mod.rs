@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
 
+pub mod capacity;
 mod decide;
 mod event;
 mod evidence;
@@ -25,11 +26,11 @@ mod tests;
 mod view;
 
 pub use event::{Body, Direction, Effect, Input, Notice, Rejection, Spec, Stable, Tone};
-pub use evidence::Evidence;
+pub use evidence::{Evidence, FailureBasis};
 pub use look::{LOOKS_MAX, Look};
 pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome, Pace};
 pub use stable_traffic::StableTraffic;
-pub use state::{End, Note, Pause, Rollout, State, Status, Turn};
+pub use state::{End, Note, Pause, RollbackRetry, Rollout, State, Status, Turn};
 pub use view::{PlanLine, Progress, RolloutView};
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.

@@ -99,6 +99,10 @@ pub enum HoldReason {
     Time,
     /// The previous set is kept warm, so that going back is one shift.
     KeepWarm,
+    /// The promoted release is judged on: a failure rolls back to the previous one.
+    Watch,
+    /// The previous release serves half of the users again, to learn whether a fault is the new release's.
+    ReverseCanary,
 }
 
 /// Which share of the traffic each release gets, the newcomer first: raising its weight then only ever adds users to it.
@@ -246,6 +250,36 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+impl Plan {
+    /// Judges the release on for `watch` after its promotion, holds that come after it included.
+    pub(super) fn watch_after_promotion(&mut self, watch: Duration) {
+        let Some(promoted) =
+            (self.actions.iter()).position(|it| matches!(it, Action::Promote { .. }))
+        else {
+            return;
+        };
+        let held: Duration = (self.actions[promoted..].iter())
+            .map(|action| match action {
+                Action::Hold { duration, .. } => *duration,
+                _ => Duration::ZERO,
+            })
+            .sum();
+        let duration = watch.saturating_sub(held);
+        if !duration.is_zero() {
+            let why = HoldReason::Watch;
+            self.actions.push(Action::Hold { duration, why });
+        }
+    }
+}
+
+impl Action {
+    /// Whether this is a hold with that reason.
+    #[must_use]
+    pub fn holds_for(&self, reason: HoldReason) -> bool {
+        matches!(self, Self::Hold { why, .. } if *why == reason)
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -287,6 +321,14 @@ impl fmt::Display for Action {
                 "keep the previous instances warm for {}",
                 Span(*duration)
             ),
+            Self::Hold {
+                duration,
+                why: HoldReason::Watch,
+            } => write!(f, "watch the release for {}", Span(*duration)),
+            Self::Hold {
+                duration,
+                why: HoldReason::ReverseCanary,
+            } => write!(f, "compare both releases for up to {}", Span(*duration)),
             Self::Ask { gate } => write!(f, "wait for {gate}"),
             Self::Meet { with } => {
                 let names: Vec<&str> = with.iter().map(ServiceName::as_str).collect();

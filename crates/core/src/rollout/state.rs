@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Observation;
 
 use super::{
+    capacity::Shortage,
     event::{Body, Direction, Notice, Spec, Tone},
     evidence::Evidence,
     outcome::{Cause, Exposed, Outcome, Pace},
@@ -76,6 +77,12 @@ pub struct Rollout {
     pub smoke: Option<SmokeReport>,
     /// Who has said yes to the gate under the cursor.
     pub approvals: Vec<String>,
+    /// Since when fewer instances of the new release are ready than its weight needs.
+    pub shortage: Option<Shortage>,
+    /// Whether comparisons with the past no longer count: a reverse canary has shown, or can't show, whose fault it is.
+    pub past_is_settled: bool,
+    /// Attempts of the rollback that failed, and when the next one begins.
+    pub rollback_retry: Option<RollbackRetry>,
     /// Since when and why it stands still.
     pub paused: Option<Pause>,
     /// Whether holds are skipped.
@@ -105,6 +112,15 @@ pub struct Turn {
     pub by: Actor,
     /// Why, in words.
     pub why: String,
+}
+
+/// A rollback whose last attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackRetry {
+    /// Attempts that failed.
+    pub attempt: u32,
+    /// When the next attempt begins; `None` while it is under way.
+    pub until: Option<Timestamp>,
 }
 
 /// Why a rollout stands still.
@@ -172,6 +188,9 @@ impl Rollout {
             checkpointed_at: None,
             smoke: None,
             approvals: Vec::new(),
+            shortage: None,
+            past_is_settled: false,
+            rollback_retry: None,
             paused: None,
             hurried: false,
             keep_ended: false,
@@ -236,6 +255,7 @@ impl Rollout {
                 .collect(),
             tied: spec.tied.clone(),
             address_change: AddressChange::from_spec(spec),
+            watch: spec.environment.watch.duration(),
         }
     }
 
@@ -279,18 +299,6 @@ impl Rollout {
         }
     }
 
-    /// Whether it is promoted, and only keeps its previous set warm.
-    #[must_use]
-    pub fn is_kept_warm(&self) -> bool {
-        matches!(
-            self.action(),
-            Some(Action::Hold {
-                why: HoldReason::KeepWarm,
-                ..
-            })
-        )
-    }
-
     /// When the hold under the cursor is over, if nothing pauses it.
     #[must_use]
     pub fn hold_due(&self) -> Option<Timestamp> {
@@ -298,6 +306,26 @@ impl Rollout {
             Some(Action::Hold { duration, .. }) => {
                 Some(self.action_since + duration.saturating_sub(self.hold_spent))
             }
+            _ => None,
+        }
+    }
+
+    /// Whether the previous release was brought back to be compared with.
+    #[must_use]
+    pub fn is_reverse_canary(&self) -> bool {
+        let mut actions = self.plan.actions.iter();
+        self.direction == Direction::Forward
+            && actions.any(|it| it.holds_for(HoldReason::ReverseCanary))
+    }
+
+    /// Until when the promoted release is judged; `None` before its promotion and when the guard is over.
+    #[must_use]
+    pub fn guarded_until(&self) -> Option<Timestamp> {
+        match self.action() {
+            Some(Action::Hold {
+                why: HoldReason::KeepWarm | HoldReason::Watch,
+                ..
+            }) if self.ended.is_none() => self.hold_due(),
             _ => None,
         }
     }
@@ -367,7 +395,7 @@ impl Rollout {
                 None,
                 _,
                 Some(Action::Hold {
-                    why: HoldReason::Evidence | HoldReason::Time,
+                    why: HoldReason::Evidence | HoldReason::Time | HoldReason::ReverseCanary,
                     ..
                 }),
             ) => Status::Holding,
@@ -379,6 +407,14 @@ impl Rollout {
                     ..
                 }),
             ) => Status::KeptWarm,
+            (
+                None,
+                _,
+                Some(Action::Hold {
+                    why: HoldReason::Watch,
+                    ..
+                }),
+            ) => Status::Promoted,
             (None, ..) => Status::Moving,
         }
     }
@@ -482,6 +518,7 @@ impl Rollout {
                 seen,
                 judgement,
                 checkpoint,
+                basis,
             } => {
                 self.looks = self.looks.saturating_add(1);
                 self.evidence.observe(&self.spec.environment.analysis, seen);
@@ -490,10 +527,22 @@ impl Rollout {
                     self.checkpointed_at = Some(seen.at);
                 }
                 // The verdict in the log is the one that was acted on, whatever today's judge would say of the same readings.
-                self.evidence.record(judgement.clone());
+                self.evidence.record(judgement.clone(), *basis);
                 if judgement.verdict.is_fail() {
                     self.note(event, judgement.verdict.to_string());
                 }
+            }
+            Body::CapacityLost { .. }
+            | Body::CapacityRestored { .. }
+            | Body::RollbackBlocked { .. } => self.capacity_changed(event),
+            Body::FaultNotAttributed { why } => {
+                self.past_is_settled = true;
+                self.note(event, why.clone());
+                let title = format!("{} is degraded, but not rolled back", self.headline());
+                self.notice(event, Tone::Bad, title, why.clone());
+            }
+            Body::RollbackDelayed { attempt, until } => {
+                self.rollback_delayed(event, *attempt, *until);
             }
             Body::Approved { comment } => {
                 self.approvals.push(event.by.to_string());
@@ -545,7 +594,10 @@ impl Rollout {
         self.plan_number += 1;
         self.paused = None;
         self.hurried = false;
-        if let (Direction::Back, Some(cause)) = (direction, cause) {
+        self.shortage = None;
+        if let Some(retry) = &mut self.rollback_retry {
+            retry.until = None;
+        } else if let (Direction::Back, Some(cause)) = (direction, cause) {
             self.turned_back = Some(Turn {
                 at: event.at,
                 cause,
@@ -580,7 +632,11 @@ impl Rollout {
             self.exposure += 1;
             self.exposed_at = Some(event.at);
             self.checkpointed_at = None;
-            self.evidence = std::mem::take(&mut self.evidence).after_shift();
+            let evidence = std::mem::take(&mut self.evidence);
+            // Evidence against the past doesn't count while both releases serve side by side.
+            if !self.is_reverse_canary() {
+                self.evidence = evidence.after_shift();
+            }
             if split.serves(self.candidate()) {
                 self.served = true;
                 self.served_at.get_or_insert(event.at);
@@ -597,6 +653,66 @@ impl Rollout {
             note.map_or_else(|| action.to_string(), |note| format!("{action}: {note}")),
         );
         self.begin_action(event, index + 1);
+    }
+
+    fn capacity_changed(&mut self, event: &Event<Body>) {
+        match &event.body {
+            Body::CapacityLost {
+                release,
+                ready,
+                needed,
+                problem,
+            } => {
+                self.shortage = Some(Shortage {
+                    since: event.at,
+                    ready: *ready,
+                    needed: *needed,
+                    is_reported: false,
+                });
+                let problem = problem.as_ref().map(|it| format!(": {it}"));
+                let problem = problem.unwrap_or_default();
+                let text = format!("{ready} of {needed} instances of {release} ready{problem}");
+                self.note(event, text);
+            }
+            Body::CapacityRestored { release, ready } => {
+                self.shortage = None;
+                self.note(event, format!("{ready} instances of {release} ready again"));
+            }
+            Body::RollbackBlocked { why } => {
+                if let Some(shortage) = &mut self.shortage {
+                    shortage.is_reported = true;
+                }
+                let text = format!("{why}; no other release is healthy, so traffic stays");
+                self.note(event, text.clone());
+                let title = format!("{} is degraded", self.headline());
+                self.notice(event, Tone::Bad, title, text);
+            }
+            _ => {}
+        }
+    }
+
+    fn rollback_delayed(&mut self, event: &Event<Body>, attempt: u32, until: Timestamp) {
+        self.rollback_retry = Some(RollbackRetry {
+            attempt,
+            until: Some(until),
+        });
+        let wait = Duration::try_from(until.duration_since(event.at)).unwrap_or_default();
+        let text = format!(
+            "rollback attempt {attempt} failed; next attempt in {}",
+            Span(wait)
+        );
+        self.note(event, text);
+        // People are called at the first failure; later ones are in the timeline.
+        if attempt == 1 {
+            let title = format!("{}: the rollback fails", self.headline());
+            let last = self.notes.iter().rev().nth(1).map(|note| note.text.clone());
+            let text = format!(
+                "{}; it is retried until it succeeds; stop retrying: shipway abort {}",
+                last.unwrap_or_default(),
+                self.spec.id
+            );
+            self.notice(event, Tone::Bad, title, text);
+        }
     }
 
     fn pause(&mut self, event: &Event<Body>, reason: &str) {
@@ -707,7 +823,7 @@ pub enum Status {
     Paused,
     /// On its way back to stable.
     GoingBack,
-    /// Ended: the release is stable.
+    /// The release is stable; it is watched for a while before the rollout ends.
     Promoted,
     /// Ended: evidence or a failed action took the release out.
     RolledBack,

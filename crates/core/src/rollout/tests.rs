@@ -2,6 +2,7 @@
 
 mod after;
 mod baked;
+mod capacity;
 mod compared;
 mod looks;
 mod notices;
@@ -9,6 +10,7 @@ mod quiet;
 mod reached;
 mod steering;
 mod tied;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,6 +61,8 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         notify: vec![config::Notify::Webhook("http://127.0.0.1:9/".into())],
         progress_deadline: Duration::from_secs(600),
         drain: Duration::from_secs(30),
+        watch: config::Watch::For(Duration::ZERO),
+        unready_grace: None,
     }
 }
 

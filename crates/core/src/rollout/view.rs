@@ -64,10 +64,19 @@ pub struct RolloutView {
     /// Who has approved it so far.
     #[serde(default)]
     pub approvals: Vec<String>,
+    /// Fewer instances of the new release are ready than its weight needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<super::capacity::Shortage>,
+    /// Failed attempts of the rollback, and when the next one begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_retry: Option<super::RollbackRetry>,
     /// Why it stands still.
     pub paused: Option<Pause>,
     /// When the hold under the cursor is over.
     pub hold_until: Option<Timestamp>,
+    /// Until when a promoted release is judged: a failure rolls it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guarded_until: Option<Timestamp>,
     /// Until when it lasts at most, as long as the evidence is inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_deadline: Option<Timestamp>,
@@ -155,8 +164,11 @@ impl From<&Rollout> for RolloutView {
             reach: rollout.observed.split.reach.clone(),
             tied: spec.tied.clone(),
             approvals: rollout.approvals.clone(),
+            shortage: rollout.shortage.clone(),
+            rollback_retry: rollout.rollback_retry,
             paused: rollout.paused.clone(),
             hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),
+            guarded_until: rollout.guarded_until(),
             hold_deadline: rollout.hold_deadline().filter(|_| is_extended),
             on_inconclusive: is_extended
                 .then_some(spec.environment.strategy.holds().on_inconclusive),
@@ -195,7 +207,7 @@ pub(super) fn row(rollout: &Rollout) -> Row {
         kind: "rollout".to_owned(),
         key: format!("{}/{}", id.service, id.number.0),
         service: id.service.to_string(),
-        live: rollout.ended.is_none() && !rollout.is_kept_warm(),
+        live: rollout.ended.is_none() && rollout.guarded_until().is_none(),
         doc: serde_json::to_value(RolloutView::from(rollout)).expect("a view is plain data"),
     }
 }

@@ -7,6 +7,7 @@ mod gate;
 pub(crate) mod lately;
 pub(crate) mod live;
 mod measure;
+mod readiness;
 mod rollout;
 mod run;
 mod service;

@@ -21,7 +21,7 @@ use shipway_drivers::{
 };
 use shipway_engine::{Driver, Work};
 
-use super::{addresses, measure, ties};
+use super::{addresses, measure, readiness, ties};
 use crate::{
     api,
     app::{App, service_stream},
@@ -76,13 +76,9 @@ impl Driver<Rollouts> for RolloutDriver {
                 Input::Woken
             }
             Effect::Fellows { with } => ties::watch(&app, &work, rollout, with).await,
-            Effect::Guard { release } => {
-                let set = set_of(rollout, *release);
-                match shipway_drivers::target::crash_loop(&*app.target, &set, &work.cancelled).await
-                {
-                    Some(why) => Input::CrashLoop { why },
-                    None => Input::Woken,
-                }
+            Effect::Guard { release, stable } => {
+                let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
+                readiness::watch(&app, &work, &place_of(&rollout.spec), &releases).await
             }
             Effect::TellService { end, observed } => {
                 app.live.forget(&rollout.spec.id);
@@ -100,13 +96,6 @@ impl Driver<Rollouts> for RolloutDriver {
                     .err(),
             },
         }
-    }
-}
-
-fn set_of(rollout: &Rollout, release: ReleaseNumber) -> SetKey {
-    SetKey {
-        place: place_of(&rollout.spec),
-        release,
     }
 }
 
@@ -173,6 +162,9 @@ async fn carry(
             .await
         }
         Action::Shift { split } => {
+            readiness::await_capacity(&*app.target, work, rollout, &place, split)
+                .await
+                .map_err(|error| (error.to_string(), None))?;
             let salt = spec.id.to_string();
             let addresses = served_addresses(app, spec).await;
             let traffic = &app.traffic;
@@ -208,6 +200,13 @@ async fn carry(
             Ok((stopped?.note(), None))
         }
         Action::Promote { release } => {
+            let set = SetKey {
+                place: place.clone(),
+                release: *release,
+            };
+            readiness::await_promotable(&*app.target, work, rollout, &set)
+                .await
+                .map_err(|error| (error.to_string(), None))?;
             let input = service::Input::Promoted {
                 rollout: spec.id.number,
                 release: *release,

@@ -52,7 +52,8 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
         @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
         @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
         @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
-        (held(view.hold_until, view.hold_deadline.zip(view.on_inconclusive), now))
+        (guard(view, now))
+        (held(view.hold_until.filter(|_| view.guarded_until.is_none()), view.hold_deadline.zip(view.on_inconclusive), now))
         section.card {
             h2 { "Traffic" }
             @if view.split.shares.is_empty() { p.dim { "no traffic" } }
@@ -95,6 +96,25 @@ fn has_band(series: &Series) -> bool {
             .flatten()
             .any(is_range)
     })
+}
+
+/// What the guard sees: until when a promoted release is judged, missing instances, a rollback that keeps failing.
+fn guard(view: &RolloutView, now: Timestamp) -> Markup {
+    let at = |moment| html! { (clock(moment, now)) " UTC (" (frame::ago(moment, now)) ")" };
+    html! {
+        @if let Some(until) = view.guarded_until {
+            p { "Guarded until " (at(until)) ": a failure rolls back automatically" }
+        }
+        @if let Some(shortage) = &view.shortage {
+            p.lead.bad { (shortage.ready) " of " (shortage.needed) " instances of " (view.release) " ready since " (at(shortage.since)) }
+        }
+        @if let Some(retry) = &view.rollback_retry {
+            p.lead.bad {
+                "The rollback has failed " (retry.attempt) " times"
+                @match retry.until { Some(until) => { "; next attempt " (at(until)) }, None => { "; trying again now" } }
+            }
+        }
+    }
 }
 
 /// Until when it is held, and what happens then. A hold that is due and inconclusive goes on for as long again.
@@ -234,6 +254,13 @@ fn commands(view: &RolloutView) -> Markup {
         Status::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
         Status::Paused => vec![("resume", "go on where it stopped"), promote, abort],
         Status::KeptWarm => vec![abort],
+        Status::Promoted if view.ended.is_none() => vec![abort],
+        Status::GoingBack if view.rollback_retry.is_some() => {
+            vec![(
+                "abort",
+                "stop retrying the rollback: traffic stays where it is",
+            )]
+        }
         Status::Moving | Status::Holding | Status::Meeting => vec![pause, promote, abort],
         Status::GoingBack
         | Status::Promoted

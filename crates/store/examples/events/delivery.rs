@@ -88,6 +88,8 @@ fn config(service: &ServiceName) -> Config {
         rollback_window: None,
         with: Vec::new(),
         notify: Vec::new(),
+        watch: Default::default(),
+        unready_grace: None,
         progress_deadline: Duration::from_secs(600),
         drain: Duration::from_secs(30),
     };

@@ -314,7 +314,7 @@ impl DemoServer {
         format!("{}/git/shop", self.client.server)
     }
 
-    /// The production rollout of a version, once it has ended.
+    /// The production rollout of a version, once it is promoted or has ended.
     fn settled(&self, version: &str) -> Result<Value, Failure> {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
@@ -330,7 +330,7 @@ impl DemoServer {
                 .into_iter()
                 .flatten()
                 .find(ours)
-                .filter(|rollout| !rollout["ended"].is_null())
+                .filter(|rollout| !rollout["ended"].is_null() || rollout["status"] == "promoted")
             {
                 return Ok(rollout.clone());
             }

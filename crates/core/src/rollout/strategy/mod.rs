@@ -74,6 +74,7 @@ macro_rules! strategies {
 }
 
 mod holds;
+pub mod reverse_canary;
 mod traffic;
 pub mod way_back;
 
@@ -150,6 +151,8 @@ pub struct Brief {
     pub tied: Vec<ServiceName>,
     /// The addresses that the release asks for, where they are not those of stable.
     pub address_change: Option<AddressChange>,
+    /// How long the release is judged after its promotion.
+    pub watch: Duration,
 }
 
 /// Other addresses than those of stable.
@@ -227,12 +230,16 @@ impl Observed {
 /// The plan of `strategy` for `brief`. Approvals of the environment come before everything else.
 #[must_use]
 pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
-    let mut plan = if brief.stable == Some(brief.release) {
-        already_stable(brief)
-    } else {
-        strategy.compile(brief)
-    };
     let is_new = brief.stable != Some(brief.release);
+    let mut plan = if is_new {
+        strategy.compile(brief)
+    } else {
+        already_stable(brief)
+    };
+    plan.actions.extend(take_leftovers_down(brief));
+    if is_new {
+        plan.watch_after_promotion(brief.watch);
+    }
     match (is_new, brief.is_judged) {
         (false, _) => {}
         (true, true) => traffic::describe(&mut plan, brief),
@@ -243,7 +250,6 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     if let Some(gate) = &brief.approvals {
         plan.actions.insert(0, Action::Ask { gate: gate.clone() });
     }
-    plan.actions.extend(take_leftovers_down(brief));
     plan
 }
 
@@ -258,7 +264,6 @@ fn hold_by_time(plan: &mut Plan) {
             is_held = true;
         }
     }
-    if is_held {}
     let note = if is_held {
         "`analysis: none`: nothing is judged, holds end by time alone; leave `analysis` out for the default rules"
     } else {

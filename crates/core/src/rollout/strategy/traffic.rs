@@ -27,6 +27,7 @@ pub fn needed_traffic(environment: &Environment) -> Vec<String> {
         leftovers: Vec::new(),
         tied: Vec::new(),
         address_change: None,
+        watch: Duration::ZERO,
     };
     let mut plan = environment.strategy.compile(&brief);
     plan.notes.clear();

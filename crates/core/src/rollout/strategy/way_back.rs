@@ -12,6 +12,15 @@ use crate::{
     },
 };
 
+/// What stable must have before it gets the traffic of a failed release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// All instances, where it was scaled down.
+    FullCapacity,
+    /// One ready instance: the failed release serves nobody, or waiting for all instances has failed before.
+    AnyInstance,
+}
+
 /// Back from `failed` to `stable`, which needs `instances` to carry all traffic. `None` when there is nothing to go back to
 /// and `failed` already serves: then it stays.
 #[must_use]
@@ -20,6 +29,7 @@ pub fn compile(
     stable: Option<(ReleaseNumber, u32)>,
     observed: &Observed,
     drain: Duration,
+    urgency: Urgency,
 ) -> Option<Plan> {
     let serves = observed.split.serves(failed);
     let Some((stable, instances)) = stable else {
@@ -30,20 +40,31 @@ pub fn compile(
     };
     let mut actions = Vec::new();
     let promoted = observed.promoted == Some(failed);
-    if observed.count(stable) < instances || promoted {
-        // A set kept warm may have died meanwhile: the failed release serves until stable is known to be well.
+    let is_scaled_down = observed.count(stable) < instances;
+    let await_ready = |count| Action::Await {
+        release: stable,
+        count,
+    };
+    // A warm set that lost an instance still serves better than the failed release.
+    let needed = if is_scaled_down && urgency == Urgency::FullCapacity {
+        instances
+    } else {
+        1
+    };
+    let restarts = is_scaled_down || promoted || urgency == Urgency::AnyInstance;
+    if restarts {
         actions.push(Action::Start {
             release: stable,
             count: instances,
         });
-        actions.push(Action::Await {
-            release: stable,
-            count: instances,
-        });
+        actions.push(await_ready(needed));
     }
     actions.push(Action::Shift {
         split: Split::all_to(stable),
     });
+    if restarts && needed < instances {
+        actions.push(await_ready(instances));
+    }
     if promoted {
         actions.push(Action::Promote { release: stable });
     }

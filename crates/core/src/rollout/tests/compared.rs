@@ -37,7 +37,7 @@ impl Stage {
         self.say(Input::Measured { exposure, seen }).unwrap();
     }
 
-    fn split(&self) -> String {
+    pub(super) fn split(&self) -> String {
         self.rollout().observed.split.to_string()
     }
 }

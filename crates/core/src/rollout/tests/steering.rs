@@ -83,7 +83,7 @@ fn stages() -> Vec<(&'static str, Stage)> {
         ("going back", back),
         ("promoted", promoted),
         ("rolled back", rolled_back),
-        ("failed", failed),
+        ("retrying", failed),
     ]
 }
 
@@ -202,12 +202,12 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     rolled back resume   refused: shop/ro7 has ended (no; #3 serves all traffic): resuming is no longer possible
     rolled back promote  refused: shop/ro7 has ended (no; #3 serves all traffic): promoting is no longer possible
     rolled back abort    nothing changes
-    failed      approve  refused: shop/ro7 has ended (the way back failed: the proxy is gone): answering the gate is no longer possible
-    failed      reject   refused: shop/ro7 has ended (the way back failed: the proxy is gone): answering the gate is no longer possible
-    failed      pause    refused: shop/ro7 has ended (the way back failed: the proxy is gone): pausing is no longer possible
-    failed      resume   refused: shop/ro7 has ended (the way back failed: the proxy is gone): resuming is no longer possible
-    failed      promote  refused: shop/ro7 has ended (the way back failed: the proxy is gone): promoting is no longer possible
-    failed      abort    nothing changes
+    retrying    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
+    retrying    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
+    retrying    pause    refused: shop/ro7 is on its way back to stable: pausing is no longer possible
+    retrying    resume   refused: shop/ro7 is on its way back to stable: resuming is no longer possible
+    retrying    promote  refused: shop/ro7 is on its way back to stable: promoting is no longer possible
+    retrying    abort    Failed
     "##);
 }
 

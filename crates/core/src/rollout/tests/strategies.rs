@@ -31,8 +31,9 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
     insta::assert_debug_snapshot!(plan, @r##"
     [
         "start 2 instances of #3, without traffic",
-        "wait until 2 instances of #3 are ready",
+        "wait until 1 instance of #3 is ready",
         "shift traffic: 100 % to #3",
+        "wait until 2 instances of #3 are ready",
         "#3 becomes the stable release",
         "drain #4, up to 30 s",
         "stop #4",
