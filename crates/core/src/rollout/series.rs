@@ -107,14 +107,7 @@ impl Story {
                     self.decide(event.at, false, &format!("{release} is promoted"));
                 }
             }
-            Body::Measured {
-                seen, judgement, ..
-            } => {
-                self.measured(seen);
-                if judgement.verdict.is_fail() {
-                    self.decide(event.at, true, judgement.verdict.why());
-                }
-            }
+            Body::Measured { seen, .. } => self.measured(seen),
             Body::Ended {
                 outcome,
                 why,
