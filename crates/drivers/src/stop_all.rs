@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Signal, kill_process, kill_process_group};
+use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
 use shipway_proxy::{client::Control, protocol::Stop};
 use shipway_workflow::job::{JournalBody, JournalEntry};
@@ -31,7 +31,6 @@ pub struct Stopped {
 #[derive(Deserialize)]
 struct Runs {
     shim: ProcessId,
-    instance: ProcessId,
 }
 
 /// Stops what the server of this data directory has left running. No server may be using it.
@@ -77,12 +76,9 @@ pub async fn stop_all(data: &Path) -> Stopped {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
-    for group in instances
-        .iter()
-        .filter(|runs| runs.instance.is_alive())
-        .filter_map(|runs| runs.instance.as_pid())
-    {
-        let _ = kill_process_group(group, Signal::KILL);
+    // What a shim that was killed has left.
+    for instance in &instances {
+        kill_session(instance.shim).await;
     }
     // What a worker that was killed has left.
     for worker in workers {

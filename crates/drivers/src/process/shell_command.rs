@@ -11,14 +11,14 @@
 /// What runs commands.
 pub(super) const SHELL: &str = "/bin/sh";
 
-/// First words that are not programs: reserved words, and builtins that have no program of the same name.
+/// First words that are no programs, or whose program does something else than the shell's builtin of that name.
 const NOT_PROGRAMS: &[&str] = &[
-    "!", "[[", ".", ":", "alias", "bg", "break", "builtin", "case", "cd", "command", "continue",
-    "coproc", "declare", "do", "done", "elif", "else", "esac", "eval", "exec", "exit", "export",
-    "fc", "fg", "fi", "for", "function", "getopts", "hash", "if", "jobs", "let", "local", "pushd",
-    "popd", "read", "readonly", "return", "select", "set", "shift", "shopt", "source", "then",
-    "time", "times", "trap", "type", "typeset", "ulimit", "umask", "unalias", "unset", "until",
-    "wait", "while", "{", "}",
+    "!", "[", "[[", ".", ":", "alias", "bg", "break", "builtin", "case", "cd", "command",
+    "continue", "coproc", "declare", "do", "done", "echo", "elif", "else", "esac", "eval", "exec",
+    "exit", "export", "false", "fc", "fg", "fi", "for", "function", "getopts", "hash", "if",
+    "jobs", "kill", "let", "local", "popd", "printf", "pushd", "pwd", "read", "readonly", "return",
+    "select", "set", "shift", "shopt", "source", "test", "then", "time", "times", "trap", "true",
+    "type", "typeset", "ulimit", "umask", "unalias", "unset", "until", "wait", "while", "{", "}",
 ];
 /// With one of these anywhere, replacing the shell may change what the line does.
 const KEEPS_THE_SHELL: &[&str] = &[
@@ -226,6 +226,8 @@ mod tests {
             "alias a=b; a",
             "! ./serve",
             "> log ./serve",
+            "./serve; echo ended",
+            "./serve; true",
         ] {
             assert_eq!(with_exec(command), None, "{command}");
         }
@@ -235,11 +237,15 @@ mod tests {
     fn a_shell_agrees() {
         for (command, wanted) in [
             ("A=1 env", "A=1"),
-            ("cd / && pwd", "/"),
-            ("false || echo 'a; b' && printf %s $((1 + 2))", "a; b\n3"),
-            ("A=2; A=3 printenv A; echo $A", "3\n2"),
+            ("cd / && ls -d $PWD", "/"),
+            ("false || cat /dev/null && seq $((1 + 2))", "1\n2\n3"),
+            ("A=2; A=3 printenv A", "3"),
+            (
+                "set -e; seq 2 || seq 3; printenv B || seq 4",
+                "1\n2\n1\n2\n3\n4",
+            ),
         ] {
-            let rewritten = with_exec(command).unwrap_or_else(|| command.to_owned());
+            let rewritten = with_exec(command).unwrap();
             let output = |text: &str| {
                 let output = std::process::Command::new("/bin/sh")
                     .args(["-c", text])
