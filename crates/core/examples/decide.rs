@@ -89,6 +89,7 @@ fn run(text: &str) -> (usize, Duration) {
 fn spec(text: &str) -> RunSpec {
     let none = "0".repeat(40).parse().expect("zeros are digits");
     RunSpec {
+        uid: None,
         id: RunId {
             service: "bench".parse().expect("a name"),
             number: RunNumber(1),

@@ -79,6 +79,44 @@ name!(
     "an environment name"
 );
 
+/// Tells runs of one number apart: a log that lost its last events gives their numbers again. Random, made when the run is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunUid(String);
+
+impl RunUid {
+    /// The id as text; a valid file name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RunUid {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let is_valid = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+        if (8..=64).contains(&text.len()) && text.bytes().all(is_valid) {
+            Ok(Self(text.to_owned()))
+        } else {
+            refuse(text, "a run's uid: 8 to 64 hexadecimal digits and hyphens")
+        }
+    }
+}
+
+impl TryFrom<String> for RunUid {
+    type Error = ParseIdError;
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        text.parse()
+    }
+}
+
+impl From<RunUid> for String {
+    fn from(uid: RunUid) -> Self {
+        uid.0
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $what:literal, $shown:path) => {
         $(#[$doc])*

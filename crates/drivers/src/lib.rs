@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod notify;
 pub mod open_files;
+pub mod peer;
 pub mod process;
 mod stop_all;
 pub mod tail;

@@ -69,6 +69,7 @@ impl Bench {
         let workflow = shipway_workflow::parse(&Source::new("w.yml", text)).workflow;
         let job = workflow.unwrap().jobs.remove(0);
         JobSpec {
+            hidden: Vec::new(),
             key: JobKey::new("a", None),
             job_id: job.id,
             name: "a".to_owned(),

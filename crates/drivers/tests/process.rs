@@ -516,3 +516,43 @@ async fn what_an_instance_uses_includes_what_it_has_started() {
     assert!(usage.memory_bytes > 5 << 20, "python is bigger: {usage:?}");
     target.stop(&set(1), 0).await.unwrap();
 }
+
+#[tokio::test]
+async fn another_release_of_the_same_number_is_replaced_and_never_run() {
+    let mut machine = Machine::new();
+    let newer = machine.put(tar_of(&[
+        ("app.py", process_support::APP),
+        (
+            "newer",
+            "the log lost its tail, and its numbers are given again",
+        ),
+    ]));
+    let target = machine.open().await;
+    target.ensure(&set(3), &machine.app(), 2).await.unwrap();
+    ready(&target, &set(3), 2).await.unwrap();
+    let old = pids(&target);
+    let mut launch = machine.app();
+    launch.artifact = newer;
+    target.ensure(&set(3), &launch, 1).await.unwrap();
+    ready(&target, &set(3), 1).await.unwrap();
+    assert!(!old.into_iter().any(is_alive), "the old instances are gone");
+    assert_eq!(target.instances().len(), 1);
+    let folder = machine.set_folder(&set(3));
+    assert!(folder.join("app/newer").exists());
+    let aside = machine.root().with_file_name("set-aside");
+    let aside = aside.join("instances-shop.production.3.1");
+    assert!(aside.join("1/log").exists(), "its logs are kept");
+    target.stop(&set(3), 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unpacked_artifact_that_no_set_is_known_for_is_unpacked_again() {
+    let machine = Machine::new();
+    let app = machine.set_folder(&set(4)).join("app");
+    fs::create_dir_all(&app).unwrap();
+    fs::write(app.join("app.py"), "raise SystemExit('old bytes')").unwrap();
+    let target = machine.open().await;
+    target.ensure(&set(4), &machine.app(), 1).await.unwrap();
+    ready(&target, &set(4), 1).await.unwrap();
+    target.stop(&set(4), 0).await.unwrap();
+}

@@ -81,6 +81,12 @@ pub trait Store: Send + Sync {
     /// after it has. Never stores a part.
     async fn append(&self, append: Append) -> Result<(), AppendError>;
 
+    /// Whether facts can be appended: fails with the reason of the last append that failed, until one succeeds again. After a
+    /// failure it tries to write, so that it recovers although nothing is appended. A store that can't fail has nothing to check.
+    async fn check_appends(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The events of a stream after `version`, in order. A crash loses nothing: it only reads.
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError>;
 

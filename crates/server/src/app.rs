@@ -26,7 +26,12 @@ use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
-    api::KeyedRequestRunner, drive::served_at, routes::Lane, secrets::Secrets, testing::Reports,
+    api::KeyedRequestRunner,
+    drive::{FileStorage, served_at},
+    job_token::JobTokens,
+    routes::Lane,
+    secrets::Secrets,
+    testing::Reports,
     traffic::Traffic,
 };
 
@@ -62,6 +67,8 @@ pub struct App {
     pub repos: Arc<Repos>,
     /// Worker processes.
     pub jobs: JobRunner,
+    /// Artifacts and reports on their way into the blobs.
+    pub storing: FileStorage,
     /// Reports of tests that were read last.
     pub reports: Reports,
     /// News.
@@ -94,8 +101,12 @@ pub struct App {
     pub data: PathBuf,
     /// What clients must present; none: loopback only, no token asked.
     pub token: Option<String>,
-    /// What git hooks and workers of this server present.
+    /// What git hooks of this server present at `/internal`; it opens nothing else.
     pub internal_token: String,
+    /// Tokens of jobs.
+    pub job_tokens: JobTokens,
+    /// What jobs must not see: the data directory, files with secrets.
+    pub hidden: Vec<PathBuf>,
 }
 
 impl App {
@@ -125,11 +136,32 @@ impl App {
     ) -> Result<(), EngineError<run::Rejection>> {
         let shipway = || Actor::Shipway(format!("{} of {}", order.event, order.reference));
         let by = order.by.clone().unwrap_or_else(shipway);
-        let spec = run::RunSpec::from_order(id.clone(), order);
-        self.runs
+        // One that was opened before keeps its own.
+        let uid = uuid::Uuid::now_v7().to_string();
+        let uid = uid.parse().expect("a UUID is a valid uid");
+        let spec = run::RunSpec::from_order(id.clone(), uid, order);
+        let opened = self
+            .runs
             .send(&id.stream(), run::Input::Open(Box::new(spec)), by)
-            .await
-            .map(|_| ())
+            .await?;
+        if let Some(run) = opened.state.0.as_deref()
+            && let Err(error) = self.claim_run_folder(&run.spec).await
+        {
+            // Claimed again before its first job; that fails with the reason.
+            tracing::warn!(%error, run = %id, "the folder of a run can't be prepared");
+        }
+        Ok(())
+    }
+
+    /// Moves aside what another run of the same number has left.
+    pub(crate) async fn claim_run_folder(&self, run: &run::RunSpec) -> std::io::Result<()> {
+        let Some(uid) = &run.uid else {
+            return Ok(());
+        };
+        if let Some(moved) = self.jobs.claim_folder(&run.id, uid).await? {
+            tracing::warn!(run = %run.id, to = %moved.display(), "files of a run that is not in the log were moved aside; has the event log lost its last events?");
+        }
+        Ok(())
     }
 
     /// The state of a rollout.

@@ -8,6 +8,7 @@ mod app;
 mod drive;
 mod follow;
 mod happened;
+mod job_token;
 mod listener;
 mod overview;
 mod pages;

@@ -9,6 +9,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -62,6 +63,22 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 4_096;
 /// Before the next attempt where accepting failed, as it does while there are no free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Both ends of the connection that a request came by; an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionAddresses {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+}
+
+impl ConnectionAddresses {
+    fn of(stream: &TcpStream) -> Option<Self> {
+        Some(Self {
+            local: stream.local_addr().ok()?,
+            remote: stream.peer_addr().ok()?,
+        })
+    }
+}
 
 /// Serves `router` until `stop`.
 pub(crate) async fn serve(
@@ -120,9 +137,13 @@ fn connection(
 ) -> impl Future<Output = ()> + Send + use<> {
     // Answers are small and waited for: Nagle's algorithm would delay them.
     let _ = stream.set_nodelay(true);
+    let addresses = ConnectionAddresses::of(&stream);
     let activity = Arc::new(Activity::new(timeouts));
     let (served, router) = (activity.clone(), TowerToHyperService::new(router));
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        if let Some(addresses) = addresses {
+            request.extensions_mut().insert(addresses);
+        }
         let busy = Busy::begin(served.clone());
         let answer = router.call(request.map(|body| PromptBody::new(body, timeouts.body)));
         async move {

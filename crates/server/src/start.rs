@@ -30,6 +30,7 @@ use crate::{
     app::{self, App},
     drive::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
     happened::Ledger,
+    job_token::JobTokens,
     push,
     secrets::{Secrets, SecretsError},
     traffic::Traffic,
@@ -63,8 +64,14 @@ pub struct Options {
     pub jobs: usize,
     /// What each of them may use.
     pub job_limits: Limits,
+    /// Whether jobs may see and touch all that the server's user may.
+    pub unconfined_jobs: bool,
+    /// How long artifacts and reports of jobs wait for space on the disk.
+    pub storage_wait: std::time::Duration,
     /// For tests of crashes, see [`SqliteOptions`].
     pub crash_after_events: Option<u64>,
+    /// Whether a used data directory may begin with an empty log; what is there is set aside.
+    pub new_log: bool,
 }
 
 /// Why a server doesn't start, with what to do.
@@ -130,6 +137,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     let data = DataDir::lock(&options.data)?;
     let path = data.path().to_owned();
+    require_log(&data, options.new_log)?;
     let secrets = options
         .secrets
         .as_deref()
@@ -179,6 +187,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     );
     let clock: Arc<dyn Clock> = Arc::new(RealClock::after(last_event_at(&*store).await?));
     let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
+    let job_tokens =
+        JobTokens::open(&path.join("keys")).map_err(io("keeping the key of jobs' tokens"))?;
     let repos = Arc::new(Repos::open(path.join("git"))?);
     let local_url = format!("http://{}", reachable(address));
     let proxy_address = plane.listen().await.unwrap_or(options.proxy_listen);
@@ -240,6 +250,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 cache: Some(path.join("actions")),
                 ..options.actions.clone()
             },
+            storing: drive::FileStorage::new(options.storage_wait),
             reports: crate::testing::Reports::default(),
             url: options
                 .public_url
@@ -265,6 +276,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             secrets,
             local_url,
             internal_token,
+            job_tokens,
+            hidden: hidden_from_jobs(&options, &path),
         }
     });
     let (lanes, ports) = app::lanes(&*app.store, &app.services, &app.rollouts).await?;
@@ -317,6 +330,46 @@ impl Running {
     }
 }
 
+/// Refuses a used data directory without its log, or sets aside what is there when a new log is wanted.
+fn require_log(data: &DataDir, new_log: bool) -> Result<(), StartError> {
+    match data.require_log() {
+        Err(shipway_store::DataDirError::LogMissing { found, .. }) if new_log => {
+            let label = jiff::Timestamp::now().as_second().to_string();
+            let aside = data.set_aside(&label).map_err(|source| StartError::Io {
+                what: format!("moving what is in {} aside", data.path().display()),
+                source,
+            })?;
+            let aside = aside.map(|aside| aside.display().to_string());
+            tracing::warn!(found, aside, "beginning with an empty event log");
+            Ok(())
+        }
+        checked => Ok(checked?),
+    }
+}
+
+/// What jobs must not see; says where they see it all the same.
+fn hidden_from_jobs(options: &Options, data: &std::path::Path) -> Vec<PathBuf> {
+    if options.unconfined_jobs {
+        tracing::warn!("jobs are not confined: they can read the keys and secrets of this server");
+        return Vec::new();
+    }
+    if let Err(error) = shipway_drivers::jobs::can_isolate() {
+        tracing::warn!(%error, "jobs are not confined: they can read the keys and secrets of this server (docs/security.md)");
+    }
+    let token_file = options.actions.token_file.as_ref();
+    let of_web = options.actions.forge.starts_with("http");
+    let files = options.secrets.iter().chain(token_file.filter(|_| of_web));
+    // Links are resolved: what they lead to is what is hidden. The token is found by the name that jobs are given.
+    let files = files.flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]);
+    let mut hidden = vec![data.to_owned()];
+    for file in files.flatten().filter(|file| file.is_absolute()) {
+        if !file.starts_with(data) && !hidden.contains(&file) {
+            hidden.push(file);
+        }
+    }
+    hidden
+}
+
 fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::Options {
     data_plane::Options {
         exe: vec![options.exe.clone().into_os_string(), "proxy".into()],
@@ -346,11 +399,14 @@ struct Dated {
     at: jiff::Timestamp,
 }
 
-/// Git hooks and workers of this server present it; kept, so that they are known to the next server too.
+/// Git hooks of this server present it; kept, so that they are known to the next server too.
 fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    use std::os::unix::fs::DirBuilderExt as _;
     let folder = data.join("keys");
-    std::fs::create_dir_all(&folder)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)?;
     let path = folder.join("internal-token");
     if let Ok(token) = std::fs::read_to_string(&path)
         && token.len() >= 32
@@ -360,15 +416,21 @@ fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
     let mut random = [0u8; 32];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     let token = shipway_core::ids::Digest::of(&random).hex().to_owned();
+    write_key(&path, token.as_bytes())?;
+    Ok(token)
+}
+
+/// Writes a key for the server's user alone, durably.
+pub(crate) fn write_key(path: &std::path::Path, key: &[u8]) -> std::io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&path)?;
-    file.write_all(token.as_bytes())?;
-    file.sync_all()?;
-    Ok(token)
+        .open(path)?;
+    file.write_all(key)?;
+    file.sync_all()
 }
 
 fn secret_resolver(secrets: Secrets) -> process::SecretResolver {

@@ -1,12 +1,33 @@
 //! One server per data directory: a lock that dies with its holder.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
+
+/// Where files of runs and instances are moved that belong to no run or release of the log.
+pub const SET_ASIDE: &str = "set-aside";
+
+/// Folders of the data directory that hold results of recorded events, with the noun for their entries. A repository alone proves
+/// nothing: it is made before the first event.
+const USED_FOLDERS: [(&str, &str); 3] = [
+    ("runs", "services with runs"),
+    ("instances", "sets of instances"),
+    ("blobs/sha256", "folders of artifacts"),
+];
+
+/// Files that are readable by the server's user alone, whatever an earlier version or an umask made of them.
+const PRIVATE_FILES: [&str; 5] = [
+    "shipway.db",
+    "shipway.db-wal",
+    "shipway.db-shm",
+    "shipway.lock",
+    "happened.json",
+];
 
 /// A data directory held by this process.
 #[derive(Debug)]
@@ -28,6 +49,19 @@ pub enum DataDirError {
         path: String,
         /// Who.
         pid: String,
+    },
+    /// It was used before, and its log is gone: to start with an empty one would give the numbers of old runs and releases to new
+    /// ones.
+    #[error(
+        "the data directory {path} was used before ({found}), but its event log {path}/shipway.db {missing}; put the log back (shipway.db, and shipway.db-wal if there is one) and start again, or begin with an empty log: shipway server --data {path} --new-log (what is there is moved to {path}/{SET_ASIDE})"
+    )]
+    LogMissing {
+        /// The folder.
+        path: String,
+        /// What shows that it was used: `3 runs, 2 sets of instances`.
+        found: String,
+        /// `is missing` or `is empty`.
+        missing: &'static str,
     },
     /// It can't be made or locked.
     #[error("the data directory {path} can't be used: {source}")]
@@ -54,6 +88,7 @@ impl DataDir {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path.join("shipway.lock"))
             .map_err(failed)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -69,6 +104,7 @@ impl DataDir {
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(failed)?;
+        tighten(&path).map_err(failed)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -77,12 +113,130 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Refuses a folder that was used before and whose event log is missing or empty.
+    ///
+    /// A new log would number runs and releases from 1 again, and the files of the old ones would be taken for theirs.
+    pub fn require_log(&self) -> Result<(), DataDirError> {
+        let log = self.path.join("shipway.db");
+        let missing = match crate::sqlite::has_events(&log) {
+            // What can't be read is reported by the store when it opens the log.
+            Ok(true) | Err(_) => return Ok(()),
+            Ok(false) if log.exists() => "is empty",
+            Ok(false) => "is missing",
+        };
+        let found: Vec<String> = USED_FOLDERS
+            .iter()
+            .filter_map(|(folder, noun)| {
+                let count = std::fs::read_dir(self.path.join(folder)).ok()?.count();
+                (count > 0).then(|| format!("{count} {noun} in {folder}/"))
+            })
+            .collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(DataDirError::LogMissing {
+            path: self.path.display().to_string(),
+            found: found.join(", "),
+            missing,
+        })
+    }
+
+    /// Moves what earlier runs, instances and routes left out of the way of a new log. Gives where it is now, if there was any.
+    pub fn set_aside(&self, label: &str) -> io::Result<Option<PathBuf>> {
+        let to = self.path.join(SET_ASIDE).join(label);
+        let mut is_moved = false;
+        for name in ["runs", "instances", "happened.json"] {
+            let from = self.path.join(name);
+            if from.exists() {
+                make_private(&to)?;
+                std::fs::rename(&from, to.join(name))?;
+                is_moved = true;
+            }
+        }
+        Ok(is_moved.then_some(to))
+    }
 }
 
 fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
+}
+
+/// Takes access from others, where an earlier version, an umask or a restored copy gave it.
+fn tighten(path: &Path) -> io::Result<()> {
+    let set_mode = |path: &Path, mode| -> io::Result<()> {
+        let found = std::fs::symlink_metadata(path);
+        let is_open =
+            found.is_ok_and(|it| !it.is_symlink() && it.permissions().mode() & 0o077 != 0);
+        if is_open {
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    };
+    set_mode(path, 0o700)?;
+    for name in PRIVATE_FILES {
+        set_mode(&path.join(name), 0o600)?;
+    }
+    let keys = path.join("keys");
+    set_mode(&keys, 0o700)?;
+    for key in std::fs::read_dir(&keys).into_iter().flatten().flatten() {
+        let mode = if key.path().is_dir() { 0o700 } else { 0o600 };
+        set_mode(&key.path(), mode)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn an_existing_data_directory_is_tightened() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir_all(data.join("keys")).unwrap();
+        for name in ["shipway.db", "keys/internal-token"] {
+            std::fs::write(data.join(name), "").unwrap();
+            std::fs::set_permissions(data.join(name), Permissions::from_mode(0o644)).unwrap();
+        }
+        for folder in [&data, &data.join("keys")] {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        }
+        let _held = DataDir::lock(&data).unwrap();
+        for name in ["", "keys"] {
+            assert_eq!(mode(&data.join(name)), 0o700, "{name}");
+        }
+        for name in ["shipway.db", "shipway.lock", "keys/internal-token"] {
+            assert_eq!(mode(&data.join(name)), 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_used_directory_without_its_log_is_refused_and_can_be_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::lock(&folder.path().join("data")).unwrap();
+        data.require_log().unwrap();
+        // A repository is made before the first event.
+        std::fs::create_dir_all(data.path().join("git/shop.git")).unwrap();
+        data.require_log().unwrap();
+        std::fs::create_dir_all(data.path().join("runs/shop/1/build")).unwrap();
+        let refused = data.require_log().unwrap_err().to_string();
+        for part in ["1 services with runs in runs/", "is missing", "--new-log"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        std::fs::write(data.path().join("shipway.db"), "").unwrap();
+        let refused = data.require_log().unwrap_err().to_string();
+        assert!(refused.contains("is empty"), "{refused}");
+        let aside = data.set_aside("before").unwrap().unwrap();
+        assert!(aside.join("runs/shop/1/build").exists());
+        data.require_log().unwrap();
+        assert_eq!(data.set_aside("again").unwrap(), None);
+    }
 }

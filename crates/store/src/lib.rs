@@ -12,6 +12,6 @@ mod subscribe;
 mod writer;
 
 pub use blobs::FileBlobs;
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, SET_ASIDE};
 pub use rebuild::rebuild_rows;
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore};

@@ -72,7 +72,11 @@ pub struct SqliteStore {
     jobs: mpsc::Sender<Job>,
     readers: Readers,
     position: watch::Receiver<u64>,
+    failure: Failure,
 }
+
+/// Why the last append failed; none when it succeeded.
+pub(crate) type Failure = Arc<Mutex<Option<StoreError>>>;
 
 impl SqliteStore {
     /// Opens the file, making it where it is missing.
@@ -82,6 +86,9 @@ impl SqliteStore {
             source,
         };
         let is_new = !path.exists();
+        if is_new {
+            create_private(path);
+        }
         let connection = Connection::open(path).map_err(failed)?;
         let shown = || path.display().to_string();
         match schema::find(&connection).map_err(failed)? {
@@ -111,10 +118,12 @@ impl SqliteStore {
         let last = writer::last_position(&connection).map_err(failed)?;
         let (position_sender, position) = watch::channel(last);
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let failure = Failure::default();
         writer::start(
             connection,
             queue,
             position_sender,
+            failure.clone(),
             options.crash_after_events,
         );
         Ok(Self {
@@ -122,6 +131,7 @@ impl SqliteStore {
             jobs,
             readers: Readers::default(),
             position,
+            failure,
         })
     }
 
@@ -137,6 +147,29 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.readers.query(self.path.clone(), query).await
+    }
+}
+
+/// Creates the file for its owner alone; SQLite gives the files beside it the same mode. Where that fails, opening it says why.
+fn create_private(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let _ = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+}
+
+/// Whether the file is a log with at least one event. Changes nothing: neither the file nor its write-ahead log.
+pub(crate) fn has_events(path: &Path) -> rusqlite::Result<bool> {
+    if std::fs::metadata(path).map_or(0, |it| it.len()) == 0 {
+        return Ok(false);
+    }
+    let connection = Connection::open(path)?;
+    match schema::find(&connection)? {
+        Found::Nothing => Ok(false),
+        Found::Ours => Ok(writer::last_position(&connection)? > 0),
+        Found::Newer(_) | Found::Foreign => Ok(true),
     }
 }
 
@@ -195,6 +228,17 @@ impl Store for SqliteStore {
             reply,
         })
         .await?
+    }
+
+    async fn check_appends(&self) -> Result<(), StoreError> {
+        let is_well = || {
+            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.is_none()
+        };
+        if is_well() {
+            return Ok(());
+        }
+        self.write(|reply| Job::Probe { reply }).await?
     }
 
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError> {

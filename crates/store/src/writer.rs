@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use shipway_core::aggregate::Row;
 use shipway_engine::{Append, AppendError, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::sqlite::store_error;
+use crate::sqlite::{Failure, store_error};
 
 /// Appends stored in one transaction, at most.
 const GROUP_MAX: usize = 1_024;
@@ -20,6 +21,10 @@ const GATHER_MAX: Duration = Duration::from_millis(1);
 const GATHER_STEP: Duration = Duration::from_micros(20);
 /// Streams whose version is remembered; all are forgotten when there are more.
 const KNOWN_MAX: usize = 100_000;
+
+/// What a probe writes at least and at most.
+const PROBE_BYTES_MIN: usize = 4 << 10;
+const PROBE_BYTES_MAX: usize = 1 << 20;
 
 /// Rows that one append may change and still have an order among themselves.
 const ROWS_MAX: u64 = 1 << 16;
@@ -42,6 +47,10 @@ pub(crate) enum Job {
         streams: Vec<String>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Write something: whether a transaction can be committed.
+    Probe {
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
 
 struct Writer {
@@ -51,6 +60,9 @@ struct Writer {
     /// SQLite's count of what other connections have written, when `position` and `known` were last right.
     others: Option<i64>,
     published: watch::Sender<u64>,
+    failure: Failure,
+    /// How much the last append that failed would have written.
+    failed_bytes: usize,
     crash_after: Option<u64>,
     written: u64,
 }
@@ -66,6 +78,7 @@ pub(crate) fn start(
     connection: Connection,
     mut jobs: mpsc::Receiver<Job>,
     published: watch::Sender<u64>,
+    failure: Failure,
     crash_after: Option<u64>,
 ) {
     let position = *published.borrow();
@@ -75,6 +88,8 @@ pub(crate) fn start(
         known: HashMap::new(),
         others: None,
         published,
+        failure,
+        failed_bytes: PROBE_BYTES_MIN,
         crash_after,
         written: 0,
     };
@@ -133,6 +148,13 @@ impl Writer {
                             .map_err(store_error),
                     );
                 }
+                Job::Probe { reply } => {
+                    let probed = self.probe().map_err(store_error);
+                    if probed.is_ok() {
+                        self.set_failure(None, 0);
+                    }
+                    let _ = reply.send(probed);
+                }
             }
         }
         if appends.is_empty() {
@@ -145,6 +167,7 @@ impl Writer {
                 if self.crash_after.is_some_and(|limit| self.written >= limit) {
                     std::process::abort();
                 }
+                self.set_failure(None, 0);
                 self.published.send_replace(self.position);
                 for (result, reply) in results.into_iter().zip(replies) {
                     let _ = reply.send(result);
@@ -155,11 +178,29 @@ impl Writer {
                 self.position = before;
                 self.others = None;
                 let error = store_error(error);
+                self.set_failure(Some(&error), size_of(&appends));
                 for reply in replies {
                     let _ = reply.send(Err(AppendError::Store(error.clone())));
                 }
             }
         }
+    }
+
+    fn set_failure(&mut self, failure: Option<&StoreError>, bytes: usize) {
+        self.failed_bytes = bytes.clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
+        let mut known = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() || failure.is_some() {
+            *known = failure.cloned();
+        }
+    }
+
+    /// Writes as much as the append that failed, durably, and removes it again.
+    fn probe(&self) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO rows(kind, key, service, live, changed, doc) VALUES ('', 'probe', '', 0, 0, hex(zeroblob(?1)))";
+        self.connection.execute(sql, [self.failed_bytes / 2])?;
+        let sql = "DELETE FROM rows WHERE kind = '' AND key = 'probe'";
+        self.connection.execute(sql, [])?;
+        Ok(())
     }
 
     /// One transaction, one fsync. A conflict touches nothing, so that its neighbours are stored all the same.
@@ -236,6 +277,11 @@ impl Writer {
         }
         transaction.commit()
     }
+}
+
+fn size_of(appends: &[Box<Append>]) -> usize {
+    let events = appends.iter().flat_map(|append| &append.events);
+    events.map(String::len).sum()
 }
 
 /// Changes when another connection has committed; what this one does leaves it as it is.

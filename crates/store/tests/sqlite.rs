@@ -138,6 +138,29 @@ async fn on_a_full_disk_nothing_acknowledged_is_lost_and_it_goes_on_with_room() 
 }
 
 #[tokio::test]
+async fn appends_are_not_well_while_the_disk_is_full_and_well_again_without_an_append() {
+    let folder = Folder::new();
+    let store = folder.open_with(of_pages(64));
+    store.check_appends().await.unwrap();
+    let acknowledged = fill(&*store).await;
+    for _ in 0..2 {
+        let error = store.check_appends().await.unwrap_err().to_string();
+        assert!(error.contains("disk is full"), "{error}");
+    }
+    let free = rusqlite::Connection::open(folder.file()).unwrap();
+    free.busy_timeout(std::time::Duration::from_secs(5))
+        .unwrap();
+    free.execute("DELETE FROM events WHERE version <= 5", [])
+        .unwrap();
+    store.check_appends().await.unwrap();
+    let rows = store.all_rows("").await.unwrap();
+    assert!(rows.is_empty(), "the probe leaves nothing");
+    let next = facts("run/1", acknowledged, &["\"last\""]);
+    store.append(next).await.unwrap();
+    store.check_appends().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_disk_that_gets_room_needs_no_restart() {
     let folder = Folder::new();
     let store = folder.open_with(of_pages(64));

@@ -37,6 +37,7 @@ use crate::{
     process::{end_strays, start_time},
     reports,
     runtime::Runtime,
+    sandbox,
     scope::{Scope, shows_debug},
 };
 
@@ -79,8 +80,15 @@ fn begin(folder: &Path, keeping: Keeping) -> io::Result<Option<Conclusion>> {
         let _ = fs::remove_file(&job_file);
         return Ok(None);
     }
-    let spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
+    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
+    // Its file is hidden from now on.
+    crate::forge::login::read_token_now(&mut spec.actions, &spec.hidden);
+    match sandbox::enter(&spec) {
+        Err(error) if !error.is_harmless() => return Err(io::Error::other(error)),
+        // The server has said so.
+        Err(_) | Ok(()) => {}
+    }
     // Away from the terminal of whoever started it: steps can't ask there, and nothing said there ends them. Refused when it
     // leads a group already, which is nearly as good.
     let _ = rustix::process::setsid();

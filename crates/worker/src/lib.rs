@@ -11,6 +11,7 @@
 
 mod actions;
 mod annotation;
+mod artifact_links;
 mod background;
 mod cache;
 mod cancel;
@@ -40,15 +41,18 @@ mod process;
 mod reports;
 mod resume;
 mod runtime;
+mod sandbox;
 mod scope;
 mod shell;
 mod stand;
 mod step;
 
+pub use artifact_links::{EntryError, check_entry};
 pub use containers::remove_leftovers;
 pub use job::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run};
 pub use journal::{Keeping, read_journal};
 pub use kept::KEPT_FILE;
 pub use mask::{MaskStream, Masker};
 pub use past::{Lost, Standing, look_back};
+pub use sandbox::{SandboxError, can_isolate};
 pub use stand::{Secrets, Stand, stand};

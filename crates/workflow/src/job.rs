@@ -109,6 +109,9 @@ pub struct JobSpec {
     /// What it goes on from; none: it begins at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
+    /// Files and folders of the server that it must not see, but for its own below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<PathBuf>,
 }
 
 /// What a job, with all that it starts, may use together; what isn't said has no limit.

@@ -38,9 +38,21 @@ pub struct Args {
     #[command(flatten)]
     limits: JobLimits,
 
+    /// Let jobs see and touch all that the server's user may: its keys and secrets, mounts, other processes. For jobs that mount, such as container engines of their own
+    #[arg(long)]
+    unconfined_jobs: bool,
+
+    /// How long artifacts and reports of a job wait for space on the disk before the job fails
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    storage_wait: jiff::SignedDuration,
+
     /// How people reach the API, when not by the address it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
+
+    /// Begin with an empty event log although the data directory was used before: files of earlier runs and instances are moved to DATA/set-aside
+    #[arg(long)]
+    new_log: bool,
 
     #[command(flatten)]
     forge: Forge,
@@ -70,6 +82,9 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")
             .ok()
             .and_then(|text| text.parse().ok()),
+        unconfined_jobs: args.unconfined_jobs,
+        storage_wait: args.storage_wait.unsigned_abs(),
+        new_log: args.new_log,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

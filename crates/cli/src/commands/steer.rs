@@ -38,9 +38,6 @@ pub struct Answer {
     /// Why, for the record
     #[arg(long)]
     reason: Option<String>,
-    /// A group you approve for, where the gate asks for one (`from: ["@platform"]`); may be given several times
-    #[arg(long, value_name = "NAME")]
-    group: Vec<String>,
 }
 
 /// A rollout that is paused, or an environment that is held.
@@ -231,8 +228,7 @@ fn answer_gate(
     answer: &Answer,
     output: Output,
 ) -> Result<(), Failure> {
-    let groups: Vec<String> = answer.group.iter().map(|name| at(name)).collect();
-    let body = json!({ "reason": answer.reason, "groups": groups });
+    let body = json!({ "reason": answer.reason });
     if kind_of(&answer.id) != Some(Kind::Run) {
         let path = path_of(server, &answer.id, Kind::Rollout)?;
         let path = format!("/api/v1/rollouts/{path}/{verb}");
@@ -335,9 +331,4 @@ fn still_asked(view: &RolloutView) -> String {
         format!("; so far {}", view.approvals.join(", "))
     };
     format!(" · {asked}{so_far}")
-}
-
-/// `@platform`, however it was written.
-fn at(group: &str) -> String {
-    format!("@{}", group.trim_start_matches('@'))
 }

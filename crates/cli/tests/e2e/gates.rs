@@ -63,10 +63,17 @@ fn a_release_waits_for_as_many_people_as_were_asked_for() {
     assert_ends(&again, 0, &["waiting", "2 approvals", "so far alice"]);
     assert_ne!(site.ask("/shop/").map(|(status, _)| status), Some(200));
 
-    let second = as_user(&site, "pat", &["approve", "ro1", "--group", "platform"]);
+    let body = serde_json::json!({ "groups": ["@platform"] });
+    let (status, problem) = site.post("/api/v1/rollouts/shop/1/approve", &body);
+    assert_eq!(status, 400);
+    assert_says(
+        &problem.to_string(),
+        &["groups can't be given in a request", "@platform"],
+    );
+    let second = as_user(&site, "bob", &["approve", "ro1"]);
     assert_ends(&second, 0, &["ro1"]);
     let watched = site.shipway(&["watch", "ro1"]);
-    assert_ends(&watched, 0, &["approved by alice", "pat"]);
+    assert_ends(&watched, 0, &["approved by alice", "bob"]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
     let late = as_user(&site, "bob", &["approve", "ro1"]);
     assert_ends(&late, 1, &["no longer possible"]);

@@ -224,7 +224,7 @@ fn a_job_waits_for_approval_and_gets_the_secrets_of_its_environment_only_then() 
     site.kill();
     site.start();
     assert_eq!(job(&site, 1, "deploy")["status"], "waiting");
-    let approved = as_user(&site, "pat", &["approve", "r1", "--group", "platform"]);
+    let approved = as_user(&site, "alice", &["approve", "r1"]);
     assert_ends(&approved, 0, &["shop/r1 deploy"]);
     until("the run to end", || is(&site, 1, "success"));
 

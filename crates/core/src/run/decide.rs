@@ -50,6 +50,7 @@ fn look_after(input: &Input) -> Look {
         | Input::StepFinished { .. }
         | Input::Annotated { .. }
         | Input::ArtifactStored { .. }
+        | Input::StorageDelayed { .. }
         | Input::TestsReported { .. }
         | Input::ShowSecrets { .. }
         | Input::Told => Look::Nowhere,
@@ -115,6 +116,12 @@ impl Decider {
             Input::ArtifactStored { artifact } => {
                 if run.ended.is_none() && !run.artifacts.contains(&artifact) {
                     self.emit(Body::ArtifactStored { artifact });
+                }
+            }
+            Input::StorageDelayed { key, reason } => {
+                let known = run.jobs.get(&key).and_then(|job| job.storage.clone());
+                if !is_over(run, &key)? && known.is_some() != reason.is_some() {
+                    self.emit(Body::StorageDelayed { key, reason });
                 }
             }
             Input::TestsReported { key, tests } => {

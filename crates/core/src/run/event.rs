@@ -124,6 +124,13 @@ pub enum Body {
         /// Which.
         artifact: Artifact,
     },
+    /// A file that a job left can't be stored for now; its conclusion waits.
+    StorageDelayed {
+        /// Of which job.
+        key: JobKey,
+        /// Which file, why, and until when it is tried again; none: it was stored.
+        reason: Option<String>,
+    },
     /// The tests of a job have reported.
     TestsReported {
         /// Of which job.
@@ -228,6 +235,13 @@ pub enum Input {
     ArtifactStored {
         /// Which.
         artifact: Artifact,
+    },
+    /// A file that a job left can't be stored for now, or is stored after all.
+    StorageDelayed {
+        /// Of which job.
+        key: JobKey,
+        /// Which file, why, and until when it is tried again; none: it was stored.
+        reason: Option<String>,
     },
     /// The tests of a job have reported; said before its end.
     TestsReported {

@@ -39,6 +39,8 @@ pub struct Surroundings {
     pub server: Option<ServerAccess>,
     /// Where actions of repositories come from.
     pub actions: ActionSource,
+    /// Files and folders of the server that the job must not see.
+    pub hidden: Vec<PathBuf>,
 }
 
 /// What the worker of the job `key` is given. The error says why there is nothing to give: the run has no such job, the job isn't
@@ -105,6 +107,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         limits: Default::default(),
         actions: around.actions,
         resume: resume.transpose()?,
+        hidden: around.hidden,
     })
 }
 

@@ -13,7 +13,7 @@ use shipway_workflow::{
 
 use super::{gate::Rules, state::Run};
 use crate::{
-    ids::{CommitId, RunId},
+    ids::{CommitId, RunId, RunUid},
     release::{Commit, WorkflowFile},
     service::{Purpose, RunOrder},
 };
@@ -23,6 +23,9 @@ use crate::{
 pub struct RunSpec {
     /// Which run.
     pub id: RunId,
+    /// Its files belong to it by this; none: nothing of it is kept (`shipway run`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<RunUid>,
     /// What it is for.
     pub purpose: Purpose,
     /// What runs.
@@ -64,9 +67,10 @@ pub struct RunSpec {
 impl RunSpec {
     /// The run that a service ordered.
     #[must_use]
-    pub fn from_order(id: RunId, order: RunOrder) -> Self {
+    pub fn from_order(id: RunId, uid: RunUid, order: RunOrder) -> Self {
         Self {
             id,
+            uid: Some(uid),
             purpose: order.purpose,
             workflow: order.workflow,
             commit: order.commit,

@@ -77,6 +77,9 @@ pub struct JobRecord {
     /// What its steps pointed out, the worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Annotation>,
+    /// Why a file that it left can't be stored for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
     /// How often it began anew by itself in this attempt at the run.
     #[serde(default)]
     pub retried: u32,
@@ -312,6 +315,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             run.artifacts.retain(|known| known.name != artifact.name);
             run.artifacts.push(artifact.clone());
         }
+        Body::StorageDelayed { key, reason } => run.record(key).storage.clone_from(reason),
         Body::TestsReported { key, tests } => {
             let mut tests = tests.as_ref().clone();
             tests.attempt = run.attempt_of(key);
@@ -333,6 +337,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             }
             let record = run.record(key);
             (record.finished_at, record.why) = (Some(event.at), why.clone());
+            record.storage = None;
         }
         Body::JobRetried { key, why } => {
             let record = run.record(key);

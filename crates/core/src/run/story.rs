@@ -40,6 +40,10 @@ pub fn story_lines(body: &Body) -> Vec<String> {
                 artifact.digest.short()
             )]
         }
+        Body::StorageDelayed { key, reason } => match reason {
+            Some(reason) => vec![format!("· {key}: {reason}")],
+            None => vec![format!("· {key}: stored")],
+        },
         Body::TestsReported { key, tests } => {
             let short = in_short(&tests.summary.totals, tests.summary.coverage.as_ref());
             let warnings = tests.summary.warnings.iter();

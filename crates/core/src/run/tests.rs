@@ -41,6 +41,7 @@ jobs:
 pub(super) fn spec(text: &str) -> RunSpec {
     RunSpec {
         id: "shop/r12".parse().unwrap(),
+        uid: None,
         purpose: Purpose::Push { sequence: 1 },
         workflow: WorkflowFile::new(".github/workflows/ci.yml".to_owned(), text.to_owned()),
         commit: Commit {
@@ -153,6 +154,7 @@ fn job(key: &str) -> JobKey {
 
 fn around() -> Surroundings {
     Surroundings {
+        hidden: Vec::new(),
         secrets: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
         environment_secrets: BTreeMap::new(),
         vars: BTreeMap::from([("B".to_owned(), "2".to_owned())]),

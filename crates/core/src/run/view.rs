@@ -341,7 +341,7 @@ impl Listed<'_> {
             annotations: record.annotations,
             environment: cell.gate.environment.clone(),
             environment_url: self.run.gates.url(&cell.key).map(str::to_owned),
-            waits_for,
+            waits_for: waits_for.or(record.storage),
             approval: gate::awaited(self.run, cell),
             earlier: record.earlier,
         }

@@ -33,13 +33,14 @@ use crate::process::{cgroup, proc::ProcessId};
 
 mod journal;
 mod log;
+mod ownership;
 mod room;
 mod watch;
 
 pub use journal::Journal;
 pub use log::Log;
 pub use room::{Place, Room};
-pub use shipway_worker::{KEPT_FILE, Standing, look_back};
+pub use shipway_worker::{KEPT_FILE, Standing, can_isolate, look_back};
 
 use watch::Watcher;
 
@@ -87,6 +88,8 @@ struct Shared {
     watcher: OnceLock<Watcher>,
     /// Workers that were started here and live: their ends are known before they have written who they are.
     children: Mutex<BTreeMap<PathBuf, CancellationToken>>,
+    /// Held while the folder of a run is made its own.
+    claims: tokio::sync::Mutex<()>,
 }
 
 /// Why a job can't be followed to its end.
@@ -169,13 +172,16 @@ impl JobRunner {
         self
     }
 
-    /// The folder of a job.
-    #[must_use]
-    pub fn folder(&self, run: &RunId, key: &JobKey) -> PathBuf {
+    fn run_folder(&self, run: &RunId) -> PathBuf {
         self.root
             .join(run.service.as_str())
             .join(run.number.0.to_string())
-            .join(key.as_str())
+    }
+
+    /// The folder of a job.
+    #[must_use]
+    pub fn folder(&self, run: &RunId, key: &JobKey) -> PathBuf {
+        self.run_folder(run).join(key.as_str())
     }
 
     /// The folder of an attempt at a job, from 1. The first one's is the job's.
@@ -199,6 +205,16 @@ impl JobRunner {
     #[must_use]
     pub fn log_of(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
         self.folder_of(run, key, attempt).join(LOG_FILE)
+    }
+
+    /// Writes a line into the log of a job whose worker has ended. A full disk costs the line.
+    pub fn append_to_log(&self, folder: &Path, text: &str) {
+        let now = jiff::Timestamp::now();
+        let line = format!("{now:.3} {text}\n");
+        let log = OpenOptions::new().append(true).open(folder.join(LOG_FILE));
+        if let Err(error) = log.and_then(|mut log| log.write_all(line.as_bytes())) {
+            tracing::debug!(%error, folder = %folder.display(), "a line of a job's log is lost");
+        }
     }
 
     /// Whether a worker has begun in this folder, or has been.

@@ -1,16 +1,14 @@
-//! Artifacts unpacked: whole or not at all, and never outside of their folder.
-//!
-//! What is refused, and by name: absolute paths, `..` in paths, links that lead out, entries below links, devices. A link may go
-//! up (`.bin/tool → ../tool/run.js` is what package managers make), but only as far as its own folder is deep, and only at its
-//! beginning; as no folder above it can be a link, it stays inside.
+//! Artifacts unpacked: whole or not at all, and never outside of their folder. Which entries are refused is said by
+//! [`shipway_worker::check_entry`].
 
 use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use shipway_core::ids::Digest;
+use shipway_worker::check_entry;
 use tokio_util::io::SyncIoBridge;
 
 use super::Artifacts;
@@ -120,7 +118,10 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
     for entry in archive.entries().map_err(|error| damaged(&error))? {
         let mut entry = entry.map_err(|error| damaged(&error))?;
         let path = entry.path().map_err(|error| damaged(&error))?.into_owned();
-        refuse_hostile(&entry, &path, to)?;
+        let link = entry.link_name().map_err(|error| damaged(&error))?;
+        let link = link.unwrap_or_default();
+        check_entry(&path, entry.header().entry_type(), &link, to)
+            .map_err(|error| error.to_string())?;
         if entry.header().entry_type().is_dir() {
             fs::create_dir_all(to.join(&path))
                 .map_err(|error| format!("{}: {error}", path.display()))?;
@@ -154,71 +155,6 @@ fn root_cause(error: &io::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-fn refuse_hostile<R: io::Read>(
-    entry: &tar::Entry<'_, R>,
-    path: &Path,
-    to: &Path,
-) -> Result<(), String> {
-    let shown = path.display();
-    let depth = depth(path).ok_or_else(|| format!("the entry {shown} leaves its folder"))?;
-    let kind = entry.header().entry_type();
-    let link = entry.link_name().map_err(|error| damaged(&error))?;
-    let link: PathBuf = link.map(|link| link.into_owned()).unwrap_or_default();
-    let leads_out = || format!("the link {shown} → {} leaves its folder", link.display());
-    if is_below_link(path, to) {
-        return Err(format!("the entry {shown} is below a link"));
-    }
-    match kind {
-        tar::EntryType::Regular
-        | tar::EntryType::Continuous
-        | tar::EntryType::GNUSparse
-        | tar::EntryType::Directory => Ok(()),
-        tar::EntryType::Symlink => match climbs(&link) {
-            Some(up) if up < depth => Ok(()),
-            _ => Err(leads_out()),
-        },
-        tar::EntryType::Link => {
-            // A second name of a link would be at another depth.
-            let file = fs::symlink_metadata(to.join(&link)).is_ok_and(|it| it.is_file());
-            let inside = self::depth(&link).is_some() && !is_below_link(&link, to);
-            if inside && file {
-                Ok(())
-            } else {
-                Err(leads_out())
-            }
-        }
-        _ => Err(format!(
-            "the entry {shown} is neither file nor folder nor link"
-        )),
-    }
-}
-
-/// How many names a path has; `None` when it could lead anywhere but down.
-fn depth(path: &Path) -> Option<usize> {
-    path.components().try_fold(0, |depth, part| match part {
-        Component::Normal(_) => Some(depth + 1),
-        Component::CurDir => Some(depth),
-        Component::ParentDir | Component::RootDir | Component::Prefix(_) => None,
-    })
-}
-
-/// How many folders a link goes up, if it does so only at its beginning.
-fn climbs(link: &Path) -> Option<usize> {
-    let up = link
-        .components()
-        .take_while(|part| matches!(part, Component::ParentDir))
-        .count();
-    let rest: PathBuf = link.components().skip(up).collect();
-    depth(&rest).map(|_| up)
-}
-
-fn is_below_link(path: &Path, to: &Path) -> bool {
-    let parents = path.ancestors().skip(1);
-    parents
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .any(|parent| fs::symlink_metadata(to.join(parent)).is_ok_and(|it| it.is_symlink()))
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct Options {
 
 const SET: &str = "set.json";
 const APP: &str = "app";
+/// Beside the folder of all sets: folders of releases that the log doesn't know.
+const SET_ASIDE: &str = "set-aside";
 /// Folders of stopped sets that are kept for their logs.
 const STOPPED_MAX: usize = 30;
 
@@ -193,6 +195,26 @@ impl ProcessTarget {
         }
     }
 
+    /// Stops the instances of another release of the same number, which the log has lost, and moves their folder aside.
+    async fn set_aside(&self, set: &SetKey, slots: &mut Slots) -> io::Result<()> {
+        self.remember_stop(set, 0);
+        slots.values().for_each(Slot::unwant);
+        while let Some(mut last) = slots.last_entry() {
+            last.get_mut().gone().await;
+            last.remove();
+        }
+        let folder = self.folder(set);
+        let aside = self.root.with_file_name(SET_ASIDE);
+        fs::create_dir_all(&aside)?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let to = (1_u32..)
+            .map(|count| aside.join(format!("instances-{name}.{count}")))
+            .find(|path| !path.exists())
+            .expect("there are more numbers than folders");
+        tracing::warn!(set = %name, to = %to.display(), "instances of a release that is not in the log were stopped and moved aside; has the event log lost its last events?");
+        fs::rename(folder, to)
+    }
+
     /// The artifact goes, the logs stay for a while.
     async fn retire(&self, set: &SetKey) {
         self.shared.forget_availability(set);
@@ -207,6 +229,19 @@ impl ProcessTarget {
         // What could not be removed is tried again with the next one.
         let _ = retired.await;
     }
+}
+
+/// Whether two launches of one release number are of one release. A log that lost its last events gives a number again, and what
+/// ran under it must not be taken for the new release.
+fn is_same_release(one: &Launch, other: &Launch) -> bool {
+    let identity = |launch: &Launch| {
+        (
+            launch.artifact.clone(),
+            launch.command.clone(),
+            launch.env.clone(),
+        )
+    };
+    identity(one) == identity(other)
 }
 
 fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
@@ -259,9 +294,20 @@ impl Target for ProcessTarget {
         // A secret that isn't set is said now, not by an instance that can't be started.
         let folders = InstanceFolders::default();
         environment::of(&id, launch, &folders, 0, &self.shared.secrets)?;
+        let found = self.read_set(set);
+        let is_other = |known: &Set| !is_same_release(&known.launch, launch);
+        if found.as_ref().is_some_and(is_other) {
+            let moved = self.set_aside(set, &mut slots).await;
+            moved.map_err(io_error("moving another release's instances aside"))?;
+        }
+        let known = found.filter(|known| !is_other(known));
         fs::create_dir_all(&folder).map_err(io_error("making the set's folder"))?;
-        artifact::unpack(&*self.artifacts, &launch.artifact, &folder.join(APP)).await?;
-        let known = self.read_set(set);
+        let app = folder.join(APP);
+        match &known {
+            Some(_) => artifact::unpack(&*self.artifacts, &launch.artifact, &app).await?,
+            // What is there is nobody's: its set was never kept, or is gone.
+            None => artifact::unpack_again(&*self.artifacts, &launch.artifact, &app).await?,
+        }
         let told = Set {
             key: set.clone(),
             launch: launch.clone(),

@@ -31,7 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves `/` with its name, `/env` with its environment, `/exit` by exiting; `/ready` and `/live` with 503 while a file named
 /// `unready` or `dead` is there.
-const APP: &str = r#"
+pub const APP: &str = r#"
 import http.server, json, os
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):

@@ -1,32 +1,31 @@
-//! Who asks: the token where one is set, and the name for the record.
-
-use std::sync::Arc;
+//! Who asks, for the record: a person by the name they give, or a job by its token.
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
-    middleware::Next,
-    response::{IntoResponse, Response},
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
 };
 use base64::Engine as _;
 use shipway_core::aggregate::Actor;
-use subtle::ConstantTimeEq;
 
-use super::problem::Problem;
-use crate::app::App;
+use crate::job_token::JobIdentity;
 
-/// The person behind a request, as they call themselves.
+/// Who is behind a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The name; "someone" when none was given.
+    /// The name that a person gives, "someone" when none was given; of a job its own.
     pub name: String,
+    /// The job, when its token was presented.
+    pub job: Option<JobIdentity>,
 }
 
 impl Caller {
     /// The actor of what follows.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        Actor::Person(self.name.clone())
+        match &self.job {
+            Some(job) => Actor::Shipway(job.to_string()),
+            None => Actor::Person(self.name.clone()),
+        }
     }
 }
 
@@ -34,9 +33,12 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self {
-            name: name_of(&parts.headers).unwrap_or_else(|| "someone".to_owned()),
-        })
+        let job = parts.extensions.get::<JobIdentity>().cloned();
+        let name = match &job {
+            Some(job) => job.to_string(),
+            None => name_of(&parts.headers).unwrap_or_else(|| "someone".to_owned()),
+        };
+        Ok(Self { name, job })
     }
 }
 
@@ -47,42 +49,12 @@ pub(super) fn name_of(headers: &HeaderMap) -> Option<String> {
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
     header
-        .or_else(|| basic(headers).map(|(user, _)| user))
+        .or_else(|| basic_login(headers).map(|(user, _)| user))
         .filter(|name| !name.is_empty() && name.len() <= 100 && !name.contains(char::is_control))
 }
 
-/// Lets through who presents the token, or anyone when none is set.
-pub(super) async fn require_token(
-    State(app): State<Arc<App>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(wanted) = &app.token else {
-        return next.run(request).await;
-    };
-    let same = |given: &str, token: &str| bool::from(given.as_bytes().ct_eq(token.as_bytes()));
-    let bearer = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    let password = basic(request.headers()).map(|(_, password)| password);
-    let fine = [bearer, password.as_deref()]
-        .into_iter()
-        .flatten()
-        .any(|given| same(given, wanted) || same(given, &app.internal_token));
-    if fine {
-        return next.run(request).await;
-    }
-    Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "this server asks for its token: SHIPWAY_TOKEN, --token, or as the password of git",
-    )
-    .into_response()
-}
-
 /// User and password of basic authentication.
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+pub(super) fn basic_login(headers: &HeaderMap) -> Option<(String, String)> {
     let encoded = headers
         .get(header::AUTHORIZATION)?
         .to_str()

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     app::{App, service_stream},
     drive::lately::with_stable_traffic,
+    job_token::JobIdentity,
 };
 
 /// Releases that are looked through for those of one run, or for that of a commit.
@@ -157,6 +158,9 @@ pub(super) async fn deploy(
     Json(wanted): Json<Deploy>,
 ) -> Result<(StatusCode, Json<SetOff>), Problem> {
     let name = parse::<ServiceName>(&service)?;
+    if let Some(job) = &caller.job {
+        require_own_run(job, &wanted)?;
+    }
     let environment = wanted
         .environment
         .as_deref()
@@ -185,6 +189,17 @@ pub(super) async fn deploy(
     };
     let set_off = SetOff::by(&app, &name, input, &caller).await?;
     Ok((StatusCode::ACCEPTED, Json(set_off)))
+}
+
+/// A job deploys what its own run has made, and nothing by force.
+fn require_own_run(job: &JobIdentity, wanted: &Deploy) -> Result<(), Problem> {
+    let own = job.run.number.0.to_string();
+    if wanted.run.as_deref() == Some(own.as_str()) && !wanted.force {
+        return Ok(());
+    }
+    Err(Problem::forbidden(format!(
+        "{job} may deploy what its own run has stored (`\"run\": \"{own}\"`), and nothing by force"
+    )))
 }
 
 async fn deploy_step(

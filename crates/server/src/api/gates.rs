@@ -24,7 +24,7 @@ use crate::app::App;
 pub(super) struct Answer {
     /// Why.
     reason: Option<String>,
-    /// Groups of the person, each as `@name`.
+    /// Refused when any are given: this server knows no groups yet.
     #[serde(default)]
     groups: Vec<String>,
 }
@@ -55,7 +55,7 @@ pub(super) async fn answer(
         .map_err(|error| Problem::bad_request(format!("{error}")))?;
     runs::doc(&app, &id).await?;
     let said = body;
-    let groups = said.groups;
+    let groups = known_groups(&said.groups)?;
     let input = match verb {
         Verb::Approve => GateInput::Approve {
             key,
@@ -72,6 +72,17 @@ pub(super) async fn answer(
         .send(&id.stream(), Input::Gate(input), caller.actor())
         .await?;
     runs::doc(&app, &id).await.map(Json)
+}
+
+/// The groups of the person who asks. This server knows none yet, and whoever asks is not believed about their own.
+pub(super) fn known_groups(claimed: &[String]) -> Result<Vec<String>, Problem> {
+    if claimed.is_empty() {
+        return Ok(Vec::new());
+    }
+    Err(Problem::bad_request(format!(
+        "groups can't be given in a request ({}): anyone could claim them, and this server knows no groups yet; name people in `approvals: {{ from: [...] }}`",
+        claimed.join(", ")
+    )))
 }
 
 /// Rollouts, and jobs of runs, that wait for people.

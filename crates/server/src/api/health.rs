@@ -19,30 +19,59 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response {
         .into_response()
 }
 
-/// The store, the data plane and the disk are well.
+/// Whether the store, the data plane and the disk are well; with the reason of each check that fails.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let store = app.store.row("service", "none").await.is_ok();
-    let proxy = app.plane.healthy().await;
-    let disk = disk_is_well(&app);
-    let ready = store && proxy && disk;
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let proxy = match app.plane.healthy().await {
+        true => Ok(()),
+        false => Err("the proxy does not answer on its control socket".to_owned()),
     };
-    (
-        status,
-        Json(json!({ "ready": ready, "checks": { "store": store, "proxy": proxy, "disk": disk } })),
-    )
-        .into_response()
+    let checks = [
+        ("store", check_store(&app).await),
+        ("proxy", proxy),
+        ("disk", check_disk(&app)),
+        ("artifacts", app.storing.check()),
+    ];
+    let ready = checks.iter().all(|(_, check)| check.is_ok());
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let (mut passed, mut reasons) = (serde_json::Map::new(), serde_json::Map::new());
+    for (name, check) in checks {
+        passed.insert(name.to_owned(), json!(check.is_ok()));
+        if let Err(reason) = check {
+            reasons.insert(name.to_owned(), json!(reason));
+        }
+    }
+    let mut body = json!({ "ready": ready, "checks": passed });
+    if !reasons.is_empty() {
+        body["reasons"] = reasons.into();
+    }
+    (status, Json(body)).into_response()
 }
 
-/// Free space below this share of a percent of what there is, or below this many bytes, is not well.
+/// Whether events can be read and appended.
+async fn check_store(app: &App) -> Result<(), String> {
+    let read = app.store.row("service", "none").await;
+    read.map_err(|error| error.to_string())?;
+    let appends = app.store.check_appends().await;
+    appends.map_err(|error| error.to_string())
+}
+
+/// Free space below this many bytes is not well.
 const DISK_BYTES_MIN: u64 = 64 << 20;
 
-fn disk_is_well(app: &App) -> bool {
-    let free = |found: rustix::fs::StatVfs| found.f_bavail.saturating_mul(found.f_frsize);
-    rustix::fs::statvfs(&app.data).is_ok_and(|found| free(found) >= DISK_BYTES_MIN)
+fn check_disk(app: &App) -> Result<(), String> {
+    let shown = app.data.display();
+    let found = rustix::fs::statvfs(&app.data).map_err(|error| format!("{shown}: {error}"))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free >= DISK_BYTES_MIN {
+        return Ok(());
+    }
+    let (free, min) = (free >> 20, DISK_BYTES_MIN >> 20);
+    Err(format!(
+        "{free} MiB are free at {shown}, fewer than {min} MiB: free some space"
+    ))
 }
 
 /// The text format of Prometheus.

@@ -11,6 +11,7 @@ mod gates;
 mod git;
 mod health;
 mod idempotency;
+mod identity;
 mod json_body;
 mod logs;
 mod metrics;
@@ -70,7 +71,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(problem::in_one_form))
         .layer(middleware::from_fn_with_state(
             app.clone(),
-            caller::require_token,
+            identity::require_identity,
         ));
     let open = Router::new()
         .route("/healthz", axum::routing::get(health::healthz))

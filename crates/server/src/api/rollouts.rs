@@ -16,7 +16,9 @@ use shipway_core::{
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Caller, Problem, json_body::OptionalJson, services::Page, set_off::SetOff};
+use super::{
+    Caller, Problem, gates::known_groups, json_body::OptionalJson, services::Page, set_off::SetOff,
+};
 use crate::app::App;
 
 /// Which rollouts to list.
@@ -42,7 +44,7 @@ pub(super) struct Filter {
 pub(super) struct Steer {
     /// Why.
     reason: Option<String>,
-    /// Groups of the person, each as `@name`.
+    /// Refused when any are given: this server knows no groups yet.
     #[serde(default)]
     groups: Vec<String>,
 }
@@ -121,7 +123,7 @@ pub(super) async fn steer(
         .unwrap_or_else(|| format!("asked by {}", caller.name));
     let input = match verb {
         Verb::Approve => Input::Approve {
-            groups: said.groups,
+            groups: known_groups(&said.groups)?,
             comment: said.reason,
         },
         Verb::Reject => Input::Reject { reason },

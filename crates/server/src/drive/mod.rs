@@ -11,6 +11,7 @@ mod readiness;
 mod rollout;
 mod run;
 mod service;
+mod storage;
 mod ties;
 
 pub use addresses::AddressDriver;
@@ -20,3 +21,4 @@ pub use rollout::RolloutDriver;
 pub(crate) use run::surroundings;
 pub use run::{RunDriver, reserve_places};
 pub use service::ServiceDriver;
+pub use storage::FileStorage;

@@ -2,8 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, Weak},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -11,8 +15,8 @@ use shipway_core::{
     aggregate::Actor,
     ids::{Digest, RunId},
     run::{
-        Artifact, Effect, GateInput, Input, JobView, Run, RunSpec, RunView, Runs, State, Status,
-        StepLine, Surroundings, job_spec,
+        Artifact, Effect, GateInput, Input, JobRecord, JobView, Run, RunSpec, RunView, Runs, State,
+        Status, StepLine, Surroundings, job_spec,
     },
     service::{self, Purpose},
 };
@@ -22,9 +26,13 @@ use shipway_workflow::job::{
     Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
 };
 
-use super::annotations::PointedOut;
+use super::{
+    annotations::PointedOut,
+    storage::{FileStorage, JobFile},
+};
 use crate::{
     app::{App, service_stream},
+    job_token::JobIdentity,
     testing,
 };
 
@@ -94,6 +102,10 @@ async fn run_job(
         outputs: Vec::new(),
         why: Some(why),
     };
+    if let Err(error) = app.claim_run_folder(run).await {
+        let why = format!("the folder of {} can't be prepared: {error}", run.id);
+        return ended(Conclusion::Failure, why);
+    }
     let begun = app.jobs.has_begun(&folder);
     // Until it is over here.
     let _place = match stop {
@@ -121,35 +133,30 @@ async fn run_job(
             }
         }
     }
-    let mut last = None;
-    let mut names: BTreeMap<usize, String> = BTreeMap::new();
-    let mut pointed_out = PointedOut::default();
     let mut journal = match app.jobs.journal(&folder) {
         Ok(journal) => journal,
         Err(error) => return ended(Conclusion::Failure, error.to_string()),
     };
+    let mut follower = JobFollower {
+        app,
+        work,
+        run,
+        key,
+        folder: &folder,
+        is_stopping: stop.is_some(),
+        names: BTreeMap::new(),
+        annotations: PointedOut::default(),
+        lost: Vec::new(),
+        end: None,
+    };
     loop {
         match journal.next(&work.cancelled).await {
             Ok(Some(entry)) => {
-                pointed_out.hear(&entry.body);
-                if let Some(input) = heard(app, run, key, entry, &mut names, &mut last).await
-                    && let Err(error) = work.report.send(input).await
-                {
-                    tracing::debug!(%error, run = %run.id, "what a worker said is not recorded");
+                if let Err(Unfollowed) = follower.handle(entry).await {
+                    return Input::Woken;
                 }
             }
-            Ok(None) => {
-                let input = Input::Annotated {
-                    key: key.clone(),
-                    annotations: pointed_out.worst_first(),
-                };
-                if let Err(error) = work.report.send(input).await {
-                    tracing::debug!(%error, run = %run.id, "annotations are not recorded");
-                }
-                return last.unwrap_or_else(|| {
-                    ended(Conclusion::Failure, "the journal has no end".to_owned())
-                });
-            }
+            Ok(None) => return follower.finish().await,
             // The server stops, or the run wants something else of the job: whoever comes next follows the same journal.
             Err(JobError::Cancelled) => return Input::Woken,
             Err(error @ JobError::WorkerLost(_)) => {
@@ -194,111 +201,199 @@ fn reserve_places_of(app: &App, run: &RunView) {
     }
 }
 
-/// What an entry of the journal means to the run. The last one is kept in `last`: it ends the effect.
-async fn heard(
-    app: &App,
-    run: &RunSpec,
-    key: &JobKey,
-    entry: JournalEntry,
-    names: &mut BTreeMap<usize, String>,
-    last: &mut Option<Input>,
-) -> Option<Input> {
-    match entry.body {
-        JournalBody::Started { .. } => Some(Input::JobStarted { key: key.clone() }),
-        JournalBody::StepStarted { index, name, .. } => {
-            names.insert(index, name);
-            None
+/// A job's journal, entry by entry, as what it means to the run.
+struct JobFollower<'a> {
+    app: &'a App,
+    work: &'a Work<Runs>,
+    run: &'a RunSpec,
+    key: &'a JobKey,
+    folder: &'a Path,
+    /// A job that is told to stop does not wait for space on the disk.
+    is_stopping: bool,
+    /// Steps that have begun, by their place.
+    names: BTreeMap<usize, String>,
+    annotations: PointedOut,
+    /// Why files that the job has left are not stored.
+    lost: Vec<String>,
+    end: Option<JobEnd>,
+}
+
+/// How a job ended, by its journal.
+struct JobEnd {
+    conclusion: Conclusion,
+    outputs: Vec<(String, String)>,
+    why: Option<String>,
+}
+
+/// Nobody follows the job any more: the next one reads its journal from the beginning.
+struct Unfollowed;
+
+impl JobFollower<'_> {
+    async fn handle(&mut self, entry: JournalEntry) -> Result<(), Unfollowed> {
+        self.annotations.hear(&entry.body);
+        if let Some(input) = self.input(entry).await? {
+            self.report(input).await;
         }
-        JournalBody::StepFinished {
-            index,
-            outcome,
-            conclusion,
-            took_ms,
-            earlier,
-            ..
-        } => {
-            let name = names.get(&index).cloned().unwrap_or_default();
-            let step = StepLine {
-                index,
-                name,
-                conclusion,
-                outcome: (outcome != conclusion).then_some(outcome),
-                took_ms,
-                in_attempt: earlier.map(|earlier| earlier.attempt),
-            };
-            Some(Input::StepFinished {
-                key: key.clone(),
-                step,
-            })
+        Ok(())
+    }
+
+    async fn report(&self, input: Input) {
+        if let Err(error) = self.work.report.send(input).await {
+            tracing::debug!(%error, run = %self.run.id, "what a worker said is not recorded");
         }
-        JournalBody::ArtifactSaved {
-            name,
-            path,
-            digest,
-            size,
-        } => match store(app, &path, &digest).await {
-            Ok(digest) => Some(Input::ArtifactStored {
-                artifact: Artifact { name, digest, size },
-            }),
-            Err(why) => {
-                tracing::error!(name, why, "an artifact could not be stored");
+    }
+
+    /// What the run is told of an entry.
+    async fn input(&mut self, entry: JournalEntry) -> Result<Option<Input>, Unfollowed> {
+        let key = self.key.clone();
+        Ok(match entry.body {
+            JournalBody::Started { .. } => Some(Input::JobStarted { key }),
+            JournalBody::StepStarted { index, name, .. } => {
+                self.names.insert(index, name);
                 None
             }
-        },
-        JournalBody::Finished {
-            conclusion,
-            outputs,
-            why,
-        } => {
-            *last = Some(Input::JobEnded {
-                key: key.clone(),
+            JournalBody::StepFinished {
+                index,
+                outcome,
+                conclusion,
+                took_ms,
+                earlier,
+                ..
+            } => {
+                let name = self.names.get(&index).cloned().unwrap_or_default();
+                let step = StepLine {
+                    index,
+                    name,
+                    conclusion,
+                    outcome: (outcome != conclusion).then_some(outcome),
+                    took_ms,
+                    in_attempt: earlier.map(|earlier| earlier.attempt),
+                };
+                Some(Input::StepFinished { key, step })
+            }
+            JournalBody::ArtifactSaved {
+                name,
+                path,
+                digest,
+                size,
+            } => {
+                let noun = format!("the artifact {name}");
+                let stored = self.store(&path, &digest, &noun).await?;
+                stored.map(|digest| Input::ArtifactStored {
+                    artifact: Artifact { name, digest, size },
+                })
+            }
+            JournalBody::Reports(stored) => {
+                let noun = "the report of the tests";
+                match self.store(&stored.path, &stored.digest, noun).await? {
+                    Some(digest) => {
+                        let read =
+                            testing::reported(self.app, self.run, &key, *stored, digest).await;
+                        read.map_err(|why| self.lose(noun, &why)).ok()
+                    }
+                    None => None,
+                }
+            }
+            JournalBody::Finished {
                 conclusion,
                 outputs,
                 why,
-            });
-            None
-        }
-        JournalBody::EnvironmentUrl { url } => Some(Input::Gate(GateInput::UrlKnown {
-            key: key.clone(),
-            url,
-        })),
-        JournalBody::Reports(stored) => {
-            let reported = match store(app, &stored.path, &stored.digest).await {
-                Ok(digest) => testing::reported(app, run, key, *stored, digest).await,
-                Err(why) => Err(why),
-            };
-            reported
-                .inspect_err(|why| tracing::error!(%key, why, "a report of tests is lost"))
-                .ok()
-        }
-        JournalBody::Resumed { .. }
-        | JournalBody::Annotation { .. }
-        | JournalBody::DeployAsked { .. } => None,
+            } => {
+                self.end = Some(JobEnd {
+                    conclusion,
+                    outputs,
+                    why,
+                });
+                None
+            }
+            JournalBody::EnvironmentUrl { url } => {
+                Some(Input::Gate(GateInput::UrlKnown { key, url }))
+            }
+            JournalBody::Resumed { .. }
+            | JournalBody::Annotation { .. }
+            | JournalBody::DeployAsked { .. } => None,
+        })
     }
-}
 
-/// Brings an artifact into the blobs. Read again after a crash, it is there already.
-async fn store(app: &App, path: &std::path::Path, digest: &str) -> Result<Digest, String> {
-    let digest: Digest = digest
-        .parse()
-        .map_err(|error: shipway_core::ids::ParseIdError| error.to_string())?;
-    if app
-        .blobs
-        .size(&digest)
-        .await
-        .map_err(|error| error.to_string())?
-        .is_some()
-    {
-        return Ok(digest);
+    /// Brings a file into the blobs; none when that can't be, which fails the job.
+    async fn store(
+        &mut self,
+        path: &Path,
+        digest: &str,
+        noun: &str,
+    ) -> Result<Option<Digest>, Unfollowed> {
+        let file = JobFile {
+            folder: self.folder,
+            path,
+            digest,
+            noun,
+        };
+        let delayed = |reason| Input::StorageDelayed {
+            key: self.key.clone(),
+            reason,
+        };
+        let is_delayed = AtomicBool::new(false);
+        let on_wait = |reason| {
+            is_delayed.store(true, Ordering::Relaxed);
+            self.report(delayed(Some(reason)))
+        };
+        let storage = match self.is_stopping {
+            true => &FileStorage::new(Duration::ZERO),
+            false => &self.app.storing,
+        };
+        let stored = tokio::select! {
+            stored = storage.store(&*self.app.blobs, &file, on_wait) => stored,
+            () = self.work.cancelled.cancelled() => return Err(Unfollowed),
+        };
+        if is_delayed.into_inner() {
+            self.report(delayed(None)).await;
+        }
+        match stored {
+            Ok(digest) => Ok(Some(digest)),
+            Err(error) => {
+                self.lose(noun, &error);
+                Ok(None)
+            }
+        }
     }
-    let file = tokio::fs::File::open(path)
-        .await
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    app.blobs
-        .put_expecting(Box::pin(file), &digest)
-        .await
-        .map(|stored| stored.digest)
-        .map_err(|error| error.to_string())
+
+    fn lose(&mut self, noun: &str, why: &dyn std::fmt::Display) {
+        tracing::error!(run = %self.run.id, key = %self.key, noun, %why, "a file of a job could not be stored");
+        self.lost.push(format!("{noun} could not be stored: {why}"));
+    }
+
+    /// The job's end; a job whose files are not all stored has failed.
+    async fn finish(mut self) -> Input {
+        let annotations = std::mem::take(&mut self.annotations).worst_first();
+        self.report(Input::Annotated {
+            key: self.key.clone(),
+            annotations,
+        })
+        .await;
+        for why in &self.lost {
+            self.app
+                .jobs
+                .append_to_log(self.folder, &format!("##[error]{why}"));
+        }
+        let end = self.end.unwrap_or_else(|| JobEnd {
+            conclusion: Conclusion::Failure,
+            outputs: Vec::new(),
+            why: Some("the journal has no end".to_owned()),
+        });
+        let conclusion = match end.conclusion {
+            Conclusion::Success | Conclusion::Skipped if !self.lost.is_empty() => {
+                Conclusion::Failure
+            }
+            conclusion => conclusion,
+        };
+        let why: Vec<String> = self.lost.into_iter().chain(end.why).collect();
+        Input::JobEnded {
+            key: self.key.clone(),
+            conclusion,
+            outputs: end.outputs,
+            why: (!why.is_empty()).then(|| why.join("; ")),
+        }
+    }
 }
 
 /// What a job has around it: secrets among it, for the worker or for whoever may have them.
@@ -348,10 +443,22 @@ pub(crate) async fn surroundings(
         caches: Some(app.data.join("caches").join(run.id.service.as_str())),
         server: Some(ServerAccess {
             url: app.local_url.clone(),
-            token: app.internal_token.clone(),
+            token: job_token(app, known, key),
         }),
         actions: app.actions.clone(),
+        hidden: app.hidden.clone(),
     })
+}
+
+/// The token for the attempt at a job that is under way; of a run without a uid one that opens nothing.
+fn job_token(app: &App, run: &Run, key: &JobKey) -> String {
+    let job = JobIdentity {
+        run: run.spec.id.clone(),
+        key: key.clone(),
+        attempt: run.jobs.get(key).map_or(1, JobRecord::attempt),
+    };
+    let uid = run.spec.uid.as_ref();
+    uid.map_or_else(String::new, |uid| app.job_tokens.token(&job, uid))
 }
 
 /// The environment that a job goes to, by its `environment`.

@@ -197,7 +197,6 @@ fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value
         Some(body) => agent
             .post(url)
             .header("authorization", bearer(access))
-            .header("x-shipway-user", "workflow")
             .send_json(body),
         None => agent
             .get(url)

@@ -4,12 +4,15 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::hash;
+use crate::{
+    artifact_links::{check_entry, link_inside, stays_inside},
+    hash,
+};
 
 /// The time of all files in artifacts, so that the same files make the same bytes: 2000-01-01. Not zero, for zip files within
 /// can't hold that.
@@ -33,16 +36,19 @@ pub(crate) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<Writt
         let name = file.strip_prefix(base);
         let name =
             name.map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
-        append(&mut builder, file, name)?;
+        append(&mut builder, base, file, name)?;
     }
     builder.finish()
 }
 
-fn append(builder: &mut Builder, file: &Path, name: &Path) -> Result<(), String> {
+fn append(builder: &mut Builder, base: &Path, file: &Path, name: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", name.display());
     let found = file.symlink_metadata().map_err(failed)?;
     if found.is_symlink() {
-        builder.link(name, &fs::read_link(file).map_err(failed)?)
+        let target = fs::read_link(file).map_err(failed)?;
+        // One that leaves is refused with its own words.
+        let target = link_inside(base, name, &target).unwrap_or(target);
+        builder.link(name, &target)
     } else if found.is_file() {
         let mode = found.permissions().mode();
         let file = File::open(file).map_err(failed)?;
@@ -92,11 +98,11 @@ impl Builder {
         added.map_err(|error| format!("{}: {error}", name.display()))
     }
 
-    /// Adds a link to what is at `target`, which must lie below the link's own folder.
+    /// Adds a link to what is at `target`, which must stay inside the artifact.
     pub(crate) fn link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
-        if !is_downwards(target) {
+        if !stays_inside(name, target) {
             return Err(format!(
-                "the link {} → {} leaves its folder, and an artifact must hold all that it needs; upload the file itself",
+                "the link {} → {} leaves the artifact's folder, and an artifact must hold all that it needs; upload the file itself",
                 name.display(),
                 target.display()
             ));
@@ -146,7 +152,10 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
             .path()
             .map_err(|error| error.to_string())?
             .into_owned();
-        check(&entry, &name)?;
+        let link = entry.link_name().map_err(|error| error.to_string())?;
+        let link = link.unwrap_or_default();
+        check_entry(&name, entry.header().entry_type(), &link, to)
+            .map_err(|error| error.to_string())?;
         count += usize::from(entry.header().entry_type().is_file());
         if count > ENTRIES_MAX {
             return Err(format!("it has more than {ENTRIES_MAX} files"));
@@ -168,38 +177,6 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
         }
     }
     Ok(count)
-}
-
-fn check<R: Read>(entry: &tar::Entry<'_, R>, name: &Path) -> Result<(), String> {
-    if !is_downwards(name) {
-        return Err(format!("the entry {} leaves its folder", name.display()));
-    }
-    let kind = entry.header().entry_type();
-    if kind.is_symlink() || kind.is_hard_link() {
-        let link = entry
-            .link_name()
-            .map_err(|error| error.to_string())?
-            .unwrap_or_default();
-        if !is_downwards(&link) {
-            return Err(format!(
-                "the link {} → {} leaves its folder",
-                name.display(),
-                link.display()
-            ));
-        }
-    } else if !(kind.is_file() || kind.is_dir() || kind.is_contiguous()) {
-        return Err(format!(
-            "the entry {} is neither file nor folder nor link",
-            name.display()
-        ));
-    }
-    Ok(())
-}
-
-/// Whether a path goes down only: what releases are unpacked with takes no other links.
-pub(crate) fn is_downwards(path: &Path) -> bool {
-    path.components()
-        .all(|step| matches!(step, Component::Normal(_) | Component::CurDir))
 }
 
 /// Counts and hashes what is written.
@@ -290,6 +267,26 @@ mod tests {
         assert!(refused.contains("a link is in the place"), "{refused}");
         let mode = victim.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn links_that_go_up_and_stay_inside_come_out_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        fs::create_dir_all(base.join("packages/pkg")).unwrap();
+        fs::create_dir_all(base.join("node_modules")).unwrap();
+        fs::write(base.join("packages/pkg/index.js"), "1").unwrap();
+        let link = base.join("node_modules/pkg");
+        std::os::unix::fs::symlink("../packages/pkg", &link).unwrap();
+        let files = [link, base.join("packages/pkg/index.js")];
+        let tar = folder.path().join("a.tar");
+        let written = write(&tar, &base, &files).unwrap();
+        let to = folder.path().join("out");
+        unpack(&tar, &written.digest, &to).unwrap();
+        let text = fs::read_to_string(to.join("node_modules/pkg/index.js"));
+        assert_eq!(text.unwrap(), "1");
+        // Unpacked over what is there.
+        unpack(&tar, &written.digest, &to).unwrap();
     }
 
     #[test]

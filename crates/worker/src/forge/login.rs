@@ -95,6 +95,37 @@ pub fn secrets(source: &shipway_workflow::job::ActionSource) -> Vec<String> {
     login.secrets()
 }
 
+/// Puts the token of a file into the forge's address, when the file is about to be `hidden`. A token that can't be read is left to
+/// whoever asks for it, who says why.
+pub(crate) fn read_token_now(source: &mut shipway_workflow::job::ActionSource, hidden: &[PathBuf]) {
+    let file = source.token_file.take_if(|file| hidden.contains(file));
+    let Some(file) = file else {
+        return;
+    };
+    let (address, _) = Login::of(&source.forge, None);
+    let login = Login {
+        given: None,
+        file: Some(file.clone()),
+    };
+    match (login.pair(), address.split_once("://")) {
+        (Ok(Some(pair)), Some((scheme @ ("http" | "https"), host))) => {
+            source.forge = format!("{scheme}://{}@{host}", encoded(&pair));
+        }
+        _ => source.token_file = Some(file),
+    }
+}
+
+/// `@` is `%40`; the colon between name and password stays.
+fn encoded(pair: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    pair.bytes().map(one).collect()
+}
+
 /// The token in a file: one line, alone or behind a name and a colon. The error says what is wrong with the file, never what is in it.
 pub fn token(file: &Path) -> Result<String, String> {
     let shown = file.display();
@@ -141,6 +172,27 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_whose_file_is_about_to_be_hidden_is_read_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "me:p@ss/w0rd").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let source = shipway_workflow::job::ActionSource {
+            forge: "https://forge.example/x".to_owned(),
+            token_file: Some(file.clone()),
+            ..Default::default()
+        };
+        let mut seen = source.clone();
+        read_token_now(&mut seen, &[]);
+        assert_eq!(seen, source, "it stays where it is");
+        read_token_now(&mut seen, &[file]);
+        assert_eq!(seen.token_file, None);
+        let (address, login) = Login::of(&seen.forge, None);
+        assert_eq!(address, "https://forge.example/x");
+        assert_eq!(login.pair(), Ok(Some("me:p@ss/w0rd".to_owned())));
+    }
 
     #[test]
     fn names_and_passwords_are_taken_out_of_addresses() {

@@ -14,6 +14,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, read::ZipFile, write::Simple
 
 use crate::{
     actions::tarball::{self, ENTRIES_MAX},
+    artifact_links,
     glob::{self, Hidden},
 };
 
@@ -86,7 +87,7 @@ fn inner_name<R: Read>(entry: &ZipFile<'_, R>) -> Result<PathBuf, String> {
     let name = name.map_err(|error| format!("a name in it is no text: {error}"))?;
     let path = Path::new(name.as_ref());
     let leaves = name.contains(['\\', '\0'])
-        || !tarball::is_downwards(path)
+        || artifact_links::depth(path).is_none()
         || entry.enclosed_name().is_none();
     if leaves {
         return Err(format!("the entry {name:?} leaves its folder"));

@@ -72,6 +72,7 @@ impl Bench {
         fs::create_dir(&folder).unwrap();
         fs::create_dir(root.path().join("source")).unwrap();
         let spec = JobSpec {
+            hidden: Vec::new(),
             key: JobKey::new("a", None),
             job_id: "a".to_owned(),
             name: "a".to_owned(),

@@ -241,6 +241,7 @@ impl Local {
             })
         });
         let around = Surroundings {
+            hidden: Vec::new(),
             secrets: self.secrets.clone(),
             environment_secrets: BTreeMap::new(),
             vars: BTreeMap::new(),

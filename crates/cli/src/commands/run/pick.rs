@@ -305,6 +305,7 @@ pub(super) fn spec(
     Ok(RunSpec {
         environments: Vec::new(),
         about: None,
+        uid: None,
         id: RunId {
             service: service(here)?,
             number: RunNumber(number),

@@ -15,6 +15,7 @@ use crate::{
 fn spec(number: u32, text: &str) -> RunSpec {
     RunSpec {
         id: format!("shop/r{number}").parse().unwrap(),
+        uid: None,
         environments: vec![Rules {
             environment: "production".to_owned(),
             approvals: Some(Approvals {

@@ -24,6 +24,7 @@ fn go_on(
 
 fn resume_of(log: &Log, key: &str) -> Option<(String, u32, String)> {
     let around = Surroundings {
+        hidden: Vec::new(),
         earlier: Some("/tmp/earlier".into()),
         ..around()
     };

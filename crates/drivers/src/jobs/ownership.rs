@@ -1,0 +1,145 @@
+//! Which run a folder below `runs/` belongs to.
+//!
+//! # Why
+//!
+//! Folders are named by a run's number. A log that lost its last events gives a number again, and the journals, logs and
+//! workspaces of the lost run would be taken for those of the new one: jobs that never ran would have succeeded, with the lost
+//! run's artifacts.
+//!
+//! # Invariants
+//!
+//! - A folder's file [`OWNER_FILE`] holds the uid of its run, and is there from the folder's first moment.
+//! - A folder of another run is moved aside whole, after what runs in it was killed.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use shipway_core::ids::{RunId, RunUid};
+use shipway_worker::remove_leftovers;
+
+use super::{JobRunner, worker_of};
+use crate::process::proc::kill_session;
+
+/// In a run's folder: its uid.
+const OWNER_FILE: &str = "run-uid";
+/// Beside the folder of all runs: folders of runs that the log doesn't know.
+const SET_ASIDE: &str = "set-aside";
+
+impl JobRunner {
+    /// Makes the folder of a run its own; gives where the folder of another run of its number was moved. Done again, it changes
+    /// nothing. A crash in between leaves the folder to the other run, or to none.
+    pub async fn claim_folder(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>> {
+        let folder = self.run_folder(run);
+        if is_owned_by(&folder, uid) {
+            return Ok(None);
+        }
+        let _only_one = self.shared.claims.lock().await;
+        if is_owned_by(&folder, uid) {
+            return Ok(None);
+        }
+        let mut moved = None;
+        if !is_empty(&folder) {
+            for job in fs::read_dir(&folder)?.flatten() {
+                end_worker(&job.path()).await;
+            }
+            let aside = self.root.with_file_name(SET_ASIDE);
+            private_folders().create(&aside)?;
+            let to = unused_name(&aside, &format!("run-{}-{}", run.service, run.number.0));
+            fs::rename(&folder, &to)?;
+            moved = Some(to);
+        }
+        create_owned(&folder, uid)?;
+        Ok(moved)
+    }
+}
+
+fn private_folders() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+}
+
+fn is_owned_by(folder: &Path, uid: &RunUid) -> bool {
+    fs::read_to_string(folder.join(OWNER_FILE)).is_ok_and(|owner| owner.trim() == uid.as_str())
+}
+
+/// Whether there is nothing in it, or no such folder.
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Ends a worker of a run that the log doesn't know, with all its steps: it would go on to write below its old path.
+async fn end_worker(job: &Path) {
+    if let Some(worker) = worker_of(job).filter(|worker| worker.is_alive()) {
+        tracing::warn!(job = %job.display(), "a job of a run that is not in the log is killed");
+        kill_session(worker).await;
+        remove_leftovers(job).await;
+    }
+}
+
+fn unused_name(folder: &Path, name: &str) -> PathBuf {
+    let candidates = (1_u32..).map(|count| folder.join(format!("{name}.{count}")));
+    candidates
+        .into_iter()
+        .find(|path| !path.exists())
+        .expect("there are more numbers than folders")
+}
+
+/// Creates the folder together with its owner: made beside it and renamed.
+fn create_owned(folder: &Path, uid: &RunUid) -> io::Result<()> {
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    private_folders().create(parent)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let beside = parent.join(format!(".{name}.{}", uid.as_str()));
+    private_folders().create(&beside)?;
+    let mut owner = File::create(beside.join(OWNER_FILE))?;
+    owner.write_all(uid.as_str().as_bytes())?;
+    owner.sync_all()?;
+    fs::rename(&beside, folder)?;
+    File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UIDS: [&str; 2] = ["aaaaaaaa-1111", "bbbbbbbb-2222"];
+
+    #[tokio::test]
+    async fn a_folder_of_another_run_of_the_same_number_is_moved_aside() {
+        let data = tempfile::tempdir().unwrap();
+        let jobs = JobRunner::new("shipway".into(), data.path().join("runs"));
+        let run: RunId = "shop/r1".parse().unwrap();
+        let [one, other] = UIDS.map(|uid| uid.parse::<RunUid>().unwrap());
+        assert_eq!(jobs.claim_folder(&run, &one).await.unwrap(), None);
+        let folder = data.path().join("runs/shop/1");
+        fs::create_dir(folder.join("build")).unwrap();
+        fs::write(folder.join("build/journal.jsonl"), "{}\n").unwrap();
+        assert_eq!(jobs.claim_folder(&run, &one).await.unwrap(), None);
+        assert!(folder.join("build").exists(), "its own folder stays");
+        let moved = jobs.claim_folder(&run, &other).await.unwrap().unwrap();
+        assert_eq!(moved, data.path().join("set-aside/run-shop-1.1"));
+        assert!(moved.join("build/journal.jsonl").exists());
+        assert!(!folder.join("build").exists());
+        assert!(is_owned_by(&folder, &other));
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_an_owner_is_moved_aside_unless_it_is_empty() {
+        let data = tempfile::tempdir().unwrap();
+        let jobs = JobRunner::new("shipway".into(), data.path().join("runs"));
+        let run: RunId = "shop/r7".parse().unwrap();
+        let uid: RunUid = UIDS[0].parse().unwrap();
+        let folder = data.path().join("runs/shop/7");
+        fs::create_dir_all(&folder).unwrap();
+        assert_eq!(jobs.claim_folder(&run, &uid).await.unwrap(), None);
+        fs::remove_file(folder.join(OWNER_FILE)).unwrap();
+        fs::create_dir(folder.join("build")).unwrap();
+        assert!(jobs.claim_folder(&run, &uid).await.unwrap().is_some());
+        assert!(!folder.join("build").exists());
+    }
+}

@@ -1,0 +1,176 @@
+//! Which links an artifact may hold, for all that writes and unpacks artifacts.
+//!
+//! # Why
+//!
+//! Package managers make links that go up (`node_modules/pkg → ../packages/pkg`), and they must survive. A link that leads out of
+//! the artifact would, when unpacked, read or overwrite files of the machine.
+//!
+//! # Invariants
+//!
+//! - A link goes up only at its beginning, and by fewer folders than its own path has: it stays inside.
+//! - No entry is below a link: otherwise a link at another depth than its path says could leave.
+
+use std::path::{Component, Path, PathBuf};
+
+/// Why an entry of an artifact is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Its path leads elsewhere.
+    #[error("the entry {} leaves its folder", .0.display())]
+    LeavesFolder(PathBuf),
+    /// Its link leads elsewhere.
+    #[error("the link {} → {} leaves its folder", link.display(), target.display())]
+    LinkLeavesFolder {
+        /// The link.
+        link: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A folder of its path is a link.
+    #[error("the entry {} is below a link", .0.display())]
+    BelowLink(PathBuf),
+    /// A device, a socket or a pipe.
+    #[error("the entry {} is neither file nor folder nor link", .0.display())]
+    UnknownKind(PathBuf),
+}
+
+/// Checks an entry of a tar that is to be unpacked to `to`, where the entries before it are already.
+pub fn check_entry(
+    path: &Path,
+    kind: tar::EntryType,
+    target: &Path,
+    to: &Path,
+) -> Result<(), EntryError> {
+    if depth(path).is_none() {
+        return Err(EntryError::LeavesFolder(path.to_owned()));
+    }
+    if is_below_link(path, to) {
+        return Err(EntryError::BelowLink(path.to_owned()));
+    }
+    let is_fine = match kind {
+        tar::EntryType::Regular
+        | tar::EntryType::Continuous
+        | tar::EntryType::GNUSparse
+        | tar::EntryType::Directory => true,
+        tar::EntryType::Symlink => stays_inside(path, target),
+        // A second name of a link would be at another depth.
+        tar::EntryType::Link => {
+            let is_file = to
+                .join(target)
+                .symlink_metadata()
+                .is_ok_and(|it| it.is_file());
+            depth(target).is_some() && !is_below_link(target, to) && is_file
+        }
+        _ => return Err(EntryError::UnknownKind(path.to_owned())),
+    };
+    if is_fine {
+        return Ok(());
+    }
+    Err(EntryError::LinkLeavesFolder {
+        link: path.to_owned(),
+        target: target.to_owned(),
+    })
+}
+
+/// Whether a link at `path` to `target` stays inside the artifact, given that no folder of its path is a link.
+pub(crate) fn stays_inside(path: &Path, target: &Path) -> bool {
+    let up = target
+        .components()
+        .take_while(|part| matches!(part, Component::ParentDir))
+        .count();
+    let rest: PathBuf = target.components().skip(up).collect();
+    depth(&rest).is_some() && depth(path).is_some_and(|depth| up < depth)
+}
+
+/// How many names a path has; `None` when it could lead anywhere but down.
+pub(crate) fn depth(path: &Path) -> Option<usize> {
+    path.components().try_fold(0, |depth, part| match part {
+        Component::Normal(_) => Some(depth + 1),
+        Component::CurDir => Some(depth),
+        Component::ParentDir | Component::RootDir | Component::Prefix(_) => None,
+    })
+}
+
+/// The link at `path` below `base` as one that stays inside, when what it leads to is below `base`; relative, and going up only at
+/// its beginning.
+pub(crate) fn link_inside(base: &Path, path: &Path, target: &Path) -> Option<PathBuf> {
+    if stays_inside(path, target) {
+        return Some(target.to_owned());
+    }
+    let base = base.canonicalize().ok()?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let real = base.join(folder).join(target).canonicalize().ok()?;
+    let wanted = real.strip_prefix(&base).ok()?;
+    let shared = folder
+        .components()
+        .zip(wanted.components())
+        .take_while(|(ours, theirs)| ours == theirs)
+        .count();
+    let up = folder.components().count() - shared;
+    let mut link: PathBuf = std::iter::repeat_n("..", up).collect();
+    link.extend(wanted.components().skip(shared));
+    if link.as_os_str().is_empty() {
+        link.push(".");
+    }
+    stays_inside(path, &link).then_some(link)
+}
+
+fn is_below_link(path: &Path, to: &Path) -> bool {
+    let parents = path.ancestors().skip(1);
+    parents
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .any(|parent| {
+            to.join(parent)
+                .symlink_metadata()
+                .is_ok_and(|it| it.is_symlink())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_may_go_up_at_its_beginning_as_far_as_its_path_is_deep() {
+        for (path, target, wanted) in [
+            ("node_modules/pkg", "../packages/pkg", true),
+            ("modules/.bin/tool", "../tool/cli.js", true),
+            ("latest", "bin/run", true),
+            ("latest", "../bin", false),
+            ("a/b/l", "../../../x", false),
+            ("a/l", "../..", false),
+            ("a/l", "b/../../x", false),
+            ("a/l", "/etc/passwd", false),
+        ] {
+            let stays = stays_inside(Path::new(path), Path::new(target));
+            assert_eq!(stays, wanted, "{path} → {target}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_leads_inside_by_a_detour_is_made_direct() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        std::fs::create_dir_all(base.join("packages/pkg")).unwrap();
+        std::fs::create_dir_all(base.join("a/b")).unwrap();
+        let name = base.file_name().unwrap().to_str().unwrap();
+        let absolute = base.join("packages/pkg");
+        let detour = format!("../../../{name}/packages/pkg");
+        for target in [
+            absolute.to_str().unwrap(),
+            &detour,
+            "../b/../../packages/pkg",
+        ] {
+            let link = link_inside(&base, Path::new("a/b/l"), Path::new(target));
+            assert_eq!(
+                link.as_deref(),
+                Some(Path::new("../../packages/pkg")),
+                "{target}"
+            );
+        }
+        let out = link_inside(&base, Path::new("a/b/l"), folder.path());
+        assert_eq!(out, None);
+        let dangling = link_inside(&base, Path::new("l"), Path::new("../nothing"));
+        assert_eq!(dangling, None);
+    }
+}

@@ -1,0 +1,234 @@
+//! What a job must not see or touch of its machine: the server's files, and other processes (ADR 17).
+//!
+//! # How
+//!
+//! The worker moves into a mount namespace of its own, before it has threads. There the data directory is an empty file system
+//! with only the job's own folders in it, and files with secrets are empty. Then Landlock forbids, for the worker and all its
+//! steps, to mount or unmount, to signal processes outside of the job, and to look into them (`/proc/PID/root`, `environ`, `mem`).
+//!
+//! All else is as before: the same user, the same paths, the same tools. That is why it is no user of its own: jobs use what the
+//! server's user has installed, often in a home that nobody else may enter.
+//!
+//! # Failure modes
+//!
+//! - Not root, or without the capability to mount (as in most containers): the job runs unprotected; the server says so when it
+//!   starts, by [`can_isolate`].
+//! - A kernel without Landlock: a step that looks for a way around will find one (`umount`); the server says so, too.
+//! - Anything later: the job fails, as half of a sandbox hides what the job needs.
+//!
+//! # Limits
+//!
+//! Steps of root's jobs are root: they can open block devices, and a container engine's socket is as good as root. Whoever runs
+//! code of strangers needs a machine for it.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use rustix::{
+    fs::{Mode, OFlags},
+    mount::{
+        MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+        mount_remount,
+    },
+    thread::UnshareFlags,
+};
+use shipway_workflow::job::{JobSpec, SourceTree};
+
+/// The newest interface of Landlock that is used; older kernels enforce what they know.
+const LANDLOCK: ABI = ABI::V6;
+
+/// Why a job is not isolated.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Only root may.
+    #[error("only root can hide files from a job, and the server does not run as root")]
+    NotRoot,
+    /// No namespace can be made, or nothing be mounted in it.
+    #[error("no mount namespace can be made here ({0}); in a container it needs CAP_SYS_ADMIN")]
+    NoNamespace(io::Error),
+    /// The kernel has no Landlock.
+    #[error("the kernel does not enforce Landlock, so that root's steps can undo what hides files")]
+    NoLandlock,
+    /// The sandbox is half made.
+    #[error("isolating the job: {what}: {source}")]
+    Broken {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl SandboxError {
+    /// Whether nothing has changed: the job can run unprotected.
+    pub(crate) const fn is_harmless(&self) -> bool {
+        match self {
+            Self::NotRoot | Self::NoNamespace(_) | Self::NoLandlock => true,
+            Self::Broken { .. } => false,
+        }
+    }
+}
+
+/// Whether jobs can be isolated on this machine.
+pub fn can_isolate() -> Result<(), SandboxError> {
+    // A thread has a namespace of its own, which ends with it.
+    let probe = std::thread::spawn(|| {
+        new_namespace()?;
+        if restrict()? {
+            Ok(())
+        } else {
+            Err(SandboxError::NoLandlock)
+        }
+    });
+    probe.join().unwrap_or(Err(SandboxError::NoLandlock))
+}
+
+/// Hides what the spec says from this process and all that it starts. Must be called before there are threads.
+pub(crate) fn enter(spec: &JobSpec) -> Result<(), SandboxError> {
+    if spec.hidden.is_empty() {
+        return Ok(());
+    }
+    new_namespace()?;
+    for hidden in &spec.hidden {
+        let is_folder = fs::metadata(hidden).is_ok_and(|it| it.is_dir());
+        let done = match is_folder {
+            true => hide_folder(hidden, &needed_below(spec, hidden)),
+            false => hide_file(hidden),
+        };
+        done.map_err(broken(hidden))?;
+    }
+    restrict()?;
+    // It was in the folder that is hidden now.
+    rustix::process::chdir(&spec.folder).map_err(|errno| broken(&spec.folder)(errno.into()))
+}
+
+fn broken(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    let what = path.display().to_string();
+    move |source| SandboxError::Broken { what, source }
+}
+
+fn new_namespace() -> Result<(), SandboxError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(SandboxError::NotRoot);
+    }
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for descriptors that threads share; files stay shared here"
+    )]
+    let unshared = rustix::thread::unshare(UnshareFlags::NEWNS);
+    // What is mounted here stays here, and what is mounted outside comes in.
+    let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    unshared
+        .and_then(|()| mount_change("/", propagation))
+        .map_err(|errno| SandboxError::NoNamespace(errno.into()))
+}
+
+/// A path below a hidden folder that the job needs.
+struct Needed {
+    path: PathBuf,
+    is_read_only: bool,
+}
+
+fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<Needed> {
+    let writable = [
+        Some(&spec.folder),
+        spec.caches.as_ref(),
+        spec.actions.cache.as_ref(),
+    ];
+    let writable = writable
+        .into_iter()
+        .flatten()
+        .chain(spec.resume.as_ref().map(|resume| &resume.folder));
+    let read_only = spec.artifacts.iter().map(|artifact| &artifact.path);
+    let source = match &spec.source {
+        SourceTree::Git { git_dir, .. } => Some(git_dir),
+        SourceTree::Directory { path } => Some(path),
+    };
+    let as_needed = |is_read_only| {
+        move |path: &PathBuf| Needed {
+            path: path.clone(),
+            is_read_only,
+        }
+    };
+    let all = writable
+        .map(as_needed(false))
+        .chain(read_only.chain(source).map(as_needed(true)));
+    all.filter(|needed| needed.path.starts_with(hidden))
+        .collect()
+}
+
+/// Puts an empty file system over a folder, with what the job needs at its old paths.
+fn hide_folder(folder: &Path, needed: &[Needed]) -> io::Result<()> {
+    // Opened before it is hidden: the mounts are made from here.
+    let mut open: Vec<(OwnedFd, &Needed)> = Vec::new();
+    for needed in needed {
+        if !needed.is_read_only {
+            fs::create_dir_all(&needed.path)?;
+        }
+        let opened = rustix::fs::open(&needed.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        match opened {
+            Ok(fd) => open.push((fd, needed)),
+            // The step that asks for it says that it is missing.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", folder, "tmpfs", flags, c"mode=0755,size=1m")?;
+    for (fd, needed) in &open {
+        let is_folder = rustix::fs::fstat(fd)
+            .map(|it| rustix::fs::FileType::from_raw_mode(it.st_mode).is_dir())?;
+        match is_folder {
+            true => fs::create_dir_all(&needed.path)?,
+            false => {
+                fs::create_dir_all(needed.path.parent().unwrap_or(folder))?;
+                fs::File::create(&needed.path).map(drop)?;
+            }
+        }
+        let from = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        mount_bind_recursive(from.as_str(), &needed.path)?;
+        if needed.is_read_only {
+            mount_remount(&needed.path, MountFlags::BIND | MountFlags::RDONLY, "")?;
+        }
+    }
+    // Nothing that is written beside the job's own folders is kept: it is refused.
+    Ok(mount_remount(folder, flags | MountFlags::RDONLY, "")?)
+}
+
+/// Puts the empty device over a file.
+fn hide_file(file: &Path) -> io::Result<()> {
+    match mount_bind("/dev/null", file) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Forbids what would undo it, and to reach other processes. False where the kernel can't.
+fn restrict() -> Result<bool, SandboxError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Broken {
+        what: "Landlock".to_owned(),
+        source: io::Error::other(error),
+    };
+    let root = PathFd::new("/").map_err(|error| failed(error.into()))?;
+    let restricted = || {
+        let all = AccessFs::from_all(LANDLOCK);
+        Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(all)?
+            .scope(Scope::Signal)?
+            .create()?
+            // `sudo` and `su` go on working; root needs no promise.
+            .no_new_privs(false)
+            .add_rule(PathBeneath::new(root, all))?
+            .restrict_self()
+    };
+    let status = restricted().map_err(|error: landlock::RulesetError| failed(error.into()))?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
+}
