@@ -117,7 +117,7 @@ fn kind_of(pid: u32, data: &Path) -> Peer {
             _ => break,
         }
     }
-    if sees_no_data(pid, data) {
+    if sees_hidden_data(pid, data) {
         return Peer::Job(None);
     }
     Peer::Other
@@ -150,8 +150,8 @@ fn parent_of(pid: u32) -> Option<u32> {
         .ok()
 }
 
-/// Whether a process is in a mount namespace in which the data directory is hidden, as those of jobs are.
-fn sees_no_data(pid: u32, data: &Path) -> bool {
+/// Whether a process is in a mount namespace in which the data directory is empty, as those of jobs are.
+fn sees_hidden_data(pid: u32, data: &Path) -> bool {
     let namespace = |process: &str| {
         let path = format!("/proc/{process}/ns/mnt");
         fs::metadata(path).map(|it| it.ino())
@@ -162,9 +162,9 @@ fn sees_no_data(pid: u32, data: &Path) -> bool {
     let seen = Path::new("/proc")
         .join(pid.to_string())
         .join("root")
-        .join(data.strip_prefix("/").unwrap_or(data))
-        .join("shipway.lock");
-    own != theirs && matches!(seen.try_exists(), Ok(false))
+        .join(data.strip_prefix("/").unwrap_or(data));
+    // A container or a confined browser has no such folder; a job has an empty one.
+    own != theirs && seen.is_dir() && matches!(seen.join("shipway.lock").try_exists(), Ok(false))
 }
 
 #[cfg(test)]

@@ -252,6 +252,7 @@ impl Job {
             let text = format!("ended what the job had left running: {name} (pid {pid})");
             self.hand.output.annotate(Level::Warning, &text);
         }
+        self.report_tests();
         let outputs = self.outputs();
         if let Some(url) = self.environment_url() {
             self.journal.note(JournalBody::EnvironmentUrl { url })?;
@@ -276,7 +277,6 @@ impl Job {
         for entry in artifacts.into_iter().chain(annotations) {
             self.journal.note(entry)?;
         }
-        self.report_tests();
         self.journal.record(JournalBody::Finished {
             conclusion,
             outputs,
@@ -285,7 +285,8 @@ impl Job {
         Ok(conclusion)
     }
 
-    /// What the tests said goes beside the journal. A job that was cut short has no time for it, and no job is worse without.
+    /// What the tests said goes beside the journal. A job that was cut short has no time for it; one whose report can't be kept, as
+    /// on a full disk, has failed: nobody could see what its tests said.
     fn report_tests(&mut self) {
         if self.hand.scope.verdict.cut.is_some() {
             return;
@@ -299,7 +300,9 @@ impl Job {
             None => Ok(()),
         });
         if let Err(error) = noted {
-            eprintln!("the reports of the tests could not be stored: {error}");
+            let why = format!("the reports of the tests could not be stored: {error}");
+            self.hand.output.annotate(Level::Error, &why);
+            self.hand.scope.verdict.failed.get_or_insert(why);
         }
     }
 

@@ -137,30 +137,36 @@ struct Needed {
 }
 
 fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<Needed> {
-    let writable = [
-        Some(&spec.folder),
-        spec.caches.as_ref(),
-        spec.actions.cache.as_ref(),
-    ];
-    let writable = writable
+    let own = [spec.folder.clone()]
         .into_iter()
-        .flatten()
-        .chain(spec.resume.as_ref().map(|resume| &resume.folder));
-    let read_only = spec.artifacts.iter().map(|artifact| &artifact.path);
+        .chain(earlier_attempts(spec));
+    let shared = spec.caches.iter().chain(spec.actions.cache.as_ref());
+    let artifacts = spec.artifacts.iter().map(|artifact| &artifact.path);
     let source = match &spec.source {
-        SourceTree::Git { git_dir, .. } => Some(git_dir),
-        SourceTree::Directory { path } => Some(path),
+        SourceTree::Git { git_dir, .. } => git_dir,
+        SourceTree::Directory { path } => path,
     };
-    let as_needed = |is_read_only| {
-        move |path: &PathBuf| Needed {
-            path: path.clone(),
-            is_read_only,
-        }
-    };
-    let all = writable
-        .map(as_needed(false))
-        .chain(read_only.chain(source).map(as_needed(true)));
+    let as_needed = |is_read_only| move |path| Needed { path, is_read_only };
+    let writable = own.chain(shared.cloned()).map(as_needed(false));
+    let read_only = artifacts.chain([source]).cloned().map(as_needed(true));
+    let all = writable.chain(read_only);
     all.filter(|needed| needed.path.starts_with(hidden))
+        .collect()
+}
+
+/// Folders of earlier attempts at the job: it may go on in the workspace of any of them.
+fn earlier_attempts(spec: &JobSpec) -> Vec<PathBuf> {
+    let attempt_at = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.split('@').next().unwrap_or_default().to_owned()
+    };
+    let Some(folder) = spec.folder.parent().filter(|_| spec.resume.is_some()) else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| *path != spec.folder && attempt_at(path) == attempt_at(&spec.folder))
         .collect()
 }
 

@@ -62,6 +62,11 @@ pub struct Args {
 pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
     crate::print::log_to_stderr();
     shipway_drivers::open_files::raise_limit();
+    // Jobs of a server that isn't root have its user: they must not read its memory, or its token in its environment.
+    let private = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
+        tracing::debug!(%error, "the server's memory can be read by processes of its user");
+    }
     let data = args.data.map_or_else(default_data, Ok)?;
     let exe = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;

@@ -10,6 +10,7 @@ mod again;
 mod calls;
 mod looking;
 mod resume;
+mod storage;
 
 use super::*;
 use crate::{

@@ -22,8 +22,11 @@ use shipway_core::{
 };
 use shipway_drivers::jobs::JobError;
 use shipway_engine::{Driver, StoreError, Work};
-use shipway_workflow::job::{
-    Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
+use shipway_workflow::{
+    job::{
+        Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
+    },
+    report::StoredReport,
 };
 
 use super::{
@@ -252,25 +255,7 @@ impl JobFollower<'_> {
                 self.names.insert(index, name);
                 None
             }
-            JournalBody::StepFinished {
-                index,
-                outcome,
-                conclusion,
-                took_ms,
-                earlier,
-                ..
-            } => {
-                let name = self.names.get(&index).cloned().unwrap_or_default();
-                let step = StepLine {
-                    index,
-                    name,
-                    conclusion,
-                    outcome: (outcome != conclusion).then_some(outcome),
-                    took_ms,
-                    in_attempt: earlier.map(|earlier| earlier.attempt),
-                };
-                Some(Input::StepFinished { key, step })
-            }
+            body @ JournalBody::StepFinished { .. } => self.finished_step(body),
             JournalBody::ArtifactSaved {
                 name,
                 path,
@@ -283,17 +268,7 @@ impl JobFollower<'_> {
                     artifact: Artifact { name, digest, size },
                 })
             }
-            JournalBody::Reports(stored) => {
-                let noun = "the report of the tests";
-                match self.store(&stored.path, &stored.digest, noun).await? {
-                    Some(digest) => {
-                        let read =
-                            testing::reported(self.app, self.run, &key, *stored, digest).await;
-                        read.map_err(|why| self.lose(noun, &why)).ok()
-                    }
-                    None => None,
-                }
-            }
+            JournalBody::Reports(stored) => self.report_tests(*stored).await?,
             JournalBody::Finished {
                 conclusion,
                 outputs,
@@ -313,6 +288,40 @@ impl JobFollower<'_> {
             | JournalBody::Annotation { .. }
             | JournalBody::DeployAsked { .. } => None,
         })
+    }
+
+    fn finished_step(&self, body: JournalBody) -> Option<Input> {
+        let JournalBody::StepFinished {
+            index,
+            outcome,
+            conclusion,
+            took_ms,
+            earlier,
+            ..
+        } = body
+        else {
+            return None;
+        };
+        let name = self.names.get(&index).cloned().unwrap_or_default();
+        let step = StepLine {
+            index,
+            name,
+            conclusion,
+            outcome: (outcome != conclusion).then_some(outcome),
+            took_ms,
+            in_attempt: earlier.map(|earlier| earlier.attempt),
+        };
+        let key = self.key.clone();
+        Some(Input::StepFinished { key, step })
+    }
+
+    async fn report_tests(&mut self, stored: StoredReport) -> Result<Option<Input>, Unfollowed> {
+        let noun = "the report of the tests";
+        let Some(digest) = self.store(&stored.path, &stored.digest, noun).await? else {
+            return Ok(None);
+        };
+        let reported = testing::reported(self.app, self.run, self.key, stored, digest).await;
+        Ok(reported.map_err(|why| self.lose(noun, &why)).ok())
     }
 
     /// Brings a file into the blobs; none when that can't be, which fails the job.
