@@ -1,11 +1,7 @@
 //! Artifacts unpacked: whole or not at all, and never outside of their folder. Which entries are refused is said by
 //! [`shipway_worker::check_entry`].
 
-use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use shipway_core::ids::Digest;
 use shipway_worker::check_entry;
