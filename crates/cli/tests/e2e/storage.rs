@@ -167,7 +167,7 @@ fn an_artifact_that_finds_no_space_fails_its_job_which_can_be_run_again() {
 /// Of the bytes of a release, only what its own run has made is served.
 fn ship(shop: &Shop, site: &Site, version: &str) -> String {
     let told = said(&shop.ship(version));
-    let served = site.ask("/shop");
+    let served = site.ask("/shop/");
     assert_eq!(
         served,
         Some((200, version.to_owned())),
