@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use shipway_core::{
-    address::{EnvironmentAddresses, claims::AddressClaims},
+    address::{
+        EnvironmentAddresses,
+        claims::{self, AddressClaims},
+    },
     aggregate::{Actor, Aggregate, Row},
     concurrency::Groups,
     config::Notify,
@@ -197,7 +200,12 @@ impl App {
     /// Where a place is reached through the proxy: by what serves there, or else by the newest configuration.
     pub async fn addresses_of(&self, place: &Place) -> EnvironmentAddresses {
         if let Some(lane) = self.traffic.lane(place) {
-            return lane.addresses;
+            let mut addresses = lane.addresses;
+            if lane.is_transferable {
+                let claims = self.address_claims().await.unwrap_or_default();
+                addresses.retain(|address| claims.is_owned_by(address, place));
+            }
+            return addresses;
         }
         let state = self.services.state(&service_stream(&place.service)).await;
         let Some(state) = state.ok().flatten() else {
@@ -237,6 +245,7 @@ pub async fn lanes(
     store: &dyn Store,
     services: &Engine<Services>,
     rollouts: &Engine<Rollouts>,
+    claims: &claims::State,
 ) -> Result<(BTreeMap<Place, Lane>, BTreeMap<Place, u16>), shipway_engine::StoreError> {
     let (mut lanes, mut reserved_ports) = (BTreeMap::new(), BTreeMap::new());
     for row in store.all_rows("service").await? {
@@ -246,7 +255,7 @@ pub async fn lanes(
         else {
             continue;
         };
-        for at in served_at(&state) {
+        for at in served_at(&state, claims) {
             if let Some(port) = at.reserved_port {
                 reserved_ports.insert(at.place.clone(), port);
             }

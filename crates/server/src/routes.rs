@@ -91,10 +91,7 @@ pub fn compose(
     for (place, lane) in first.into_iter().chain(last) {
         let is_taken = |address: &Address| taken.iter().any(|it| it.conflicts_with(address));
         let mut addresses = lane.addresses.clone();
-        addresses.public.retain(|address| !is_taken(address));
-        addresses
-            .local_path
-            .take_if(|path| is_taken(&Address::path(path)));
+        addresses.retain(|address| !is_taken(address));
         routes.extend(routes_of(place, lane, &addresses, instances));
         taken.extend(addresses.claims());
     }

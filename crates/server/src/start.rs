@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use shipway_core::{address::reachable, target::Limits};
+use shipway_core::{
+    address::{claims::STREAM, reachable},
+    target::Limits,
+};
 use shipway_drivers::{
     data_plane::{self, DataPlane, meter::Meter},
     git::Repos,
@@ -280,7 +283,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             hidden: hidden_from_jobs(&options, &path),
         }
     });
-    let (lanes, ports) = app::lanes(&*app.store, &app.services, &app.rollouts).await?;
+    let claims = app.addresses.read(STREAM).await?.unwrap_or_default();
+    let (lanes, ports) = app::lanes(&*app.store, &app.services, &app.rollouts, &claims).await?;
     app.traffic.restore(lanes, ports);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();

@@ -344,7 +344,16 @@ impl State {
         claims.filter(move |(claimed, _)| claimed.conflicts_with(address))
     }
 
-    fn is_free(&self, address: &Address) -> bool {
+    /// Whether an environment has this very address.
+    #[must_use]
+    pub fn is_owned_by(&self, address: &Address, owner: &Place) -> bool {
+        let claim = self.claims.get(address);
+        claim.is_some_and(|claim| claim.owner == *owner)
+    }
+
+    /// Whether nothing has it or conflicts with it.
+    #[must_use]
+    pub fn is_free(&self, address: &Address) -> bool {
         self.conflicting(address).next().is_none()
     }
 
@@ -414,8 +423,12 @@ impl Decider {
                 service: service.clone(),
                 environment: environment.clone(),
             };
-            self.claim_free(owner.clone(), addresses);
-            self.mark(owner, asked.transferable.contains(environment));
+            let is_transferable = asked.transferable.contains(environment);
+            // What it lost to another environment must not lead back to it when that one leaves.
+            if !is_transferable {
+                self.claim_free(owner.clone(), addresses);
+            }
+            self.mark(owner, is_transferable);
         }
     }
 

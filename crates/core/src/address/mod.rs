@@ -264,6 +264,12 @@ impl EnvironmentAddresses {
         self.public.iter().cloned().chain(local).collect()
     }
 
+    /// Without those that don't meet a condition.
+    pub fn retain(&mut self, meets: impl Fn(&Address) -> bool) {
+        self.public.retain(&meets);
+        self.local_path.take_if(|path| !meets(&Address::path(path)));
+    }
+
     /// The port of its own, if it has one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {

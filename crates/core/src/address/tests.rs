@@ -419,6 +419,20 @@ fn an_environment_that_no_configuration_names_keeps_its_address_until_another_cl
 }
 
 #[test]
+fn an_address_that_an_unnamed_environment_has_lost_does_not_come_back_to_it() {
+    let mut log = Log::default();
+    let keys = [("old", "hosts: [a.example]")];
+    log.push("web", &keys).unwrap();
+    log.synchronize("web", asked("web", &keys), &["old"]);
+    let next = [("production", "hosts: [a.example]")];
+    assert_eq!(log.claim("two", &next, Stage::Rollout), Ok(()));
+    log.synchronize("two", BTreeMap::new(), &[]);
+    log.synchronize("web", asked("web", &keys), &["old"]);
+    assert_eq!(log.owner("a.example"), None);
+    assert!(log.state.is_free(&"a.example".parse().unwrap()));
+}
+
+#[test]
 fn what_is_claimed_covers_the_local_path_of_a_default_host() {
     let claims = asked("web", &[("production", "")]);
     let all: BTreeSet<Address> = claims[&"production".parse::<EnvironmentName>().unwrap()].clone();

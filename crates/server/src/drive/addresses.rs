@@ -114,15 +114,19 @@ impl App {
     pub(crate) async fn move_addresses(&self, service: &ServiceName) -> Result<(), AddressError> {
         let state = self.services.state(&service_stream(service)).await;
         let state = state.map_err(|error| AddressError::Log(error.to_string()))?;
+        let claims = self.address_claims().await;
+        let claims = claims.map_err(|error| AddressError::Log(error.to_string()))?;
         if let Some(state) = state {
-            self.traffic.move_addresses(served_at(&state)).await?;
+            self.traffic
+                .move_addresses(served_at(&state, &claims))
+                .await?;
         }
         Ok(())
     }
 }
 
-/// Where the environments of a service are reached, by its state alone: the same after a restart.
-pub(crate) fn served_at(state: &service::State) -> Vec<ServedAt> {
+/// Where the environments of a service are reached, by the log alone: the same after a restart.
+pub(crate) fn served_at(state: &service::State, claims: &claims::State) -> Vec<ServedAt> {
     let Some(name) = &state.name else {
         return Vec::new();
     };
@@ -130,7 +134,12 @@ pub(crate) fn served_at(state: &service::State) -> Vec<ServedAt> {
     let environments = state.environments.iter();
     environments
         .map(|(environment, current)| {
-            let addresses = state.served_addresses(environment);
+            let mut addresses = state.served_addresses(environment);
+            let is_transferable = unnamed.contains(environment);
+            if let Some(addresses) = addresses.as_mut().filter(|_| is_transferable) {
+                // What another environment has claimed is served here until it is served there; what nothing has, is not.
+                addresses.retain(|address| !claims.is_free(address));
+            }
             let served_port = addresses.as_ref().and_then(|it| it.port());
             let claimed_port = current
                 .active
@@ -142,7 +151,7 @@ pub(crate) fn served_at(state: &service::State) -> Vec<ServedAt> {
                     environment: environment.clone(),
                 },
                 addresses,
-                is_transferable: unnamed.contains(environment),
+                is_transferable,
                 reserved_port: claimed_port.filter(|port| served_port != Some(*port)),
             }
         })
