@@ -40,6 +40,7 @@ impl Asked {
                 Metric::SlowRate { over_micros } => Some(over_micros),
                 _ => None,
             })
+            .chain(analysis.rules().iter().filter_map(limit_of_latency))
             .collect();
         slow.sort_unstable();
         slow.dedup();
@@ -51,6 +52,14 @@ impl Asked {
             events: metrics().any(|metric| matches!(metric, Metric::Event(_))),
             users: analysis.rules().iter().any(is_by_user),
         }
+    }
+}
+
+/// The limit on a quantile of the latency, in microseconds: requests beyond it are known before they have an answer.
+fn limit_of_latency(rule: &Rule) -> Option<u64> {
+    match rule {
+        Rule::Threshold(threshold) => threshold.limit_micros(),
+        Rule::Sequential { .. } | Rule::MannWhitney { .. } | Rule::Expression { .. } => None,
     }
 }
 
@@ -88,6 +97,7 @@ mod tests {
 
         let limited = Asked::of(&Analysis::new(vec![limit(Metric::LatencyP99)]));
         assert!(limited.latency && !limited.histogram, "{limited:?}");
+        assert_eq!(limited.slow, [500], "half a millisecond");
         let compared = Asked::of(&Analysis::new(vec![comparison(Metric::LatencyP99)]));
         assert!(compared.latency && compared.histogram, "{compared:?}");
 

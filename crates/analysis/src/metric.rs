@@ -12,8 +12,10 @@ use crate::Name;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// Share of the requests that were answered with 5xx or not at all; 0 to 1.
+    /// Share of the requests that were answered with 5xx, given up by their clients or not answered in time; 0 to 1.
     ErrorRate,
+    /// The same of the answers alone: `abandoned: ignore`.
+    AnsweredErrorRate,
     /// The median answer, in milliseconds.
     LatencyP50,
     /// The 90th percentile of the answers, in milliseconds.
@@ -78,7 +80,7 @@ impl Metric {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::ErrorRate => "error-rate",
+            Self::ErrorRate | Self::AnsweredErrorRate => "error-rate",
             Self::LatencyP50 => "latency-p50",
             Self::LatencyP90 => "latency-p90",
             Self::LatencyP99 => "latency-p99",
@@ -97,7 +99,9 @@ impl Metric {
     #[must_use]
     pub const fn kind(self) -> Kind {
         match self {
-            Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) => Kind::Events,
+            Self::ErrorRate | Self::AnsweredErrorRate | Self::SlowRate { .. } | Self::Event(_) => {
+                Kind::Events
+            }
             Self::LatencyP50 => Kind::Quantile(0.5),
             Self::LatencyP90 => Kind::Quantile(0.9),
             Self::LatencyP99 => Kind::Quantile(0.99),
@@ -110,7 +114,7 @@ impl Metric {
     #[must_use]
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::ErrorRate | Self::SlowRate { .. } | Self::Event(_) => {
+            Self::ErrorRate | Self::AnsweredErrorRate | Self::SlowRate { .. } | Self::Event(_) => {
                 "a share of the requests, such as 5% or 0.05"
             }
             Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => {
@@ -131,6 +135,7 @@ impl Metric {
     pub const fn is_of_traffic(self) -> bool {
         match self {
             Self::ErrorRate
+            | Self::AnsweredErrorRate
             | Self::LatencyP50
             | Self::LatencyP90
             | Self::LatencyP99
@@ -197,7 +202,10 @@ impl Metric {
     pub const fn is_share(self) -> bool {
         matches!(
             self,
-            Self::ErrorRate | Self::SlowRate { .. } | Self::Availability
+            Self::ErrorRate
+                | Self::AnsweredErrorRate
+                | Self::SlowRate { .. }
+                | Self::Availability
         )
     }
 
@@ -206,6 +214,7 @@ impl Metric {
         let factor = match (self, unit) {
             (
                 Self::ErrorRate
+                | Self::AnsweredErrorRate
                 | Self::SlowRate { .. }
                 | Self::Availability
                 | Self::Event(_)
@@ -214,6 +223,7 @@ impl Metric {
             ) => 0.01,
             (
                 Self::ErrorRate
+                | Self::AnsweredErrorRate
                 | Self::SlowRate { .. }
                 | Self::Availability
                 | Self::Event(_)
@@ -245,6 +255,7 @@ impl Metric {
             },
             (
                 Self::ErrorRate
+                | Self::AnsweredErrorRate
                 | Self::SlowRate { .. }
                 | Self::Event(_)
                 | Self::Saturation
@@ -267,6 +278,7 @@ impl Metric {
         }
         match self {
             Self::ErrorRate
+            | Self::AnsweredErrorRate
             | Self::SlowRate { .. }
             | Self::Availability
             | Self::Event(_)
@@ -356,6 +368,7 @@ impl fmt::Display for Metric {
                     Self::LatencyP50.show(*over_micros as f64 / 1000.0)
                 )
             }
+            Self::AnsweredErrorRate => f.pad("error-rate (of answers)"),
             other => f.pad(other.name()),
         }
     }

@@ -32,8 +32,19 @@ pub struct Side {
 pub struct Sample {
     /// Requests answered, from any fixed point in time on.
     pub requests: u64,
-    /// Those of them that were answered with 5xx or not at all.
+    /// Those of them that were answered with 5xx, or in the release's place because it did not answer.
     pub errors: u64,
+    /// Requests that their client gave up without an answer, from any fixed point in time on; not in `requests`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub abandoned: u64,
+    /// Requests without an error whose answer came later than the environment's `answer_within`, from any fixed point in time
+    /// on; they are in `requests`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub late: u64,
+    /// Requests that are open now and have waited for an answer for longer than that; not in `requests`. Such a request becomes
+    /// one of `errors`, `late` or `abandoned` when it ends, so their sum only grows.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub overdue: u64,
     /// How long answers took. Quantiles can't be subtracted as counts can, so the sampler says what the recent ones
     /// are: those since the last measurement ([`crate::threshold::State::measured_at`]) where it can tell, otherwise
     /// those of about the last `interval`.
@@ -54,9 +65,19 @@ pub struct Sample {
     /// How many answers took how long, from any fixed point in time on; there when somebody compares quantiles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Histogram>,
-    /// For each limit that somebody asks about: how many requests took longer, from any fixed point in time on.
+    /// How old requests were that ended without an answer, from any fixed point in time on; those are not in `histogram`.
+    #[serde(skip_serializing_if = "Histogram::is_empty")]
+    pub unfinished: Histogram,
+    /// How old the requests are that are open now; there with `histogram`.
+    #[serde(skip_serializing_if = "Histogram::is_empty")]
+    pub open_ages: Histogram,
+    /// For each limit that somebody asks about: how many requests took longer, from any fixed point in time on. One that has no
+    /// answer counts when it is older than the limit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slow: Vec<Slow>,
+    /// Those of `slow` that have no answer: open now, or ended without one. They are not in `requests`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slow_unanswered: Vec<Slow>,
     /// Requests open now, on average for each instance.
     #[serde(with = "any_float", skip_serializing_if = "Option::is_none")]
     pub saturation: Option<f64>,
@@ -88,7 +109,7 @@ pub struct InstanceTime {
 pub struct Users {
     /// Of 10,000 users, how many this side is given.
     pub weight: u32,
-    /// Those who were answered with 5xx or not at all, from any fixed point in time on.
+    /// Those who were answered with 5xx, too late or not at all, from any fixed point in time on.
     pub errors: u64,
     /// For each limit that somebody asks about: those who waited longer, from any fixed point in time on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -101,7 +122,9 @@ impl Users {
         match metric {
             Metric::ErrorRate => Some(self.errors),
             Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros),
-            Metric::Event(_)
+            // Users who met an error are counted together with those who had no answer.
+            Metric::AnsweredErrorRate
+            | Metric::Event(_)
             | Metric::LatencyP50
             | Metric::LatencyP90
             | Metric::LatencyP99
@@ -207,18 +230,38 @@ impl Sample {
             return Some(Counts {
                 requests: time.observed_ms,
                 events: time.unavailable_ms,
-                restarts: 0,
+                ..Counts::default()
             });
         }
+        let requests = match metric {
+            Metric::SlowRate { over_micros } => {
+                let unanswered = Slow::count_in(&self.slow_unanswered, over_micros);
+                self.requests + unanswered.unwrap_or(0)
+            }
+            Metric::AnsweredErrorRate | Metric::Requests => self.requests,
+            Metric::ErrorRate
+            | Metric::Event(_)
+            | Metric::LatencyP50
+            | Metric::LatencyP90
+            | Metric::LatencyP99
+            | Metric::Saturation
+            | Metric::Cpu
+            | Metric::Memory
+            | Metric::Restarts
+            | Metric::Availability
+            | Metric::Value(_) => self.known_requests(),
+        };
+        let unanswered = self.late + self.overdue;
         let events = match metric {
             Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros)?,
+            Metric::ErrorRate => self.errors + self.abandoned + unanswered,
             // An event that never happened need not be listed.
             Metric::Event(name) => {
                 let happened = self.events.iter().find(|happened| happened.event == name);
                 happened.map_or(0, |happened| happened.count)
             }
-            Metric::ErrorRate
-            | Metric::LatencyP50
+            Metric::AnsweredErrorRate => self.errors,
+            Metric::LatencyP50
             | Metric::LatencyP90
             | Metric::LatencyP99
             | Metric::Requests
@@ -227,21 +270,30 @@ impl Sample {
             | Metric::Memory
             | Metric::Restarts
             | Metric::Availability
-            | Metric::Value(_) => self.errors,
+            | Metric::Value(_) => 0,
         };
+        let is_of_errors = metric == Metric::ErrorRate;
         let (requests, restarts) = match metric {
             // Counted by the time of the instances, where that is known: so releases of different sizes compare.
             Metric::Restarts => (
                 self.instance_time.map_or(0, |time| time.observed_ms),
                 self.restarts?,
             ),
-            _ => (self.requests, 0),
+            _ => (requests, 0),
         };
         Some(Counts {
             requests,
             events,
             restarts,
+            abandoned: if is_of_errors { self.abandoned } else { 0 },
+            unanswered: if is_of_errors { unanswered } else { 0 },
         })
+    }
+
+    /// Requests of which it is known whether they were answered in time: those answered, abandoned or overdue.
+    #[must_use]
+    pub const fn known_requests(&self) -> u64 {
+        self.requests + self.abandoned + self.overdue
     }
 
     /// What a metric that has a value at each moment has now; the error says why it has none.
@@ -256,6 +308,7 @@ impl Sample {
                 None => Err("the provider hasn't answered yet"),
             },
             Metric::ErrorRate
+            | Metric::AnsweredErrorRate
             | Metric::SlowRate { .. }
             | Metric::Event(_)
             | Metric::LatencyP50
@@ -294,6 +347,11 @@ pub struct Latency {
     /// 99 of 100 answers were at least this fast.
     #[serde(with = "any_float")]
     pub p99_ms: Option<f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Numbers that JSON doesn't have, as text. As `null`, a NaN would come back from the log as "no value", and what is

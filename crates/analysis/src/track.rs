@@ -26,6 +26,17 @@ pub(crate) struct Counts {
     #[serde(rename = "errors")]
     pub(crate) events: u64,
     pub(crate) restarts: u64,
+    /// Events that are requests given up by their clients.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) abandoned: u64,
+    /// Events that are requests without an answer in time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) unanswered: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counts {
@@ -45,6 +56,8 @@ impl Counts {
             requests: self.requests.saturating_add(other.requests),
             events: self.events.saturating_add(other.events),
             restarts: self.restarts.saturating_add(other.restarts),
+            abandoned: self.abandoned.saturating_add(other.abandoned),
+            unanswered: self.unanswered.saturating_add(other.unanswered),
         }
     }
 }
@@ -90,6 +103,9 @@ impl Track {
                 .restarts
                 .checked_sub(mark.restarts)
                 .unwrap_or(now.restarts),
+            abandoned: now.abandoned.saturating_sub(mark.abandoned),
+            // One of these becomes another event when it ends: the count may fall.
+            unanswered: now.unanswered.saturating_sub(mark.unanswered),
         }
     }
 

@@ -172,6 +172,7 @@ fn add(sum: &mut Sample, second: &Second, millis: i64) {
         answers: vec![answer],
         users: None,
         before: None,
+        ..Sample::default()
     };
 }
 

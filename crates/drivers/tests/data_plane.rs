@@ -197,6 +197,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
         users: None,
         hold_ms: 0,
         timeout_ms: 10_000,
+        answer_within_ms: 0,
     };
     Snapshot {
         version: VERSION,

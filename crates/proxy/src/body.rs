@@ -4,19 +4,16 @@ use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::{
-    access::Line,
     connection::Busy,
-    counters::{Answered, InstanceState, Worker},
-    table::{Lane, Place, Side},
+    open::OpenRequest,
     upstream::{Link, Pool},
 };
 
@@ -31,6 +28,8 @@ pub(crate) enum Upload {
     Copy(Option<Bytes>),
 }
 
+/// A client that leaves while the rest of an answer has not come for so long has given it up.
+const STALLED_MIN: Duration = Duration::from_secs(1);
 /// Bytes of a body that are copied, at most.
 const COPIED_MAX: usize = 64 * 1024;
 
@@ -42,6 +41,8 @@ pub(crate) struct Progress {
     pub(crate) complete: Cell<bool>,
     /// The client broke off, or framed it wrongly.
     pub(crate) broken: Cell<bool>,
+    /// The last time more was wanted, the client had not sent it yet.
+    starved: Cell<bool>,
     /// A copy of what came so far, where one is wanted and it isn't too large.
     copy: RefCell<Option<BytesMut>>,
 }
@@ -50,6 +51,11 @@ impl Progress {
     /// A copy of the body is wanted; nothing of it has come yet.
     pub(crate) fn copy_from_here(&self) {
         *self.copy.borrow_mut() = Some(BytesMut::new());
+    }
+
+    /// Whether the request waits for its client rather than for the instance.
+    pub(crate) fn awaits_client(&self) -> bool {
+        self.broken.get() || (self.starved.get() && !self.complete.get())
     }
 
     /// The copy, when all of the body is in it.
@@ -91,6 +97,7 @@ impl Body for Upload {
             Self::None => return Poll::Ready(None),
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
+        progress.starved.set(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -125,91 +132,33 @@ impl Body for Upload {
     }
 }
 
-/// A request that is open at an instance: from before it is sent until its last byte has gone, or nobody wants it any more.
-#[derive(Debug)]
-pub(crate) struct OpenRequest {
-    lane: Arc<Lane>,
-    place: Place,
-    worker: Worker,
-    /// Who asks, by a hash; `None` where it doesn't matter.
-    user: Option<u32>,
-}
-
-impl OpenRequest {
-    pub(crate) fn begin(lane: Arc<Lane>, place: Place, worker: Worker, user: Option<u32>) -> Self {
-        let side = &lane.backends[place.side];
-        side.counters.open.begin(worker);
-        side.instances[place.instance].open.begin(worker);
-        Self {
-            lane,
-            place,
-            worker,
-            user,
-        }
-    }
-
-    pub(crate) fn lane(&self) -> &Arc<Lane> {
-        &self.lane
-    }
-
-    pub(crate) fn side(&self) -> &Side {
-        &self.lane.backends[self.place.side]
-    }
-
-    pub(crate) fn instance(&self) -> &Arc<InstanceState> {
-        &self.side().instances[self.place.instance]
-    }
-
-    pub(crate) fn worker(&self) -> Worker {
-        self.worker
-    }
-
-    /// The answer is over.
-    pub(crate) fn answered(&self, answer: &Answered) {
-        self.side().answered(self.worker, answer, self.user);
-    }
-
-    /// The same once more, for what goes on when the request is answered.
-    pub(crate) fn another(&self) -> Self {
-        Self::begin(self.lane.clone(), self.place, self.worker, self.user)
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.instance().open.end(self.worker);
-        self.side().counters.open.end(self.worker);
-    }
-}
-
-/// What is counted when an answer is over.
+/// An answer that is counted when it is over.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) open: OpenRequest,
     pub(crate) status: u16,
-    pub(crate) begun: Instant,
     pub(crate) bytes_out: u64,
-    pub(crate) upload: Option<Rc<Progress>>,
-    pub(crate) line: Option<Box<Line>>,
+    /// Its client has left a body that the instance did not finish.
+    pub(crate) is_abandoned: bool,
+}
+
+impl Record {
+    pub(crate) fn new(open: OpenRequest, status: u16) -> Self {
+        Self {
+            open,
+            status,
+            bytes_out: 0,
+            is_abandoned: false,
+        }
+    }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let answered = Answered {
-            status: self.status,
-            took: self.begun.elapsed(),
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
-            bytes_out: self.bytes_out,
-        };
-        self.open.answered(&answered);
-        if let Some(line) = self.line.take() {
-            let open = &self.open;
-            line.write(
-                &open.lane.route,
-                open.side().release,
-                &open.instance().id,
-                &answered,
-            );
+        if self.is_abandoned {
+            self.open.abandoned(self.bytes_out);
+        } else {
+            self.open.answered(self.status, self.bytes_out);
         }
     }
 }
@@ -222,6 +171,8 @@ pub(crate) struct Download {
     link: Option<Link>,
     pool: Pool,
     record: Record,
+    /// Since when the instance has sent nothing more.
+    stalled_since: Option<Instant>,
     /// The client's connection waits for no next request meanwhile.
     _busy: Busy,
 }
@@ -233,6 +184,7 @@ impl Download {
             link: Some(link),
             pool,
             record,
+            stalled_since: None,
             _busy: busy,
         }
     }
@@ -261,14 +213,18 @@ impl Body for Download {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.stalled_since = None;
             }
             Poll::Ready(None) => this.give_back(),
             Poll::Ready(Some(Err(_))) => {
                 // The client sees that the answer isn't whole: for it this is an error.
                 this.record.status = 502;
                 this.link = None;
+                this.stalled_since = None;
             }
-            Poll::Pending => {}
+            Poll::Pending => {
+                this.stalled_since.get_or_insert_with(Instant::now);
+            }
         }
         polled
     }
@@ -287,6 +243,11 @@ impl Drop for Download {
         // What a client didn't want to the end leaves its connection in the middle of an answer: it is closed.
         if self.body.is_end_stream() {
             self.give_back();
+            return;
         }
+        // A body of a declared length that has stopped is half an answer; one without may be a stream that its client is done with.
+        let is_sized = self.body.size_hint().exact().is_some();
+        let stalled = self.stalled_since.map(|since| since.elapsed());
+        self.record.is_abandoned = is_sized && stalled.is_some_and(|it| it >= STALLED_MIN);
     }
 }

@@ -21,12 +21,16 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::oneshot,
+};
 
 use crate::{
     Shared,
     client::Control,
     counters::ReleaseKey,
+    open::OpenReport,
     protocol::{
         Counters, DrainWait, Drained, Faults, Handover, Health, Inheritance, Inventory, Snapshot,
         Stop,
@@ -38,6 +42,8 @@ use crate::{
 const BODY_MAX: usize = 16 << 20;
 /// Somebody who begins a request sends it at once.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+/// A worker reports between two polls of its tasks.
+const REPORTS_MAX: Duration = Duration::from_secs(1);
 /// A predecessor answers from memory.
 const PREDECESSOR_MAX: Duration = Duration::from_secs(1);
 /// A successor that doesn't say stop for so long is dead: new routes are taken again.
@@ -171,7 +177,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
     let outcome = match (&parts.method, parts.uri.path()) {
         (&Method::PUT, "/routes") => put_routes(&shared, body).await?,
         (&Method::GET, "/routes") => json(&shared.table.load().snapshot),
-        (&Method::GET, "/counters") => json(&counters(&shared).await),
+        (&Method::GET, "/counters") => counters(&shared).await.and_then(|it| json(&it)),
         (&Method::GET, "/healthz") => json(&health(&shared)),
         (&Method::POST, "/drained") => match read::<DrainWait>(body).await {
             Ok(wait) => json(&Drained {
@@ -244,7 +250,7 @@ async fn put_routes(
 }
 
 /// The counts of this process and all before it.
-async fn counters(shared: &Shared) -> Counters {
+async fn counters(shared: &Shared) -> Result<Counters, String> {
     for pid in to_be_asked(shared) {
         let theirs = shared.socket.predecessor(pid);
         match tokio::time::timeout(PREDECESSOR_MAX, theirs.counters()).await {
@@ -256,15 +262,32 @@ async fn counters(shared: &Shared) -> Counters {
             Err(_) => tracing::warn!(pid, "the proxy before this one does not say its counts"),
         }
     }
-    totals(shared)
+    let reports = tokio::time::timeout(REPORTS_MAX, open_reports(shared)).await;
+    let reports = reports.map_err(|_| "a worker does not report its open requests".to_owned())?;
+    Ok(totals(shared, &reports))
 }
 
-pub(crate) fn totals(shared: &Shared) -> Counters {
+/// What each worker has open; nothing of one that has ended.
+async fn open_reports(shared: &Shared) -> Vec<Vec<OpenReport>> {
+    let mut asked = Vec::new();
+    for worker in &shared.reports {
+        let (sender, report) = oneshot::channel();
+        let _ = worker.send(sender).await;
+        asked.push(report);
+    }
+    let mut reports = Vec::new();
+    for report in asked {
+        reports.push(report.await.unwrap_or_default());
+    }
+    reports
+}
+
+pub(crate) fn totals(shared: &Shared, reports: &[Vec<OpenReport>]) -> Counters {
     let others = match shared.is_superseded() {
         true => shared.predecessors(),
         false => Vec::new(),
     };
-    let (no_route, entries) = shared.registry.totals(&others);
+    let (no_route, entries) = shared.registry.totals(&others, reports);
     Counters {
         boot: shared.boot.clone(),
         at: jiff::Timestamp::now(),
@@ -335,7 +358,7 @@ async fn drained_here(shared: &Shared, wait: &DrainWait) -> u64 {
 /// Sends the sockets to a successor; from now on new routes wait for it.
 async fn hand_over(shared: &Arc<Shared>, handover: &Handover) -> io::Result<Inventory> {
     // Whoever ended meanwhile is ours to tell of.
-    counters(shared).await;
+    let _ = counters(shared).await;
     let listeners = shared.listeners.lock().await;
     let inventory = Inventory {
         boot: shared.boot.clone(),

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     latency::{BUCKETS, Latency, bucket_of},
+    open::OpenReport,
     protocol::{Entry, Route, Users as UserCounts},
     users::Users,
 };
@@ -38,7 +39,11 @@ struct Cells {
     proxy_errors: AtomicU64,
     retries: AtomicU64,
     passed_over: AtomicU64,
+    late: AtomicU64,
+    abandoned: AtomicU64,
     latency: Box<[AtomicU64]>,
+    /// Made at the first request that ends without an answer.
+    unfinished: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Default for Cells {
@@ -50,9 +55,58 @@ impl Default for Cells {
             proxy_errors: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             passed_over: AtomicU64::new(0),
-            latency: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            late: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
+            latency: empty_buckets(),
+            unfinished: OnceLock::new(),
         }
     }
+}
+
+impl Cells {
+    fn counts(&self) -> CellCounts {
+        let load = |cell: &AtomicU64| cell.load(Relaxed);
+        CellCounts {
+            statuses: self.statuses.each_ref().map(load),
+            bytes_in: load(&self.bytes_in),
+            bytes_out: load(&self.bytes_out),
+            proxy_errors: load(&self.proxy_errors),
+            retries: load(&self.retries),
+            passed_over: load(&self.passed_over),
+            late: load(&self.late),
+            abandoned: load(&self.abandoned),
+            latency: histogram(&self.latency),
+            unfinished: self
+                .unfinished
+                .get()
+                .map_or_else(Latency::default, |it| histogram(it)),
+        }
+    }
+}
+
+fn empty_buckets() -> Box<[AtomicU64]> {
+    (0..BUCKETS).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn histogram(buckets: &[AtomicU64]) -> Latency {
+    let counts = buckets.iter().map(|count| count.load(Relaxed));
+    let numbered = (0..).zip(counts);
+    Latency(numbered.filter(|(_, count)| *count > 0).collect())
+}
+
+/// What one worker had counted for one release at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CellCounts {
+    statuses: [u64; 6],
+    bytes_in: u64,
+    bytes_out: u64,
+    proxy_errors: u64,
+    retries: u64,
+    passed_over: u64,
+    late: u64,
+    abandoned: u64,
+    latency: Latency,
+    unfinished: Latency,
 }
 
 /// Adds to a cell that only this thread writes, so that no locked instruction is needed.
@@ -122,6 +176,17 @@ impl ReleaseCounters {
         add(&cells.latency[bucket_of(answer.took)], 1);
         add(&cells.bytes_in, answer.bytes_in);
         add(&cells.bytes_out, answer.bytes_out);
+        if answer.is_late && !answer.is_error() {
+            add(&cells.late, 1);
+        }
+    }
+
+    /// A request's client went away after this time, without an answer.
+    pub(crate) fn abandoned(&self, worker: Worker, age: Duration) {
+        let cells = &self.cells[worker];
+        add(&cells.abandoned, 1);
+        let unfinished = cells.unfinished.get_or_init(empty_buckets);
+        add(&unfinished[bucket_of(age)], 1);
     }
 
     /// Bytes of a connection that changed its protocol.
@@ -143,45 +208,50 @@ impl ReleaseCounters {
         add(&self.cells[worker].passed_over, 1);
     }
 
-    fn sum(&self, of: impl Fn(&Cells) -> &AtomicU64) -> u64 {
-        self.cells.iter().map(|cells| of(cells).load(Relaxed)).sum()
+    /// What one worker has counted; of one moment when it is called by that worker.
+    pub(crate) fn counted_by(&self, worker: Worker) -> CellCounts {
+        self.cells[worker].counts()
     }
 
-    fn entry(&self, key: &ReleaseKey) -> Entry {
-        let class = |class: usize| {
-            (
-                format!("{class}xx"),
-                self.sum(|cells| &cells.statuses[class]),
-            )
-        };
-        let responses: BTreeMap<String, u64> =
-            (1..6).map(class).filter(|(_, count)| *count > 0).collect();
-        let bucket = |bucket: u16| {
-            (
-                bucket,
-                self.sum(|cells| &cells.latency[usize::from(bucket)]),
-            )
-        };
-        let latency = (0..BUCKETS as u16)
-            .map(bucket)
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        Entry {
-            service: key.service.clone(),
-            environment: key.environment.clone(),
-            release: key.release,
-            mirror: key.mirror,
-            requests: responses.values().sum(),
-            responses,
-            latency: Latency(latency),
-            bytes_in: self.sum(|cells| &cells.bytes_in),
-            bytes_out: self.sum(|cells| &cells.bytes_out),
+    /// All workers together, with the reports of those that have requests of this release open.
+    fn entry(self: &Arc<Self>, key: &ReleaseKey, reports: &[Vec<OpenReport>]) -> Entry {
+        let mut entry = Entry {
             open: self.open.get(),
-            proxy_errors: self.sum(|cells| &cells.proxy_errors),
-            retries: self.sum(|cells| &cells.retries),
             users: self.users(),
-            not_copied: self.sum(|cells| &cells.passed_over),
+            ..key.entry()
+        };
+        for (worker, cells) in self.cells.iter().enumerate() {
+            let mut of_worker = reports.get(worker).into_iter().flatten();
+            match of_worker.find(|it| Arc::ptr_eq(&it.counters, self)) {
+                Some(report) => {
+                    report.ended.add_to(&mut entry);
+                    entry.open_ages.merge(&report.ages);
+                    entry.overdue += report.overdue;
+                }
+                None => cells.counts().add_to(&mut entry),
+            }
         }
+        entry
+    }
+}
+
+impl CellCounts {
+    fn add_to(&self, entry: &mut Entry) {
+        for (class, count) in (1..6).zip(&self.statuses[1..]) {
+            if *count > 0 {
+                *entry.responses.entry(format!("{class}xx")).or_default() += count;
+                entry.requests += count;
+            }
+        }
+        entry.bytes_in += self.bytes_in;
+        entry.bytes_out += self.bytes_out;
+        entry.proxy_errors += self.proxy_errors;
+        entry.retries += self.retries;
+        entry.not_copied += self.passed_over;
+        entry.late += self.late;
+        entry.abandoned += self.abandoned;
+        entry.latency.merge(&self.latency);
+        entry.unfinished.merge(&self.unfinished);
     }
 }
 
@@ -190,6 +260,8 @@ impl ReleaseCounters {
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) took: Duration,
+    /// Its head came later than the route allows.
+    pub(crate) is_late: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 }
@@ -198,6 +270,11 @@ impl Answered {
     /// As everybody counts them: 5xx.
     pub(crate) const fn is_error(&self) -> bool {
         self.status >= 500
+    }
+
+    /// Whether the user had no good answer, or none in time.
+    pub(crate) const fn is_failure(&self) -> bool {
+        self.is_error() || self.is_late
     }
 }
 
@@ -376,10 +453,10 @@ impl Registry {
     }
 
     /// The counts of this process and those before it, but not of those that somebody else tells.
-    pub(crate) fn totals(&self, without: &[u32]) -> (u64, Vec<Entry>) {
+    pub(crate) fn totals(&self, without: &[u32], reports: &[Vec<OpenReport>]) -> (u64, Vec<Entry>) {
         let own: Vec<Entry> = lock(&self.releases)
             .iter()
-            .map(|(key, counters)| counters.entry(key))
+            .map(|(key, counters)| counters.entry(key, reports))
             .collect();
         let mut no_route = self.no_route.load(Relaxed);
         let mut sums: BTreeMap<ReleaseKey, Entry> = BTreeMap::new();
@@ -406,10 +483,10 @@ impl Registry {
         lock(&self.inherited).0.insert(pid, (no_route, entries));
     }
 
-    /// Nothing is open any more in an earlier process: it ended.
+    /// Nothing is open any more in an earlier process: it ended. What was open then ended without an answer.
     pub(crate) fn bury(&self, pid: u32) {
         if let Some((_, entries)) = lock(&self.inherited).0.get_mut(&pid) {
-            entries.iter_mut().for_each(|entry| entry.open = 0);
+            entries.iter_mut().for_each(Entry::end_open);
         }
     }
 
@@ -435,6 +512,16 @@ impl ReleaseKey {
             mirror: entry.mirror,
         }
     }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            service: self.service.clone(),
+            environment: self.environment.clone(),
+            release: self.release,
+            mirror: self.mirror,
+            ..Entry::default()
+        }
+    }
 }
 
 fn plus(sum: &mut Entry, other: &Entry) {
@@ -449,6 +536,11 @@ fn plus(sum: &mut Entry, other: &Entry) {
     sum.proxy_errors += other.proxy_errors;
     sum.retries += other.retries;
     sum.not_copied += other.not_copied;
+    sum.late += other.late;
+    sum.abandoned += other.abandoned;
+    sum.unfinished.merge(&other.unfinished);
+    sum.open_ages.merge(&other.open_ages);
+    sum.overdue += other.overdue;
     if let Some(users) = &other.users {
         sum.users.get_or_insert_default().merge(users);
     }
@@ -475,6 +567,7 @@ mod tests {
         Answered {
             status,
             took: Duration::from_millis(3),
+            is_late: false,
             bytes_in: 1,
             bytes_out: 10,
         }
@@ -487,9 +580,9 @@ mod tests {
         counters.answered(0, &answer(200));
         counters.answered(1, &answer(503));
         counters.open.begin(1);
-        let (_, mine) = registry.totals(&[]);
+        let (_, mine) = registry.totals(&[], &[]);
         registry.inherit(7, 5, mine);
-        let (no_route, entries) = registry.totals(&[]);
+        let (no_route, entries) = registry.totals(&[], &[]);
         assert_eq!(no_route, 5);
         assert_eq!(
             (entries[0].requests, entries[0].bytes_out, entries[0].open),
@@ -499,9 +592,9 @@ mod tests {
             entries[0].responses,
             BTreeMap::from([("2xx".into(), 2), ("5xx".into(), 2)])
         );
-        assert_eq!(registry.totals(&[7]).1[0].requests, 2);
+        assert_eq!(registry.totals(&[7], &[]).1[0].requests, 2);
         registry.bury(7);
-        assert_eq!(registry.totals(&[]).1[0].open, 1);
+        assert_eq!(registry.totals(&[], &[]).1[0].open, 1);
     }
 
     #[tokio::test]

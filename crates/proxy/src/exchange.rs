@@ -18,8 +18,9 @@ use tokio::{net::TcpStream, task::spawn_local};
 use crate::{
     Shared,
     asked::Asked,
-    body::{OpenRequest, Progress, Upload},
+    body::{Progress, Upload},
     counters::InstanceState,
+    open::OpenRequest,
     upstream::{Again, Kind, Link, Pool},
 };
 

@@ -25,12 +25,13 @@ use crate::{
     Shared,
     access::{Line, Log},
     asked::{Asked, Refusal},
-    body::{Download, OpenRequest, Record},
+    body::{Download, Record},
     connection::{Arrival, Busy},
     counters::{Answered, Worker},
     exchange::{Failed, exchange},
     headers::{request_id, strip_hop_by_hop},
     mirror::{Copies, Copy},
+    open::{OpenRequest, OpenRequests},
     protocol::Effect,
     table::Lane,
     tunnel,
@@ -59,6 +60,7 @@ pub(crate) struct Forwarder {
     /// What goes on when a request is answered.
     pub(crate) tasks: TaskTracker,
     copies: Copies,
+    pub(crate) open: Rc<OpenRequests>,
     turn: Cell<usize>,
     random: Cell<u64>,
 }
@@ -87,6 +89,7 @@ impl Forwarder {
             stopping: Cell::new(false),
             tasks: TaskTracker::new(),
             copies: Copies::default(),
+            open: Rc::default(),
             turn: Cell::new(0),
             random: Cell::new(seed | 1),
         }
@@ -133,33 +136,45 @@ impl Forwarder {
                     ));
                 }
                 Aim::Redirect(location) => return Ok(redirect(location)),
-                Aim::Nobody(lane, side, user) => match attempts.hold(&self.shared, &lane).await {
-                    Held::LookAgain => continue,
-                    Held::SomethingChanged => {
-                        tried.clear();
-                        continue;
+                Aim::Nobody(lane, side, user) => {
+                    let holding = HeldRequest::new(&lane, side, self.worker, user, asked.begun);
+                    let held = attempts.hold(&self.shared, &lane).await;
+                    holding.ends();
+                    match held {
+                        Held::LookAgain => continue,
+                        Held::SomethingChanged => {
+                            tried.clear();
+                            continue;
+                        }
+                        Held::Enough => {
+                            return Ok(self.nobody(
+                                &asked,
+                                arrival,
+                                &lane,
+                                (side, user),
+                                &attempts,
+                            ));
+                        }
                     }
-                    Held::Enough => {
-                        return Ok(self.nobody(&asked, arrival, &lane, (side, user), &attempts));
-                    }
-                },
+                }
             };
-            if let Some(answer) = self.faults(&open, &mut attempts, &asked).await? {
+            if let Some(answer) = self.faults(&open, &mut attempts).await? {
                 return Ok(answer);
             }
             let copy = self.copy(&open, &mut asked, &attempts);
             attempts.made = true;
-            let line = self.line(&asked, arrival);
+            open.log(self.line(&asked, arrival));
             match exchange(&self.shared, &self.pool, &open, &mut asked).await {
                 Ok((answer, link)) => {
                     Copies::complete(copy, open.lane(), &asked, &self.pool);
-                    return Ok(self.finish(answer, link, open, asked, cookie, line, busy));
+                    return Ok(self.finish(answer, link, open, asked, cookie, busy));
                 }
                 Err(Failed::Unsent) => {
                     open.side().counters.retry(self.worker);
+                    open.is_repeated();
                     tried.push(open.instance().clone());
                 }
-                Err(failed) => return Ok(failure(&failed, open, &asked, line)),
+                Err(failed) => return Ok(failure(&failed, open)),
             }
         }
     }
@@ -195,7 +210,15 @@ impl Forwarder {
             .then(|| lane.chooser.cookie_for(asked.random))
             .flatten();
         Aim::At {
-            open: OpenRequest::begin(lane.clone(), place, self.worker, user),
+            open: OpenRequest::begin(
+                &self.open,
+                lane.clone(),
+                place,
+                self.worker,
+                user,
+                asked.begun,
+                asked.upload.clone(),
+            ),
             cookie: cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
         }
     }
@@ -215,7 +238,6 @@ impl Forwarder {
         &self,
         open: &OpenRequest,
         attempts: &mut Attempts,
-        asked: &Asked,
     ) -> Result<Option<Answer>, Reset> {
         let faults = self.shared.faults.load();
         if faults.is_empty() || std::mem::replace(&mut attempts.faulted, true) {
@@ -240,17 +262,13 @@ impl Forwarder {
                 Effect::Reset => None,
             };
             let counted = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            open.answered(&over(counted, asked));
+            open.answered(counted.as_u16(), 0);
             let answer = status.map(|status| sentence(status, "this failure is a drill\n"));
             return answer.ok_or(Reset).map(Some);
         }
         Ok(None)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of a request's parts come together here, once"
-    )]
     fn finish(
         &self,
         mut answer: Response<Incoming>,
@@ -258,9 +276,9 @@ impl Forwarder {
         open: OpenRequest,
         asked: Asked,
         cookie: Option<HeaderValue>,
-        line: Option<Box<Line>>,
         busy: Busy,
     ) -> Answer {
+        open.head_came();
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = if switches {
             answer.headers().get(UPGRADE).cloned()
@@ -268,12 +286,7 @@ impl Forwarder {
             None
         };
         if switches && (asked.upgrade.is_none() || protocol.is_none()) {
-            return failure(
-                &Failed::Broke("an upgrade nobody asked for".into()),
-                open,
-                &asked,
-                line,
-            );
+            return failure(&Failed::Broke("an upgrade nobody asked for".into()), open);
         }
         strip_hop_by_hop(answer.headers_mut());
         if let Some(cookie) = cookie {
@@ -288,16 +301,9 @@ impl Forwarder {
             answer.headers_mut().insert(UPGRADE, protocol);
             let instance = hyper::upgrade::on(&mut answer);
             self.tasks
-                .spawn_local(tunnel::run(client, instance, open.another()));
+                .spawn_local(tunnel::run(client, instance, open.for_tunnel()));
         }
-        let record = Record {
-            status: answer.status().as_u16(),
-            open,
-            begun: asked.begun,
-            bytes_out: 0,
-            upload: asked.upload,
-            line,
-        };
+        let record = Record::new(open, answer.status().as_u16());
         let pool = self.pool.clone();
         answer.map(|body| Either::Left(Download::new(body, link, pool, record, busy)))
     }
@@ -371,6 +377,49 @@ struct Attempts {
     holding: Option<Holding>,
 }
 
+/// A request that waits for an instance. When it is dropped without an end, its client went away.
+struct HeldRequest<'a> {
+    lane: &'a Lane,
+    side: usize,
+    worker: Worker,
+    user: Option<u32>,
+    begun: Instant,
+    is_over: Cell<bool>,
+}
+
+impl<'a> HeldRequest<'a> {
+    const fn new(
+        lane: &'a Lane,
+        side: usize,
+        worker: Worker,
+        user: Option<u32>,
+        begun: Instant,
+    ) -> Self {
+        Self {
+            lane,
+            side,
+            worker,
+            user,
+            begun,
+            is_over: Cell::new(false),
+        }
+    }
+
+    fn ends(&self) {
+        self.is_over.set(true);
+    }
+}
+
+impl Drop for HeldRequest<'_> {
+    fn drop(&mut self) {
+        if !self.is_over.get()
+            && let Some(side) = self.lane.backends.get(self.side)
+        {
+            side.abandoned(self.worker, self.begun.elapsed(), self.user);
+        }
+    }
+}
+
 /// A request that is held.
 struct Holding {
     changes: watch::Receiver<u64>,
@@ -422,13 +471,14 @@ fn over(status: StatusCode, asked: &Asked) -> Answered {
     Answered {
         status: status.as_u16(),
         took: Instant::now().duration_since(asked.begun),
+        is_late: false,
         bytes_in: asked.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
         bytes_out: 0,
     }
 }
 
 /// The answer in the place of an instance's; counted as the release's, and as the proxy's unless the client is to blame.
-fn failure(failed: &Failed, open: OpenRequest, asked: &Asked, line: Option<Box<Line>>) -> Answer {
+fn failure(failed: &Failed, open: OpenRequest) -> Answer {
     let (status, why) = match failed {
         Failed::Late => (
             StatusCode::GATEWAY_TIMEOUT,
@@ -441,21 +491,10 @@ fn failure(failed: &Failed, open: OpenRequest, asked: &Asked, line: Option<Box<L
         ),
     };
     tracing::debug!(%failed, instance = open.instance().id, "an instance gave no answer");
-    let by_proxy = status.is_server_error();
-    if by_proxy {
-        open.side().counters.proxy_error(open.worker());
+    if status.is_server_error() {
+        open.is_proxy_error();
     }
-    drop(Record {
-        status: status.as_u16(),
-        open,
-        begun: asked.begun,
-        bytes_out: 0,
-        upload: asked.upload.clone(),
-        line: line.map(|mut line| {
-            line.proxy_error = by_proxy;
-            line
-        }),
-    });
+    open.answered(status.as_u16(), 0);
     sentence(status, why)
 }
 

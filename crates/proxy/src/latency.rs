@@ -62,6 +62,12 @@ impl Latency {
         self.0.values().sum()
     }
 
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Both together.
     pub fn merge(&mut self, other: &Self) {
         for (bucket, count) in &other.0 {
@@ -87,6 +93,44 @@ impl Latency {
             .0
             .range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded));
         beyond.map(|(_, count)| count).sum()
+    }
+
+    /// The duration that this share of requests did not exceed, where some of them have no answer. `now` and `before` are the ages
+    /// of those without one at the end and at the beginning of the time in which these were answered.
+    ///
+    /// For each limit, a request is counted in the time in which it became known whether it takes longer: when it was answered
+    /// within the limit, or when it grew older than it. So each request is counted once for each limit, however long it is open,
+    /// and one that is still open speaks only about limits below its age. When more than the rest of the share is known to take
+    /// longer than all that was answered, the result is how much longer at least.
+    #[must_use]
+    pub fn quantile_with_open(&self, now: &Self, before: &Self, share: f64) -> Option<Duration> {
+        if now.is_empty() && before.is_empty() {
+            return self.quantile(share);
+        }
+        let buckets: std::collections::BTreeSet<u16> = [self, now, before]
+            .iter()
+            .flat_map(|it| it.0.keys().copied())
+            .collect();
+        let total = self.count();
+        let mut at_least = None;
+        let (mut within, mut young, mut were_young) = (0, 0, 0);
+        let (all_now, all_before) = (now.count(), before.count());
+        for bucket in buckets {
+            let count = |counts: &Self| counts.0.get(&bucket).copied().unwrap_or(0);
+            within += count(self);
+            young += count(now);
+            were_young += count(before);
+            // Grown older than this bucket, less those that had before; answered ones that had are among both.
+            let older = (total - within + all_now - young).saturating_sub(all_before - were_young);
+            let known = within + older;
+            if known > 0 && within as f64 >= (known as f64 * share.clamp(0.0, 1.0)).ceil() {
+                return Some(upper(bucket));
+            }
+            if older > 0 || count(now) > 0 {
+                at_least = Some(upper(bucket));
+            }
+        }
+        at_least
     }
 
     /// The duration that this share of all did not exceed, as the upper end of its bucket; `None` when nothing was counted.
@@ -144,6 +188,44 @@ mod tests {
         }
         assert!(upper((BUCKETS - 1) as u16) > Duration::from_secs(60));
         assert_eq!(bucket_of(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_takes_at_least_as_long_as_it_is_old() {
+        let ages = |millis: &[u64]| {
+            let mut latency = Latency::default();
+            millis
+                .iter()
+                .for_each(|ms| latency.record(Duration::from_millis(*ms)));
+            latency
+        };
+        let is_about = |got: Option<Duration>, millis: f64| {
+            let got = got.unwrap().as_secs_f64() * 1e3;
+            assert!((got / millis - 1.0).abs() < 0.033, "{got}, not {millis}");
+        };
+        let (none, quick) = (Latency::default(), ages(&[10; 70]));
+        assert_eq!(none.quantile_with_open(&none, &none, 0.99), None);
+        is_about(quick.quantile_with_open(&none, &none, 0.99), 10.0);
+        // Nothing was answered at all.
+        is_about(
+            none.quantile_with_open(&ages(&[3_000; 30]), &none, 0.5),
+            3_000.0,
+        );
+        // Three in ten hang: half of all are quick, nine tenths are not.
+        let hanging = ages(&[3_000; 30]);
+        is_about(quick.quantile_with_open(&hanging, &none, 0.5), 10.0);
+        is_about(quick.quantile_with_open(&hanging, &none, 0.9), 3_000.0);
+        // Old ones that were old before count no more; those that are young say nothing yet.
+        is_about(
+            quick.quantile_with_open(&hanging, &ages(&[2_000; 30]), 0.9),
+            10.0,
+        );
+        is_about(quick.quantile_with_open(&ages(&[1; 30]), &none, 0.9), 10.0);
+        // One that was open before, and is answered now, counts once.
+        is_about(
+            ages(&[5_000]).quantile_with_open(&none, &ages(&[4_000]), 0.5),
+            5_000.0,
+        );
     }
 
     proptest! {

@@ -4,8 +4,8 @@
 //! Architecture: one thread for each worker with its own connections (`worker`); all share the listening sockets, a table of
 //! routes that is swapped atomically (`table`), and counters that each worker writes in cells of its own (`counters`). Choosing
 //! (`route`) is pure. A request goes through `strict` and
-//! `asked` (is it sound?), `forward` (where to?), `exchange` (one attempt) and `body`
-//! (both bodies, counted). [`protocol`] is what the control socket speaks, [`client`] speaks it.
+//! `asked` (is it sound?), `forward` (where to?), `exchange` (one attempt) `body`
+//! (both bodies) and `open` (counted, also while it has no answer). [`protocol`] is what the control socket speaks, [`client`] speaks it.
 //!
 //! What it must never do: forward a request twice once something was sent that may not be repeated, decide who gets traffic, or
 //! wait for its controller.
@@ -34,6 +34,7 @@ mod headers;
 mod latency;
 mod listen;
 mod mirror;
+mod open;
 mod route;
 mod rules;
 mod run;
@@ -67,7 +68,7 @@ use crate::{
     listen::Listeners,
     protocol::{Accepted, Fault, Snapshot},
     table::Table,
-    worker::Message,
+    worker::{Message, ReportRequest},
 };
 
 /// How a proxy is started.
@@ -208,6 +209,7 @@ pub(crate) struct Shared {
     /// By worker: open client connections.
     pub(crate) connections: Vec<AtomicUsize>,
     pub(crate) inboxes: Vec<mpsc::Sender<Message>>,
+    pub(crate) reports: Vec<mpsc::Sender<ReportRequest>>,
     /// Locked while routes change, so that they change one after the other.
     pub(crate) listeners: tokio::sync::Mutex<Listeners>,
     unreachable_ports: Mutex<BTreeMap<u16, String>>,

@@ -20,8 +20,9 @@ use tokio::task::spawn_local;
 
 use crate::{
     asked::Asked,
-    body::{OpenRequest, Upload},
+    body::Upload,
     counters::{Answered, InstanceState, ReleaseCounters, Worker},
+    open::OpenRequest,
     protocol::Methods,
     table::Lane,
     upstream::{Again, Kind, Link, Pool},
@@ -175,6 +176,7 @@ impl Copy {
         let answered = Answered {
             status: status.as_u16(),
             took: begun.elapsed(),
+            is_late: false,
             bytes_in,
             bytes_out,
         };

@@ -77,6 +77,9 @@ pub struct Route {
     pub hold_ms: u64,
     /// How long a backend may take to the first byte of its answer.
     pub timeout_ms: u64,
+    /// A request that waits longer for the head of its answer is counted as [`Entry::overdue`] and [`Entry::late`]; 0: none is.
+    #[serde(default)]
+    pub answer_within_ms: u64,
 }
 
 /// By what a user is known again.
@@ -244,7 +247,7 @@ pub struct Health {
     pub pid: u32,
 }
 
-/// What `GET /counters` answers. All counts but `held` and `open` only grow while `boot` stays the same.
+/// What `GET /counters` answers. All counts but `held`, `open`, `open_ages` and `overdue` only grow while `boot` stays the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
     /// Names whoever counted, see [`Health::boot`].
@@ -260,7 +263,7 @@ pub struct Counters {
 }
 
 /// The counts of one release.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The service.
     pub service: String,
@@ -294,12 +297,39 @@ pub struct Entry {
     /// Requests that should have been copied and were not: too many at once, a body, a method that changes something.
     #[serde(default, skip_serializing_if = "is_none")]
     pub not_copied: u64,
+    /// Requests that their client gave up without an answer, or with half of one that had stopped; not in `requests`.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub abandoned: u64,
+    /// How old requests were that ended without an answer: those that were abandoned, and those that were open when a proxy
+    /// before this one died. Their answers would have taken at least as long.
+    #[serde(default, skip_serializing_if = "Latency::is_empty")]
+    pub unfinished: Latency,
+    /// Answers below 5xx whose head came later than [`Route::answer_within_ms`]; they are in `requests` too.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub late: u64,
+    /// How old the requests are that are open at this moment, without upgraded connections. Of the same moment as the counts: an
+    /// open request that is older than a limit now is counted beyond it when it ends.
+    #[serde(default, skip_serializing_if = "Latency::is_empty")]
+    pub open_ages: Latency,
+    /// Open requests that waited for the head of their answer for longer than [`Route::answer_within_ms`].
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub overdue: u64,
+}
+
+impl Entry {
+    /// The process that counted ended: what it had open ended without an answer.
+    pub(crate) fn end_open(&mut self) {
+        self.open = 0;
+        let ages = std::mem::take(&mut self.open_ages);
+        self.unfinished.merge(&ages);
+        self.late += std::mem::take(&mut self.overdue);
+    }
 }
 
 /// Users who failed, each counted once. These only grow, like all counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Users {
-    /// Those who were answered with 5xx.
+    /// Those who were answered with 5xx, too late or not at all.
     pub errors: u64,
     /// By the limit in microseconds: those who waited longer.
     pub slow: BTreeMap<u64, u64>,

@@ -308,6 +308,7 @@ mod tests {
             users: None,
             hold_ms: 0,
             timeout_ms: 1_000,
+            answer_within_ms: 0,
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
     state,
     table::Table,
     takeover,
-    worker::{self, Message},
+    worker::{self, Message, ReportRequest},
 };
 
 /// How long open requests may take to finish after SIGTERM.
@@ -66,16 +66,20 @@ pub(crate) async fn run(proxy: Proxy, ready: impl FnOnce(&[SocketAddr])) -> Resu
     let (inboxes, inboxes_read): (Vec<_>, Vec<_>) = (0..workers)
         .map(|_| mpsc::channel(worker::INBOX_MAX))
         .unzip();
+    let (reports, reports_read): (Vec<_>, Vec<_>) = (0..workers)
+        .map(|_| mpsc::channel(worker::REPORTS_MAX))
+        .unzip();
     let predecessor = ground.predecessor;
     let shared = share(
         &proxy,
         addresses.clone(),
         ground.socket,
         ground.listeners,
-        inboxes,
+        (inboxes, reports),
         predecessor.as_ref(),
     );
-    let threads = start_workers(&shared, inboxes_read, log.as_ref());
+    let ends = inboxes_read.into_iter().zip(reports_read).collect();
+    let threads = start_workers(&shared, ends, log.as_ref());
     // Workers hold the only other ends: when they end, so does the log's thread.
     drop(log);
     listen_everywhere(&shared).await;
@@ -173,7 +177,7 @@ fn share(
     listen: Vec<SocketAddr>,
     socket: Socket,
     listeners: Listeners,
-    inboxes: Vec<mpsc::Sender<Message>>,
+    (inboxes, reports): (Vec<mpsc::Sender<Message>>, Vec<mpsc::Sender<ReportRequest>>),
     predecessor: Option<&Inventory>,
 ) -> Arc<Shared> {
     let workers = inboxes.len();
@@ -199,6 +203,7 @@ fn share(
         settled: watch::Sender::new(vec![0; workers]),
         connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         inboxes,
+        reports,
         listeners: tokio::sync::Mutex::new(listeners),
         unreachable_ports: Mutex::default(),
         socket,
@@ -237,14 +242,15 @@ fn random() -> [u64; 2] {
 
 fn start_workers(
     shared: &Arc<Shared>,
-    inboxes: Vec<mpsc::Receiver<Message>>,
+    ends: Vec<(mpsc::Receiver<Message>, mpsc::Receiver<ReportRequest>)>,
     log: Option<&Log>,
 ) -> Vec<JoinHandle<()>> {
-    let start = |(number, inbox)| {
+    let start = |(number, (inbox, asked_for_reports))| {
         let start = worker::Start {
             number,
             shared: shared.clone(),
             inbox,
+            asked_for_reports,
             log: log.cloned(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -252,7 +258,7 @@ fn start_workers(
             .spawn(move || worker::run(start))
             .expect("a thread can be started at the start of the process")
     };
-    inboxes.into_iter().enumerate().map(start).collect()
+    ends.into_iter().enumerate().map(start).collect()
 }
 
 async fn listen_everywhere(shared: &Arc<Shared>) {
@@ -306,7 +312,8 @@ async fn bequeath(shared: &Shared) {
     if !shared.is_superseded() {
         return;
     }
-    let counters = control::totals(shared);
+    // The workers have ended: nothing is open.
+    let counters = control::totals(shared, &[]);
     let inheritance = Inheritance {
         pid: std::process::id(),
         counters,

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use crate::{
@@ -32,6 +33,8 @@ pub(crate) struct Lane {
     pub(crate) chooser: Chooser,
     pub(crate) backends: Vec<Side>,
     pub(crate) mirror: Option<Mirror>,
+    /// A request that waits longer for the head of its answer is overdue.
+    pub(crate) answer_within: Option<Duration>,
 }
 
 /// Where copies of requests go.
@@ -310,6 +313,8 @@ impl Lane {
         Ok(Self {
             mirror,
             chooser: Chooser::new(route)?,
+            answer_within: (route.answer_within_ms > 0)
+                .then(|| Duration::from_millis(route.answer_within_ms)),
             route: route.clone(),
             prefix,
             backends,
@@ -345,6 +350,21 @@ impl Side {
         self.counters.answered(worker, answer);
         if let (Some(users), Some(user)) = (&self.users, user) {
             users.answered(user, answer, &self.counters);
+        }
+    }
+
+    /// A client went away after this time, without an answer.
+    pub(crate) fn abandoned(&self, worker: Worker, age: Duration, user: Option<u32>) {
+        self.counters.abandoned(worker, age);
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.met(user, true, age, &self.counters);
+        }
+    }
+
+    /// A request is open for so long already.
+    pub(crate) fn waiting(&self, age: Duration, is_overdue: bool, user: Option<u32>) {
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.met(user, is_overdue, age, &self.counters);
         }
     }
 
@@ -405,6 +425,7 @@ mod tests {
             users: None,
             hold_ms: 0,
             timeout_ms: 1_000,
+            answer_within_ms: 0,
         }
     }
 

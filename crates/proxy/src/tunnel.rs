@@ -5,7 +5,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
-use crate::body::OpenRequest;
+use crate::open::OpenRequest;
 
 /// Copies both ways. Either side may end it at any time; that is how such connections end.
 pub(crate) async fn run(client: OnUpgrade, instance: OnUpgrade, open: OpenRequest) {

@@ -56,11 +56,22 @@ impl Users {
 
     /// An answer to this user is over.
     pub(crate) fn answered(&self, user: u32, answer: &Answered, counters: &ReleaseCounters) {
-        if answer.is_error() && self.errors.is_first(user) {
+        self.met(user, answer.is_failure(), answer.took, counters);
+    }
+
+    /// A request of this user has waited for so long, or had waited for so long when the user gave up.
+    pub(crate) fn met(
+        &self,
+        user: u32,
+        is_failure: bool,
+        waited: Duration,
+        counters: &ReleaseCounters,
+    ) {
+        if is_failure && self.errors.is_first(user) {
             counters.first_error();
         }
         for (limit, seen) in &self.slow {
-            if answer.took > *limit && seen.is_first(user) {
+            if waited > *limit && seen.is_first(user) {
                 counters.first_slow(*limit);
             }
         }
@@ -116,6 +127,7 @@ mod tests {
         Answered {
             status,
             took: Duration::from_millis(millis),
+            is_late: false,
             bytes_in: 0,
             bytes_out: 0,
         }

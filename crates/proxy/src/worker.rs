@@ -19,7 +19,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::LocalOptions,
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{JoinHandle, spawn_local},
     time::{Instant, interval, sleep, sleep_until},
 };
@@ -31,6 +31,7 @@ use crate::{
     counters::Worker as Number,
     forward::Forwarder,
     headers::Client,
+    open::OpenReport,
     strict::Strict,
 };
 
@@ -42,6 +43,8 @@ const STREAMS_MAX: u32 = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often idle connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// Reports that wait for a worker: the server asks for one at a time, and a successor for another.
+pub(crate) const REPORTS_MAX: usize = 16;
 /// Messages that wait for a worker; beyond it, connections stay with who accepted them.
 pub(crate) const INBOX_MAX: usize = 1_024;
 /// An idle client's connection is closed so long after the proxy began to stop, at most: a request may be on its way.
@@ -58,11 +61,15 @@ pub(crate) enum Message {
     Serve(std::net::TcpStream, SocketAddr, u16),
 }
 
+/// Where a worker sends what it has open at this moment.
+pub(crate) type ReportRequest = oneshot::Sender<Vec<OpenReport>>;
+
 /// What a worker starts with.
 pub(crate) struct Start {
     pub(crate) number: Number,
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: mpsc::Receiver<Message>,
+    pub(crate) asked_for_reports: mpsc::Receiver<ReportRequest>,
     pub(crate) log: Option<Log>,
 }
 
@@ -79,6 +86,7 @@ async fn serve(start: Start) {
         number,
         shared,
         mut inbox,
+        asked_for_reports,
         log,
     } = start;
     let worker = Rc::new(Worker {
@@ -86,6 +94,7 @@ async fn serve(start: Start) {
         ticks: Rc::default(),
         arrivals: RefCell::default(),
     });
+    spawn_local(worker.clone().report(asked_for_reports));
     let mut listening: HashMap<SocketAddr, Listening> = HashMap::new();
     let mut changes = shared.changes.subscribe();
     let mut tick = interval(TICK);
@@ -170,6 +179,18 @@ impl Worker {
         shared.settled.send_if_modified(|settled| {
             std::mem::replace(&mut settled[number], generation) != generation
         });
+    }
+
+    /// Says what is open whenever it is asked, also while it stops.
+    async fn report(self: Rc<Self>, mut asked: mpsc::Receiver<ReportRequest>) {
+        while let Some(asked) = asked.recv().await {
+            let forwarder = &self.forwarder;
+            let report = forwarder
+                .open
+                .report(forwarder.worker, std::time::Instant::now());
+            // A reader that has gone needs no report.
+            let _ = asked.send(report);
+        }
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, port: u16) {

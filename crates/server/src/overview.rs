@@ -68,6 +68,12 @@ pub struct Traffic {
     pub errors: u64,
     /// Failed in the proxy itself.
     pub proxy_errors: u64,
+    /// Given up by their clients without an answer; not among `requests`.
+    pub abandoned: u64,
+    /// Answered without an error, but later than `answer_within`.
+    pub late: u64,
+    /// Open now, and without an answer for longer than `answer_within`; not among `requests`.
+    pub overdue: u64,
     /// Half of the answers were at least this fast.
     pub p50_ms: Option<f64>,
     /// 99 of 100 answers were at least this fast.
@@ -149,6 +155,9 @@ fn traffic(
             requests: totals.requests,
             errors: totals.errors,
             proxy_errors: totals.proxy_errors,
+            abandoned: totals.abandoned,
+            late: totals.late,
+            overdue: totals.overdue,
             p50_ms: millis(totals.latency.quantile(0.5)),
             p99_ms: millis(totals.latency.quantile(0.99)),
         };

@@ -1,11 +1,11 @@
 //! From lanes and instances to the routes of the data plane. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use shipway_analysis::Asked;
 use shipway_core::{
     address::{Address, EnvironmentAddresses},
-    config::{Environment, Sticky},
+    config::{Environment, RequestTimeouts, Sticky},
     ids::ReleaseNumber,
     rollout::{
         plan::Split,
@@ -17,11 +17,6 @@ use shipway_proxy::protocol::{
     self, Backend, Compared, CountUsers, Instance, Methods, Route, Rule, Snapshot,
 };
 
-/// How long the data plane holds requests while a lane that has shares has no ready instance: as long as a `recreate` usually takes.
-const HOLD_MS: u64 = 15_000;
-/// How long a backend may take to the first byte of its answer.
-const RESPONSE_MS: u64 = 60_000;
-
 /// The traffic of one service in one environment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lane {
@@ -31,6 +26,8 @@ pub struct Lane {
     pub is_transferable: bool,
     /// By what a user is known again.
     pub sticky: Sticky,
+    /// How long its instances are waited for.
+    pub timeouts: RequestTimeouts,
     /// Who gets which share.
     pub split: Split,
     /// What the users are hashed with: the rollout, so that each rollout draws anew.
@@ -49,6 +46,7 @@ impl Lane {
             addresses,
             is_transferable: false,
             sticky: environment.sticky.clone(),
+            timeouts: environment.timeouts.clone(),
             split: Split::default(),
             salt: String::new(),
             counted: None,
@@ -61,6 +59,7 @@ impl Lane {
     /// Takes over how users are known and counted.
     pub fn configure(&mut self, environment: &Environment) {
         self.sticky = environment.sticky.clone();
+        self.timeouts = environment.timeouts.clone();
         let asked = Asked::of(&environment.analysis);
         self.counted = asked.users.then_some(asked.slow);
     }
@@ -126,8 +125,9 @@ fn routes_of(
         backends: lane.split.shares.iter().map(backend).collect(),
         mirror: mirror(lane),
         users: lane.users(),
-        hold_ms: HOLD_MS,
-        timeout_ms: RESPONSE_MS,
+        hold_ms: millis(lane.timeouts.hold),
+        timeout_ms: millis(lane.timeouts.response),
+        answer_within_ms: millis(lane.timeouts.answer_within),
     };
     let prefix = |path: &str| Some(path.to_owned()).filter(|path| !path.is_empty());
     let mut routes: Vec<Route> = Vec::new();
@@ -156,6 +156,10 @@ fn routes_of(
         ..base.clone()
     }));
     routes
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// By what users are known, and which requests go to the newcomer whoever sends them.
@@ -263,6 +267,7 @@ mod tests {
             addresses: EnvironmentAddresses::default(),
             is_transferable: false,
             sticky: Sticky::Cookie("user".to_owned()),
+            timeouts: RequestTimeouts::default(),
             split: Split {
                 shares,
                 reach: None,

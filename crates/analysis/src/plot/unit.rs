@@ -24,6 +24,7 @@ impl From<Metric> for Unit {
     fn from(metric: Metric) -> Self {
         match metric {
             Metric::ErrorRate
+            | Metric::AnsweredErrorRate
             | Metric::SlowRate { .. }
             | Metric::Availability
             | Metric::Event(_)

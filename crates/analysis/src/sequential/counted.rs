@@ -8,6 +8,7 @@ use crate::{
         ratio::{Counted, Evidence},
     },
     metric::grouped,
+    threshold::words::without_answer,
     track::Counts,
 };
 
@@ -214,14 +215,15 @@ fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
     };
     let users = state.users.told();
     format!(
-        "{} {} on {} against {} on {}{}, {} requests",
+        "{} {} on {} against {} on {}{}, {} requests{}",
         judge.metric,
         shown(canary),
         seen.names.0,
         shown(other),
         seen.names.1,
         users.map_or_else(String::new, |users| format!(", {users}")),
-        grouped(&canary.of.to_string())
+        grouped(&canary.of.to_string()),
+        without_answer(state.canary.closed)
     )
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Looked, Sequential, Standing, confidence, doubt};
 use crate::{
-    Histogram,
+    Histogram, Sample,
     evidence::{
         Alpha,
         cdf::{Buckets, double_stitching},
@@ -34,12 +34,41 @@ pub(super) struct State {
 struct Side {
     mark: Histogram,
     seen: Histogram,
+    /// Where the source stood with requests that ended without an answer.
+    #[serde(default, skip_serializing_if = "Histogram::is_empty")]
+    unfinished_mark: Histogram,
+    /// How old requests were that ended without an answer since the hold began: at least as long would it have taken.
+    #[serde(default, skip_serializing_if = "Histogram::is_empty")]
+    unfinished: Histogram,
+    /// The same of requests that are open.
+    #[serde(default, skip_serializing_if = "Histogram::is_empty")]
+    open: Histogram,
 }
 
 impl Side {
-    fn take_in(&mut self, now: &Histogram) {
-        self.seen = self.seen.plus(&now.since(&self.mark));
-        self.mark.clone_from(now);
+    fn take_in(&mut self, answered: &Histogram, now: &Sample) {
+        self.seen = self.seen.plus(&answered.since(&self.mark));
+        let unfinished = now.unfinished.since(&self.unfinished_mark);
+        self.unfinished = self.unfinished.plus(&unfinished);
+        self.pass_over(answered, now);
+    }
+
+    fn pass_over(&mut self, answered: &Histogram, now: &Sample) {
+        self.mark.clone_from(answered);
+        self.unfinished_mark.clone_from(&now.unfinished);
+        self.open.clone_from(&now.open_ages);
+    }
+
+    /// All requests, those without an answer as if it had come when last seen.
+    fn at_least(&self) -> Histogram {
+        self.seen.plus(&self.unfinished).plus(&self.open)
+    }
+
+    /// All requests, those without an answer as if it never came.
+    fn at_most(&self) -> Histogram {
+        let never = (Histogram::BUCKETS - 1) as u16;
+        let unanswered = self.unfinished.total().saturating_add(self.open.total());
+        self.seen.plus(&[(never, unanswered)].into_iter().collect())
     }
 }
 
@@ -56,8 +85,8 @@ impl State {
 
     pub(super) fn pass_over(&mut self, seen: &Looked<'_>) {
         if let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) {
-            self.canary.mark.clone_from(canary);
-            self.stable.mark.clone_from(stable);
+            self.canary.pass_over(canary, seen.canary);
+            self.stable.pass_over(stable, seen.stable);
             self.at = Some(seen.at);
         }
     }
@@ -76,21 +105,22 @@ pub(super) fn judge(
     match state.quantile.at {
         None => state.quantile.pass_over(seen),
         Some(at) if at < seen.at => {
-            state.quantile.canary.take_in(canary);
-            state.quantile.stable.take_in(stable);
+            state.quantile.canary.take_in(canary, seen.canary);
+            state.quantile.stable.take_in(stable, seen.stable);
             state.quantile.at = Some(seen.at);
         }
         Some(_) => {}
     }
     let of = &state.quantile;
-    let requests = of.canary.seen.total().min(of.stable.seen.total());
+    let (of_canary, of_stable) = (of.canary.at_least(), of.stable.at_least());
+    let requests = of_canary.total().min(of_stable.total());
     if requests < judge.min_requests {
         return Standing::NoData(requests, judge.min_requests, "requests on each side");
     }
     let alpha = judge.alpha_of(state.holds);
     let (canary, stable) = (
-        Distribution::of(&of.canary.seen),
-        Distribution::of(&of.stable.seen),
+        Distribution::of(&of_canary, &of.canary.at_most()),
+        Distribution::of(&of_stable, &of.stable.at_most()),
     );
     // Half of what may be wrong for each side.
     let ranges = |alpha: Alpha| {
@@ -105,7 +135,7 @@ pub(super) fn judge(
             seen.names.0,
             show(judge, stable),
             seen.names.1,
-            grouped(&of.canary.seen.total().to_string())
+            grouped(&of_canary.total().to_string())
         )
     };
     let against = ranges(alpha);
@@ -168,14 +198,17 @@ fn requests_needed(quantile: f64, alpha: Alpha) -> u64 {
 /// One side's answers, made ready for looking up more than one range.
 struct Distribution {
     count: f64,
-    buckets: Buckets,
+    /// Where each request is taken as short as it can be, and as long.
+    at_least: Buckets,
+    at_most: Buckets,
 }
 
 impl Distribution {
-    fn of(seen: &Histogram) -> Self {
+    fn of(at_least: &Histogram, at_most: &Histogram) -> Self {
         Self {
-            count: seen.total() as f64,
-            buckets: seen.buckets(),
+            count: at_least.total() as f64,
+            at_least: at_least.buckets(),
+            at_most: at_most.buckets(),
         }
     }
 
@@ -185,12 +218,12 @@ impl Distribution {
         let bound =
             |quantile| double_stitching(quantile, self.count, alpha, TIGHTEST_AT) / self.count;
         let radius = bound(quantile).max(bound(1.0 - quantile));
-        let low = self.buckets.first_with(quantile - radius).unwrap_or(0);
+        let low = self.at_least.first_with(quantile - radius).unwrap_or(0);
         Range {
             low: low.checked_sub(1).map_or(0, Histogram::upper_micros),
             // Beyond all that was seen anything is possible.
             high: (quantile + radius < 1.0)
-                .then(|| self.buckets.first_with(quantile + radius))
+                .then(|| self.at_most.first_with(quantile + radius))
                 .flatten()
                 .map_or(u64::MAX, Histogram::upper_micros),
         }

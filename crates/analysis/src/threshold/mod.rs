@@ -29,6 +29,8 @@
 //! - **`restarts` and `availability` are of instances, not of requests.** Restarts are counted over the whole rollout. Availability is
 //!   looked at each time within windows of a minute: it fails as soon as the instances were down for longer than the
 //!   bound allows in a whole window, and an outage in a window that has just begun is held against a whole one.
+//! - **What has no answer counts**: a request that is open for longer than the limit of a quantile takes longer than it, and is
+//!   counted then; `min_requests` are not waited for when those make it certain that the quantile is beyond the limit.
 //! - **Failing is decided per interval, passing over the whole hold too.** Per interval, because a regression that starts
 //!   late would drown in the good minutes before it. Over the whole hold, because `failure_limit` forgives intervals, and
 //!   what they forgave may together still be over the limit: then it isn't a pass but inconclusive. Both follow from
@@ -36,7 +38,7 @@
 
 pub(crate) mod series;
 mod state;
-mod words;
+pub(crate) mod words;
 
 use std::time::Duration;
 
@@ -45,7 +47,7 @@ use serde::{Deserialize, Serialize};
 use self::series::{Assess, Series};
 pub(crate) use self::state::OutcomeKind;
 pub use self::state::{State, Tally};
-use crate::{Counting, Judge, Judgement, Metric, Observation};
+use crate::{Counting, Judge, Judgement, Kind, Metric, Observation};
 
 /// A limit on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,6 +96,10 @@ impl Threshold {
 }
 
 impl Assess for Threshold {
+    fn max(&self) -> Option<f64> {
+        self.bound.ends().1
+    }
+
     fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind {
         match self.bound.assess(value, stable) {
             OutcomeKind::Failed if self.is_as_bad_on_stable(value, stable) => {
@@ -110,6 +116,20 @@ impl Assess for Threshold {
     fn relation(&self, metric: Metric, value: f64) -> String {
         self.bound.relation(metric, value)
     }
+}
+
+impl Threshold {
+    /// The upper limit of a quantile of the latency, in microseconds.
+    pub(crate) fn limit_micros(&self) -> Option<u64> {
+        limit_micros(self.metric, self.bound.ends().1)
+    }
+}
+
+/// An upper limit of a quantile of the latency, in microseconds.
+pub(crate) fn limit_micros(metric: Metric, max: Option<f64>) -> Option<u64> {
+    let is_quantile = matches!(metric.kind(), Kind::Quantile(_));
+    max.filter(|_| is_quantile)
+        .map(|millis| (millis * 1_000.0) as u64)
 }
 
 /// Where a value must stay. A value on the bound is within.
@@ -207,6 +227,10 @@ impl Assess for Bound {
         } else {
             OutcomeKind::Failed
         }
+    }
+
+    fn max(&self) -> Option<f64> {
+        self.ends().1
     }
 
     fn is_lost(&self, events: u64, min_requests: u64) -> bool {

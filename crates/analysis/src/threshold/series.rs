@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    State,
+    State, limit_micros,
     state::{Outcome, OutcomeKind},
     words,
 };
@@ -24,6 +24,11 @@ pub(crate) const AVAILABILITY_WINDOW: Duration = Duration::from_secs(60);
 pub(crate) trait Assess {
     /// How a measurement of `value` ends, where stable has `stable`.
     fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind;
+
+    /// The upper limit, where there is one.
+    fn max(&self) -> Option<f64> {
+        None
+    }
 
     /// Whether so many events are too many already, whatever else comes until there are `min_requests`.
     fn is_lost(&self, events: u64, min_requests: u64) -> bool;
@@ -50,16 +55,23 @@ enum Reading {
 }
 
 impl Series<'_> {
+    /// What a sample counts for it: of a quantile with an upper limit, the requests that take longer.
+    pub(super) fn counts(&self, sample: &Sample) -> Option<Counts> {
+        let limit = limit_micros(self.metric, self.assess.max());
+        let slow = limit.and_then(|over_micros| sample.counts(Metric::SlowRate { over_micros }));
+        slow.or_else(|| sample.counts(self.metric))
+    }
+
     pub(crate) fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
         if let Some(settled) = &state.settled {
             return settled.clone();
         }
         if !state.is_stale(seen.at) {
             if let Some(left) = warm_up::left(self.counting.skip, &mut state.began, seen.at) {
-                state.pass_over(self.metric, seen);
+                state.pass_over(self, seen);
                 return Judgement::open(warm_up::verdict(self.metric, seen, left));
             }
-            state.begin(self.metric, seen);
+            state.begin(self, seen);
             if self.is_due(state, seen) {
                 self.measure(state, seen);
             }
@@ -99,10 +111,10 @@ impl Series<'_> {
             Reading::Value(value) if !value.is_finite() => Outcome {
                 kind: OutcomeKind::Inconclusive,
                 why: words::not_a_number(self, state, seen),
-                is_idle: words::is_idle(self.metric, state, seen),
+                is_idle: words::is_idle(self, state, seen),
             },
             Reading::Value(value) => {
-                let stable = words::value_of_stable(self.metric, state, seen);
+                let stable = words::value_of_stable(self, state, seen);
                 Outcome {
                     kind: self.assess.assess(value, stable),
                     why: words::measured(self, state, seen, value),
@@ -110,7 +122,7 @@ impl Series<'_> {
                 }
             }
         };
-        state.record(self.metric, seen, outcome);
+        state.record(self, seen, outcome);
         state.settled = self.settle(state, seen);
     }
 
@@ -118,7 +130,7 @@ impl Series<'_> {
         let Some(sample) = &seen.canary.sample else {
             return Reading::NoData("the source could not be read".into());
         };
-        let Some(counts) = sample.counts(self.metric) else {
+        let Some(counts) = self.counts(sample) else {
             let why = match self.metric {
                 Metric::Restarts => "the target reports no restarts",
                 Metric::Availability => "the target doesn't report when its instances were ready",
@@ -128,7 +140,7 @@ impl Series<'_> {
         };
         let window = state.canary.window(counts);
         match (self.metric, self.metric.kind()) {
-            (_, Kind::Events) => self.read_events(window),
+            (_, Kind::Events) => self.read_events(self.unusual(window, state, seen)),
             (Metric::LatencyP50, _) => self.read_latency(window, sample, |it| it.p50_ms),
             (Metric::LatencyP90, _) => self.read_latency(window, sample, |it| it.p90_ms),
             (Metric::LatencyP99, _) => self.read_latency(window, sample, |it| it.p99_ms),
@@ -141,6 +153,24 @@ impl Series<'_> {
                 Ok(value) => Reading::Value(value),
                 Err(why) => Reading::NoData(why.to_owned().into()),
             },
+        }
+    }
+
+    /// Counts without the requests that had no answer in time, where that is usual: long polling, reports. It is when stable's
+    /// share of them is at least half as large.
+    pub(super) fn unusual(&self, counts: Counts, state: &State, seen: &Observation) -> Counts {
+        let stable = seen.stable.as_ref().and_then(|side| side.sample.as_ref());
+        let stable = stable.and_then(|sample| self.counts(sample));
+        let share = |of: Counts| of.unanswered as f64 / of.requests as f64;
+        let usual = stable.map_or(0.0, |counts| share(state.stable.whole(counts)));
+        if usual > 0.0 && share(counts) <= 2.0 * usual {
+            Counts {
+                events: counts.events.saturating_sub(counts.unanswered),
+                unanswered: 0,
+                ..counts
+            }
+        } else {
+            counts
         }
     }
 
@@ -160,7 +190,7 @@ impl Series<'_> {
         let Some(value) = availability(&state.canary, counts, seen.at) else {
             return Reading::NotYet;
         };
-        let stable = words::value_of_stable(self.metric, state, seen);
+        let stable = words::value_of_stable(self, state, seen);
         let is_over = state.canary.seconds_since(seen.at) >= AVAILABILITY_WINDOW.as_secs_f64();
         if is_over || self.assess.assess(value, stable) == OutcomeKind::Failed {
             Reading::Value(value)
@@ -175,7 +205,7 @@ impl Series<'_> {
         sample: &Sample,
         quantile: impl Fn(&Latency) -> Option<f64>,
     ) -> Reading {
-        if window.requests < self.counting.min_requests {
+        if window.requests < self.counting.min_requests && !self.is_beyond(window) {
             return Reading::NotYet;
         }
         if window.requests == 0 {
@@ -184,6 +214,16 @@ impl Series<'_> {
         match sample.latency.as_ref().and_then(quantile) {
             Some(value) => Reading::Value(value),
             None => Reading::NoData("there were requests, but no latencies".into()),
+        }
+    }
+
+    /// Whether a quantile is beyond its limit already, whatever else comes until there are `min_requests`.
+    fn is_beyond(&self, window: Counts) -> bool {
+        match self.metric.kind() {
+            Kind::Quantile(quantile) if self.assess.max().is_some() => {
+                window.events as f64 > (1.0 - quantile) * self.counting.min_requests as f64
+            }
+            _ => false,
         }
     }
 
@@ -251,7 +291,7 @@ impl Series<'_> {
                 is_idle: true,
             }) => Verdict::NoData {
                 why: why.clone(),
-                seen: state.whole_of_canary(self.metric, seen).requests,
+                seen: state.whole_of_canary(self, seen).requests,
                 needed: self.counting.min_requests.max(1),
                 required: false,
             },
@@ -270,7 +310,7 @@ impl Series<'_> {
     /// How things stand before anything was measured.
     fn before_the_first(&self, state: &State, seen: &Observation) -> Verdict {
         let sample = seen.canary.sample.as_ref();
-        let counts = sample.and_then(|sample| sample.counts(self.metric));
+        let counts = sample.and_then(|sample| self.counts(sample));
         match (self.metric, counts) {
             (Metric::Availability, Some(counts)) => {
                 let value = availability(&state.canary, counts, seen.at);
@@ -281,7 +321,7 @@ impl Series<'_> {
             }
             (metric, Some(_)) if metric.is_of_traffic() => Verdict::NoData {
                 why: words::too_little_traffic(self, state, seen),
-                seen: state.whole_of_canary(metric, seen).requests,
+                seen: state.whole_of_canary(self, seen).requests,
                 needed: self.counting.min_requests.max(1),
                 required: false,
             },
@@ -307,10 +347,10 @@ impl Series<'_> {
                 why: latest.to_owned(),
             };
         }
-        let whole = state.whole_of_canary(self.metric, seen);
+        let whole = self.unusual(state.whole_of_canary(self, seen), state, seen);
         let why = words::over_the_hold(self, state, seen, whole);
         let value = words::rate(self.metric, whole);
-        let stable = words::value_of_stable(self.metric, state, seen);
+        let stable = words::value_of_stable(self, state, seen);
         if self.assess.assess(value, stable) == OutcomeKind::Successful {
             Verdict::Pass { why }
         } else {

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::series::Series;
 use crate::{
     Judgement, Metric, Observation,
     track::{Counts, Track},
@@ -108,9 +109,9 @@ impl State {
     }
 
     /// Remembers where the counts of each side stood when it was first seen.
-    pub(super) fn begin(&mut self, metric: Metric, seen: &Observation) {
-        let (canary, stable) = counts(metric, seen);
-        if metric == Metric::Restarts {
+    pub(super) fn begin(&mut self, series: &Series<'_>, seen: &Observation) {
+        let (canary, stable) = counts(series, seen);
+        if series.metric == Metric::Restarts {
             if let Some(counts) = canary {
                 self.rollout.canary.begin(counts, seen.at);
             }
@@ -127,31 +128,31 @@ impl State {
     }
 
     /// Begins to count here: a warm-up is left out.
-    pub(super) fn pass_over(&mut self, metric: Metric, seen: &Observation) {
-        let (canary, stable) = counts(metric, seen);
+    pub(super) fn pass_over(&mut self, series: &Series<'_>, seen: &Observation) {
+        let (canary, stable) = counts(series, seen);
         if let Some(counts) = canary {
             self.canary.pass_over(counts, seen.at);
         }
         if let Some(counts) = stable {
             self.stable.pass_over(counts, seen.at);
         }
-        self.hear(metric, seen);
+        self.hear(series, seen);
     }
 
     /// What a provider has said now isn't asked about again.
-    fn hear(&mut self, metric: Metric, seen: &Observation) {
-        if let (Metric::Value(name), Some(sample)) = (metric, &seen.canary.sample) {
+    fn hear(&mut self, series: &Series<'_>, seen: &Observation) {
+        if let (Metric::Value(name), Some(sample)) = (series.metric, &seen.canary.sample) {
             self.answered_at = sample.answer(name).map(|answer| answer.at);
         }
     }
 
     /// Counts a measurement and closes its window on both sides.
-    pub(super) fn record(&mut self, metric: Metric, seen: &Observation, outcome: Outcome) {
+    pub(super) fn record(&mut self, series: &Series<'_>, seen: &Observation, outcome: Outcome) {
         self.tally.record(outcome.kind);
         self.measured_at = Some(seen.at);
         self.latest = Some(outcome);
-        self.hear(metric, seen);
-        let (canary, stable) = counts(metric, seen);
+        self.hear(series, seen);
+        let (canary, stable) = counts(series, seen);
         if let Some(counts) = canary {
             self.canary.close(counts, seen.at);
         }
@@ -161,8 +162,8 @@ impl State {
     }
 
     /// What the canary did since the hold began, the open window included unless the observation is late.
-    pub(super) fn whole_of_canary(&self, metric: Metric, seen: &Observation) -> Counts {
-        match counts(metric, seen).0 {
+    pub(super) fn whole_of_canary(&self, series: &Series<'_>, seen: &Observation) -> Counts {
+        match counts(series, seen).0 {
             Some(counts) if !self.is_stale(seen.at) => self.canary.whole(counts),
             _ => self.canary.closed,
         }
@@ -170,8 +171,8 @@ impl State {
 }
 
 /// What both sides have counted.
-pub(super) fn counts(metric: Metric, seen: &Observation) -> (Option<Counts>, Option<Counts>) {
-    let of = |sample: &Option<crate::Sample>| sample.as_ref()?.counts(metric);
+pub(super) fn counts(series: &Series<'_>, seen: &Observation) -> (Option<Counts>, Option<Counts>) {
+    let of = |sample: &Option<crate::Sample>| series.counts(sample.as_ref()?);
     (
         of(&seen.canary.sample),
         seen.stable.as_ref().and_then(|side| of(&side.sample)),

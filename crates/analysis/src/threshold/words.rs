@@ -20,10 +20,10 @@ pub(super) fn measured(
 ) -> String {
     let mut text = compared(series, seen, value);
     let sample = seen.canary.sample.as_ref();
-    if let Some(counts) = sample.and_then(|sample| sample.counts(series.metric))
+    if let Some(counts) = sample.and_then(|sample| series.counts(sample))
         && series.metric.is_of_traffic()
     {
-        let window = state.canary.window(counts);
+        let window = series.unusual(state.canary.window(counts), state, seen);
         if !state.canary.is_first_window() {
             text.push_str(&format!(
                 " in the last {}",
@@ -32,7 +32,7 @@ pub(super) fn measured(
         }
         text.push_str(&amount(series.metric, window));
     }
-    text + &beside(series.metric, state, seen)
+    text + &beside(series, state, seen)
 }
 
 /// The same over the whole hold.
@@ -44,12 +44,12 @@ pub(super) fn over_the_hold(
 ) -> String {
     compared(series, seen, rate(series.metric, whole))
         + &amount(series.metric, whole)
-        + &beside(series.metric, state, seen)
+        + &beside(series, state, seen)
 }
 
 /// `12 of 100 requests for error-rate of #3`
 pub(super) fn too_little_traffic(series: &Series<'_>, state: &State, seen: &Observation) -> String {
-    let requests = state.whole_of_canary(series.metric, seen).requests;
+    let requests = state.whole_of_canary(series, seen).requests;
     verdict::too_little_traffic(
         series.metric,
         &seen.canary.release,
@@ -69,7 +69,7 @@ pub(super) fn no_data(series: &Series<'_>, seen: &Observation, why: &str) -> Str
 
 /// `no requests in the last 5 s for error-rate of #3`
 pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observation) -> String {
-    if is_idle(series.metric, state, seen) {
+    if is_idle(series, state, seen) {
         let since = seconds(state.canary.seconds_since(seen.at));
         format!(
             "no requests in the last {since} for {} of {}",
@@ -84,10 +84,10 @@ pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observatio
 }
 
 /// Whether there were no requests to measure anything of.
-pub(super) fn is_idle(metric: Metric, state: &State, seen: &Observation) -> bool {
+pub(super) fn is_idle(series: &Series<'_>, state: &State, seen: &Observation) -> bool {
     let sample = seen.canary.sample.as_ref();
-    let counts = sample.and_then(|sample| sample.counts(metric));
-    metric.is_of_traffic() && counts.is_some_and(|counts| state.canary.window(counts).requests == 0)
+    let counts = sample.and_then(|sample| series.counts(sample));
+    series.metric.is_of_traffic() && counts.is_some_and(|counts| state.canary.window(counts).requests == 0)
 }
 
 /// Adds how often it happened, where once would have been forgiven.
@@ -120,7 +120,15 @@ pub(super) fn rate(metric: Metric, counts: Counts) -> f64 {
 fn amount(metric: Metric, counts: Counts) -> String {
     let mut text = format!(", {}", counted(counts.requests, "request"));
     match metric {
-        Metric::ErrorRate => text.push_str(&format!(", {}", counted(counts.events, "error"))),
+        Metric::ErrorRate => {
+            let unanswered = counts.abandoned + counts.unanswered;
+            let errors = counts.events.saturating_sub(unanswered);
+            text.push_str(&format!(", {}", counted(errors, "error")));
+            text.push_str(&without_answer(counts));
+        }
+        Metric::AnsweredErrorRate => {
+            text.push_str(&format!(", {}", counted(counts.events, "error")));
+        }
         Metric::SlowRate { .. } => {
             text.push_str(&format!(", {} slow", grouped(&counts.events.to_string())));
         }
@@ -132,23 +140,42 @@ fn amount(metric: Metric, counts: Counts) -> String {
     text
 }
 
+/// `, 12 abandoned, 3 unanswered`, or nothing where all were answered in time.
+pub(crate) fn without_answer(counts: Counts) -> String {
+    let mut text = String::new();
+    for (count, class) in [
+        (counts.abandoned, "abandoned"),
+        (counts.unanswered, "unanswered"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {} {class}", grouped(&count.to_string())));
+        }
+    }
+    text
+}
+
 /// `; stable #2 0.1 %`, or nothing where it isn't known.
-fn beside(metric: Metric, state: &State, seen: &Observation) -> String {
-    match (&seen.stable, value_of_stable(metric, state, seen)) {
+fn beside(series: &Series<'_>, state: &State, seen: &Observation) -> String {
+    match (&seen.stable, value_of_stable(series, state, seen)) {
         (Some(stable), Some(value)) => {
-            format!("; stable {} {}", stable.release, metric.show(value))
+            format!("; stable {} {}", stable.release, series.metric.show(value))
         }
         _ => String::new(),
     }
 }
 
 /// The same of stable; `None` where it isn't known.
-pub(super) fn value_of_stable(metric: Metric, state: &State, seen: &Observation) -> Option<f64> {
+pub(super) fn value_of_stable(
+    series: &Series<'_>,
+    state: &State,
+    seen: &Observation,
+) -> Option<f64> {
+    let metric = series.metric;
     let sample = seen.stable.as_ref()?.sample.as_ref()?;
     if let Some(before) = sample.before(metric) {
         return (before.moments().count() > 0).then(|| before.moments().mean());
     }
-    let counts = sample.counts(metric)?;
+    let counts = series.counts(sample)?;
     let value = match (metric, metric.kind()) {
         (_, Kind::Events) => rate(metric, state.stable.whole(counts)),
         (Metric::LatencyP50, _) => sample.latency?.p50_ms?,

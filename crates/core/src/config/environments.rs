@@ -8,7 +8,7 @@ use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned, Value};
 use super::{
     AnalysisSource, Approvals, Environment, Notify, Sticky, Strategy, WhenBusy, checks,
     decode::{Problems, env, inside, later, unknown_word, word},
-    guard, metrics, rollback, ties,
+    guard, metrics, rollback, ties, timeouts,
 };
 use crate::{
     address::{Address, EnvironmentAddresses},
@@ -40,6 +40,9 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "drain",
     "watch",
     "unready_grace",
+    "response_timeout",
+    "hold_timeout",
+    "answer_within",
     "target",
 ];
 /// Keys that the format knows and this version doesn't do: refused with that, never passed over.
@@ -222,6 +225,7 @@ fn environment(
             .unwrap_or(Duration::from_secs(30)),
         watch: guard::watch(&fields, problems),
         unready_grace: guard::unready_grace(&fields, problems),
+        timeouts: timeouts::request_timeouts(&fields, problems),
         name,
     })
 }

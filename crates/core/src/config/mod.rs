@@ -14,6 +14,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod ties;
+mod timeouts;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
@@ -26,6 +27,7 @@ pub use schema::schema;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
 pub use ties::check_ties;
+pub use timeouts::RequestTimeouts;
 
 use crate::{
     check::{Health, SmokeTest},
@@ -162,6 +164,9 @@ pub struct Environment {
     /// How long fewer instances than needed may be ready before a rollout is rolled back; `None`: as long as it takes to
     /// notice that an instance is not ready.
     pub unready_grace: Option<Duration>,
+    /// How long the data plane waits for its instances.
+    #[serde(default)]
+    pub timeouts: RequestTimeouts,
 }
 
 /// Where the rules of an environment come from.

@@ -131,6 +131,7 @@ fn metric() -> Value {
             "worse_than": { "enum": ["stable"], "description": "Compared with stable by the sequential judge, as early as the evidence allows. With a limit of restarts or availability: forgiven where stable is about as bad." },
             "max_without_stable": { "type": ["string", "number"], "description": "Of error-rate and slow-rate with worse_than: the limit where there is no stable release to compare with." },
             "direction": { "enum": ["increase", "decrease", "either"], "description": "Which way is worse; either: of judge mann-whitney." },
+            "abandoned": { "enum": ["count", "ignore"], "default": "count", "description": "Of error-rate: whether requests that clients give up, or that wait for longer than answer_within, are failures." },
             "unit": { "enum": ["users", "requests"], "default": "users", "description": "Of error-rate and slow-rate with worse_than: users who meet one count once, where they are known again (sticky), or every request does." },
             "interval": { "$ref": "#/$defs/duration", "default": "5s" },
             "count": { "type": "integer" }, "failure_limit": { "type": "integer", "default": 0 }, "consecutive_error_limit": { "type": "integer", "default": 4 },
@@ -234,6 +235,9 @@ fn environment() -> Value {
             "drain": { "$ref": "#/$defs/duration", "default": "30s" },
             "watch": watch,
             "unready_grace": unready_grace,
+            "response_timeout": { "$ref": "#/$defs/duration", "default": "60s", "description": "To the first byte of an answer; then the client gets 504, an error of the release." },
+            "hold_timeout": { "$ref": "#/$defs/duration", "default": "15s", "description": "How long a request is held while no instance is ready; then the client gets 503." },
+            "answer_within": { "$ref": "#/$defs/duration", "default": "10s", "description": "A request that waits longer for its answer is a failure for error-rate. Raise it for long polling." },
             "target": { "enum": ["process"] }
         }
     })

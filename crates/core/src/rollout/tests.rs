@@ -63,6 +63,7 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         drain: Duration::from_secs(30),
         watch: config::Watch::For(Duration::ZERO),
         unready_grace: None,
+        timeouts: Default::default(),
     }
 }
 

@@ -5,7 +5,7 @@
 //! end. [`Saved`] carries the sums of the gone proxies over a restart of the server; what the present proxy counts needs no
 //! saving, the proxy has it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -43,9 +43,57 @@ pub struct Totals {
     /// Users who failed, each counted once in a rollout; absent when nobody asked to count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<Users>,
+    /// Requests that their client gave up without an answer; not in `requests`.
+    #[serde(default)]
+    pub abandoned: u64,
+    /// How old requests were that ended without an answer, given up or cut when a proxy died.
+    #[serde(default)]
+    pub unfinished: Latency,
+    /// Answers below 5xx that came later than `answer_within`.
+    #[serde(default)]
+    pub late: u64,
+    /// How old the requests are that are open now; not a total.
+    #[serde(default)]
+    pub open_ages: Latency,
+    /// Open requests that have waited for longer than `answer_within`; not a total.
+    #[serde(default)]
+    pub overdue: u64,
 }
 
 impl Totals {
+    /// Requests of which it is known whether their answer takes longer than `limit`, and those of them that do. An open request
+    /// counts from the moment when it is older than the limit, so both only grow.
+    #[must_use]
+    pub fn slower_than(&self, limit: Duration) -> (u64, u64) {
+        let unanswered = self.unfinished.beyond(limit) + self.open_ages.beyond(limit);
+        (
+            self.latency.count() + unanswered,
+            self.latency.beyond(limit) + unanswered,
+        )
+    }
+
+    /// The duration that this share of the requests since `earlier` did not exceed; of those without an answer it is known only
+    /// that theirs would take longer than they are old. `None` when nothing is known.
+    #[must_use]
+    pub fn quantile_since(&self, earlier: &Self, share: f64) -> Option<Duration> {
+        let censored = |totals: &Self| {
+            let mut ages = totals.unfinished.clone();
+            ages.merge(&totals.open_ages);
+            ages
+        };
+        let answered = self.latency.subtract(&earlier.latency);
+        let (now, before) = (censored(self), censored(earlier));
+        answered.quantile_with_open(&now, &before, share)
+    }
+
+    /// The proxy that counted is gone: what it had open ended without an answer.
+    fn end_open(&mut self) {
+        self.open = 0;
+        let ages = std::mem::take(&mut self.open_ages);
+        self.unfinished.merge(&ages);
+        self.late += std::mem::take(&mut self.overdue);
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
@@ -57,6 +105,11 @@ impl Totals {
         sum.bytes_in += other.bytes_in;
         sum.bytes_out += other.bytes_out;
         sum.open += other.open;
+        sum.abandoned += other.abandoned;
+        sum.unfinished.merge(&other.unfinished);
+        sum.late += other.late;
+        sum.open_ages.merge(&other.open_ages);
+        sum.overdue += other.overdue;
         for (class, count) in &other.responses {
             *sum.responses.entry(class.clone()).or_default() += count;
         }
@@ -84,6 +137,11 @@ impl Totals {
             bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
             bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
             open: self.open,
+            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
+            unfinished: self.unfinished.subtract(&earlier.unfinished),
+            late: self.late.saturating_sub(earlier.late),
+            open_ages: self.open_ages.clone(),
+            overdue: self.overdue,
             users: self.users.as_ref().map(|now| {
                 let before = earlier.users.as_ref();
                 before.map_or_else(|| now.clone(), |before| now.since(before))
@@ -105,6 +163,11 @@ impl From<&Entry> for Totals {
             bytes_out: entry.bytes_out,
             open: entry.open,
             users: entry.users.clone(),
+            abandoned: entry.abandoned,
+            unfinished: entry.unfinished.clone(),
+            late: entry.late,
+            open_ages: entry.open_ages.clone(),
+            overdue: entry.overdue,
         }
     }
 }
@@ -245,8 +308,7 @@ impl Ledger {
     fn retire(&mut self, key: SetKey, last: &Totals) {
         let sum = self.gone.entry(key).or_default();
         *sum = sum.plus(last);
-        // What is gone has nothing open.
-        sum.open = 0;
+        sum.end_open();
     }
 
     /// Drops the oldest releases that nobody counts.
@@ -340,17 +402,7 @@ mod tests {
                 service: "shop".to_owned(),
                 environment: "production".to_owned(),
                 release,
-                mirror: false,
-                requests: 0,
-                responses: BTreeMap::new(),
-                latency: Latency::default(),
-                bytes_in: 0,
-                bytes_out: 0,
-                open: 0,
-                proxy_errors: 0,
-                retries: 0,
-                not_copied: 0,
-                users: None,
+                ..Entry::default()
             });
             entry.requests += 1;
             *entry.responses.entry(class.to_owned()).or_default() += 1;

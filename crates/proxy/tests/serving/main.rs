@@ -13,3 +13,4 @@ mod passing;
 mod smuggling;
 mod splitting;
 mod swapping;
+mod unanswered;

@@ -137,6 +137,16 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
             "Requests that failed in the proxy itself.",
             |traffic| traffic.proxy_errors,
         ),
+        (
+            "shipway_requests_abandoned_total",
+            "Requests that their clients gave up without an answer.",
+            |traffic| traffic.abandoned,
+        ),
+        (
+            "shipway_requests_late_total",
+            "Requests answered without an error, but later than answer_within.",
+            |traffic| traffic.late,
+        ),
     ] {
         head(&mut text, name, "counter", help);
         for place in &places {

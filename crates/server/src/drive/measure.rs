@@ -257,6 +257,9 @@ fn side<'a>(
     let sample = now.traffic.as_ref().map(|traffic| Sample {
         requests: traffic.requests,
         errors: traffic.errors,
+        abandoned: traffic.abandoned,
+        late: traffic.late,
+        overdue: traffic.overdue,
         latency: begin
             .and_then(|begin| begin.traffic.as_ref())
             .map(|begin| latency(traffic, begin)),
@@ -268,7 +271,20 @@ fn side<'a>(
             unavailable_ms: now.availability.unavailable_ms,
         }),
         histogram: asked.histogram.then(|| histogram(traffic)),
+        unfinished: if asked.histogram {
+            coarser(&traffic.unfinished)
+        } else {
+            Histogram::default()
+        },
+        open_ages: if asked.histogram {
+            coarser(&traffic.open_ages)
+        } else {
+            Histogram::default()
+        },
         slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
+        slow_unanswered: (asked.slow.iter())
+            .map(|over| slow_unanswered(traffic, *over))
+            .collect(),
         saturation: now.saturation(),
         events: told.events,
         answers: told.answers,
@@ -281,20 +297,27 @@ fn side<'a>(
     }
 }
 
-/// The proxy has four buckets where evidence has one.
 pub(super) fn histogram(traffic: &Totals) -> Histogram {
-    let counts = traffic.latency.0.iter();
+    coarser(&traffic.latency)
+}
+
+/// The proxy has four buckets where evidence has one.
+fn coarser(latency: &protocol::Latency) -> Histogram {
+    let counts = latency.0.iter();
     counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
 }
 
-/// Answers in buckets that lie beyond the limit as a whole: within 3 % of it an answer may count as quick.
+/// Requests in buckets that lie beyond the limit as a whole: within 3 % of it a request may count as quick.
 fn slow(traffic: &Totals, over_micros: u64) -> Slow {
-    let limit = Duration::from_micros(over_micros);
-    let beyond = traffic.latency.beyond(limit);
-    Slow {
-        over_micros,
-        count: beyond,
-    }
+    let (_, count) = traffic.slower_than(Duration::from_micros(over_micros));
+    Slow { over_micros, count }
+}
+
+/// Those of them that have no answer.
+fn slow_unanswered(traffic: &Totals, over_micros: u64) -> Slow {
+    let (known, _) = traffic.slower_than(Duration::from_micros(over_micros));
+    let count = known.saturating_sub(traffic.latency.count());
+    Slow { over_micros, count }
 }
 
 /// Users who failed, of a side that is given this weight.
@@ -310,10 +333,8 @@ fn users(counted: &protocol::Users, weight: u32) -> Users {
 }
 
 fn latency(now: &Totals, before: &Totals) -> Latency {
-    let since = now.latency.subtract(&before.latency);
     let millis = |quantile| {
-        since
-            .quantile(quantile)
+        now.quantile_since(before, quantile)
             .map(|took| took.as_secs_f64() * 1_000.0)
     };
     Latency {

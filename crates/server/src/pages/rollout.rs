@@ -160,10 +160,12 @@ fn measured(view: &RolloutView) -> Markup {
     };
     html! {
         div.scroll { table {
-            thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "p99" } th.number { "cpu" } th.number { "memory" } th.number { "restarts" } } }
+            thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "abandoned" } th.number { "unanswered" } th.number { "p99" } th.number { "cpu" } th.number { "memory" } th.number { "restarts" } } }
             tbody { @for side in sides { @if let Some(sample) = &side.sample { tr {
                 td { (side.release) } td.number { (sample.requests) }
                 td class={ "number" @if sample.errors > 0 { " trouble" } } { (sample.errors) }
+                td class={ "number" @if sample.abandoned > 0 { " trouble" } } { (sample.abandoned) }
+                td class={ "number" @if sample.late + sample.overdue > 0 { " trouble" } } { (sample.late + sample.overdue) }
                 td.number { (shown(sample.latency.and_then(|latency| latency.p99_ms), "ms")) }
                 td.number { (shown(sample.cpu.map(|cpu| cpu * 100.0), "%")) }
                 td.number { (shown(sample.memory_bytes.map(|bytes| bytes / 1_048_576.0), "MiB")) }

@@ -92,6 +92,7 @@ fn config(service: &ServiceName) -> Config {
         unready_grace: None,
         progress_deadline: Duration::from_secs(600),
         drain: Duration::from_secs(30),
+        timeouts: Default::default(),
     };
     Config {
         service: service.clone(),

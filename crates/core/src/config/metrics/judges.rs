@@ -125,7 +125,10 @@ fn unit(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<
     let Some(node) = fields.get("unit") else {
         return Some(Unit::default());
     };
-    if !matches!(metric, Metric::ErrorRate | Metric::SlowRate { .. }) {
+    if !matches!(
+        metric,
+        Metric::ErrorRate | Metric::AnsweredErrorRate | Metric::SlowRate { .. }
+    ) {
         let message = format!("`unit` is of error-rate and slow-rate, not of {metric}");
         problems.push(bad(node.span, &message));
         return None;

@@ -15,7 +15,7 @@ pub use self::source::{Query, Source};
 use super::decode::{unknown_word, word};
 
 /// Keys of a metric, whoever judges it.
-const SHARED_KEYS: Keys = &["metric", "provider", "over", "judge", "required"];
+const SHARED_KEYS: Keys = &["metric", "provider", "over", "abandoned", "judge", "required"];
 
 type Problems = Vec<Diagnostic>;
 type Keys = &'static [&'static str];
@@ -236,6 +236,28 @@ fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
     }
 }
 
+/// Whether requests without an answer are left out of the error rate.
+fn ignores_abandoned(
+    fields: &Fields<'_>,
+    metric: Option<Metric>,
+    problems: &mut Problems,
+) -> Option<bool> {
+    let Some(node) = fields.get("abandoned") else {
+        return Some(false);
+    };
+    if metric != Some(Metric::ErrorRate) {
+        let message = "`abandoned` belongs to error-rate";
+        problems.push(Diagnostic::error("conflict", node.span, message));
+        return None;
+    }
+    word(
+        fields,
+        "abandoned",
+        &[("count", false), ("ignore", true)],
+        problems,
+    )
+}
+
 /// What is measured. A name that isn't built in needs a provider, once in an environment.
 fn metric(
     fields: &Fields<'_>,
@@ -258,6 +280,7 @@ fn metric(
         let message = format!("`over` is of slow-rate, not of {}", name.value);
         problems.push(Diagnostic::error("conflict", node.span, message));
     }
+    let ignores_abandoned = ignores_abandoned(fields, built_in, problems)?;
     let Some(built_in) = built_in else {
         return elsewhere(fields, &name, interval, sources, problems);
     };
@@ -269,6 +292,9 @@ fn metric(
         problems.push(
             Diagnostic::error("conflict", node.span, message).help("give the metric another name"),
         );
+    }
+    if ignores_abandoned {
+        return Some(Metric::AnsweredErrorRate);
     }
     if built_in != Metric::SLOW_RATE {
         return Some(built_in);

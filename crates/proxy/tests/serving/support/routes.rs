@@ -30,6 +30,7 @@ pub fn route(backends: Vec<Backend>) -> Route {
         users: None,
         hold_ms: 0,
         timeout_ms: 20_000,
+        answer_within_ms: 0,
     }
 }
 

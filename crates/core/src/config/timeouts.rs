@@ -1,0 +1,57 @@
+//! How long the data plane waits for an environment's instances, and from when on a request without an answer counts as failed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shipway_syntax::{Diagnostic, Fields};
+
+use super::decode::Problems;
+
+/// No instance is waited for longer.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Timeouts of an environment's requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestTimeouts {
+    /// To the first byte of an answer; then the client gets 504. Default 60 s.
+    pub response: Duration,
+    /// How long a request is held while no instance is ready; then the client gets 503. Default 15 s.
+    pub hold: Duration,
+    /// To the first byte of an answer; a request that waits longer is a failure for `error-rate`, whatever becomes of it.
+    /// Default 10 s, after which most users have gone.
+    pub answer_within: Duration,
+}
+
+impl Default for RequestTimeouts {
+    fn default() -> Self {
+        Self {
+            response: Duration::from_secs(60),
+            hold: Duration::from_secs(15),
+            answer_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Reads the timeouts of an environment.
+pub(super) fn request_timeouts(fields: &Fields<'_>, problems: &mut Problems) -> RequestTimeouts {
+    let mut read = |key: &str, default: Duration, least: Duration| {
+        let Some(duration) = fields.duration(key, problems) else {
+            return default;
+        };
+        if (least..=TIMEOUT_MAX).contains(&duration) {
+            return duration;
+        }
+        let span = fields.get(key).map_or(fields.span, |node| node.span);
+        let message = format!("`{key}` must be between {} ms and 24 h", least.as_millis());
+        problems.push(Diagnostic::error("bad-value", span, message));
+        default
+    };
+    let default = RequestTimeouts::default();
+    let least = Duration::from_millis(1);
+    RequestTimeouts {
+        response: read("response_timeout", default.response, least),
+        hold: read("hold_timeout", default.hold, Duration::ZERO),
+        answer_within: read("answer_within", default.answer_within, least),
+    }
+}
