@@ -254,7 +254,7 @@ impl Sample {
         let unanswered = self.late + self.overdue;
         let events = match metric {
             Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros)?,
-            Metric::ErrorRate => self.errors + self.abandoned + unanswered,
+            Metric::ErrorRate => self.failed_requests(),
             // An event that never happened need not be listed.
             Metric::Event(name) => {
                 let happened = self.events.iter().find(|happened| happened.event == name);
@@ -288,6 +288,20 @@ impl Sample {
             abandoned: if is_of_errors { self.abandoned } else { 0 },
             unanswered: if is_of_errors { unanswered } else { 0 },
         })
+    }
+
+    /// Requests of which anything is known: those answered, and those known to be too slow for some limit without an answer.
+    #[must_use]
+    pub fn judged_requests(&self) -> u64 {
+        let slow = self.slow_unanswered.iter().map(|slow| slow.count).max();
+        let slow = self.requests + slow.unwrap_or(0);
+        slow.max(self.known_requests())
+    }
+
+    /// Requests that were answered with an error, not in time, or not at all.
+    #[must_use]
+    pub const fn failed_requests(&self) -> u64 {
+        self.errors + self.abandoned + self.late + self.overdue
     }
 
     /// Requests of which it is known whether they were answered in time: those answered, abandoned or overdue.

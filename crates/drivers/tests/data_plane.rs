@@ -46,6 +46,10 @@ fn as_the_proxy() {
         control: after("--control").remove(0).into(),
         state: after("--state").remove(0).into(),
         workers: after("--workers").remove(0).parse().unwrap(),
+        trusted: after("--trust-proxy")
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -118,6 +122,7 @@ impl House {
             state: self.path("proxy"),
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             workers: 1,
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
             log: self.path("proxy/log"),
         }
     }

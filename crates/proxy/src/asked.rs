@@ -4,17 +4,17 @@
 //! hyper has refused by now: lengths that contradict each other, broken chunks, folded lines, spaces before a colon, heads that
 //! are too large; and with the help of `strict`, requests with both `Content-Length` and `Transfer-Encoding`, and bare line feeds.
 
-use std::{rc::Rc, time::Instant};
+use std::{net::IpAddr, rc::Rc, time::Instant};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version,
-    header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE},
     uri::PathAndQuery,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    body::{Progress, Upload},
+    body::{Progress, Upload, drain},
     headers::{Client, add_forwarding, join_cookies, set_prefix, strip_hop_by_hop, wanted_upgrade},
     table::Lane,
 };
@@ -31,6 +31,11 @@ pub(crate) struct Asked {
     /// The client's side, if it wants to change the protocol.
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) begun: Instant,
+    /// Who asks: the peer, or who a trusted proxy says it asks for.
+    pub(crate) client: IpAddr,
+    is_forwarded: bool,
+    /// It was sent again after an instance died; that is done once.
+    pub(crate) is_repeated: bool,
     /// Decides for a user who has no key.
     pub(crate) random: u64,
 }
@@ -51,15 +56,13 @@ impl Asked {
         mut random: impl FnMut() -> u64,
     ) -> Result<Self, Refusal> {
         let begun = Instant::now();
-        if request.method() == Method::CONNECT {
-            return Err(Refusal::Connect);
-        }
-        // Only CONNECT has an authority alone (RFC 9112, 3.2.3).
-        if request.uri().authority().is_some() && request.uri().scheme().is_none() {
-            return Err(Refusal::Target);
-        }
-        check_framing(request.headers())?;
-        let host = host_of(&request)?;
+        let host = match checked_host(&request) {
+            Ok(host) => host,
+            Err(refusal) => {
+                drain(request.into_body());
+                return Err(refusal);
+            }
+        };
         let target = request.uri().clone();
         let protocol = match request.version() {
             Version::HTTP_11 => wanted_upgrade(request.headers()),
@@ -71,6 +74,7 @@ impl Asked {
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts.headers);
         }
+        let is_awaited = parts.headers.contains_key(EXPECT);
         strip_hop_by_hop(&mut parts.headers);
         if let Some(protocol) = protocol {
             parts
@@ -78,12 +82,13 @@ impl Asked {
                 .insert(CONNECTION, HeaderValue::from_static("upgrade"));
             parts.headers.insert(UPGRADE, protocol);
         }
+        let address = client.origin(&parts.headers);
         add_forwarding(&mut parts.headers, client, host.clone(), random);
         if parts.version != Version::HTTP_11 || target.authority().is_some() {
             parts.headers.insert(HOST, host.clone());
             parts.version = Version::HTTP_11;
         }
-        let (upload, progress) = Upload::new(body);
+        let (upload, progress) = Upload::new(body, is_awaited);
         let request = Some(Request::from_parts(parts, upload));
         Ok(Self {
             request,
@@ -92,6 +97,9 @@ impl Asked {
             upload: progress,
             upgrade,
             begun,
+            client: address,
+            is_forwarded: client.is_trusted(),
+            is_repeated: false,
             random: first,
         })
     }
@@ -127,7 +135,9 @@ impl Asked {
     pub(crate) fn aimed_at(&mut self, lane: &Lane) -> Option<Request<Upload>> {
         let mut request = self.request.take()?;
         let prefix = lane.prefix.as_deref();
-        set_prefix(request.headers_mut(), prefix);
+        if prefix.is_some() || !self.is_forwarded {
+            set_prefix(request.headers_mut(), prefix);
+        }
         if let Some(prefix) = prefix {
             *request.uri_mut() = without(prefix, &self.target);
         } else if self.target.authority().is_some() {
@@ -135,6 +145,19 @@ impl Asked {
         }
         Some(request)
     }
+}
+
+/// The host, where the request is one that can be forwarded.
+fn checked_host<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
+    if request.method() == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    // Only CONNECT has an authority alone (RFC 9112, 3.2.3).
+    if request.uri().authority().is_some() && request.uri().scheme().is_none() {
+        return Err(Refusal::Target);
+    }
+    check_framing(request.headers())?;
+    host_of(request)
 }
 
 /// `chunked` is the only coding that is understood; anything more would have to be undone here.

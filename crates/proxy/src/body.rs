@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use tokio::task::spawn_local;
 
 use crate::{
     connection::Busy,
@@ -23,13 +26,16 @@ pub(crate) enum Upload {
     /// There is none, so the request can be sent again.
     None,
     /// As the client sends it.
-    Client(Incoming, Rc<Progress>),
+    Client(ClientBody),
     /// That of a copy; `None` once it was sent.
     Copy(Option<Bytes>),
 }
 
 /// A client that leaves while the rest of an answer has not come for so long has given it up.
 const STALLED_MIN: Duration = Duration::from_secs(1);
+/// An upload that nobody wants is read for so long, and up to so many bytes, as by nginx's lingering close.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+const DRAINED_BYTES_MAX: usize = 256 << 20;
 /// Bytes of a body that are copied, at most.
 const COPIED_MAX: usize = 64 * 1024;
 
@@ -41,6 +47,10 @@ pub(crate) struct Progress {
     pub(crate) complete: Cell<bool>,
     /// The client broke off, or framed it wrongly.
     pub(crate) broken: Cell<bool>,
+    /// The client waits for `100 Continue`: it has sent nothing of the body unless some of it was read.
+    is_awaited: bool,
+    /// When the client sent the last piece.
+    came_at: Cell<Option<Instant>>,
     /// The last time more was wanted, the client had not sent it yet.
     starved: Cell<bool>,
     /// A copy of what came so far, where one is wanted and it isn't too large.
@@ -51,6 +61,11 @@ impl Progress {
     /// A copy of the body is wanted; nothing of it has come yet.
     pub(crate) fn copy_from_here(&self) {
         *self.copy.borrow_mut() = Some(BytesMut::new());
+    }
+
+    /// When the client sent the last piece that was taken.
+    pub(crate) fn came_at(&self) -> Option<Instant> {
+        self.came_at.get()
     }
 
     /// Whether the request waits for its client rather than for the instance.
@@ -74,13 +89,67 @@ impl Progress {
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming) -> (Self, Option<Rc<Progress>>) {
+    /// `is_awaited` says whether the client waits for `100 Continue` before it sends anything.
+    pub(crate) fn new(body: Incoming, is_awaited: bool) -> (Self, Option<Rc<Progress>>) {
         if body.is_end_stream() {
             return (Self::None, None);
         }
-        let progress = Rc::new(Progress::default());
-        (Self::Client(body, progress.clone()), Some(progress))
+        let progress = Rc::new(Progress {
+            is_awaited,
+            ..Progress::default()
+        });
+        let client = ClientBody {
+            body: Some(body),
+            progress: progress.clone(),
+        };
+        (Self::Client(client), Some(progress))
     }
+}
+
+/// What a client uploads.
+///
+/// When nobody wants the rest of it, because the request was answered before, the rest is read and thrown away within bounds:
+/// closing the connection with something unread would reset it, and the client could lose the answer.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    /// `None` only while it is dropped.
+    body: Option<Incoming>,
+    progress: Rc<Progress>,
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        let progress = &self.progress;
+        let is_sent = !progress.is_awaited || progress.bytes.get() > 0;
+        if let Some(body) = self
+            .body
+            .take()
+            .filter(|_| is_sent && !progress.broken.get())
+        {
+            drain(body);
+        }
+    }
+}
+
+/// Reads the rest of a body that nobody wants. The client's connection stays open meanwhile.
+pub(crate) fn drain(mut body: Incoming) {
+    if body.is_end_stream() || tokio::runtime::Handle::try_current().is_err() {
+        return;
+    }
+    spawn_local(async move {
+        let all = async {
+            let mut left = DRAINED_BYTES_MAX;
+            while let Some(Ok(frame)) = body.frame().await {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(length) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        // A client that needs longer loses its connection.
+        let _ = tokio::time::timeout(DRAIN_MAX, all).await;
+    });
 }
 
 impl Body for Upload {
@@ -92,12 +161,18 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let (body, progress) = match self.get_mut() {
-            Self::Client(body, progress) => (body, progress),
+            Self::Client(client) => match &mut client.body {
+                Some(body) => (body, &client.progress),
+                None => return Poll::Ready(None),
+            },
             Self::Copy(body) => return Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::None => return Poll::Ready(None),
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         progress.starved.set(polled.is_pending());
+        if polled.is_ready() {
+            progress.came_at.set(Some(Instant::now()));
+        }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -118,7 +193,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Client(body, _) => body.is_end_stream(),
+            Self::Client(client) => client.body.as_ref().is_none_or(Body::is_end_stream),
             Self::Copy(body) => body.is_none(),
         }
     }
@@ -126,7 +201,10 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
-            Self::Client(body, _) => body.size_hint(),
+            Self::Client(client) => {
+                let hint = client.body.as_ref().map(Body::size_hint);
+                hint.unwrap_or_else(|| SizeHint::with_exact(0))
+            }
             Self::Copy(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
         }
     }

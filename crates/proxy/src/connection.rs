@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_connection_is_idle_while_nothing_is_answered() {
         let ticks = Rc::new(Cell::new(5));
-        let client = Client::new("127.0.0.1".parse().unwrap());
+        let client = Client::new("127.0.0.1".parse().unwrap(), &[].into());
         let arrival = Rc::new(Arrival::new(client, 80, ticks.clone()));
         ticks.set(7);
         assert_eq!(arrival.idle_ticks(), 2);

@@ -1,9 +1,9 @@
 //! One attempt: a request goes to one instance, and the head of its answer comes back.
 //!
 //! Trip: an instance that can't be connected to is ejected, and asked again only when nobody else is there. Recovery: it is
-//! connected to after a while, again and again with growing pauses, and readmitted when that works. A kept connection that turns
-//! out to be closed is replaced by a new one when nothing was sent, or when sending it twice does no harm (RFC 9110, 9.2.2: GET,
-//! HEAD and their like, without a body).
+//! connected to after a while, again and again with growing pauses, and readmitted when that works. A request is sent again when
+//! nothing of it was sent; and once, when the connection ended before a byte of the answer came, if it is a GET or HEAD without a
+//! body (RFC 9110, 9.2.1: these change nothing).
 
 use std::{
     rc::Rc,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::{net::TcpStream, task::spawn_local};
 
@@ -36,6 +36,9 @@ pub(crate) enum Failed {
     /// The request is back in `Asked` and may go elsewhere.
     #[error("nothing was sent")]
     Unsent,
+    /// The connection ended before anything of an answer came. When the request may be sent again, it is back in `Asked`.
+    #[error("the connection ended before an answer: {0}")]
+    Died(String),
     /// Something was sent, or may have been.
     #[error("the connection broke: {0}")]
     Broke(String),
@@ -62,22 +65,23 @@ pub(crate) async fn exchange(
     } else {
         Kind::Plain
     };
-    let harmless = asked.upload.is_none() && request.method().is_idempotent();
-    let again = if harmless { Again::Yes } else { Again::No };
+    let is_harmless = kind == Kind::Plain
+        && asked.upload.is_none()
+        && matches!(*request.method(), Method::GET | Method::HEAD);
+    let again = if is_harmless { Again::Yes } else { Again::No };
     if kind == Kind::Plain
         && let Some(link) = pool.take(instance.address, again, Instant::now())
     {
-        let copy = (again == Again::Yes).then(|| copy_of(&request));
-        match (over(link, request, asked, limit).await, copy) {
-            (Err(Failed::Unsent), _) => {}
-            (Err(Failed::Broke(_)), Some(copy)) => asked.request = Some(copy),
-            (outcome, _) => return outcome,
+        match repeatable(link, request, asked, limit, again).await {
+            Err(Failed::Unsent) => {}
+            Err(Failed::Died(_)) if asked.request.is_some() => {}
+            outcome => return outcome,
         }
         open.side().counters.retry(open.worker());
         request = asked.request.take().ok_or(Failed::ClientGone)?;
     }
     match Link::connect(instance.address, kind).await {
-        Ok(link) => over(link, request, asked, limit).await,
+        Ok(link) => repeatable(link, request, asked, limit, again).await,
         Err(error) => {
             tracing::debug!(%error, instance = instance.id, "an instance can't be reached");
             asked.request = Some(request);
@@ -85,6 +89,23 @@ pub(crate) async fn exchange(
             Err(Failed::Unsent)
         }
     }
+}
+
+/// Sends the request. When the instance dies before it answers, the request is back in `Asked` if it may be sent again.
+async fn repeatable(
+    link: Link,
+    request: Request<Upload>,
+    asked: &mut Asked,
+    limit: Duration,
+    again: Again,
+) -> Result<(Response<Incoming>, Link), Failed> {
+    let copy = (again == Again::Yes && !asked.is_repeated).then(|| copy_of(&request));
+    let outcome = over(link, request, asked, limit).await;
+    if let (Err(Failed::Died(_)), Some(copy)) = (&outcome, copy) {
+        asked.request = Some(copy);
+        asked.is_repeated = true;
+    }
+    outcome
 }
 
 async fn over(
@@ -114,7 +135,12 @@ async fn over(
             {
                 return Err(Failed::ClientGone);
             }
-            Err(Failed::Broke(error.into_error().to_string()))
+            let why = error.into_error().to_string();
+            Err(if link.has_received() {
+                Failed::Broke(why)
+            } else {
+                Failed::Died(why)
+            })
         }
         None => Err(Failed::Late),
     }

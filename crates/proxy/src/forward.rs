@@ -27,7 +27,7 @@ use crate::{
     asked::{Asked, Refusal},
     body::{Download, Record},
     connection::{Arrival, Busy},
-    counters::{Answered, Worker},
+    counters::{Answered, InstanceState, Worker},
     exchange::{Failed, exchange},
     headers::{request_id, strip_hop_by_hop},
     mirror::{Copies, Copy},
@@ -122,11 +122,11 @@ impl Forwarder {
         arrival: &Rc<Arrival>,
         busy: Busy,
     ) -> Result<Answer, Reset> {
-        let mut tried = Vec::new();
+        let (mut tried, mut died) = (Vec::new(), None);
         let mut attempts = Attempts::default();
         loop {
             // Nothing may be awaited between looking at the table and `OpenRequest::begin`: see `Shared::settled`.
-            let (open, cookie) = match self.aim(&asked, arrival, &tried) {
+            let (open, cookie) = match self.aim(&asked, arrival, &tried, died.as_ref()) {
                 Aim::At { open, cookie } => (open, cookie),
                 Aim::Nowhere => {
                     self.shared.registry.no_route.fetch_add(1, Relaxed);
@@ -147,13 +147,7 @@ impl Forwarder {
                             continue;
                         }
                         Held::Enough => {
-                            return Ok(self.nobody(
-                                &asked,
-                                arrival,
-                                &lane,
-                                (side, user),
-                                &attempts,
-                            ));
+                            return Ok(self.nobody(&asked, &lane, (side, user), &attempts));
                         }
                     }
                 }
@@ -163,7 +157,7 @@ impl Forwarder {
             }
             let copy = self.copy(&open, &mut asked, &attempts);
             attempts.made = true;
-            open.log(self.line(&asked, arrival));
+            open.log(self.line(&asked));
             match exchange(&self.shared, &self.pool, &open, &mut asked).await {
                 Ok((answer, link)) => {
                     Copies::complete(copy, open.lane(), &asked, &self.pool);
@@ -173,6 +167,11 @@ impl Forwarder {
                     open.side().counters.retry(self.worker);
                     open.is_repeated();
                     tried.push(open.instance().clone());
+                }
+                Err(Failed::Died(_)) if asked.request.is_some() => {
+                    open.side().counters.retry(self.worker);
+                    open.is_repeated();
+                    died = Some(open.instance().clone());
                 }
                 Err(failed) => return Ok(failure(&failed, open)),
             }
@@ -184,7 +183,8 @@ impl Forwarder {
         &self,
         asked: &Asked,
         arrival: &Arrival,
-        tried: &[Arc<crate::counters::InstanceState>],
+        tried: &[Arc<InstanceState>],
+        died: Option<&Arc<InstanceState>>,
     ) -> Aim {
         let table = self.shared.table.load();
         let Some(headers) = asked.headers() else {
@@ -199,10 +199,14 @@ impl Forwarder {
         let usable = |side: usize| !lane.backends[side].instances.is_empty();
         let choice = lane
             .chooser
-            .choose(headers, arrival.client.address, asked.random, usable);
+            .choose(headers, asked.client, asked.random, usable);
         let side = choice.map(|choice| choice.backend);
         let user = choice.and_then(|choice| choice.user);
-        let Some(place) = lane.pick(side, self.worker, self.next_turn(), tried) else {
+        let turn = self.next_turn();
+        let picked = lane
+            .pick_sibling(side, self.worker, turn, tried, died)
+            .or_else(|| lane.pick(side, self.worker, turn, tried));
+        let Some(place) = picked else {
             return Aim::Nobody(lane.clone(), side.unwrap_or(0), user);
         };
         let is_new = choice.is_some_and(|choice| choice.new_user);
@@ -312,7 +316,6 @@ impl Forwarder {
     fn nobody(
         &self,
         asked: &Asked,
-        arrival: &Arrival,
         lane: &Arc<Lane>,
         (side, user): (usize, Option<u32>),
         attempts: &Attempts,
@@ -326,7 +329,7 @@ impl Forwarder {
             let answered = over(status, asked);
             side.answered(self.worker, &answered, user);
             side.counters.proxy_error(self.worker);
-            if let Some(mut line) = self.line(asked, arrival) {
+            if let Some(mut line) = self.line(asked) {
                 line.proxy_error = true;
                 line.write(&lane.route, side.release, "", &answered);
             }
@@ -338,12 +341,12 @@ impl Forwarder {
         answer
     }
 
-    fn line(&self, asked: &Asked, arrival: &Arrival) -> Option<Box<Line>> {
+    fn line(&self, asked: &Asked) -> Option<Box<Line>> {
         let log = self.log.as_ref()?;
         let request = asked.request.as_ref()?;
         Some(Box::new(Line {
             log: log.clone(),
-            client: arrival.client.address,
+            client: asked.client,
             method: request.method().clone(),
             host: asked.host.clone(),
             path: asked.target.path().to_owned(),
@@ -485,7 +488,7 @@ fn failure(failed: &Failed, open: OpenRequest) -> Answer {
             "the service did not answer in time\n",
         ),
         Failed::ClientGone => (StatusCode::BAD_REQUEST, "the request broke off\n"),
-        Failed::Unsent | Failed::Broke(_) => (
+        Failed::Unsent | Failed::Died(_) | Failed::Broke(_) => (
             StatusCode::BAD_GATEWAY,
             "the service broke off before it answered\n",
         ),

@@ -3,7 +3,7 @@
 //! It must never pass on what belongs to one connection (RFC 9110, 7.6.1): a field that only one side understands as framing is
 //! how requests are smuggled.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{
@@ -14,6 +14,8 @@ use http::{
     },
 };
 
+use crate::trust::TrustedNetwork;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -21,6 +23,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -115,18 +118,48 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
 /// The client's side of a connection, and what forwarding headers say about it: made once for each connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    pub(crate) address: IpAddr,
+    address: IpAddr,
     text: HeaderValue,
+    /// The proxies whose word is believed; `None` when this client is none of them.
+    trusted: Option<Arc<[TrustedNetwork]>>,
 }
 
 impl Client {
-    pub(crate) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: IpAddr, trusted: &Arc<[TrustedNetwork]>) -> Self {
         let address = address.to_canonical();
         let text = HeaderValue::from_str(&address.to_string());
+        let is_trusted = trusted.iter().any(|network| network.contains(address));
         Self {
             address,
             text: text.expect("an address is printable ASCII"),
+            trusted: is_trusted.then(|| trusted.clone()),
         }
+    }
+
+    /// Whether it is a proxy that says for whom it forwards.
+    pub(crate) const fn is_trusted(&self) -> bool {
+        self.trusted.is_some()
+    }
+
+    /// Who asks: this client, or the last address in `X-Forwarded-For` that is no trusted proxy's.
+    pub(crate) fn origin(&self, headers: &HeaderMap) -> IpAddr {
+        let Some(trusted) = &self.trusted else {
+            return self.address;
+        };
+        let is_proxy = |address: IpAddr| trusted.iter().any(|it| it.contains(address));
+        let mut origin = self.address;
+        let hops: Vec<&str> = tokens(headers, &FORWARDED_FOR).collect();
+        for hop in hops.into_iter().rev() {
+            // What can't be read was not written by a proxy that is trusted.
+            let Ok(address) = hop.parse::<IpAddr>() else {
+                break;
+            };
+            origin = address.to_canonical();
+            if !is_proxy(origin) {
+                break;
+            }
+        }
+        origin
     }
 
     /// `for=…;host=…;proto=http` (RFC 7239); an IPv6 address wants quotes and brackets, a host with a port quotes.
@@ -162,13 +195,17 @@ impl Client {
     }
 }
 
-/// Says who asked, for what host, and gives the request a name to be found by.
+/// Says who asked, for what host, and gives the request a name to be found by. What a client says about that itself is believed
+/// only of trusted proxies; of others it is replaced.
 pub(crate) fn add_forwarding(
     headers: &mut HeaderMap,
     client: &Client,
     host: HeaderValue,
     mut random: impl FnMut() -> u64,
 ) {
+    if !client.is_trusted() {
+        strip_forwarding(headers);
+    }
     let forwarded_for = match headers.get(FORWARDED_FOR) {
         None => Some(client.text.clone()),
         Some(_) => joined(headers, &FORWARDED_FOR, client.text.as_bytes()),
@@ -183,8 +220,16 @@ pub(crate) fn add_forwarding(
             headers.insert(name, value);
         }
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.insert(FORWARDED_HOST, host);
+    // Only those of trusted proxies are there still.
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(FORWARDED_HOST) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if !headers.contains_key(REAL_IP) {
+        headers.insert(REAL_IP, client.text.clone());
+    }
     let (named, traced) = (
         headers.contains_key(REQUEST_ID),
         headers.contains_key(TRACEPARENT),
@@ -198,6 +243,17 @@ pub(crate) fn add_forwarding(
     }
     if !traced {
         headers.insert(TRACEPARENT, trace);
+    }
+}
+
+/// Takes off all that says for whom a request is forwarded.
+fn strip_forwarding(headers: &mut HeaderMap) {
+    let is_forwarding = |name: &&HeaderName| {
+        **name == FORWARDED || **name == REAL_IP || name.as_str().starts_with("x-forwarded-")
+    };
+    let claimed: Vec<HeaderName> = headers.keys().filter(is_forwarding).cloned().collect();
+    for name in claimed {
+        headers.remove(name);
     }
 }
 
@@ -285,6 +341,72 @@ mod tests {
         );
     }
 
+    fn client(address: &str, trusted: &[&str]) -> Client {
+        let trusted = trusted.iter().map(|network| network.parse().unwrap());
+        Client::new(address.parse().unwrap(), &trusted.collect())
+    }
+
+    /// What a terminator of TLS says, or somebody who pretends to be one.
+    fn forwarded() -> HeaderMap {
+        map(&[
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("x-forwarded-port", "443"),
+            ("x-real-ip", "203.0.113.9"),
+            ("forwarded", "for=203.0.113.9;proto=https"),
+        ])
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_its_chain_grows() {
+        let proxy = client("10.0.0.1", &["10.0.0.0/8"]);
+        let mut headers = forwarded();
+        assert_eq!(proxy.origin(&headers).to_string(), "203.0.113.9");
+        add_forwarding(&mut headers, &proxy, "inner".parse().unwrap(), || 7);
+        assert_eq!(
+            headers["x-forwarded-for"],
+            "203.0.113.9, 10.0.0.2, 10.0.0.1"
+        );
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "shop.example");
+        assert_eq!(headers["x-forwarded-port"], "443");
+        assert_eq!(headers["x-real-ip"], "203.0.113.9");
+        let appended = "for=10.0.0.1;host=\"inner\";proto=http";
+        let all = format!("for=203.0.113.9;proto=https, {appended}");
+        assert_eq!(headers["forwarded"], all);
+    }
+
+    #[test]
+    fn nobody_else_is_believed() {
+        let stranger = client("203.0.113.7", &["10.0.0.0/8"]);
+        let mut headers = forwarded();
+        assert_eq!(stranger.origin(&headers).to_string(), "203.0.113.7");
+        add_forwarding(&mut headers, &stranger, "inner".parse().unwrap(), || 7);
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "inner");
+        assert_eq!(headers["x-real-ip"], "203.0.113.7");
+        assert!(!headers.contains_key("x-forwarded-port"));
+        let own = "for=203.0.113.7;host=\"inner\";proto=http";
+        assert_eq!(headers["forwarded"], own);
+    }
+
+    #[test]
+    fn the_origin_is_the_last_that_no_trusted_proxy_claims_to_be() {
+        let proxy = client("10.0.0.1", &["10.0.0.0/8"]);
+        let origin = |chain: &str| {
+            proxy
+                .origin(&map(&[("x-forwarded-for", chain)]))
+                .to_string()
+        };
+        assert_eq!(origin("1.1.1.1, 203.0.113.9, 10.0.0.3"), "203.0.113.9");
+        assert_eq!(origin("10.0.0.4, 10.0.0.3"), "10.0.0.4");
+        assert_eq!(origin("1.1.1.1, unknown, 10.0.0.3"), "10.0.0.3");
+        assert_eq!(proxy.origin(&HeaderMap::new()).to_string(), "10.0.0.1");
+    }
+
     #[test]
     fn the_chain_of_clients_grows_and_ids_are_kept() {
         let mut headers = map(&[
@@ -294,7 +416,7 @@ mod tests {
             ("x-forwarded-prefix", "/forged"),
             ("x-request-id", "mine"),
         ]);
-        let client = Client::new("127.0.0.1".parse().unwrap());
+        let client = client("127.0.0.1", &["127.0.0.0/8"]);
         add_forwarding(
             &mut headers,
             &client,
@@ -314,7 +436,7 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_quoted() {
         let mut headers = HeaderMap::new();
-        let client = Client::new("2001:db8::1".parse().unwrap());
+        let client = client("2001:db8::1", &[]);
         add_forwarding(&mut headers, &client, "h".parse().unwrap(), || 7);
         set_prefix(&mut headers, Some("/shop"));
         assert_eq!(

@@ -17,6 +17,7 @@
 //!     control: "/run/shipway/proxy.sock".into(),
 //!     state: "/var/lib/shipway/proxy".into(),
 //!     workers: 0,
+//!     trusted: Vec::new(),
 //! };
 //! shipway_proxy::Proxy::new(options).taking_over().run(|addresses| println!("{addresses:?}")).await
 //! # }
@@ -42,6 +43,7 @@ mod state;
 mod strict;
 mod table;
 mod takeover;
+mod trust;
 mod tunnel;
 mod upstream;
 mod users;
@@ -63,6 +65,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::trust::{ParseNetworkError, TrustedNetwork};
 use crate::{
     counters::Registry,
     listen::Listeners,
@@ -82,6 +85,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Worker threads; 0: one per core.
     pub workers: usize,
+    /// Proxies in front of this one: what they say about clients is kept, what others say is replaced.
+    pub trusted: Vec<TrustedNetwork>,
 }
 
 /// A proxy that is about to run.
@@ -202,6 +207,7 @@ pub(crate) struct Shared {
     pub(crate) seed: u64,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) head_max: Duration,
+    pub(crate) trusted: Arc<[TrustedNetwork]>,
     /// Moves when held requests should look again: new routes, or an instance is back.
     pub(crate) changes: watch::Sender<u64>,
     /// By worker: the table since which no request uses an older one.

@@ -70,7 +70,7 @@ impl OpenRequests {
         for sent in slab.entries.iter().flatten() {
             let side = sent.side();
             let age = now.duration_since(sent.begun);
-            let is_overdue = sent.is_overdue(age);
+            let is_overdue = sent.is_overdue(now);
             side.waiting(age, is_overdue, sent.user);
             let report = reports
                 .entry(Arc::as_ptr(&side.counters).addr())
@@ -107,6 +107,7 @@ struct Sent {
     /// Who asks, by a hash; `None` where it doesn't matter.
     user: Option<u32>,
     begun: Instant,
+    upload: Option<Rc<Progress>>,
     phase: Cell<Phase>,
 }
 
@@ -125,10 +126,20 @@ impl Sent {
         &self.lane.backends[self.place.side]
     }
 
-    /// Whether the head of the answer came later than the route allows, or did not come within that time.
-    fn is_overdue(&self, age: Duration) -> bool {
+    /// How long the instance has kept the request waiting at `now`; the time that the client takes to upload is the client's.
+    fn waited(&self, now: Instant) -> Duration {
+        let since = match &self.upload {
+            Some(upload) if upload.awaits_client() => return Duration::ZERO,
+            Some(upload) => upload.came_at().unwrap_or(self.begun),
+            None => self.begun,
+        };
+        now.saturating_duration_since(since)
+    }
+
+    /// Whether the head of the answer came later than the route allows, or has not come within that time.
+    fn is_overdue(&self, now: Instant) -> bool {
         let waited = match self.phase.get() {
-            Phase::Waiting => age,
+            Phase::Waiting => self.waited(now),
             Phase::Answering(waited) => waited,
             Phase::Counted => return false,
         };
@@ -142,7 +153,6 @@ pub(crate) struct OpenRequest {
     sent: Rc<Sent>,
     /// Its place in the slab; `None` for what isn't a request any more, such as a WebSocket.
     listed: Option<(Rc<OpenRequests>, usize)>,
-    upload: Option<Rc<Progress>>,
     line: RefCell<Option<Box<Line>>>,
 }
 
@@ -162,21 +172,17 @@ impl OpenRequest {
             worker,
             user,
             begun,
+            upload,
             phase: Cell::new(Phase::Waiting),
         });
         let slot = all.insert(sent.clone());
-        Self::new(sent, Some((all.clone(), slot)), upload)
+        Self::new(sent, Some((all.clone(), slot)))
     }
 
-    fn new(
-        sent: Rc<Sent>,
-        listed: Option<(Rc<OpenRequests>, usize)>,
-        upload: Option<Rc<Progress>>,
-    ) -> Self {
+    fn new(sent: Rc<Sent>, listed: Option<(Rc<OpenRequests>, usize)>) -> Self {
         let open = Self {
             sent,
             listed,
-            upload,
             line: RefCell::default(),
         };
         open.side().counters.open.begin(open.worker());
@@ -188,10 +194,11 @@ impl OpenRequest {
     pub(crate) fn for_tunnel(&self) -> Self {
         let sent = Rc::new(Sent {
             lane: self.sent.lane.clone(),
+            upload: None,
             phase: Cell::new(Phase::Counted),
             ..*self.sent
         });
-        Self::new(sent, None, None)
+        Self::new(sent, None)
     }
 
     pub(crate) fn lane(&self) -> &Arc<Lane> {
@@ -225,9 +232,8 @@ impl OpenRequest {
 
     /// The head of the answer is there.
     pub(crate) fn head_came(&self) {
-        self.sent
-            .phase
-            .set(Phase::Answering(self.sent.begun.elapsed()));
+        let waited = self.sent.waited(Instant::now());
+        self.sent.phase.set(Phase::Answering(waited));
     }
 
     /// This attempt does not count: the request is sent again.
@@ -237,11 +243,11 @@ impl OpenRequest {
 
     /// The answer is over.
     pub(crate) fn answered(&self, status: u16, bytes_out: u64) {
-        let took = self.sent.begun.elapsed();
+        let now = Instant::now();
         let answered = Answered {
             status,
-            took,
-            is_late: self.sent.is_overdue(took),
+            took: now.saturating_duration_since(self.sent.begun),
+            is_late: self.sent.is_overdue(now),
             bytes_in: self.bytes_in(),
             bytes_out,
         };
@@ -270,7 +276,10 @@ impl OpenRequest {
     }
 
     fn bytes_in(&self) -> u64 {
-        self.upload.as_ref().map_or(0, |upload| upload.bytes.get())
+        self.sent
+            .upload
+            .as_ref()
+            .map_or(0, |upload| upload.bytes.get())
     }
 
     fn write_line(&self, answered: &Answered) {
@@ -285,7 +294,12 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         if self.sent.phase.get() != Phase::Counted {
             // The connection's future was dropped: the client closed it, or its stream.
-            if self.upload.as_ref().is_some_and(|it| it.awaits_client()) {
+            if self
+                .sent
+                .upload
+                .as_ref()
+                .is_some_and(|it| it.awaits_client())
+            {
                 self.answered(http::StatusCode::BAD_REQUEST.as_u16(), 0);
             } else {
                 self.abandoned(0);

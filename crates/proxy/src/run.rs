@@ -199,6 +199,7 @@ fn share(
         seed,
         listen,
         head_max: proxy.head_max,
+        trusted: proxy.options.trusted.clone().into(),
         changes: watch::Sender::new(0),
         settled: watch::Sender::new(vec![0; workers]),
         connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),

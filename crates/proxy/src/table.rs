@@ -321,6 +321,22 @@ impl Lane {
         })
     }
 
+    /// Another instance of the side chosen than the one that died under the request, where there is one.
+    pub(crate) fn pick_sibling(
+        &self,
+        chosen: Option<usize>,
+        worker: Worker,
+        turn: usize,
+        tried: &[Arc<InstanceState>],
+        died: Option<&Arc<InstanceState>>,
+    ) -> Option<Place> {
+        let (side, died) = (chosen?, died?);
+        let mut avoided = tried.to_vec();
+        avoided.push(died.clone());
+        let instance = self.backends.get(side)?.pick(worker, turn, &avoided)?;
+        Some(Place { side, instance })
+    }
+
     /// An instance of the side chosen, or else of another one that gets traffic: better than no answer.
     pub(crate) fn pick(
         &self,

@@ -13,6 +13,10 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -27,12 +31,19 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::spawn_local,
+};
 
 use crate::body::Upload;
 
 /// An instance on this machine or in this network answers sooner, or is not there.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Fields in the head of an answer, and its bytes; more than any server or browser takes by default.
+const ANSWER_HEADERS_MAX: usize = 1_000;
+const ANSWER_HEAD_BYTES_MAX: usize = 400 << 10;
 /// Idle connections kept to each instance: as many as requests that usually run at once.
 const IDLE_MAX: usize = 256;
 /// Idle connections older than this are not used: servers close theirs, usually after 5 s or more.
@@ -116,16 +127,61 @@ impl Pool {
 pub(crate) struct Link {
     sender: SendRequest<Upload>,
     drive: Drive,
+    received: Received,
 }
 
 /// Who polls the connection.
 enum Drive {
     /// Whoever uses it.
-    Here(Box<Connection<TokioIo<TcpStream>, Upload>>),
+    Here(Box<Connection<TokioIo<Watched>, Upload>>),
     /// A task.
     Apart,
     /// Nobody: it is closed.
     Over,
+}
+
+/// Whether bytes came; shared with the connection, which may have a task of its own.
+#[derive(Clone, Debug, Default)]
+struct Received(Arc<AtomicBool>);
+
+/// A connection's stream that notes when bytes come.
+#[derive(Debug)]
+struct Watched {
+    stream: TcpStream,
+    received: Received,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.received.0.store(true, Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 impl fmt::Debug for Link {
@@ -146,9 +202,15 @@ impl Link {
     pub(crate) async fn connect(address: SocketAddr, kind: Kind) -> io::Result<Self> {
         let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
+        let received = Received::default();
         let (sender, connection) = http1::Builder::new()
             .writev(false)
-            .handshake(TokioIo::new(stream))
+            .max_headers(ANSWER_HEADERS_MAX)
+            .max_buf_size(ANSWER_HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(Watched {
+                stream,
+                received: received.clone(),
+            }))
             .await
             .map_err(io::Error::other)?;
         let drive = match kind {
@@ -159,7 +221,11 @@ impl Link {
                 Drive::Apart
             }
         };
-        Ok(Self { sender, drive })
+        Ok(Self {
+            sender,
+            drive,
+            received,
+        })
     }
 
     /// Gives the connection a task of its own.
@@ -175,6 +241,7 @@ impl Link {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        self.received.0.store(false, Relaxed);
         let mut answer = std::pin::pin!(self.sender.try_send_request(request));
         let drive = &mut self.drive;
         // The answer can only come from the connection, so nobody has to be woken for it while that is driven here.
@@ -188,6 +255,11 @@ impl Link {
             }
         })
         .await
+    }
+
+    /// Whether anything came since the last request was sent.
+    pub(crate) fn has_received(&self) -> bool {
+        self.received.0.load(Relaxed)
     }
 
     /// The next piece of an answer's body.

@@ -238,7 +238,7 @@ impl Worker {
     fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, port: u16) {
         // Without it small answers wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
-        let client = Client::new(client.ip());
+        let client = Client::new(client.ip(), &self.forwarder.shared.trusted);
         let arrival = Rc::new(Arrival::new(client, port, self.ticks.clone()));
         self.arrivals.borrow_mut().push(Rc::downgrade(&arrival));
         let counted = Counted::new(&self.forwarder);

@@ -51,6 +51,8 @@ pub struct Options {
     pub proxy_listen: SocketAddr,
     /// Worker threads of the proxy; 0: one per core.
     pub proxy_workers: usize,
+    /// Proxies in front of it, whose word about clients is kept.
+    pub trust_proxy: Vec<shipway_proxy::TrustedNetwork>,
     /// What clients must present.
     pub token: Option<String>,
     /// A file of `NAME=value` lines.
@@ -381,6 +383,7 @@ fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::Optio
         state: data.join("proxy"),
         listen: vec![options.proxy_listen],
         workers: options.proxy_workers,
+        trusted: options.trust_proxy.clone(),
         log: data.join("proxy").join("proxy.log"),
     }
 }

@@ -24,6 +24,10 @@ pub struct Proxy {
     /// Threads; 0: one for each core
     #[arg(long, default_value_t = 0, value_name = "N")]
     workers: usize,
+
+    /// A proxy in front, as an address or network in CIDR notation: its X-Forwarded-*, Forwarded and X-Real-IP are kept, those of others are replaced; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    trust_proxy: Vec<shipway_proxy::TrustedNetwork>,
 }
 
 /// Run one job; started by the server and by `shipway run`
@@ -72,6 +76,7 @@ pub fn proxy(args: Proxy) -> Result<(), Failure> {
         control: args.control,
         state: args.state,
         workers: args.workers,
+        trusted: args.trust_proxy,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

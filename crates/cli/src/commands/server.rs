@@ -23,6 +23,10 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "N")]
     proxy_workers: usize,
 
+    /// A proxy in front of Shipway's, as an address or network in CIDR notation: its X-Forwarded-*, Forwarded and X-Real-IP are kept, those of others are replaced; may be given several times. A proxy that runs already keeps its own
+    #[arg(long, value_name = "CIDR")]
+    trust_proxy: Vec<shipway_proxy::TrustedNetwork>,
+
     /// A file of NAME=value lines, readable by you alone: the secrets of workflows, instances and notifications; those below a line `[ENVIRONMENT]` are that environment's
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -75,6 +79,7 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         listen: args.listen,
         proxy_listen: args.proxy_listen,
         proxy_workers: args.proxy_workers,
+        trust_proxy: args.trust_proxy,
         // An empty one, as from a variable that is set to nothing, guards nothing.
         token: shared.token.clone().filter(|token| !token.is_empty()),
         secrets: args.secrets,

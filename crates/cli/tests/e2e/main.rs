@@ -48,6 +48,7 @@ mod token;
 mod tour;
 mod turns;
 mod twice;
+mod unanswered;
 mod waiting;
 mod watching;
 mod words;

@@ -55,3 +55,58 @@ pub(super) fn request_timeouts(fields: &Fields<'_>, problems: &mut Problems) -> 
         answer_within: read("answer_within", default.answer_within, least),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shipway_analysis::Metric;
+    use shipway_syntax::Source;
+
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    fn production(keys: &str) -> Result<Environment, String> {
+        let text = format!(
+            "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ {keys} }}\n"
+        );
+        let source = Source::new("shipway.yaml", text);
+        match parse(&source) {
+            Ok((config, _)) => Ok(config.environments[0].clone()),
+            Err(problems) => Err(problems[0].one_line(&source)),
+        }
+    }
+
+    #[test]
+    fn timeouts_are_read_and_have_defaults_and_bounds() {
+        let seconds =
+            |it: RequestTimeouts| [it.response, it.hold, it.answer_within].map(|it| it.as_secs());
+        let default = production("instances: 1").unwrap().timeouts;
+        assert_eq!(seconds(default), [60, 15, 10]);
+        let said = production("response_timeout: 2m, hold_timeout: 0s, answer_within: 30s");
+        assert_eq!(seconds(said.unwrap().timeouts), [120, 0, 30]);
+        for bad in [
+            "response_timeout: 0s",
+            "hold_timeout: 25h",
+            "answer_within: 0s",
+        ] {
+            let problem = production(bad).unwrap_err();
+            assert!(problem.contains("must be between"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_rule_may_leave_abandoned_requests_out() {
+        let metric = |rule: &str| {
+            let environment = production(&format!("analysis: [{{ {rule} }}]"))?;
+            Ok::<_, String>(environment.analysis.rules()[0].metric())
+        };
+        assert_eq!(
+            metric("metric: error-rate, abandoned: ignore, max: 2%"),
+            Ok(Metric::AnsweredErrorRate)
+        );
+        for counted in ["metric: error-rate, abandoned: count", "metric: error-rate"] {
+            assert_eq!(metric(counted), Ok(Metric::ErrorRate));
+        }
+        let misplaced = metric("metric: cpu, abandoned: ignore, max: 80%").unwrap_err();
+        assert!(misplaced.contains("belongs to error-rate"), "{misplaced}");
+    }
+}

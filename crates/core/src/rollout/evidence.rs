@@ -130,16 +130,16 @@ impl Evidence {
         stable.release.push_str(" before the switch");
         let first = self.first.as_ref();
         let (before, begun) = match first.map(|it| (&it.stable, &it.canary.sample)) {
-            Some((Some(before), Some(begun))) => (before.sample.clone(), begun.known_requests()),
+            Some((Some(before), Some(begun))) => (before.sample.clone(), begun.judged_requests()),
             // This is the first: stable as it was at the switch.
-            _ => (stable.sample.clone(), canary.known_requests()),
+            _ => (stable.sample.clone(), canary.judged_requests()),
         };
         // Its instances may still run, kept warm: what brings them down too is not the new release's fault.
         let (restarts, instance_time) =
             (stable.sample.as_ref()).map_or((None, None), |now| (now.restarts, now.instance_time));
         let lately = self.lately(stable.sample.take());
         stable.sample = before.filter(|it| it.requests > 0).map(|before| {
-            let more = canary.known_requests().saturating_sub(begun);
+            let more = canary.judged_requests().saturating_sub(begun);
             let more = more.min(before.requests);
             Sample {
                 restarts: restarts.or(before.restarts),

@@ -230,7 +230,8 @@ impl Counted {
                 now.saturating_sub(then)
             }
         };
-        let requests = more(sample.requests, before.sample.requests);
+        let known = (sample.known_requests(), before.sample.known_requests());
+        let requests = more(known.0, known.1);
         let happened = metrics.iter().zip(&before.happened).map(|(metric, sum)| {
             sum + more(events(*metric, sample), events(*metric, &before.sample))
         });
@@ -248,7 +249,8 @@ impl Counted {
 /// How often what this metric counts has happened, as far as it counts anything.
 fn events(metric: Metric, sample: &Sample) -> u64 {
     match metric {
-        Metric::ErrorRate => sample.errors,
+        Metric::ErrorRate => sample.failed_requests(),
+        Metric::AnsweredErrorRate => sample.errors,
         Metric::SlowRate { over_micros } => {
             Slow::count_in(&sample.slow, over_micros).unwrap_or_default()
         }
@@ -280,9 +282,11 @@ fn point(metric: Metric, place: usize, reading: &Reading) -> Point {
 fn estimate(metric: Metric, counted: &Counted, happened: u64) -> Option<Estimate> {
     let sample = &counted.sample;
     let value = match metric {
-        Metric::ErrorRate | Metric::SlowRate { .. } | Metric::Event(_) => {
-            return rate(happened, counted.requests);
+        // Open requests may be known to be slow that aren't known to be failures yet.
+        Metric::ErrorRate | Metric::AnsweredErrorRate | Metric::SlowRate { .. } => {
+            return rate(happened.min(counted.requests), counted.requests);
         }
+        Metric::Event(_) => return rate(happened, counted.requests),
         Metric::LatencyP50 => sample.latency?.p50_ms,
         Metric::LatencyP90 => sample.latency?.p90_ms,
         Metric::LatencyP99 => sample.latency?.p99_ms,

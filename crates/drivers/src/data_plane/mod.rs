@@ -37,6 +37,7 @@ use shipway_core::{
     target::{InstanceId, Place, SetKey},
 };
 use shipway_proxy::{
+    TrustedNetwork,
     client::{Control, ControlError},
     protocol::{Accepted, Counters, DrainWait, Health, Snapshot, Stop},
 };
@@ -67,6 +68,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Worker threads; 0: one per core.
     pub workers: usize,
+    /// Proxies in front of it; of one that is started here.
+    pub trusted: Vec<TrustedNetwork>,
     /// What it prints goes here, appended.
     pub log: PathBuf,
 }

@@ -110,6 +110,9 @@ fn arguments(options: &Options) -> Vec<OsString> {
         "--workers".into(),
         options.workers.to_string().into(),
     ];
+    for network in &options.trusted {
+        arguments.extend(["--trust-proxy".into(), network.to_string().into()]);
+    }
     for address in &options.listen {
         arguments.extend(["--listen".into(), address.to_string().into()]);
     }

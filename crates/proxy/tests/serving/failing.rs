@@ -253,12 +253,84 @@ async fn a_get_is_not_sent_on_and_on() {
     let (house, (raw, seen)) = (House::new(), scripted(&[]).await);
     let proxy = before(&house, &raw.address).await;
     assert_eq!(get(proxy.address, "/").await.status, 502);
-    assert_eq!(
-        seen.load(SeqCst),
-        1,
-        "a new connection that breaks says enough"
+    assert_eq!(seen.load(SeqCst), 2, "it is sent again once");
+    let entry = proxy.count(1).await;
+    assert_eq!((entry.retries, entry.proxy_errors), (1, 1));
+}
+
+#[tokio::test]
+async fn a_get_whose_instance_dies_is_answered_by_another_and_a_post_is_not() {
+    let (house, (dying, seen)) = (House::new(), scripted(&[]).await);
+    let well = Upstream::named("well").await;
+    let proxy = house.proxy().await;
+    proxy.put(&only(1, &[&dying.address, &well.address])).await;
+    let mut retries = 0;
+    for _ in 0..4 {
+        assert_eq!(get(proxy.address, "/").await.text(), "well");
+        let now = proxy.count(1).await.retries;
+        assert!(now <= retries + 1, "no request is sent more than twice");
+        retries = now;
+    }
+    assert!(retries > 0, "some went to the one that dies");
+    assert_eq!(seen.load(SeqCst) as u64, retries);
+    let mut statuses = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let mut conversation = Conversation::with(proxy.address).await;
+        let got = conversation.send(ask(Method::POST, "/", "")).await.unwrap();
+        statuses.insert(got.status);
+    }
+    assert_eq!(Vec::from_iter(statuses), [200, 502]);
+    assert_eq!(proxy.count(1).await.retries, retries);
+}
+
+#[tokio::test]
+async fn a_get_is_not_sent_again_once_something_of_its_answer_came() {
+    let (house, (half, seen)) = (
+        House::new(),
+        scripted(&["HTTP/1.1 200 OK\r\nContent-"]).await,
     );
-    assert_eq!(proxy.count(1).await.proxy_errors, 1);
+    let proxy = before(&house, &half.address).await;
+    let asking = tokio::spawn({
+        let address = proxy.address;
+        async move { get(address, "/").await.status }
+    });
+    until("half a head is there", async || seen.load(SeqCst) == 1).await;
+    drop(half);
+    assert_eq!(asking.await.unwrap(), 502);
+    assert_eq!(proxy.count(1).await.retries, 0);
+}
+
+#[tokio::test]
+async fn an_answer_in_the_place_of_an_instance_never_resets_an_upload() {
+    let (house, (dying, _)) = (House::new(), scripted(&[]).await);
+    let proxy = house.proxy().await;
+    let nobody = Route {
+        hosts: vec!["nobody".to_owned()],
+        ..route(vec![backend(2, FULL, &[])])
+    };
+    let broken = route(vec![backend(1, FULL, &[&dying.address])]);
+    proxy.put(&snapshot(vec![broken, nobody])).await;
+    let body = vec![b'x'; 3 << 20];
+    for (host, status) in [("nowhere", 404), ("nobody", 503)] {
+        let mut wire = Wire::to(proxy.address).await;
+        // The second request of the connection shows that the first was read to its end.
+        for _ in 0..2 {
+            let length = body.len();
+            wire.say(format!(
+                "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
+            ))
+            .await;
+            wire.say(&body).await;
+            let head = wire.head().await;
+            assert!(
+                head.starts_with(&format!("http/1.1 {status} ")),
+                "{host}: {head:?}"
+            );
+            let length = head.split("content-length: ").nth(1).unwrap();
+            let length = length.lines().next().unwrap().parse().unwrap();
+            wire.bytes(length).await;
+        }
+    }
 }
 
 #[tokio::test]

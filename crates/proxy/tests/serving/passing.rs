@@ -488,3 +488,79 @@ async fn connections_are_kept_and_closed_as_the_client_asks() {
     );
     assert_eq!(upstream.connections(), 1, "the client's wish is its own");
 }
+
+#[tokio::test]
+async fn an_answer_may_have_a_thousand_headers_and_no_more() {
+    let house = House::new();
+    for (count, status) in [(999, 200), (1_001, 502)] {
+        let many = Upstream::start(move |_| async move {
+            let mut answer = text("many");
+            // Content-Length and Date are the others.
+            for number in 0..count - 2 {
+                let value = number.to_string().parse().unwrap();
+                answer.headers_mut().append("set-cookie", value);
+            }
+            answer
+        })
+        .await;
+        let proxy = house.proxy().await;
+        proxy.put(&only(1, &[&many.address])).await;
+        let mut wire = Wire::to(proxy.address).await;
+        wire.say("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        let head = wire.head().await;
+        assert!(
+            head.starts_with(&format!("http/1.1 {status} ")),
+            "{count}: {head}"
+        );
+        if status == 200 {
+            assert_eq!(head.matches("set-cookie").count(), count - 2);
+        }
+        proxy.kill();
+    }
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_in_front_says_for_whom_it_asks() {
+    let house = House::new();
+    let shop = Upstream::start(|request: http::Request<hyper::body::Incoming>| async move {
+        let said = |name: &str| {
+            let value = request.headers().get(name).map(|it| it.to_str().unwrap());
+            value.unwrap_or("-").to_owned()
+        };
+        let names = [
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-for",
+        ];
+        text(names.map(|name| said(name)).join(" "))
+    })
+    .await;
+    for (trusted, seen) in [
+        (
+            vec!["127.0.0.0/8"],
+            "https shop.example 443 203.0.113.9, 127.0.0.1",
+        ),
+        (vec!["10.0.0.0/8"], "http shop - 127.0.0.1"),
+        (vec![], "http shop - 127.0.0.1"),
+    ] {
+        let start = super::support::proxy::Start {
+            trusted: trusted.into_iter().map(str::to_owned).collect(),
+            ..house.usual()
+        };
+        let proxy = super::support::Proxy::start(&start).await.unwrap();
+        proxy.put(&only(1, &[&shop.address])).await;
+        let mut request = super::support::client::ask(http::Method::GET, "/", "");
+        for (name, value) in [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("x-forwarded-port", "443"),
+            ("x-forwarded-for", "203.0.113.9"),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let mut conversation = super::support::Conversation::with(proxy.address).await;
+        assert_eq!(conversation.send(request).await.unwrap().text(), seen);
+        proxy.kill();
+    }
+}

@@ -227,6 +227,31 @@ async fn a_client_that_leaves_in_the_middle_of_its_own_upload_says_nothing_about
 }
 
 #[tokio::test]
+async fn the_time_of_an_upload_is_the_clients() {
+    let (house, shop) = (House::new(), Upstream::named("shop").await);
+    let proxy = house.proxy().await;
+    let patient = Route {
+        answer_within_ms: 1_500,
+        ..impatient(&shop.address)
+    };
+    proxy.put(&snapshot(vec![patient])).await;
+    let longer = Duration::from_secs(2);
+    let mut wire = Wire::to(proxy.address).await;
+    wire.say("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 8\r\n\r\nhalf")
+        .await;
+    until("it takes its time", async || {
+        proxy.count(1).await.open_ages.beyond(longer) == 1
+    })
+    .await;
+    assert_eq!(proxy.count(1).await.overdue, 0);
+    wire.say("half").await;
+    assert!(wire.head().await.starts_with("http/1.1 200"));
+    assert_eq!(wire.bytes(4).await, "shop");
+    let entry = proxy.count(1).await;
+    assert_eq!((entry.late, entry.latency.beyond(longer)), (0, 1));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_its_request_is_held_is_counted() {
     let house = House::new();
     let proxy = house.proxy().await;
@@ -293,8 +318,8 @@ async fn a_websocket_is_no_request_that_waits() {
             |mut request: http::Request<hyper::body::Incoming>| async move {
                 let upgrade = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
-                    let _open = upgrade.await;
-                    std::future::pending::<()>().await;
+                    let mut open = TokioIo::new(upgrade.await.unwrap());
+                    let _ = open.read(&mut [0]).await;
                 });
                 let mut answer = text("");
                 *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -136,7 +136,7 @@ fn traffic(place: &Place) -> Markup {
         .traffic
         .iter()
         .filter(|traffic| {
-            traffic.requests > 0
+            traffic.requests + traffic.abandoned + traffic.overdue > 0
                 && place
                     .split
                     .shares
@@ -148,13 +148,15 @@ fn traffic(place: &Place) -> Markup {
         @if !shown.is_empty() {
             p.dim { "Since each release first served here:" }
             div.scroll { table {
-                thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "p50" } th.number { "p99" } } }
+                thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "abandoned" } th.number { "unanswered" } th.number { "p50" } th.number { "p99" } } }
                 tbody {
                     @for traffic in shown {
                         tr {
                             td { (traffic.release) }
                             td.number { (traffic.requests) }
                             td class={ "number" @if traffic.errors > 0 { " trouble" } } { (traffic.errors) " (" (share(traffic.errors, traffic.requests)) ")" }
+                            td class={ "number" @if traffic.abandoned > 0 { " trouble" } } { (traffic.abandoned) }
+                            td class={ "number" @if traffic.late + traffic.overdue > 0 { " trouble" } } { (traffic.late + traffic.overdue) }
                             td.number { (millis(traffic.p50_ms)) }
                             td.number { (millis(traffic.p99_ms)) }
                         }

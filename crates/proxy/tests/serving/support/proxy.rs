@@ -41,6 +41,7 @@ fn as_the_proxy() {
         control: start.control,
         state: start.state,
         workers: start.workers,
+        trusted: start.trusted.iter().map(|it| it.parse().unwrap()).collect(),
     });
     if let Some(path) = start.access_log {
         proxy = proxy.access_log(path);
@@ -69,6 +70,7 @@ pub struct Start {
     pub access_log: Option<PathBuf>,
     pub head_within: Option<Duration>,
     pub take_over: bool,
+    pub trusted: Vec<String>,
 }
 
 /// The folder of a proxy and those after it.
@@ -93,6 +95,7 @@ impl House {
             access_log: None,
             head_within: None,
             take_over: false,
+            trusted: Vec::new(),
         }
     }
 
