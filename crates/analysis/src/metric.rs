@@ -202,10 +202,7 @@ impl Metric {
     pub const fn is_share(self) -> bool {
         matches!(
             self,
-            Self::ErrorRate
-                | Self::AnsweredErrorRate
-                | Self::SlowRate { .. }
-                | Self::Availability
+            Self::ErrorRate | Self::AnsweredErrorRate | Self::SlowRate { .. } | Self::Availability
         )
     }
 

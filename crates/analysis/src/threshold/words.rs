@@ -87,7 +87,8 @@ pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observatio
 pub(super) fn is_idle(series: &Series<'_>, state: &State, seen: &Observation) -> bool {
     let sample = seen.canary.sample.as_ref();
     let counts = sample.and_then(|sample| series.counts(sample));
-    series.metric.is_of_traffic() && counts.is_some_and(|counts| state.canary.window(counts).requests == 0)
+    series.metric.is_of_traffic()
+        && counts.is_some_and(|counts| state.canary.window(counts).requests == 0)
 }
 
 /// Adds how often it happened, where once would have been forgiven.

@@ -112,7 +112,7 @@ async fn counts_of_open_and_ended_requests_together_never_fall() {
     proxy.put(&snapshot(vec![impatient(&shop.address)])).await;
     let load = super::support::Load::on(proxy.address, 16);
     let (mut slow, mut failed, mut known) = (0, 0, 0);
-    for _ in 0..150 {
+    while slow <= 100 {
         let entry = proxy.count(1).await;
         let now = entry.latency.beyond(LIMIT) + entry.open_ages.beyond(LIMIT);
         assert!(now >= slow, "slow: {slow}, then {now}");
@@ -123,7 +123,6 @@ async fn counts_of_open_and_ended_requests_together_never_fall() {
         known = entry.requests + entry.overdue;
     }
     load.stop().await;
-    assert!(slow > 16, "{slow}");
 }
 
 #[tokio::test]

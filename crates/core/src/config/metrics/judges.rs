@@ -83,7 +83,10 @@ pub(super) fn comparison(
 /// What holds where there is no stable release: a share of the requests.
 fn max_without_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<f64> {
     let text = fields.string("max_without_stable", problems)?;
-    if !matches!(metric, Metric::ErrorRate | Metric::SlowRate { .. }) {
+    if !matches!(
+        metric,
+        Metric::ErrorRate | Metric::AnsweredErrorRate | Metric::SlowRate { .. }
+    ) {
         let message =
             format!("`max_without_stable` is of error-rate and slow-rate, not of {metric}");
         problems.push(bad(text.span, &message));

@@ -15,7 +15,14 @@ pub use self::source::{Query, Source};
 use super::decode::{unknown_word, word};
 
 /// Keys of a metric, whoever judges it.
-const SHARED_KEYS: Keys = &["metric", "provider", "over", "abandoned", "judge", "required"];
+const SHARED_KEYS: Keys = &[
+    "metric",
+    "provider",
+    "over",
+    "abandoned",
+    "judge",
+    "required",
+];
 
 type Problems = Vec<Diagnostic>;
 type Keys = &'static [&'static str];
