@@ -133,7 +133,7 @@ fn what_clients_give_up_is_an_error_of_its_own_class_unless_a_rule_says_otherwis
     ] {
         let judgement = judged(rule, given_up.clone(), healthy(700));
         assert!(
-            matches!(judgement.verdict, Verdict::Inconclusive { .. }),
+            matches!(judgement.verdict, Verdict::NoData { seen: 50, .. }),
             "50 answers are too few, and none is an error: {judgement:?}"
         );
     }
