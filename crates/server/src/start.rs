@@ -142,7 +142,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     let data = DataDir::lock(&options.data)?;
     let path = data.path().to_owned();
-    require_log(&data, options.new_log)?;
+    require_log(&data, options.new_log).await?;
     let secrets = options
         .secrets
         .as_deref()
@@ -337,9 +337,17 @@ impl Running {
 }
 
 /// Refuses a used data directory without its log, or sets aside what is there when a new log is wanted.
-fn require_log(data: &DataDir, new_log: bool) -> Result<(), StartError> {
+async fn require_log(data: &DataDir, new_log: bool) -> Result<(), StartError> {
     match data.require_log() {
         Err(shipway_store::DataDirError::LogMissing { found, .. }) if new_log => {
+            // Nobody supervises it any more once its folder is moved.
+            let stopped = shipway_drivers::stop_all(data.path()).await;
+            let (instances, jobs) = (stopped.instances, stopped.jobs);
+            tracing::warn!(
+                instances,
+                jobs,
+                "stopped what the last server has left running"
+            );
             let label = jiff::Timestamp::now().as_second().to_string();
             let aside = data.set_aside(&label).map_err(|source| StartError::Io {
                 what: format!("moving what is in {} aside", data.path().display()),

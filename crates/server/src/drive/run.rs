@@ -354,11 +354,13 @@ impl JobFollower<'_> {
             stored = storage.store(&*self.app.blobs, &file, on_wait) => stored,
             () = self.work.cancelled.cancelled() => return Err(Unfollowed),
         };
-        if is_delayed.into_inner() {
-            self.report(delayed(None)).await;
-        }
         match stored {
-            Ok(digest) => Ok(Some(digest)),
+            Ok(digest) => {
+                if is_delayed.into_inner() {
+                    self.report(delayed(None)).await;
+                }
+                Ok(Some(digest))
+            }
             Err(error) => {
                 self.lose(noun, &error);
                 Ok(None)
