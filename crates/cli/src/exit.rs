@@ -1,4 +1,5 @@
-//! How a command ends: 0 done, 1 the thing failed, 2 usage or configuration, 3 not allowed, 4 server unreachable.
+//! How a command ends: 0 done, 1 the thing failed, 2 usage or configuration, 3 not allowed, 4 server unreachable; 5 a run was
+//! incomplete (`shipway run`).
 
 use std::process::ExitCode;
 

@@ -47,6 +47,7 @@ impl Forge {
             token_file: self.token_file()?,
             cache,
             built_in: built_in()?,
+            allow_other_versions: false,
         })
     }
 

@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod print;
 mod report;
+mod runner;
 
 use std::process::ExitCode;
 

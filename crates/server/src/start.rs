@@ -24,7 +24,7 @@ use shipway_engine::{
     Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store, StoreError,
 };
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
-use shipway_workflow::job::ActionSource;
+use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,8 @@ pub struct Options {
     pub unconfined_jobs: bool,
     /// How long artifacts and reports of jobs wait for space on the disk.
     pub storage_wait: std::time::Duration,
+    /// The labels that this machine has for `runs-on`.
+    pub runner_labels: RunnerLabels,
     /// For tests of crashes, see [`SqliteOptions`].
     pub crash_after_events: Option<u64>,
     /// Whether a used data directory may begin with an empty log; what is there is set aside.
@@ -245,7 +247,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
             jobs: JobRunner::new(options.exe.clone(), path.join("runs"))
                 .with_room(options.jobs)
-                .with_limits(options.job_limits.clone()),
+                .with_limits(options.job_limits.clone())
+                .with_labels(options.runner_labels.clone()),
             notifier: Notifier::new(),
             providers: shipway_drivers::metrics::Reader::new(),
             happened,

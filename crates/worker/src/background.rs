@@ -186,6 +186,9 @@ impl Hand {
     fn take_over_from(&mut self, key: &str, other: &mut Self) {
         let changes = std::mem::take(&mut other.scope.changes);
         self.scope.change(changes);
+        if let Some(why) = other.scope.verdict.left_out.take() {
+            self.scope.verdict.left_out.get_or_insert(why);
+        }
         for (of, state) in std::mem::take(&mut other.states) {
             if of == key || of.starts_with(&format!("{key}.")) {
                 self.states.insert(of, state);

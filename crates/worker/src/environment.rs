@@ -8,6 +8,8 @@ use shipway_workflow::{
     job::{ENGINE, JobSpec, NETWORK},
 };
 
+use crate::tools::{add_install_folders, prepare_install_folders};
+
 /// Where programs are looked for when nobody says.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -88,6 +90,7 @@ impl Folders {
         ] {
             std::fs::create_dir_all(folder)?;
         }
+        prepare_install_folders(&folders)?;
         Ok(folders)
     }
 
@@ -115,10 +118,7 @@ impl Folders {
 /// What every step starts with: nothing of the server's but where programs are, and the way to the network.
 pub(crate) fn base(folders: &Folders) -> Env {
     let mut base = Env::default();
-    base.set(
-        "PATH",
-        std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned()),
-    );
+    add_install_folders(folders, &mut base);
     base.set("LANG", "C.UTF-8");
     base.set("HOME", folders.home.display().to_string());
     base.set("TMPDIR", folders.temp.display().to_string());

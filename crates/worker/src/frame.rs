@@ -199,8 +199,8 @@ impl Frame {
             .map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
         let step = Value::object([
             ("outputs", Value::object(outputs)),
-            ("outcome", Value::from(outcome.as_str())),
-            ("conclusion", Value::from(conclusion.as_str())),
+            ("outcome", Value::from(outcome.in_expressions())),
+            ("conclusion", Value::from(conclusion.in_expressions())),
         ]);
         self.steps.insert(id, step);
     }

@@ -298,6 +298,8 @@ impl Hand {
             }
             (Ended::LeftOut(why), _) => {
                 self.output.annotate(Level::Warning, &why);
+                let left_out = &mut self.scope.verdict.left_out;
+                left_out.get_or_insert_with(|| why.clone());
                 (Conclusion::Skipped, Some(why))
             }
             (Ended::Cancelled, _) => {

@@ -62,7 +62,9 @@ const LOCK_FILE: &str = "worker.lock";
 pub fn run(folder: &Path, keeping: Keeping) -> ExitCode {
     match begin(folder, keeping) {
         Ok(None | Some(Conclusion::Success | Conclusion::Skipped)) => ExitCode::SUCCESS,
-        Ok(Some(Conclusion::Failure | Conclusion::Cancelled)) => ExitCode::FAILURE,
+        Ok(Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)) => {
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("shipway worker: {}: {error}", folder.display());
             ExitCode::from(2)

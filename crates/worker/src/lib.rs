@@ -46,6 +46,7 @@ mod scope;
 mod shell;
 mod stand;
 mod step;
+mod tools;
 
 pub use artifact_links::{EntryError, check_entry};
 pub use containers::remove_leftovers;

@@ -50,7 +50,7 @@ pub(crate) struct Verdict {
     pub(crate) failed: Option<String>,
     /// Why it was cut short, once it was.
     pub(crate) cut: Option<String>,
-    /// Why it was left out, when it was.
+    /// Why it, or a step of it, was left out, when that happened.
     pub(crate) left_out: Option<String>,
 }
 
@@ -62,18 +62,19 @@ impl Verdict {
         } else if self.failed.is_some() {
             Conclusion::Failure
         } else if self.left_out.is_some() {
-            Conclusion::Skipped
+            Conclusion::Incomplete
         } else {
             Conclusion::Success
         }
     }
 
-    pub(crate) fn status(&self) -> Status {
-        let conclusion = self.conclusion();
+    /// What conditions of steps see. A step that was left out does not keep later ones from running.
+    pub(crate) const fn status(&self) -> Status {
+        let (cut, failed) = (self.cut.is_some(), self.failed.is_some());
         Status {
-            success: conclusion == Conclusion::Success,
-            failure: conclusion == Conclusion::Failure,
-            cancelled: conclusion == Conclusion::Cancelled,
+            success: !cut && !failed,
+            failure: !cut && failed,
+            cancelled: cut,
         }
     }
 }
@@ -160,7 +161,7 @@ impl Scope {
         }
         contexts.set("env", Value::Object(Arc::new(variables)));
         contexts.set("steps", frame.steps());
-        let status = Value::from(self.verdict.conclusion().as_str());
+        let status = Value::from(self.verdict.conclusion().in_expressions());
         let job = [("status", status)].into_iter().chain(self.job.clone());
         contexts.set("job", Value::object(job));
         contexts

@@ -80,6 +80,9 @@ fn the_environment_is_clean_and_github_cannot_be_overwritten() {
         "SHLVL",
         "TMPDIR",
         "CARGO_HOME",
+        "CARGO_INSTALL_ROOT",
+        "GEM_HOME",
+        "NPM_CONFIG_GLOBALCONFIG",
         "RUSTUP_HOME",
         "SHIPWAY",
     ];

@@ -160,6 +160,8 @@ pub struct ActionSource {
     pub cache: Option<PathBuf>,
     /// Whether GitHub's own actions that have a built-in equivalent are built in.
     pub built_in: bool,
+    /// Whether `actions/setup-*` may use the machine's version of a tool when the workflow asks for another one.
+    pub allow_other_versions: bool,
 }
 
 impl ActionSource {
@@ -174,6 +176,7 @@ impl Default for ActionSource {
             token_file: None,
             cache: None,
             built_in: true,
+            allow_other_versions: false,
         }
     }
 }
@@ -280,7 +283,7 @@ impl fmt::Debug for ServerAccess {
     }
 }
 
-/// How a step or a job ended, in GitHub's words.
+/// How a step, a job or a run ended, in GitHub's words; `incomplete` is Shipway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
@@ -292,10 +295,13 @@ pub enum Conclusion {
     Cancelled,
     /// Its condition said no.
     Skipped,
+    /// The machine could not run it, or a part of it, for want of a runner label or a container engine. Never a success: a run
+    /// with such a job is incomplete as well, and jobs that need it see `skipped`.
+    Incomplete,
 }
 
 impl Conclusion {
-    /// `success`, `failure`, `cancelled`, `skipped`: what `needs.x.result` and `steps.x.outcome` say.
+    /// As people and clients of the API read it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -303,6 +309,18 @@ impl Conclusion {
             Self::Failure => "failure",
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
+            Self::Incomplete => "incomplete",
+        }
+    }
+
+    /// As expressions of workflows see it, in GitHub's words: what `needs.x.result` and `steps.x.outcome` are.
+    #[must_use]
+    pub const fn in_expressions(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped | Self::Incomplete => "skipped",
         }
     }
 }

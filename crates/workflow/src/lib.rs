@@ -14,6 +14,7 @@ pub mod lint;
 pub mod model;
 pub mod parse;
 pub mod report;
+pub mod runner;
 pub mod shared;
 
 pub use model::PushEvent;

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{client::Server, exit::Failure, forge::Forge, limits::JobLimits};
+use shipway_workflow::job::ActionSource;
+
+use crate::{
+    client::Server, exit::Failure, forge::Forge, limits::JobLimits, runner::RunnerOptions,
+};
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
 #[derive(Debug, clap::Args)]
@@ -50,6 +54,9 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     storage_wait: jiff::SignedDuration,
 
+    #[command(flatten)]
+    runner: RunnerOptions,
+
     /// How people reach the API, when not by the address it listens on
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -84,11 +91,15 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
         token: shared.token.clone().filter(|token| !token.is_empty()),
         secrets: args.secrets,
         repos: args.repo,
-        actions: args.forge.source(None)?,
+        actions: ActionSource {
+            allow_other_versions: args.runner.allow_other_versions(),
+            ..args.forge.source(None)?
+        },
         public_url: args.public_url,
         exe,
         jobs: args.jobs.map_or_else(super::jobs_max, usize::from),
         job_limits: args.limits.limits(),
+        runner_labels: args.runner.labels(),
         crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")
             .ok()
             .and_then(|text| text.parse().ok()),

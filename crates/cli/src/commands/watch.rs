@@ -76,7 +76,7 @@ fn follow_run(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
             }
             return match conclusion {
                 Conclusion::Success | Conclusion::Skipped => Ok(()),
-                Conclusion::Failure | Conclusion::Cancelled => {
+                Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete => {
                     Err(Failure::Failed(format!("{} ended: {conclusion}", view.id)))
                 }
             };

@@ -271,7 +271,7 @@ fn a_job_whose_worker_is_lost_begins_anew() {
     let shop = site.shop();
     let mark = site.folder.path().join("mark");
     let text = format!(
-        "on: push\njobs:\n  a:\n    runs-on: x\n    retry: {{ max: 1, when: worker-lost }}\n    steps:\n      - run: if test -e {0}; then echo anew; else touch {0}; kill -9 $PPID; sleep 60; fi\n",
+        "on: push\njobs:\n  a:\n    runs-on: linux\n    retry: {{ max: 1, when: worker-lost }}\n    steps:\n      - run: if test -e {0}; then echo anew; else touch {0}; kill -9 $PPID; sleep 60; fi\n",
         mark.display()
     );
     shop.write(".github/workflows/cd.yml", &text);

@@ -57,7 +57,7 @@ fn a_run_of_two_hundred_jobs_outlives_five_killed_servers_and_does_each_step_onc
     let diary = site.folder.path().join("diary");
     let cells: Vec<String> = (1..=JOBS).map(|n| n.to_string()).collect();
     let text = format!(
-        "on: push\njobs:\n  many:\n    runs-on: x\n    strategy: {{ matrix: {{ n: [{}] }} }}\n    steps:\n      - run: echo in ${{{{ matrix.n }}}} >> {diary}\n      - run: echo out ${{{{ matrix.n }}}} >> {diary}\n",
+        "on: push\njobs:\n  many:\n    runs-on: linux\n    strategy: {{ matrix: {{ n: [{}] }} }}\n    steps:\n      - run: echo in ${{{{ matrix.n }}}} >> {diary}\n      - run: echo out ${{{{ matrix.n }}}} >> {diary}\n",
         cells.join(", "),
         diary = diary.display(),
     );
@@ -116,11 +116,11 @@ const TALKS: &str = "
 on: push
 jobs:
   first:
-    runs-on: x
+    runs-on: linux
     steps: [{ run: sleep 0.5 }]
   talk:
     needs: first
-    runs-on: x
+    runs-on: linux
     steps:
       - run: for i in $(seq 80); do printf 'line %d\\rof 80\\n' $i; sleep 0.05; done
 ";
@@ -222,7 +222,7 @@ const LOOKS_AROUND: &str = "
 on: push
 jobs:
   look:
-    runs-on: x
+    runs-on: linux
     steps:
       - run: |
           env
@@ -233,7 +233,7 @@ jobs:
           (setsid sleep 4271 > /dev/null 2>&1 &)
           python3 -c 'import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); os.execvp(\"sleep\", [\"sleep\", \"4272\"])'
   red:
-    runs-on: x
+    runs-on: linux
     steps:
       - run: echo kept > evidence; chmod 500 .
       - run: exit 3

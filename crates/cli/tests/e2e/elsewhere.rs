@@ -24,7 +24,7 @@ jobs:
     secrets: inherit
   report:
     needs: ship
-    runs-on: x
+    runs-on: linux
     steps: [{ run: \"test '${{ needs.ship.outputs.said }}' = 'hello shop'\" }]
 ";
 
@@ -49,7 +49,7 @@ on:
     outputs: { said: { value: \"${{ jobs.say.outputs.said }}\" } }
 jobs:
   say:
-    runs-on: x
+    runs-on: linux
     outputs: { said: \"${{ steps.s.outputs.said }}\" }
     steps:
       - uses: actions/checkout@v4
@@ -60,7 +60,7 @@ const THIRD: &str = "
 on: { workflow_call: { secrets: { KEY: { required: true } } } }
 jobs:
   use:
-    runs-on: x
+    runs-on: linux
     steps: [{ run: 'echo key ${{ secrets.KEY }} of ${{ github.repository }}' }]
 ";
 
@@ -181,7 +181,7 @@ fn a_forge_that_does_not_answer_fails_the_run_that_needs_it_and_no_other() {
     write_caller(&shop.path, CALLER);
     shop.write(
         ".github/workflows/own.yml",
-        "on: push\njobs: { own: { runs-on: x, steps: [{ run: echo own }] } }\n",
+        "on: push\njobs: { own: { runs-on: linux, steps: [{ run: echo own }] } }\n",
     );
     let pushed = said(&shop.ship("1.0"));
     assert_says(

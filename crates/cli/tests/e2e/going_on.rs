@@ -19,7 +19,7 @@ const WORKFLOW: &str = r#"
 on: push
 jobs:
   deliver:
-    runs-on: x
+    runs-on: linux
     outputs: { made: "${{ steps.one.outputs.made }}" }
     steps:
       - id: one
@@ -47,7 +47,7 @@ jobs:
       - { if: failure(), run: echo sad >> HERE/ran }
   after:
     needs: deliver
-    runs-on: x
+    runs-on: linux
     steps: [{ run: 'echo "after: ${{ needs.deliver.outputs.made }}" >> HERE/ran' }]
 "#;
 
@@ -287,7 +287,7 @@ fn a_shell_opens_where_a_local_run_failed() {
     fs::create_dir_all(folder.path().join(".github/workflows")).unwrap();
     fs::write(
         folder.path().join(".github/workflows/ci.yml"),
-        "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo \"X=left\" >> $GITHUB_ENV\n      - { name: Breaks, env: { OWN: mine }, run: exit 4 }\n",
+        "on: push\njobs:\n  a:\n    runs-on: linux\n    steps:\n      - run: echo \"X=left\" >> $GITHUB_ENV\n      - { name: Breaks, env: { OWN: mine }, run: exit 4 }\n",
     )
     .unwrap();
     let words = ["run", "--shell-on-failure"];
@@ -331,7 +331,7 @@ const DEPLOYS: &str = r#"
 on: push
 jobs:
   build:
-    runs-on: x
+    runs-on: linux
     steps:
       - uses: actions/checkout@v4
       - uses: actions/upload-artifact@v4

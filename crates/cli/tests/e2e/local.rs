@@ -209,7 +209,7 @@ fn a_run_as_json_is_a_line_for_each_fact() {
 #[test]
 fn a_run_of_a_workflow_with_mistakes_shows_them_all() {
     let folder = with_workflow(
-        "on: push\njobs:\n  a: { needs: b, runs-on: x, steps: [{ run: true }] }\n  b: { needs: a, runs-on: x, steps: [{ run: true }] }\n",
+        "on: push\njobs:\n  a: { needs: b, runs-on: linux, steps: [{ run: true }] }\n  b: { needs: a, runs-on: linux, steps: [{ run: true }] }\n",
     );
     let ran = shipway(folder.path(), &["run"]);
     assert_ends(

@@ -34,6 +34,7 @@ mod misbehaving;
 mod pages;
 mod people;
 mod reached;
+mod runners;
 mod runs;
 mod screen;
 mod shop;

@@ -131,7 +131,7 @@ fn a_dry_run_says_what_would_run_and_runs_nothing() {
 #[test]
 fn the_list_of_jobs_says_what_starts_them() {
     let other =
-        "on: [release, pull_request]\njobs: { pack: { runs-on: x, steps: [{ run: a }] } }\n";
+        "on: [release, pull_request]\njobs: { pack: { runs-on: linux, steps: [{ run: a }] } }\n";
     let folder = with_workflows(&[("ci.yml", BRANCHY), ("pack.yml", other)]);
     let listed = run(folder.path(), &["--list"]);
     assert_ends(
@@ -304,7 +304,7 @@ impl Lines {
 
 #[test]
 fn no_more_jobs_run_at_once_than_are_wanted() {
-    let text = "on: push\njobs:\n  a:\n    runs-on: x\n    strategy: { matrix: { n: [1, 2, 3, 4, 5] } }\n    steps:\n      - run: echo in >> \"$DIARY\"; sleep 0.1; echo out >> \"$DIARY\"\n";
+    let text = "on: push\njobs:\n  a:\n    runs-on: linux\n    strategy: { matrix: { n: [1, 2, 3, 4, 5] } }\n    steps:\n      - run: echo in >> \"$DIARY\"; sleep 0.1; echo out >> \"$DIARY\"\n";
     let folder = with_workflows(&[("ci.yml", text)]);
     let diary = folder.path().join("diary");
     let given = format!("DIARY={}", diary.display());
@@ -317,7 +317,7 @@ fn no_more_jobs_run_at_once_than_are_wanted() {
 #[test]
 fn several_workflows_run_one_after_the_other_and_are_as_bad_as_the_worst() {
     let one = |on: &str, step: &str| {
-        format!("on: {on}\njobs: {{ a: {{ runs-on: x, steps: [{{ run: '{step}' }}] }} }}\n")
+        format!("on: {on}\njobs: {{ a: {{ runs-on: linux, steps: [{{ run: '{step}' }}] }} }}\n")
     };
     let folder = with_workflows(&[
         ("bad.yml", &one("push", "echo of bad; exit 3")),
@@ -354,7 +354,7 @@ fn several_workflows_run_one_after_the_other_and_are_as_bad_as_the_worst() {
 
 #[test]
 fn a_red_run_ends_with_what_failed_and_how_to_see_more() {
-    let text = "on: push\njobs:\n  lint: { runs-on: x, steps: [{ run: echo fine }] }\n  unit:\n    runs-on: x\n    steps:\n      - { name: Build, run: echo built }\n      - { name: Test, run: echo 'assertion failed'; exit 4 }\n";
+    let text = "on: push\njobs:\n  lint: { runs-on: linux, steps: [{ run: echo fine }] }\n  unit:\n    runs-on: linux\n    steps:\n      - { name: Build, run: echo built }\n      - { name: Test, run: echo 'assertion failed'; exit 4 }\n";
     let folder = with_workflows(&[("ci.yml", text)]);
     let ran = run(folder.path(), &[]);
     let told = said(&ran);
@@ -413,7 +413,7 @@ impl Drop for Watched {
 fn a_watched_run_runs_again_when_a_file_changes_and_is_cancelled_when_it_is_under_way() {
     let text = |step: &str| {
         format!(
-            "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - uses: actions/checkout@v4\n      - run: '{step}'\n"
+            "on: push\njobs:\n  a:\n    runs-on: linux\n    steps:\n      - uses: actions/checkout@v4\n      - run: '{step}'\n"
         )
     };
     let folder = with_workflows(&[("ci.yml", &text("echo round: $(cat number)"))]);

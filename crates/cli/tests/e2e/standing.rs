@@ -27,7 +27,7 @@ fn a_time_that_came_while_no_server_ran_is_made_up_for_once_and_none_comes_twice
     shop.write(
         ".github/workflows/nightly.yml",
         "on: { schedule: [{ cron: '0 */2 * * *', timezone: Europe/Berlin }] }
-jobs: { a: { runs-on: x, steps: [{ run: 'echo \"at ${{ github.event.schedule }} on ${{ github.ref }}\"' }] } }
+jobs: { a: { runs-on: linux, steps: [{ run: 'echo \"at ${{ github.event.schedule }} on ${{ github.ref }}\"' }] } }
 ",
     );
     said(&shop.ship("1.0"));
@@ -63,7 +63,7 @@ fn a_workflow_follows_the_run_of_another() {
     shop.write(
         ".github/workflows/report.yml",
         "on: { workflow_run: { workflows: [cd], types: [completed] } }
-jobs: { a: { runs-on: x, steps: [{ run: 'echo \"${{ github.event.workflow_run.name }} was ${{ github.event.workflow_run.conclusion }}\"' }] } }
+jobs: { a: { runs-on: linux, steps: [{ run: 'echo \"${{ github.event.workflow_run.name }} was ${{ github.event.workflow_run.conclusion }}\"' }] } }
 ",
     );
     said(&shop.ship("1.0"));
@@ -86,7 +86,7 @@ name: cd
 on: push
 jobs:
   a:
-    runs-on: x
+    runs-on: linux
     steps:
       - run: |
           echo "::warning::mind the gap"

@@ -95,7 +95,7 @@ fn one_waits_its_place_is_taken_and_a_server_that_is_killed_forgets_neither() {
             "on: push
 concurrency: ci
 jobs:
-  a: {{ runs-on: x, steps: [{{ run: '{step}' }}] }}
+  a: {{ runs-on: linux, steps: [{{ run: '{step}' }}] }}
 "
         ),
     );
@@ -137,12 +137,12 @@ fn jobs_of_a_queue_of_all_go_one_after_the_other() {
             "on: push
 jobs:
   a:
-    runs-on: x
+    runs-on: linux
     strategy: {{ matrix: {{ n: [1, 2, 3, 4] }} }}
     concurrency: {{ group: DEPLOY, queue: max }}
     steps: [{{ run: 'echo in >> {trace}; sleep 0.1; echo out >> {trace}' }}]
   b:
-    runs-on: x
+    runs-on: linux
     concurrency: {{ group: deploy, queue: max }}
     steps: [{{ run: 'echo in >> {trace}; sleep 0.1; echo out >> {trace}' }}]
 ",

@@ -44,8 +44,10 @@ pub(super) fn decide(run: &Run, again: Again, from: Option<&FromStep>) -> Result
         Again::All => {}
         Again::Failed => {
             let failed = |job: &shipway_workflow::graph::JobProgress| {
-                let result = job.result;
-                matches!(result, Some(Conclusion::Failure | Conclusion::Cancelled))
+                matches!(
+                    job.result,
+                    Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)
+                )
             };
             if !run.progress.jobs.iter().any(failed) {
                 return Err(Rejection::NothingFailed(id()));

@@ -61,6 +61,7 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             Conclusion::Failure => vec![format!("✗ {key}{}", because(why))],
             Conclusion::Cancelled => vec![format!("✗ {key} cancelled{}", because(why))],
             Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],
+            Conclusion::Incomplete => vec![format!("✗ {key} incomplete{}", because(why))],
         },
         Body::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
         Body::RunAgain {

@@ -89,6 +89,8 @@ pub enum Status {
     Cancelled,
     /// Never begun.
     Skipped,
+    /// The machine could not run it, or a part of it.
+    Incomplete,
 }
 
 impl From<Conclusion> for Status {
@@ -98,6 +100,7 @@ impl From<Conclusion> for Status {
             Conclusion::Failure => Self::Failure,
             Conclusion::Cancelled => Self::Cancelled,
             Conclusion::Skipped => Self::Skipped,
+            Conclusion::Incomplete => Self::Incomplete,
         }
     }
 }

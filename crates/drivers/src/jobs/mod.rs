@@ -23,8 +23,9 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 use shipway_core::{ids::RunId, target::Limits};
-use shipway_workflow::job::{
-    ENGINE, JobKey, JobLimits, JobSpec, JournalBody, JournalEntry, NETWORK,
+use shipway_workflow::{
+    job::{ENGINE, JobKey, JobLimits, JobSpec, JournalBody, JournalEntry, NETWORK},
+    runner::{RunnerLabels, RunnerMismatch, RunnerRequest},
 };
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,8 @@ pub struct JobRunner {
     room: Room,
     /// Of each job, where this machine can enforce them.
     limits: Limits,
+    /// What jobs may ask for with `runs-on`.
+    labels: RunnerLabels,
     shared: Arc<Shared>,
 }
 
@@ -126,8 +129,21 @@ impl JobRunner {
             words: &[],
             room: Room::new(usize::MAX),
             limits: Limits::default(),
+            labels: RunnerLabels::of_linux(std::env::consts::ARCH, &[]),
             shared: Arc::default(),
         }
+    }
+
+    /// With these labels instead of those that every machine has.
+    #[must_use]
+    pub fn with_labels(mut self, labels: RunnerLabels) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Whether this machine is one that a job asks for.
+    pub fn check_request(&self, request: &RunnerRequest) -> Result<(), RunnerMismatch> {
+        self.labels.check(request)
     }
 
     /// With limits on what each job may use together with all that it starts. What this machine doesn't let us enforce is

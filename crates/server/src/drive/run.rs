@@ -27,6 +27,7 @@ use shipway_workflow::{
         Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
     },
     report::StoredReport,
+    runner::RunnerMismatch,
 };
 
 use super::{
@@ -110,6 +111,12 @@ async fn run_job(
         return ended(Conclusion::Failure, why);
     }
     let begun = app.jobs.has_begun(&folder);
+    if !begun
+        && stop.is_none()
+        && let Err(mismatch) = check_runner(app, &work.state, key)
+    {
+        return ended(Conclusion::Failure, mismatch.to_string());
+    }
     // Until it is over here.
     let _place = match stop {
         _ if begun => app.jobs.room().go_on(&folder),
@@ -170,6 +177,15 @@ async fn run_job(
             }
             Err(error) => return ended(Conclusion::Failure, error.to_string()),
         }
+    }
+}
+
+/// Whether this machine is one that the job asks for with `runs-on`.
+fn check_runner(app: &App, state: &State, key: &JobKey) -> Result<(), RunnerMismatch> {
+    match state.0.as_deref().and_then(|run| run.cell(key)) {
+        Some((_, cell)) => app.jobs.check_request(&cell.runs_on),
+        // It is refused where its spec is made.
+        None => Ok(()),
     }
 }
 

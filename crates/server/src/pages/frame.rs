@@ -130,8 +130,8 @@ pub(super) fn badge(word: &str) -> Markup {
         "promoted" | "success" | "pass" | "ready" | "green" => "good",
         "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff"
         | "error" => "bad",
-        "paused" | "waiting" | "cancelled" | "aborted" | "rejected" | "held" | "inconclusive"
-        | "warning" => "ask",
+        "paused" | "waiting" | "cancelled" | "incomplete" | "aborted" | "rejected" | "held"
+        | "inconclusive" | "warning" => "ask",
         _ => "calm",
     };
     html! { span class={ "badge " (tone) } { (word) } }

@@ -27,10 +27,9 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     let artifact = call.get("artifact").map(str::to_owned);
     let waits = call.get("wait").is_none() || call.flag("wait")?;
     let Some(server) = call.spec.server.clone().map(Server) else {
-        call.notice(&format!(
-            "the deploy to {environment} is left out: this run has no server; push to one to have it deployed"
-        ));
-        return Ok(Left::default());
+        return Ok(Left::left_out(format!(
+            "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
+        )));
     };
     let github = |name: &str| call.spec.contexts.github.get(name).to_text().to_string();
     let repository = github("repository");

@@ -13,6 +13,7 @@ mod set_up;
 mod setup;
 pub(crate) mod store;
 pub(crate) mod tarball;
+mod venv;
 mod versions;
 
 use std::{
@@ -25,6 +26,8 @@ use shipway_workflow::{
     job::{JobSpec, JournalBody, Level},
     model::Table,
 };
+
+use setup::MissingTool;
 
 use crate::{
     cache::Caches,
@@ -72,6 +75,10 @@ pub(crate) struct Left {
     state: Vec<(String, String)>,
     /// Whether a built-in action has something to do after the job's last step, if all goes well.
     post: bool,
+    /// Why a built-in action did nothing, when that makes the job incomplete.
+    left_out: Option<String>,
+    /// What the machine lacks: then the real action of the same name must provide it.
+    missing_tool: Option<MissingTool>,
 }
 
 /// What a step says of its action.
@@ -88,6 +95,13 @@ impl Left {
             outputs: outputs
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
+            ..Self::default()
+        }
+    }
+
+    fn left_out(why: String) -> Self {
+        Self {
+            left_out: Some(why),
             ..Self::default()
         }
     }
@@ -210,7 +224,7 @@ impl Hand {
         frame: &mut Frame,
         task: &Task,
         plan: &Plan,
-        uses: Uses<'_>,
+        uses: &Uses<'_>,
         left: &mut Left,
     ) -> Ended {
         let seen = frame.seen(&task.step.id);
@@ -244,7 +258,7 @@ impl Hand {
                 Ok(done) => {
                     *left = done;
                     self.keep_for_later(frame, task, left);
-                    Ended::Fine
+                    left.left_out.take().map_or(Ended::Fine, Ended::LeftOut)
                 }
                 Err(why) => Ended::Badly(why),
             },

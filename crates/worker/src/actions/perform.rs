@@ -11,7 +11,7 @@ use shipway_workflow::{
 use tokio::{process::Command, time::Instant};
 
 use super::{
-    Left, Uses,
+    Left, MissingTool, Uses,
     known::{Known, Library, Node, Reference},
 };
 use crate::{
@@ -51,12 +51,55 @@ impl Hand {
         };
         let known = match found {
             Ok(Some(known)) => known,
-            Ok(None) => return self.built_in(frame, &task, plan, uses, left).await,
+            Ok(None) => {
+                let ended = self.built_in(frame, &task, plan, &uses, left).await;
+                return match left.missing_tool.take() {
+                    None => ended,
+                    Some(missing) => {
+                        self.download_tool(frame, task, plan, &uses, missing, left)
+                            .await
+                    }
+                };
+            }
             Err(why) => return Ended::Badly(why),
         };
         match self.perform(frame, task, plan, &uses, &known, left).await {
             Ok(ended) => ended,
             Err(why) => Ended::Badly(why),
+        }
+    }
+
+    /// Runs the real action of a built-in one, which downloads the tool that this machine lacks.
+    async fn download_tool(
+        &mut self,
+        frame: &mut Frame,
+        task: Task,
+        plan: &Plan,
+        uses: &Uses<'_>,
+        missing: MissingTool,
+        left: &mut Left,
+    ) -> Ended {
+        let action = uses.action;
+        self.output
+            .say(&format!("{missing}; {action} is run, which downloads it"));
+        self.output.log.flush();
+        let failed = |why: String| {
+            let advice = missing.advice();
+            Ended::Badly(format!(
+                "{missing}, and {action} did not provide it: {why}\n{advice}"
+            ))
+        };
+        let known = match Reference::of(action, false) {
+            Ok(Reference::Remote(remote)) => match self.fetched(&remote).await {
+                Ok(known) => known,
+                Err(why) => return failed(why),
+            },
+            Ok(_) => return failed("it is not an action of a repository".to_owned()),
+            Err(why) => return failed(why),
+        };
+        match self.perform(frame, task, plan, uses, &known, left).await {
+            Ok(Ended::Badly(why)) | Err(why) => failed(why),
+            Ok(ended) => ended,
         }
     }
 

@@ -1,11 +1,12 @@
-//! `actions/setup-*`: the tool that is on this machine, and which version that is. Nothing is fetched.
+//! `actions/setup-*`: the tool that is on this machine, when it is of a version that the workflow asks for. What the machine
+//! lacks is downloaded by the real action of the same name ([`MissingTool`]); another version is used only where that is allowed.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fmt, fs, path::Path, process::Stdio};
 
 use tokio::process::Command;
 
-use super::{Call, Left, versions::fits};
-use crate::shell::which;
+use super::{Call, Left, venv, versions::fits};
+use crate::{environment::arch, shell::which};
 
 /// What an action sets up: its programs, best first.
 struct Tool {
@@ -53,6 +54,46 @@ pub(super) fn is_known(name: &str) -> bool {
     tool(name).is_some()
 }
 
+/// A tool, or a version of one, that a workflow asks for and this machine lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MissingTool {
+    /// `python3 or python`
+    programs: String,
+    /// What the workflow asks for, when it says.
+    wanted: Option<String>,
+    /// The version that is there instead: `node 20.1.0`.
+    present: Option<String>,
+}
+
+impl fmt::Display for MissingTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.present, &self.wanted) {
+            (Some(present), Some(wanted)) => write!(
+                f,
+                "the workflow asks for version {wanted}, and this machine has {present}"
+            ),
+            (None, Some(wanted)) => write!(
+                f,
+                "the workflow asks for version {wanted}, and there is no {} on this machine",
+                self.programs
+            ),
+            (_, None) => write!(f, "there is no {} on this machine", self.programs),
+        }
+    }
+}
+
+impl MissingTool {
+    /// What to do about it.
+    pub(super) fn advice(&self) -> String {
+        match &self.present {
+            Some(present) => format!(
+                "install that version on the machine, or run with --allow-other-versions to use {present}"
+            ),
+            None => "install it on the machine".to_owned(),
+        }
+    }
+}
+
 pub(super) async fn run(name: &str, call: &mut Call<'_>) -> Result<Left, String> {
     let Some(tool) = tool(name) else {
         return Err(format!(
@@ -60,38 +101,75 @@ pub(super) async fn run(name: &str, call: &mut Call<'_>) -> Result<Left, String>
         ));
     };
     let wanted = wanted(name, &tool, call)?;
+    let described = wanted.as_deref().map(in_words);
+    let allows_other = call.spec.actions.allow_other_versions;
+    let mut present = None;
     for program in tool.programs {
         let Some(version) = version(program, tool.ask, call).await else {
             continue;
         };
-        match &wanted {
-            Some(wanted) if !fits(&version, wanted) => {
-                let wanted = wanted.lines().collect::<Vec<_>>().join(" or ");
-                call.warn(&format!(
-                    "{program} {version} is on this machine and is used; the workflow asks for {wanted}"
-                ));
-            }
-            _ => call.say(&format!(
-                "{program} {version} is on this machine and is used"
+        let fits = wanted.as_ref().is_none_or(|it| fits(&version, it)) && fits_architecture(call);
+        if !fits && !allows_other {
+            present.get_or_insert(format!("{program} {version}"));
+            continue;
+        }
+        match &described {
+            Some(wanted) if !fits => call.warn(&format!(
+                "{program} {version} is on this machine and is used, although the workflow asks for version {wanted} (--allow-other-versions)"
             )),
+            _ => call.say(&format!("{program} {version} is on this machine and is used")),
         }
-        if name == "python" && call.container.is_none() {
-            also_python(call)?;
-        }
-        let told = match name {
-            "node" => format!("v{version}"),
-            _ => version.clone(),
-        };
-        let more = (name == "java").then_some(("version", version));
-        return Ok(Left::outputs(
-            std::iter::once((tool.input, told)).chain(more),
-        ));
+        return provide(name, &tool, program, version, call).await;
     }
-    let programs = tool.programs.join(" or ");
-    let asked = wanted.map_or_else(String::new, |it| format!(" (the workflow asks for {it})"));
-    Err(format!(
-        "there is no {programs} on this machine{asked}, and this version of Shipway doesn't fetch tools; install it"
+    let missing = MissingTool {
+        programs: tool.programs.join(" or "),
+        wanted: described,
+        present,
+    };
+    Ok(Left {
+        missing_tool: Some(missing),
+        ..Left::default()
+    })
+}
+
+/// Gives the job a program of this machine, in the version that it has.
+async fn provide(
+    name: &str,
+    tool: &Tool,
+    program: &str,
+    version: String,
+    call: &mut Call<'_>,
+) -> Result<Left, String> {
+    let mut more = Vec::new();
+    if name == "python" && call.container.is_none() {
+        let python = venv::create(program, &version, call).await?;
+        more.push(("python-path", python.display().to_string()));
+    }
+    if name == "java" {
+        more.push(("version", version.clone()));
+    }
+    let shown = match name {
+        "node" => format!("v{version}"),
+        _ => version,
+    };
+    Ok(Left::outputs(
+        std::iter::once((tool.input, shown)).chain(more),
     ))
+}
+
+/// Several versions, one a line, in one.
+fn in_words(wanted: &str) -> String {
+    let lines = wanted
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" and ")
+}
+
+/// Whether the programs of this machine are of the architecture that the workflow asks for.
+fn fits_architecture(call: &Call<'_>) -> bool {
+    call.get("architecture")
+        .is_none_or(|wanted| wanted.eq_ignore_ascii_case(arch()))
 }
 
 /// The version that the workflow asks for, by an input or by a file.
@@ -137,24 +215,6 @@ fn in_file(name: &str, path: &Path, text: &str) -> Option<String> {
         }
         _ => lines.find(|line| !line.is_empty()).map(str::to_owned),
     }
-}
-
-/// After `actions/setup-python` there is a `python`; many machines have it only as `python3`.
-fn also_python(call: &mut Call<'_>) -> Result<(), String> {
-    let path = call.env.iter().find(|(name, _)| name == "PATH");
-    let path = path.map_or("", |(_, path)| path);
-    let (None, Some(python)) = (which("python", path), which("python3", path)) else {
-        return Ok(());
-    };
-    let folder = call.folders.tools().join("python");
-    let link = folder.join("python");
-    let made = fs::create_dir_all(&folder).and_then(|()| match link.exists() {
-        true => Ok(()),
-        false => std::os::unix::fs::symlink(python, &link),
-    });
-    made.map_err(|error| format!("{}: {error}", link.display()))?;
-    call.output.heard.paths.push(folder.display().to_string());
-    Ok(())
 }
 
 async fn version(program: &str, ask: &str, call: &Call<'_>) -> Option<String> {

@@ -3,24 +3,31 @@
 /// A version, as far as it is written.
 type Version = Vec<u64>;
 
-/// Whether a version is one of those asked for: `3`, `3.11`, `3.x`, `>=18 <21`, `^1.2`, `lts/*`, `1.8`; several may be asked for,
-/// by `||` or a line each.
+/// The newest LTS line of Node.js when this was written. Of later lines it is assumed that they are newer than what `lts/*`
+/// meant then.
+const NEWEST_LTS: u64 = 24;
+
+/// Whether a version is the one asked for: `3`, `3.11`, `3.x`, `>=18 <21`, `^1.2`, `lts/*`, `1.8`. Of alternatives, by `||`, one
+/// is enough; of several lines all are asked for. Words for the newest version there is, such as `latest` and `stable`, are never
+/// met: what they mean is not known here.
 pub(super) fn fits(version: &str, wanted: &str) -> bool {
     let Some(have) = numbers(modern(version)) else {
         return false;
     };
-    let each = wanted.split("||").flat_map(str::lines).map(str::trim);
-    each.filter(|wanted| !wanted.is_empty())
-        .any(|wanted| fits_one(&have, wanted))
+    let mut lines = wanted.lines().map(str::trim).filter(|it| !it.is_empty());
+    lines.all(|line| {
+        line.split("||")
+            .any(|wanted| fits_one(&have, wanted.trim()))
+    })
 }
 
 fn fits_one(have: &Version, wanted: &str) -> bool {
     let major = have.first().copied().unwrap_or_default();
     let wanted = wanted.to_ascii_lowercase();
     match wanted.as_str() {
-        "latest" | "stable" | "current" | "node" | "*" | "x" | "default" => return true,
-        // Node's with an even number are those that last.
-        "lts/*" | "lts" => return major % 2 == 0,
+        "*" | "x" => return true,
+        // Even major versions of Node.js are LTS releases.
+        "lts/*" | "lts" => return major % 2 == 0 && major >= NEWEST_LTS,
         _ => {}
     }
     if let Some(name) = wanted.strip_prefix("lts/") {
@@ -134,9 +141,14 @@ mod tests {
             ("20.1.0", ">20", false),
             ("21.0.0", ">20", true),
             ("20.1.0", "18 || 20", true),
-            ("20.1.0", "18\n20\n", true),
-            ("20.1.0", "lts/*", true),
-            ("21.1.0", "lts/*", false),
+            ("20.1.0", "18\n20\n", false),
+            ("20.1.0", "20.x\n20\n", true),
+            ("20.1.0", "lts/*", false),
+            ("24.1.0", "lts/*", true),
+            ("25.1.0", "lts/*", false),
+            ("24.1.0", "lts/-1", false),
+            ("24.1.0", "*", true),
+            ("3.13.1", "3.13t", false),
             ("20.1.0", "lts/iron", true),
             ("20.1.0", "lts/jod", false),
             ("20.1.0", "v20", true),
@@ -151,7 +163,8 @@ mod tests {
             ("17.0.9", "8", false),
             ("17.0.9", "17-ea", true),
             ("8.0.101", "8.0.x", true),
-            ("8.0.101", "latest", true),
+            ("8.0.101", "latest", false),
+            ("1.22.3", "stable", false),
         ] {
             assert_eq!(fits(version, wanted), expected, "{version} {wanted}");
         }

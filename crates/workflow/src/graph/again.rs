@@ -84,7 +84,7 @@ impl Forget<'_> {
             Again::All => true,
             Again::Failed => matches!(
                 job.result,
-                Some(Conclusion::Failure | Conclusion::Cancelled)
+                Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)
             ),
             Again::Job(wanted) => {
                 leads_to(key, wanted) || job.cells.iter().any(|cell| leads_to(&cell.key, wanted))

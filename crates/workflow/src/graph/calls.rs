@@ -192,9 +192,11 @@ impl Linker<'_> {
             match self.unit(&target, chain) {
                 Ok(Some(unit)) => {
                     levels = levels.max(unit.levels);
-                    for mistake in mistakes(job, call, &unit) {
+                    let asked = unit.workflow.on.workflow_call.iter();
+                    for mistake in asked.flat_map(|it| call_mistakes(job, call, &unit.name, it)) {
+                        let message = mistake.message;
                         self.mistakes
-                            .push(format!("{name}:{place}: error: {mistake}"));
+                            .push(format!("{name}:{place}: error: {message}"));
                     }
                     graph.calls.insert(at, unit);
                 }
@@ -283,44 +285,63 @@ impl Linker<'_> {
     }
 }
 
-/// What is wrong with a call, as far as that is known before it.
-fn mistakes(job: &Job, call: &Call, unit: &Unit) -> Vec<String> {
-    let Some(asked) = &unit.workflow.on.workflow_call else {
-        return Vec::new();
-    };
+/// Something that is wrong with a call.
+#[derive(Clone, Debug)]
+pub(crate) struct CallMistake {
+    /// The entry that is wrong, by the key of its table (`with`, `secrets`) and its name; none when one is missing.
+    pub(crate) key: Option<(&'static str, String)>,
+    /// What is wrong, and what to do.
+    pub(crate) message: String,
+}
+
+/// What is wrong with the call of a workflow that is called `name` and asks for `asked`, as far as that is known before it.
+pub(crate) fn call_mistakes(
+    job: &Job,
+    call: &Call,
+    name: &str,
+    asked: &WorkflowCall,
+) -> Vec<CallMistake> {
     let mut found = Vec::new();
+    let missing = |message: String| CallMistake { key: None, message };
     if let Table::Entries(given) = &call.with {
         let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
-        unknown(&mut found, "input", &names(given), &known, unit);
-        for (name, input) in &asked.inputs {
-            match call.with.get(name).map(|given| (given, given.as_literal())) {
-                None if input.required => found.push(format!(
-                    "the job `{}` must give the input `{name}`, which {} requires; add it to `with`",
-                    job.id, unit.name
-                )),
+        for (entry, message) in unknown("input", &names(given), &known, name) {
+            let key = Some(("with", entry));
+            found.push(CallMistake { key, message });
+        }
+        for (input_name, input) in &asked.inputs {
+            match call.with.get(input_name).map(|given| (given, given.as_literal())) {
+                None if input.required => found.push(missing(format!(
+                    "the job `{}` must give the input `{input_name}`, which {name} requires; add it to `with`",
+                    job.id
+                ))),
                 Some((given, Some(_))) => {
-                    let written = Written::of(call, name);
-                    let literal = typed(name, input.kind, given, written, &Contexts::new());
-                    found.extend(literal.err().map(|why| format!("the job `{}`: {why}", job.id)));
+                    let written = Written::of(call, input_name);
+                    let literal = typed(input_name, input.kind, given, written, &Contexts::new());
+                    found.extend(literal.err().map(|why| CallMistake {
+                        key: Some(("with", input_name.clone())),
+                        message: format!("the job `{}`: {why}", job.id),
+                    }));
                 }
                 None | Some((_, None)) => {}
             }
         }
     }
     if let CallSecrets::Named(Table::Entries(given)) = &call.secrets {
-        let known: Vec<&str> = asked
-            .secrets
-            .iter()
+        let known: Vec<&str> = (asked.secrets.iter())
             .map(|(name, _)| name.as_str())
             .collect();
-        unknown(&mut found, "secret", &names(given), &known, unit);
+        for (entry, message) in unknown("secret", &names(given), &known, name) {
+            let key = Some(("secrets", entry));
+            found.push(CallMistake { key, message });
+        }
         let required = asked.secrets.iter().filter(|(_, required)| *required);
         let is_given = |name: &str| names(given).iter().any(|it| it.eq_ignore_ascii_case(name));
-        found.extend(required.filter(|(name, _)| !is_given(name)).map(|(name, _)| {
-            format!(
-                "the job `{}` must give the secret `{name}`, which {} requires; add it to `secrets`, or write `secrets: inherit`",
-                job.id, unit.name
-            )
+        found.extend(required.filter(|(secret, _)| !is_given(secret)).map(|(secret, _)| {
+            missing(format!(
+                "the job `{}` must give the secret `{secret}`, which {name} requires; add it to `secrets`, or write `secrets: inherit`",
+                job.id
+            ))
         }));
     }
     found
@@ -330,18 +351,19 @@ fn names(entries: &[(String, Template)]) -> Vec<&str> {
     entries.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-fn unknown(found: &mut Vec<String>, what: &str, given: &[&str], known: &[&str], unit: &Unit) {
-    for name in given {
-        if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-            continue;
-        }
+/// The names among `given` that the called workflow doesn't know, each with a sentence about it.
+fn unknown(what: &str, given: &[&str], known: &[&str], called: &str) -> Vec<(String, String)> {
+    let is_unknown = |name: &&&str| !known.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let described = |name: &&str| {
         let help = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "it has none".to_owned(),
             None => format!("it has {}", listed(known.iter().copied())),
         };
-        found.push(format!("{} has no {what} `{name}`; {help}", unit.name));
-    }
+        let message = format!("{called} has no {what} `{name}`; {help}");
+        ((*name).to_owned(), message)
+    };
+    given.iter().filter(is_unknown).map(described).collect()
 }
 
 impl Unit {
@@ -362,8 +384,8 @@ impl Unit {
             computed = entries(template, contexts).map_err(|error| wrong(error.to_string()))?;
             let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
             let given: Vec<&str> = computed.iter().map(|(name, _)| name.as_str()).collect();
-            let mut mistakes = Vec::new();
-            unknown(&mut mistakes, "input", &given, &known, self);
+            let mistakes = unknown("input", &given, &known, &self.name);
+            let mistakes: Vec<String> = mistakes.into_iter().map(|(_, it)| it).collect();
             if !mistakes.is_empty() {
                 return Err(wrong(mistakes.join("; ")));
             }

@@ -131,6 +131,10 @@ fn cell(
     let minutes = minutes
         .map_err(|error| explained(job, "timeout-minutes", &error))?
         .unwrap_or(TIMEOUT_MINUTES);
+    let runs_on = job.runs_on.as_ref().map(|it| it.resolve(contexts));
+    let runs_on = runs_on
+        .transpose()
+        .map_err(|error| explained(job, "runs-on", &error))?;
     let called = unit.map(|unit| {
         let inputs = unit.inputs(job, contexts)?;
         Ok::<_, String>(Box::new(Called {
@@ -149,6 +153,7 @@ fn cell(
             .continue_on_error
             .resolve(contexts)
             .map_err(|error| explained(job, "continue-on-error", &error))?,
+        runs_on: runs_on.unwrap_or_default(),
         timeout_ms: (minutes.min(TIMEOUT_MINUTES_MAX) * 60_000.0) as u64,
         gate: Gate::of(job, unit.zip(called.as_deref()), contexts)?,
         stopping: None,

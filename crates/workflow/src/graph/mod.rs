@@ -41,6 +41,7 @@ mod walk;
 
 pub use again::Again;
 pub use calls::{CALLED_MAX, CalledText, LEVELS_MAX, Place, Unit, called_by, link, name_of_call};
+pub(crate) use calls::{CallMistake, call_mistakes};
 pub use gate::{Gate, Group, group_of_run};
 pub use matrix::{CELLS_MAX, Combination, MatrixError, expand};
 pub use progress::{Called, Cell, Expanded, JobProgress, Progress};
@@ -301,7 +302,8 @@ impl Graph {
         let done = &progress.jobs[job];
         let outputs = done.outputs.iter();
         let outputs = outputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        let result = (done.result).map_or(Value::Null, |result| Value::from(result.as_str()));
+        let result =
+            (done.result).map_or(Value::Null, |result| Value::from(result.in_expressions()));
         Value::object([("result", result), ("outputs", Value::object(outputs))])
     }
 

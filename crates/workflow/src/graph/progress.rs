@@ -7,6 +7,7 @@ use super::gate::Gate;
 use crate::{
     expr::Value,
     job::{Conclusion, JobKey},
+    runner::RunnerRequest,
     shared::Shared,
 };
 
@@ -99,6 +100,9 @@ pub struct Cell {
     pub continue_on_error: bool,
     /// How long it may take.
     pub timeout_ms: u64,
+    /// Which machine it asks for; empty for a call.
+    #[serde(default, skip_serializing_if = "RunnerRequest::is_empty")]
+    pub runs_on: RunnerRequest,
     /// What it waits for before it starts.
     #[serde(default, skip_serializing_if = "Gate::is_open")]
     pub gate: Gate,
@@ -186,7 +190,8 @@ impl Progress {
         self.counts.over == self.jobs.len()
     }
 
-    /// How the workflow counts: failed when a job did, cancelled when it or a job was, else green.
+    /// How the workflow counts: failed when a job did, cancelled when it or a job was, incomplete when a job could not be run, else
+    /// green.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
         let any = |conclusion| self.jobs.iter().any(|job| job.result == Some(conclusion));
@@ -194,6 +199,8 @@ impl Progress {
             Conclusion::Failure
         } else if self.cancelled.is_some() || any(Conclusion::Cancelled) {
             Conclusion::Cancelled
+        } else if any(Conclusion::Incomplete) {
+            Conclusion::Incomplete
         } else {
             Conclusion::Success
         }
@@ -320,8 +327,11 @@ impl Progress {
                 None => job.outputs.push((name.clone(), value.clone())),
             }
         }
-        if matches!(counts, Some(Conclusion::Failure | Conclusion::Cancelled)) && job.why.is_none()
-        {
+        let is_bad = match counts {
+            Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete) => true,
+            Some(Conclusion::Success | Conclusion::Skipped) | None => false,
+        };
+        if is_bad && job.why.is_none() {
             job.why = why.map(str::to_owned);
         }
     }

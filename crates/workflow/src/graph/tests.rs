@@ -130,7 +130,7 @@ impl Run {
     }
 }
 
-use Conclusion::{Cancelled, Failure, Success};
+use Conclusion::{Cancelled, Failure, Incomplete, Skipped, Success};
 
 const CHAIN: &str = "  a: { runs-on: x, steps: [{ run: a }] }
   b: { runs-on: x, needs: a, steps: [{ run: a }] }
@@ -196,6 +196,63 @@ fn a_failure_that_may_be_counts_as_success() {
     assert_eq!(run.end("a", Failure), ["= a success", "+ b"]);
     run.end("b", Success);
     assert_eq!(run.progress.conclusion(), Success);
+}
+
+#[test]
+fn what_needs_a_job_that_was_left_out_is_skipped_and_the_run_is_incomplete() {
+    let mut run = Run::of(
+        "  t: { runs-on: '${{ matrix.os }}', strategy: { matrix: { os: [linux, windows-latest] } }, steps: [{ run: a }] }
+  deploy: { runs-on: x, needs: t, steps: [{ run: a }] }
+  report: { runs-on: x, needs: t, if: always() && needs.t.result == 'skipped', steps: [{ run: a }] }
+",
+    );
+    run.next();
+    let asked: Vec<&str> = run.progress.jobs[0]
+        .cells
+        .iter()
+        .map(|cell| cell.runs_on.labels[0].as_str())
+        .collect();
+    assert_eq!(asked, ["linux", "windows-latest"]);
+    // No cell stops the others by being left out.
+    assert!(run.end("t.2", Incomplete).is_empty());
+    assert_eq!(
+        run.end("t.1", Success),
+        [
+            "= t incomplete",
+            "= deploy skipped: `t`, which it needs, could not be run completely on this machine",
+            "+ report",
+        ]
+    );
+    run.end("report", Success);
+    assert_eq!(run.progress.conclusion(), Incomplete);
+}
+
+#[test]
+fn a_runner_that_an_expression_does_not_name_fails_the_job() {
+    let mut run = Run::of("  a: { runs-on: '${{ matrix.os }}', steps: [{ run: a }] }\n");
+    let told = run.next();
+    assert!(
+        told[0].starts_with(
+            "= a failure: the `runs-on` of the job `a` (line 3) has no value: it names no runner"
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_matrix_none_of_whose_cells_ran_is_skipped() {
+    let mut run = Run::of(
+        "  t: { runs-on: x, strategy: { matrix: { n: [1, 2] } }, steps: [{ run: a }] }\n  u: { runs-on: x, needs: t, steps: [{ run: a }] }\n",
+    );
+    run.next();
+    run.end("t.1", Skipped);
+    assert_eq!(
+        run.end("t.2", Skipped),
+        [
+            "= t skipped: all cells of its matrix were skipped",
+            "= u skipped: `t`, which it needs, was skipped",
+        ]
+    );
 }
 
 #[test]

@@ -201,20 +201,25 @@ impl Walk<'_> {
                 .iter()
                 .any(|cell| cell.conclusion() == Some(conclusion))
         };
-        let result = [Conclusion::Failure, Conclusion::Cancelled]
-            .into_iter()
-            .find(|conclusion| any(*conclusion));
-        let nothing_ran = (state.cells.iter())
-            .all(|cell| cell.called.is_some() && cell.outcome == Some(Conclusion::Skipped));
+        let worst_first = [
+            Conclusion::Failure,
+            Conclusion::Cancelled,
+            Conclusion::Incomplete,
+        ];
+        let result = worst_first.into_iter().find(|conclusion| any(*conclusion));
+        let nothing_ran =
+            (state.cells.iter()).all(|cell| cell.outcome == Some(Conclusion::Skipped));
+        let is_call = state.cells.iter().any(|cell| cell.called.is_some());
         let green = if nothing_ran {
             Conclusion::Skipped
         } else {
             Conclusion::Success
         };
         let why = match result {
-            None if nothing_ran => {
+            None if nothing_ran && is_call => {
                 Some("all jobs of the workflow it calls were skipped".to_owned())
             }
+            None if nothing_ran => Some("all cells of its matrix were skipped".to_owned()),
             _ => state.why.clone(),
         };
         self.end(job, result.unwrap_or(green), why)
@@ -385,6 +390,7 @@ impl Walk<'_> {
             let how = match self.progress.jobs[need].result {
                 Some(Conclusion::Failure) => "failed",
                 Some(Conclusion::Cancelled) => "was cancelled",
+                Some(Conclusion::Incomplete) => "could not be run completely on this machine",
                 Some(Conclusion::Skipped | Conclusion::Success) | None => "was skipped",
             };
             return format!("`{}`, which it needs, {how}", name(need));

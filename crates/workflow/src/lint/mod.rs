@@ -24,15 +24,21 @@ mod checkout;
 mod commands;
 mod conditions;
 mod inputs;
+mod local;
 mod mentions;
 mod outputs;
 mod pinned;
+mod runners;
 mod shells;
 #[cfg(test)]
 mod tests;
 mod untrusted;
+mod uploads;
 
+pub use local::{ReadFile, check_local};
 pub use mentions::mentions;
+pub use runners::check_runners;
+pub use uploads::Uploads;
 
 /// All lints, by their codes.
 const LINTS: [Lint; 8] = [
@@ -116,8 +122,13 @@ fn looked_at(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnosti
             }));
         }
     }
+    limit_diagnostics(in_order(without_allowed(source, diagnostics)))
+}
+
+/// Without the warnings that a comment allows.
+fn without_allowed(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics.retain(|problem| problem.is_error() || !is_allowed(source, problem));
-    limit_diagnostics(in_order(diagnostics))
+    diagnostics
 }
 
 /// Whether a comment on the line of a problem or the one above allows it.

@@ -16,8 +16,11 @@ use shipway_core::{
     },
 };
 use shipway_drivers::{jobs::JobRunner, tail};
-use shipway_workflow::job::{
-    ActionSource, Conclusion, JobKey, JobSpec, SourceTree, StoredArtifact, WithoutEngine,
+use shipway_workflow::{
+    expr::Value,
+    graph,
+    job::{ActionSource, Conclusion, JobKey, JobSpec, SourceTree, StoredArtifact, WithoutEngine},
+    runner::RunnerMismatch,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -62,6 +65,48 @@ pub(super) struct Ended {
     pub(super) interrupted: bool,
 }
 
+/// Why a job was not started.
+#[derive(Debug)]
+enum NotStarted {
+    /// `--matrix` names other cells.
+    Excluded,
+    /// It asks for another machine.
+    OtherRunner(RunnerMismatch),
+    /// Something is wrong with it.
+    Failed(String),
+}
+
+impl From<&str> for NotStarted {
+    fn from(why: &str) -> Self {
+        Self::Failed(why.to_owned())
+    }
+}
+
+impl From<String> for NotStarted {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+impl From<RunnerMismatch> for NotStarted {
+    fn from(mismatch: RunnerMismatch) -> Self {
+        Self::OtherRunner(mismatch)
+    }
+}
+
+impl NotStarted {
+    /// How the job ends by it, and why.
+    fn told(self) -> (Conclusion, String) {
+        match self {
+            Self::Excluded => (Conclusion::Skipped, "left out by --matrix".to_owned()),
+            Self::OtherRunner(mismatch) => {
+                (Conclusion::Incomplete, format!("left out: {mismatch}"))
+            }
+            Self::Failed(why) => (Conclusion::Failure, why),
+        }
+    }
+}
+
 /// How far it is.
 struct Progress {
     state: State,
@@ -95,6 +140,7 @@ impl Local {
             while let Some(input) = progress.inputs.pop_front() {
                 self.say(&mut progress, input)?;
                 if let Some(conclusion) = self.carry_out(&mut progress) {
+                    self.check_matrix(&progress)?;
                     self.sum_up(&progress, conclusion);
                     if self.shell_on_failure {
                         self.shell(&progress)?;
@@ -121,6 +167,19 @@ impl Local {
                 }
             }
         }
+    }
+
+    /// Refuses a run none of whose cells `--matrix` names; of matrices that are computed this is known at the end.
+    fn check_matrix(&self, progress: &Progress) -> Result<(), Failure> {
+        let mut cells = Vec::new();
+        if let Some(run) = progress.state.0.as_deref() {
+            add_matrix_cells(&run.progress, &mut cells);
+        }
+        if cells.is_empty() {
+            return Ok(());
+        }
+        let cells = cells.iter().map(|cell| (cell.name.clone(), &cell.matrix));
+        self.cells.check_match(cells)
     }
 
     fn say(&self, progress: &mut Progress, input: Input) -> Result<(), Failure> {
@@ -171,42 +230,34 @@ impl Local {
                     continue;
                 }
                 None if progress.running.len() >= self.jobs_max => continue,
-                None => match self.start(progress, &key, (&job, attempt)) {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        let why = "left out by --matrix".to_owned();
-                        progress
-                            .inputs
-                            .push_back(ended(job, Conclusion::Skipped, why));
+                None => {
+                    if let Err(not_started) = self.start(progress, &key, (&job, attempt)) {
+                        let (conclusion, why) = not_started.told();
+                        progress.inputs.push_back(ended(job, conclusion, why));
                         continue;
                     }
-                    Err(why) => {
-                        progress
-                            .inputs
-                            .push_back(ended(job, Conclusion::Failure, why));
-                        continue;
-                    }
-                },
+                }
             }
             progress.running.insert(key, effect);
         }
         None
     }
 
-    /// Starts a job and follows it; false when it is not to be run.
+    /// Starts a job and follows it.
     fn start(
         &self,
         progress: &Progress,
         effect: &EffectKey,
         (key, attempt): (&JobKey, u32),
-    ) -> Result<bool, String> {
+    ) -> Result<(), NotStarted> {
         let run = progress.state.0.as_deref().ok_or("the run has not begun")?;
         // A call that is left out leaves out all that it leads to.
         for key in key.callers().chain([key.clone()]) {
             let (_, cell) = run.cell(&key).ok_or("the job is not part of the run")?;
             if !self.cells.take(&cell.matrix) {
-                return Ok(false);
+                return Err(NotStarted::Excluded);
             }
+            self.runner.check_request(&cell.runs_on)?;
         }
         let folder = self.runner.folder_of(&self.spec.id, key, attempt);
         let spec = self.job_spec(progress, key, &folder)?;
@@ -221,7 +272,7 @@ impl Local {
         };
         // Ends with its job, which is waited for.
         tokio::spawn(follower.follow(self.runner.clone(), folder));
-        Ok(true)
+        Ok(())
     }
 
     /// What a worker is given.
@@ -308,6 +359,18 @@ impl Local {
             let words = &progress.last_words;
             self.show
                 .sum_up(&view, conclusion, lines.as_ref(), words, &self.hint);
+        }
+    }
+}
+
+/// All cells of matrices, those of called workflows among them.
+fn add_matrix_cells<'p>(progress: &'p graph::Progress, found: &mut Vec<&'p graph::Cell>) {
+    for cell in progress.jobs.iter().flat_map(|job| &job.cells) {
+        if cell.matrix != Value::Null {
+            found.push(cell);
+        }
+        if let Some(called) = &cell.called {
+            add_matrix_cells(&called.progress, found);
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     forge::{Forge, user_cache},
     limits::JobLimits,
     print::{Output, error_line, line},
+    runner::RunnerOptions,
 };
 
 const EXAMPLES: &str = "\
@@ -49,7 +50,13 @@ Examples:
   shipway run --list                           which jobs there are
 
 Jobs run on this machine, each in a folder of its own; without containers no Docker is needed. The commit that is checked out is
-what `github.sha` says; files are taken as they lie here. Exit code 0: green, 1: not, 2: it can't be run.";
+what `github.sha` says; files are taken as they lie here. Jobs that this machine can't run, for want of a label that `runs-on`
+names (--label) or of a container engine, are left out with the reason, and jobs that need them are skipped.
+
+Exit codes: 0: success. 1: a job failed or was cancelled. 2: the workflow can't be run. 5: incomplete: jobs or steps were left out.";
+
+/// The exit code of a run in which jobs or steps were left out.
+const INCOMPLETE: u8 = 5;
 
 /// Run workflows here, without a server
 #[derive(Debug, clap::Args)]
@@ -101,6 +108,8 @@ pub struct Args {
     jobs: Option<u16>,
     #[command(flatten)]
     limits: JobLimits,
+    #[command(flatten)]
+    runner: RunnerOptions,
     /// Say what would run, and run nothing
     #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"])]
     dry_run: bool,
@@ -130,7 +139,10 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         Asking::May
     };
     let given = Given::read(args, asking)?;
-    let actions = args.forge.source(user_cache())?;
+    let actions = ActionSource {
+        allow_other_versions: args.runner.allow_other_versions(),
+        ..args.forge.source(user_cache())?
+    };
     let site = Site {
         args,
         output,
@@ -153,7 +165,17 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
     Ok(match ended.conclusion {
         Conclusion::Success | Conclusion::Skipped => ExitCode::SUCCESS,
         Conclusion::Failure | Conclusion::Cancelled => ExitCode::from(1),
+        Conclusion::Incomplete => ExitCode::from(INCOMPLETE),
     })
+}
+
+/// Orders how runs end, the worst last.
+const fn badness(conclusion: Conclusion) -> u8 {
+    match conclusion {
+        Conclusion::Success | Conclusion::Skipped => 0,
+        Conclusion::Incomplete => 1,
+        Conclusion::Failure | Conclusion::Cancelled => 2,
+    }
 }
 
 fn failed(error: std::io::Error) -> Failure {
@@ -198,7 +220,7 @@ impl Site<'_> {
             let cells = pick::cells(&self.args.matrix, &file.workflow)?;
             let (event, given) = (&self.args.event, &self.given);
             let spec = pick::spec(&self.here, 1, file.file, event, given)?;
-            plans.push(plan::plan(&spec, &cells)?);
+            plans.push(plan::plan(&spec, &cells, &self.args.runner.labels())?);
         }
         if self.output.json {
             return self.output.document(&plans);
@@ -219,7 +241,8 @@ impl Site<'_> {
         let exe = std::env::current_exe().map_err(failed)?;
         let runner = JobRunner::new(exe, folder.path().to_owned())
             .volatile()
-            .with_limits(self.args.limits.limits());
+            .with_limits(self.args.limits.limits())
+            .with_labels(self.args.runner.labels());
         let mut worst = Ended {
             conclusion: Conclusion::Success,
             interrupted: false,
@@ -231,8 +254,7 @@ impl Site<'_> {
             let local = self.local(path, number, runner.clone(), runtime)?;
             let ended = runtime.block_on(local.drive())?;
             runtime.block_on(runner.settle());
-            let bad = [Conclusion::Failure, Conclusion::Cancelled];
-            if bad.contains(&ended.conclusion) {
+            if badness(ended.conclusion) >= badness(worst.conclusion) {
                 worst = ended;
             }
             if ended.interrupted || self.stop.is_cancelled() {

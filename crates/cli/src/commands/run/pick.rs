@@ -15,14 +15,17 @@ use shipway_core::{
 };
 use shipway_syntax::{Source, nearest};
 use shipway_workflow::{
-    expr::Value,
-    graph::Place,
+    expr::{Contexts, Value},
+    graph::{Place, expand},
     lint::mentions,
     model::{Job, Matrix, Tree, Workflow},
 };
 
 use super::given::{Given, pairs};
 use crate::{exit::Failure, print::error_line, report};
+
+/// Cells that an error lists.
+const CELLS_SHOWN_MAX: usize = 40;
 
 /// Where workflows are kept.
 const WORKFLOWS: &str = ".github/workflows";
@@ -156,6 +159,34 @@ fn with_calls(path: String, text: String) -> WorkflowFile {
 pub(super) struct Cells(Vec<(String, String)>);
 
 impl Cells {
+    /// Whether one of the names is a name of this `matrix` context, and all that are have the values that were asked for.
+    pub(super) fn matches(&self, matrix: &Value) -> bool {
+        let has_name = |(name, _): &(String, String)| matrix.get(name) != Value::Null;
+        self.0.iter().any(has_name) && self.take(matrix)
+    }
+
+    /// Why nothing would run, when none of the cells matches; they are given by their names and `matrix` contexts.
+    pub(super) fn check_match<'c>(
+        &self,
+        cells: impl IntoIterator<Item = (String, &'c Value)>,
+    ) -> Result<(), Failure> {
+        let cells: Vec<(String, &Value)> = cells.into_iter().collect();
+        if self.0.is_empty() || cells.iter().any(|(_, matrix)| self.matches(matrix)) {
+            return Ok(());
+        }
+        let asked: Vec<String> = (self.0.iter())
+            .map(|(name, value)| format!("--matrix {name}:{value}"))
+            .collect();
+        let shown: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
+        let more = shown.len().saturating_sub(CELLS_SHOWN_MAX);
+        let mut help = format!("the cells are {}", shown[..shown.len() - more].join("; "));
+        if more > 0 {
+            help.push_str(&format!("; and {more} more"));
+        }
+        let what = format!("no cell of a matrix matches {}", asked.join(" "));
+        Err(Failure::usage_with(what, help))
+    }
+
     /// Whether a cell with this `matrix` context runs. One without a matrix, or without one of the names, does.
     pub(super) fn take(&self, matrix: &Value) -> bool {
         self.0.iter().all(|(name, wanted)| {
@@ -189,7 +220,29 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
             return Err(Failure::usage_with(format!("no matrix has {name:?}"), help));
         }
     }
-    Ok(Cells(cells))
+    let cells = Cells(cells);
+    if let Some(known) = known_cells(workflow) {
+        cells.check_match(known.iter().map(|(name, matrix)| (name.clone(), matrix)))?;
+    }
+    Ok(cells)
+}
+
+/// All cells of the workflow's matrices, by their names; none when some are known only when the run has begun.
+fn known_cells(workflow: &Workflow) -> Option<Vec<(String, Value)>> {
+    let mut known = Vec::new();
+    for job in &workflow.jobs {
+        let matrix = job.strategy.as_ref().and_then(|it| it.matrix.as_ref());
+        for cell in matrix
+            .map(|it| expand(it, &Contexts::new()))
+            .transpose()
+            .ok()?
+            .into_iter()
+            .flatten()
+        {
+            known.push((format!("{} ({})", job.id, cell.label), cell.values));
+        }
+    }
+    Some(known)
 }
 
 /// The names that `include:` adds.
@@ -407,9 +460,14 @@ mod tests {
         let of = |text: &str| cells(&[text.to_owned()], &workflow);
         let linux = Value::object([("os", Value::from("linux")), ("py", Value::Number(3.0))]);
         assert!(of("os:linux").unwrap().take(&linux) && of("py:3").unwrap().take(&linux));
-        assert!(!of("os:mac").unwrap().take(&linux));
-        assert!(of("os:mac").unwrap().take(&Value::Null));
+        let mac = Cells(vec![("os".to_owned(), "mac".to_owned())]);
+        assert!(!mac.take(&linux) && mac.take(&Value::Null));
         assert!(of("nope:1").unwrap_err().to_string().contains("nope"));
         assert!(of("os").is_err());
+        let Failure::Usage { what, help } = of("os:mac").unwrap_err() else {
+            panic!("a usage error");
+        };
+        assert_eq!(what, "no cell of a matrix matches --matrix os:mac");
+        assert_eq!(help.as_deref(), Some("the cells are a (linux, 3)"));
     }
 }

@@ -19,6 +19,7 @@ use shipway_workflow::{
     expr::{Condition, Contexts, Status, Template, Value},
     graph::{Combination, expand},
     model::{Action, Container, Job, Step},
+    runner::RunnerLabels,
 };
 
 use super::pick::Cells;
@@ -54,6 +55,8 @@ struct JobPlan {
     environment: Option<String>,
     container: Option<String>,
     services: Vec<String>,
+    /// Why it, or cells of it, would be left out on this machine.
+    left_out: Vec<String>,
     steps: Vec<StepPlan>,
 }
 
@@ -109,7 +112,7 @@ impl Answer {
 }
 
 /// Plans a run.
-pub(super) fn plan(spec: &RunSpec, cells: &Cells) -> Result<Plan, Failure> {
+pub(super) fn plan(spec: &RunSpec, cells: &Cells, labels: &RunnerLabels) -> Result<Plan, Failure> {
     let mut state = State::default();
     let open = Input::Open(Box::new(spec.clone()));
     let by = Actor::Person(spec.actor.clone().unwrap_or_else(|| "you".to_owned()));
@@ -122,6 +125,7 @@ pub(super) fn plan(spec: &RunSpec, cells: &Cells) -> Result<Plan, Failure> {
     let mut planner = Planner {
         ready,
         cells,
+        labels,
         runs: vec![Answer::Later; ready.workflow.jobs.len()],
         actions: BTreeSet::new(),
         images: BTreeSet::new(),
@@ -165,6 +169,7 @@ fn in_waves(ready: &Ready) -> Vec<Vec<usize>> {
 struct Planner<'p> {
     ready: &'p Ready,
     cells: &'p Cells,
+    labels: &'p RunnerLabels,
     /// What was found out of each job.
     runs: Vec<Answer>,
     actions: BTreeSet<String>,
@@ -190,6 +195,7 @@ impl Planner<'_> {
             .map(|(name, container)| format!("{name} ({})", self.image(container, &contexts)))
             .collect();
         let names = job.name.as_ref().map(|name| known(name, &contexts));
+        let left_out = self.left_out(job, &cells, &contexts);
         JobPlan {
             id: job.id.clone(),
             name: names.unwrap_or_else(|| job.id.clone()),
@@ -204,6 +210,7 @@ impl Planner<'_> {
                 .map(|it| known(&it.name, &contexts)),
             container,
             services,
+            left_out,
             steps: job
                 .steps
                 .iter()
@@ -246,6 +253,26 @@ impl Planner<'_> {
             let taken = cells.into_iter().filter(|it| self.cells.take(&it.values));
             taken.collect()
         }))
+    }
+
+    /// Why this machine can't run the job or cells of it. What `runs-on` asks for may be known only when it runs.
+    fn left_out(&self, job: &Job, cells: &[Combination], contexts: &Contexts<'_>) -> Vec<String> {
+        let Some(runs_on) = &job.runs_on else {
+            return Vec::new();
+        };
+        let mismatch = |contexts: &Contexts<'_>| {
+            let request = runs_on.resolve(contexts).ok()?;
+            self.labels.check(&request).err()
+        };
+        let has_matrix = job.strategy.as_ref().is_some_and(|it| it.matrix.is_some());
+        if !has_matrix {
+            return mismatch(contexts).iter().map(ToString::to_string).collect();
+        }
+        let of_cell = |cell: &Combination| {
+            let why = mismatch(&contexts.clone().with("matrix", cell.values.clone()))?;
+            Some(format!("{}: {why}", cell.label))
+        };
+        cells.iter().filter_map(of_cell).collect()
     }
 
     fn image(&mut self, container: &Container, contexts: &Contexts<'_>) -> String {
@@ -415,6 +442,9 @@ impl JobPlan {
                 text.push_str(&format!("    {}: {why}\n", self.runs.words()));
             }
             None => {}
+        }
+        for why in &self.left_out {
+            text.push_str(&format!("    left out: {why}\n"));
         }
         for (number, step) in self.steps.iter().enumerate() {
             let (name, does) = (&step.name, &step.does);

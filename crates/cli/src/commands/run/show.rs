@@ -150,6 +150,7 @@ impl Show {
         match conclusion {
             Conclusion::Success => self.ink(Ink::Green, "✓"),
             Conclusion::Failure => self.ink(Ink::Red, "✗"),
+            Conclusion::Incomplete => self.ink(Ink::Yellow, "!"),
             Conclusion::Cancelled | Conclusion::Skipped => self.ink(Ink::Grey, "–"),
         }
     }
@@ -205,6 +206,7 @@ impl Show {
         let word = match conclusion {
             Conclusion::Success => self.ink(Ink::Green, "success"),
             Conclusion::Failure => self.ink(Ink::Red, "failure"),
+            Conclusion::Incomplete => self.ink(Ink::Yellow, "incomplete"),
             Conclusion::Cancelled | Conclusion::Skipped => conclusion.to_string(),
         };
         text.push_str(&format!(
@@ -233,6 +235,7 @@ impl Show {
             Status::Success => Conclusion::Success,
             Status::Failure => Conclusion::Failure,
             Status::Skipped => Conclusion::Skipped,
+            Status::Incomplete => Conclusion::Incomplete,
             Status::Cancelled | Status::Waiting | Status::Queued | Status::Running => {
                 Conclusion::Cancelled
             }

@@ -15,11 +15,15 @@ use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::lint;
 
 use super::{addresses, ties};
+
+mod project;
+
 use crate::{
     client::Server,
     exit::Failure,
     print::{Output, line},
     report,
+    runner::LabelOptions,
 };
 
 /// Check shipway.yaml, workflows and actions; exit code 2 when something is wrong
@@ -27,6 +31,8 @@ use crate::{
 pub struct Args {
     /// Files or folders; this folder when none is given
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    labels: LabelOptions,
 }
 
 /// Folders that hold no files of ours.
@@ -54,6 +60,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
             "`shipway init` writes a shipway.yaml",
         ));
     }
+    let labels = args.labels.labels();
     let (mut found, mut notes) = (Vec::new(), Vec::new());
     for path in &files {
         let text = std::fs::read_to_string(path)
@@ -64,11 +71,20 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
         {
             notes.extend(traffic_notes(&config));
         }
-        let problems = match Kind::of(path) {
-            Kind::Configuration => config_problems(&source, server),
+        let mut problems = match Kind::of(path) {
+            Kind::Configuration => config_problems(path, &source, server),
             Kind::Action => lint::check_action(&source),
             Kind::Workflow => lint::check_workflow(&source),
         };
+        match Kind::of(path) {
+            Kind::Configuration => {}
+            Kind::Action => problems.extend(project::local_problems(path, &source)),
+            Kind::Workflow => {
+                problems.extend(lint::check_runners(&source, &labels));
+                problems.extend(project::local_problems(path, &source));
+            }
+        }
+        problems.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
         found.extend(
             problems
                 .into_iter()
@@ -129,11 +145,12 @@ fn traffic_notes(config: &Config) -> Vec<String> {
     config.environments.iter().flat_map(of).collect()
 }
 
-fn config_problems(source: &Source, server: &Server) -> Vec<Diagnostic> {
+fn config_problems(path: &Path, source: &Source, server: &Server) -> Vec<Diagnostic> {
     match shipway_core::config::parse(source) {
         Ok((config, mut warnings)) => {
             warnings.extend(ties::warnings(source, server));
             warnings.extend(addresses::warnings(source, &config, server));
+            warnings.extend(project::config_problems(path, source, &config));
             warnings
         }
         Err(problems) => problems,
