@@ -2,8 +2,6 @@
 //! Python.
 
 use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -26,15 +24,9 @@ pub(super) async fn create(
         let path = call.env.iter().find(|(name, _)| name == "PATH");
         let base = which(program, path.map_or("", |(_, path)| path))
             .ok_or_else(|| format!("there is no {program} on this machine"))?;
-        // Without the part of Python that brings pip along, as in Debian's minimal packages, the machine's pip is used.
-        if let Err(why) = make(&base, &[], &root, call).await {
-            let _ = fs::remove_dir_all(&root);
-            let shared = ["--without-pip", "--system-site-packages"];
-            make(&base, &shared, &root, call)
-                .await
-                .map_err(|again| format!("a virtual environment can't be made: {why}; {again}"))?;
-            add_pip(&root).map_err(|error| format!("{}: {error}", root.display()))?;
-        }
+        make(&base, &root, call)
+            .await
+            .map_err(|why| format!("a virtual environment can't be made: {why}"))?;
     }
     let heard = &mut call.output.heard;
     heard.paths.push(root.join("bin").display().to_string());
@@ -46,11 +38,13 @@ pub(super) async fn create(
     Ok(python)
 }
 
-async fn make(base: &Path, options: &[&str], root: &Path, call: &Call<'_>) -> Result<(), String> {
+/// What makes it.
+const SCRIPT: &str = include_str!("make_venv.py");
+
+async fn make(base: &Path, root: &Path, call: &Call<'_>) -> Result<(), String> {
     let env = call.env.iter().map(|(name, value)| (name, value));
     let output = Command::new(base)
-        .args(["-m", "venv"])
-        .args(options)
+        .args(["-I", "-c", SCRIPT])
         .arg(root)
         .env_clear()
         .envs(env)
@@ -70,16 +64,4 @@ async fn make(base: &Path, options: &[&str], root: &Path, call: &Call<'_>) -> Re
         base.display(),
         last.unwrap_or("it failed")
     ))
-}
-
-/// Programs that call the machine's pip for the environment.
-fn add_pip(root: &Path) -> io::Result<()> {
-    for name in ["pip", "pip3"] {
-        let path = root.join("bin").join(name);
-        let python = root.join("bin/python").display().to_string();
-        let python = python.replace('\'', r"'\''");
-        fs::write(&path, format!("#!/bin/sh\nexec '{python}' -m pip \"$@\"\n"))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
 }

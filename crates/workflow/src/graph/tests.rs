@@ -218,7 +218,7 @@ fn what_needs_a_job_that_was_left_out_is_skipped_and_the_run_is_incomplete() {
     assert_eq!(
         run.end("t.1", Success),
         [
-            "= t incomplete",
+            "= t incomplete: exit code 1",
             "= deploy skipped: `t`, which it needs, could not be run completely on this machine",
             "+ report",
         ]

@@ -320,7 +320,7 @@ jobs:
                 "[local-call] w.yml:4:55: error: .github/workflows/build.yml has no input `targte`; did you mean `target`?",
                 "[local-call] w.yml:5:18: error: .github/workflows/plain.yml can't be called: add `workflow_call` to its `on`",
                 "[local-call] w.yml:6:17: error: there is no file .github/workflows/gone.yml to call",
-                "[local-call] w.yml:11:64: warning: .github/workflows/build.yml, which `good` calls, has no output `uri`; did you mean `url`?",
+                "[local-call] w.yml:11:60: warning: .github/workflows/build.yml, which `good` calls, has no output `uri`; did you mean `url`?",
             ]
         );
     }
@@ -351,7 +351,7 @@ jobs:
                 "[action-input] w.yml:7:26: warning: the action ./tools/pack/ requires the input `folder`; add it: with: { folder: … }",
                 "[action-input] w.yml:7:49: warning: the action ./tools/pack/ has no input `foldre`; did you mean `folder`?",
                 "[local-action] w.yml:9:17: warning: there is no action in ./tools/gone; an action is a folder with an action.yml or a Dockerfile",
-                "[action-output] w.yml:10:56: warning: the action ./tools/pack/ has no output `fiel`; did you mean `file`?",
+                "[action-output] w.yml:10:54: warning: the action ./tools/pack/ has no output `fiel`; did you mean `file`?",
             ]
         );
     }
