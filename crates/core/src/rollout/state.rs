@@ -419,13 +419,11 @@ impl Rollout {
         }
     }
 
-    /// What somebody asked for, with who it was where the words don't say so.
+    /// A note that names the person who caused it.
     fn note_of_person(&mut self, event: &Event<Body>, text: String) {
         match &event.by {
-            Actor::Person(name) if !text.ends_with(&format!("asked by {name}")) => {
-                self.note(event, format!("{text} (by {name})"));
-            }
-            Actor::Person(_) | Actor::Push(_) | Actor::Shipway(_) => self.note(event, text),
+            Actor::Person(name) => self.note(event, format!("{text} (by {name})")),
+            Actor::Push(_) | Actor::Shipway(_) => self.note(event, text),
         }
     }
 

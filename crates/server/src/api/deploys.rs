@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Caller, Problem,
     services::{parse, unknown},
-    set_off::SetOff,
+    set_off::{NO_REASON, SetOff},
 };
 use crate::{
     app::{App, service_stream},
@@ -176,9 +176,7 @@ pub(super) async fn deploy(
                 wanted.commit.as_deref(),
             )
             .await?;
-            let why = wanted
-                .reason
-                .unwrap_or_else(|| format!("asked by {}", caller.name));
+            let why = wanted.reason.unwrap_or_else(|| NO_REASON.to_owned());
             Input::Deploy {
                 release,
                 environment,
@@ -312,9 +310,7 @@ pub(super) async fn rollback(
         Some(number) => Some(find_release(&app, &name, Some(ReleaseNumber(number)), None).await?),
         None => None,
     };
-    let why = wanted
-        .reason
-        .unwrap_or_else(|| format!("rollback asked by {}", caller.name));
+    let why = wanted.reason.unwrap_or_else(|| NO_REASON.to_owned());
     let input = Input::Rollback {
         environment: parse(&wanted.environment)?,
         to,

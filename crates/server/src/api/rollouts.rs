@@ -17,7 +17,11 @@ use shipway_core::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Caller, Problem, gates::known_groups, json_body::OptionalJson, services::Page, set_off::SetOff,
+    Caller, Problem,
+    gates::known_groups,
+    json_body::OptionalJson,
+    services::Page,
+    set_off::{NO_REASON, SetOff},
 };
 use crate::app::App;
 
@@ -117,10 +121,7 @@ pub(super) async fn steer(
 ) -> Result<Response, Problem> {
     let id = id(&service, &number)?;
     let said = body;
-    let reason = said
-        .reason
-        .clone()
-        .unwrap_or_else(|| format!("asked by {}", caller.name));
+    let reason = said.reason.clone().unwrap_or_else(|| NO_REASON.to_owned());
     let input = match verb {
         Verb::Approve => Input::Approve {
             groups: known_groups(&said.groups)?,
@@ -169,7 +170,7 @@ async fn retry(
         kind: view.kind,
         release,
         environment: view.environment.clone(),
-        why: reason.unwrap_or_else(|| format!("retry of {id}, asked by {}", caller.name)),
+        why: reason.unwrap_or_else(|| format!("retry of {id}")),
     }));
     SetOff::by(app, &id.service, input, caller).await.map(Json)
 }

@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 use super::{Caller, Problem, services::until_there};
 use crate::app::App;
 
+/// The reason on record where a person gave none.
+pub(super) const NO_REASON: &str = "no reason given";
+
 /// What a deploy, a rollback or a retry set off.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct SetOff {

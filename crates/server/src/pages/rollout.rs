@@ -8,7 +8,10 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, PreEscaped, html};
-use shipway_analysis::plot::{self, Estimate, Series};
+use shipway_analysis::{
+    Verdict,
+    plot::{self, Estimate, Series},
+};
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
     rollout::{Kind, Progress, RolloutView, Status, strategy::OnInconclusive},
@@ -59,7 +62,7 @@ fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
             @if view.split.shares.is_empty() { p.dim { "no traffic" } }
             (frame::shares(&view.split, Some(view.release).filter(|_| view.status != Status::Promoted)))
             @if let Some(reach) = &view.reach { p { (reach.to_string().trim_start_matches("; ")) } }
-            @if let Some(judgement) = &view.judgement { p { (verdict(&judgement.verdict.to_string())) } }
+            @if let Some(judgement) = &view.judgement { p { (verdict(&judgement.verdict)) } }
             (measured(view))
         }
         (evidence(view, judged, now))
@@ -142,10 +145,9 @@ fn held(
     }
 }
 
-/// `pass: error-rate …`, the word as a badge.
-fn verdict(text: &str) -> Markup {
-    let (word, why) = text.split_once(": ").unwrap_or((text, ""));
-    html! { (badge(word)) " " (why) }
+/// `pass error-rate …`, the word as a badge.
+fn verdict(verdict: &Verdict) -> Markup {
+    html! { (badge(verdict.word())) " " (verdict.why()) }
 }
 
 fn measured(view: &RolloutView) -> Markup {

@@ -48,7 +48,11 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     }
     let release = answer["release"].to_string();
     let rollout = answer["rollouts"][0].as_str().map(str::to_owned);
-    let shown = rollout.as_deref().unwrap_or("waits for its turn");
+    let held = answer["waits_for"]["hold"]["by"].as_str().map(|by| {
+        format!("waits, {by} holds the environment until a person resumes it (shipway resume {service} --env {environment})")
+    });
+    let waiting = held.as_deref().unwrap_or("waits for its turn");
+    let shown = rollout.as_deref().unwrap_or(waiting);
     call.say(&format!(
         "Release #{release} goes to {environment}: {shown}"
     ));
