@@ -13,7 +13,8 @@ const SLOW: &str = "sleep 3; exec python3 shop.py";
 #[test]
 fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_until_resumed() {
     let site = Site::started();
-    let blue_green = "    strategy: { blue-green: { keep: 0s } }";
+    // Without `watch` the rollout before has ended, and the rollback is a rollout of its own.
+    let blue_green = "    strategy: { blue-green: { keep: 0s } }\n    watch: none";
     let shop = repository(&site, "shop", blue_green);
     shop.edit("shipway.yaml", "exec python3 shop.py", SLOW);
     for (version, rollout) in [("1.0", 1), ("1.1", 2)] {
