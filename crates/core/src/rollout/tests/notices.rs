@@ -65,11 +65,13 @@ fn a_destination_that_hangs_delays_only_its_own_notices() {
         .filter(|note| note.text.contains("was not delivered"))
         .map(|note| note.text.as_str())
         .collect();
-    assert_eq!(
-        given_up,
-        [
-            "notification \"shop #4 → production is rolled back\" was not delivered: the webhook at a: no answer"
-        ]
+    let [only] = given_up.as_slice() else {
+        panic!("{given_up:?}");
+    };
+    assert!(
+        only.starts_with("notification \"shop #4 → production")
+            && only.ends_with("was not delivered: the webhook at a: no answer"),
+        "{only}"
     );
 }
 
