@@ -2,40 +2,29 @@
 //! rollout can keep by itself is kept here.
 
 use super::{
-    FailureBasis, Rollouts,
-    capacity::{CapacityStep, SetReadiness, assess},
-    event::{Body, Direction, Effect, Input, Rejection, Spec},
+    Rollouts,
+    event::{Body, Direction, Input, Rejection, Spec},
+    failure::{Response, response_to_failure},
     look::Look,
     outcome::{Cause, Outcome, Pace},
-    plan::{Action, HoldReason, Plan, Span},
+    plan::{Action, HoldReason, Span},
     state::{Rollout, State},
-    strategy::{
-        Observed, OnInconclusive, Strategy, compile,
-        reverse_canary::ReverseCanary,
-        straight,
-        way_back::{self, Urgency},
-    },
+    strategy::{OnInconclusive, compile, straight},
 };
-use crate::aggregate::{self, Actor, EffectKey, Event, Pending};
+use crate::aggregate::{self, Actor, Event};
 use jiff::Timestamp;
-use std::time::Duration;
 
-type Decider = aggregate::Decider<Rollouts>;
-
-/// Before the second attempt of a rollback; doubles with each.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// The longest time between two attempts of a rollback.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+pub(super) type Decider = aggregate::Decider<Rollouts>;
 
 impl Decider {
     /// What follows by itself is Shipway's doing, whoever caused it.
-    fn emit_because(&mut self, why: &str, body: Body) {
+    pub(super) fn emit_because(&mut self, why: &str, body: Body) {
         let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
         self.emit(body);
         self.by = by;
     }
 
-    fn rollout(&self) -> Option<&Rollout> {
+    pub(super) fn rollout(&self) -> Option<&Rollout> {
         self.state.0.as_deref()
     }
 
@@ -53,139 +42,6 @@ impl Decider {
             cause: None,
             why,
         });
-    }
-
-    /// Back to stable, or a stop where there is nothing to go back to.
-    fn turn_back(&mut self, cause: Cause, why: &str) {
-        let Some(rollout) = self.rollout() else {
-            return;
-        };
-        let stable = rollout
-            .spec
-            .stable
-            .as_ref()
-            .map(|stable| (stable.release.number, stable.instances))
-            .filter(|(stable, _)| *stable != rollout.candidate());
-        match way_back::compile(
-            rollout.candidate(),
-            stable,
-            &at_worst(rollout),
-            rollout.spec.environment.drain,
-            urgency(rollout),
-        ) {
-            Some(plan) => self.emit(Body::Planned {
-                direction: Direction::Back,
-                plan,
-                cause: Some(cause),
-                why: why.to_owned(),
-            }),
-            None => self.emit(Body::Ended {
-                outcome: Outcome::Failed,
-                cause: Some(cause),
-                why: format!(
-                    "{why}; there is no earlier release to go back to, so {} stays",
-                    rollout.candidate()
-                ),
-            }),
-        }
-    }
-
-    fn fail_action(&mut self, cause: Cause, why: String, smoke: Option<crate::check::SmokeReport>) {
-        let Some(rollout) = self.rollout() else {
-            return;
-        };
-        let (index, direction) = (rollout.cursor, rollout.direction);
-        self.emit(Body::ActionFailed {
-            index,
-            why: why.clone(),
-            smoke,
-        });
-        match direction {
-            Direction::Forward if self.cancel_reverse_canary(&why) => {}
-            Direction::Forward => self.turn_back(cause, &why),
-            Direction::Back => self.delay_rollback(),
-        }
-    }
-
-    /// A rollback never gives up by itself: it is retried with backoff until it succeeds or a person stops it.
-    fn delay_rollback(&mut self) {
-        let Some(rollout) = self.rollout() else {
-            return;
-        };
-        let attempt = rollout.rollback_retry.map_or(1, |retry| retry.attempt + 1);
-        let doublings = attempt.saturating_sub(1).min(10);
-        let wait = (RETRY_FIRST * 2_u32.pow(doublings)).min(RETRY_MAX);
-        let until = self.now + wait;
-        self.emit_because(
-            "the rollback failed",
-            Body::RollbackDelayed { attempt, until },
-        );
-    }
-
-    /// A previous release that can't be started says nothing about the new one: the interrupted plan continues. False when
-    /// no reverse canary is being prepared.
-    fn cancel_reverse_canary(&mut self, why: &str) -> bool {
-        let Some(rollout) = self.rollout().filter(|it| it.is_reverse_canary()) else {
-            return false;
-        };
-        let actions = &rollout.plan.actions;
-        let hold = (actions.iter()).position(|action| action.holds_for(HoldReason::ReverseCanary));
-        let Some(hold) = hold.filter(|hold| rollout.cursor < *hold) else {
-            return false;
-        };
-        let plan = Plan {
-            actions: actions[hold + 1..].to_vec(),
-            notes: Vec::new(),
-        };
-        let why = format!("the previous release can't be compared with: {why}");
-        let planned = Body::Planned {
-            direction: Direction::Forward,
-            cause: None,
-            plan,
-            why: why.clone(),
-        };
-        self.emit_because("watch", Body::FaultNotAttributed { why });
-        self.emit_because("watch", planned);
-        true
-    }
-
-    /// Brings the previous release back to half of the users: the fault may not be the new release's.
-    fn start_reverse_canary(&mut self, why: &str) {
-        let Some(rollout) = self.rollout() else {
-            return;
-        };
-        let Some(stable) = &rollout.spec.stable else {
-            return;
-        };
-        let reverse = ReverseCanary {
-            candidate: rollout.candidate(),
-            previous: stable.release.number,
-            instances: stable.instances,
-            drain: rollout.spec.environment.drain,
-        };
-        let plan = reverse.compile(&at_worst(rollout), remaining_actions(rollout, self.now));
-        let why = format!("{why}; comparing with {} side by side", reverse.previous);
-        let planned = Body::Planned {
-            direction: Direction::Forward,
-            cause: None,
-            plan,
-            why: why.clone(),
-        };
-        self.emit_because("watch", planned);
-    }
-
-    fn report_readiness(&mut self, report: &[SetReadiness]) {
-        let Some(rollout) = self.rollout() else {
-            return;
-        };
-        for step in assess(rollout, report, self.now) {
-            match step {
-                CapacityStep::Record(body) => self.emit_because("instances", body),
-                CapacityStep::RollBack(why) => {
-                    self.turn_back_because(Cause::NoReadyInstance, &why);
-                }
-            }
-        }
     }
 
     /// Everything that follows from the state and the time alone.
@@ -225,84 +81,9 @@ impl Decider {
             }
         }
     }
-
-    fn turn_back_because(&mut self, cause: Cause, why: &str) {
-        let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
-        self.turn_back(cause, why);
-        self.by = by;
-    }
 }
 
-/// What may be left: of what is being taken down, instances may be gone although nobody has said so yet.
-fn at_worst(rollout: &Rollout) -> Observed {
-    let mut observed = rollout.observed.clone();
-    if let Some(Action::Drain { release, keep, .. } | Action::Stop { release, keep }) =
-        rollout.action()
-    {
-        observed.done(&Action::Stop {
-            release: *release,
-            keep: *keep,
-        });
-    }
-    observed
-}
-
-/// What follows from a failed judgement.
-enum Response {
-    RollBack,
-    /// The previous release is brought back to be compared with.
-    Compare,
-    /// People are notified: this strategy can't compare.
-    Report,
-    /// It is known already whose fault it is not.
-    Continue,
-}
-
-/// After the promotion, what shows only in comparison with the past may not be the fault of the release. Before it (`bake`),
-/// a rollback costs the release nothing but another try.
-fn response_to_failure(rollout: &Rollout) -> Response {
-    let is_promoted = rollout.observed.promoted == Some(rollout.candidate());
-    let is_against_past = is_promoted
-        && rollout.stands_alone()
-        && rollout.evidence.failure_basis() == Some(FailureBasis::Comparison);
-    if !is_against_past {
-        return Response::RollBack;
-    }
-    if rollout.past_is_settled {
-        return Response::Continue;
-    }
-    if rollout.is_reverse_canary() {
-        // The previous release is being brought back, or is leaving again.
-        return Response::Continue;
-    }
-    match rollout.spec.environment.strategy {
-        Strategy::Recreate(_) => Response::Report,
-        Strategy::Rolling(_) | Strategy::BlueGreen(_) | Strategy::Canary(_) => Response::Compare,
-    }
-}
-
-/// The plan from the cursor on, with what is left of a hold.
-fn remaining_actions(rollout: &Rollout, now: Timestamp) -> Vec<Action> {
-    let mut remaining = rollout.plan.actions[rollout.cursor..].to_vec();
-    if let (Some(Action::Hold { duration, .. }), Some(due)) =
-        (remaining.first_mut(), rollout.hold_due())
-    {
-        *duration = Duration::try_from(due.duration_since(now)).unwrap_or_default();
-    }
-    remaining
-}
-
-/// What stable must have before it gets the traffic back.
-fn urgency(rollout: &Rollout) -> Urgency {
-    let serves_nobody = rollout.shortage.as_ref().is_some_and(|it| it.ready == 0);
-    if serves_nobody || rollout.rollback_retry.is_some() {
-        Urgency::AnyInstance
-    } else {
-        Urgency::FullCapacity
-    }
-}
-
-enum Step {
+pub(super) enum Step {
     Done(usize, Option<String>),
     TurnBack(Cause, String),
     FailAction(Cause, String),
@@ -314,7 +95,7 @@ enum Step {
 }
 
 /// The next thing that follows by itself, if any.
-fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
+pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
     if rollout.ended.is_some() {
         return None;
     }
@@ -467,7 +248,7 @@ fn not_this_release(rollout: &Rollout) -> Step {
 }
 
 /// Why nothing is gained by holding on, once the evidence says so.
-fn settled_pass(rollout: &Rollout) -> Option<&str> {
+pub(super) fn settled_pass(rollout: &Rollout) -> Option<&str> {
     let judgement = rollout.evidence.judgement()?;
     let is_enough = rollout.is_judged() && judgement.is_settled() && judgement.verdict.is_pass();
     is_enough.then(|| judgement.verdict.why())
@@ -693,113 +474,4 @@ fn forward(rollout: &Rollout, what: &'static str) -> Result<(), Rejection> {
             what,
         }),
     }
-}
-
-/// What the world still owes the rollout.
-pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
-    let Some(rollout) = &state.0 else {
-        return Pending::nothing();
-    };
-    let mut effects = undelivered_notices(rollout);
-    if let Some(end) = &rollout.ended {
-        if !rollout.told {
-            effects.push((
-                "tell-service".into(),
-                Effect::TellService {
-                    end: end.clone(),
-                    observed: rollout.observed.clone(),
-                },
-            ));
-        }
-        return Pending {
-            live: !effects.is_empty(),
-            effects,
-            wake_at: None,
-        };
-    }
-    let (plan, index) = (rollout.plan_number, rollout.cursor);
-    if let Some(action) = rollout
-        .action()
-        .filter(|action| !matches!(action, Action::Hold { .. } | Action::Ask { .. }))
-        && !rollout.stands_still()
-        && rollout
-            .rollback_retry
-            .is_none_or(|retry| retry.until.is_none())
-    {
-        effects.push((
-            format!("action-{plan}-{index}").into(),
-            Effect::Carry {
-                plan,
-                index,
-                action: action.clone(),
-            },
-        ));
-    }
-    if rollout.is_judged() {
-        let exposure = rollout.exposure;
-        effects.push((
-            format!("measure-{exposure}").into(),
-            Effect::Measure {
-                exposure,
-                candidate: rollout.candidate(),
-                stable: rollout.compared_with(),
-            },
-        ));
-    }
-    if rollout.direction == Direction::Forward && !rollout.spec.tied.is_empty() {
-        let with = rollout.spec.tied.clone();
-        effects.push(("fellows".into(), Effect::Fellows { with }));
-    }
-    if rollout.direction == Direction::Forward && rollout.observed.count(rollout.candidate()) > 0 {
-        effects.push((
-            "guard".into(),
-            Effect::Guard {
-                release: rollout.candidate(),
-                stable: rollout.stable(),
-            },
-        ));
-    }
-    Pending {
-        effects,
-        wake_at: wake_at(rollout, now),
-        live: true,
-    }
-}
-
-/// The oldest notice that each destination has not settled, independent of the other destinations.
-fn undelivered_notices(rollout: &Rollout) -> Vec<(EffectKey, Effect)> {
-    let undelivered = |(destination, index): (usize, &usize)| {
-        let notice = rollout.notices.get(*index)?.clone();
-        let effect = Effect::Notify {
-            index: *index,
-            destination,
-            notice,
-        };
-        Some((format!("notice-{index}-{destination}").into(), effect))
-    };
-    let settled = rollout.notices_settled.iter().enumerate();
-    settled.filter_map(undelivered).collect()
-}
-
-/// The next moment at which time alone changes something.
-fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
-    if rollout.paused.is_some() {
-        return None;
-    }
-    if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
-        return Some(until);
-    }
-    if next_step(rollout, now).is_some() {
-        return Some(now);
-    }
-    // A hold that is due but inconclusive lasts until its deadline, or until a measurement ends it.
-    let hold = rollout.hold_due().and_then(|due| {
-        if now < due {
-            let enough = settled_pass(rollout).and(rollout.hold_earliest());
-            Some(enough.unwrap_or(due))
-        } else {
-            rollout.hold_deadline()
-        }
-    });
-    hold.into_iter().chain(rollout.progress_deadline()).min()
 }

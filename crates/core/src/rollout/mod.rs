@@ -12,14 +12,18 @@ pub mod capacity;
 mod decide;
 mod event;
 mod evidence;
+mod failure;
+mod fold;
 mod look;
 pub mod meet;
 mod outcome;
+mod pending;
 pub mod plan;
 pub mod reach;
 pub mod series;
 mod stable_traffic;
 mod state;
+mod status;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
@@ -30,7 +34,8 @@ pub use evidence::{Evidence, FailureBasis};
 pub use look::{LOOKS_MAX, Look};
 pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome, Pace};
 pub use stable_traffic::StableTraffic;
-pub use state::{End, Note, Pause, RollbackRetry, Rollout, State, Status, Turn};
+pub use state::{End, Note, Pause, RollbackRetry, Rollout, State, Turn};
+pub use status::Status;
 pub use view::{PlanLine, Progress, RolloutView};
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.
@@ -55,11 +60,11 @@ impl Aggregate for Rollouts {
     }
 
     fn apply(state: &mut State, event: &Event<Body>) {
-        state::apply(state, event);
+        fold::apply(state, event);
     }
 
     fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
-        decide::pending(state, now)
+        pending::pending(state, now)
     }
 
     fn rows(state: &State, _events: &[Event<Body>]) -> Vec<Row> {

@@ -610,13 +610,13 @@ fn a_log_cut_anywhere_asks_for_the_same_work_again() {
     for (length, event) in stage.log.iter().enumerate() {
         let mut read = State::default();
         for line in &text[..length] {
-            state::apply(&mut read, &serde_json::from_str(line).unwrap());
+            fold::apply(&mut read, &serde_json::from_str(line).unwrap());
         }
         assert_eq!(
             Rollouts::pending(&read, stage.now),
             Rollouts::pending(&live, stage.now),
             "after {length} events"
         );
-        state::apply(&mut live, event);
+        fold::apply(&mut live, event);
     }
 }

@@ -9,7 +9,8 @@ use super::{
     outcome::{Kind, Pace},
     plan::{Action, HoldReason, Split},
     reach::Reach,
-    state::{Note, Pause, Rollout, Status},
+    state::{Note, Pause, Rollout},
+    status::Status,
     strategy::OnInconclusive,
 };
 use crate::{

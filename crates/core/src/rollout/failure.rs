@@ -1,0 +1,241 @@
+//! What follows from a failure: a rollback that never gives up, or first a reverse canary that tells whose fault it is.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    FailureBasis,
+    capacity::{CapacityStep, SetReadiness, assess},
+    decide::Decider,
+    event::{Body, Direction},
+    outcome::{Cause, Outcome},
+    plan::{Action, HoldReason, Plan},
+    state::Rollout,
+    strategy::{
+        Observed, Strategy,
+        reverse_canary::ReverseCanary,
+        way_back::{self, Urgency},
+    },
+};
+use crate::aggregate::Actor;
+
+/// Before the second attempt of a rollback; doubles with each.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest time between two attempts of a rollback.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+impl Decider {
+    /// Back to stable, or a stop where there is nothing to go back to.
+    pub(super) fn turn_back(&mut self, cause: Cause, why: &str) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let stable = rollout
+            .spec
+            .stable
+            .as_ref()
+            .map(|stable| (stable.release.number, stable.instances))
+            .filter(|(stable, _)| *stable != rollout.candidate());
+        match way_back::compile(
+            rollout.candidate(),
+            stable,
+            &at_worst(rollout),
+            rollout.spec.environment.drain,
+            urgency(rollout),
+        ) {
+            Some(plan) => self.emit(Body::Planned {
+                direction: Direction::Back,
+                plan,
+                cause: Some(cause),
+                why: why.to_owned(),
+            }),
+            None => self.emit(Body::Ended {
+                outcome: Outcome::Failed,
+                cause: Some(cause),
+                why: format!(
+                    "{why}; there is no earlier release to go back to, so {} stays",
+                    rollout.candidate()
+                ),
+            }),
+        }
+    }
+
+    pub(super) fn fail_action(
+        &mut self,
+        cause: Cause,
+        why: String,
+        smoke: Option<crate::check::SmokeReport>,
+    ) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let (index, direction) = (rollout.cursor, rollout.direction);
+        self.emit(Body::ActionFailed {
+            index,
+            why: why.clone(),
+            smoke,
+        });
+        match direction {
+            Direction::Forward if self.cancel_reverse_canary(&why) => {}
+            Direction::Forward => self.turn_back(cause, &why),
+            Direction::Back => self.delay_rollback(),
+        }
+    }
+
+    /// A rollback never gives up by itself: it is retried with backoff until it succeeds or a person stops it.
+    pub(super) fn delay_rollback(&mut self) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let attempt = rollout.rollback_retry.map_or(1, |retry| retry.attempt + 1);
+        let doublings = attempt.saturating_sub(1).min(10);
+        let wait = (RETRY_FIRST * 2_u32.pow(doublings)).min(RETRY_MAX);
+        let until = self.now + wait;
+        self.emit_because(
+            "the rollback failed",
+            Body::RollbackDelayed { attempt, until },
+        );
+    }
+
+    /// A previous release that can't be started says nothing about the new one: the interrupted plan continues. False when
+    /// no reverse canary is being prepared.
+    pub(super) fn cancel_reverse_canary(&mut self, why: &str) -> bool {
+        let Some(rollout) = self.rollout().filter(|it| it.is_reverse_canary()) else {
+            return false;
+        };
+        let actions = &rollout.plan.actions;
+        let hold = (actions.iter()).position(|action| action.holds_for(HoldReason::ReverseCanary));
+        let Some(hold) = hold.filter(|hold| rollout.cursor < *hold) else {
+            return false;
+        };
+        let plan = Plan {
+            actions: actions[hold + 1..].to_vec(),
+            notes: Vec::new(),
+        };
+        let why = format!("the previous release can't be compared with: {why}");
+        let planned = Body::Planned {
+            direction: Direction::Forward,
+            cause: None,
+            plan,
+            why: why.clone(),
+        };
+        self.emit_because("watch", Body::FaultNotAttributed { why });
+        self.emit_because("watch", planned);
+        true
+    }
+
+    /// Brings the previous release back to half of the users: the fault may not be the new release's.
+    pub(super) fn start_reverse_canary(&mut self, why: &str) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let Some(stable) = &rollout.spec.stable else {
+            return;
+        };
+        let reverse = ReverseCanary {
+            candidate: rollout.candidate(),
+            previous: stable.release.number,
+            instances: stable.instances,
+            drain: rollout.spec.environment.drain,
+        };
+        let plan = reverse.compile(&at_worst(rollout), remaining_actions(rollout, self.now));
+        let why = format!("{why}; comparing with {} side by side", reverse.previous);
+        let planned = Body::Planned {
+            direction: Direction::Forward,
+            cause: None,
+            plan,
+            why: why.clone(),
+        };
+        self.emit_because("watch", planned);
+    }
+
+    pub(super) fn report_readiness(&mut self, report: &[SetReadiness]) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        for step in assess(rollout, report, self.now) {
+            match step {
+                CapacityStep::Record(body) => self.emit_because("instances", body),
+                CapacityStep::RollBack(why) => {
+                    self.turn_back_because(Cause::NoReadyInstance, &why);
+                }
+            }
+        }
+    }
+
+    pub(super) fn turn_back_because(&mut self, cause: Cause, why: &str) {
+        let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
+        self.turn_back(cause, why);
+        self.by = by;
+    }
+}
+
+/// What may be left: of what is being taken down, instances may be gone although nobody has said so yet.
+fn at_worst(rollout: &Rollout) -> Observed {
+    let mut observed = rollout.observed.clone();
+    if let Some(Action::Drain { release, keep, .. } | Action::Stop { release, keep }) =
+        rollout.action()
+    {
+        observed.done(&Action::Stop {
+            release: *release,
+            keep: *keep,
+        });
+    }
+    observed
+}
+
+/// What follows from a failed judgement.
+pub(super) enum Response {
+    RollBack,
+    /// The previous release is brought back to be compared with.
+    Compare,
+    /// People are notified: this strategy can't compare.
+    Report,
+    /// It is known already whose fault it is not.
+    Continue,
+}
+
+/// After the promotion, what shows only in comparison with the past may not be the fault of the release. Before it (`bake`),
+/// a rollback costs the release nothing but another try.
+pub(super) fn response_to_failure(rollout: &Rollout) -> Response {
+    let is_promoted = rollout.observed.promoted == Some(rollout.candidate());
+    let is_against_past = is_promoted
+        && rollout.stands_alone()
+        && rollout.evidence.failure_basis() == Some(FailureBasis::Comparison);
+    if !is_against_past {
+        return Response::RollBack;
+    }
+    if rollout.past_is_settled {
+        return Response::Continue;
+    }
+    if rollout.is_reverse_canary() {
+        // The previous release is being brought back, or is leaving again.
+        return Response::Continue;
+    }
+    match rollout.spec.environment.strategy {
+        Strategy::Recreate(_) => Response::Report,
+        Strategy::Rolling(_) | Strategy::BlueGreen(_) | Strategy::Canary(_) => Response::Compare,
+    }
+}
+
+/// The plan from the cursor on, with what is left of a hold.
+fn remaining_actions(rollout: &Rollout, now: Timestamp) -> Vec<Action> {
+    let mut remaining = rollout.plan.actions[rollout.cursor..].to_vec();
+    if let (Some(Action::Hold { duration, .. }), Some(due)) =
+        (remaining.first_mut(), rollout.hold_due())
+    {
+        *duration = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+    }
+    remaining
+}
+
+/// What stable must have before it gets the traffic back.
+fn urgency(rollout: &Rollout) -> Urgency {
+    let serves_nobody = rollout.shortage.as_ref().is_some_and(|it| it.ready == 0);
+    if serves_nobody || rollout.rollback_retry.is_some() {
+        Urgency::AnyInstance
+    } else {
+        Urgency::FullCapacity
+    }
+}

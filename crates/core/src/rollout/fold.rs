@@ -1,0 +1,390 @@
+//! How each fact changes the state of a rollout.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    capacity::Shortage,
+    event::{Body, Direction, Notice, Tone},
+    outcome::{Cause, Outcome},
+    plan::{Action, Plan, Span},
+    state::{End, Note, Pause, RollbackRetry, Rollout, State, Turn},
+};
+use crate::{
+    aggregate::{Actor, Event},
+    check::SmokeReport,
+};
+
+impl Rollout {
+    /// A note that names the person who caused it.
+    fn note_of_person(&mut self, event: &Event<Body>, text: String) {
+        match &event.by {
+            Actor::Person(name) => self.note(event, format!("{text} (by {name})")),
+            Actor::Push(_) | Actor::Shipway(_) => self.note(event, text),
+        }
+    }
+
+    fn note(&mut self, event: &Event<Body>, text: impl Into<String>) {
+        self.notes.push(Note {
+            at: event.at,
+            by: event.by.to_string(),
+            text: text.into(),
+        });
+    }
+
+    fn notice(&mut self, event: &Event<Body>, tone: Tone, title: String, text: impl Into<String>) {
+        if !self.spec.environment.notify.is_empty() {
+            self.notices.push(Notice {
+                tone,
+                title,
+                text: text.into(),
+                at: event.at,
+            });
+        }
+    }
+
+    fn notice_settled(
+        &mut self,
+        event: &Event<Body>,
+        index: usize,
+        destination: usize,
+        failed: Option<&str>,
+    ) {
+        if let Some(settled) = self.notices_settled.get_mut(destination) {
+            *settled = (*settled).max(index + 1);
+        }
+        if let Some(why) = failed {
+            let title = self.notices.get(index).map_or("", |it| it.title.as_str());
+            let text = format!("notification \"{title}\" was not delivered: {why}");
+            self.note(event, text);
+        }
+    }
+
+    fn begin_action(&mut self, event: &Event<Body>, cursor: usize) {
+        self.cursor = cursor;
+        self.action_since = event.at;
+        self.hold_spent = Duration::ZERO;
+        self.approvals.clear();
+        if let Some(Action::Ask { gate }) = self.action() {
+            let (title, text) = (
+                format!("{} waits for approval", self.headline()),
+                format!("{gate}; shipway approve {}", self.spec.id),
+            );
+            self.notice(event, Tone::Asking, title, text);
+        }
+    }
+
+    fn fold(&mut self, event: &Event<Body>) {
+        match &event.body {
+            Body::Opened { .. } => {}
+            Body::Planned {
+                direction,
+                plan,
+                cause,
+                why,
+            } => self.planned(event, *direction, plan, *cause, why),
+            Body::ActionDone { index, note, smoke } => {
+                self.action_done(event, *index, note.as_deref(), smoke.as_ref())
+            }
+            Body::ActionFailed { index, why, smoke } => {
+                let what = self
+                    .plan
+                    .actions
+                    .get(*index)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                self.note(event, format!("failed: {what}: {why}"));
+                if smoke.is_some() {
+                    self.smoke.clone_from(smoke);
+                }
+            }
+            Body::Measured {
+                seen,
+                judgement,
+                checkpoint,
+                basis,
+            } => {
+                self.looks = self.looks.saturating_add(1);
+                self.evidence.observe(&self.spec.environment.analysis, seen);
+                self.evidence.restore(checkpoint);
+                if !checkpoint.is_empty() {
+                    self.checkpointed_at = Some(seen.at);
+                }
+                // The verdict in the log is the one that was acted on, whatever today's judge would say of the same readings.
+                self.evidence.record(judgement.clone(), *basis);
+                if judgement.verdict.is_fail() {
+                    self.note(event, judgement.verdict.to_string());
+                }
+            }
+            Body::CapacityLost { .. }
+            | Body::CapacityRestored { .. }
+            | Body::RollbackBlocked { .. } => self.capacity_changed(event),
+            Body::FaultNotAttributed { why } => {
+                self.past_is_settled = true;
+                self.note(event, why.clone());
+                let title = format!("{} is degraded, but not rolled back", self.headline());
+                self.notice(event, Tone::Bad, title, why.clone());
+            }
+            Body::RollbackDelayed { attempt, until } => {
+                self.rollback_delayed(event, *attempt, *until);
+            }
+            Body::Approved { comment } => {
+                self.approvals.push(event.by.to_string());
+                let comment = comment
+                    .as_ref()
+                    .map(|comment| format!(": {comment}"))
+                    .unwrap_or_default();
+                self.note_of_person(event, format!("approved{comment}"));
+            }
+            Body::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
+            Body::Paused { reason } => self.pause(event, reason),
+            Body::Resumed => {
+                self.paused = None;
+                self.action_since = event.at;
+                self.note_of_person(event, "resumed".to_owned());
+            }
+            Body::Hurried { reason } => {
+                self.hurried = true;
+                self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
+            }
+            Body::KeepEnded { next } => {
+                self.keep_ended = true;
+                self.note(event, format!("no longer kept warm: {next} is waiting"));
+            }
+            Body::Ended {
+                outcome,
+                cause,
+                why,
+            } => self.end(event, *outcome, *cause, why),
+            Body::ServiceTold => self.told = true,
+            Body::NoticeSettled {
+                index,
+                destination,
+                failed,
+            } => self.notice_settled(event, *index, *destination, failed.as_deref()),
+        }
+    }
+
+    fn planned(
+        &mut self,
+        event: &Event<Body>,
+        direction: Direction,
+        plan: &Plan,
+        cause: Option<Cause>,
+        why: &str,
+    ) {
+        self.direction = direction;
+        self.plan = plan.clone();
+        self.plan_number += 1;
+        self.paused = None;
+        self.hurried = false;
+        self.shortage = None;
+        if let Some(retry) = &mut self.rollback_retry {
+            retry.until = None;
+        } else if let (Direction::Back, Some(cause)) = (direction, cause) {
+            self.turned_back = Some(Turn {
+                at: event.at,
+                cause,
+                by: event.by.clone(),
+                why: why.to_owned(),
+            });
+            self.note_of_person(event, format!("going back: {why}"));
+            let (title, tone) = (
+                format!("{} {}", self.headline(), being_ended(cause.outcome())),
+                tone_of(cause.outcome()),
+            );
+            self.notice(event, tone, title, why);
+        }
+        for note in &plan.notes {
+            self.note(event, note.clone());
+        }
+        self.begin_action(event, 0);
+    }
+
+    fn action_done(
+        &mut self,
+        event: &Event<Body>,
+        index: usize,
+        note: Option<&str>,
+        smoke: Option<&SmokeReport>,
+    ) {
+        let Some(action) = self.plan.actions.get(index).cloned() else {
+            return;
+        };
+        self.observed.done(&action);
+        if let Action::Shift { split } = &action {
+            self.exposure += 1;
+            self.exposed_at = Some(event.at);
+            self.checkpointed_at = None;
+            let evidence = std::mem::take(&mut self.evidence);
+            // Evidence against the past doesn't count while both releases serve side by side.
+            if !self.is_reverse_canary() {
+                self.evidence = evidence.after_shift();
+            }
+            if split.serves(self.candidate()) {
+                self.served = true;
+                self.served_at.get_or_insert(event.at);
+            }
+            if self.direction == Direction::Back {
+                self.back_at = Some(event.at);
+            }
+        }
+        if smoke.is_some() {
+            self.smoke = smoke.cloned();
+        }
+        self.note(
+            event,
+            note.map_or_else(|| action.to_string(), |note| format!("{action}: {note}")),
+        );
+        self.begin_action(event, index + 1);
+    }
+
+    fn capacity_changed(&mut self, event: &Event<Body>) {
+        match &event.body {
+            Body::CapacityLost {
+                release,
+                ready,
+                needed,
+                problem,
+            } => {
+                self.shortage = Some(Shortage {
+                    since: event.at,
+                    ready: *ready,
+                    needed: *needed,
+                    is_reported: false,
+                });
+                let problem = problem.as_ref().map(|it| format!(": {it}"));
+                let problem = problem.unwrap_or_default();
+                let text = format!("{ready} of {needed} instances of {release} ready{problem}");
+                self.note(event, text);
+            }
+            Body::CapacityRestored { release, ready } => {
+                self.shortage = None;
+                self.note(event, format!("{ready} instances of {release} ready again"));
+            }
+            Body::RollbackBlocked { why } => {
+                if let Some(shortage) = &mut self.shortage {
+                    shortage.is_reported = true;
+                }
+                let text = format!("{why}; no other release is healthy, so traffic stays");
+                self.note(event, text.clone());
+                let title = format!("{} is degraded", self.headline());
+                self.notice(event, Tone::Bad, title, text);
+            }
+            _ => {}
+        }
+    }
+
+    fn rollback_delayed(&mut self, event: &Event<Body>, attempt: u32, until: Timestamp) {
+        self.rollback_retry = Some(RollbackRetry {
+            attempt,
+            until: Some(until),
+        });
+        let wait = Duration::try_from(until.duration_since(event.at)).unwrap_or_default();
+        let text = format!(
+            "rollback attempt {attempt} failed; next attempt in {}",
+            Span(wait)
+        );
+        self.note(event, text);
+        // People are called at the first failure; later ones are in the timeline.
+        if attempt == 1 {
+            let title = format!("{}: the rollback fails", self.headline());
+            let last = self.notes.iter().rev().nth(1).map(|note| note.text.clone());
+            let text = format!(
+                "{}; it is retried until it succeeds; stop retrying: shipway abort {}",
+                last.unwrap_or_default(),
+                self.spec.id
+            );
+            self.notice(event, Tone::Bad, title, text);
+        }
+    }
+
+    fn pause(&mut self, event: &Event<Body>, reason: &str) {
+        let since_action = event.at.duration_since(self.action_since);
+        if matches!(self.action(), Some(Action::Hold { .. })) {
+            self.hold_spent += Duration::try_from(since_action).unwrap_or_default();
+        }
+        self.paused = Some(Pause {
+            since: event.at,
+            reason: reason.to_owned(),
+            by: event.by.to_string(),
+        });
+        self.note_of_person(event, format!("paused: {reason}"));
+        if matches!(event.by, Actor::Shipway(_)) {
+            let (title, text) = (
+                format!("{} is paused", self.headline()),
+                format!("{reason}; shipway resume|promote|abort {}", self.spec.id),
+            );
+            self.notice(event, Tone::Asking, title, text);
+        }
+    }
+
+    fn end(&mut self, event: &Event<Body>, outcome: Outcome, cause: Option<Cause>, why: &str) {
+        let (by, reason) = match &self.turned_back {
+            Some(turn) => (turn.by.clone(), turn.why.clone()),
+            None => (event.by.clone(), why.to_owned()),
+        };
+        self.ended = Some(End {
+            at: event.at,
+            outcome,
+            cause,
+            by,
+            reason,
+            why: why.to_owned(),
+        });
+        self.paused = None;
+        self.note(event, why);
+        let took =
+            Span(Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default());
+        let title = format!("{} {}", self.headline(), has_ended(outcome));
+        self.notice(
+            event,
+            tone_of(outcome),
+            title,
+            format!("{why}; took {took}"),
+        );
+    }
+}
+
+/// What a notification says of a rollout whose rollback will end it like this.
+const fn being_ended(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Promoted => "is being promoted",
+        Outcome::RolledBack | Outcome::Failed => "is rolled back",
+        Outcome::Aborted => "is being aborted",
+        Outcome::Rejected => "was rejected",
+        Outcome::Superseded => "is being superseded",
+    }
+}
+
+/// What a notification says of a rollout that ended like this.
+const fn has_ended(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Promoted => "is live",
+        Outcome::RolledBack => "was rolled back",
+        Outcome::Aborted => "was aborted",
+        Outcome::Rejected => "was rejected",
+        Outcome::Superseded => "was superseded",
+        Outcome::Failed => "failed: a person must look",
+    }
+}
+
+/// What a person decided, and what made room for another release, is no bad news.
+const fn tone_of(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Promoted => Tone::Good,
+        Outcome::Aborted | Outcome::Rejected | Outcome::Superseded => Tone::Neutral,
+        Outcome::RolledBack | Outcome::Failed => Tone::Bad,
+    }
+}
+
+/// Folds one fact.
+pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+    match (&mut state.0, &event.body) {
+        (None, Body::Opened { spec }) => state.0 = Some(Box::new(Rollout::open(spec, event))),
+        (Some(rollout), _) => rollout.fold(event),
+        // Facts of a rollout that was never opened can't be in a log that `decide` wrote.
+        (None, _) => {}
+    }
+}

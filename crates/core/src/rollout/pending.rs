@@ -1,0 +1,120 @@
+//! What the world still owes a rollout, and when time alone changes something.
+
+use jiff::Timestamp;
+
+use super::{
+    decide::{next_step, settled_pass},
+    event::{Direction, Effect},
+    plan::Action,
+    state::{Rollout, State},
+};
+use crate::aggregate::{EffectKey, Pending};
+
+/// What the world still owes the rollout.
+pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
+    let Some(rollout) = &state.0 else {
+        return Pending::nothing();
+    };
+    let mut effects = undelivered_notices(rollout);
+    if let Some(end) = &rollout.ended {
+        if !rollout.told {
+            effects.push((
+                "tell-service".into(),
+                Effect::TellService {
+                    end: end.clone(),
+                    observed: rollout.observed.clone(),
+                },
+            ));
+        }
+        return Pending {
+            live: !effects.is_empty(),
+            effects,
+            wake_at: None,
+        };
+    }
+    let (plan, index) = (rollout.plan_number, rollout.cursor);
+    if let Some(action) = rollout
+        .action()
+        .filter(|action| !matches!(action, Action::Hold { .. } | Action::Ask { .. }))
+        && !rollout.stands_still()
+        && rollout
+            .rollback_retry
+            .is_none_or(|retry| retry.until.is_none())
+    {
+        effects.push((
+            format!("action-{plan}-{index}").into(),
+            Effect::Carry {
+                plan,
+                index,
+                action: action.clone(),
+            },
+        ));
+    }
+    if rollout.is_judged() {
+        let exposure = rollout.exposure;
+        effects.push((
+            format!("measure-{exposure}").into(),
+            Effect::Measure {
+                exposure,
+                candidate: rollout.candidate(),
+                stable: rollout.compared_with(),
+            },
+        ));
+    }
+    if rollout.direction == Direction::Forward && !rollout.spec.tied.is_empty() {
+        let with = rollout.spec.tied.clone();
+        effects.push(("fellows".into(), Effect::Fellows { with }));
+    }
+    if rollout.direction == Direction::Forward && rollout.observed.count(rollout.candidate()) > 0 {
+        effects.push((
+            "guard".into(),
+            Effect::Guard {
+                release: rollout.candidate(),
+                stable: rollout.stable(),
+            },
+        ));
+    }
+    Pending {
+        effects,
+        wake_at: wake_at(rollout, now),
+        live: true,
+    }
+}
+
+/// The oldest notice that each destination has not settled, independent of the other destinations.
+fn undelivered_notices(rollout: &Rollout) -> Vec<(EffectKey, Effect)> {
+    let undelivered = |(destination, index): (usize, &usize)| {
+        let notice = rollout.notices.get(*index)?.clone();
+        let effect = Effect::Notify {
+            index: *index,
+            destination,
+            notice,
+        };
+        Some((format!("notice-{index}-{destination}").into(), effect))
+    };
+    let settled = rollout.notices_settled.iter().enumerate();
+    settled.filter_map(undelivered).collect()
+}
+
+/// The next moment at which time alone changes something.
+fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
+    if rollout.paused.is_some() {
+        return None;
+    }
+    if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
+        return Some(until);
+    }
+    if next_step(rollout, now).is_some() {
+        return Some(now);
+    }
+    // A hold that is due but inconclusive lasts until its deadline, or until a measurement ends it.
+    let hold = rollout.hold_due().and_then(|due| {
+        if now < due {
+            let enough = settled_pass(rollout).and(rollout.hold_earliest());
+            Some(enough.unwrap_or(due))
+        } else {
+            rollout.hold_deadline()
+        }
+    });
+    hold.into_iter().chain(rollout.progress_deadline()).min()
+}
