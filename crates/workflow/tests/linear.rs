@@ -74,7 +74,7 @@ fn files() -> Vec<(&'static str, String)> {
         }),
         (
             "the same need again and again",
-            format!("{JOB}    needs: [{}b]\n{STEP}", "b, ".repeat(300_000)),
+            format!("{JOB}    needs: [{}b]\n{STEP}", "b, ".repeat(75_000)),
         ),
         (
             "unknown steps in a block",
