@@ -108,10 +108,6 @@ impl StopSignal {
 
     /// Whether it is SIGTERM.
     #[must_use]
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

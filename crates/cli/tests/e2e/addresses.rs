@@ -213,7 +213,7 @@ fn a_change_of_address_is_planned_and_comes_with_the_promotion() {
     configure(
         &shop,
         "shop",
-        "  production: { hosts: [new.example], approvals: { count: 1 } }\n",
+        "  production: { hosts: [new.example], approvals: { count: 1 }, watch: none }\n",
     );
     let file = shop.path.join("shipway.yaml");
     let says = "the address of production changes from old.example to new.example";

@@ -22,6 +22,7 @@ environments:
     instances: 2
     strategy: {strategy}
     drain: 1s
+    watch: 30m
 "
     )
 }

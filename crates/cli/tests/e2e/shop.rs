@@ -113,8 +113,15 @@ impl Shop {
         shop
     }
 
-    /// A new file, or a new text for one.
+    /// A new file, or a new text for one. A `shipway.yaml` that says nothing of `watch` gets `watch: none`, so that rollouts end
+    /// with their promotion: tests of the guard say how long theirs is.
     pub fn write(&self, name: &str, text: &str) {
+        let text = if name == "shipway.yaml" && !text.contains("watch:") {
+            text.replace("    strategy:", "    watch: none\n    strategy:")
+                .replace("{ strategy:", "{ watch: none, strategy:")
+        } else {
+            text.to_owned()
+        };
         fs::write(self.path.join(name), text).unwrap();
     }
 
