@@ -10,7 +10,9 @@ use crate::{
 #[test]
 fn a_release_whose_instances_crash_is_rolled_back_though_its_requests_fall_back_to_stable() {
     let site = Site::started();
-    let environment = "    strategy: { canary: { steps: [{ weight: 30%, hold: 5m }] } }";
+    // Missing instances alone would roll it back sooner.
+    let environment =
+        "    unready_grace: 60s\n    strategy: { canary: { steps: [{ weight: 30%, hold: 5m }] } }";
     let shop = repository(&site, "shop", environment);
     assert_says(&ship(&shop, "1.0", "0"), &["#1 serves production"]);
     let load = Load::steady(&format!("http://{}/shop", site.proxy), 100);
