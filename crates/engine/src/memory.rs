@@ -212,7 +212,10 @@ impl Store for MemoryStore {
                     let log = log.lock().unwrap_or_else(PoisonError::into_inner);
                     let from = usize::try_from(after).unwrap_or(usize::MAX);
                     let chunk = log.events.iter().skip(from).take(CHUNK);
-                    after = chunk.clone().last().map_or(after, |event| event.position);
+                    after = chunk
+                        .clone()
+                        .next_back()
+                        .map_or(after, |event| event.position);
                     // Events of forgotten streams have none.
                     waiting.extend(chunk.filter(|event| !event.stream.is_empty()).cloned());
                 }

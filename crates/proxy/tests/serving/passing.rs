@@ -533,7 +533,7 @@ async fn only_a_trusted_proxy_in_front_says_for_whom_it_asks() {
             "x-forwarded-port",
             "x-forwarded-for",
         ];
-        text(names.map(|name| said(name)).join(" "))
+        text(names.map(said).join(" "))
     })
     .await;
     for (trusted, seen) in [
