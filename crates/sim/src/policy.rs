@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shipway_analysis::{Analysis, Metric, Rule, Sequential, evidence::Alpha};
 use shipway_core::{
-    config::{self, Config, Environment},
+    config::{self, Config, Environment, Watch},
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
     release::{Commit, Release},
     rollout::{
@@ -273,7 +273,13 @@ fn steps_of(config: &Config, environment: &Environment) -> Vec<Step> {
     steps
 }
 
+/// What is simulated ends with the promotion: the time in which a promoted release is watched is not part of it.
 fn spec(config: &Config, environment: &Environment) -> Spec {
+    let environment = Environment {
+        watch: Watch::For(Duration::ZERO),
+        ..environment.clone()
+    };
+    let environment = &environment;
     let release = |number| Arc::new(release(config, number));
     let counts = [(STABLE, environment.instances)].into();
     Spec {

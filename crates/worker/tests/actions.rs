@@ -143,7 +143,7 @@ fn an_artifact_comes_out_as_it_went_in() {
             .step("linked")
             .2
             .unwrap()
-            .contains("leaves its folder")
+            .contains("leaves the artifact's folder")
     );
     assert!(
         outcome.log.contains("##[warning]no files were found"),

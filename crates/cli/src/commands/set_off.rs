@@ -160,8 +160,10 @@ fn follow_queued(
         }
         let now: ServiceView = server.get(&format!("/api/v1/services/{service}"))?;
         let waits = now.environments.iter().any(|place| {
-            place.name == before.environment
-                && place.queue.iter().any(|it| Some(*it) == answer.release)
+            // A rollout that has just been ordered is not among the rollouts yet.
+            let is_next = place.coming == answer.release
+                || place.queue.iter().any(|it| Some(*it) == answer.release);
+            place.name == before.environment && is_next
         });
         if !waits {
             return Err(Failure::Failed(

@@ -262,7 +262,13 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
                 rollout::Kind::Retry => "retry of",
             };
             let number = rollout.id.number;
-            format!("{number} {what} {}: {}", rollout.release, rollout.status)
+            let guarded = rollout.guarded_until.map_or_else(String::new, |until| {
+                format!(", guarded until {}", until.strftime("%H:%M:%S"))
+            });
+            format!(
+                "{number} {what} {}: {}{guarded}",
+                rollout.release, rollout.status
+            )
         });
         let moving = match (moving, held) {
             (Some(moving), Some(held)) => format!("{moving}; {held}"),

@@ -101,7 +101,10 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
         for note in view.notes.iter().skip(told).filter(|_| !output.json) {
             let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), tame(&note.text));
             match &mut live {
-                Some(live) => live.above(|| line(&text)),
+                Some(live) => {
+                    let lines = folded(&text, live.room().columns, INDENT);
+                    live.above(|| lines.iter().for_each(|it| line(it)));
+                }
                 None => line(&text),
             }
         }

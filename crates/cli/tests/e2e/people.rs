@@ -42,7 +42,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
         resume,
     ];
     assert_says(&pushed, &held);
-    let rollout = ended(&site, "shop", 3);
+    let rollout = ended(&site, "shop", 1);
     assert_eq!(rollout["kind"], "rollback", "{rollout:#}");
     assert_eq!(rollout["status"], "promoted", "{rollout:#}");
     assert_eq!(site.ask("/shop"), Some((200, "1.0".to_owned())));
@@ -65,7 +65,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
         0,
         &[continues, "rollout shop/ro4 has begun"],
     );
-    assert_eq!(ended(&site, "shop", 4)["status"], "promoted");
+    assert_eq!(ended(&site, "shop", 3)["status"], "promoted");
     assert_eq!(site.ask("/shop"), Some((200, "1.2".to_owned())));
     assert_ends(&site.shipway(&resume), 0, &["not held: nothing changes"]);
     let nowhere = ["resume", "shop", "--env", "moon"];

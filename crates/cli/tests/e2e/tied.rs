@@ -39,7 +39,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     assert_says(
         &asked,
         &[
-            "shipway.yaml:11:12",
+            "shipway.yaml:12:12",
             "`with` names cart",
             "there is no service cart",
             "0 errors, 1 warning",
@@ -49,7 +49,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     let nobody = check(&["--server", "http://127.0.0.1:9"]);
     assert_says(
         &nobody,
-        &["whether cart is there could not be asked", "1 warning"],
+        &["whether cart is there could not be asked", "2 warnings"],
     );
     let gated = format!("{CANARY}\n    approvals: {{ count: 1 }}");
     let cart = repository(&site, "cart", CANARY);
@@ -140,7 +140,7 @@ fn a_rollback_outside_the_window_goes_in_by_the_strategy_and_a_bad_release_needs
     back(&["--to", "3", "--force", "--watch"]);
     let rollout = site.get("/api/v1/rollouts/shop/5").unwrap();
     assert_eq!(rollout["kind"], "rollback", "{rollout:#}");
-    assert_eq!(rollout["pace"], "direct", "{rollout:#}");
+    assert_eq!(rollout["pace"], "by_strategy", "{rollout:#}");
     assert_says(
         &back(&["--to", "1"]),
         &["#1 was rolled back in production before; use --force"],

@@ -144,12 +144,9 @@ fn without_an_engine_all_but_the_container_parts_runs_and_it_says_so() {
         .stdin(Stdio::null());
     let output = command.output().unwrap();
     let told = said(&output);
-    assert!(output.status.success(), "{told}");
-    for line in [
-        "left out: it needs",
-        "the optional check ended as failure",
-        "with the token ***",
-    ] {
+    // Incomplete: no success, and no failure either.
+    assert_eq!(output.status.code(), Some(5), "{told}");
+    for line in ["left out: it needs", "the optional check ended as failure"] {
         assert!(told.contains(line), "{line:?} is not in\n{told}");
     }
     assert!(!told.contains(TOKEN) && !told.contains(PASSWORD));

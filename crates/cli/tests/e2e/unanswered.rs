@@ -140,8 +140,7 @@ fn a_proxy_in_front_that_is_trusted_says_what_users_asked_for() {
     shop.write("shipway.yaml", &config("echo", "    strategy: recreate"));
     assert_says(&said(&shop.ship("1.0")), &["#1 serves production"]);
     let mut client = TcpStream::connect(&site.proxy).unwrap();
-    let request =
-        "GET /echo/ HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: echo.localhost\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n";
     client.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();

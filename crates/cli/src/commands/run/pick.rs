@@ -468,6 +468,6 @@ mod tests {
             panic!("a usage error");
         };
         assert_eq!(what, "no cell of a matrix matches --matrix os:mac");
-        assert_eq!(help.as_deref(), Some("the cells are a (linux, 3)"));
+        assert_eq!(help.as_deref(), Some("the cells are a (linux)"));
     }
 }
