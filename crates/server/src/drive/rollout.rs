@@ -326,7 +326,8 @@ async fn tell_service(
     {
         Ok(_) => {
             if let Err(error) = app.move_addresses(&id.service).await {
-                tracing::error!(%error, rollout = %id, "the routes of its service can't follow its addresses");
+                // The next start of the server restores them from the log.
+                tracing::warn!(%error, rollout = %id, "the routes of its service can't follow its addresses");
             }
             Input::Told
         }
