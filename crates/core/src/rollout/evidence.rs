@@ -49,7 +49,9 @@ struct RecentRequests {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Checkpoint {
     at: jiff::Timestamp,
+    /// Answered, given up by their client, or open for too long.
     requests: u64,
+    /// Those of them without a good answer in time.
     errors: u64,
 }
 
@@ -59,10 +61,12 @@ impl RecentRequests {
         let Some(sample) = &seen.canary.sample else {
             return false;
         };
+        let requests = sample.judged_requests();
+        let unanswered = requests.saturating_sub(sample.requests);
         let now = Checkpoint {
             at: seen.at,
-            requests: sample.requests,
-            errors: sample.errors,
+            requests,
+            errors: sample.errors + sample.late + unanswered,
         };
         let is_reset = |last: &Checkpoint| last.requests > now.requests;
         if self.checkpoints.last().is_some_and(is_reset) {

@@ -195,6 +195,40 @@ fn when_nearly_all_requests_fail_the_rollback_does_not_wait_for_a_comparison() {
 }
 
 #[test]
+fn requests_that_never_get_an_answer_are_failures_too() {
+    for strategy in [rolling(), Strategy::Recreate(Recreate {})] {
+        let mut stage = compared_after_promotion(strategy);
+        stage.pass_time(1);
+        let side = |release: &str, sample| Side {
+            release: release.into(),
+            sample: Some(sample),
+        };
+        let hanging = Sample {
+            abandoned: 100,
+            ..Sample::default()
+        };
+        let stable = Sample {
+            requests: 200_000,
+            errors: 200,
+            ..Sample::default()
+        };
+        let seen = Box::new(Observation {
+            at: stage.now,
+            canary: side("#4", hanging),
+            stable: Some(side("#3", stable)),
+        });
+        let exposure = stage.rollout().exposure;
+        stage.say(Input::Measured { exposure, seen }).unwrap();
+        assert_eq!(
+            stage.rollout().direction,
+            Direction::Back,
+            "{:#?}",
+            stage.story
+        );
+    }
+}
+
+#[test]
 fn recreate_never_runs_two_releases_so_people_are_notified_once() {
     let mut stage = compared_after_promotion(Strategy::Recreate(Recreate {}));
     fail_against_the_past(&mut stage);
