@@ -210,7 +210,7 @@ pub struct AnalysisState {
     rules: Vec<RuleState>,
 }
 
-/// What the judges remember beside the counts, one entry for each rule; none for a rule that goes on from the counts alone.
+/// State of the judges that counts do not contain, one entry per rule; `None` for a rule that resumes from the counts alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AnalysisCheckpoint {

@@ -155,7 +155,7 @@ impl Metric {
     ///
     /// # Errors
     /// When it is no finite number from 0 up in one of the metric's units, or a share above 100 %. A share of 1 and more needs its
-    /// `%`: nobody who writes `1` means all requests. What a provider answers has no unit, and may be below zero.
+    /// `%`: a bare `1` is almost never meant as all requests. A provider's value has no unit and may be negative.
     pub fn parse_value(self, text: &str) -> Result<f64, ParseValueError> {
         let refused = || ParseValueError::Unreadable {
             metric: self,

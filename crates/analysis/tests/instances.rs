@@ -73,7 +73,7 @@ fn the_first_restart_fails_also_in_a_later_hold_and_without_stable() {
             "{crashed}"
         );
     }
-    // Between two holds nobody looks.
+    // Nothing is judged between two holds.
     let mut state = rules().begin();
     observe(&mut state, 1, (2, 0.0, 0), None);
     state.begin_hold();

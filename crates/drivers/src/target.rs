@@ -165,25 +165,6 @@ pub async fn await_ready(
     }
 }
 
-/// Waits for a crash loop of the set; `None` when cancelled first.
-pub async fn crash_loop(
-    target: &dyn Target,
-    set: &SetKey,
-    cancelled: &CancellationToken,
-) -> Option<String> {
-    let mut changes = target.watch();
-    loop {
-        changes.borrow_and_update();
-        if let Some(why) = target.crash_loop(set) {
-            return Some(why);
-        }
-        tokio::select! {
-            () = cancelled.cancelled() => return None,
-            changed = changes.changed() => if changed.is_err() { return None },
-        }
-    }
-}
-
 fn of(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
     target
         .instances()

@@ -89,7 +89,7 @@ pub(super) fn judge_alone(
     against_limit(judge, state, &seen.canary.release, max)
 }
 
-/// The same where nobody said what holds then: it never fails, but many errors are no pass.
+/// The same without a configured limit: it never fails, but many errors are no pass.
 fn without_limit(judge: &Sequential, state: &State, release: &str) -> Standing {
     let canary = state.counted().0;
     let is_counted_against = judge.direction.is_increase();

@@ -343,7 +343,7 @@ impl Judge for Sequential {
 }
 
 impl Sequential {
-    /// A look at a release that has no stable beside it.
+    /// Judges a release that has no stable release to compare with.
     fn judge_alone(
         &self,
         state: &mut State,

@@ -183,7 +183,7 @@ fn requests_needed(quantile: f64, alpha: Alpha) -> u64 {
         return u64::MAX;
     };
     let (mut few, mut enough) = (enough / 2, enough);
-    // To two digits: nobody counts requests more exactly.
+    // Two significant digits are enough for a number of requests.
     while enough - few > enough / 100 + 1 {
         let middle = few + (enough - few) / 2;
         if is_enough(middle) {

@@ -1,5 +1,5 @@
 //! What `shipway check` asks a server about addresses: whether another environment has them. A file alone can't know; a push is
-//! refused for it. Without a server that somebody has named nothing is asked and nothing is reported.
+//! refused for it. Nothing is asked or reported unless a server is named.
 
 use shipway_core::{address::view::AddressClaimsView, config::Config};
 use shipway_syntax::{Diagnostic, Node, Source, Span, parse};

@@ -23,10 +23,10 @@ pub(super) fn local_problems(path: &Path, source: &Source) -> Vec<Diagnostic> {
     }
 }
 
-/// What is wrong between `shipway.yaml` and the workflows beside it.
+/// Compares `shipway.yaml` with the workflows of its repository.
 pub(super) fn config_problems(path: &Path, source: &Source, config: &Config) -> Vec<Diagnostic> {
     let root = path.parent().unwrap_or(Path::new(""));
-    // Without workflows beside it, it is not the file at the root of a repository.
+    // Without workflows this is not the `shipway.yaml` at the root of a repository.
     let Some(found) = workflows_in(root) else {
         return Vec::new();
     };
