@@ -87,6 +87,11 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// Makes what was appended whole in the store's main file, so that a copy of that file is a backup. For the end of a process.
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The events of a stream after `version`, in order. A crash loses nothing: it only reads.
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError>;
 

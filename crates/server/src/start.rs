@@ -336,6 +336,9 @@ impl Running {
         self.app.groups.stop().await;
         self.app.addresses.stop().await;
         self.tasks.shutdown().await;
+        if let Err(error) = self.app.store.checkpoint().await {
+            tracing::warn!(%error, "shipway.db is not whole without shipway.db-wal: copy both for a backup");
+        }
     }
 }
 

@@ -241,6 +241,10 @@ impl Store for SqliteStore {
         self.write(|reply| Job::Probe { reply }).await?
     }
 
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.write(|reply| Job::Checkpoint { reply }).await?
+    }
+
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError> {
         let stream = stream.to_owned();
         self.query(move |connection| {

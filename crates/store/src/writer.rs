@@ -51,6 +51,10 @@ pub(crate) enum Job {
     Probe {
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Copy the write-ahead log into the database file and empty it.
+    Checkpoint {
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
 }
 
 struct Writer {
@@ -155,6 +159,9 @@ impl Writer {
                     }
                     let _ = reply.send(probed);
                 }
+                Job::Checkpoint { reply } => {
+                    let _ = reply.send(self.checkpoint());
+                }
             }
         }
         if appends.is_empty() {
@@ -192,6 +199,19 @@ impl Writer {
         if known.is_some() || failure.is_some() {
             *known = failure.cloned();
         }
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        let is_busy: bool = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(store_error)?;
+        if is_busy {
+            return Err(StoreError(
+                "the write-ahead log is still being read".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Writes as much as the append that failed, durably, and removes it again.

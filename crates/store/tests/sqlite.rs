@@ -190,3 +190,20 @@ async fn a_full_disk_that_gets_room_needs_no_restart() {
         "positions were not used up by what was not stored"
     );
 }
+
+#[tokio::test]
+async fn after_a_checkpoint_the_database_file_alone_is_a_whole_copy() {
+    let folder = Folder::new();
+    let store = folder.open_with(SqliteOptions::default());
+    store.append(facts("run/1", 0, &["a", "b"])).await.unwrap();
+    // A reader's connection is open while the write-ahead log is emptied.
+    assert_eq!(store.read("run/1", 0).await.unwrap().len(), 2);
+    store.checkpoint().await.unwrap();
+
+    let copy = Folder::new();
+    fs::copy(folder.file(), copy.file()).unwrap();
+    let copied = copy.open();
+    assert_eq!(copied.read("run/1", 0).await.unwrap().len(), 2);
+    store.append(facts("run/1", 2, &["c"])).await.unwrap();
+    assert_eq!(store.read("run/1", 0).await.unwrap().len(), 3);
+}
