@@ -302,6 +302,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     drive::reconcile_addresses(&app).await?;
     tasks.spawn(workspaces::run(app.clone()));
     tasks.spawn(drive::lately::run(app.clone()));
+    tasks.spawn(drive::environment_health::run(app.clone()));
     for repo in options.repos {
         let app = app.clone();
         tasks.spawn(async move {

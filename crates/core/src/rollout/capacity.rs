@@ -23,7 +23,7 @@ use super::{
     plan::{Span, Split},
     state::Rollout,
 };
-use crate::ids::ReleaseNumber;
+use crate::{check::Health, config::Environment, ids::ReleaseNumber};
 
 /// A release without any ready instance is out of service: its users can't wait out a long grace period.
 const GRACE_WITHOUT_INSTANCE: Duration = Duration::from_secs(1);
@@ -100,20 +100,23 @@ impl Rollout {
     /// How long fewer instances than needed may be ready before the rollout is rolled back.
     #[must_use]
     pub fn unready_grace(&self, ready: u32) -> Duration {
-        let environment = &self.spec.environment;
-        match environment.unready_grace {
-            Some(grace) => grace,
-            None => {
-                let health = &self.spec.release.config.run.health;
-                let grace = health.interval * health.unhealthy_after;
-                if ready == 0 {
-                    grace.min(GRACE_WITHOUT_INSTANCE)
-                } else {
-                    grace
-                }
-            }
-        }
+        let health = &self.spec.release.config.run.health;
+        unready_grace(&self.spec.environment, health, ready)
     }
+}
+
+/// How long fewer instances than needed may be ready in `environment` before that is a failure.
+#[must_use]
+pub fn unready_grace(environment: &Environment, health: &Health, ready: u32) -> Duration {
+    let by_health_checks = || {
+        let grace = health.interval * health.unhealthy_after;
+        if ready == 0 {
+            grace.min(GRACE_WITHOUT_INSTANCE)
+        } else {
+            grace
+        }
+    };
+    environment.unready_grace.unwrap_or_else(by_health_checks)
 }
 
 /// Assesses a report of the target, in the order in which the steps take effect.

@@ -191,7 +191,7 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
     if now < rollout.hold_due()? {
         let enough = settled_pass(rollout)
             .filter(|_| matches!(why, HoldReason::Evidence | HoldReason::ReverseCanary))?;
-        if why == HoldReason::ReverseCanary && !rollout.past_is_settled {
+        if why == HoldReason::ReverseCanary && rollout.unattributed_fault.is_none() {
             return (now >= rollout.hold_earliest()?).then(|| not_this_release(rollout));
         }
         return (now >= rollout.hold_earliest()?)
@@ -235,7 +235,7 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
 fn not_this_release(rollout: &Rollout) -> Step {
     let evidence =
         (rollout.evidence.judgement()).map_or("nothing could be measured", |it| it.verdict.why());
-    if rollout.past_is_settled {
+    if rollout.unattributed_fault.is_some() {
         return Step::Done(rollout.cursor, Some(evidence.to_owned()));
     }
     let previous = rollout

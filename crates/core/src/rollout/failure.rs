@@ -206,7 +206,7 @@ pub(super) fn response_to_failure(rollout: &Rollout) -> Response {
     if !is_against_past {
         return Response::RollBack;
     }
-    if rollout.past_is_settled {
+    if rollout.unattributed_fault.is_some() {
         return Response::Continue;
     }
     if rollout.is_reverse_canary() {

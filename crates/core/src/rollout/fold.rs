@@ -121,7 +121,7 @@ impl Rollout {
             | Body::CapacityRestored { .. }
             | Body::RollbackBlocked { .. } => self.capacity_changed(event),
             Body::FaultNotAttributed { why } => {
-                self.past_is_settled = true;
+                self.unattributed_fault = Some(why.clone());
                 self.note(event, why.clone());
                 let title = format!("{} is degraded, but not rolled back", self.headline());
                 self.notice(event, Tone::Bad, title, why.clone());

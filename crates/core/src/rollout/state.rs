@@ -80,8 +80,10 @@ pub struct Rollout {
     pub approvals: Vec<String>,
     /// Since when fewer instances of the new release are ready than its weight needs.
     pub shortage: Option<Shortage>,
-    /// Whether comparisons with the past no longer count: a reverse canary has shown, or can't show, whose fault it is.
-    pub past_is_settled: bool,
+    /// What speaks against the release only in comparison with the past, once a reverse canary has shown that it is not its
+    /// fault, or can't show whose it is. From then on comparisons with the past no longer count.
+    #[serde(default)]
+    pub unattributed_fault: Option<String>,
     /// Attempts of the rollback that failed, and when the next one begins.
     pub rollback_retry: Option<RollbackRetry>,
     /// Since when and why it stands still.
@@ -190,7 +192,7 @@ impl Rollout {
             smoke: None,
             approvals: Vec::new(),
             shortage: None,
-            past_is_settled: false,
+            unattributed_fault: None,
             rollback_retry: None,
             paused: None,
             hurried: false,

@@ -68,6 +68,9 @@ pub struct RolloutView {
     /// Fewer instances of the new release are ready than its weight needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortage: Option<super::capacity::Shortage>,
+    /// What users of the promoted release suffer from, where the release stays because the fault is not shown to be its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattributed_fault: Option<String>,
     /// Failed attempts of the rollback, and when the next one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_retry: Option<super::RollbackRetry>,
@@ -166,6 +169,7 @@ impl From<&Rollout> for RolloutView {
             tied: spec.tied.clone(),
             approvals: rollout.approvals.clone(),
             shortage: rollout.shortage.clone(),
+            unattributed_fault: rollout.unattributed_fault.clone(),
             rollback_retry: rollout.rollback_retry,
             paused: rollout.paused.clone(),
             hold_until: rollout.hold_due().filter(|_| rollout.paused.is_none()),

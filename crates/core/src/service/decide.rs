@@ -141,6 +141,12 @@ impl Decider {
                 environment,
                 reason,
             } => self.resume(environment, reason)?,
+            Input::HealthReported(report) => self.report_health(report),
+            Input::HealthNoticeSettled {
+                number,
+                destination,
+                failed,
+            } => self.settle_health_notice(number, destination, failed),
             Input::Tied { leader, groups } => {
                 let known = self.state.tied.get(&leader).cloned().unwrap_or_default();
                 if known != groups {

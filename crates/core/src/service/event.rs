@@ -8,7 +8,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Conclusion;
 
-use super::{hold::EnvironmentHold, standing::Standing};
+use super::{
+    health::{HealthNotice, HealthReport},
+    hold::EnvironmentHold,
+    standing::Standing,
+};
 use crate::{
     address::claims::AskedAddresses,
     aggregate::Actor,
@@ -393,6 +397,37 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// No rollout guards the environment, and its stable release lacks ready instances.
+    EnvironmentDegraded {
+        /// The environment.
+        environment: EnvironmentName,
+        /// The stable release.
+        release: ReleaseNumber,
+        /// Ready instances.
+        ready: u32,
+        /// Instances that the configuration asks for.
+        needed: u32,
+        /// What an instance that is not ready reports.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    /// All instances of the stable release are ready again.
+    EnvironmentRecovered {
+        /// The environment.
+        environment: EnvironmentName,
+        /// The stable release.
+        release: ReleaseNumber,
+    },
+    /// A notice of an environment's health was delivered to one destination, or given up for that destination alone.
+    HealthNoticeSettled {
+        /// The notice.
+        number: u64,
+        /// The destination's index in `notify` of the environment.
+        destination: usize,
+        /// Why it was given up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
     /// Another service names this one in its `with`, or no longer does.
     Tied {
         /// Who.
@@ -521,6 +556,17 @@ pub enum Input {
         /// Why, in words.
         reason: Option<String>,
     },
+    /// Instances of a release, as the target sees them now.
+    HealthReported(HealthReport),
+    /// A notice of an environment's health was delivered to one destination, or given up there.
+    HealthNoticeSettled {
+        /// The notice.
+        number: u64,
+        /// The destination's index in `notify`.
+        destination: usize,
+        /// Why it was given up.
+        failed: Option<String>,
+    },
     /// Another service names this one in its `with`, or no longer does.
     Tied {
         /// Who.
@@ -581,6 +627,13 @@ pub enum Effect {
     },
     /// Report which addresses this service asks for; answer with [`Input::AddressesReported`].
     ReportAddresses(AskedAddresses),
+    /// Deliver a notice of an environment's health; answer with [`Input::HealthNoticeSettled`].
+    NotifyHealth {
+        /// The notice.
+        notice: Box<HealthNotice>,
+        /// The destination's index in its `destinations`.
+        destination: usize,
+    },
     /// Tell a rollout to make way; answer with [`Input::WayAnswered`].
     AskWay {
         /// Which.

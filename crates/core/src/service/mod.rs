@@ -12,6 +12,7 @@ mod addresses;
 mod by_step;
 mod decide;
 mod event;
+mod health;
 mod hold;
 mod pending;
 mod queue;
@@ -29,6 +30,7 @@ pub use event::{
     Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection,
     Request, RetryRequest, RunOrder, Trigger, WaitsFor, Way,
 };
+pub use health::{Degradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
 pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};

@@ -44,6 +44,7 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
     let effects: Vec<_> = (runs.chain(rollouts))
         .chain(fellows)
         .chain(addresses)
+        .chain(state.health_effects())
         .collect();
     // A test leaves quarantine by itself, and schedules come.
     let wake_at = [state.testing.next_end(), state.timetable.next()]

@@ -9,7 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Artifact, Body, Groups, Onward, Purpose, Push, Request, RunOrder, Way};
-use super::{hold::EnvironmentHold, standing::Timetable};
+use super::{
+    health::{Degradation, HealthNotice},
+    hold::EnvironmentHold,
+    standing::Timetable,
+};
 use crate::{
     address::claims::AskedAddresses,
     aggregate::{Actor, Event},
@@ -65,6 +69,12 @@ pub struct State {
     /// The addresses that it asked for when it last reported them.
     #[serde(default)]
     pub reported_addresses: AskedAddresses,
+    /// Notices of the health of environments that are not delivered everywhere yet, the oldest first.
+    #[serde(default)]
+    pub health_notices: VecDeque<HealthNotice>,
+    /// The number of the last one.
+    #[serde(default)]
+    pub last_health_notice: u64,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
     /// Pushes that were not released as a run was red: it may be run again and be green then.
@@ -123,6 +133,9 @@ pub struct Environment {
     /// Set while automatic promotion into it is stopped.
     #[serde(default)]
     pub hold: Option<EnvironmentHold>,
+    /// Set while its stable release lacks ready instances and no rollout guards it.
+    #[serde(default)]
+    pub degradation: Option<Degradation>,
     /// When each of `former` stopped to serve; unknown to logs of before this was recorded.
     #[serde(default)]
     pub left: BTreeMap<ReleaseNumber, Timestamp>,
@@ -478,6 +491,31 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         Body::EnvironmentResumed { environment, .. } => {
             state.environment(environment).hold = None;
         }
+        Body::EnvironmentDegraded {
+            environment,
+            release,
+            ready,
+            needed,
+            problem,
+        } => state.environment_degraded(
+            environment,
+            Degradation {
+                since: event.at,
+                release: *release,
+                ready: *ready,
+                needed: *needed,
+                problem: problem.clone(),
+            },
+        ),
+        Body::EnvironmentRecovered {
+            environment,
+            release,
+        } => state.environment_recovered(environment, *release, event.at),
+        Body::HealthNoticeSettled {
+            number,
+            destination,
+            ..
+        } => state.health_notice_settled(*number, *destination),
         Body::Promoted {
             environment,
             rollout,

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod addresses;
+mod health;
 mod holds;
 mod together;
 mod window;

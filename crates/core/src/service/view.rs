@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::Body,
+    health::Degradation,
     hold::EnvironmentHold,
     state::{Environment, State},
 };
@@ -49,6 +50,9 @@ pub struct EnvironmentView {
     /// Set while automatic promotion into it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<EnvironmentHold>,
+    /// Set while its stable release lacks ready instances and no rollout guards it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degradation: Option<Degradation>,
 }
 
 /// A release, as lists show it.
@@ -96,6 +100,7 @@ impl EnvironmentView {
                 .collect(),
             before: place.release_before().map(|release| release.number),
             hold: place.hold.clone(),
+            degradation: place.degradation.clone(),
         }
     }
 }

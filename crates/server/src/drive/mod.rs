@@ -3,6 +3,7 @@
 mod addresses;
 mod annotations;
 mod asking;
+pub(crate) mod environment_health;
 mod gate;
 pub(crate) mod lately;
 pub(crate) mod live;

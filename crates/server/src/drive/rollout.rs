@@ -391,7 +391,7 @@ async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &Notice) -> Option<Stri
     (!line.is_empty()).then_some(line)
 }
 
-async fn deliver(
+pub(super) async fn deliver(
     app: &Arc<App>,
     to: &Destination,
     notification: &Notification,

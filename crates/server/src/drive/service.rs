@@ -12,7 +12,7 @@ use shipway_core::{
 use shipway_drivers::called::{calls_elsewhere, read_elsewhere};
 use shipway_engine::{Driver, Work};
 
-use super::{addresses, lately::with_stable_traffic, ties};
+use super::{addresses, environment_health, lately::with_stable_traffic, ties};
 use crate::app::App;
 
 /// Carries out the effects of services.
@@ -51,6 +51,15 @@ impl Driver<Services> for ServiceDriver {
             },
             Effect::ReportAddresses(asked) => match service {
                 Some(service) => addresses::report(&app, &service, asked).await,
+                None => Input::Woken,
+            },
+            Effect::NotifyHealth {
+                notice,
+                destination,
+            } => match service {
+                Some(service) => {
+                    environment_health::notify(&app, &service, &notice, destination).await
+                }
                 None => Input::Woken,
             },
             Effect::AskWay { number, way } => {

@@ -112,7 +112,7 @@ fn fail_against_the_past(stage: &mut Stage) {
     for second in 1..=60 {
         stage.pass_time(1);
         stage.compare((100 * second, 10 * second), (200_000, 200));
-        if stage.rollout().plan_number != plan || stage.rollout().past_is_settled {
+        if stage.rollout().plan_number != plan || stage.rollout().unattributed_fault.is_some() {
             return;
         }
     }
