@@ -6,7 +6,7 @@ use serde::Serialize;
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, RolloutId, ServiceName},
     rollout::{RolloutView, plan::Split},
-    service::{EnvironmentHold, ReleaseView, ServiceView},
+    service::{Degradation, EnvironmentHold, ReleaseView, ServiceView},
     target::{self, InstanceStatus},
 };
 use shipway_engine::StoreError;
@@ -44,6 +44,10 @@ pub struct Place {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub hold: Option<EnvironmentHold>,
+    /// Set while its stable release lacks ready instances and no rollout guards it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub degradation: Option<Degradation>,
     /// Who gets which share.
     #[schema(value_type = Vec<Object>)]
     pub split: Split,
@@ -130,6 +134,7 @@ pub async fn places(app: &Arc<App>) -> Result<Vec<Place>, StoreError> {
                 rollout,
                 queue: environment.queue,
                 hold: environment.hold,
+                degradation: environment.degradation,
             });
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     rollout::{self, RolloutView},
-    service::{EnvironmentHold, ServiceView},
+    service::{Degradation, EnvironmentHold, ServiceView},
     target::InstanceStatus,
 };
 
@@ -207,6 +207,7 @@ struct PlaceStatus {
     #[serde(default)]
     queue: Vec<ReleaseNumber>,
     hold: Option<EnvironmentHold>,
+    degradation: Option<Degradation>,
     instances: Vec<InstanceStatus>,
 }
 
@@ -298,6 +299,14 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
         }
     }
     for place in &places {
+        if let Some(degradation) = &place.degradation {
+            line(&format!(
+                "{} {} is degraded since {}: {degradation}",
+                place.service,
+                place.environment,
+                degradation.since.strftime("%Y-%m-%d %H:%M:%S UTC")
+            ));
+        }
         if let Some(text) = held_text(place) {
             line(&text);
         }

@@ -187,7 +187,12 @@ pub(super) fn stuck(view: &RolloutView) -> Option<String> {
             "{id} waits{}; shipway approve|reject {id}",
             still_asked(view)
         )),
-        _ => None,
+        _ => view.unattributed_fault.as_ref().map(|fault| {
+            format!(
+                "{id} is degraded, but not rolled back: {fault}; roll back: shipway rollback {} --in {}",
+                id.service, view.environment
+            )
+        }),
     }
 }
 

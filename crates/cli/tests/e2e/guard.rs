@@ -4,6 +4,7 @@
 use std::fs;
 
 use crate::{
+    listener::Listener,
     load::Load,
     shop::Shop,
     site::{Site, said, until},
@@ -99,4 +100,62 @@ fn a_promoted_release_that_loses_its_readiness_is_rolled_back_in_its_watch() {
         lose_readiness(&site);
         assert_rolled_back(&site);
     }
+}
+
+#[test]
+fn an_outage_after_the_watch_is_reported_to_people_and_so_is_its_end() {
+    let listener = Listener::start();
+    let mut site = Site::started();
+    let shop = site.shop();
+    let config = config("rolling").replace("watch: 30m", "watch: none");
+    let notify = format!(
+        "    notify: [{{ webhook: 'http://{}/hook' }}]\n",
+        listener.address
+    );
+    shop.write("shipway.yaml", &(config + &notify));
+    let mood = site.folder.path().join("unready");
+    shop.edit(
+        "shop.py",
+        "ready = mood",
+        &format!(
+            "ready = not os.path.exists({:?}) and mood",
+            mood.display().to_string()
+        ),
+    );
+    assert_says(&said(&shop.ship("1.0")), &["#1 serves production"]);
+    site.ended_rollout("production", 1);
+    let titled = |title: &str| {
+        let bodies = listener.at("/hook");
+        bodies.into_iter().find(|body| body["title"] == title)
+    };
+
+    lose_readiness(&site);
+    until("the notification", || {
+        titled("shop production is down").is_some()
+    });
+    let down = titled("shop production is down").unwrap();
+    assert_eq!(down["severity"], "bad");
+    assert_says(
+        &down.to_string(),
+        &[
+            "0 of 2 instances of #1 ready",
+            "503",
+            "nothing is rolled back",
+        ],
+    );
+    assert_eq!(site.place("production")["degradation"]["ready"], 0);
+    let status = said(&site.shipway(&["status"]));
+    assert_says(&status, &["degraded", "0 of 2 instances of #1 ready"]);
+
+    // The next server knows what was reported, and sees the end of it.
+    site.stop();
+    site.start();
+    fs::remove_file(mood).unwrap();
+    until("the recovery", || {
+        titled("shop production is healthy again").is_some()
+    });
+    assert!(site.place("production")["degradation"].is_null());
+    let reports = listener.at("/hook");
+    let down = reports.iter().filter(|it| it["title"] == down["title"]);
+    assert_eq!(down.count(), 1, "reported once");
 }

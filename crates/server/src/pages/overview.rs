@@ -88,6 +88,9 @@ pub(super) fn card(place: &Place, now: Timestamp) -> Markup {
                     " of " strong { (rollout.release) } " " (badge(&words(&rollout.status)))
                 }
             }
+            @if let Some(degradation) = &place.degradation {
+                p.trouble { (badge("degraded")) " since " (moment(degradation.since, now)) ": " (degradation.to_string()) }
+            }
             (held(place, now))
             (frame::shares(&place.split, newcomer(place)))
             p.dim {

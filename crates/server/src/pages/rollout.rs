@@ -108,6 +108,9 @@ fn guard(view: &RolloutView, now: Timestamp) -> Markup {
         @if let Some(until) = view.guarded_until {
             p { "Guarded until " (at(until)) ": a failure rolls back automatically" }
         }
+        @if let Some(fault) = &view.unattributed_fault {
+            p.lead.bad { "Degraded, but not rolled back: " (fault) }
+        }
         @if let Some(shortage) = &view.shortage {
             p.lead.bad { (shortage.ready) " of " (shortage.needed) " instances of " (view.release) " ready since " (at(shortage.since)) }
         }
