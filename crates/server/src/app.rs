@@ -13,7 +13,7 @@ use shipway_core::{
     config::Notify,
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RunId, ServiceName},
     release::Release,
-    rollout::{self, Rollouts},
+    rollout::{self, Rollouts, plan::Split},
     run::{self, Runs},
     service::{self, RunOrder, Services},
     target::Place,
@@ -299,5 +299,7 @@ async fn lane_of(
         lane.split = rollout.observed.split.clone();
         lane.salt = active.spec.id.to_string();
     }
-    Ok(Some(lane))
+    // Until the first release of an environment is ready there is no route: its address may be below another service's.
+    let has_served = current.stable.is_some() || lane.split != Split::default();
+    Ok(has_served.then_some(lane))
 }

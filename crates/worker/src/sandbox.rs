@@ -3,8 +3,10 @@
 //! # How
 //!
 //! The worker moves into a mount namespace of its own, before it has threads. There the data directory is an empty file system
-//! with only the job's own folders in it, and files with secrets are empty. Then Landlock forbids, for the worker and all its
-//! steps, to mount or unmount, to signal processes outside of the job, and to look into them (`/proc/PID/root`, `environ`, `mem`).
+//! with only the job's own folders in it, and files with secrets are empty. Then the worker gives up, for itself and all its
+//! steps, the capabilities that would undo this ([`DROPPED`]): no step can mount, unmount, enter another namespace, or look into
+//! a process that has more capabilities (`/proc/PID/root`, `environ`, `mem` of the server). Landlock, where the kernel has it,
+//! forbids the same once more, and to signal processes outside of the job.
 //!
 //! All else is as before: the same user, the same paths, the same tools. That is why it is no user of its own: jobs use what the
 //! server's user has installed, often in a home that nobody else may enter.
@@ -13,7 +15,7 @@
 //!
 //! - Not root, or without the capability to mount (as in most containers): the job runs unprotected; the server says so when it
 //!   starts, by [`can_isolate`].
-//! - A kernel without Landlock: a step that looks for a way around will find one (`umount`); the server says so, too.
+//! - A kernel without Landlock: steps of root's jobs can signal other processes of root.
 //! - Anything later: the job fails, as half of a sandbox hides what the job needs.
 //!
 //! # Limits
@@ -29,7 +31,7 @@ use std::{
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    RulesetCreatedAttr, Scope,
 };
 use rustix::{
     fs::{Mode, OFlags},
@@ -37,7 +39,10 @@ use rustix::{
         MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
         mount_remount,
     },
-    thread::UnshareFlags,
+    thread::{
+        CapabilitySet, UnshareFlags, capabilities, remove_capability_from_bounding_set,
+        set_capabilities,
+    },
 };
 use shipway_workflow::job::{JobSpec, SourceTree};
 
@@ -53,9 +58,9 @@ pub enum SandboxError {
     /// No namespace can be made, or nothing be mounted in it.
     #[error("no mount namespace can be made here ({0}); in a container it needs CAP_SYS_ADMIN")]
     NoNamespace(io::Error),
-    /// The kernel has no Landlock.
-    #[error("the kernel does not enforce Landlock, so that root's steps can undo what hides files")]
-    NoLandlock,
+    /// The capabilities that undo the sandbox can't be given up.
+    #[error("capabilities can't be dropped here ({0})")]
+    Capabilities(io::Error),
     /// The sandbox is half made.
     #[error("isolating the job: {what}: {source}")]
     Broken {
@@ -70,8 +75,8 @@ impl SandboxError {
     /// Whether nothing has changed: the job can run unprotected.
     pub(crate) const fn is_harmless(&self) -> bool {
         match self {
-            Self::NotRoot | Self::NoNamespace(_) | Self::NoLandlock => true,
-            Self::Broken { .. } => false,
+            Self::NotRoot | Self::NoNamespace(_) => true,
+            Self::Capabilities(_) | Self::Broken { .. } => false,
         }
     }
 }
@@ -81,13 +86,14 @@ pub fn can_isolate() -> Result<(), SandboxError> {
     // A thread has a namespace of its own, which ends with it.
     let probe = std::thread::spawn(|| {
         new_namespace()?;
-        if restrict()? {
-            Ok(())
-        } else {
-            Err(SandboxError::NoLandlock)
-        }
+        restrict()?;
+        drop_capabilities()
     });
-    probe.join().unwrap_or(Err(SandboxError::NoLandlock))
+    let panicked = || SandboxError::Broken {
+        what: "the probe".to_owned(),
+        source: io::Error::other("panicked"),
+    };
+    probe.join().unwrap_or_else(|_| Err(panicked()))
 }
 
 /// Hides what the spec says from this process and all that it starts. Must be called before there are threads.
@@ -105,6 +111,7 @@ pub(crate) fn enter(spec: &JobSpec) -> Result<(), SandboxError> {
         done.map_err(broken(hidden))?;
     }
     restrict()?;
+    drop_capabilities()?;
     // It was in the folder that is hidden now.
     rustix::process::chdir(&spec.folder).map_err(|errno| broken(&spec.folder)(errno.into()))
 }
@@ -216,8 +223,39 @@ fn hide_file(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Forbids what would undo it, and to reach other processes. False where the kernel can't.
-fn restrict() -> Result<bool, SandboxError> {
+/// What undoes the sandbox: mounts and namespaces (`SYS_ADMIN`), other processes (`SYS_PTRACE`, `PERFMON`, `BPF`,
+/// `CHECKPOINT_RESTORE`), files by their handle instead of their path (`DAC_READ_SEARCH`), the kernel's and the machine's memory
+/// (`SYS_MODULE`, `SYS_RAWIO`).
+const DROPPED: [CapabilitySet; 8] = [
+    CapabilitySet::SYS_ADMIN,
+    CapabilitySet::SYS_PTRACE,
+    CapabilitySet::PERFMON,
+    CapabilitySet::BPF,
+    CapabilitySet::CHECKPOINT_RESTORE,
+    CapabilitySet::DAC_READ_SEARCH,
+    CapabilitySet::SYS_MODULE,
+    CapabilitySet::SYS_RAWIO,
+];
+
+/// Gives up [`DROPPED`] for this thread and all that it starts, programs of root included.
+fn drop_capabilities() -> Result<(), SandboxError> {
+    let failed = |errno: rustix::io::Errno| SandboxError::Capabilities(errno.into());
+    let mut sets = capabilities(None).map_err(failed)?;
+    for dropped in DROPPED {
+        // An old kernel doesn't know all of them: what it doesn't know, nothing can use.
+        match remove_capability_from_bounding_set(dropped) {
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        sets.effective.remove(dropped);
+        sets.permitted.remove(dropped);
+        sets.inheritable.remove(dropped);
+    }
+    set_capabilities(None, sets).map_err(failed)
+}
+
+/// Forbids with Landlock what would undo the sandbox, and to reach other processes; nothing where the kernel has no Landlock.
+fn restrict() -> Result<(), SandboxError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Broken {
         what: "Landlock".to_owned(),
         source: io::Error::other(error),
@@ -235,6 +273,7 @@ fn restrict() -> Result<bool, SandboxError> {
             .add_rule(PathBeneath::new(root, all))?
             .restrict_self()
     };
-    let status = restricted().map_err(|error: landlock::RulesetError| failed(error.into()))?;
-    Ok(status.ruleset != RulesetStatus::NotEnforced)
+    restricted()
+        .map(drop)
+        .map_err(|error: landlock::RulesetError| failed(error.into()))
 }

@@ -301,3 +301,28 @@ fn a_server_listens_on_any_one_address() {
         );
     }
 }
+
+#[test]
+fn a_first_release_that_waits_for_approval_has_no_route_after_a_restart_either() {
+    let mut site = Site::started();
+    let web = service(&site, "web", "  production: { hosts: [a.example] }\n");
+    assert_says(&ship(&web, "web"), &["serves production"]);
+    let below = "  production: { hosts: [a.example], path: /admin, approvals: { count: 1 } }\n";
+    assert_says(
+        &ship(&service(&site, "admin", below), "admin"),
+        &["waits for 1 approval"],
+    );
+    let below_is_answered_by = |site: &Site, version: &str| {
+        let answer = page(&site.proxy, "a.example", "/admin/");
+        assert_eq!(answer, format!("200 {version}"));
+    };
+    below_is_answered_by(&site, "web");
+    site.stop();
+    site.start();
+    below_is_answered_by(&site, "web");
+    let approved = site.shipway(&["approve", "admin/ro1"]);
+    assert!(approved.status.success(), "{}", said(&approved));
+    until("the approved release", || {
+        page(&site.proxy, "a.example", "/admin/") == "200 admin"
+    });
+}

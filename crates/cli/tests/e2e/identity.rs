@@ -39,6 +39,9 @@ jobs:
           echo "keys: $(ls $data/keys 2>&1)"
           echo "secrets: $(cat SECRETS 2>&1)"
           echo "through the server: $(cat /proc/SERVER/rootDATA/keys/internal-token 2>&1; umount $data 2>&1 || echo kept)"
+          echo "its environment: $(cat /proc/SERVER/environ 2>&1)"
+          echo "its namespace: $(nsenter --target SERVER_PID --mount ls $data/keys 2>&1)"
+          echo "a namespace of its own: $(unshare --user --map-root-user --mount sh -c "umount $data; ls $data/keys" 2>&1)"
   guarded:
     runs-on: ubuntu-latest
     environment: production
@@ -68,6 +71,7 @@ fn hostile_log() -> (Site, String) {
     let workflow = HOSTILE
         .replace("SECRETS", &secrets.display().to_string())
         .replace("/SERVER/", &format!("/{}/", server.trim()))
+        .replace("SERVER_PID", server.trim())
         .replace("DATA/", &format!("{}/", site.data().display()));
     shop.write(".github/workflows/cd.yml", &workflow);
     let push = shop.ship_begun("1.0");
@@ -121,6 +125,17 @@ fn a_step_of_roots_server_sees_neither_its_keys_nor_its_secrets() {
     }
     assert_says(&log, &["keys: ls: cannot access", "secrets: \n"]);
     assert_says(&log, &["Permission denied", "kept"]);
+    let refused = |attempt: &str| {
+        // The first line with these words is the command.
+        let line = log.lines().rfind(|line| line.contains(attempt));
+        let line = line.unwrap_or_default();
+        ["Permission denied", "not permitted"]
+            .iter()
+            .any(|it| line.contains(it))
+    };
+    assert!(refused("its environment: "), "{log}");
+    assert!(refused("its namespace: "), "{log}");
+    assert!(refused("a namespace of its own: "), "{log}");
     let token = fs::read_to_string(site.data().join("keys/internal-token")).unwrap();
     assert_silent_of(&log, &["only-for-production", &token]);
 }
