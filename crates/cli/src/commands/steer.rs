@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use shipway_core::{
-    rollout::{Progress, RolloutView, Status},
+    rollout::{Pause, Progress, RolloutView, Status},
     run::{JobView, RunView},
     service::EnvironmentHold,
 };
@@ -180,11 +180,13 @@ pub(super) fn stuck(view: &RolloutView) -> Option<String> {
     let id = &view.id;
     match (&view.paused, view.status) {
         (Some(pause), Status::Paused) => Some(format!(
-            "{id} is paused by {}: {}; shipway resume|promote|abort {id}",
-            pause.by, pause.reason
+            "{id} is paused by {}: {}; {}",
+            pause.by,
+            pause.reason,
+            Pause::commands(id)
         )),
         (_, Status::Waiting) => Some(format!(
-            "{id} waits{}; shipway approve|reject {id}",
+            "{id} waits{}; approve: shipway approve {id}; reject: shipway reject {id}",
             still_asked(view)
         )),
         _ => view.unattributed_fault.as_ref().map(|fault| {

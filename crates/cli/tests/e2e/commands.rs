@@ -52,7 +52,7 @@ fn half_way(site: &Site) -> Shop {
     // A hold that long is not waited for.
     assert_says(
         &said(&shop.ship("1.1")),
-        &["holds for 10 m", "shipway watch ro4"],
+        &["holding for 10 m", "shipway watch shop/ro4"],
     );
     shop
 }
@@ -220,7 +220,7 @@ fn a_rollout_is_paused_resumed_and_promoted_by_hand() {
     let paused = site.shipway(&["pause", "ro4", "--reason", "lunch"]);
     assert_ends(&paused, 0, &["shop/ro4 of #2 → production: paused"]);
     // Whoever looks learns why, and what can be done.
-    let stuck = "shop/ro4 is paused by ann: lunch; shipway resume|promote|abort shop/ro4";
+    let stuck = "shop/ro4 is paused by ann: lunch; continue: shipway resume shop/ro4; ";
     assert_ends(&site.shipway(&["status"]), 0, &["ro4 of #2: paused", stuck]);
     assert_ends(&site.shipway(&["history"]), 0, &["lunch"]);
     assert_ends(&site.shipway(&["resume", "ro4"]), 0, &["holding"]);

@@ -41,7 +41,12 @@ fn a_release_waits_for_as_many_people_as_were_asked_for() {
     let told = said(&shop.ship("1.0"));
     assert_says(
         &told,
-        &["waits for", "2 approvals", "alice", "shipway approve ro1"],
+        &[
+            "waits for",
+            "2 approvals",
+            "alice",
+            "shipway approve shop/ro1",
+        ],
     );
     assert_says(&said(&site.shipway(&["status"])), &["waiting"]);
     let inbox = site.get("/api/v1/approvals").unwrap();

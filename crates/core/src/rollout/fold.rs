@@ -314,7 +314,7 @@ impl Rollout {
         if matches!(event.by, Actor::Shipway(_)) {
             let (title, text) = (
                 format!("{} is paused", self.headline()),
-                format!("{reason}; shipway resume|promote|abort {}", self.spec.id),
+                format!("{reason}; {}", Pause::commands(&self.spec.id)),
             );
             self.notice(event, Tone::Asking, title, text);
         }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
-    ids::ReleaseNumber,
+    ids::{ReleaseNumber, RolloutId},
 };
 
 /// How long past a deadline the answer of who waits for it is waited for: it says more than that time is over.
@@ -135,6 +135,16 @@ pub struct Pause {
     pub reason: String,
     /// Who paused it.
     pub by: String,
+}
+
+impl Pause {
+    /// The commands that end the pause of `rollout`, each complete.
+    #[must_use]
+    pub fn commands(rollout: &RolloutId) -> String {
+        format!(
+            "continue: shipway resume {rollout}; skip the remaining holds: shipway promote {rollout}; roll back: shipway abort {rollout}"
+        )
+    }
 }
 
 /// How a rollout ended.

@@ -13,9 +13,11 @@ use shipway_core::{
     address::EnvironmentAddresses,
     aggregate::Event,
     config::Config,
-    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunId, RunNumber, ServiceName},
+    ids::{
+        EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName,
+    },
     rollout::{
-        self, Direction, Outcome,
+        self, Direction, Outcome, Pause,
         plan::{Action, HoldReason, Plan, Span},
     },
     run,
@@ -372,11 +374,20 @@ impl Story {
             }
             Body::Paused { reason } => {
                 self.told = true;
-                vec![format!(
-                    "{number}  paused: {reason}; shipway resume|promote|abort {number}"
-                )]
+                let id = self.rollout_id(number);
+                vec![
+                    format!("{number}  paused: {reason}"),
+                    format!("{number}    {}", Pause::commands(&id)),
+                ]
             }
             _ => Vec::new(),
+        }
+    }
+
+    fn rollout_id(&self, number: RolloutNumber) -> RolloutId {
+        RolloutId {
+            service: self.service.clone(),
+            number,
         }
     }
 
@@ -395,7 +406,8 @@ impl Story {
             Some(Action::Ask { gate }) => {
                 self.told = true;
                 lines.push(format!(
-                    "{number}  waits for {gate}: shipway approve {number}"
+                    "{number}  waits for {gate}: shipway approve {}",
+                    self.rollout_id(number)
                 ));
             }
             // What is kept warm holds nothing up: the release has been promoted, and goes on to the next environment.
@@ -405,8 +417,9 @@ impl Story {
             }) if *duration > PATIENCE => {
                 self.told = true;
                 lines.push(format!(
-                    "{number}  holds for {}; it goes on by itself: shipway watch {number}",
-                    Span(*duration)
+                    "{number}  holding for {}, continues automatically: shipway watch {}",
+                    Span(*duration),
+                    self.rollout_id(number)
                 ));
             }
             _ => {}
