@@ -116,6 +116,10 @@ class Load:
                 orders[request.version] += 1
         return orders, len(self.requests)
 
+    def forget(self):
+        """Drops the requests so far."""
+        self.requests.clear()
+
     async def stop(self):
         self.main.cancel()
         if self.tasks:

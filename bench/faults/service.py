@@ -28,6 +28,13 @@ def usual_latency():
     return random.lognormvariate(math.log(USUAL_LATENCY_S), 0.25)
 
 
+def current_fault():
+    """`both-FILE` is a fault of the world, such as a database that is down: 20% errors of every release, once FILE exists."""
+    if not FAULT.startswith("both-"):
+        return FAULT
+    return "errors-20" if os.path.exists(FAULT.removeprefix("both-")) else "none"
+
+
 def since_first_request():
     return 0.0 if first_request is None else time.monotonic() - first_request
 
@@ -44,7 +51,7 @@ async def answer(path):
     if first_request is None and path.startswith("/order"):
         first_request = time.monotonic()
     latency, fault, status, order = usual_latency(), None, 200, True
-    kind, _, amount = FAULT.partition("-")
+    kind, _, amount = current_fault().partition("-")
     chance = float(amount) / 100 if amount.replace(".", "").isdigit() else 1.0
     if not path.startswith("/order"):
         kind = "none"
