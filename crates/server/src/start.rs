@@ -314,7 +314,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     tasks.spawn(api::prune_keyed_requests(app.clone()));
     tasks.spawn(crate::listener::serve(
         listener,
-        api::router(app.clone()),
+        crate::http_routes::router(app.clone()),
         crate::listener::Timeouts::default(),
         stop.clone(),
     ));

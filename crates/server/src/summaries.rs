@@ -1,12 +1,12 @@
-//! What steps wrote into `$GITHUB_STEP_SUMMARY`: kept by the worker, masked, in the job's folder; read when somebody looks.
+//! What steps wrote into `$GITHUB_STEP_SUMMARY`: the worker masks it and keeps it in the folder of the job.
 
 use std::{io::Read as _, path::Path};
 
 /// Bytes of the summary of one job that are shown.
 const SHOWN_MAX: u64 = 256 << 10;
 
-/// The summary of a job, its steps' one after the other; none when they wrote none.
-pub(crate) fn of_job(folder: &Path) -> Option<String> {
+/// The summaries of a job's steps, one after the other; `None` if no step wrote one.
+pub(crate) fn read_job_summary(folder: &Path) -> Option<String> {
     let mut files: Vec<(u32, std::path::PathBuf)> = (std::fs::read_dir(folder.join("summaries"))
         .ok()?)
     .filter_map(|entry| {
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn summaries_come_in_the_order_of_steps_and_links_are_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(of_job(folder.path()), None);
+        assert_eq!(read_job_summary(folder.path()), None);
         let summaries = folder.path().join("summaries");
         fs::create_dir(&summaries).unwrap();
         fs::write(folder.path().join("secret"), "hunter2").unwrap();
@@ -46,6 +46,9 @@ mod tests {
             fs::write(summaries.join(name), text).unwrap();
         }
         std::os::unix::fs::symlink(folder.path().join("secret"), summaries.join("3.md")).unwrap();
-        assert_eq!(of_job(folder.path()).as_deref(), Some("# first\n\nlast"));
+        assert_eq!(
+            read_job_summary(folder.path()).as_deref(),
+            Some("# first\n\nlast")
+        );
     }
 }

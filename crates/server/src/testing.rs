@@ -9,14 +9,14 @@ use std::{
 };
 
 use flate2::read::GzDecoder;
-use serde::Serialize;
+use shipway_api::{FailingTest, RunTests};
 use shipway_core::{
     ids::{Digest, RunId, ServiceName},
     run::{Input, JobTests, Run, RunSpec, RunView, Status},
     service,
     testing::{
-        self, Comparison, Quarantined, Report, Seen, Sighting, TestId, Testing, Tried, against,
-        excuse, sightings, too_many_fail,
+        self, Comparison, Report, Seen, TestId, Testing, Tried, against, excuse, sightings,
+        too_many_fail,
     },
 };
 use shipway_drivers::git::RefUpdate;
@@ -236,56 +236,21 @@ async fn runs(app: &App, service: &ServiceName) -> Vec<RunView> {
     views.collect()
 }
 
-/// The tests of a run, beside those of the last green one.
-#[derive(Debug, Serialize)]
-pub struct RunTests {
-    /// In short.
-    #[serde(flatten)]
-    pub short: shipway_core::run::TestsView,
-    /// The last green run before it: of its branch, or of the branch that is released.
-    pub base: Option<RunId>,
-    /// What is different.
-    pub compared: Comparison,
-    /// Failing tests with why, at most [`SHOWN_MAX`].
-    pub failing: Vec<FailingTest>,
-    /// The tests that took longest.
-    pub slowest: Vec<testing::Case>,
-    /// Tests that passed and failed on this commit.
-    pub flaky: Vec<Sighting>,
-}
-
-/// A failing test of a run.
-#[derive(Debug, Serialize)]
-pub struct FailingTest {
-    /// Which.
-    pub test: TestId,
-    /// In which job.
-    pub job: JobKey,
-    /// Why.
-    pub message: Option<String>,
-    /// Whether it didn't fail in the last green run.
-    pub is_new: bool,
-    /// On how many commits it was seen flaky.
-    pub flaky_commits: u32,
-    /// Its quarantine, where it is in one.
-    pub quarantine: Option<Quarantined>,
-}
-
 /// Tests of a run that are shown one by one.
 const SHOWN_MAX: usize = 200;
 /// Slow tests that are shown.
 const SLOWEST_MAX: usize = 10;
 
 /// The tests of a run; none when none reported.
-pub async fn of(app: &App, view: &RunView) -> Option<RunTests> {
-    let short = view.tests.clone()?;
+pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
+    let summary = view.tests.clone()?;
     let jobs = |view: &RunView| -> Vec<(JobKey, JobTests)> {
         let jobs = view.tests.iter().flat_map(|tests| tests.latest());
         jobs.map(|job| (job.job.clone(), job.tests.clone()))
             .collect()
     };
     // What passed in one attempt and failed in another is flaky.
-    let each = short.jobs.iter();
+    let each = summary.jobs.iter();
     let each: Vec<_> = each
         .map(|job| (job.job.clone(), job.tests.clone()))
         .collect();
@@ -319,7 +284,7 @@ pub async fn of(app: &App, view: &RunView) -> Option<RunTests> {
         slowest: slowest.into_iter().cloned().collect(),
         flaky: sightings(&tried),
         base: base.map(|base| base.id),
-        short,
+        summary,
         compared,
     })
 }

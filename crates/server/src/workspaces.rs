@@ -116,8 +116,7 @@ fn folder_of(app: &App, id: &RunId) -> PathBuf {
 
 /// A run, if it is over.
 async fn ended(app: &App, id: &RunId) -> Option<RunView> {
-    let doc = crate::api::run_doc(app, id).await.ok()?;
-    let run: RunView = serde_json::from_value(doc).ok()?;
+    let run = crate::read_models::run_view(app, id).await.ok()?;
     run.finished_at.is_some().then_some(run)
 }
 

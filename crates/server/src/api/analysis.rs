@@ -5,23 +5,21 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use shipway_analysis::{
     Judgement,
     plot::{self, Series},
 };
-use shipway_core::{
-    aggregate::Event,
-    ids::RolloutId,
-    rollout::{Body, series},
-};
+use shipway_core::ids::RolloutId;
 
 use super::{Problem, rollouts};
-use crate::app::App;
+use crate::{
+    app::App,
+    read_models::{analysis_series, rollout_view},
+};
 
 /// What was judged.
 #[derive(Debug, Serialize)]
@@ -43,9 +41,9 @@ pub(super) async fn show(
     Path((service, number)): Path<(String, String)>,
 ) -> Result<Json<Judged>, Problem> {
     let id = rollouts::id(&service, &number)?;
-    let view = rollouts::view(&app, &id).await?;
+    let view = rollout_view(&app, &id).await?;
     Ok(Json(Judged {
-        series: series_of(&app, &id).await?,
+        series: analysis_series(&app, &id).await?,
         judgement: view.judgement,
         id,
     }))
@@ -60,8 +58,8 @@ pub(super) async fn drawing(
     Path((service, number, metric)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let id = rollouts::id(&service, &number)?;
-    rollouts::view(&app, &id).await?;
-    let all = series_of(&app, &id).await?;
+    rollout_view(&app, &id).await?;
+    let all = analysis_series(&app, &id).await?;
     let name = metric.strip_suffix(".svg").unwrap_or(&metric);
     let Some(found) = all.iter().find(|series| series.metric == name) else {
         let known: Vec<&str> = all.iter().map(|series| series.metric.as_str()).collect();
@@ -79,31 +77,4 @@ pub(super) async fn drawing(
         plot::standalone(found),
     )
         .into_response())
-}
-
-/// The series of a rollout, read from its log.
-pub(crate) async fn series_of(app: &Arc<App>, id: &RolloutId) -> Result<Vec<Series>, Problem> {
-    series_until(app, id, Timestamp::MAX).await
-}
-
-/// The series of a rollout as they were at that moment.
-pub(crate) async fn series_until(
-    app: &Arc<App>,
-    id: &RolloutId,
-    until: Timestamp,
-) -> Result<Vec<Series>, Problem> {
-    let log = app.store.read(&id.stream(), 0).await?;
-    let read = move || {
-        // An event that can't be read here could not be folded either, and there would be no rollout to show.
-        let events: Vec<Event<Body>> = log
-            .iter()
-            .filter_map(|text| serde_json::from_str(text).ok())
-            .filter(|event: &Event<Body>| event.at <= until)
-            .collect();
-        series::series(&events)
-    };
-    // Thousands of measurements are milliseconds of work: not for the threads that answer everybody.
-    tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }

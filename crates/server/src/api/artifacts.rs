@@ -8,12 +8,11 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use shipway_core::run::Artifact;
 use shipway_engine::BlobError;
 use tokio_util::io::ReaderStream;
 
 use super::{Problem, runs};
-use crate::app::App;
+use crate::{app::App, read_models::run_view};
 
 /// An artifact of a run, as a tar file. The connection breaks off when its bytes are not what its digest says.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/artifacts/{name}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`"), ("name" = String, Path)),
@@ -23,9 +22,7 @@ pub(super) async fn download(
     Path((service, number, name)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let id = runs::id(&service, &number)?;
-    let run = runs::doc(&app, &id).await?;
-    let stored: Vec<Artifact> =
-        serde_json::from_value(run["artifacts"].clone()).unwrap_or_default();
+    let stored = run_view(&app, &id).await?.artifacts;
     let artifact = stored.iter().find(|it| it.name == name).ok_or_else(|| {
         let known: Vec<&str> = stored.iter().map(|it| it.name.as_str()).collect();
         Problem::not_found(format!(

@@ -16,7 +16,7 @@ use shipway_workflow::job::JobKey;
 use utoipa::ToSchema;
 
 use super::{Caller, Problem, json_body::OptionalJson, runs, services::Page};
-use crate::app::App;
+use crate::{app::App, read_models::run_view};
 
 /// An answer to a gate.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -48,12 +48,12 @@ pub(super) async fn answer(
     Path((service, number, job, verb)): Path<(String, String, String, Verb)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<Answer>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RunView>, Problem> {
     let id = runs::id(&service, &number)?;
     let key: JobKey = job
         .parse()
         .map_err(|error| Problem::bad_request(format!("{error}")))?;
-    runs::doc(&app, &id).await?;
+    run_view(&app, &id).await?;
     let said = body;
     let groups = known_groups(&said.groups)?;
     let input = match verb {
@@ -71,7 +71,7 @@ pub(super) async fn answer(
     app.runs
         .send(&id.stream(), Input::Gate(input), caller.actor())
         .await?;
-    runs::doc(&app, &id).await.map(Json)
+    Ok(Json(run_view(&app, &id).await?))
 }
 
 /// The groups of the person who asks. This server knows none yet, and whoever asks is not believed about their own.

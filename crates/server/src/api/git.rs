@@ -26,7 +26,7 @@ use crate::{
     push::{self, Terminal},
 };
 
-pub(super) fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new().route("/git/{service}/{*path}", any(backend))
 }
 
@@ -76,7 +76,7 @@ fn git_problem(error: GitError) -> Problem {
 }
 
 /// What the hook of a repository reports after a push; answered with the story of it, line by line, for the pusher's terminal.
-pub(super) async fn push_report(
+pub(crate) async fn push_report(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Json(report): Json<Report>,

@@ -9,18 +9,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use shipway_api::ReleaseTraffic;
 
 use super::Problem;
-use crate::{app::App, overview};
+use crate::{app::App, environment_status::environment_statuses};
 
 /// The process answers.
-pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response {
+pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Response {
     Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "timestamp": app.now() }))
         .into_response()
 }
 
 /// Whether the store, the data plane and the disk are well; with the reason of each check that fails.
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let proxy = match app.plane.healthy().await {
         true => Ok(()),
         false => Err("the proxy does not answer on its control socket".to_owned()),
@@ -75,7 +76,7 @@ fn check_disk(app: &App) -> Result<(), String> {
 }
 
 /// The text format of Prometheus.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut text = String::new();
     let head = |text: &mut String, name: &str, kind: &str, help: &str| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -102,7 +103,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         "shipway_log_position {}",
         app.store.last_position().await?
     );
-    let places = overview::places(&app).await?;
+    let places = environment_statuses(&app).await?;
     head(
         &mut text,
         "shipway_instances_ready",
@@ -125,7 +126,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         (
             "shipway_requests_total",
             "Requests answered through the proxy.",
-            (|traffic| traffic.requests) as fn(&overview::Traffic) -> u64,
+            (|traffic| traffic.requests) as fn(&ReleaseTraffic) -> u64,
         ),
         (
             "shipway_request_errors_total",
@@ -172,11 +173,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
 }
 
 /// The JSON Schema of `shipway.yaml`.
-pub(super) async fn schema() -> Response {
+pub(crate) async fn schema() -> Response {
     Json(shipway_core::config::schema()).into_response()
 }
 
 /// The description of the API.
-pub(super) async fn document(text: String) -> Response {
+pub(crate) async fn document(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }

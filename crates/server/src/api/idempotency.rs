@@ -161,7 +161,7 @@ impl Drop for Finished {
 }
 
 /// Answers a POST with a key as it was answered the first time.
-pub(super) async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_keyed = request.headers().contains_key(KEY)
         && request.method() == Method::POST
         && request.uri().path().starts_with("/api/");

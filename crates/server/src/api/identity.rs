@@ -24,7 +24,7 @@ use crate::{
 
 /// Lets a request through whose sender may make it: with the server's token, with a job's token what jobs may, and where the server
 /// has no token whatever comes from this machine, but for what jobs and instances change.
-pub(super) async fn require_identity(
+pub(crate) async fn require_identity(
     State(app): State<Arc<App>>,
     mut request: Request,
     next: Next,

@@ -16,13 +16,16 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
 use serde::Deserialize;
 use serde_json::json;
-use shipway_core::ids::RunId;
+use shipway_core::{
+    ids::RunId,
+    run::{JobView, RunView, Status},
+};
 use shipway_drivers::tail::Tail;
 use shipway_workflow::job::JobKey;
 use utoipa::IntoParams;
 
 use super::{Problem, runs};
-use crate::app::App;
+use crate::{app::App, read_models::run_view};
 
 /// How to read a log.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -61,7 +64,7 @@ pub(super) async fn job(
         None => last_attempt(&app, &id, &key).await,
     };
     if header(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream")) {
-        runs::doc(&app, &id).await?;
+        run_view(&app, &id).await?;
         let offset = seen.map_or(reading.offset, |(_, offset)| offset);
         let folder = app.jobs.folder_of(&id, &key, attempt);
         let lines = Lines::from(attempt, offset);
@@ -69,13 +72,8 @@ pub(super) async fn job(
     }
     let path = app.jobs.log_of(&id, &key, attempt);
     if !path.exists() {
-        let run = runs::doc(&app, &id).await?;
-        let known: Vec<&str> = run["jobs"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|job| job["key"].as_str())
-            .collect();
+        let run = run_view(&app, &id).await?;
+        let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
         return Err(Problem::not_found(format!(
             "the job {key} of {id} has no log yet; its jobs are {}",
             known.join(", ")
@@ -90,13 +88,13 @@ pub(super) async fn job(
 
 /// The attempt at a job that is shown when none is named.
 async fn last_attempt(app: &App, id: &shipway_core::ids::RunId, key: &JobKey) -> u32 {
-    let run = runs::doc(app, id).await.unwrap_or_default();
-    let jobs = run["jobs"].as_array();
-    let job = jobs.and_then(|jobs| jobs.iter().find(|job| job["key"] == *key.as_str()));
-    let earlier = job
-        .and_then(|job| job["earlier"].as_array())
-        .map_or(0, Vec::len);
-    u32::try_from(earlier).unwrap_or_default() + 1
+    let run = run_view(app, id).await.ok();
+    let job = run.as_ref().and_then(|run| job_view(run, key));
+    job.map_or(1, JobView::attempt)
+}
+
+fn job_view<'r>(run: &'r RunView, key: &JobKey) -> Option<&'r JobView> {
+    run.jobs.iter().find(|job| job.key == key.as_str())
 }
 
 /// What a reader has seen, by the id of its last event: which attempt at the job, and so many bytes of its log.
@@ -138,17 +136,12 @@ async fn begun(app: Arc<App>, id: RunId, (key, folder): (JobKey, PathBuf)) -> Op
         if app.jobs.has_begun(&folder) {
             return Some(folder);
         }
-        let run = runs::doc(&app, &id).await.ok()?;
-        let jobs = run["jobs"].as_array().map(Vec::as_slice);
-        let job = jobs
-            .unwrap_or_default()
-            .iter()
-            .find(|job| job["key"] == *key.as_str());
+        let run = run_view(&app, &id).await.ok()?;
         // A job of a matrix is not there before its matrix is known.
-        let may_begin = job.map_or(run["finished_at"].is_null(), |job| {
+        let may_begin = job_view(&run, &key).map_or(run.finished_at.is_none(), |job| {
             matches!(
-                job["status"].as_str(),
-                Some("waiting" | "queued" | "running")
+                job.status,
+                Status::Waiting | Status::Queued | Status::Running
             )
         });
         if !may_begin {
@@ -228,14 +221,9 @@ pub(super) async fn instance(
 }
 
 async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
-    let run = runs::doc(&app, &id).await.unwrap_or_default();
-    let job = run["jobs"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|job| job["key"] == *key.as_str())
-        .cloned();
-    job.is_none_or(|job| !matches!(job["status"].as_str(), Some("running" | "queued")))
+    let run = run_view(&app, &id).await.ok();
+    let job = run.as_ref().and_then(|run| job_view(run, &key));
+    job.is_none_or(|job| !matches!(job.status, Status::Running | Status::Queued))
 }
 
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.

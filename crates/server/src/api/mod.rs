@@ -8,18 +8,18 @@ mod deploys;
 mod environments;
 mod events;
 mod gates;
-mod git;
-mod health;
-mod idempotency;
-mod identity;
+pub(crate) mod git;
+pub(crate) mod health;
+pub(crate) mod idempotency;
+pub(crate) mod identity;
 mod json_body;
 mod logs;
 mod metrics;
-mod problem;
-mod query;
+pub(crate) mod problem;
+pub(crate) mod query;
 mod rollouts;
 mod runs;
-mod same_origin;
+pub(crate) mod same_origin;
 mod services;
 mod set_off;
 mod shell;
@@ -27,18 +27,16 @@ mod testing;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware};
+use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(crate) use analysis::{series_of, series_until};
 pub use caller::Caller;
 pub(crate) use idempotency::{KeyedRequestRunner, NoEffects, prune as prune_keyed_requests};
 pub use problem::Problem;
-pub(crate) use rollouts::view as rollout_view;
-pub(crate) use runs::with_summaries as run_doc;
+pub(crate) use query::QueryParameters;
 
-use crate::{app::App, pages};
+use crate::app::App;
 
 /// What the API is about.
 #[derive(OpenApi)]
@@ -48,48 +46,8 @@ use crate::{app::App, pages};
 ))]
 struct Description;
 
-/// All routes of the server.
-pub fn router(app: Arc<App>) -> Router {
-    let (guarded, description) = guarded();
-    let text = serde_json::to_string(&description).expect("a description is plain data");
-    let parameters = Arc::new(query::QueryParameters::new(&description));
-    let guarded = guarded
-        .route(
-            "/api/openapi.json",
-            axum::routing::get(move || health::document(text.clone())),
-        )
-        .merge(git::routes())
-        .merge(pages::routes())
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            idempotency::once,
-        ))
-        .layer(middleware::from_fn_with_state(
-            parameters,
-            query::refuse_unknown,
-        ))
-        .layer(middleware::from_fn(problem::in_one_form))
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            identity::require_identity,
-        ));
-    let open = Router::new()
-        .route("/healthz", axum::routing::get(health::healthz))
-        .route("/readyz", axum::routing::get(health::readyz))
-        .route("/metrics", axum::routing::get(health::metrics))
-        .route("/schema/shipway.json", axum::routing::get(health::schema))
-        .route("/internal/push", axum::routing::post(git::push_report));
-    open.merge(guarded)
-        .fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") })
-        // The outermost: it holds for every address, also for those that are not there.
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            same_origin::require_same_origin,
-        ))
-        .with_state(app)
-}
-
-fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+/// The routes of the API with their description.
+pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(services::list))
         .routes(routes!(services::show))
@@ -129,5 +87,5 @@ fn guarded() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
 /// The description of the API, without a server.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    guarded().1
+    routes().1
 }

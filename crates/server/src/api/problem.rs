@@ -13,6 +13,8 @@ use shipway_core::{rollout, run, service, testing::Refused};
 use shipway_engine::{EngineError, StoreError};
 use utoipa::ToSchema;
 
+use crate::read_models::ReadModelError;
+
 /// A problem document.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -82,7 +84,7 @@ const WORDS_MAX: usize = 4096;
 
 /// What the framework refuses by itself, an address that takes another method, a body that isn't what it should be, is told in the
 /// same form as what handlers refuse.
-pub(super) async fn in_one_form(request: Request, next: Next) -> Response {
+pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let response = next.run(request).await;
     let kind = response.headers().get(header::CONTENT_TYPE);
@@ -108,6 +110,20 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ReadModelError> for Problem {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::NoRun(_) | ReadModelError::NoRollout { .. } => {
+                Self::not_found(error.to_string())
+            }
+            ReadModelError::Store(error) => error.into(),
+            ReadModelError::UnreadableRow { .. } | ReadModelError::Analysis(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
     }
 }
 

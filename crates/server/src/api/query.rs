@@ -21,10 +21,10 @@ use utoipa::openapi::{
 use super::problem::Problem;
 
 /// The query parameters of each method and address.
-pub(super) struct QueryParameters(BTreeMap<(Method, String), BTreeSet<String>>);
+pub(crate) struct QueryParameters(BTreeMap<(Method, String), BTreeSet<String>>);
 
 impl QueryParameters {
-    pub(super) fn new(description: &OpenApi) -> Self {
+    pub(crate) fn new(description: &OpenApi) -> Self {
         let operations = operations(description).into_iter();
         let named = |operation: &Operation| {
             let parameters = operation.parameters.iter().flatten();
@@ -90,7 +90,7 @@ pub(super) fn operations(description: &OpenApi) -> Vec<(Method, &str, &Operation
 }
 
 /// Answers requests without unknown query parameters.
-pub(super) async fn refuse_unknown(
+pub(crate) async fn refuse_unknown(
     State(parameters): State<Arc<QueryParameters>>,
     request: Request,
     next: Next,

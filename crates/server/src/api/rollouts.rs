@@ -23,7 +23,7 @@ use super::{
     services::Page,
     set_off::{NO_REASON, SetOff},
 };
-use crate::app::App;
+use crate::{app::App, read_models::rollout_view};
 
 /// Which rollouts to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -105,7 +105,7 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
 ) -> Result<Json<RolloutView>, Problem> {
-    view(&app, &id(&service, &number)?).await.map(Json)
+    Ok(Json(rollout_view(&app, &id(&service, &number)?).await?))
 }
 
 /// Steers a rollout. Idempotent; what is not possible any more is refused with the current state. Answers with the rollout; a retry
@@ -141,11 +141,11 @@ pub(super) async fn steer(
                 .into_response());
         }
     };
-    view(&app, &id).await?;
+    rollout_view(&app, &id).await?;
     app.rollouts
         .send(&id.stream(), input, caller.actor())
         .await?;
-    Ok(view(&app, &id).await.map(Json)?.into_response())
+    Ok(Json(rollout_view(&app, &id).await?).into_response())
 }
 
 async fn retry(
@@ -154,7 +154,7 @@ async fn retry(
     reason: Option<String>,
     caller: &Caller,
 ) -> Result<Json<SetOff>, Problem> {
-    let view = view(app, id).await?;
+    let view = rollout_view(app, id).await?;
     if view.ended.is_none() {
         let status = view.status;
         return Err(Problem::conflict(format!(
@@ -173,19 +173,6 @@ async fn retry(
         why: reason.unwrap_or_else(|| format!("retry of {id}")),
     }));
     SetOff::by(app, &id.service, input, caller).await.map(Json)
-}
-
-/// The read model of a rollout, from its state: never behind what was just said to it.
-pub(crate) async fn view(app: &Arc<App>, id: &RolloutId) -> Result<RolloutView, Problem> {
-    let state = app.rollout(id).await;
-    let rollout = state.as_ref().and_then(|state| state.0.as_deref());
-    let mut view = rollout.map(RolloutView::from).ok_or_else(|| {
-        let service = &id.service;
-        let help = format!("`shipway history {service}` lists those there are");
-        Problem::not_found(format!("there is no rollout {id}; {help}"))
-    })?;
-    app.live.show(&mut view);
-    Ok(view)
 }
 
 pub(super) fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {

@@ -8,16 +8,20 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use shipway_api::RunDetails;
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::{Again, FromStep, Input, Left},
+    run::{Again, FromStep, Input, Left, RunView},
 };
 use shipway_drivers::jobs::{Standing, look_back};
 use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Caller, Problem, json_body::OptionalJson, services::Page};
-use crate::{app::App, summaries};
+use crate::{
+    app::App,
+    read_models::{run_details, run_view},
+};
 
 /// Which runs to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -66,10 +70,8 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
-) -> Result<Json<Value>, Problem> {
-    with_summaries(&app, &id(&service, &number)?)
-        .await
-        .map(Json)
+) -> Result<Json<RunDetails>, Problem> {
+    Ok(Json(run_details(&app, &id(&service, &number)?).await?))
 }
 
 /// Cancels a run. What is under way gets the time to clean up.
@@ -80,16 +82,16 @@ pub(super) async fn cancel(
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<Cancel>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RunView>, Problem> {
     let id = id(&service, &number)?;
-    doc(&app, &id).await?;
+    run_view(&app, &id).await?;
     let reason = body
         .reason
         .unwrap_or_else(|| format!("cancelled by {}", caller.name));
     app.runs
         .send(&id.stream(), Input::Cancel { reason }, caller.actor())
         .await?;
-    doc(&app, &id).await.map(Json)
+    Ok(Json(run_view(&app, &id).await?))
 }
 
 /// Which jobs of a run are run again.
@@ -118,9 +120,9 @@ pub(super) async fn rerun(
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<Rerun>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RunView>, Problem> {
     let id = id(&service, &number)?;
-    doc(&app, &id).await?;
+    run_view(&app, &id).await?;
     let Rerun {
         failed,
         job,
@@ -146,7 +148,7 @@ pub(super) async fn rerun(
     };
     let input = Input::RunAgain { again, from };
     app.runs.send(&id.stream(), input, caller.actor()).await?;
-    doc(&app, &id).await.map(Json)
+    Ok(Json(run_view(&app, &id).await?))
 }
 
 /// What is left of the jobs that would go on.
@@ -175,31 +177,6 @@ async fn from_step(
         );
     }
     Ok(FromStep { step, left })
-}
-
-/// The row of a run, with what its steps wrote as summaries.
-pub(crate) async fn with_summaries(app: &App, id: &RunId) -> Result<Value, Problem> {
-    let mut doc = doc(app, id).await?;
-    for job in doc["jobs"].as_array_mut().into_iter().flatten() {
-        let key = job["key"].as_str().and_then(|key| key.parse().ok());
-        let earlier = job["earlier"].as_array().map_or(0, Vec::len);
-        let attempt = u32::try_from(earlier + 1).unwrap_or(u32::MAX);
-        let folder = key.map(|key| app.jobs.folder_of(id, &key, attempt));
-        if let Some(summary) = folder.and_then(|folder| summaries::of_job(&folder)) {
-            job["summary"] = Value::String(summary);
-        }
-    }
-    Ok(doc)
-}
-
-/// The row of a run.
-pub(crate) async fn doc(app: &App, id: &RunId) -> Result<Value, Problem> {
-    let row = app
-        .store
-        .row("run", &format!("{}/{}", id.service, id.number.0))
-        .await?;
-    row.map(|row| row.doc)
-        .ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
 }
 
 pub(super) fn id(service: &str, number: &str) -> Result<RunId, Problem> {

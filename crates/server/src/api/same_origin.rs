@@ -29,7 +29,7 @@ struct Addressed<'r> {
 }
 
 /// Answers what is addressed to this server and comes from no other site; refuses everything else before any handler sees it.
-pub(super) async fn require_same_origin(
+pub(crate) async fn require_same_origin(
     State(app): State<Arc<App>>,
     request: Request,
     next: Next,

@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shipway_api::EnvironmentStatus;
 use shipway_core::{
     ids::{CommitId, ServiceName},
     release::{Release, WorkflowFile},
@@ -20,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Caller, Problem};
 use crate::{
     app::{App, service_stream},
-    overview,
+    environment_status::environment_statuses,
 };
 
 /// A page of a list.
@@ -203,9 +204,9 @@ pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
 #[utoipa::path(get, path = "/api/v1/environments", responses((status = 200, body = Value)))]
 pub(super) async fn environments(
     State(app): State<Arc<App>>,
-) -> Result<Json<Page<overview::Place>>, Problem> {
+) -> Result<Json<Page<EnvironmentStatus>>, Problem> {
     Ok(Json(Page {
-        items: overview::places(&app).await?,
+        items: environment_statuses(&app).await?,
         next: None,
     }))
 }

@@ -30,7 +30,7 @@ use shipway_workflow::{
 use utoipa::ToSchema;
 
 use super::{Caller, Problem, json_body::OptionalJson, problem::Refusal, runs};
-use crate::{app::App, drive::surroundings};
+use crate::{app::App, drive::surroundings, read_models::run_view};
 
 /// What a shell needs.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -73,7 +73,7 @@ pub(super) async fn prepare(
     let key: JobKey = job
         .parse()
         .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?;
-    runs::doc(&app, &id).await?;
+    run_view(&app, &id).await?;
     let wanted = body;
     let state = app.runs.state(&id.stream()).await?;
     let state = state.ok_or_else(|| Problem::not_found(format!("there is no run {id}")))?;

@@ -9,16 +9,16 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use shipway_api::RunTests;
 use shipway_core::{
     ids::ServiceName,
-    run::RunView,
     service::Input,
     testing::{Request, TestId, Testing},
 };
 use utoipa::ToSchema;
 
 use super::{Caller, Problem, runs};
-use crate::{app::App, telling, testing};
+use crate::{app::App, failure_summary, read_models::run_view, testing};
 
 /// How long a quarantine lasts when nobody says.
 const DAYS: i64 = 14;
@@ -90,20 +90,15 @@ async fn test_of(app: &App, service: &ServiceName, named: &str) -> Result<TestId
 pub(super) async fn run(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
-) -> Result<Json<Value>, Problem> {
-    let view = view(&app, &service, &number).await?;
-    let tests = testing::of(&app, &view).await.ok_or_else(|| {
+) -> Result<Json<RunTests>, Problem> {
+    let view = run_view(&app, &runs::id(&service, &number)?).await?;
+    let tests = testing::run_tests(&app, &view).await.ok_or_else(|| {
         Problem::not_found(format!(
             "no test of {} has reported: jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
             view.id
         ))
     })?;
-    Ok(Json(serde_json::to_value(tests).expect("plain data")))
-}
-
-async fn view(app: &App, service: &str, number: &str) -> Result<RunView, Problem> {
-    let doc = runs::doc(app, &runs::id(service, number)?).await?;
-    serde_json::from_value(doc).map_err(|error| Problem::conflict(error.to_string()))
+    Ok(Json(tests))
 }
 
 /// Why a run failed, in three lines; no lines for one that hasn't.
@@ -112,8 +107,8 @@ pub(super) async fn why(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    let view = view(&app, &service, &number).await?;
-    let lines = telling::of(&app, &view).await;
+    let view = run_view(&app, &runs::id(&service, &number)?).await?;
+    let lines = failure_summary::summarize(&app, &view).await;
     Ok(Json(
         json!({ "lines": lines.map(Vec::from).unwrap_or_default() }),
     ))

@@ -23,8 +23,8 @@ use shipway_engine::{Driver, Work};
 
 use super::{addresses, measure, readiness, ties};
 use crate::{
-    api,
     app::{App, service_stream},
+    read_models::analysis_series_until,
 };
 
 /// Moments of each side that a notification draws: both fit into a line of e-mail, and nearly into one of a telephone.
@@ -384,7 +384,7 @@ async fn notify(
 
 /// What was measured until then of what the notice is about, in a line. News go out without it where it can't be read.
 async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &Notice) -> Option<String> {
-    let all = api::series_until(app, &rollout.spec.id, notice.at)
+    let all = analysis_series_until(app, &rollout.spec.id, notice.at)
         .await
         .unwrap_or_default();
     let line = sparkline(about(&all, &notice.text)?, PLOT_COLUMNS);

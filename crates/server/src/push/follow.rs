@@ -26,7 +26,7 @@ use shipway_core::{
 use shipway_engine::Recorded;
 
 use super::Terminal;
-use crate::{app::App, telling};
+use crate::{app::App, failure_summary};
 
 /// A hold longer than this is not waited for: nobody wants their terminal blocked for minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,7 +52,11 @@ pub(super) async fn until_settled(
         let Some(Ok(recorded)) = recorded else { return };
         let lines = story.hear(&recorded);
         if let Some(id) = story.red.take() {
-            for line in telling::lines(app, &id).await.into_iter().flatten() {
+            for line in failure_summary::read_summary(app, &id)
+                .await
+                .into_iter()
+                .flatten()
+            {
                 terminal.line(format!("  {line}")).await;
             }
         }

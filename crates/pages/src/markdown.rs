@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 /// A text as Markdown.
-pub(super) fn markdown(text: &str) -> Markup {
+pub(crate) fn markdown(text: &str) -> Markup {
     let lines: Vec<&str> = text.lines().collect();
     let mut blocks = Vec::new();
     let mut rest = lines.as_slice();

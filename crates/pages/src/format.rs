@@ -1,76 +1,27 @@
-//! What all pages have in common.
+//! How values are shown on all pages: times, durations, weights, statuses.
 
-use axum::{
-    http::header,
-    response::{IntoResponse, Response},
-};
 use jiff::Timestamp;
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use shipway_core::{ids::ReleaseNumber, rollout::plan::Split};
 
-/// A page under a title. `events` says which events of the log change it: a query of `/api/v1/events`.
-pub(super) fn page(title: &str, events: &str, content: &Markup) -> Response {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · Shipway" }
-                link rel="stylesheet" href="/assets/shipway.css";
-                link rel="icon" href="data:,";
-                script src="/assets/shipway.js" defer {}
-            }
-            body data-events=(events) {
-                header.top {
-                    a.brand href="/" { "Shipway" }
-                    span.live title="This page follows the log" { "live" }
-                    span.stale { "not live: reload to see what is new" }
-                }
-                main id="content" { (content) }
-            }
-        }
-    };
-    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'";
-    (
-        [
-            (header::CONTENT_SECURITY_POLICY, POLICY),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ],
-        axum::response::Html(page.into_string()),
-    )
-        .into_response()
-}
-
-/// A page for what isn't there.
-pub(super) fn missing(what: &str) -> Response {
-    let content = html! { h1 { "Not here" } p { (what) } p { a href="/" { "All services" } } };
-    (
-        axum::http::StatusCode::NOT_FOUND,
-        page("Not here", "", &content),
-    )
-        .into_response()
-}
-
 /// A moment, exact for machines and relative for people.
-pub(super) fn moment(at: Timestamp, now: Timestamp) -> Markup {
-    html! { time datetime=(at) title=(at) { (ago(at, now)) } }
+pub(crate) fn relative_time(at: Timestamp, now: Timestamp) -> Markup {
+    html! { time datetime=(at) title=(at) { (relative_text(at, now)) } }
 }
 
 /// A moment to the second, for a story that is compared with other clocks.
-pub(super) fn clock(at: Timestamp, now: Timestamp) -> Markup {
+pub(crate) fn clock_time(at: Timestamp, now: Timestamp) -> Markup {
     let is_today = now.duration_since(at).as_hours() < 20;
     let format = if is_today {
         "%H:%M:%S"
     } else {
         "%m-%d %H:%M:%S"
     };
-    html! { time datetime=(at) title={ (at) ", " (ago(at, now)) } { (at.strftime(format)) } }
+    html! { time datetime=(at) title={ (at) ", " (relative_text(at, now)) } { (at.strftime(format)) } }
 }
 
 /// Who, without their address.
-pub(super) fn person(by: &str) -> &str {
+pub(crate) fn person_name(by: &str) -> &str {
     match by.split_once(" <") {
         Some((name, _)) if !name.is_empty() => name,
         _ => by,
@@ -78,16 +29,16 @@ pub(super) fn person(by: &str) -> &str {
 }
 
 /// How long something took: `64 ms`, `12.3 s`, `4 min`.
-pub(super) fn took(millis: u64) -> String {
+pub(crate) fn duration_text(millis: u64) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),
         1_000..100_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
-        _ => length(i64::try_from(millis / 1_000).unwrap_or(i64::MAX)),
+        _ => seconds_text(i64::try_from(millis / 1_000).unwrap_or(i64::MAX)),
     }
 }
 
 /// Who gets which share, as bars and in words: the newcomer stands out, what is stable doesn't.
-pub(super) fn shares(split: &Split, newcomer: Option<ReleaseNumber>) -> Markup {
+pub(crate) fn traffic_shares(split: &Split, newcomer: Option<ReleaseNumber>) -> Markup {
     let tone = |release| {
         if Some(release) == newcomer {
             "share new"
@@ -106,16 +57,16 @@ pub(super) fn shares(split: &Split, newcomer: Option<ReleaseNumber>) -> Markup {
 }
 
 /// `12 s ago`, `3 h ago`, `2026-11-21`.
-pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+pub(crate) fn relative_text(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     match seconds {
-        i64::MIN..=-1 => format!("in {}", length(-seconds)),
-        0..=604_800 => format!("{} ago", length(seconds)),
+        i64::MIN..=-1 => format!("in {}", seconds_text(-seconds)),
+        0..=604_800 => format!("{} ago", seconds_text(seconds)),
         _ => at.strftime("%Y-%m-%d").to_string(),
     }
 }
 
-fn length(seconds: i64) -> String {
+fn seconds_text(seconds: i64) -> String {
     match seconds {
         0..=89 => format!("{seconds} s"),
         90..=5_399 => format!("{} min", seconds / 60),
@@ -125,7 +76,7 @@ fn length(seconds: i64) -> String {
 }
 
 /// A word that says how things are, coloured; the word itself carries the meaning.
-pub(super) fn badge(word: &str) -> Markup {
+pub(crate) fn status_badge(word: &str) -> Markup {
     let tone = match word {
         "promoted" | "success" | "pass" | "ready" | "green" => "good",
         "rolled back" | "failed" | "failure" | "fail" | "going back" | "unready" | "backoff"
@@ -138,7 +89,7 @@ pub(super) fn badge(word: &str) -> Markup {
 }
 
 /// A snake-case word as people read it.
-pub(super) fn words(value: &impl serde::Serialize) -> String {
+pub(crate) fn enum_text(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value)
         .ok()
         .and_then(|value| value.as_str().map(|text| text.replace('_', " ")))
@@ -158,10 +109,10 @@ mod tests {
             ("2026-11-20T12:00:00Z", "24 h ago"),
             ("2026-10-01T00:00:00Z", "2026-10-01"),
         ] {
-            assert_eq!(ago(at.parse().unwrap(), now), told);
+            assert_eq!(relative_text(at.parse().unwrap(), now), told);
         }
         for (millis, told) in [(64, "64 ms"), (12_345, "12.3 s"), (240_000, "4 min")] {
-            assert_eq!(took(millis), told);
+            assert_eq!(duration_text(millis), told);
         }
     }
 
@@ -172,7 +123,7 @@ mod tests {
             ("ann", "ann"),
             (" <ann@example.com>", " <ann@example.com>"),
         ] {
-            assert_eq!(person(by), told);
+            assert_eq!(person_name(by), told);
         }
     }
 }

@@ -3,37 +3,35 @@
 
 use jiff::Timestamp;
 use maud::{Markup, html};
+use shipway_api::{FailingTest, RunTests};
 use shipway_core::run::{in_short, percent};
 
-use super::frame::{badge, moment, took};
-use crate::testing::{FailingTest, RunTests};
+use crate::format::{duration_text, relative_time, status_badge};
 
-/// The three lines that matter of a failed run.
-pub(super) fn three_lines(lines: &[String; 3]) -> Markup {
+pub(crate) fn failure_section(lines: &[String; 3]) -> Markup {
     html! { section.card.why aria-label="What matters" { pre { @for line in lines { (line) "\n" } } } }
 }
 
-/// What the tests of a run said.
-pub(super) fn section(tests: &RunTests, now: Timestamp) -> Markup {
-    let short = &tests.short;
-    let warnings = short.latest().flat_map(|job| {
+pub(crate) fn test_section(tests: &RunTests, now: Timestamp) -> Markup {
+    let summary = &tests.summary;
+    let warnings = summary.latest().flat_map(|job| {
         let warnings = job.tests.summary.warnings.iter();
         warnings.map(move |warning| format!("{}: {warning}", job.job))
     });
-    let excuses = short
+    let excuses = summary
         .latest()
         .filter_map(|job| job.tests.excuse.why_not.as_ref());
     html! {
         section.card id="tests" {
             h2 { "Tests" }
-            p { (in_short(&short.totals, None)) @if short.totals.took_ms > 0 { span.dim { " · " (took(short.totals.took_ms)) } } }
-            (coverage(tests))
+            p { (in_short(&summary.totals, None)) @if summary.totals.took_ms > 0 { span.dim { " · " (duration_text(summary.totals.took_ms)) } } }
+            (coverage_line(tests))
             @for why in excuses { p.trouble { "Quarantine excuses nothing here: " (why) } }
             @for warning in warnings { p.trouble { "A report could not be read whole. " (warning) } }
             @if !tests.failing.is_empty() {
                 div.scroll { table {
                     thead { tr { th { "Failing" } th { "Why" } th { "Job" } } }
-                    tbody { @for test in &tests.failing { (failing(test, now)) } }
+                    tbody { @for test in &tests.failing { (failing_row(test, now)) } }
                 } }
             }
             @if !tests.flaky.is_empty() {
@@ -44,7 +42,7 @@ pub(super) fn section(tests: &RunTests, now: Timestamp) -> Markup {
             @if !tests.compared.fixed.is_empty() { p.dim { (tests.compared.fixed.len()) " that failed in the last green run pass" } }
             @if !tests.slowest.is_empty() {
                 details { summary { "Slowest" }
-                    div.scroll { table { tbody { @for case in &tests.slowest { tr { td { code { (case.id) } } td.dim.number { (took(case.took_ms)) } } } } } }
+                    div.scroll { table { tbody { @for case in &tests.slowest { tr { td { code { (case.id) } } td.dim.number { (duration_text(case.took_ms)) } } } } } }
                 }
             }
             @if let Some(base) = &tests.base { p.dim { "Compared with " a href={ "/runs/" (base.service) "/" (base.number.0) } { (base.number) } ", the last green run." } }
@@ -52,15 +50,15 @@ pub(super) fn section(tests: &RunTests, now: Timestamp) -> Markup {
     }
 }
 
-fn failing(test: &FailingTest, now: Timestamp) -> Markup {
+fn failing_row(test: &FailingTest, now: Timestamp) -> Markup {
     html! { tr {
         td {
             code { (test.test) } " "
-            @if test.is_new { (badge("new")) " " }
+            @if test.is_new { (status_badge("new")) " " }
             @if test.flaky_commits > 0 { span.badge.ask title={ "passed and failed on " (test.flaky_commits) " commits" } { "flaky" } " " }
             @if let Some(entry) = &test.quarantine {
                 span.badge.ask { "quarantine" }
-                span.dim { " " (entry.owner) ", ends " (moment(entry.until, now)) ": " (entry.reason) }
+                span.dim { " " (entry.owner) ", ends " (relative_time(entry.until, now)) ": " (entry.reason) }
             }
         }
         td { (test.message.as_deref().unwrap_or_default()) }
@@ -68,8 +66,11 @@ fn failing(test: &FailingTest, now: Timestamp) -> Markup {
     } }
 }
 
-fn coverage(tests: &RunTests) -> Markup {
-    let covered = tests.short.coverage.and_then(|it| it.lines.basis_points());
+fn coverage_line(tests: &RunTests) -> Markup {
+    let covered = tests
+        .summary
+        .coverage
+        .and_then(|it| it.lines.basis_points());
     let change = tests.compared.coverage_change.filter(|change| *change != 0);
     let change = change.map(|change| {
         let sign = if change > 0 { "+" } else { "−" };
@@ -80,7 +81,7 @@ fn coverage(tests: &RunTests) -> Markup {
         p {
             (percent(covered)) " of the lines covered"
             @if let Some(change) = change { span.dim { " · " (change) } }
-            @if let Some(minimum) = tests.short.coverage_min {
+            @if let Some(minimum) = tests.summary.coverage_min {
                 @if covered < minimum { span.trouble { " · less than the " (percent(minimum)) " asked for" } }
                 @else { span.dim { " · at least " (percent(minimum)) " are asked for" } }
             }

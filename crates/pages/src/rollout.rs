@@ -1,87 +1,71 @@
-//! A rollout: who gets which share, what the evidence says, the plan with where it is, its story.
+//! A rollout: traffic weights, what the evidence says, the plan and its progress, and the log of what happened.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{Path, State},
-    response::{IntoResponse, Response},
-};
 use jiff::Timestamp;
 use maud::{Markup, PreEscaped, html};
 use shipway_analysis::{
     Verdict,
     plot::{self, Estimate, Series},
 };
-use shipway_core::{
-    ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{Kind, Progress, RolloutView, Status, strategy::OnInconclusive},
+use shipway_core::rollout::{Kind, Progress, RolloutView, Status, strategy::OnInconclusive};
+
+use crate::{
+    format::{
+        clock_time, enum_text, person_name, relative_text, relative_time, status_badge,
+        traffic_shares,
+    },
+    layout::page,
 };
 
-use super::frame::{self, badge, clock, moment, person, words};
-use crate::{api, app::App};
-
-/// The handler of `/rollouts/{service}/{number}`.
-pub(super) async fn page(
-    State(app): State<Arc<App>>,
-    Path((service, number)): Path<(String, String)>,
-) -> Response {
-    let id = service
-        .parse::<ServiceName>()
-        .ok()
-        .zip(number.parse::<RolloutNumber>().ok());
-    let Some(id) = id.map(|(service, number)| RolloutId { service, number }) else {
-        return frame::missing("That is no rollout.");
-    };
-    match api::rollout_view(&app, &id).await {
-        Ok(view) => frame::page(
-            &format!("{} of {}", id.number, id.service),
-            &format!("stream={}", id.stream()),
-            &content(
-                &view,
-                &api::series_of(&app, &id).await.unwrap_or_default(),
-                app.now(),
-            ),
-        ),
-        Err(problem) if problem.status == 404 => frame::missing(&problem.detail),
-        Err(problem) => problem.into_response(),
-    }
+/// The page of `/rollouts/{service}/{number}`.
+#[derive(Clone, Debug)]
+pub struct RolloutPage {
+    pub rollout: RolloutView,
+    /// The analysis over time, one series for each metric.
+    pub series: Vec<Series>,
+    pub now: Timestamp,
 }
 
-fn content(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
-    html! {
-        p.dim { a href={ "/services/" (view.id.service) } { (view.id.service) } " / " (view.id.number) }
-        h1 { (kind_word(view)) (view.release) " → " (view.environment) " " (badge(&words(&view.status))) }
-        p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (person(&view.by)) " · " (moment(view.opened_at, now)) } }
-        @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
-        @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
-        @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
-        (guard(view, now))
-        (held(view.hold_until.filter(|_| view.guarded_until.is_none()), view.hold_deadline.zip(view.on_inconclusive), now))
-        section.card {
-            h2 { "Traffic" }
-            @if view.split.shares.is_empty() { p.dim { "no traffic" } }
-            (frame::shares(&view.split, Some(view.release).filter(|_| view.status != Status::Promoted)))
-            @if let Some(reach) = &view.reach { p { (reach.to_string().trim_start_matches("; ")) } }
-            @if let Some(judgement) = &view.judgement { p { (verdict(&judgement.verdict)) } }
-            (measured(view))
-        }
-        (evidence(view, judged, now))
-        (smoke(view))
-        (commands(view))
-        section.card {
-            h2 { "Plan" }
-            ol.plan { @for line in &view.plan { li class=(words(&line.progress)) aria-current=[(line.progress == Progress::Now).then_some("step")] { (line.text) } } }
-        }
-        section.card {
-            h2 { "Story" }
-            p.dim { "Times are UTC; the newest comes first." }
-            div.scroll { table { tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock(note.at, now)) } td { (note.text) } td.dim { (person(&note.by)) } } } } } }
-        }
+impl RolloutPage {
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        let (view, now) = (&self.rollout, self.now);
+        let content = html! {
+            p.dim { a href={ "/services/" (view.id.service) } { (view.id.service) } " / " (view.id.number) }
+            h1 { (kind_prefix(view)) (view.release) " → " (view.environment) " " (status_badge(&enum_text(&view.status))) }
+            p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (person_name(&view.by)) " · " (relative_time(view.opened_at, now)) } }
+            @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
+            @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
+            @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
+            (guard_notices(view, now))
+            (hold_notice(view.hold_until.filter(|_| view.guarded_until.is_none()), view.hold_deadline.zip(view.on_inconclusive), now))
+            section.card {
+                h2 { "Traffic" }
+                @if view.split.shares.is_empty() { p.dim { "no traffic" } }
+                (traffic_shares(&view.split, Some(view.release).filter(|_| view.status != Status::Promoted)))
+                @if let Some(reach) = &view.reach { p { (reach.to_string().trim_start_matches("; ")) } }
+                @if let Some(judgement) = &view.judgement { p { (verdict_text(&judgement.verdict)) } }
+                (metrics_table(view))
+            }
+            (evidence_section(view, &self.series, now))
+            (smoke_section(view))
+            (command_section(view))
+            section.card {
+                h2 { "Plan" }
+                ol.plan { @for line in &view.plan { li class=(enum_text(&line.progress)) aria-current=[(line.progress == Progress::Now).then_some("step")] { (line.text) } } }
+            }
+            section.card {
+                h2 { "Story" }
+                p.dim { "Times are UTC; the newest comes first." }
+                div.scroll { table { tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock_time(note.at, now)) } td { (note.text) } td.dim { (person_name(&note.by)) } } } } } }
+            }
+        };
+        let title = format!("{} of {}", view.id.number, view.id.service);
+        page(&title, &format!("stream={}", view.id.stream()), &content)
     }
 }
 
 /// `Rollback to `, `Retry of `; nothing for a deploy.
-pub(super) const fn kind_word(view: &RolloutView) -> &'static str {
+pub(crate) const fn kind_prefix(view: &RolloutView) -> &'static str {
     match view.kind {
         Kind::Deploy => "",
         Kind::Rollback => "Rollback to ",
@@ -102,8 +86,8 @@ fn has_band(series: &Series) -> bool {
 }
 
 /// What the guard sees: until when a promoted release is judged, missing instances, a rollback that keeps failing.
-fn guard(view: &RolloutView, now: Timestamp) -> Markup {
-    let at = |moment| html! { (clock(moment, now)) " UTC (" (frame::ago(moment, now)) ")" };
+fn guard_notices(view: &RolloutView, now: Timestamp) -> Markup {
+    let at = |moment| html! { (clock_time(moment, now)) " UTC (" (relative_text(moment, now)) ")" };
     html! {
         @if let Some(until) = view.guarded_until {
             p { "Guarded until " (at(until)) ": a failure rolls back automatically" }
@@ -124,13 +108,13 @@ fn guard(view: &RolloutView, now: Timestamp) -> Markup {
 }
 
 /// Until when it is held, and what happens then. A hold that is due and inconclusive goes on for as long again.
-fn held(
+fn hold_notice(
     due: Option<Timestamp>,
     deadline: Option<(Timestamp, OnInconclusive)>,
     now: Timestamp,
 ) -> Markup {
     let at = |moment| {
-        html! { (clock(moment, now)) " UTC (" (frame::ago(moment, now)) ")" }
+        html! { (clock_time(moment, now)) " UTC (" (relative_text(moment, now)) ")" }
     };
     html! {
         @match (due, deadline) {
@@ -149,11 +133,11 @@ fn held(
 }
 
 /// `pass error-rate …`, the word as a badge.
-fn verdict(verdict: &Verdict) -> Markup {
-    html! { (badge(verdict.word())) " " (verdict.why()) }
+fn verdict_text(verdict: &Verdict) -> Markup {
+    html! { (status_badge(verdict.word())) " " (verdict.why()) }
 }
 
-fn measured(view: &RolloutView) -> Markup {
+fn metrics_table(view: &RolloutView) -> Markup {
     let Some(seen) = &view.seen else {
         return html! {};
     };
@@ -183,8 +167,8 @@ fn measured(view: &RolloutView) -> Markup {
 /// Rows of the table below a plot.
 const ROWS: usize = 12;
 
-/// What was judged over time: a plot for each metric, and the same as a table.
-fn evidence(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
+/// The analysis over time: a plot for each metric, and the same as a table.
+fn evidence_section(view: &RolloutView, all: &[Series], now: Timestamp) -> Markup {
     let shown = |series: &Series, estimate: Option<Estimate>| {
         estimate.map_or_else(
             || "–".to_owned(),
@@ -207,16 +191,16 @@ fn evidence(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
         view.id.service, view.id.number
     );
     html! {
-        @if !judged.is_empty() { section.card {
+        @if !all.is_empty() { section.card {
             h2 { "Evidence" }
-            @for series in judged.iter().filter(|series| !series.points.is_empty()) { figure.evidence {
+            @for series in all.iter().filter(|series| !series.points.is_empty()) { figure.evidence {
                 (PreEscaped(plot::svg(series)))
                 details id={ "numbers-" (series.metric) } {
                     summary { (series.sentence()) }
                     div.scroll { table {
                         thead { tr { th { "time" } th { "weight" } th.number { (series.canary) } @if let Some(stable) = &series.stable { th.number { (stable) } } } }
                         tbody { @for point in plot::thinned(&series.points, ROWS) { tr {
-                            td.tight { (clock(point.at, now)) } td.tight { (format!("{} %", (point.weight * 1_000.0).round() / 10.0)) }
+                            td.tight { (clock_time(point.at, now)) } td.tight { (format!("{} %", (point.weight * 1_000.0).round() / 10.0)) }
                             td.number { (shown(series, point.canary)) }
                             @if series.stable.is_some() { td.number { (shown(series, point.stable)) } }
                         } } }
@@ -224,14 +208,14 @@ fn evidence(view: &RolloutView, judged: &[Series], now: Timestamp) -> Markup {
                 }
             } }
             p.dim {
-                @if judged.iter().any(has_band) { "Bands hold the true value at all times at once, with 95 %. " }
+                @if all.iter().any(has_band) { "Bands hold the true value at all times at once, with 95 %. " }
                 a href=(address) { "All numbers" }
             }
         } }
     }
 }
 
-fn smoke(view: &RolloutView) -> Markup {
+fn smoke_section(view: &RolloutView) -> Markup {
     let Some(report) = &view.smoke else {
         return html! {};
     };
@@ -240,7 +224,7 @@ fn smoke(view: &RolloutView) -> Markup {
             h2 { "Smoke tests" }
             p { (report.sentence()) }
             div.scroll { table { tbody { @for result in &report.results { tr {
-                td.tight { (badge(if result.passed { "success" } else { "failure" })) }
+                td.tight { (status_badge(if result.passed { "success" } else { "failure" })) }
                 td { (result.name) @for difference in &result.differences { p.trouble { (difference.0) } } }
                 td.dim { (result.instance) } td.number { (result.took.as_millis()) " ms" }
             } } } } }
@@ -249,7 +233,7 @@ fn smoke(view: &RolloutView) -> Markup {
 }
 
 /// What a person would do, as commands to copy; buttons come with logins.
-fn commands(view: &RolloutView) -> Markup {
+fn command_section(view: &RolloutView) -> Markup {
     let back = view.stable.map_or_else(
         || format!("take {} down again", view.release),
         |stable| format!("all traffic back to {stable}, at once"),
@@ -293,12 +277,12 @@ mod tests {
     fn no_hold_is_said_to_have_ended_in_the_past() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let deadline = Some((at(90), OnInconclusive::Pause));
-        let before = held(Some(at(30)), deadline, at(20)).into_string();
+        let before = hold_notice(Some(at(30)), deadline, at(20)).into_string();
         assert!(
             before.contains("Held until") && before.contains(">00:00:30<"),
             "{before}"
         );
-        let after = held(Some(at(30)), deadline, at(40)).into_string();
+        let after = hold_notice(Some(at(30)), deadline, at(40)).into_string();
         assert!(!after.contains(">00:00:30<"), "{after}");
         assert!(
             after.contains(">00:01:30<") && after.contains("without it the rollout is paused then"),

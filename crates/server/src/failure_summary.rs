@@ -1,4 +1,4 @@
-//! The three lines that matter of a failed run, from its row and the end of the log of the job that is blamed.
+//! Why a run failed, in three lines: from its row and the end of the log of the job that failed first.
 
 use shipway_core::{
     ids::RunId,
@@ -6,16 +6,15 @@ use shipway_core::{
 };
 use shipway_drivers::tail;
 
-use crate::{api, app::App};
+use crate::{app::App, read_models::run_view};
 
-/// The three lines of a run; none when it hasn't failed.
-pub(crate) async fn lines(app: &App, id: &RunId) -> Option<[String; 3]> {
-    let doc = api::run_doc(app, id).await.ok()?;
-    of(app, &serde_json::from_value(doc).ok()?).await
+/// The summary of a run; `None` unless it has failed.
+pub(crate) async fn read_summary(app: &App, id: &RunId) -> Option<[String; 3]> {
+    summarize(app, &run_view(app, id).await.ok()?).await
 }
 
-/// The three lines of a run that was read.
-pub(crate) async fn of(app: &App, view: &RunView) -> Option<[String; 3]> {
+/// The summary of a run whose row was read.
+pub(crate) async fn summarize(app: &App, view: &RunView) -> Option<[String; 3]> {
     let log = blamed(view).and_then(|job| {
         let key = job.key.parse().ok()?;
         Some(app.jobs.log_of(&view.id, &key, job.attempt()))

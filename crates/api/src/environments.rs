@@ -1,0 +1,78 @@
+//! Environments of services, as they are now.
+
+use serde::{Deserialize, Serialize};
+use shipway_core::{
+    ids::{EnvironmentName, ReleaseNumber, ServiceName},
+    rollout::{RolloutView, plan::Split},
+    service::{Degradation, EnvironmentHold, ReleaseView},
+    target::InstanceStatus,
+};
+use utoipa::ToSchema;
+
+/// One environment of one service, as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EnvironmentStatus {
+    #[schema(value_type = String)]
+    pub service: ServiceName,
+    #[schema(value_type = String)]
+    pub environment: EnvironmentName,
+    /// Its address at the proxy.
+    pub url: String,
+    /// The same without a host name to resolve, where its address is the default host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_url: Option<String>,
+    /// Why the proxy can't listen at its port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_problem: Option<String>,
+    /// The stable release.
+    #[schema(value_type = Option<Object>)]
+    pub stable: Option<ReleaseView>,
+    /// The rollout in progress.
+    #[schema(value_type = Option<Object>)]
+    pub rollout: Option<RolloutView>,
+    /// Releases that wait for a rollout in progress to end.
+    #[schema(value_type = Vec<u32>)]
+    pub queue: Vec<ReleaseNumber>,
+    /// Set while automatic promotion into the environment is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub hold: Option<EnvironmentHold>,
+    /// Set while its stable release lacks ready instances and no rollout guards it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub degradation: Option<Degradation>,
+    /// The weight of each release.
+    #[schema(value_type = Vec<Object>)]
+    pub split: Split,
+    /// Instances of all releases.
+    #[schema(value_type = Vec<Object>)]
+    pub instances: Vec<InstanceStatus>,
+    /// Counters of the proxy, by release.
+    pub traffic: Vec<ReleaseTraffic>,
+}
+
+/// Counters of one release's traffic, since it first served in the environment.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseTraffic {
+    /// The release; with a mark where it is its baseline, or what copies of requests showed of it: see `name`.
+    #[schema(value_type = u32)]
+    pub release: ReleaseNumber,
+    /// As people read it: `#3`, `#3 baseline`, `#4 mirrored`.
+    pub name: String,
+    /// Requests that got an answer.
+    pub requests: u64,
+    /// Answers with a 5xx status.
+    pub errors: u64,
+    /// Requests that failed in the proxy itself.
+    pub proxy_errors: u64,
+    /// Requests that their clients gave up without an answer; not among `requests`.
+    pub abandoned: u64,
+    /// Answers without an error, but later than `answer_within`.
+    pub late: u64,
+    /// Requests that are open and have had no answer for longer than `answer_within`; not among `requests`.
+    pub overdue: u64,
+    /// Median latency in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile of the latency in milliseconds.
+    pub p99_ms: Option<f64>,
+}

@@ -1,0 +1,181 @@
+//! Services and their environments: the stable release, its health, and the rollout in progress.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+use shipway_api::EnvironmentStatus;
+use shipway_core::{ids::ReleaseNumber, service::EnvironmentHold, target::Phase};
+
+use crate::{
+    format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
+    layout::page,
+};
+
+/// The page of `/`.
+#[derive(Clone, Debug)]
+pub struct ServicesPage {
+    /// Ordered by service, and within each in the order of promotion.
+    pub environments: Vec<EnvironmentStatus>,
+    /// The address of the server, for the first push.
+    pub server_url: String,
+    pub now: Timestamp,
+}
+
+impl ServicesPage {
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        let services: Vec<&[EnvironmentStatus]> = self
+            .environments
+            .chunk_by(|a, b| a.service == b.service)
+            .collect();
+        let content = html! {
+            h1 { "Services" }
+            @if services.is_empty() {
+                section.card { (first_steps(&self.server_url)) }
+            }
+            @for environments in &services {
+                @let name = &environments[0].service;
+                section.card {
+                    h2 { a href={ "/services/" (name) } { (name) } }
+                    div.places { @for environment in *environments { (environment_card(environment, self.now)) } }
+                }
+            }
+        };
+        page("Services", "all", &content)
+    }
+}
+
+fn first_steps(url: &str) -> Markup {
+    html! {
+        p { "Nothing has been pushed yet. In a repository with a " code { "shipway.yaml" } " (" code { "shipway init" } " writes one):" }
+        pre { "git push " (url) "/git/my-service main" }
+    }
+}
+
+/// One environment of a service.
+pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
+    let ready = environment
+        .instances
+        .iter()
+        .filter(|status| status.is_ready())
+        .count();
+    html! {
+        article.place {
+            header {
+                h3 { (environment.environment) }
+                a.address href=(environment.url) { (environment.url) }
+            }
+            @if let Some(problem) = &environment.address_problem {
+                p { (problem) }
+            }
+            @match &environment.stable {
+                Some(stable) => p.serves {
+                    strong { (stable.number) } " " code { (stable.commit.id.short()) } " " (stable.commit.subject)
+                    " " span.dim { (relative_time(stable.created_at, now)) }
+                },
+                None => p.dim { "nothing serves yet" },
+            }
+            @if let Some(rollout) = &environment.rollout {
+                p {
+                    a href={ "/rollouts/" (environment.service) "/" (rollout.id.number.0) } { "rollout " (rollout.id.number) }
+                    " of " strong { (rollout.release) } " " (status_badge(&enum_text(&rollout.status)))
+                }
+            }
+            @if let Some(degradation) = &environment.degradation {
+                p.trouble { (status_badge("degraded")) " since " (relative_time(degradation.since, now)) ": " (degradation.to_string()) }
+            }
+            (hold_notice(environment, now))
+            (traffic_shares(&environment.split, newcomer(environment)))
+            p.dim {
+                (ready) " of " (environment.instances.len()) " instances ready"
+                @for (index, waiting) in environment.queue.iter().enumerate() { @if index == 0 { " · waiting: " } @else { ", " } (waiting) }
+            }
+            @for status in environment.instances.iter().filter(|status| !status.is_ready()) {
+                p.trouble { "instance " (status.id.slot) " of " (status.id.set.release) ": " (phase_text(&status.phase)) }
+            }
+            (traffic_table(environment))
+        }
+    }
+}
+
+/// Who holds the environment and why, with the button that resumes it.
+fn hold_notice(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
+    let address = format!(
+        "/api/v1/services/{}/environments/{}/resume",
+        environment.service, environment.environment
+    );
+    html! {
+        @if let Some(hold) = &environment.hold {
+            p.hold {
+                (status_badge("held")) " by " (person_name(&hold.by)) " " (relative_time(hold.since, now)) ": " (hold.reason)
+                ". Automatic promotion is stopped. "
+                button type="button" data-post=(address) { "Resume" }
+                " " code { (EnvironmentHold::resume_command(&environment.service, &environment.environment)) }
+            }
+        }
+    }
+}
+
+/// The release that is on its way in, if it isn't the stable one.
+fn newcomer(environment: &EnvironmentStatus) -> Option<ReleaseNumber> {
+    let coming = environment.rollout.as_ref().map(|rollout| rollout.release);
+    coming.filter(|coming| {
+        environment
+            .stable
+            .as_ref()
+            .is_some_and(|stable| stable.number != *coming)
+    })
+}
+
+fn traffic_table(environment: &EnvironmentStatus) -> Markup {
+    let shown: Vec<_> = environment
+        .traffic
+        .iter()
+        .filter(|traffic| {
+            traffic.requests + traffic.abandoned + traffic.overdue > 0
+                && environment
+                    .split
+                    .shares
+                    .iter()
+                    .any(|(release, _)| *release == traffic.release)
+        })
+        .collect();
+    html! {
+        @if !shown.is_empty() {
+            p.dim { "Since each release first served here:" }
+            div.scroll { table {
+                thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "abandoned" } th.number { "unanswered" } th.number { "p50" } th.number { "p99" } } }
+                tbody {
+                    @for traffic in shown {
+                        tr {
+                            td { (traffic.release) }
+                            td.number { (traffic.requests) }
+                            td class={ "number" @if traffic.errors > 0 { " trouble" } } { (traffic.errors) " (" (percent_text(traffic.errors, traffic.requests)) ")" }
+                            td class={ "number" @if traffic.abandoned > 0 { " trouble" } } { (traffic.abandoned) }
+                            td class={ "number" @if traffic.late + traffic.overdue > 0 { " trouble" } } { (traffic.late + traffic.overdue) }
+                            td.number { (latency_text(traffic.p50_ms)) }
+                            td.number { (latency_text(traffic.p99_ms)) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+fn percent_text(part: u64, whole: u64) -> String {
+    format!("{:.2} %", part as f64 * 100.0 / whole.max(1) as f64)
+}
+
+fn latency_text(millis: Option<f64>) -> String {
+    millis.map_or_else(|| "–".to_owned(), |millis| format!("{millis:.1} ms"))
+}
+
+fn phase_text(phase: &Phase) -> String {
+    match phase {
+        Phase::Starting { why } => format!("starting: {why}"),
+        Phase::Ready => "ready".to_owned(),
+        Phase::Unready { why } => format!("not ready: {why}"),
+        Phase::Backoff { why, .. } => format!("will be restarted: {why}"),
+        Phase::Stopping => "stopping".to_owned(),
+    }
+}

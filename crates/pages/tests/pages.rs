@@ -1,0 +1,130 @@
+//! Pages as HTML, from views written by hand.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use shipway_pages::{RolloutPage, RunPage, ServicePage, ServicesPage, not_found_page};
+
+const COMMIT: &str = "2b4c9f0e1d3a5b7c9e0f1a2b3c4d5e6f70819203";
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+fn view<T: DeserializeOwned>(document: Value) -> T {
+    serde_json::from_value(document).unwrap()
+}
+
+/// The content of a page, a line for each element, without what all pages share.
+fn content(html: &str) -> String {
+    let start = html.find("<main").unwrap();
+    let end = html.find("</main>").unwrap();
+    html[start..end].replace("><", ">\n<")
+}
+
+fn release(number: u32, subject: &str) -> Value {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    json!({
+        "number": number,
+        "commit": { "id": COMMIT, "subject": subject, "author": "Ann <ann@example.com>", "at": "2026-11-21T11:00:00Z" },
+        "run": number, "artifact": digest, "created_at": "2026-11-21T11:30:00Z",
+    })
+}
+
+fn rollout() -> Value {
+    json!({
+        "id": "shop/ro2", "environment": "production", "release": 2, "commit": "2b4c9f0", "subject": "<b>1.1</b> & more",
+        "stable": 1, "kind": "deploy", "strategy": "canary", "status": "holding", "direction": "forward",
+        "by": "Ann <ann@example.com>", "why": "pushed", "plan": [
+            { "text": "start #2", "progress": "done" }, { "text": "hold for 2 min", "progress": "now" }, { "text": "promote #2", "progress": "todo" },
+        ],
+        "split": [[1, 5_000], [2, 5_000]], "paused": null, "hold_until": "2026-11-21T12:02:00Z", "judgement": null, "seen": null,
+        "smoke": null, "served": true, "notes": [{ "at": "2026-11-21T11:59:00Z", "by": "shipway", "text": "#2 serves 50 %" }],
+        "opened_at": "2026-11-21T11:58:00Z", "turned_back": null, "back_at": null, "ended": null,
+    })
+}
+
+fn environment() -> Value {
+    json!({
+        "service": "shop", "environment": "production", "url": "http://shop.localhost", "stable": release(1, "First"),
+        "rollout": rollout(), "queue": [3], "split": [[1, 5_000], [2, 5_000]], "instances": [],
+        "hold": { "by": "Ann <ann@example.com>", "since": "2026-11-21T11:50:00Z", "reason": "incident" },
+        "traffic": [{ "release": 1, "name": "#1", "requests": 100, "errors": 1, "proxy_errors": 0, "abandoned": 0, "late": 0, "overdue": 0, "p50_ms": 1.5, "p99_ms": null }],
+    })
+}
+
+fn run() -> Value {
+    json!({
+        "id": "shop/r12", "number": 12, "status": "failure", "conclusion": "failure", "commit": COMMIT, "subject": "Break it",
+        "branch": "main", "event": "push", "workflow": ".github/workflows/ci.yml", "name": "ci", "title": "Break it",
+        "created_at": "2026-11-21T11:00:00Z", "started_at": "2026-11-21T11:00:01Z", "finished_at": "2026-11-21T11:01:00Z",
+        "jobs": [{
+            "key": "test", "name": "test", "status": "failure", "why": "step `make` failed", "needs": [],
+            "started_at": "2026-11-21T11:00:01Z", "finished_at": "2026-11-21T11:01:00Z",
+            "steps": [{ "name": "make <all>", "status": "failure", "took_ms": 12_345 }, { "name": "upload", "status": "skipped", "took_ms": 0 }],
+            "annotations": [{ "level": "error", "message": "no <rule>", "file": "Makefile", "line": 3 }],
+            "environment": "staging", "environment_url": "javascript:alert(1)",
+            "earlier": [], "summary": "# Tests\n3 of **4** pass",
+        }],
+        "artifacts": [], "by": "Ann <ann@example.com>", "why": "test failed", "attempt": 2,
+    })
+}
+
+#[test]
+fn services_without_a_push_say_how_to_begin() {
+    let page = ServicesPage {
+        environments: Vec::new(),
+        server_url: "http://127.0.0.1:7878".to_owned(),
+        now: now(),
+    };
+    insta::assert_snapshot!(content(&page.to_html()));
+}
+
+#[test]
+fn a_service_with_a_canary_and_a_hold() {
+    let page = ServicesPage {
+        environments: vec![view(environment())],
+        server_url: String::new(),
+        now: now(),
+    };
+    insta::assert_snapshot!(content(&page.to_html()));
+}
+
+#[test]
+fn the_page_of_a_service_lists_rollouts_runs_and_releases() {
+    let page = ServicePage {
+        service: "shop".to_owned(),
+        environments: Vec::new(),
+        rollouts: vec![view(rollout())],
+        runs: vec![view(run())],
+        releases: vec![view(release(1, "First <script>"))],
+        now: now(),
+    };
+    insta::assert_snapshot!(content(&page.to_html()));
+}
+
+#[test]
+fn a_canary_under_way() {
+    let page = RolloutPage {
+        rollout: view(rollout()),
+        series: Vec::new(),
+        now: now(),
+    };
+    insta::assert_snapshot!(content(&page.to_html()));
+}
+
+#[test]
+fn a_failed_run_escapes_what_users_wrote_and_links_only_to_web_pages() {
+    let page = RunPage {
+        run: view(run()),
+        failure_summary: Some(["a".to_owned(), "<b>".to_owned(), "c".to_owned()]),
+        tests: None,
+        now: now(),
+    };
+    insta::assert_snapshot!(content(&page.to_html()));
+}
+
+#[test]
+fn a_whole_page_names_its_events_and_its_script() {
+    insta::assert_snapshot!(not_found_page("There is no service <x>.").replace("><", ">\n<"));
+}

@@ -1,0 +1,59 @@
+//! Every address of the server, and what each request passes before its handler: the check of its origin, of who sends it, of its
+//! query, and of its key.
+
+use std::sync::Arc;
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+
+use crate::{
+    api::{
+        self, Problem, QueryParameters, git, health, idempotency, identity, problem, query,
+        same_origin,
+    },
+    app::App,
+    page_routes,
+};
+
+/// All routes of the server.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (guarded, description) = api::routes();
+    let text = serde_json::to_string(&description).expect("a description is plain data");
+    let parameters = Arc::new(QueryParameters::new(&description));
+    let guarded = guarded
+        .route(
+            "/api/openapi.json",
+            get(move || health::document(text.clone())),
+        )
+        .merge(git::routes())
+        .merge(page_routes::routes())
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            idempotency::once,
+        ))
+        .layer(middleware::from_fn_with_state(
+            parameters,
+            query::refuse_unknown,
+        ))
+        .layer(middleware::from_fn(problem::in_one_form))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            identity::require_identity,
+        ));
+    let open = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/schema/shipway.json", get(health::schema))
+        .route("/internal/push", post(git::push_report));
+    open.merge(guarded)
+        .fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") })
+        // The outermost layer: it holds for every address, also for those that are not there.
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            same_origin::require_same_origin,
+        ))
+        .with_state(app)
+}

@@ -1,0 +1,168 @@
+//! The addresses of the pages: each gathers what its page shows. The HTML is made by `shipway_pages`.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use shipway_core::{
+    ids::{RolloutId, RolloutNumber, RunId, RunNumber, ServiceName},
+    release::Release,
+    service::ReleaseView,
+};
+use shipway_pages::{
+    CONTENT_SECURITY_POLICY, RolloutPage, RunPage, ServicePage, ServicesPage, not_found_page,
+};
+
+use crate::{
+    api::Problem,
+    app::App,
+    environment_status::environment_statuses,
+    failure_summary,
+    read_models::{ReadModelError, analysis_series, newest_rows, rollout_view, run_details},
+    testing::run_tests,
+};
+
+/// Entries of each list on the page of a service.
+const LIST_ENTRIES: u32 = 15;
+
+/// The routes of all pages.
+pub(crate) fn routes() -> Router<Arc<App>> {
+    static CSS: LazyLock<String> = LazyLock::new(shipway_pages::style_sheet);
+    Router::new()
+        .route("/", get(services))
+        .route("/services/{service}", get(service))
+        .route("/rollouts/{service}/{number}", get(rollout))
+        .route("/runs/{service}/{number}", get(run))
+        .route(
+            "/assets/shipway.css",
+            get(|| asset("text/css; charset=utf-8", &CSS)),
+        )
+        .route(
+            "/assets/shipway.js",
+            get(|| asset("text/javascript; charset=utf-8", shipway_pages::SCRIPT)),
+        )
+}
+
+async fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "max-age=60"),
+    ];
+    (headers, text).into_response()
+}
+
+/// Why a page can't be shown.
+enum PageError {
+    NotFound(String),
+    Failed(Problem),
+}
+
+impl From<ReadModelError> for PageError {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::NoRun(_) | ReadModelError::NoRollout { .. } => {
+                Self::NotFound(error.to_string())
+            }
+            ReadModelError::UnreadableRow { .. }
+            | ReadModelError::Store(_)
+            | ReadModelError::Analysis(_) => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotFound(reason) => {
+                (StatusCode::NOT_FOUND, html(not_found_page(&reason))).into_response()
+            }
+            Self::Failed(problem) => problem.into_response(),
+        }
+    }
+}
+
+fn html(page: String) -> Response {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Html(page)).into_response()
+}
+
+async fn services(State(app): State<Arc<App>>) -> Result<Response, PageError> {
+    let page = ServicesPage {
+        environments: environment_statuses(&app)
+            .await
+            .map_err(ReadModelError::from)?,
+        server_url: app.url.clone(),
+        now: app.now(),
+    };
+    Ok(html(page.to_html()))
+}
+
+async fn service(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+) -> Result<Response, PageError> {
+    let mut environments = environment_statuses(&app)
+        .await
+        .map_err(ReadModelError::from)?;
+    environments.retain(|environment| environment.service.as_str() == service);
+    if environments.is_empty() {
+        return Err(PageError::NotFound(format!(
+            "There is no service {service}."
+        )));
+    }
+    let releases: Vec<Release> = newest_rows(&app, "release", &service, LIST_ENTRIES).await?;
+    let page = ServicePage {
+        environments,
+        rollouts: newest_rows(&app, "rollout", &service, LIST_ENTRIES).await?,
+        runs: newest_rows(&app, "run", &service, LIST_ENTRIES).await?,
+        releases: releases.iter().map(ReleaseView::from).collect(),
+        service,
+        now: app.now(),
+    };
+    Ok(html(page.to_html()))
+}
+
+async fn rollout(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Result<Response, PageError> {
+    let (Ok(service), Ok(number)) = (
+        service.parse::<ServiceName>(),
+        number.parse::<RolloutNumber>(),
+    ) else {
+        return Err(PageError::NotFound("That is no rollout.".to_owned()));
+    };
+    let id = RolloutId { service, number };
+    let page = RolloutPage {
+        rollout: rollout_view(&app, &id).await?,
+        series: analysis_series(&app, &id).await.unwrap_or_default(),
+        now: app.now(),
+    };
+    Ok(html(page.to_html()))
+}
+
+async fn run(
+    State(app): State<Arc<App>>,
+    Path((service, number)): Path<(String, String)>,
+) -> Result<Response, PageError> {
+    let (Ok(service), Ok(number)) = (service.parse::<ServiceName>(), number.parse::<RunNumber>())
+    else {
+        return Err(PageError::NotFound("That is no run.".to_owned()));
+    };
+    let details = run_details(&app, &RunId { service, number }).await?;
+    let page = RunPage {
+        failure_summary: failure_summary::summarize(&app, &details.run).await,
+        tests: run_tests(&app, &details.run).await,
+        run: details,
+        now: app.now(),
+    };
+    Ok(html(page.to_html()))
+}
