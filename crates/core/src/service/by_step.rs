@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{
     decide::Decider,
-    event::{Artifact, Body, Deploying, Onward, Purpose, Rejection, Request, Trigger},
+    event::{Artifact, Body, Deploying, Onward, Purpose, Request, Trigger},
+    rejection::Rejection,
     releasable::known_environment,
     state::{OpenPush, State},
 };

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     Services,
-    event::{
-        Artifact, Body, Force, Input, Onward, Purpose, Push, Rejection, Request, RunOrder, Trigger,
-    },
+    event::{Artifact, Body, Force, Input, Onward, Purpose, Push, Request, RunOrder, Trigger},
+    rejection::Rejection,
     releasable::{known_environment, release_of},
     standing::Standing,
     state::State,

@@ -1,4 +1,4 @@
-//! What can be said to a service, what it says happened, what it asks of the world, and why it refuses.
+//! What can be said to a service, what it says happened, and what it asks of the world.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -641,59 +641,4 @@ pub enum Effect {
         /// How, and why.
         way: Way,
     },
-}
-
-/// Why an input is refused, with what can be done about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// Nothing was ever pushed.
-    #[error("there is no such service yet: push a commit with a shipway.yaml first")]
-    NoService,
-    /// The release has no such environment.
-    #[error("release {release} has no environment {environment:?}; its shipway.yaml names {known}")]
-    UnknownEnvironment {
-        /// Which release.
-        release: ReleaseNumber,
-        /// What was asked for.
-        environment: String,
-        /// What there is.
-        known: String,
-    },
-    /// It was rolled back there.
-    #[error(
-        "{release} was {outcome} in {environment} before; use --force to roll it out there again"
-    )]
-    MarkedBad {
-        /// Which.
-        release: ReleaseNumber,
-        /// How its last rollout there ended.
-        outcome: Outcome,
-        /// Where.
-        environment: EnvironmentName,
-    },
-    /// Another rollout is running, and this environment refuses a second.
-    #[error(
-        "{environment} is busy with rollout {running}, and refuses others meanwhile (when_busy: refuse)"
-    )]
-    Busy {
-        /// Where.
-        environment: EnvironmentName,
-        /// With what.
-        running: RolloutNumber,
-    },
-    /// No earlier release is known.
-    #[error("there is no earlier release in {environment} to go back to; name one with --to")]
-    NothingBefore {
-        /// Where.
-        environment: EnvironmentName,
-    },
-    /// The run isn't one of this service.
-    #[error("there is no run {0}")]
-    UnknownRun(RunNumber),
-    /// A test can't be quarantined, or released.
-    #[error(transparent)]
-    Testing(#[from] testing::Refused),
-    /// The run's commit has no configuration to release by.
-    #[error("run {0} can't deploy: its commit has no shipway.yaml")]
-    NoConfig(RunNumber),
 }

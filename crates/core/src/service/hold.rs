@@ -8,11 +8,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    decide::Decider,
-    event::{Body, Rejection},
-    state::Environment,
-};
+use super::{decide::Decider, event::Body, rejection::Rejection, state::Environment};
 use crate::{
     aggregate::Actor,
     ids::{EnvironmentName, ServiceName},

@@ -16,6 +16,7 @@ mod health;
 mod hold;
 mod pending;
 mod queue;
+mod rejection;
 mod releasable;
 mod rollback;
 mod rules;
@@ -27,11 +28,12 @@ mod ties;
 mod view;
 
 pub use event::{
-    Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Rejection,
-    Request, RetryRequest, RunOrder, Trigger, WaitsFor, Way,
+    Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Request,
+    RetryRequest, RunOrder, Trigger, WaitsFor, Way,
 };
 pub use health::{Degradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
+pub use rejection::Rejection;
 pub use standing::{Standing, Timetable};
 pub use state::{Active, Environment, OpenPush, OpenRun, State};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};

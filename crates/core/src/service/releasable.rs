@@ -1,6 +1,6 @@
 //! What a push is released as, or why it isn't.
 
-use super::{event::Rejection, state::OpenPush};
+use super::{rejection::Rejection, state::OpenPush};
 use crate::{
     config::ArtifactSource,
     ids::{Digest, EnvironmentName, RunNumber},

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{
     decide::Decider,
-    event::{Body, Force, Onward, Rejection, Request, RetryRequest, Way},
+    event::{Body, Force, Onward, Request, RetryRequest, Way},
+    rejection::Rejection,
     releasable::known_environment,
     state::{Active, Environment},
 };
