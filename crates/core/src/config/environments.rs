@@ -402,12 +402,21 @@ fn approvals(node: &Node, problems: &mut Problems) -> Option<Approvals> {
         .collect();
     let count = fields.integer("count", 1, 100, problems).unwrap_or(1);
     let people = from.iter().filter(|name| !name.starts_with('@')).count();
-    if !from.is_empty() && people == from.len() && (count as usize) > people {
-        problems.push(Diagnostic::error(
-            "bad-value",
-            node.span,
-            format!("{count} approvals can't come from {people} people"),
-        ));
+    if !from.is_empty() && (count as usize) > people {
+        problems.push(if people == from.len() {
+            Diagnostic::error(
+                "bad-value",
+                node.span,
+                format!("{count} approvals can't come from {people} people"),
+            )
+        } else {
+            Diagnostic::warning(
+                "unknown-group",
+                node.span,
+                format!("{count} approvals are required, but {people} can be given by people who are named: groups can't approve yet"),
+            )
+            .help("name at least as many people as approvals are required")
+        });
     }
     Some(Approvals { count, from })
 }
