@@ -648,7 +648,7 @@ fn approvals_that_only_a_group_could_give_are_warned_of() {
     };
     let warnings = |from: &str| {
         let text = file(from);
-        let source = Source::new("shipway.yaml", &text);
+        let source = Source::new("shipway.yaml", text.as_str());
         let (_, warnings) = parse(&source).unwrap();
         let lines = warnings.iter().map(|warning| warning.one_line(&source));
         lines.collect::<Vec<_>>().join("\n")

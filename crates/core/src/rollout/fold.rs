@@ -218,10 +218,7 @@ impl Rollout {
             self.exposed_at = Some(event.at);
             self.checkpointed_at = None;
             let evidence = std::mem::take(&mut self.evidence);
-            // Evidence against the past doesn't count while both releases serve side by side.
-            if !self.is_reverse_canary() {
-                self.evidence = evidence.after_shift();
-            }
+            self.evidence = self.evidence_after_shift(evidence);
             if split.serves(self.candidate()) {
                 self.served = true;
                 self.served_at.get_or_insert(event.at);

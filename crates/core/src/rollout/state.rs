@@ -302,6 +302,17 @@ impl Rollout {
         weight == crate::exposure::Weight::FULL && self.stable().is_some()
     }
 
+    /// What the exposure that has just begun starts with, after one with `evidence`. Evidence against the past doesn't count
+    /// while both releases serve side by side in a reverse canary.
+    #[must_use]
+    pub fn evidence_after_shift(&self, evidence: Evidence) -> Evidence {
+        if self.is_reverse_canary() {
+            Evidence::default()
+        } else {
+            evidence.after_shift()
+        }
+    }
+
     /// A reading with stable's side as it was before the switch, where stable has no traffic any more.
     #[must_use]
     pub fn against_before(&self, seen: Observation) -> Observation {

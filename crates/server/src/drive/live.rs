@@ -29,7 +29,7 @@ impl LiveEvidence {
             return None;
         }
         let known = all.remove(&rollout.spec.id);
-        let mut live = at_exposure(known, exposure).unwrap_or_else(|| rollout.evidence.clone());
+        let mut live = at_exposure(rollout, known).unwrap_or_else(|| rollout.evidence.clone());
         let look = rollout.look(&mut live, seen);
         all.insert(rollout.spec.id.clone(), (exposure, live));
         look
@@ -66,11 +66,11 @@ impl LiveEvidence {
     }
 }
 
-/// The evidence as this exposure begins, or goes on, with it.
-fn at_exposure(known: Option<(u32, Evidence)>, exposure: u32) -> Option<Evidence> {
+/// The evidence that the rollout's exposure begins, or continues, with.
+fn at_exposure(rollout: &Rollout, known: Option<(u32, Evidence)>) -> Option<Evidence> {
     let (before, mut live) = known?;
-    for _ in before..exposure {
-        live = live.after_shift();
+    for _ in before..rollout.exposure {
+        live = rollout.evidence_after_shift(live);
     }
-    (before <= exposure).then_some(live)
+    (before <= rollout.exposure).then_some(live)
 }
