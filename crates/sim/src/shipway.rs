@@ -148,11 +148,11 @@ impl Real {
             return false;
         };
         let seen = self.counters.observe(at);
+        let rollout = self.state.0.as_deref().expect("it was opened");
         if self.live.0 != exposure {
             let live = std::mem::take(&mut self.live.1);
-            self.live = (exposure, live.after_shift());
+            self.live = (exposure, rollout.evidence_after_shift(live));
         }
-        let rollout = self.state.0.as_deref().expect("it was opened");
         match rollout.look(&mut self.live.1, seen) {
             Some(look) => {
                 let look = Box::new(look);

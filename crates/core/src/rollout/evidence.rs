@@ -175,7 +175,7 @@ impl Evidence {
 
     /// What the next exposure begins with.
     #[must_use]
-    pub fn after_shift(mut self) -> Self {
+    pub(super) fn after_shift(mut self) -> Self {
         self.state.begin_hold();
         Self {
             state: self.state,
