@@ -82,6 +82,12 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) {
     line(table.to_string().trim_end());
 }
 
+/// `1 error`, `2 errors`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{end}")
+}
+
 /// `12 s ago`
 #[must_use]
 pub fn ago(at: Timestamp) -> String {

@@ -6,7 +6,10 @@ use shipway_core::{rollout::Rollouts, run::Runs, service::Services};
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_rows};
 
 use super::server::default_data;
-use crate::{exit::Failure, print::line};
+use crate::{
+    exit::Failure,
+    print::{counted, line},
+};
 
 /// Care of a data directory while no server uses it
 #[derive(Debug, clap::Args)]
@@ -51,9 +54,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             Command::StopAll(_) => {
                 let stopped = shipway_drivers::stop_all(data.path()).await;
                 line(&format!(
-                    "stopped {} instances, {} jobs{}",
-                    stopped.instances,
-                    stopped.jobs,
+                    "stopped {}, {}{}",
+                    counted(stopped.instances, "instance"),
+                    counted(stopped.jobs, "job"),
                     if stopped.proxy { " and the proxy" } else { "" }
                 ));
                 Ok(())

@@ -169,14 +169,25 @@ fn promoted_and_guarded(view: &RolloutView) -> String {
         .guarded_until
         .map(|until| format!(" until {}", until.strftime("%H:%M:%S")))
         .unwrap_or_default();
+    let service = &view.id.service;
+    let roll_back = format!(
+        "roll back: shipway rollback {service} --in {}",
+        view.environment
+    );
+    if let Some(fault) = &view.unattributed_fault {
+        return format!(
+            "{} is promoted and serves all traffic, but degraded, and not rolled back automatically: {fault}; {roll_back}",
+            view.release
+        );
+    }
     let guard = if view.status == Status::KeptWarm {
         format!("the previous instances stay warm{until}")
     } else {
         format!("it is watched{until}: a failure rolls back automatically")
     };
     format!(
-        "{} is promoted and serves all traffic; {guard}; roll back yourself: shipway abort {}",
-        view.release, view.id
+        "{} is promoted and serves all traffic; {guard}; {roll_back}",
+        view.release
     )
 }
 

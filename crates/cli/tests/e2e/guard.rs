@@ -159,3 +159,33 @@ fn an_outage_after_the_watch_is_reported_to_people_and_so_is_its_end() {
     let down = reports.iter().filter(|it| it["title"] == down["title"]);
     assert_eq!(down.count(), 1, "reported once");
 }
+
+#[test]
+fn while_a_rollback_keeps_failing_a_pushed_fix_goes_out() {
+    let site = Site::started();
+    let shop = site.shop();
+    shop.edit(
+        "shop.py",
+        "ready = mood",
+        "ready = not os.path.exists(mood.removeprefix(\"unready-if \")) and mood",
+    );
+    let config = config("rolling") + "    progress_deadline: 4s\n";
+    shop.write("shipway.yaml", &config);
+    let [never, unready] = ["never", "unready"].map(|name| site.folder.path().join(name));
+    shop.write("MOOD", &format!("unready-if {}\n", never.display()));
+    assert_says(&said(&shop.ship("1.0")), &["#1 serves production"]);
+    shop.write("MOOD", &format!("unready-if {}\n", unready.display()));
+    assert_says(&said(&shop.ship("1.1")), &["#2 serves production"]);
+
+    // The previous release can't be started any more, and the new one fails.
+    fs::write(never, "").unwrap();
+    fs::write(unready, "").unwrap();
+    until("a failed attempt of the rollback", || {
+        let rollout = site.rollout("production", 2).unwrap();
+        rollout["rollback_retry"]["attempt"].as_u64() > Some(0)
+    });
+    shop.write("MOOD", "good\n");
+    assert_says(&said(&shop.ship("1.2")), &["#3 serves production"]);
+    assert_eq!(site.ask("/shop").unwrap(), (200, "1.2".to_owned()));
+    assert_eq!(site.rollout("production", 2).unwrap()["status"], "failed");
+}

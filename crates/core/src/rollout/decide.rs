@@ -379,11 +379,11 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             forward(rollout, "promoting")?;
             promote(decider, rollout, reason);
         }
-        Input::EndKeep { next } if running && !rollout.keep_ended => {
-            if rollout.direction == Direction::Forward {
-                decider.emit(Body::KeepEnded { next });
-            }
-        }
+        Input::EndKeep { next } if running => match rollout.direction {
+            Direction::Forward if rollout.keep_ended => {}
+            Direction::Forward => decider.emit(Body::KeepEnded { next }),
+            Direction::Back => decider.prefer_successor(format!("{next} is waiting")),
+        },
         Input::EndKeep { .. } => {}
         Input::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
     }
@@ -434,11 +434,10 @@ fn abort(decider: &mut Decider, rollout: &Rollout, cause: Cause, reason: &str) {
     }
     match rollout.direction {
         Direction::Forward => decider.turn_back(cause, reason),
-        Direction::Back if rollout.rollback_retry.is_some() => decider.emit(Body::Ended {
-            outcome: Outcome::Failed,
-            cause: rollout.turned_back.as_ref().map(|turn| turn.cause),
-            why: format!("the rollback was not completed; {reason}"),
-        }),
+        Direction::Back if cause == Cause::Superseded => {
+            decider.prefer_successor(reason.to_owned());
+        }
+        Direction::Back if rollout.rollback_retry.is_some() => decider.give_rollback_up(reason),
         Direction::Back => {}
     }
 }

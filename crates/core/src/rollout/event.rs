@@ -220,6 +220,11 @@ pub enum Body {
         /// What waits.
         next: ReleaseNumber,
     },
+    /// Another release waits while this one is rolled back: an attempt that fails is the last one.
+    SuccessorWaiting {
+        /// Which, in words.
+        why: String,
+    },
     /// It is over.
     Ended {
         /// How.

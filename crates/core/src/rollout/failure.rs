@@ -1,4 +1,4 @@
-//! What follows from a failure: a rollback that never gives up, or first a reverse canary that tells whose fault it is.
+//! What follows from a failure: a rollback that is retried until it succeeds, or first a reverse canary that tells whose fault it is.
 
 use std::time::Duration;
 
@@ -83,11 +83,44 @@ impl Decider {
         }
     }
 
-    /// A rollback never gives up by itself: it is retried with backoff until it succeeds or a person stops it.
+    /// A release that waits may be the fix: a rollback that fails makes room for it instead of being retried. One that a
+    /// person asked for does not.
+    pub(super) fn prefer_successor(&mut self, why: String) {
+        let Some(rollout) = self.rollout() else {
+            return;
+        };
+        let turn = rollout.turned_back.as_ref();
+        if turn.is_some_and(|turn| turn.cause == Cause::Person) {
+            return;
+        }
+        if rollout.rollback_retry.is_some() {
+            self.give_rollback_up(&why);
+        } else if rollout.successor.is_none() {
+            self.emit(Body::SuccessorWaiting { why });
+        }
+    }
+
+    pub(super) fn give_rollback_up(&mut self, reason: &str) {
+        let turn = self
+            .rollout()
+            .and_then(|rollout| rollout.turned_back.as_ref());
+        let cause = turn.map(|turn| turn.cause);
+        self.emit(Body::Ended {
+            outcome: Outcome::Failed,
+            cause,
+            why: format!("the rollback was not completed; {reason}"),
+        });
+    }
+
+    /// A rollback is retried with backoff until it succeeds, a person stops it, or another release waits.
     pub(super) fn delay_rollback(&mut self) {
         let Some(rollout) = self.rollout() else {
             return;
         };
+        if let Some(why) = rollout.successor.clone() {
+            self.give_rollback_up(&why);
+            return;
+        }
         let attempt = rollout.rollback_retry.map_or(1, |retry| retry.attempt + 1);
         let doublings = attempt.saturating_sub(1).min(10);
         let wait = (RETRY_FIRST * 2_u32.pow(doublings)).min(RETRY_MAX);

@@ -152,6 +152,13 @@ impl Rollout {
                 self.keep_ended = true;
                 self.note(event, format!("no longer kept warm: {next} is waiting"));
             }
+            Body::SuccessorWaiting { why } => {
+                self.successor = Some(why.clone());
+                self.note(
+                    event,
+                    format!("if the rollback fails it is not retried: {why}"),
+                );
+            }
             Body::Ended {
                 outcome,
                 cause,
@@ -195,6 +202,13 @@ impl Rollout {
                 tone_of(cause.outcome()),
             );
             self.notice(event, tone, title, why);
+        } else if self.is_reverse_canary() {
+            self.note(event, why);
+            let title = format!(
+                "{} is degraded, the cause is being determined",
+                self.headline()
+            );
+            self.notice(event, Tone::Bad, title, why);
         }
         for note in &plan.notes {
             self.note(event, note.clone());
@@ -289,7 +303,7 @@ impl Rollout {
             let title = format!("{}: the rollback fails", self.headline());
             let last = self.notes.iter().rev().nth(1).map(|note| note.text.clone());
             let text = format!(
-                "{}; it is retried until it succeeds; stop retrying: shipway abort {}",
+                "{}; it is retried until it succeeds or a newer release is pushed; stop retrying: shipway abort {}",
                 last.unwrap_or_default(),
                 self.spec.id
             );

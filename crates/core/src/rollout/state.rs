@@ -93,6 +93,9 @@ pub struct Rollout {
     /// Whether the previous instances are no longer kept warm, because another release waits.
     #[serde(default)]
     pub keep_ended: bool,
+    /// Why its rollback is not retried once an attempt fails: another release waits.
+    #[serde(default)]
+    pub successor: Option<String>,
     /// How it ended, when, and why.
     pub ended: Option<End>,
     /// Whether the service knows.
@@ -207,6 +210,7 @@ impl Rollout {
             paused: None,
             hurried: false,
             keep_ended: false,
+            successor: None,
             ended: None,
             told: false,
             notices: Vec::new(),

@@ -69,6 +69,24 @@ impl State {
         Some(EnvironmentAddresses::new(&place, configured))
     }
 
+    /// Whether a release names the environment or was there. One that only a commit without a release names does not exist yet;
+    /// before the first release all do.
+    #[must_use]
+    pub fn is_released_to(&self, name: &EnvironmentName) -> bool {
+        let stable = self
+            .environments
+            .values()
+            .filter_map(|it| it.stable.as_ref());
+        let Some(newest) = stable.max_by_key(|release| release.number) else {
+            return true;
+        };
+        let has_history = |it: &Environment| {
+            let is_used = it.stable.is_some() || it.active.is_some() || !it.queue.is_empty();
+            is_used || it.hold.is_some() || !it.bad.is_empty()
+        };
+        newest.environment(name).is_some() || self.environments.get(name).is_some_and(has_history)
+    }
+
     /// Environments that serve although the newest release that is stable anywhere doesn't name them.
     #[must_use]
     pub fn unnamed_environments(&self) -> BTreeSet<EnvironmentName> {

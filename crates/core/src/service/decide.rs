@@ -479,12 +479,10 @@ impl Decider {
             (_, Some(Cause::Person)) if !active.is_going_back_for_a_person() => {
                 self.hold(&environment, &end.by, &end.reason);
             }
+            // Where a person has stopped the retries of a rollback.
+            (Outcome::Failed, _) => self.hold(&environment, &end.by, &end.reason),
             (
-                Outcome::RolledBack
-                | Outcome::Aborted
-                | Outcome::Rejected
-                | Outcome::Superseded
-                | Outcome::Failed,
+                Outcome::RolledBack | Outcome::Aborted | Outcome::Rejected | Outcome::Superseded,
                 _,
             ) => {}
         }

@@ -330,6 +330,9 @@ pub enum Body {
         release: ReleaseNumber,
         /// What it was for.
         kind: Kind,
+        /// The release of the request that takes its place; the same one where it was asked for again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced_by: Option<ReleaseNumber>,
         /// Why.
         why: String,
     },

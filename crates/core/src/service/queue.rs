@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::WhenBusy,
-    ids::{EnvironmentName, RolloutId},
+    ids::{EnvironmentName, ReleaseNumber, RolloutId},
     rollout::{Kind, Spec, Stable},
 };
 
@@ -64,6 +64,8 @@ impl Environment {
     fn what_delays(&self, request: &Request) -> Option<WaitsFor> {
         match (&self.hold, &self.active) {
             (Some(hold), _) if self.holds_back(request) => Some(WaitsFor::Hold(hold.clone())),
+            // It is only watched, and ends at once.
+            (_, Some(active)) if active.is_finished_by_next() => None,
             (_, Some(active)) => Some(WaitsFor::Rollout {
                 number: active.spec.id.number,
                 kind: active.spec.kind,
@@ -75,6 +77,12 @@ impl Environment {
 }
 
 impl Active {
+    /// Whether it is promoted and ends as soon as another release waits.
+    fn is_finished_by_next(&self) -> bool {
+        // A rollback that a person asked for needs the warm set.
+        self.promoted && !self.is_going_back_for_a_person()
+    }
+
     /// Whether a person asked to leave its release.
     pub(super) fn is_going_back_for_a_person(&self) -> bool {
         matches!(self.way_asked, Some(Way::Back { .. }))
@@ -107,16 +115,17 @@ impl Decider {
             })
         };
         match why {
-            Some(why) => self.drop_request(&request, why),
+            Some(why) => self.drop_request(&request, None, why),
             None => self.request(request),
         }
     }
 
-    fn drop_request(&mut self, request: &Request, why: String) {
+    fn drop_request(&mut self, request: &Request, replaced_by: Option<ReleaseNumber>, why: String) {
         self.emit(Body::RequestDropped {
             environment: request.environment.clone(),
             release: request.release.number,
             kind: request.kind,
+            replaced_by,
             why,
         });
     }
@@ -127,8 +136,13 @@ impl Decider {
         let place = self.state.environments.get(&environment);
         let superseded = place.map(|place| place.superseded_by(&request));
         for queued in superseded.unwrap_or_default() {
-            let why = format!("superseded by {}", request.release.number);
-            self.drop_request(&queued, why);
+            let number = request.release.number;
+            let why = if queued.release.number == number {
+                format!("{number} was requested again")
+            } else {
+                format!("superseded by {number}")
+            };
+            self.drop_request(&queued, Some(number), why);
         }
         let place = self.state.environments.get(&environment);
         let waits_for = place.and_then(|place| place.what_delays(&request));
@@ -149,7 +163,7 @@ impl Decider {
             .cloned()
             .collect();
         for request in by_people {
-            self.drop_request(&request, why.to_owned());
+            self.drop_request(&request, None, why.to_owned());
         }
     }
 
@@ -185,8 +199,7 @@ impl Decider {
         let (Some(active), Some(next)) = (&place.active, place.next_request()) else {
             return;
         };
-        // A rollback that a person asked for needs the warm set.
-        if active.promoted && !active.is_going_back_for_a_person() {
+        if active.is_finished_by_next() {
             let number = active.spec.id.number;
             let next = next.release.number;
             self.emit(Body::WayAsked {

@@ -22,6 +22,14 @@ pub enum Rejection {
         /// What there is.
         known: String,
     },
+    /// There is nothing to go back from.
+    #[error("{release} is stable in {environment} already: there is nothing to roll back")]
+    StableAlready {
+        /// The release.
+        release: ReleaseNumber,
+        /// The environment.
+        environment: EnvironmentName,
+    },
     /// It was rolled back there.
     #[error(
         "{release} was {outcome} in {environment} before; use --force to roll it out there again"

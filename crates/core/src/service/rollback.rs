@@ -54,6 +54,16 @@ impl Environment {
         }
     }
 
+    /// Whether `release` is stable and no other release is on its way.
+    fn serves_only(&self, release: ReleaseNumber) -> bool {
+        let is_stable = self.stable.as_ref().is_some_and(|it| it.number == release);
+        let is_moving = self
+            .active
+            .as_ref()
+            .is_some_and(|active| !active.promoted || active.spec.release.number != release);
+        is_stable && !is_moving && self.queue.is_empty()
+    }
+
     /// The release that a rollback without a target goes to. What a rollback in progress is leaving is not gone back to.
     pub(super) fn release_before(&self) -> Option<&Arc<Release>> {
         let active = self.active.as_ref();
@@ -90,7 +100,15 @@ impl Decider {
                 self.turn_running_rollout_back(environment, why);
                 Ok(())
             }
-            Route::OwnRollout => self.request_rollback(environment, to, force, why),
+            Route::OwnRollout => {
+                if let Some(to) = to.as_ref().filter(|to| place.serves_only(to.number)) {
+                    return Err(Rejection::StableAlready {
+                        release: to.number,
+                        environment: environment.clone(),
+                    });
+                }
+                self.request_rollback(environment, to, force, why)
+            }
         }
     }
 

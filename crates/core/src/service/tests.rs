@@ -100,6 +100,16 @@ impl Stage {
     }
 
     fn ends(&mut self, rollout: u32, outcome: Outcome, serves: u32) -> Vec<String> {
+        let by = match outcome {
+            Outcome::Aborted | Outcome::Rejected => Actor::Person("ann".into()),
+            Outcome::Promoted | Outcome::RolledBack | Outcome::Superseded | Outcome::Failed => {
+                Actor::Shipway("evidence".into())
+            }
+        };
+        self.ends_by(by, rollout, outcome, serves)
+    }
+
+    fn ends_by(&mut self, by: Actor, rollout: u32, outcome: Outcome, serves: u32) -> Vec<String> {
         let serves = ReleaseNumber(serves);
         let cause = match outcome {
             Outcome::Promoted => None,
@@ -115,7 +125,7 @@ impl Stage {
                 at: self.now,
                 outcome,
                 cause,
-                by: Actor::Person("ann".into()),
+                by,
                 reason: "customers call".into(),
                 why: "because".into(),
             },

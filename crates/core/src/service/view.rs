@@ -120,6 +120,7 @@ pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
         environments: state
             .in_order()
             .into_iter()
+            .filter(|(name, _)| state.is_released_to(name))
             .map(|(name, place)| EnvironmentView::of(name, place))
             .collect(),
         running: state.open_runs.keys().copied().collect(),

@@ -156,9 +156,10 @@ impl Refusal for service::Rejection {
             Self::Testing(Refused::Unsaid(_) | Refused::End(_) | Refused::CleanRuns(_)) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::MarkedBad { .. } | Self::Busy { .. } | Self::NothingBefore { .. } => {
-                StatusCode::CONFLICT
-            }
+            Self::MarkedBad { .. }
+            | Self::Busy { .. }
+            | Self::NothingBefore { .. }
+            | Self::StableAlready { .. } => StatusCode::CONFLICT,
         }
     }
 }

@@ -105,7 +105,12 @@ impl SetOff {
                     self.dropped = None;
                 }
             }
-            Body::RequestDropped { why, .. } if !self.queued && self.making_way.is_none() => {
+            Body::RequestDropped {
+                why,
+                release,
+                replaced_by,
+                ..
+            } if Some(*release) != *replaced_by && !self.queued && self.making_way.is_none() => {
                 self.dropped = Some(why.clone());
             }
             _ => {}

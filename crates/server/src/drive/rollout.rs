@@ -182,8 +182,13 @@ async fn carry(
         } => {
             let drained = app.traffic.drain(&place, *release, *keep, *grace).await;
             let open = drained.map_err(|error| (error.to_string(), None))?;
-            let left = (open > 0)
-                .then(|| format!("{open} requests were still open after the grace period"));
+            let left = match open {
+                0 => None,
+                1 => Some("1 request was still open after the grace period".to_owned()),
+                _ => Some(format!(
+                    "{open} requests were still open after the grace period"
+                )),
+            };
             Ok((left, None))
         }
         Action::Stop { release, keep } => {

@@ -208,9 +208,14 @@ impl Story {
             }
             Body::RequestDropped {
                 release,
+                replaced_by,
+                ..
+            } if Some(*release) == *replaced_by => Vec::new(),
+            Body::RequestDropped {
+                release,
                 environment,
                 why,
-                kind: _,
+                ..
             } if self.releases.contains_key(release) => {
                 self.told = true;
                 vec![format!("{release} does not go to {environment}: {why}")]

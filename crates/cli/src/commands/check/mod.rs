@@ -21,7 +21,7 @@ mod project;
 use crate::{
     client::Server,
     exit::Failure,
-    print::{Output, line},
+    print::{Output, counted, line},
     report,
     runner::LabelOptions,
 };
@@ -127,12 +127,6 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
     } else {
         ExitCode::SUCCESS
     })
-}
-
-/// `1 error`, `2 errors`
-fn counted(count: usize, noun: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{end}")
 }
 
 /// How much traffic the analysis of each environment needs.

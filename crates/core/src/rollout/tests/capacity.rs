@@ -209,6 +209,64 @@ fn a_person_can_stop_the_retries_of_a_rollback() {
     assert_eq!(stage.rollout().observed.split, Split::all_to(CANDIDATE));
 }
 
+/// A keep in which the new release fails, so that it is rolled back by itself.
+fn rolled_back_by_evidence() -> Stage {
+    let strategy = Strategy::BlueGreen(BlueGreen::default());
+    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    stage.carry();
+    let why = "exit code 7".to_owned();
+    stage.say(Input::CrashLoop { why }).unwrap();
+    assert_eq!(stage.rollout().direction, Direction::Back);
+    stage
+}
+
+#[test]
+fn a_rollback_that_fails_makes_room_for_a_release_that_waits() {
+    let next = || Input::EndKeep {
+        next: ReleaseNumber(5),
+    };
+    let superseded = || Input::Abort {
+        cause: AbortCause::Superseded,
+        reason: "superseded by #5".to_owned(),
+    };
+    for waiting in [next, superseded] {
+        // It waits before the first attempt fails, or afterwards.
+        for attempts_before in [0, 2] {
+            let mut stage = rolled_back_by_evidence();
+            for attempt in 0..attempts_before {
+                fail_action(&mut stage, "exit code 1");
+                stage.pass_time(1 << attempt);
+            }
+            stage.say(waiting()).unwrap();
+            if attempts_before == 0 {
+                assert_eq!(stage.rollout().direction, Direction::Back);
+                assert!(stage.rollout().ended.is_none(), "the first attempt is made");
+                fail_action(&mut stage, "exit code 1");
+            }
+            let end = stage.rollout().ended.clone().unwrap();
+            assert_eq!(end.outcome, Outcome::Failed);
+            assert!(end.why.contains("#5"), "{}", end.why);
+        }
+    }
+}
+
+#[test]
+fn a_rollback_that_a_person_asked_for_is_retried_whatever_waits() {
+    let strategy = Strategy::BlueGreen(BlueGreen::default());
+    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    stage.carry();
+    let reason = "customers call".to_owned();
+    let cause = AbortCause::Person;
+    stage.say(Input::Abort { cause, reason }).unwrap();
+    let next = ReleaseNumber(5);
+    stage.say(Input::EndKeep { next }).unwrap();
+    fail_action(&mut stage, "exit code 1");
+    assert!(stage.rollout().ended.is_none());
+    stage.pass_time(1);
+    stage.carry();
+    assert_eq!(stage.rollout().status(), Status::Aborted);
+}
+
 #[test]
 fn a_weight_needs_its_share_of_the_instances() {
     let stage = holding(10);

@@ -134,7 +134,7 @@ fn a_rollback_that_waits_is_not_superseded_by_a_push_a_retry_or_a_deploy() {
     }));
     assert_eq!(
         stage.say(retry.clone()),
-        ["dropped #2: superseded by #2", "#2 wants production"]
+        ["dropped #2: #2 was requested again", "#2 wants production"]
     );
     assert_eq!(stage.say(retry), [""; 0], "a retry that waits is one retry");
     assert_eq!(stage.queue(), [1, 5, 2], "the rollback comes first");
@@ -167,6 +167,51 @@ fn a_rollback_asked_twice_or_by_two_people_at_once_is_one_rollback() {
         ]
     );
     assert_eq!(stage.say(rollback()), [""; 0]);
+}
+
+#[test]
+fn a_rollback_to_what_is_stable_already_is_refused_and_leaves_the_hold_as_it_is() {
+    let mut stage = Stage::two_releases();
+    stage.say(rollback());
+    stage.promoted(3, 1);
+    stage.ends(3, Outcome::Promoted, 1);
+    let hold = stage.place("production").hold.clone().unwrap();
+    let again = Input::Rollback {
+        environment: production(),
+        to: Some(stage.release(1)),
+        force: Force::No,
+        why: "no reason given".into(),
+    };
+    let refused = stage.try_say(again).unwrap_err();
+    assert!(
+        matches!(refused, Rejection::StableAlready { .. }),
+        "{refused}"
+    );
+    assert_eq!(stage.place("production").hold, Some(hold));
+}
+
+#[test]
+fn a_person_who_stops_the_retries_of_a_rollback_holds_the_environment() {
+    let mut stage = Stage::two_releases();
+    stage.green_push(3, FILE);
+    stage.ends_by(Actor::Person("ann".into()), 3, Outcome::Failed, 3);
+    let hold = stage.place("production").hold.as_ref().unwrap();
+    assert_eq!(
+        (hold.by.as_str(), hold.reason.as_str()),
+        ("ann", "customers call")
+    );
+}
+
+#[test]
+fn a_release_that_is_asked_for_again_is_not_superseded() {
+    let mut stage = Stage::two_releases();
+    stage.say(rollback());
+    stage.green_push(3, FILE);
+    assert_eq!(stage.queue(), [3]);
+    let third = stage.release(3);
+    let events = stage.say(deploy(&third));
+    assert_eq!(events[0], "dropped #3: #3 was requested again");
+    assert_eq!(stage.queue(), [3]);
 }
 
 #[test]
@@ -261,7 +306,7 @@ fn a_person_deploys_into_a_held_environment_and_the_hold_stays() {
     assert_eq!(
         stage.say(deploy(&by_hand)),
         [
-            "dropped #4: superseded by #4",
+            "dropped #4: #4 was requested again",
             "#4 wants production",
             "rollout ro4 #4→production"
         ]
