@@ -34,7 +34,7 @@ impl Counting {
     pub const INTERVAL: Duration = Duration::from_secs(5);
     /// Argo Rollouts' default.
     pub const CONSECUTIVE_ERROR_LIMIT: u32 = 4;
-    /// At a limit of 2 % and 0.1 % errors as usual, 100 requests are over the limit by chance 1 time in 6,600.
+    /// At a limit of 2% and 0.1% errors as usual, 100 requests are over the limit by chance 1 time in 6,600.
     pub const MIN_REQUESTS: u64 = 100;
 }
 

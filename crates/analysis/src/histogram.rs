@@ -1,6 +1,6 @@
 //! How many answers took how long, on one scale for both sides: log-linear buckets, eight to a doubling.
 //!
-//! Coarser than what the proxy counts, since it goes into the log with each observation: a bucket is 12.5 % wide at most,
+//! Coarser than what the proxy counts, since it goes into the log with each observation: a bucket is 12.5% wide at most,
 //! and there are [`Histogram::BUCKETS`]. Empty buckets are left out.
 //!
 //! ```

@@ -26,7 +26,7 @@
 //! let judgement = analysis.observe(&mut state, &seen(4, 1240, 64));
 //! assert_eq!(
 //!     judgement.verdict,
-//!     Verdict::Fail { why: "error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors".into() }
+//!     Verdict::Fail { why: "error-rate 5.2% over the limit of 2% on #3, 1,240 requests, 64 errors".into() }
 //! );
 //! # Ok::<(), shipway_analysis::threshold::InvalidThreshold>(())
 //! ```

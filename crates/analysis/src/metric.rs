@@ -154,7 +154,7 @@ impl Metric {
     /// Reads a value as people write it, into the base unit.
     ///
     /// # Errors
-    /// When it is no finite number from 0 up in one of the metric's units, or a share above 100 %. A share of 1 and more needs its
+    /// When it is no finite number from 0 up in one of the metric's units, or a share above 100%. A share of 1 and more needs its
     /// `%`: a bare `1` is almost never meant as all requests. A provider's value has no unit and may be negative.
     pub fn parse_value(self, text: &str) -> Result<f64, ParseValueError> {
         let refused = || ParseValueError::Unreadable {
@@ -267,7 +267,7 @@ impl Metric {
         Some(factor)
     }
 
-    /// A value in the base unit as people read it: `5.2 %`, `480 ms`, `20/s`, `256 MiB`.
+    /// A value in the base unit as people read it: `5.2%`, `480 ms`, `20/s`, `256 MiB`.
     #[must_use]
     pub fn show(self, value: f64) -> String {
         if !value.is_finite() {
@@ -280,7 +280,7 @@ impl Metric {
             | Self::Availability
             | Self::Event(_)
             | Self::Cpu => {
-                format!("{} %", short(value * 100.0))
+                format!("{}%", short(value * 100.0))
             }
             Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 if value >= 10_000.0 => {
                 format!("{} s", short(value / 1000.0))
@@ -500,11 +500,11 @@ mod tests {
     #[test]
     fn values_are_shown_as_people_read_them() {
         let cases = [
-            (Metric::ErrorRate, 64.0 / 1240.0, "5.2 %"),
-            (Metric::ErrorRate, 0.02, "2 %"),
-            (Metric::ErrorRate, 0.001, "0.1 %"),
-            (Metric::ErrorRate, 0.0, "0 %"),
-            (Metric::ErrorRate, 1.0, "100 %"),
+            (Metric::ErrorRate, 64.0 / 1240.0, "5.2%"),
+            (Metric::ErrorRate, 0.02, "2%"),
+            (Metric::ErrorRate, 0.001, "0.1%"),
+            (Metric::ErrorRate, 0.0, "0%"),
+            (Metric::ErrorRate, 1.0, "100%"),
             (Metric::LatencyP99, 12_345.0, "12.3 s"),
             (Metric::LatencyP99, 9_999.0, "9,999 ms"),
             (Metric::LatencyP50, 0.994, "0.99 ms"),

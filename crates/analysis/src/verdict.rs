@@ -182,7 +182,7 @@ impl Verdict {
 }
 
 impl fmt::Display for Verdict {
-    /// `fail: error-rate 5.2 % over the limit …`
+    /// `fail: error-rate 5.2% over the limit …`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.word(), self.why())
     }

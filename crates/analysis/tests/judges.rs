@@ -423,7 +423,7 @@ fn slow_answers_and_lost_orders_are_counted_events() {
     let why = slow.verdict.why();
     assert!(
         slow.verdict.is_fail()
-            && why.starts_with("slow-rate (over 300 ms) 5 % on #4 against 1 % on #3, "),
+            && why.starts_with("slow-rate (over 300 ms) 5% on #4 against 1% on #3, "),
         "{why}"
     );
     let lost = judge(
@@ -432,7 +432,7 @@ fn slow_answers_and_lost_orders_are_counted_events() {
     );
     let why = lost.verdict.why();
     assert!(
-        lost.verdict.is_fail() && why.starts_with("orders 5 % on #4 against 10 % on #3, "),
+        lost.verdict.is_fail() && why.starts_with("orders 5% on #4 against 10% on #3, "),
         "{why}"
     );
     let more = judge(
@@ -576,7 +576,7 @@ fn a_warm_up_is_left_out() {
     );
     let judged = judge(patient, cold.clone());
     assert!(
-        judged.verdict.is_pass() && judged.verdict.why().contains("0 % on #4"),
+        judged.verdict.is_pass() && judged.verdict.why().contains("0% on #4"),
         "{judged:?}"
     );
     let limit = Threshold {

@@ -67,7 +67,7 @@ fn without_stable_or_with_one_that_had_no_requests_the_limit_holds() {
         let bad = said((6, 6), stable);
         assert!(bad.is_fail(), "{stable:?}: {bad}");
         assert!(
-            bad.why().contains("nothing to compare with, limit 5 %"),
+            bad.why().contains("nothing to compare with, limit 5%"),
             "{bad}"
         );
         let fine = said((2_000, 20), stable);

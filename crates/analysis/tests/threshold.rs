@@ -62,7 +62,7 @@ fn an_error_rate_over_its_limit_fails_with_a_sentence() {
     assert_eq!(judgement.finality, Finality::Settled);
     assert_eq!(
         judgement.verdict.to_string(),
-        "fail: error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors; stable #2 0 %"
+        "fail: error-rate 5.2% over the limit of 2% on #3, 1,240 requests, 64 errors; stable #2 0%"
     );
 }
 
@@ -71,7 +71,7 @@ fn a_rate_on_the_limit_is_within_it() {
     let judgement = last(&error_rate(), &ticks(&[(0, 0, 0), (1, 100, 2)]));
     assert_eq!(
         judgement.verdict.to_string(),
-        "pass: error-rate 2 % within the limit of 2 % on #3, 100 requests, 2 errors; stable #2 0 %"
+        "pass: error-rate 2% within the limit of 2% on #3, 100 requests, 2 errors; stable #2 0%"
     );
     assert_eq!(
         judgement.finality,
@@ -104,7 +104,7 @@ fn it_fails_as_soon_as_the_missing_requests_could_not_save_it() {
     let (_, said) = judge(&error_rate(), &ticks(&[(0, 0, 0), (1, 2, 2), (2, 3, 3)]));
     assert!(
         !said[1].verdict.is_fail(),
-        "98 good requests would bring it to 2 %"
+        "98 good requests would bring it to 2%"
     );
     assert!(said[2].verdict.is_fail(), "97 good requests could not");
 }
@@ -117,7 +117,7 @@ fn a_late_regression_is_not_drowned_by_the_good_minutes_before_it() {
     );
     assert_eq!(
         judgement.verdict.to_string(),
-        "fail: error-rate 5 % over the limit of 2 % on #3 in the last 1 s, 400 requests, 20 errors; stable #2 0 %"
+        "fail: error-rate 5% over the limit of 2% on #3 in the last 1 s, 400 requests, 20 errors; stable #2 0%"
     );
 }
 
@@ -157,7 +157,7 @@ fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
         said[3]
             .verdict
             .why()
-            .starts_with("error-rate 6.7 % over the limit"),
+            .starts_with("error-rate 6.7% over the limit"),
         "{:?}",
         said[3]
     );
@@ -184,7 +184,7 @@ fn more_failures_than_the_limit_forgives_fail() {
     );
     assert_eq!(
         said[3].verdict.to_string(),
-        "fail: cpu 95 % over the limit of 80 % on #3 (failed 3 times, 2 allowed)"
+        "fail: cpu 95% over the limit of 80% on #3 (failed 3 times, 2 allowed)"
     );
     assert_eq!(
         (
@@ -472,7 +472,7 @@ fn a_counter_that_was_restarted_starts_again_from_zero() {
     );
     assert_eq!(
         judgement.verdict.to_string(),
-        "pass: error-rate 0.45 % within the limit of 2 % on #3, 220 requests, 1 error; stable #2 0 %"
+        "pass: error-rate 0.45% within the limit of 2% on #3, 220 requests, 1 error; stable #2 0%"
     );
 }
 
@@ -491,7 +491,7 @@ fn limits_that_cannot_hold_are_refused() {
     let crossed = Threshold::new(Metric::Cpu, Bound::Between { min: 0.8, max: 0.2 }).unwrap_err();
     assert_eq!(
         crossed.to_string(),
-        "the limits of cpu leave nothing between them: min 80 % is above max 20 %"
+        "the limits of cpu leave nothing between them: min 80% is above max 20%"
     );
 }
 
@@ -511,7 +511,7 @@ fn an_analysis_fails_by_its_worst_metric() {
     let judgement = analysis.observe(&mut state, &hot(0, 0));
     assert_eq!(
         judgement.verdict.to_string(),
-        "fail: cpu 95 % over the limit of 80 % on #3"
+        "fail: cpu 95% over the limit of 80% on #3"
     );
     assert!(
         judgement.is_settled(),

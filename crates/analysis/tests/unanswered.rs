@@ -94,7 +94,7 @@ fn a_release_that_answers_nothing_fails_by_each_rule_before_a_request_has_ended(
     for (rule, says) in [
         (compared(Metric::ErrorRate), "6 requests, 6 unanswered"),
         (limited(Metric::ErrorRate, 0.05), "0 errors, 6 unanswered"),
-        (compared(slow_rate), "100 % on #3"),
+        (compared(slow_rate), "100% on #3"),
         (limited(slow_rate, 0.05), "8 slow"),
         (
             limited(Metric::LatencyP99, 500.0),
@@ -118,7 +118,7 @@ fn what_clients_give_up_is_an_error_of_its_own_class_unless_a_rule_says_otherwis
     for (rule, says) in [
         (
             compared(Metric::ErrorRate),
-            "28.6 % on #3 against 0 % on #2, 70 requests, 20 abandoned",
+            "28.6% on #3 against 0% on #2, 70 requests, 20 abandoned",
         ),
         (
             limited(Metric::ErrorRate, 0.02),
@@ -181,11 +181,11 @@ fn an_open_request_that_is_answered_after_all_counts_once() {
         .map(|it| it.judgement.verdict.why().to_owned())
         .collect();
     assert!(
-        whys[0].contains("12.5 %") && whys[0].contains("400 requests, 50 slow"),
+        whys[0].contains("12.5%") && whys[0].contains("400 requests, 50 slow"),
         "{whys:?}"
     );
     assert!(
-        whys[1].contains("12.5 %") && whys[1].contains("0 errors, 50 unanswered"),
+        whys[1].contains("12.5%") && whys[1].contains("0 errors, 50 unanswered"),
         "{whys:?}"
     );
 }

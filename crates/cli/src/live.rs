@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn texts_are_folded_between_words_and_long_words_within() {
         assert_eq!(
-            folded("error-rate 2 % on #4, limit 1 %", 16, "  "),
-            ["error-rate 2 %", "  on #4, limit 1", "  %"]
+            folded("error-rate 2% on #4, limit 1%", 16, "  "),
+            ["error-rate 2% on", "  #4, limit 1%"]
         );
         assert_eq!(folded("abcdefgh ij", 5, " "), ["abcde", " fgh", " ij"]);
         assert_eq!(folded("漢字漢字", 5, ""), ["漢字", "漢字"]);

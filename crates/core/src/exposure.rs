@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "u32", into = "u32")]
 pub struct Weight(u32);
 
-/// A share that is not between 0 and 100 %.
+/// A share that is not between 0 and 100%.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a share: write a percentage from 0 to 100, such as 10, 10% or 0.5%")]
 pub struct WeightError(String);
@@ -80,7 +80,7 @@ impl Weight {
         self.0 == 0
     }
 
-    /// This share of `count`, rounded up: 10 % of 3 instances is 1.
+    /// This share of `count`, rounded up: 10% of 3 instances is 1.
     #[must_use]
     pub fn share_of(self, count: u32) -> u32 {
         let share = (u64::from(self.0) * u64::from(count)).div_ceil(u64::from(Self::FULL.0));
@@ -89,9 +89,9 @@ impl Weight {
 }
 
 impl fmt::Display for Weight {
-    /// `10 %`, `0.5 %`
+    /// `10%`, `0.5%`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} %", self.percent())
+        write!(f, "{}%", self.percent())
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn shares_are_exact_and_bounded() {
         assert_eq!("0.5%".parse::<Weight>().unwrap().basis_points(), 50);
-        assert_eq!("10".parse::<Weight>().unwrap().to_string(), "10 %");
+        assert_eq!("10".parse::<Weight>().unwrap().to_string(), "10%");
         assert_eq!(Weight::ratio(1, 3).rest(), Weight(6_667));
         assert_eq!(Weight(1_000).share_of(3), 1);
         for bad in ["-1", "101", "NaN", "ten", "", "%"] {

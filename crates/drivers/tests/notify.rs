@@ -177,7 +177,7 @@ async fn without_a_key_nothing_is_signed() {
 #[tokio::test]
 async fn a_verdict_comes_with_its_plot_in_one_line() {
     let mut receiver = Receiver::start(200, &[], "ok").await;
-    let line = "error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2";
+    let line = "error-rate: ▁▃▆█ 5.2% on #3, ▁▁▁▁ 0.1% on #2";
     let told = Notification {
         plot: Some(line.to_owned()),
         ..promoted()

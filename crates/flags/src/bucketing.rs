@@ -1,4 +1,4 @@
-//! Which bucket a user falls in: the hash that flags and traffic splits share, so that both mean the same by "10 %".
+//! Which bucket a user falls in: the hash that flags and traffic splits share, so that both mean the same by "10%".
 //!
 //! MurmurHash3 x86 32, seed 0, over the deterministic CBOR array `[flag key, targeting key]` (flagd's bucketing v3), scaled by
 //! `(hash * total) >> 32`. Raising the weight of the *first* variant only ever adds users to it.
@@ -104,7 +104,7 @@ mod tests {
         }
     }
 
-    /// The share of a hash over n users strays by √(p(1−p)/n): half a point is one standard deviation of 50 % at 10,000 users,
+    /// The share of a hash over n users strays by √(p(1−p)/n): half a point is one standard deviation of 50% at 10,000 users,
     /// and more than three at 100,000.
     #[test]
     fn a_hundred_thousand_users_are_split_within_half_a_point() {

@@ -200,7 +200,7 @@ fn evidence_section(view: &RolloutView, all: &[Series], now: Timestamp) -> Marku
                     div.scroll { table {
                         thead { tr { th { "time" } th { "weight" } th.number { (series.canary) } @if let Some(stable) = &series.stable { th.number { (stable) } } } }
                         tbody { @for point in plot::thinned(&series.points, ROWS) { tr {
-                            td.tight { (clock_time(point.at, now)) } td.tight { (format!("{} %", (point.weight * 1_000.0).round() / 10.0)) }
+                            td.tight { (clock_time(point.at, now)) } td.tight { (format!("{}%", (point.weight * 1_000.0).round() / 10.0)) }
                             td.number { (shown(series, point.canary)) }
                             @if series.stable.is_some() { td.number { (shown(series, point.stable)) } }
                         } } }
@@ -208,7 +208,7 @@ fn evidence_section(view: &RolloutView, all: &[Series], now: Timestamp) -> Marku
                 }
             } }
             p.dim {
-                @if all.iter().any(has_band) { "Bands hold the true value at all times at once, with 95 %. " }
+                @if all.iter().any(has_band) { "Bands hold the true value at all times at once, with 95%. " }
                 a href=(address) { "All numbers" }
             }
         } }

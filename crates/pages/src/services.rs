@@ -163,7 +163,7 @@ fn traffic_table(environment: &EnvironmentStatus) -> Markup {
 }
 
 fn percent_text(part: u64, whole: u64) -> String {
-    format!("{:.2} %", part as f64 * 100.0 / whole.max(1) as f64)
+    format!("{:.2}%", part as f64 * 100.0 / whole.max(1) as f64)
 }
 
 fn latency_text(millis: Option<f64>) -> String {

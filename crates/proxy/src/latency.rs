@@ -1,5 +1,5 @@
 //! A histogram of durations with fixed log-linear buckets: one for each microsecond below 32 µs, then 32 to each doubling, up to
-//! 67 s. A bucket is at most 3.2 % wide, so quantiles are right within that. Fixed buckets can be added and subtracted, which
+//! 67 s. A bucket is at most 3.2% wide, so quantiles are right within that. Fixed buckets can be added and subtracted, which
 //! quantiles can't.
 //!
 //! ```

@@ -203,13 +203,13 @@ mod tests {
     #[test]
     fn every_judge_is_in_it_and_who_misses_is_said_to() {
         let rows = [row(&Judge::Shipway, &[], &[]), row(&Judge::ARGO, &[], &[])];
-        let drawn = svg("error-rate 0.5 % < 1 %", &rows, Some(34.0));
+        let drawn = svg("error-rate 0.5% < 1%", &rows, Some(34.0));
         for part in [
             "shipway",
             "Argo Rollouts",
             "most are missed",
             "Wald's bound 34 s",
-            "0.5 % &lt; 1 %",
+            "0.5% &lt; 1%",
             "prefers-color-scheme: dark",
         ] {
             assert!(drawn.contains(part), "{part} is missing in {drawn}");

@@ -60,7 +60,7 @@ pub enum Judge {
 }
 
 impl Judge {
-    /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1 %.
+    /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1%.
     pub const ARGO: Self = Self::Argo(Setting {
         interval: 60,
         max: 0.01,
@@ -72,13 +72,13 @@ impl Judge {
         max: 0.01,
         forgiven: 5,
     });
-    /// Argo Rollouts' own example: 95 % success, looked at every five minutes, three failures forgiven.
+    /// Argo Rollouts' own example: 95% success, looked at every five minutes, three failures forgiven.
     pub const ARGO_EXAMPLE: Self = Self::Argo(Setting {
         interval: 300,
         max: 0.05,
         forgiven: 3,
     });
-    /// Flagger's own example: 99 % success, looked at each minute, the fifth failure goes back; 10 % more each minute, up to 50 %.
+    /// Flagger's own example: 99% success, looked at each minute, the fifth failure goes back; 10% more each minute, up to 50%.
     pub const FLAGGER: Self = Self::Flagger(
         Climb {
             step: 0.1,
@@ -162,7 +162,7 @@ pub struct Row {
     pub runs: u64,
     /// Healthy releases that were rolled back,
     pub false_rollbacks: u64,
-    /// and the share that the truth is below, with 95 % confidence.
+    /// and the share that the truth is below, with 95% confidence.
     pub false_rollback_limit: f64,
     /// Healthy releases that were left standing for a person.
     pub healthy_paused: u64,

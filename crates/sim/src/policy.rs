@@ -121,7 +121,7 @@ impl Policy {
         self.environment.smoke.clear();
         if self.steps().is_empty() {
             self.notes.push(format!(
-                "{name} is rolled out by `{}`, which holds nothing for evidence: the default canary (1 % for 2 min, 10 % and 50 % for 5 min each) is tried instead",
+                "{name} is rolled out by `{}`, which holds nothing for evidence: the default canary (1% for 2 min, 10% and 50% for 5 min each) is tried instead",
                 self.environment.strategy.word()
             ));
             self.environment.strategy = config::Strategy::Canary(strategy::Canary::default());

@@ -170,7 +170,7 @@ impl FromStr for Regression {
 }
 
 impl fmt::Display for Regression {
-    /// `error-rate 0.5 % on the canary, on an endpoint with 10 % of the requests`
+    /// `error-rate 0.5% on the canary, on an endpoint with 10% of the requests`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| crate::summary::percent(share);
         match self.what {
@@ -210,15 +210,15 @@ mod tests {
         };
         assert_eq!(
             said("error-rate=0.5%@canary"),
-            "error-rate 0.5 % on the canary"
+            "error-rate 0.5% on the canary"
         );
         assert_eq!(
             said("latency=+200ms@canary,users=5%"),
-            "answers 200 ms slower on the canary, for 5 % of the users"
+            "answers 200 ms slower on the canary, for 5% of the users"
         );
         assert_eq!(
             said("leak=0.1%/min@canary"),
-            "error-rate growing by 0.1 % each minute on the canary"
+            "error-rate growing by 0.1% each minute on the canary"
         );
         assert_eq!(
             said("leak=+20ms/min@canary"),
@@ -226,7 +226,7 @@ mod tests {
         );
         assert_eq!(
             said("error-rate=5%@both,endpoint=10%"),
-            "error-rate 5 % on both sides, on an endpoint with 10 % of the requests"
+            "error-rate 5% on both sides, on an endpoint with 10% of the requests"
         );
         for bad in [
             "",

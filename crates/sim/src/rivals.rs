@@ -10,7 +10,7 @@
 //! - [`Kayenta`]: Spinnaker's canary stage. A point each `step` for both sides; each `interval` all points so far are judged: the
 //!   metric is `High` when the confidence interval of the Mann-Whitney location shift lies above a quarter of the estimate; with one
 //!   metric the score is 100 or 0, and 0 is below `marginal`: the canary fails at once. Source: kayenta `MannWhitneyClassifier.scala`,
-//!   `NetflixACAJudge.scala` (98 %, 0.25). The interval is the normal approximation without correction for ties.
+//!   `NetflixACAJudge.scala` (98%, 0.25). The interval is the normal approximation without correction for ties.
 //! - [`Known`]: Shipway's own evidence when stable's rate is known from its history, Wald's situation.
 //!
 //! Kindness to all of them: no scrape delay, no evaluation delay, no missing data; a window without requests is left out.
@@ -193,7 +193,7 @@ pub struct Judged {
     pub interval: u32,
     /// From one point of the series to the next, in seconds.
     pub step: u32,
-    /// How many standard deviations the confidence interval reaches; 2.326 is 98 %.
+    /// How many standard deviations the confidence interval reaches; 2.326 is 98%.
     pub reach: f64,
 }
 
@@ -384,7 +384,7 @@ mod tests {
             runs(&mut Windows::new(&steps(), setting), |_| 0, 4_000),
             Some((3_600, End::Promoted))
         );
-        // Six errors in 600 requests are 1 %: within.
+        // Six errors in 600 requests are 1%: within.
         assert_eq!(
             runs(
                 &mut Windows::new(&steps(), setting),
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(end, End::RolledBack);
         assert!(
             (300..=480).contains(&at),
-            "{at}: with 98 % five points of each are the fewest"
+            "{at}: with 98% five points of each are the fewest"
         );
         assert_eq!(
             runs(

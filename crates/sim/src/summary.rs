@@ -1,6 +1,6 @@
 //! Many rollouts in a few numbers: rates with the limit that the truth is below, medians, ninth deciles.
 
-/// A share as people read it: `0.5 %`.
+/// A share as people read it: `0.5%`.
 #[must_use]
 pub fn percent(share: f64) -> String {
     let value = share * 100.0;
@@ -17,7 +17,7 @@ pub fn percent(share: f64) -> String {
     } else {
         &text
     };
-    format!("{text} %")
+    format!("{text}%")
 }
 
 /// Seconds as people read them: `3 s`, `12 min`.
@@ -43,7 +43,7 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The largest rate at which `count` of `of` or fewer happen with a probability of 5 %: Clopper and Pearson's upper limit.
+/// The largest rate at which `count` of `of` or fewer happen with a probability of 5%: Clopper and Pearson's upper limit.
 #[must_use]
 pub fn upper_limit(count: u64, of: u64) -> f64 {
     if count >= of {
@@ -93,7 +93,7 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!(
             [0.005, 0.0, 0.12345, 0.001, 1.0, 0.00004].map(percent),
-            ["0.5 %", "0 %", "12.3 %", "0.1 %", "100 %", "0.004 %"]
+            ["0.5%", "0%", "12.3%", "0.1%", "100%", "0.004%"]
         );
         assert_eq!(
             [3.0, 2.5, 64.4, 3162.0].map(time),

@@ -21,7 +21,7 @@ fn a_release_that_is_no_worse_is_rolled_back_no_more_often_than_alpha_however_of
     let wrong = null::events::wrongly_rolled_back(runs, 5, alpha, 2);
     let limit = upper_limit(wrong, runs);
     println!("{}", null::sentence(wrong, runs));
-    // Not only the rate: what it is below with 95 % confidence. And it can fail: some are rolled back.
+    // Not only the rate: what it is below with 95% confidence. And it can fail: some are rolled back.
     assert!(
         limit <= alpha && wrong > 0,
         "{wrong} of {runs} with alpha {alpha}: as many as {limit}"

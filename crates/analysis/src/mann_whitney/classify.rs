@@ -6,7 +6,7 @@ use super::rank::shift;
 
 /// The share of the estimated shift by which the range must clear zero.
 const TOLERANCE: f64 = 0.25;
-/// The normal quantile of Kayenta's 98 % confidence.
+/// The normal quantile of Kayenta's 98% confidence.
 const Z: f64 = 2.326_347_874_040_841;
 /// What lies further outside the quartiles than so many times their distance is an outlier.
 const OUTLIER_FACTOR: f64 = 3.0;

@@ -6,13 +6,13 @@
 //! passes, between them it is inconclusive.
 //!
 //! Source: `NetflixACAJudge`, `MannWhitneyClassifier`, `WeightedSumScorer` and `IQRDetector` of spinnaker/kayenta, with their
-//! confidence (98 %) and tolerance (a quarter of the estimated shift).
+//! confidence (98%) and tolerance (a quarter of the estimated shift).
 //!
 //! Where Shipway differs, and why:
 //!
 //! - **Missing evidence never fails**: a critical metric without data is inconclusive, not zero.
 //! - **[`WINDOWS_MIN`] windows first**: of one window each the classifier calls any difference high.
-//! - **Nobody corrects for looking often.** Each look at 98 % may be wrong, and looks add up. [`sequential`](crate::sequential)
+//! - **Nobody corrects for looking often.** Each look at 98% may be wrong, and looks add up. [`sequential`](crate::sequential)
 //!   doesn't have that problem; this one is for comparison and for moving over.
 
 mod classify;
@@ -103,7 +103,7 @@ pub enum InvalidMannWhitney {
     },
     /// Weights that don't add up.
     #[error(
-        "the weights of the groups add up to {0} %; they may not exceed 100 %, and reach it when all groups have one"
+        "the weights of the groups add up to {0}%; they may not exceed 100%, and reach it when all groups have one"
     )]
     Weights(f64),
     /// A group without metrics.

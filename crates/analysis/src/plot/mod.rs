@@ -93,7 +93,7 @@ pub struct Decision {
 }
 
 impl Series {
-    /// The plot in a sentence, for who can't see it: `error-rate: 2.1 % on #42, 0.1 % on #41`.
+    /// The plot in a sentence, for who can't see it: `error-rate: 2.1% on #42, 0.1% on #41`.
     #[must_use]
     pub fn sentence(&self) -> String {
         let Some(last) = self.points.last() else {

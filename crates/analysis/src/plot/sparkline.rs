@@ -1,4 +1,4 @@
-//! Both releases' values in one line of text, for messages: `error-rate: ▁▃▆█ 3.9 % on #4, ▂▂▂▂ 1 % on #3, limit 2 %`.
+//! Both releases' values in one line of text, for messages: `error-rate: ▁▃▆█ 3.9% on #4, ▂▂▂▂ 1% on #3, limit 2%`.
 //!
 //! Nothing in it depends on a font of fixed width or on colours, and no space carries meaning: what passes it on may join them.
 
@@ -85,7 +85,7 @@ mod tests {
             .collect();
         assert_eq!(
             sparkline(&series(&rising), 8),
-            "error-rate: ▁▂▃▄▅▆▇█ 3.96 % on #4, ▃▃▃▃▃▃▃▃ 1 % on #3, limit 2 %"
+            "error-rate: ▁▂▃▄▅▆▇█ 3.96% on #4, ▃▃▃▃▃▃▃▃ 1% on #3, limit 2%"
         );
     }
 
@@ -97,10 +97,10 @@ mod tests {
                 &series(&[(None, Some(0.0)), (Some(0.0), Some(f64::NAN)), (None, None)]),
                 8
             ),
-            "error-rate: ·▁· unknown on #4, ▁·· unknown on #3, limit 2 %"
+            "error-rate: ·▁· unknown on #4, ▁·· unknown on #3, limit 2%"
         );
         let mut alone = series(&[(Some(0.0), None)]);
         (alone.stable, alone.limit) = (None, None);
-        assert_eq!(sparkline(&alone, 8), "error-rate: ▁ 0 % on #4");
+        assert_eq!(sparkline(&alone, 8), "error-rate: ▁ 0% on #4");
     }
 }

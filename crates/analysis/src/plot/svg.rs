@@ -343,7 +343,7 @@ fn weights(out: &mut String, series: &Series, frame: &Frame) {
                 let percent = short(point.weight * 100.0);
                 let _ = write!(
                     labels,
-                    r#"<text x="{}" y="{}">{percent} %</text>"#,
+                    r#"<text x="{}" y="{}">{percent}%</text>"#,
                     N(x + 3.0),
                     N(WEIGHTS.1 - 3.0)
                 );
@@ -438,7 +438,7 @@ mod tests {
             decision: Some(Decision {
                 at,
                 is_bad: true,
-                why: "5xx <2.1 %> & rising".into(),
+                why: "5xx <2.1%> & rising".into(),
             }),
         }
     }
@@ -448,13 +448,13 @@ mod tests {
         let drawn = svg(&series(40));
         for part in [
             "<title>error-rate</title>",
-            "<desc>error-rate: 0.49 % on #4, 0.1 % on #3, limit 0.4 %. Decided: 5xx &lt;2.1 %&gt; &amp; rising</desc>",
+            "<desc>error-rate: 0.49% on #4, 0.1% on #3, limit 0.4%. Decided: 5xx &lt;2.1%&gt; &amp; rising</desc>",
             r#"class="range canary""#,
             r#"class="range stable""#,
             r#"class="limit""#,
             "rolled back after 39 s",
-            "1 %</text>",
-            "10 %</text>",
+            "1%</text>",
+            "10%</text>",
         ] {
             assert!(drawn.contains(part), "{part} is missing in {drawn}");
         }

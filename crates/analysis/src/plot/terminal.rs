@@ -234,12 +234,12 @@ mod tests {
         let drawn = terminal(&series(100), 60, 10, Ink::Plain);
         let lines: Vec<&str> = drawn.lines().collect();
         assert_eq!(lines.len(), 10, "{drawn}");
-        assert_eq!(lines[0], "error-rate: 3.96 % on #4, 1 % on #3, limit 2 %");
+        assert_eq!(lines[0], "error-rate: 3.96% on #4, 1% on #3, limit 2%");
         assert!(
-            lines[1].starts_with("     4 % ") && lines[1].trim_end().chars().count() > 55,
+            lines[1].starts_with("      4% ") && lines[1].trim_end().chars().count() > 55,
             "{drawn}"
         );
-        assert!(lines[8].starts_with("     0 % "), "{drawn}");
+        assert!(lines[8].starts_with("      0% "), "{drawn}");
         assert!(lines[4].contains('┄') || lines[5].contains('┄'), "{drawn}");
         assert!(lines[9].contains('▁') && lines[9].ends_with('▅'), "{drawn}");
         assert!(lines.iter().all(|line| line.chars().count() <= 60));
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(
             drawn.lines().next(),
             Some(
-                "error-rate: 3.96 % on \u{1b}[33m#4\u{1b}[39m, 1 % on \u{1b}[34m#3\u{1b}[39m, limit 2 %"
+                "error-rate: 3.96% on \u{1b}[33m#4\u{1b}[39m, 1% on \u{1b}[34m#3\u{1b}[39m, limit 2%"
             )
         );
         let plain: Vec<String> = (drawn.lines())
@@ -282,7 +282,7 @@ mod tests {
         let drawn = terminal(&series(100), 32, 6, Ink::Plain);
         assert_eq!(
             drawn.lines().next(),
-            Some("error-rate: 3.96 % on #4, 1 % o…")
+            Some("error-rate: 3.96% on #4, 1% on…")
         );
     }
 

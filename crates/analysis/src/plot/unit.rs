@@ -38,14 +38,14 @@ impl From<Metric> for Unit {
 }
 
 impl Unit {
-    /// `0.12 %`, `480 ms`, `20/s`, `64 MiB`
+    /// `0.12%`, `480 ms`, `20/s`, `64 MiB`
     #[must_use]
     pub fn show(self, value: f64) -> String {
         if !value.is_finite() {
             return "not a number".to_owned();
         }
         match self {
-            Self::Share => format!("{} %", short(value * 100.0)),
+            Self::Share => format!("{}%", short(value * 100.0)),
             Self::Millis if value >= 10_000.0 => format!("{} s", short(value / 1_000.0)),
             Self::Millis => format!("{} ms", short(value)),
             Self::PerSecond => format!("{}/s", short(value)),
@@ -91,7 +91,7 @@ mod tests {
     fn values_are_short_and_neighbours_differ() {
         assert_eq!(
             [0.001, 0.0004, 0.00025, 0.0213, 1.0].map(|it| Unit::Share.show(it)),
-            ["0.1 %", "0.04 %", "0.025 %", "2.13 %", "100 %"]
+            ["0.1%", "0.04%", "0.025%", "2.13%", "100%"]
         );
         assert_eq!(
             [480.0, 12_500.0].map(|it| Unit::Millis.show(it)),

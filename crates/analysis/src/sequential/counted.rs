@@ -203,7 +203,7 @@ fn counted(metric: Metric, counts: Counts) -> Counted {
     }
 }
 
-/// `error-rate 2.1 % on #42 against 0.1 % on #41, met by 41 users against 12, 6,200 requests`
+/// `error-rate 2.1% on #42 against 0.1% on #41, met by 41 users against 12, 6,200 requests`
 fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
     let (canary, other) = state.counted();
     let shown = |counted: Counted| {

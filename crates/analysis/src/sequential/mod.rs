@@ -4,7 +4,7 @@
 //! that is no worse is ever failed with probability `alpha` at most, however long and however often one looks.
 //!
 //! It **passes for good** when the evidence of this hold shows that the canary is no worse than `tolerance` times stable:
-//! then the hold may end early. Each hold shows it anew: a release that does well at 1 % may not at 50 %.
+//! then the hold may end early. Each hold shows it anew: a release that does well at 1% may not at 50%.
 //!
 //! In between it passes as things stand once there was enough to look at, and has *no data* before. Odds of more than
 //! [`ODDS_INCONCLUSIVE`] to 1 against the release are no pass, however few requests they are from: then it is inconclusive.
@@ -415,10 +415,10 @@ fn so_far(count: u64, needed: u64, what: &str) -> String {
     format!("{count} of {needed} {what} so far")
 }
 
-/// `99 %`, `99.75 %`: how sure one is that is wrong with this probability.
+/// `99%`, `99.75%`: how sure one is that is wrong with this probability.
 fn confidence(alpha: Alpha) -> String {
     let percent = format!("{:.4}", 100.0 * (1.0 - alpha.get()));
-    format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+    format!("{}%", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 #[cfg(test)]
 mod tests {
@@ -455,7 +455,7 @@ mod tests {
         let judged = judge().observe(&mut state, &seen(10, (350, 65), (11_700, 903)));
         assert_eq!(
             judged.verdict.why(),
-            "error-rate 5 % on #3 against 0.11 % on #2, 300 requests, evidence over 1,000,000:1 against equal, limit 100:1"
+            "error-rate 5% on #3 against 0.11% on #2, 300 requests, evidence over 1,000,000:1 against equal, limit 100:1"
         );
         assert!(judged.verdict.is_fail() && judged.is_settled());
         let later = judge().observe(&mut state, &seen(20, (99_350, 65), (11_700, 903)));
@@ -482,7 +482,7 @@ mod tests {
         assert!(clear.verdict.is_pass() && clear.is_settled(), "{clear:?}");
         assert_eq!(
             clear.verdict.why(),
-            "error-rate 0.95 % on #3 against 1 % on #2, 10,000 requests, no worse than 2 times stable"
+            "error-rate 0.95% on #3 against 1% on #2, 10,000 requests, no worse than 2 times stable"
         );
         assert!(state.ratio().holds(1.0) && state.ratio().high < 3.0);
         Sequential::begin_hold(&mut state);

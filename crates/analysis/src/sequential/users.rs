@@ -247,7 +247,7 @@ mod tests {
         assert!(judged.verdict.is_fail(), "{judged:?}");
         assert!(
             told(&judged).starts_with(
-                "error-rate 10 % on #3 against 0.17 % on #2, met by 12 users against 3, 600 requests, evidence "
+                "error-rate 10% on #3 against 0.17% on #2, met by 12 users against 3, 600 requests, evidence "
             ),
             "{}",
             told(&judged)
@@ -267,7 +267,7 @@ mod tests {
         );
         assert_eq!(
             told(&judged),
-            "error-rate of #3 unknown: error-rate 66.7 % on #3 against 0.17 % on #2, met by 1 user against 3, 600 requests: too few users to tell whether it is the release or them"
+            "error-rate of #3 unknown: error-rate 66.7% on #3 against 0.17% on #2, met by 1 user against 3, 600 requests: too few users to tell whether it is the release or them"
         );
     }
 

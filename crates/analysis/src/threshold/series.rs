@@ -33,7 +33,7 @@ pub(crate) trait Assess {
     /// Whether so many events are too many already, whatever else comes until there are `min_requests`.
     fn is_lost(&self, events: u64, min_requests: u64) -> bool;
 
-    /// How the value stands to what is asked: `over the limit of 2 %`.
+    /// How the value stands to what is asked: `over the limit of 2%`.
     fn relation(&self, metric: Metric, value: f64) -> String;
 }
 

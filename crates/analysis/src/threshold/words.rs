@@ -11,7 +11,7 @@ use crate::{
     verdict,
 };
 
-/// `error-rate 5.2 % over the limit of 2 % on #3, 1,240 requests, 64 errors; stable #2 0.1 %`
+/// `error-rate 5.2% over the limit of 2% on #3, 1,240 requests, 64 errors; stable #2 0.1%`
 pub(super) fn measured(
     series: &Series<'_>,
     state: &State,
@@ -155,7 +155,7 @@ pub(crate) fn without_answer(counts: Counts) -> String {
     text
 }
 
-/// `; stable #2 0.1 %`, or nothing where it isn't known.
+/// `; stable #2 0.1%`, or nothing where it isn't known.
 fn beside(series: &Series<'_>, state: &State, seen: &Observation) -> String {
     match (&seen.stable, value_of_stable(series, state, seen)) {
         (Some(stable), Some(value)) => {

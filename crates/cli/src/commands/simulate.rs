@@ -40,7 +40,7 @@ nobody can do beforehand. The same seed gives the same answer.
 
 Examples:
   shipway simulate
-      this folder's shipway.yaml at 100 requests a second, against a release that fails 0.5 %
+      this folder's shipway.yaml at 100 requests a second, against a release that fails 0.5%
   shipway simulate --traffic 20rps,day --regress error-rate=2%@canary
       quieter, with a day's ups and downs; also: 200rps,bursts
   shipway simulate --regress latency=+300ms@canary,users=10%
@@ -216,7 +216,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
 fn policy(args: &Args) -> Result<Policy, Failure> {
     if !args.file.exists() && args.file == Path::new("shipway.yaml") {
         let mut policy = Policy::default();
-        policy.notes.push("there is no shipway.yaml here: the default canary (1 % for 2 min, 10 % and 50 % for 5 min each), compared with stable, is tried".to_owned());
+        policy.notes.push("there is no shipway.yaml here: the default canary (1% for 2 min, 10% and 50% for 5 min each), compared with stable, is tried".to_owned());
         return Ok(policy);
     }
     let config = read(&args.file)?;

@@ -52,7 +52,7 @@ fn half_way(site: &Site) -> Shop {
     // A hold that long is not waited for.
     assert_says(
         &said(&shop.ship("1.1")),
-        &["holding for 10 m", "shipway watch shop/ro4"],
+        &["holding for 10 min", "shipway watch shop/ro4"],
     );
     shop
 }

@@ -72,7 +72,7 @@ fn a_canary_that_loses_its_readiness_is_rolled_back_and_never_gets_more_traffic(
     push.wait().unwrap();
     assert_rolled_back(&site);
     let notes = site.rollout("production", 2).unwrap()["notes"].to_string();
-    assert!(!notes.contains("100 % to #2"), "{notes}");
+    assert!(!notes.contains("100% to #2"), "{notes}");
     load.stop();
 }
 

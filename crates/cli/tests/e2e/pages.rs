@@ -32,7 +32,7 @@ fn a_canary_under_way_and_after_its_end() {
     let both = [
         "#1",
         "#2",
-        "50 % to",
+        "50% to",
         "holding",
         "&lt;b&gt;1.1&lt;/b&gt; &amp; more",
     ];
@@ -53,7 +53,7 @@ fn a_canary_under_way_and_after_its_end() {
         &[
             "shop",
             "production",
-            "50 % to",
+            "50% to",
             "holding",
             "3 of 3 instances ready",
         ],
@@ -75,7 +75,7 @@ fn a_canary_under_way_and_after_its_end() {
         &[
             "aborted",
             "customers call; #1 serves all traffic",
-            "100 % to",
+            "100% to",
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\"",
             "rolled back after",
         ],
@@ -102,7 +102,7 @@ fn judged(site: &Site) {
     assert!(last["canary"]["high"].as_f64().unwrap() < 1.0, "{last}");
     assert_eq!(series["decision"]["is_bad"], true, "{judged}");
     let whole = "/api/v1/rollouts/shop/2/analysis/error-rate.svg";
-    shows(site, whole, &["prefers-color-scheme: dark", "50 %</text>"]);
+    shows(site, whole, &["prefers-color-scheme: dark", "50%</text>"]);
     let none = "/api/v1/rollouts/shop/2/analysis/luck";
     shows(
         site,

@@ -33,8 +33,8 @@ fn the_comparison_is_printed_and_drawn() {
     let told = said(&output);
     assert!(output.status.success(), "{told}");
     let parts = [
-        "error-rate 0.5 % on the canary, 100 requests/s, 0.1 % fail anyway",
-        "10 % for 5 s, 50 % for 5 s",
+        "error-rate 0.5% on the canary, 100 requests/s, 0.1% fail anyway",
+        "10% for 5 s, 50% for 5 s",
         "production compares nothing with stable",
         "Argo Rollouts (tuned)",
         "Flagger (tuned)",

@@ -130,10 +130,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     let shop = shop(&site);
     assert_says(
         &said(&shop.ship("1")),
-        &[
-            "test: 5 tests; 80 % of the lines covered",
-            "run r1 is green",
-        ],
+        &["test: 5 tests; 80% of the lines covered", "run r1 is green"],
     );
 
     // A test that breaks is told in three lines, to the pusher, in the log, on the page.
@@ -153,7 +150,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     assert_says(
         &tests,
         &[
-            "r2 · 5 tests, 1 failed; 80 % of the lines covered",
+            "r2 · 5 tests, 1 failed; 80% of the lines covered",
             "✗ tests.test_cart.Cart/test_pays [new] (test): 9 != 8 : nine cost nine",
         ],
     );
@@ -161,7 +158,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     assert_says(&page, &lines[1..2]);
     assert_says(
         &page,
-        &["5 tests, 1 failed", "new", "80 %", "the last green run"],
+        &["5 tests, 1 failed", "new", "80%", "the last green run"],
     );
     // The change touches it: it was broken, not flaky.
     let refused = site.shipway(&[
@@ -276,13 +273,13 @@ fn too_little_coverage_is_red_and_the_change_is_told() {
     assert_says(
         &told,
         &[
-            "50 % of the lines are covered, and shipway.yaml asks for 60 % (reports.minimum)",
+            "50% of the lines are covered, and shipway.yaml asks for 60% (reports.minimum)",
             "run r2 is red",
         ],
     );
     assert_says(
         &said(&site.shipway(&["tests"])),
-        &["50 % of the lines covered (−30 % since shop/r1)"],
+        &["50% of the lines covered (−30% since shop/r1)"],
     );
     let tests = site.get("/api/v1/runs/shop/2/tests").unwrap();
     assert_eq!(tests["compared"]["coverage_change"], -3_000, "{tests:#}");

@@ -66,7 +66,7 @@ fn drawn(terminal: &OnTerminal, columns: usize, rows: usize, has_been_smaller: b
     let last = screen.frames.last().unwrap();
     let weight = last.iter().rfind(|it| it.starts_with("  weight ")).unwrap();
     assert_eq!(weight.chars().count(), (columns - 1).min(110), "{weight}");
-    let story = |line: &&String| line.contains("shift traffic: 30 % to #2, 70 % to #1");
+    let story = |line: &&String| line.contains("shift traffic: 30% to #2, 70% to #1");
     let words = last.join(" ");
     assert!(words.contains("error-rate"), "{words}");
     if columns >= 80 {
@@ -118,7 +118,7 @@ fn a_canary_is_drawn_on_terminals_of_any_size_and_leaves_them_as_they_were() {
     // One that can't go back is told line by line.
     let dumb = OnTerminal::start(80, 24, &[("TERM", "dumb")], &watch);
     until("the story", || {
-        dumb.look(|screen| screen.text().join("\n").contains("shift traffic: 30 %"))
+        dumb.look(|screen| screen.text().join("\n").contains("shift traffic: 30%"))
     });
     // To its end: on a terminal with the plot as it came out, elsewhere without.
     let seen_to_the_end = OnTerminal::start(80, 24, &[], &watch);

@@ -153,7 +153,7 @@ fn metric() -> Value {
             ),
             (
                 "alpha",
-                "How probable it may be that a good release is rolled back; 1 %, split over all comparisons.",
+                "How probable it may be that a good release is rolled back; 1%, split over all comparisons.",
             ),
             ("margin", "How many times stable's is still as good."),
             (

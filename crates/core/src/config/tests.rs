@@ -69,7 +69,7 @@ fn a_whole_file_reads_with_its_defaults() {
     let Strategy::Canary(canary) = &production.strategy else {
         panic!("a canary")
     };
-    assert_eq!(canary.steps[1].weight.to_string(), "10 %");
+    assert_eq!(canary.steps[1].weight.to_string(), "10%");
     assert!(canary.steps[1].ask);
     assert_eq!(production.analysis.rules().len(), 2);
     assert_eq!(production.drain, Duration::from_secs(30));
@@ -350,7 +350,7 @@ fn steps_rise_and_addresses_are_not_shared() {
     ));
     assert_eq!(
         falling,
-        ["shipway.yaml:4:54: error: the weights of the steps must rise: 10 % comes after 10 %"]
+        ["shipway.yaml:4:54: error: the weights of the steps must rise: 10% comes after 10%"]
     );
     let shared = problems(&file("  a: { port: 8081 }\n  b: { port: 8081 }\n"));
     assert_eq!(
@@ -518,7 +518,7 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
     shipway.yaml:5:52: error: requests without something can't be told apart; they go by weight like all that match nothing
     shipway.yaml:5:35: error: a mirror of nothing shows nothing; give it a share above 0, or leave it out
     shipway.yaml:5:58: error: `methods` is one of safe, all, not `most`
-    shipway.yaml:5:51: error: a baseline has the canary's share of the traffic, so 60 % is too much; go up to 50% by steps, or leave `baseline` out
+    shipway.yaml:5:51: error: a baseline has the canary's share of the traffic, so 60% is too much; go up to 50% by steps, or leave `baseline` out
     shipway.yaml:5:37: error: `bake` is a duration, such as 250ms, 2s, 5m or 1h30m, not `soon`
     "#);
 }

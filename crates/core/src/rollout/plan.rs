@@ -357,7 +357,7 @@ const fn instances(count: u32) -> &'static str {
     if count == 1 { "instance" } else { "instances" }
 }
 
-/// A duration as people write it in the file: `90s` is `1m 30s`.
+/// A duration as people write it in the file: `90s` is `1 min 30 s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(pub Duration);
 
@@ -374,7 +374,7 @@ impl fmt::Display for Span {
         let parts = [
             (seconds / 86_400, "d"),
             (seconds / 3_600 % 24, "h"),
-            (seconds / 60 % 60, "m"),
+            (seconds / 60 % 60, "min"),
             (seconds % 60, "s"),
         ];
         let shown: Vec<String> = parts

@@ -87,7 +87,7 @@ impl Reach {
 }
 
 impl fmt::Display for Reach {
-    /// `; header x-canary: 1 to #4; copies of 10 % to #4`
+    /// `; header x-canary: 1 to #4; copies of 10% to #4`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, it) in self.matches.iter().enumerate() {
             write!(f, "{}{it}", if index == 0 { "; " } else { " or " })?;

@@ -278,13 +278,13 @@ fn a_good_canary_grows_step_by_step_and_is_promoted() {
     assert_eq!(stage.rollout().status(), Status::Holding);
     assert_eq!(
         stage.rollout().observed.split.to_string(),
-        "10 % to #4, 90 % to #3"
+        "10% to #4, 90% to #3"
     );
     stage.good_hold();
     stage.carry();
     assert_eq!(
         stage.rollout().observed.split.to_string(),
-        "50 % to #4, 50 % to #3"
+        "50% to #4, 50% to #3"
     );
     stage.good_hold();
     stage.carry();

@@ -192,17 +192,17 @@ fn sentence(excuse: &Excuse) -> String {
     )
 }
 
-/// `81.25 %`, `80 %`
+/// `81.25%`, `80%`
 #[must_use]
 pub fn percent(basis_points: u32) -> String {
     let (whole, rest) = (basis_points / 100, basis_points % 100);
     match rest {
-        0 => format!("{whole} %"),
-        _ => format!("{whole}.{rest:02} %"),
+        0 => format!("{whole}%"),
+        _ => format!("{whole}.{rest:02}%"),
     }
 }
 
-/// `120 tests, 2 failed, 1 skipped, 1 flaky; 81.25 % of the lines covered`
+/// `120 tests, 2 failed, 1 skipped, 1 flaky; 81.25% of the lines covered`
 #[must_use]
 pub fn in_short(totals: &Totals, coverage: Option<&Coverage>) -> String {
     let mut parts = Vec::new();

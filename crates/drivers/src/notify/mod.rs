@@ -160,7 +160,7 @@ pub(crate) mod tests {
         Notification {
             id: "rollout/shop/7#notify-1".to_owned(),
             title: "shop #3 was rolled back in production".to_owned(),
-            text: "error-rate was 5.2 % <of 10 %>, at most 1 % is allowed & wanted.".to_owned(),
+            text: "error-rate was 5.2% <of 10%>, at most 1% is allowed & wanted.".to_owned(),
             severity: Severity::Bad,
             service: "shop".parse().ok(),
             environment: "production".parse().ok(),
@@ -168,7 +168,7 @@ pub(crate) mod tests {
             rollout: Some(RolloutNumber(7)),
             url: Some("http://127.0.0.1:7878/rollouts/shop/ro7".to_owned()),
             at: "2026-03-04T05:06:07Z".parse().unwrap(),
-            plot: Some("error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %".to_owned()),
+            plot: Some("error-rate: ▁▃▆█ 5.2% on #3, ▁▁▁▁ 0.1% on #2, limit 1%".to_owned()),
             facts: vec![
                 ("back on".to_owned(), "#2".to_owned()),
                 ("took".to_owned(), "84 ms".to_owned()),

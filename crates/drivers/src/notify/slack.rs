@@ -123,7 +123,7 @@ mod tests {
         let message = message(&rolled_back());
         assert_eq!(
             message["text"],
-            "🔴 shop #3 was rolled back in production: error-rate was 5.2 % &lt;of 10 %&gt;, at most 1 % is allowed &amp; wanted.\nerror-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %"
+            "🔴 shop #3 was rolled back in production: error-rate was 5.2% &lt;of 10%&gt;, at most 1% is allowed &amp; wanted.\nerror-rate: ▁▃▆█ 5.2% on #3, ▁▁▁▁ 0.1% on #2, limit 1%"
         );
         let blocks = &message["blocks"];
         assert_eq!(
@@ -132,11 +132,11 @@ mod tests {
         );
         assert_eq!(
             blocks[1]["text"]["text"],
-            "error-rate was 5.2 % &lt;of 10 %&gt;, at most 1 % is allowed &amp; wanted."
+            "error-rate was 5.2% &lt;of 10%&gt;, at most 1% is allowed &amp; wanted."
         );
         assert_eq!(
             blocks[2]["text"]["text"],
-            "`error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %`"
+            "`error-rate: ▁▃▆█ 5.2% on #3, ▁▁▁▁ 0.1% on #2, limit 1%`"
         );
         let fields: Vec<&str> = blocks[3]["fields"]
             .as_array()

@@ -63,7 +63,7 @@ mod tests {
             serde_json::json!({
                 "id": "rollout/shop/7#notify-1",
                 "title": "shop #3 was rolled back in production",
-                "text": "error-rate was 5.2 % <of 10 %>, at most 1 % is allowed & wanted.",
+                "text": "error-rate was 5.2% <of 10%>, at most 1% is allowed & wanted.",
                 "severity": "bad",
                 "service": "shop",
                 "environment": "production",
@@ -71,7 +71,7 @@ mod tests {
                 "rollout": 7,
                 "url": "http://127.0.0.1:7878/rollouts/shop/ro7",
                 "at": "2026-03-04T05:06:07Z",
-                "plot": "error-rate: ▁▃▆█ 5.2 % on #3, ▁▁▁▁ 0.1 % on #2, limit 1 %",
+                "plot": "error-rate: ▁▃▆█ 5.2% on #3, ▁▁▁▁ 0.1% on #2, limit 1%",
                 "facts": [{ "name": "back on", "value": "#2" }, { "name": "took", "value": "84 ms" }]
             })
         );

@@ -32,7 +32,7 @@ pub(super) struct Judged {
     series: Vec<Series>,
 }
 
-/// What was judged in a rollout: for each metric both releases' values with their 95 % confidence sequences over time (at most 240
+/// What was judged in a rollout: for each metric both releases' values with their 95% confidence sequences over time (at most 240
 /// points), the limit, the weights, and the moment of the decision.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = serde_json::Value), (status = 404, body = Problem)))]

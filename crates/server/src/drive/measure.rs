@@ -307,7 +307,7 @@ fn coarser(latency: &protocol::Latency) -> Histogram {
     counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
 }
 
-/// Requests in buckets that lie beyond the limit as a whole: within 3 % of it a request may count as quick.
+/// Requests in buckets that lie beyond the limit as a whole: within 3% of it a request may count as quick.
 fn slow(traffic: &Totals, over_micros: u64) -> Slow {
     let (_, count) = traffic.slower_than(Duration::from_micros(over_micros));
     Slow { over_micros, count }

@@ -77,11 +77,11 @@ fn bad(base: f64, rate: f64) -> Scenario {
     }
 }
 
-/// How long a release is watched at 10 % until it is noticed.
+/// How long a release is watched at 10% until it is noticed.
 fn effects(runs: u64) {
     println!("## One weight, as long as it takes\n");
     println!(
-        "100 requests a second, 10 % of them to the new release, 0.1 % fail anyway, two hours at most. Default settings are those that their documentation shows; tuned ones are chosen on 4,000 other healthy rollouts of this very traffic so that they roll back no more of them than Shipway does, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10 % here, and Shipway's hold does not end early.\n"
+        "100 requests a second, 10% of them to the new release, 0.1% fail anyway, two hours at most. Default settings are those that their documentation shows; tuned ones are chosen on 4,000 other healthy rollouts of this very traffic so that they roll back no more of them than Shipway does, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10% here, and Shipway's hold does not end early.\n"
     );
     let Judge::Flagger(_, ticks) = Judge::FLAGGER else {
         unreachable!("it is Flagger")
@@ -185,7 +185,7 @@ impl Rows {
 fn rollouts(runs: u64) {
     println!("\n## Whole rollouts\n");
     println!(
-        "The default canary (1 % for 2 min, 10 % and 50 % for 5 min each), 100 requests a second, 0.1 % fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10 % more each minute, up to 50 %). What is promoted goes on harming until an hour is over. Windows of a minute that fail at once roll back one healthy release in eight here: at 1 % of the traffic a single error is over their limit. At 0.2 %, just what the policy tolerates, twelve minutes of holds are too short to be sure for anybody; Flagger finds it where its ticks are five minutes long and a rollout lasts half an hour, a healthy one too.\n"
+        "The default canary (1% for 2 min, 10% and 50% for 5 min each), 100 requests a second, 0.1% fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10% more each minute, up to 50%). What is promoted goes on harming until an hour is over. Windows of a minute that fail at once roll back one healthy release in eight here: at 1% of the traffic a single error is over their limit. At 0.2%, just what the policy tolerates, twelve minutes of holds are too short to be sure for anybody; Flagger finds it where its ticks are five minutes long and a rollout lasts half an hour, a healthy one too.\n"
     );
     let Judge::Flagger(climb, ticks) = Judge::FLAGGER else {
         unreachable!("it is Flagger")
@@ -203,7 +203,7 @@ fn rollouts(runs: u64) {
 fn bounds(runs: u64) {
     println!("\n## Wald's bound\n");
     println!(
-        "Requests of the new release until it is rolled back, on average, against the fewest that any test needs (alpha 1 %, beta 5 %, both rates known). Shipway knows stable's rate from its history here, but not how bad the release is; without a history it also has to learn stable's rate (last column).\n"
+        "Requests of the new release until it is rolled back, on average, against the fewest that any test needs (alpha 1%, beta 5%, both rates known). Shipway knows stable's rate from its history here, but not how bad the release is; without a history it also has to learn stable's rate (last column).\n"
     );
     let mut table = grid::Table::new(&[
         "from",
@@ -315,7 +315,7 @@ fn healthy(runs: u64) {
 fn ticks(runs: u64, seed: u64) {
     println!("\n## Releases that are no worse\n");
     println!(
-        "{runs} rollouts (seed {seed}), 12 minutes each, looked at each second by every comparison there is, each with `alpha` 1 %; the last line is five of them in one `alpha`. Weights from 1 % to 50 %, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95 % confidence.\n"
+        "{runs} rollouts (seed {seed}), 12 minutes each, looked at each second by every comparison there is, each with `alpha` 1%; the last line is five of them in one `alpha`. Weights from 1% to 50%, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95% confidence.\n"
     );
     let play = null::ticks::Play {
         runs,
@@ -330,7 +330,7 @@ fn ticks(runs: u64, seed: u64) {
         table.row(&[
             what,
             null::sentence(wrong, runs),
-            "≤ 1 %".into(),
+            "≤ 1%".into(),
             target(play.alpha / limit),
         ]);
     }
@@ -342,7 +342,7 @@ fn peeking() {
     const RUNS: u64 = 10_000;
     println!("\n## Peeking\n");
     println!(
-        "{RUNS} rollouts of a release that is no worse; a look after every single event, weights from 1 % to 50 %, swinging load, users who stay on their side.\n"
+        "{RUNS} rollouts of a release that is no worse; a look after every single event, weights from 1% to 50%, swinging load, users who stay on their side.\n"
     );
     let mut table = grid::Table::new(&["alpha", "rolled back", "ratio"]);
     for alpha in [0.01, 0.05] {

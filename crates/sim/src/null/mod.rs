@@ -22,12 +22,12 @@ fn share_after(share: f64, weight_before: f64, weight: f64, random: &mut Random)
     share + (1.0 - share) * random.beta(joins, stays)
 }
 
-/// `12 of 10,000 (0.12 %, with 95 % confidence below 0.2 %)`
+/// `12 of 10,000 (0.12%, with 95% confidence below 0.2%)`
 #[must_use]
 pub fn sentence(wrong: u64, runs: u64) -> String {
     let limit = crate::summary::upper_limit(wrong, runs);
     format!(
-        "{wrong} of {} ({}, with 95 % confidence below {})",
+        "{wrong} of {} ({}, with 95% confidence below {})",
         crate::chart::number(runs as f64),
         percent(wrong as f64 / runs as f64),
         percent(limit)

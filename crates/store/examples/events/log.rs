@@ -60,7 +60,7 @@ fn fsync(folder: &Path) -> f64 {
 
 /// An event of the usual size.
 fn event() -> String {
-    let body = r#"{"at":"2026-11-21T09:00:00Z","by":{"shipway":"action-1-3"},"body":{"action_done":{"index":3,"note":"10 % of the traffic goes to #4","smoke":null}}}"#;
+    let body = r#"{"at":"2026-11-21T09:00:00Z","by":{"shipway":"action-1-3"},"body":{"action_done":{"index":3,"note":"10% of the traffic goes to #4","smoke":null}}}"#;
     body.to_owned()
 }
 

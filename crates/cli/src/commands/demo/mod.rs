@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         &repo,
         "1.2",
         "0.05",
-        "a change that fails 5 % of its requests",
+        "a change that fails 5% of its requests",
         Some(&traffic),
         &mut shipped,
     )?;
@@ -231,7 +231,7 @@ impl Screen {
             });
             let width = (points / 500.0).round() as usize;
             text.push(format!(
-                "#{release} {:20} {:>3.0} %  errors {:.1} %",
+                "#{release} {:20} {:>3.0}%  errors {:.1}%",
                 "█".repeat(width),
                 points / 100.0,
                 errors * 100.0 / requests.max(1.0)

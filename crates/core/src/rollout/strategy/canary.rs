@@ -35,7 +35,7 @@ const STEP_KEYS: &[&str] = &["weight", "hold", "smoke", "ask", "scale"];
 /// The steps of a canary; default 1 → 10 → 50 → 100.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
-    /// Rising weights; 100 % need not be named.
+    /// Rising weights; 100% need not be named.
     pub steps: Vec<CanaryStep>,
     /// How its holds end.
     #[serde(flatten)]

@@ -25,7 +25,7 @@ const KEYS: &[&str] = &[
 /// How far a rolling rollout may go above and below the wanted number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rolling {
-    /// Above; default 25 %.
+    /// Above; default 25%.
     pub max_surge: Count,
     /// Below; default 0.
     pub max_unavailable: Count,

@@ -59,7 +59,7 @@ pub(super) fn describe(plan: &mut Plan, brief: &Brief) {
     plan.notes.extend(notes);
 }
 
-/// `10% for 5 m: judging needs 100 requests of the new release, about 600 are to be expected (stable had 72,000 in the last 1 h)`
+/// `10% for 5 min: judging needs 100 requests of the new release, about 600 are to be expected (stable had 72,000 in the last 1 h)`
 fn traffic_of_hold(brief: &Brief, share: f64, duration: Duration) -> Option<String> {
     if brief.min_requests == 0 || share <= 0.0 {
         return None;

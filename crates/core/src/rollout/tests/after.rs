@@ -32,7 +32,7 @@ fn a_release_that_is_worse_than_stable_was_is_compared_with_the_warm_set_and_rol
     let (split, status) = (stage.split(), stage.rollout().status());
     assert_eq!(
         (split.as_str(), status),
-        ("50 % to #4, 50 % to #3", Status::Holding)
+        ("50% to #4, 50% to #3", Status::Holding)
     );
     while stage.rollout().direction == Direction::Forward {
         second += 1;

@@ -77,7 +77,7 @@ fn a_partial_shortage_has_the_time_in_which_health_checks_notice_it() {
     let mut stage = holding(4);
     stage.good_hold();
     stage.carry();
-    // At 50 % two of four instances are needed; the interval is 2 s and three probes must fail.
+    // At 50% two of four instances are needed; the interval is 2 s and three probes must fail.
     stage.ready(1, 4);
     stage.ready_after(5, 1, 4);
     assert!(!stage.is_rolling_back());
@@ -151,7 +151,7 @@ fn in_keep_traffic_goes_back_to_the_warm_set_before_its_instances_are_counted() 
         [
             "start 2 instances of #3, without traffic",
             "wait until 1 instance of #3 is ready",
-            "shift traffic: 100 % to #3",
+            "shift traffic: 100% to #3",
             "wait until 2 instances of #3 are ready",
         ]
     );
@@ -277,7 +277,7 @@ fn a_weight_needs_its_share_of_the_instances() {
     };
     assert_eq!(needed(0.0), 0);
     assert_eq!(needed(10.0), 1);
-    // One instance is started for 10 %: the plan starts the others before the weight rises.
+    // One instance is started for 10%: the plan starts the others before the weight rises.
     assert_eq!(needed(50.0), 1);
     let split = Split::between(CANDIDATE, Weight::HALF, STABLE);
     assert_eq!(rollout.instances_needed_to_grow(&split), [(CANDIDATE, 1)]);

@@ -54,7 +54,7 @@ fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_
     assert_eq!(stage.rollout().status(), Status::Holding);
     stage.pass_time(1);
     stage.carry();
-    assert_eq!(stage.split(), "50 % to #4, 50 % to #3");
+    assert_eq!(stage.split(), "50% to #4, 50% to #3");
     // The next step shows it anew.
     stage.compare((20_100, 201), (180_100, 1_801));
     stage.pass_time(30);
@@ -67,7 +67,7 @@ fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_
         "{:#?}",
         stage.story
     );
-    let is_told = |note: &Note| note.text.contains("enough evidence: error-rate 1 % on #4");
+    let is_told = |note: &Note| note.text.contains("enough evidence: error-rate 1% on #4");
     assert!(stage.rollout().notes.iter().any(is_told));
 }
 
@@ -82,7 +82,7 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
     assert_eq!(stage.rollout().direction, Direction::Forward);
     stage.pass_time(31);
     stage.carry();
-    assert_eq!(stage.split(), "50 % to #4, 50 % to #3");
+    assert_eq!(stage.split(), "50% to #4, 50% to #3");
     stage.compare((1_000, 7), (9_000, 18));
     stage.pass_time(1);
     // Alone these would say little.
@@ -94,7 +94,7 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
         stage.story
     );
     stage.carry();
-    assert_eq!(stage.split(), "100 % to #3");
+    assert_eq!(stage.split(), "100% to #3");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn without_traffic_there_is_nothing_to_compare_and_the_time_ends_the_hold() {
         stage.pass_time(5);
     }
     stage.carry();
-    assert_eq!(stage.split(), "50 % to #4, 50 % to #3");
+    assert_eq!(stage.split(), "50% to #4, 50% to #3");
 }
 
 /// A canary that is judged by what a provider says, with what it says of both sides.
@@ -206,7 +206,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
     for (errors, ends) in [(200, Direction::Back), (1, Direction::Forward)] {
         let mut stage = Stage::open(wanted.clone());
         stage.carry();
-        assert_eq!(stage.split(), "100 % to #4");
+        assert_eq!(stage.split(), "100% to #4");
         stage.compare((0, 0), (100_000, 100));
         stage.pass_time(20);
         stage.compare((1_000, errors), (100_000, 100));
@@ -236,7 +236,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
     let mut stage = Stage::open(wanted);
     stage.carry();
     for turn in 0..60 {
-        assert_eq!(stage.split(), "0 % to #4, 100 % to #3;  to #4");
+        assert_eq!(stage.split(), "0% to #4, 100% to #3;  to #4");
         stage.compare((0, 0), (100 * turn, turn));
         stage.pass_time(1);
     }

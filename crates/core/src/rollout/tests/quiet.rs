@@ -25,10 +25,10 @@ fn too_little_traffic_ends_a_hold_by_time_and_the_note_says_how_little_it_was() 
     stage.carry();
     assert_eq!(
         stage.rollout().observed.split.to_string(),
-        "50 % to #4, 50 % to #3"
+        "50% to #4, 50% to #3"
     );
     let notes = &stage.rollout().notes;
-    let said = "hold for 1 m and judge: no data: 12 of 100 requests for error-rate of #4";
+    let said = "hold for 1 min and judge: no data: 12 of 100 requests for error-rate of #4";
     assert!(notes.iter().any(|note| note.text == said), "{notes:#?}");
 }
 
@@ -73,8 +73,8 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
     let known = Stage::open(wanted.clone().with_stable_traffic(traffic));
     insta::assert_debug_snapshot!(known.rollout().plan.notes, @r#"
     [
-        "10% for 1 m: judging needs 100 requests of the new release, about 1 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
-        "50% for 1 m: judging needs 100 requests of the new release, about 6 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
+        "10% for 1 min: judging needs 100 requests of the new release, about 1 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
+        "50% for 1 min: judging needs 100 requests of the new release, about 6 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
         "slow-rate: an answer is slow from 270 ms on; 99% of stable's 720 answers of the last 1 h took 263 ms or less",
     ]
     "#);
@@ -86,8 +86,8 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
     let unknown = Stage::open(wanted);
     insta::assert_debug_snapshot!(unknown.rollout().plan.notes, @r#"
     [
-        "10% for 1 m: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time",
-        "50% for 1 m: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time",
+        "10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time",
+        "50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time",
     ]
     "#);
 }

@@ -42,19 +42,19 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     insta::assert_snapshot!(plan(canary.clone()), @r##"
     start 1 instance of #4, without traffic
     wait until 1 instance of #4 is ready
-    shift traffic: 0 % to #4, 100 % to #3; cookie beta=yes to #4
-    hold for 1 m and judge
+    shift traffic: 0% to #4, 100% to #3; cookie beta=yes to #4
+    hold for 1 min and judge
     start 2 instances of #4, without traffic
     wait until 2 instances of #4 are ready
-    shift traffic: 50 % to #4, 50 % to #3; cookie beta=yes to #4
-    hold for 1 m and judge
+    shift traffic: 50% to #4, 50% to #3; cookie beta=yes to #4
+    hold for 1 min and judge
     start 4 instances of #4, without traffic
     wait until 4 instances of #4 are ready
-    shift traffic: 100 % to #4
+    shift traffic: 100% to #4
     #4 becomes the stable release
     drain #3, up to 30 s
     stop #3
-    (50% for 1 m: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
+    (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
     let mut stage = Stage::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
@@ -97,18 +97,18 @@ fn copies_come_before_users_and_are_judged() {
     insta::assert_snapshot!(plan(read.clone()), @r##"
     start 1 instance of #4, without traffic
     wait until 1 instance of #4 is ready
-    shift traffic: 0 % to #4, 100 % to #3; copies of 10 % to #4
-    hold for 1 m and judge
-    shift traffic: 10 % to #4, 90 % to #3
-    hold for 1 m and judge
+    shift traffic: 0% to #4, 100% to #3; copies of 10% to #4
+    hold for 1 min and judge
+    shift traffic: 10% to #4, 90% to #3
+    hold for 1 min and judge
     start 4 instances of #4, without traffic
     wait until 4 instances of #4 are ready
-    shift traffic: 100 % to #4
+    shift traffic: 100% to #4
     #4 becomes the stable release
     drain #3, up to 30 s
     stop #3
     (mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not)
-    (10% for 1 m: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
+    (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
     "##);
     let mut stage = Stage::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
     stage.carry();
@@ -136,25 +136,25 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     wait until 1 instance of #4 is ready
     start 1 instance of #3 baseline, without traffic
     wait until 1 instance of #3 baseline is ready
-    shift traffic: 10 % to #4, 80 % to #3, 10 % to #3 baseline
-    hold for 1 m and judge
+    shift traffic: 10% to #4, 80% to #3, 10% to #3 baseline
+    hold for 1 min and judge
     start 2 instances of #4, without traffic
     wait until 2 instances of #4 are ready
     start 2 instances of #3 baseline, without traffic
     wait until 2 instances of #3 baseline are ready
-    shift traffic: 50 % to #4, 0 % to #3, 50 % to #3 baseline
-    hold for 1 m and judge
+    shift traffic: 50% to #4, 0% to #3, 50% to #3 baseline
+    hold for 1 min and judge
     start 4 instances of #4, without traffic
     wait until 4 instances of #4 are ready
-    shift traffic: 100 % to #4
+    shift traffic: 100% to #4
     #4 becomes the stable release
     drain #3 baseline, up to 30 s
     stop #3 baseline
     drain #3, up to 30 s
     stop #3
     (baseline: fresh instances of #3, as many as the canary's, get the same share and are what it is compared with)
-    (10% for 1 m: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
-    (50% for 1 m: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
+    (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
+    (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
     let mut stage = Stage::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
     stage.carry();

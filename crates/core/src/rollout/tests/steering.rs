@@ -160,20 +160,20 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     moving      resume   nothing changes
     moving      promote  Moving
     moving      abort    GoingBack
-    holding     approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
-    holding     reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
+    holding     approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
+    holding     reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
     holding     pause    Paused
     holding     resume   nothing changes
     holding     promote  Moving
     holding     abort    GoingBack
-    paused      approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
-    paused      reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 m and judge"
+    paused      approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
+    paused      reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
     paused      pause    nothing changes
     paused      resume   Holding
     paused      promote  Moving
     paused      abort    GoingBack
-    kept warm   approve  refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 m"
-    kept warm   reject   refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 m"
+    kept warm   approve  refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 min"
+    kept warm   reject   refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 min"
     kept warm   pause    Paused
     kept warm   resume   nothing changes
     kept warm   promote  nothing changes
@@ -184,8 +184,8 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     meeting     resume   nothing changes
     meeting     promote  Moving
     meeting     abort    GoingBack
-    going back  approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
-    going back  reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
+    going back  approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
+    going back  reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
     going back  pause    refused: shop/ro7 is on its way back to stable: pausing is no longer possible
     going back  resume   refused: shop/ro7 is on its way back to stable: resuming is no longer possible
     going back  promote  refused: shop/ro7 is on its way back to stable: promoting is no longer possible
@@ -202,8 +202,8 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     rolled back resume   refused: shop/ro7 has ended (no; #3 serves all traffic): resuming is no longer possible
     rolled back promote  refused: shop/ro7 has ended (no; #3 serves all traffic): promoting is no longer possible
     rolled back abort    nothing changes
-    retrying    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
-    retrying    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100 % to #3"
+    retrying    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
+    retrying    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
     retrying    pause    refused: shop/ro7 is on its way back to stable: pausing is no longer possible
     retrying    resume   refused: shop/ro7 is on its way back to stable: resuming is no longer possible
     retrying    promote  refused: shop/ro7 is on its way back to stable: promoting is no longer possible

@@ -32,7 +32,7 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
     [
         "start 2 instances of #3, without traffic",
         "wait until 1 instance of #3 is ready",
-        "shift traffic: 100 % to #3",
+        "shift traffic: 100% to #3",
         "wait until 2 instances of #3 are ready",
         "#3 becomes the stable release",
         "drain #4, up to 30 s",
@@ -52,7 +52,10 @@ fn without_an_analysis_no_plan_claims_to_judge() {
         .map(ToString::to_string)
         .collect();
     assert!(!holds.is_empty());
-    assert!(holds.iter().all(|hold| hold == "hold for 1 m"), "{holds:?}");
+    assert!(
+        holds.iter().all(|hold| hold == "hold for 1 min"),
+        "{holds:?}"
+    );
     assert!(plan.notes.iter().any(|it| it.contains("nothing is judged")));
 }
 
@@ -139,7 +142,7 @@ fn what_was_being_taken_down_is_brought_up_again_before_it_gets_traffic() {
         "during: drain #3, up to 30 s",
         "start 2 instances of #3, without traffic",
         "wait until 2 instances of #3 are ready",
-        "shift traffic: 100 % to #3",
+        "shift traffic: 100% to #3",
         "drain #4, up to 30 s",
         "stop #4",
     ]
@@ -150,7 +153,7 @@ fn what_was_being_taken_down_is_brought_up_again_before_it_gets_traffic() {
         "during: stop #3 down to 1 instance",
         "start 2 instances of #3, without traffic",
         "wait until 2 instances of #3 are ready",
-        "shift traffic: 100 % to #3",
+        "shift traffic: 100% to #3",
         "drain #4, up to 30 s",
         "stop #4",
     ]

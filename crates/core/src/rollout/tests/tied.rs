@@ -35,7 +35,7 @@ fn a_tied_rollout_waits_before_its_last_shift_however_long_it_takes() {
     let mut stage = at_the_meeting();
     assert_eq!(
         stage.rollout().observed.split.to_string(),
-        "50 % to #4, 50 % to #3"
+        "50% to #4, 50% to #3"
     );
     assert_eq!(stage.rollout().stage(), Where::There);
     stage.pass_time(100_000);

@@ -59,7 +59,7 @@ fn a_release_that_fails_in_its_watch_is_rolled_back_to_the_previous_one_started_
         [
             "start 2 instances of #3, without traffic",
             "wait until 2 instances of #3 are ready",
-            "shift traffic: 100 % to #3",
+            "shift traffic: 100% to #3",
         ]
     );
     stage.carry();
@@ -131,9 +131,9 @@ fn what_speaks_against_a_release_only_in_comparison_with_the_past_starts_a_rever
         [
             "start 2 instances of #3, without traffic",
             "wait until 2 instances of #3 are ready",
-            "shift traffic: 50 % to #4, 50 % to #3",
-            "compare both releases for up to 5 m",
-            "shift traffic: 100 % to #4",
+            "shift traffic: 50% to #4, 50% to #3",
+            "compare both releases for up to 5 min",
+            "shift traffic: 100% to #4",
         ]
     );
 }

@@ -169,7 +169,7 @@ fn a_run_that_covers_too_little_is_red() {
             assert_eq!(
                 view.why.as_deref(),
                 Some(
-                    "50 % of the lines are covered, and shipway.yaml asks for 50.01 % (reports.minimum)"
+                    "50% of the lines are covered, and shipway.yaml asks for 50.01% (reports.minimum)"
                 )
             );
         }

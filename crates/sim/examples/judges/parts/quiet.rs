@@ -20,7 +20,7 @@ use crate::comparison;
 pub fn section(runs: u64) {
     println!("\n## The default rules at any traffic\n");
     println!(
-        "What is judged without `analysis`: error rate and slow rate (`over: auto`) compared with stable, restarts and availability. The default canary (1 % for 2 min, 10 % and 50 % for 5 min each), ten users for each request a second, 0.1 % fail anyway; {runs} rollouts for each line. *Harmed* are requests that failed or were slow because of the release until it was rolled back, or until an hour was over. A release that few requests reach is promoted when nothing was seen against it: what no one met can't be noticed.\n"
+        "What is judged without `analysis`: error rate and slow rate (`over: auto`) compared with stable, restarts and availability. The default canary (1% for 2 min, 10% and 50% for 5 min each), ten users for each request a second, 0.1% fail anyway; {runs} rollouts for each line. *Harmed* are requests that failed or were slow because of the release until it was rolled back, or until an hour was over. A release that few requests reach is promoted when nothing was seen against it: what no one met can't be noticed.\n"
     );
     let mut table = Table::new(&[
         "requests/s",
@@ -35,7 +35,7 @@ pub fn section(runs: u64) {
     for (per_second, users) in [(1.0, 10), (20.0, 200), (100.0, 1_000), (1_000.0, 10_000)] {
         for (release, regression) in [
             ("healthy", None),
-            ("5 % of requests fail", Some("error-rate=5%@canary")),
+            ("5% of requests fail", Some("error-rate=5%@canary")),
             ("all requests fail", Some("error-rate=100%@canary")),
             ("300 ms slower for all", Some("latency=+300ms@canary")),
             (
@@ -85,7 +85,7 @@ fn line(per_second: f64, release: &str, scenario: Scenario, runs: u64) -> [Strin
 pub fn records() {
     println!("\n## What a rollout leaves in the log\n");
     println!(
-        "One hold at 10 % of 100 requests a second, judged each second by the default rules. Targets: at most 150 looks and 100 KB for a rollout of any length.\n"
+        "One hold at 10% of 100 requests a second, judged each second by the default rules. Targets: at most 150 looks and 100 KB for a rollout of any length.\n"
     );
     let mut table = Table::new(&["hold", "looks judged", "looks recorded", "events", "bytes"]);
     for seconds in [60_u32, 1_800, 24 * 3_600] {
