@@ -26,7 +26,7 @@
 //! let judgement = analysis.observe(&mut state, &seen(4, 1240, 64));
 //! assert_eq!(
 //!     judgement.verdict,
-//!     Verdict::Fail { why: "error-rate 5.2% over the limit of 2% on #3, 1,240 requests, 64 errors".into() }
+//!     Verdict::Fail { why: "error rate of #3 is over the limit: 5.2% (64 of 1,240 requests), limit 2%".into() }
 //! );
 //! # Ok::<(), shipway_analysis::threshold::InvalidThreshold>(())
 //! ```

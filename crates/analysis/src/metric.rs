@@ -95,6 +95,31 @@ impl Metric {
         }
     }
 
+    /// Its name in sentences: `error rate`, `slow rate (over 300 ms)`, `latency p99`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self {
+            Self::ErrorRate => "error rate".to_owned(),
+            Self::AnsweredErrorRate => "error rate (answers only)".to_owned(),
+            Self::LatencyP50 => "latency p50".to_owned(),
+            Self::LatencyP90 => "latency p90".to_owned(),
+            Self::LatencyP99 => "latency p99".to_owned(),
+            &Self::SLOW_RATE_AUTO => "slow rate".to_owned(),
+            Self::SlowRate { over_micros } => {
+                let limit = Self::LatencyP50.show(*over_micros as f64 / 1000.0);
+                format!("slow rate (over {limit})")
+            }
+            Self::Requests => "request rate".to_owned(),
+            Self::Saturation => "saturation".to_owned(),
+            Self::Cpu => "CPU use".to_owned(),
+            Self::Memory => "memory use".to_owned(),
+            Self::Restarts => "restart count".to_owned(),
+            Self::Availability => "availability".to_owned(),
+            Self::Event(name) => format!("{name} rate"),
+            Self::Value(name) => name.to_string(),
+        }
+    }
+
     /// What sort of thing it is, and so how it can be judged.
     #[must_use]
     pub const fn kind(self) -> Kind {
@@ -339,6 +364,12 @@ fn short(value: f64) -> String {
         &text
     };
     grouped(text)
+}
+
+/// `1 request`, `1,240 requests`
+pub(crate) fn pluralized(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(&count.to_string()))
 }
 
 /// Thousands set apart: `1240` is `1,240`.

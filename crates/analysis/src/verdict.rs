@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Metric, metric::grouped};
+use crate::{
+    Metric,
+    metric::{grouped, pluralized},
+};
 
 /// How the evidence stands, with one sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,22 +185,43 @@ impl Verdict {
 }
 
 impl fmt::Display for Verdict {
-    /// `fail: error-rate 5.2% over the limit …`
+    /// `fail: error rate of #3 is over the limit: 5.2% …`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.word(), self.why())
     }
 }
 
-/// `12 of 100 requests for error-rate of #3`
+/// The releases of which a rule needs requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestSource {
+    Canary,
+    Stable,
+    BothReleases,
+}
+
+/// `too little traffic to judge the error rate of #3: 12 of the 100 requests needed`
 pub(crate) fn too_little_traffic(
     metric: Metric,
     release: &str,
     seen: u64,
     needed: u64,
-    unit: &str,
+    source: RequestSource,
 ) -> String {
-    let (seen, needed) = (grouped(&seen.to_string()), grouped(&needed.to_string()));
-    format!("{seen} of {needed} {unit} for {metric} of {release}")
+    let (title, seen) = (metric.title(), grouped(&seen.to_string()));
+    let needed = pluralized(needed, "request");
+    let source = match source {
+        RequestSource::Canary => "",
+        RequestSource::Stable => " on stable",
+        RequestSource::BothReleases => " on each side",
+    };
+    format!(
+        "too little traffic to judge the {title} of {release}: {seen} of the {needed} needed{source}"
+    )
+}
+
+/// `CPU use of #3 can't be judged: the target reports no CPU use`
+pub(crate) fn not_judged(metric: Metric, release: &str, why: &str) -> String {
+    format!("{} of {release} can't be judged: {why}", metric.title())
 }
 
 /// Whether more evidence can still change a verdict within this hold.

@@ -25,7 +25,8 @@ pub(crate) fn left(
 pub(crate) fn verdict(metric: Metric, seen: &Observation, left: SignedDuration) -> Verdict {
     Verdict::Inconclusive {
         why: format!(
-            "{metric} of {} unknown: it warms up for another {:.0} s",
+            "{} of {} is not judged yet: the warm-up lasts another {:.0} s",
+            metric.title(),
             seen.canary.release,
             left.as_secs_f64().ceil()
         ),

@@ -69,7 +69,7 @@ fn the_first_restart_fails_also_in_a_later_hold_and_without_stable() {
         assert!(
             crashed
                 .why()
-                .starts_with("restarts 1 over the limit of 0 on #3"),
+                .starts_with("restart count of #3 is over the limit: 1, limit 0"),
             "{crashed}"
         );
     }

@@ -311,7 +311,9 @@ fn a_kpi_that_halves_fails_with_its_sentence_and_one_that_stays_passes_and_ends_
     );
     let why = judged.verdict.why();
     assert!(
-        why.contains("kpi 0.2") && why.contains("on #4 against 0.4") && why.contains("certainty"),
+        why.starts_with("kpi of #4 is worse than #3: 0.2")
+            && why.contains(" vs 0.4")
+            && why.contains("certainty"),
         "{why}"
     );
     let same = answers(
@@ -423,7 +425,7 @@ fn slow_answers_and_lost_orders_are_counted_events() {
     let why = slow.verdict.why();
     assert!(
         slow.verdict.is_fail()
-            && why.starts_with("slow-rate (over 300 ms) 5% on #4 against 1% on #3, "),
+            && why.starts_with("slow rate (over 300 ms) of #4 is worse than #3: 5% vs 1% ("),
         "{why}"
     );
     let lost = judge(
@@ -432,7 +434,8 @@ fn slow_answers_and_lost_orders_are_counted_events() {
     );
     let why = lost.verdict.why();
     assert!(
-        lost.verdict.is_fail() && why.starts_with("orders 5% on #4 against 10% on #3, "),
+        lost.verdict.is_fail()
+            && why.starts_with("orders rate of #4 is worse than #3: 5% vs 10% ("),
         "{why}"
     );
     let more = judge(
@@ -441,7 +444,7 @@ fn slow_answers_and_lost_orders_are_counted_events() {
     );
     assert!(more.verdict.is_pass() && more.is_settled(), "{more:?}");
     assert!(
-        more.verdict.why().ends_with("no less than 1/2 of stable"),
+        more.verdict.why().ends_with("at least 1/2 of #3"),
         "{more:?}"
     );
     // Nobody counts it.
@@ -472,21 +475,21 @@ fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
     let slower = judge(sequential(Metric::LatencyP50), shifted(10, 120, 10));
     let why = slower.verdict.why();
     assert!(
-        slower.verdict.is_fail() && why.contains("latency-p50") && why.contains("certainty"),
+        slower.verdict.is_fail() && why.contains("latency p50") && why.contains("certainty"),
         "{why}"
     );
     let equal = judge(sequential(Metric::LatencyP50), shifted(0, 1_200, 10));
     assert!(equal.verdict.is_pass() && equal.is_settled(), "{equal:?}");
     let hasty = judge(sequential(Metric::LatencyP99), shifted(10, 10, 10));
-    no_data(&hasty, "1,800 of 6,592 requests on each side");
+    no_data(&hasty, "1,800 of the 6,592 requests needed on each side");
     no_data(
         &judge(sequential(Metric::LatencyP50), shifted(10, 7, 1)),
-        "120 of ",
+        "120 of the ",
     );
     let none = growing([100, 0, 0, 0], [100, 0, 0, 0], 9);
     inconclusive(
         &judge(sequential(Metric::LatencyP50), none),
-        "no times were measured",
+        "no latencies were measured",
     );
 }
 
@@ -494,14 +497,14 @@ fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
 fn no_traffic_for_an_hour_one_user_and_clocks_that_jump_end_in_a_stated_verdict() {
     let idle = || growing([0; 4], [0; 4], 3_600);
     for metric in [Metric::ErrorRate, SLOW] {
-        no_data(&judge(sequential(metric), idle()), "0 of 100 requests");
+        no_data(&judge(sequential(metric), idle()), "0 of the 100 requests");
     }
     no_data(
         &judge(
             Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap(),
             idle(),
         ),
-        "0 of 100 requests",
+        "0 of the 100 requests",
     );
     no_data(
         &judge(
@@ -572,11 +575,11 @@ fn a_warm_up_is_left_out() {
     };
     inconclusive(
         &judge(patient.clone(), cold[..20].to_vec()),
-        "it warms up for another 11 s",
+        "the warm-up lasts another 11 s",
     );
     let judged = judge(patient, cold.clone());
     assert!(
-        judged.verdict.is_pass() && judged.verdict.why().contains("0% on #4"),
+        judged.verdict.is_pass() && judged.verdict.why().contains("#4 is no worse than #3: 0%"),
         "{judged:?}"
     );
     let limit = Threshold {
@@ -618,10 +621,9 @@ fn kayentas_score_fails_a_release_that_is_worse_and_says_by_what() {
     let worse = judged(0.9);
     assert!(worse.verdict.is_fail(), "{worse:?}");
     assert!(
-        worse
-            .verdict
-            .why()
-            .starts_with("score 0 of 100 for #4 against #3, 10 windows, fails below 75: cpu high"),
+        worse.verdict.why().starts_with(
+            "score of #4 vs #3 is 0 of 100 after 10 windows, fails below 75: CPU use high"
+        ),
         "{worse:?}"
     );
     let fine = judged(0.5);

@@ -51,7 +51,7 @@ fn too_little_traffic_is_counted_and_no_pass() {
         assert_eq!(
             verdict,
             Verdict::NoData {
-                why: "12 of 100 requests for error-rate of #3".to_owned(),
+                why: "too little traffic to judge the error rate of #3: 12 of the 100 requests needed".to_owned(),
                 seen: 12,
                 needed: 100,
                 required: false,
@@ -67,7 +67,8 @@ fn without_stable_or_with_one_that_had_no_requests_the_limit_holds() {
         let bad = said((6, 6), stable);
         assert!(bad.is_fail(), "{stable:?}: {bad}");
         assert!(
-            bad.why().contains("nothing to compare with, limit 5%"),
+            bad.why()
+                .contains("limit 5%, no stable traffic to compare with"),
             "{bad}"
         );
         let fine = said((2_000, 20), stable);

@@ -62,7 +62,7 @@ fn an_error_rate_over_its_limit_fails_with_a_sentence() {
     assert_eq!(judgement.finality, Finality::Settled);
     assert_eq!(
         judgement.verdict.to_string(),
-        "fail: error-rate 5.2% over the limit of 2% on #3, 1,240 requests, 64 errors; stable #2 0%"
+        "fail: error rate of #3 is over the limit: 5.2% (64 of 1,240 requests), limit 2%; stable #2: 0%"
     );
 }
 
@@ -71,7 +71,7 @@ fn a_rate_on_the_limit_is_within_it() {
     let judgement = last(&error_rate(), &ticks(&[(0, 0, 0), (1, 100, 2)]));
     assert_eq!(
         judgement.verdict.to_string(),
-        "pass: error-rate 2% within the limit of 2% on #3, 100 requests, 2 errors; stable #2 0%"
+        "pass: error rate of #3 is within the limit: 2% (2 of 100 requests), limit 2%; stable #2: 0%"
     );
     assert_eq!(
         judgement.finality,
@@ -85,7 +85,7 @@ fn too_few_requests_are_no_data_and_say_how_many_are_missing() {
     let judgement = last(&error_rate(), &ticks(&[(0, 5000, 80), (30, 5012, 81)]));
     assert_eq!(
         judgement.verdict.to_string(),
-        "no data: 12 of 100 requests for error-rate of #3"
+        "no data: too little traffic to judge the error rate of #3: 12 of the 100 requests needed"
     );
     assert_eq!(judgement.finality, Finality::Open);
 }
@@ -117,7 +117,7 @@ fn a_late_regression_is_not_drowned_by_the_good_minutes_before_it() {
     );
     assert_eq!(
         judgement.verdict.to_string(),
-        "fail: error-rate 5% over the limit of 2% on #3 in the last 1 s, 400 requests, 20 errors; stable #2 0%"
+        "fail: error rate of #3 is over the limit: 5% (20 of 400 requests in the last 1 s), limit 2%; stable #2: 0%"
     );
 }
 
@@ -157,7 +157,7 @@ fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
         said[3]
             .verdict
             .why()
-            .starts_with("error-rate 6.7% over the limit"),
+            .starts_with("error rate of #3 is over the limit: 6.7%"),
         "{:?}",
         said[3]
     );
@@ -184,7 +184,7 @@ fn more_failures_than_the_limit_forgives_fail() {
     );
     assert_eq!(
         said[3].verdict.to_string(),
-        "fail: cpu 95% over the limit of 80% on #3 (failed 3 times, 2 allowed)"
+        "fail: CPU use of #3 is over the limit: 95%, limit 80% (3 failed measurements, 2 allowed)"
     );
     assert_eq!(
         (
@@ -250,7 +250,7 @@ fn errors_in_a_row_settle_it_but_a_value_between_them_starts_the_row_anew() {
     );
     assert_eq!(
         said[9].verdict.to_string(),
-        "inconclusive: cpu of #3 unknown: the target reports no CPU use (no data in a row 5 times, 4 allowed)"
+        "inconclusive: CPU use of #3 can't be judged: the target reports no CPU use (5 measurements without data in a row, 4 allowed)"
     );
     assert_eq!(said[9].finality, Finality::Settled);
     assert_eq!(
@@ -402,11 +402,11 @@ fn latencies_are_judged_once_enough_requests_came() {
     let (_, said) = judge(&p99, &observations);
     assert_eq!(
         said[1].verdict.why(),
-        "99 of 100 requests for latency-p99 of #3"
+        "too little traffic to judge the latency p99 of #3: 99 of the 100 requests needed"
     );
     assert_eq!(
         said[2].verdict.to_string(),
-        "fail: latency-p99 812 ms over the limit of 500 ms on #3, 240 requests"
+        "fail: latency p99 of #3 is over the limit: 812 ms (240 requests), limit 500 ms"
     );
     let p50 = Threshold {
         metric: Metric::LatencyP50,
@@ -435,7 +435,7 @@ fn a_lost_flow_of_requests_is_found_by_a_minimum() {
     );
     assert_eq!(
         said[2].verdict.to_string(),
-        "pass: requests 10/s within the minimum of 5/s on #3; stable #2 10,000/s"
+        "pass: request rate of #3 is above the minimum: 10/s, minimum 5/s; stable #2: 10,000/s"
     );
     assert!(said[3].verdict.is_fail(), "{:?}", said[3]);
 }
@@ -460,7 +460,7 @@ fn restarts_are_counted_from_the_beginning_of_the_hold() {
     assert!(matches!(said[2].verdict, Verdict::Inconclusive { .. }));
     assert_eq!(
         said[3].verdict.to_string(),
-        "fail: restarts 1 over the limit of 0 on #3; stable #2 0"
+        "fail: restart count of #3 is over the limit: 1, limit 0; stable #2: 0"
     );
 }
 
@@ -472,7 +472,7 @@ fn a_counter_that_was_restarted_starts_again_from_zero() {
     );
     assert_eq!(
         judgement.verdict.to_string(),
-        "pass: error-rate 0.45% within the limit of 2% on #3, 220 requests, 1 error; stable #2 0%"
+        "pass: error rate of #3 is within the limit: 0.45% (1 of 220 requests), limit 2%; stable #2: 0%"
     );
 }
 
@@ -511,7 +511,7 @@ fn an_analysis_fails_by_its_worst_metric() {
     let judgement = analysis.observe(&mut state, &hot(0, 0));
     assert_eq!(
         judgement.verdict.to_string(),
-        "fail: cpu 95% over the limit of 80% on #3"
+        "fail: CPU use of #3 is over the limit: 95%, limit 80%"
     );
     assert!(
         judgement.is_settled(),

@@ -169,7 +169,7 @@ fn the_log_of_a_rollout_has_all_that_its_plots_show() {
     assert!(drawn[0].points.len() <= 240, "{}", drawn[0].points.len());
     let decision = drawn[0].decision.as_ref().unwrap();
     assert!(
-        decision.is_bad && decision.why.contains("error-rate"),
+        decision.is_bad && decision.why.contains("error rate"),
         "{decision:?}"
     );
     assert_eq!(decision.at, shipway_sim::reading::moment(ended.at));

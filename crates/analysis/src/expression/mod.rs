@@ -22,7 +22,7 @@ use crate::{
     Counting, Judge, Judgement, Metric, Observation,
     threshold::{
         OutcomeKind, State,
-        series::{Assess, Series},
+        series::{Assess, BoundRelation, Series},
     },
 };
 
@@ -88,15 +88,17 @@ impl Assess for Expression {
         false
     }
 
-    fn relation(&self, _: Metric, _: f64) -> String {
-        let asked = |word: &str, condition: &Option<Condition>| {
-            condition
-                .as_ref()
-                .map(|condition| format!("{word}: `{condition}`"))
+    fn relation(&self, _: Metric, _: f64) -> BoundRelation {
+        let explain = |outcome: &str, condition: &Option<Condition>| {
+            let condition = condition.as_ref()?;
+            Some(format!("{outcome} if `{condition}`"))
         };
-        let asked = [asked("pass", &self.pass), asked("fail", &self.fail)];
-        let asked: Vec<String> = asked.into_iter().flatten().collect();
-        format!("({})", asked.join(", "))
+        let conditions = [explain("passes", &self.pass), explain("fails", &self.fail)];
+        let conditions: Vec<String> = conditions.into_iter().flatten().collect();
+        BoundRelation {
+            relation: "",
+            bound: conditions.join(", "),
+        }
     }
 }
 
@@ -144,8 +146,8 @@ mod tests {
         let condition = |text: &str| Some(text.parse().unwrap());
         let judge = Expression::new(Metric::Cpu, condition("value < 1"), condition("value > 2"));
         assert_eq!(
-            judge.unwrap().relation(Metric::Cpu, 3.0),
-            "(pass: `value < 1`, fail: `value > 2`)"
+            judge.unwrap().relation(Metric::Cpu, 3.0).bound,
+            "passes if `value < 1`, fails if `value > 2`"
         );
     }
 

@@ -285,7 +285,7 @@ impl Judge for MannWhitney {
         };
         let (Some(of_canary), Some(of_stable)) = (&seen.canary.sample, &stable.sample) else {
             return unknown(format!(
-                "nothing is known of {}: the source could not be read",
+                "{} can't be judged: the source could not be read",
                 seen.canary.release
             ));
         };
@@ -312,7 +312,7 @@ impl Judge for MannWhitney {
         let windows = state.rows.first().map_or(0, |row| row.canary.values.len());
         state.judged.clone().unwrap_or_else(|| {
             unknown(format!(
-                "score of {} unknown: {windows} of {WINDOWS_MIN} windows so far",
+                "{} is not judged yet: {windows} of the {WINDOWS_MIN} windows needed",
                 seen.canary.release
             ))
         })
@@ -350,8 +350,8 @@ impl MannWhitney {
         let blind = blind.filter(|(it, class)| it.critical && **class == Class::NoData);
         if let Some((it, _)) = blind.clone().next() {
             let why = format!(
-                "{} of {of} is critical, and has no data in {windows} windows",
-                it.metric
+                "the critical metric {} of {of} has no data in {windows} windows",
+                it.metric.title()
             );
             return Some(Judgement::open(without_data(
                 it.metric.is_of_traffic(),
@@ -371,13 +371,14 @@ impl MannWhitney {
                 let word = match found.class {
                     Class::High => "high",
                     Class::Low => "low",
-                    Class::NoData => return Some(format!("{} without data", it.metric)),
+                    Class::NoData => return Some(format!("{} without data", it.metric.title())),
                     Class::Pass => return None,
                 };
                 let critical = if it.critical { ", critical" } else { "" };
                 Some(format!(
                     "{} {word} ({:.2} times{critical})",
-                    it.metric, found.ratio
+                    it.metric.title(),
+                    found.ratio
                 ))
             })
             .collect();
@@ -387,12 +388,12 @@ impl MannWhitney {
             format!(": {}", told.join(", "))
         };
         let beside =
-            format!("score {score:.0} of 100 for {of} against {stable}, {windows} windows");
+            format!("score of {of} vs {stable} is {score:.0} of 100 after {windows} windows");
         Some(if score < self.marginal {
             let why = format!("{beside}, fails below {}{details}", self.marginal);
             Judgement::settled(Verdict::Fail { why })
         } else if score < self.pass {
-            let why = format!("{beside}, passes from {} on{details}", self.pass);
+            let why = format!("{beside}, passes from {}{details}", self.pass);
             Judgement::open(Verdict::Inconclusive { why })
         } else {
             Judgement::open(Verdict::Pass {

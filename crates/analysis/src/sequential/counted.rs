@@ -7,9 +7,10 @@ use crate::{
         limit::log_above,
         ratio::{Counted, Evidence},
     },
-    metric::grouped,
+    metric::{grouped, pluralized},
     threshold::words::without_answer,
     track::Counts,
+    verdict::RequestSource,
 };
 
 /// A release of which more than this share of the requests is bad doesn't pass, though there is nothing to compare it with.
@@ -25,8 +26,8 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
     let requests = state.counted().0.of;
     if against >= limit {
         Standing::Worse(format!(
-            "{}, {}",
-            compared(judge, state, seen),
+            "{}; {}",
+            compared(judge, state, seen, "is worse than"),
             odds(against, limit)
         ))
     } else if state.counted().1.of == 0 {
@@ -36,33 +37,34 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
         }
     } else if against >= libm::log(ODDS_INCONCLUSIVE) {
         Standing::Against(format!(
-            "{}, {}",
-            compared(judge, state, seen),
+            "{}; {}",
+            compared(judge, state, seen, "may be worse than"),
             odds(against, limit)
         ))
     } else if requests < judge.min_requests {
-        Standing::NoData(requests, judge.min_requests, "requests")
+        Standing::NoData(requests, judge.min_requests, RequestSource::Canary)
     } else if state.users.is_of_few(judge, &state.hold, &state.rollout) {
-        Standing::Unknown(format!(
-            "{}: too few users to tell whether it is the release or them",
-            compared(judge, state, seen)
+        Standing::Against(format!(
+            "{}; too few users to tell whether the release or a single user is the cause",
+            compared(judge, state, seen, "may be worse than")
         ))
     } else if state.hold.log_no_worse(&judge.test) >= cleared
         && state.users.agrees(judge, &state.hold)
     {
         let tolerance = judge.test.tolerance();
-        let (no_worse, times) = match judge.direction {
-            super::Direction::Increase => ("no worse than", format!("{tolerance} times")),
-            super::Direction::Decrease => ("no less than", format!("1/{tolerance} of")),
+        let times = match judge.direction {
+            super::Direction::Increase => format!("within {tolerance} times"),
+            super::Direction::Decrease => format!("at least 1/{tolerance} of"),
         };
         Standing::NoWorse(format!(
-            "{}, {no_worse} {times} stable",
-            compared(judge, state, seen)
+            "{}, {times} {}",
+            compared(judge, state, seen, "is no worse than"),
+            seen.names.1
         ))
     } else {
         Standing::Open(format!(
-            "{}, {}",
-            compared(judge, state, seen),
+            "{}; {}",
+            compared(judge, state, seen, "is not shown to be worse than"),
             odds(against, limit)
         ))
     }
@@ -96,15 +98,15 @@ fn without_limit(judge: &Sequential, state: &State, release: &str) -> Standing {
     let doubt = log_above(canary.events, canary.of, DOUBTFUL_SHARE);
     if is_counted_against && doubt >= libm::log(ODDS_INCONCLUSIVE) {
         Standing::Against(format!(
-            "{} {} on {release}, {} requests, and stable had none to compare with",
-            judge.metric,
+            "{} of {release} is high: {} ({}), and stable had no requests to compare with",
+            judge.metric.title(),
             judge.metric.show(canary.rate()),
-            grouped(&canary.of.to_string())
+            amount(judge.metric, canary)
         ))
     } else if canary.of < judge.min_requests {
-        Standing::NoData(canary.of, judge.min_requests, "requests")
+        Standing::NoData(canary.of, judge.min_requests, RequestSource::Canary)
     } else {
-        Standing::NoData(0, 1, "requests on stable")
+        Standing::NoData(0, 1, RequestSource::Stable)
     }
 }
 
@@ -113,24 +115,24 @@ fn against_limit(judge: &Sequential, state: &State, release: &str, max: f64) -> 
     let canary = state.counted().0;
     let against = log_above(canary.events, canary.of, max);
     let limit = judge.alpha.log_limit();
-    let why = || {
+    let why = |relation: &str| {
         format!(
-            "{} {} on {release}, {} requests, nothing to compare with, limit {}; {}",
-            judge.metric,
+            "{} of {release} {relation}: {} ({}), limit {}, no stable traffic to compare with; {}",
+            judge.metric.title(),
             judge.metric.show(canary.rate()),
-            grouped(&canary.of.to_string()),
+            amount(judge.metric, canary),
             judge.metric.show(max),
-            odds_above(against, limit)
+            odds(against, limit)
         )
     };
     if against >= limit {
-        Standing::Worse(why())
+        Standing::Worse(why("is over the limit"))
     } else if against >= libm::log(ODDS_INCONCLUSIVE) {
-        Standing::Against(why())
+        Standing::Against(why("may be over the limit"))
     } else if canary.of < judge.min_requests {
-        Standing::NoData(canary.of, judge.min_requests, "requests")
+        Standing::NoData(canary.of, judge.min_requests, RequestSource::Canary)
     } else {
-        Standing::Open(why())
+        Standing::Open(why("is not shown to be over the limit"))
     }
 }
 
@@ -203,8 +205,8 @@ fn counted(metric: Metric, counts: Counts) -> Counted {
     }
 }
 
-/// `error-rate 2.1% on #42 against 0.1% on #41, met by 41 users against 12, 6,200 requests`
-fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
+/// `error rate of #42 is worse than #41: 2.1% vs 0.1% (130 of 6,200 requests, 41 users)`
+fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>, relation: &str) -> String {
     let (canary, other) = state.counted();
     let shown = |counted: Counted| {
         if counted.of == 0 {
@@ -213,28 +215,35 @@ fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>) -> String {
             judge.metric.show(counted.rate())
         }
     };
-    let users = state.users.told();
+    let users = state.users.canary_users();
     format!(
-        "{} {} on {} against {} on {}{}, {} requests{}",
-        judge.metric,
-        shown(canary),
+        "{} of {} {relation} {}: {} vs {} ({}{}{})",
+        judge.metric.title(),
         seen.names.0,
-        shown(other),
         seen.names.1,
-        users.map_or_else(String::new, |users| format!(", {users}")),
-        grouped(&canary.of.to_string()),
-        without_answer(state.canary.closed)
+        shown(canary),
+        shown(other),
+        amount(judge.metric, canary),
+        users.map_or_else(String::new, |users| format!(
+            ", {}",
+            pluralized(users, "user")
+        )),
+        without_answer(judge.metric, state.canary.closed)
     )
 }
 
-/// `evidence 340:1 against equal, limit 100:1`
-fn odds(against: f64, limit: f64) -> String {
-    let (against, limit) = (show_odds(against), show_odds(limit));
-    format!("evidence {against} against equal, limit {limit}")
+/// `3 of 62 requests`, `15 orders in 300 requests`
+fn amount(metric: Metric, counted: Counted) -> String {
+    let (events, requests) = (grouped(&counted.events.to_string()), counted.of);
+    let requests = pluralized(requests, "request");
+    match metric {
+        Metric::Event(name) => format!("{events} {name} in {requests}"),
+        _ => format!("{events} of {requests}"),
+    }
 }
 
 /// `odds 340:1, threshold 100:1`
-fn odds_above(against: f64, limit: f64) -> String {
+fn odds(against: f64, limit: f64) -> String {
     let (against, limit) = (show_odds(against), show_odds(limit));
     format!("odds {against}, threshold {limit}")
 }

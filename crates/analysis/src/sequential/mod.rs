@@ -41,7 +41,8 @@ use crate::{
     },
     metric::{Kind, grouped},
     track::Track,
-    verdict, warm_up,
+    verdict::{self, RequestSource},
+    warm_up,
 };
 
 /// Odds against the release from which on it doesn't pass, though they are not enough for a fail.
@@ -264,8 +265,8 @@ impl State {
 enum Standing {
     /// Nothing that could be used.
     Unknown(String),
-    /// Too little traffic: so much was seen of what is needed, and in which unit.
-    NoData(u64, u64, &'static str),
+    /// Too little traffic: the requests seen, the requests needed, and of which releases.
+    NoData(u64, u64, RequestSource),
     /// Too little for a fail, too much for a pass.
     Against(String),
     /// Worse, beyond doubt.
@@ -310,7 +311,7 @@ impl Judge for Sequential {
             return failed.clone();
         }
         let unknown = |why: &str| {
-            let why = format!("{} of {} unknown: {why}", self.metric, seen.canary.release);
+            let why = verdict::not_judged(self.metric, &seen.canary.release, why);
             Judgement::open(Verdict::Inconclusive { why })
         };
         let Some(stable) = &seen.stable else {
@@ -365,11 +366,11 @@ impl Sequential {
         let of = &seen.canary.release;
         match standing {
             Standing::Unknown(why) => {
-                let why = format!("{} of {of} unknown: {why}", self.metric);
+                let why = verdict::not_judged(self.metric, of, &why);
                 Judgement::open(Verdict::Inconclusive { why })
             }
-            Standing::NoData(seen, needed, unit) => Judgement::open(Verdict::NoData {
-                why: verdict::too_little_traffic(self.metric, of, seen, needed, unit),
+            Standing::NoData(seen, needed, source) => Judgement::open(Verdict::NoData {
+                why: verdict::too_little_traffic(self.metric, of, seen, needed, source),
                 seen,
                 needed,
                 required: false,
@@ -409,10 +410,10 @@ fn doubt() -> Alpha {
     Alpha::new(1.0 / ODDS_INCONCLUSIVE).expect("odds above 1 are a probability")
 }
 
-/// `60 of 100 values so far`
-fn so_far(count: u64, needed: u64, what: &str) -> String {
+/// `60 of the 100 values needed`
+fn values_needed(count: u64, needed: u64) -> String {
     let (count, needed) = (grouped(&count.to_string()), grouped(&needed.to_string()));
-    format!("{count} of {needed} {what} so far")
+    format!("{count} of the {needed} values needed")
 }
 
 /// `99%`, `99.75%`: how sure one is that is wrong with this probability.
@@ -455,7 +456,7 @@ mod tests {
         let judged = judge().observe(&mut state, &seen(10, (350, 65), (11_700, 903)));
         assert_eq!(
             judged.verdict.why(),
-            "error-rate 5% on #3 against 0.11% on #2, 300 requests, evidence over 1,000,000:1 against equal, limit 100:1"
+            "error rate of #3 is worse than #2: 5% vs 0.11% (15 of 300 requests); odds over 1,000,000:1, threshold 100:1"
         );
         assert!(judged.verdict.is_fail() && judged.is_settled());
         let later = judge().observe(&mut state, &seen(20, (99_350, 65), (11_700, 903)));
@@ -470,7 +471,7 @@ mod tests {
         assert_eq!(
             few.verdict,
             Verdict::NoData {
-                why: "60 of 100 requests for error-rate of #3".to_owned(),
+                why: "too little traffic to judge the error rate of #3: 60 of the 100 requests needed".to_owned(),
                 seen: 60,
                 needed: 100,
                 required: false,
@@ -482,7 +483,7 @@ mod tests {
         assert!(clear.verdict.is_pass() && clear.is_settled(), "{clear:?}");
         assert_eq!(
             clear.verdict.why(),
-            "error-rate 0.95% on #3 against 1% on #2, 10,000 requests, no worse than 2 times stable"
+            "error rate of #3 is no worse than #2: 0.95% vs 1% (95 of 10,000 requests), within 2 times #2"
         );
         assert!(state.ratio().holds(1.0) && state.ratio().high < 3.0);
         Sequential::begin_hold(&mut state);

@@ -15,7 +15,8 @@ use crate::{
         Alpha,
         cdf::{Buckets, double_stitching},
     },
-    metric::grouped,
+    metric::pluralized,
+    verdict::RequestSource,
 };
 
 /// Where the bound is tightest, in requests: about as many as a median needs.
@@ -100,7 +101,7 @@ pub(super) fn judge(
     quantile: f64,
 ) -> Standing {
     let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) else {
-        return Standing::Unknown("no times were measured".to_owned());
+        return Standing::Unknown("no latencies were measured".to_owned());
     };
     match state.quantile.at {
         None => state.quantile.pass_over(seen),
@@ -115,7 +116,7 @@ pub(super) fn judge(
     let (of_canary, of_stable) = (of.canary.at_least(), of.stable.at_least());
     let requests = of_canary.total().min(of_stable.total());
     if requests < judge.min_requests {
-        return Standing::NoData(requests, judge.min_requests, "requests on each side");
+        return Standing::NoData(requests, judge.min_requests, RequestSource::BothReleases);
     }
     let alpha = judge.alpha_of(state.holds);
     let (canary, stable) = (
@@ -127,34 +128,37 @@ pub(super) fn judge(
         let alpha = alpha.split(2);
         (canary.range(quantile, alpha), stable.range(quantile, alpha))
     };
-    let told = |(canary, stable): &(Range, Range)| {
+    let explain = |(canary, stable): &(Range, Range), relation: &str| {
         format!(
-            "{} {} on {} against {} on {}, {} requests",
-            judge.metric,
-            show(judge, canary),
+            "{} of {} {relation} {}: {} vs {} ({})",
+            judge.metric.title(),
             seen.names.0,
-            show(judge, stable),
             seen.names.1,
-            grouped(&of_canary.total().to_string())
+            show(judge, canary),
+            show(judge, stable),
+            pluralized(of_canary.total(), "request")
         )
     };
     let against = ranges(alpha);
     let (more, less) = judge.direction.order(&against.0, &against.1);
     if more.low as f64 >= judge.test.margin() * less.high as f64 {
-        let sure = confidence(alpha);
-        return Standing::Worse(format!("{}, apart with {sure} certainty", told(&against)));
+        return Standing::Worse(format!(
+            "{}; certainty {}",
+            explain(&against, "is worse than"),
+            confidence(alpha)
+        ));
     }
     // Whatever the answers took, this could not have been a fail.
     if more.low == 0 || less.high == u64::MAX {
         let needed = requests_needed(quantile, alpha.split(2)).max(requests + 1);
-        return Standing::NoData(requests, needed, "requests on each side");
+        return Standing::NoData(requests, needed, RequestSource::BothReleases);
     }
     let doubted = ranges(doubt());
     let (more, less) = judge.direction.order(&doubted.0, &doubted.1);
     if more.low as f64 > judge.test.margin() * less.high as f64 {
         return Standing::Against(format!(
-            "{}, apart with {} certainty, {} is needed",
-            told(&doubted),
+            "{}; certainty {}, threshold {}",
+            explain(&doubted, "may be worse than"),
             confidence(doubt()),
             confidence(alpha)
         ));
@@ -164,11 +168,12 @@ pub(super) fn judge(
     if more.high as f64 <= judge.test.tolerance() * less.low as f64 {
         let tolerance = judge.test.tolerance();
         return Standing::NoWorse(format!(
-            "{}, within {tolerance} times stable",
-            told(&cleared)
+            "{}, within {tolerance} times {}",
+            explain(&cleared, "is no worse than"),
+            seen.names.1
         ));
     }
-    Standing::Open(told(&against))
+    Standing::Open(explain(&against, "is not shown to be worse than"))
 }
 
 /// How many requests it takes until a quantile has both a lower and an upper end; a limit on latency (`slow-rate`) needs far fewer.

@@ -89,12 +89,9 @@ impl State {
         self.last = now;
     }
 
-    /// `met by 41 users against 12`
-    pub(super) fn told(&self) -> Option<String> {
-        self.last?;
-        let (canary, stable) = self.all;
-        let users = if canary == 1 { "user" } else { "users" };
-        Some(format!("met by {canary} {users} against {stable}"))
+    /// How many users failed on the canary over the whole rollout; `None` where users aren't counted.
+    pub(super) fn canary_users(&self) -> Option<u64> {
+        self.last.map(|_| self.all.0)
     }
 
     /// Whether users can't tell what requests say: in this hold the canary looks worse by request, and most of what speaks
@@ -247,7 +244,7 @@ mod tests {
         assert!(judged.verdict.is_fail(), "{judged:?}");
         assert!(
             told(&judged).starts_with(
-                "error-rate 10% on #3 against 0.17% on #2, met by 12 users against 3, 600 requests, evidence "
+                "error rate of #3 is worse than #2: 10% vs 0.17% (60 of 600 requests, 12 users); odds "
             ),
             "{}",
             told(&judged)
@@ -267,7 +264,7 @@ mod tests {
         );
         assert_eq!(
             told(&judged),
-            "error-rate of #3 unknown: error-rate 66.7% on #3 against 0.17% on #2, met by 1 user against 3, 600 requests: too few users to tell whether it is the release or them"
+            "error rate of #3 may be worse than #2: 66.7% vs 0.17% (400 of 600 requests, 1 user); too few users to tell whether the release or a single user is the cause"
         );
     }
 

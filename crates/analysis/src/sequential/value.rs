@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Looked, Sequential, Standing, confidence, doubt, so_far};
+use super::{Looked, Sequential, Standing, confidence, doubt, values_needed};
 use crate::{
     Metric, Sample,
     counting::is_over,
@@ -15,7 +15,7 @@ use crate::{
         Alpha,
         mean::{Moments, Series, VALUES_MIN, sequence},
     },
-    metric::grouped,
+    metric::{grouped, pluralized},
 };
 
 /// The number of values at which the sequence is tightest: a few minutes of them.
@@ -145,13 +145,17 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     let (canary, stable) = match values {
         (Ok(canary), Ok(stable)) if canary.is_finite() && stable.is_finite() => (canary, stable),
         (Ok(_), Ok(_)) => {
-            return Standing::Unknown("the source says it is not a number".to_owned());
+            return Standing::Unknown(
+                "the source reported a value that is not a number".to_owned(),
+            );
         }
         (Err(why), _) => return Standing::Unknown(why.to_owned()),
-        (_, Err(why)) => return Standing::Unknown(format!("on {}: {why}", seen.names.1)),
+        (_, Err(why)) => return Standing::Unknown(format!("{}: {why}", seen.names.1)),
     };
     let Some(at) = moment(judge, seen) else {
-        return Standing::Unknown("the answers for both sides are of different times".to_owned());
+        return Standing::Unknown(
+            "the values of the two releases are from different times".to_owned(),
+        );
     };
     let of = &mut state.value;
     of.requests
@@ -162,17 +166,10 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     }
     let count = of.canary.count();
     if count < VALUES_MIN {
-        return Standing::Unknown(so_far(count, VALUES_MIN, "values"));
+        return Standing::Unknown(values_needed(count, VALUES_MIN));
     }
-    let told = format!(
-        "{} {} on {} against {} on {}, {} values",
-        judge.metric,
-        judge.metric.show(of.canary.mean()),
-        seen.names.0,
-        judge.metric.show(of.stable.mean()),
-        seen.names.1,
-        grouped(&count.to_string())
-    );
+    let means = (of.canary.mean(), of.stable.mean());
+    let explain = |relation: &str| compared(judge, seen, relation, means, count);
     let alpha = judge.alpha_of(state.holds);
     let unseen = of.unseen(judge, seen);
     let range = |series: &Series, alpha| {
@@ -181,29 +178,55 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     };
     let worse = range(&of.beyond_margin, alpha);
     if let Some(worse) = worse.filter(|range| range.low > 0.0) {
-        let margin = match judge.test.margin() {
-            1.0 => "stable".to_owned(),
-            margin => format!("{margin} times stable"),
+        let (more, less) = judge.direction.order(seen.names.0, seen.names.1);
+        let times = match judge.test.margin() {
+            1.0 => String::new(),
+            margin => format!("{margin} times "),
         };
         return Standing::Worse(format!(
-            "{told}, worse than {margin} by {} at least with {} certainty",
+            "{}; {more} exceeds {times}{less} by at least {}, certainty {}",
+            explain("is worse than"),
             judge.metric.show(worse.low),
             confidence(alpha)
         ));
     }
     let doubted = range(&of.beyond_margin, doubt());
     if doubted.is_some_and(|range| range.low > 0.0) {
-        let (sure, needed) = (confidence(doubt()), confidence(alpha));
+        let (certainty, threshold) = (confidence(doubt()), confidence(alpha));
         return Standing::Against(format!(
-            "{told}, worse with {sure} certainty, {needed} is needed"
+            "{}; certainty {certainty}, threshold {threshold}",
+            explain("may be worse than")
         ));
     }
     let tolerated = range(&of.beyond_tolerance, judge.beta);
     if tolerated.is_some_and(|range| range.high < 0.0) {
         let tolerance = judge.test.tolerance();
-        return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));
+        return Standing::NoWorse(format!(
+            "{}, within {tolerance} times {}",
+            explain("is no worse than"),
+            seen.names.1
+        ));
     }
-    Standing::Open(told)
+    Standing::Open(explain("is not shown to be worse than"))
+}
+
+/// `CPU use of #3 is worse than #2: 50% vs 30% (60 values)`
+fn compared(
+    judge: &Sequential,
+    seen: &Looked<'_>,
+    relation: &str,
+    (canary, stable): (f64, f64),
+    values: u64,
+) -> String {
+    format!(
+        "{} of {} {relation} {}: {} vs {} ({})",
+        judge.metric.title(),
+        seen.names.0,
+        seen.names.1,
+        judge.metric.show(canary),
+        judge.metric.show(stable),
+        pluralized(values, "value")
+    )
 }
 
 /// The same against the values that stable had while it had traffic.
@@ -215,7 +238,9 @@ fn against_before(
 ) -> Standing {
     let canary = match seen.canary.value(judge.metric) {
         Ok(canary) if canary.is_finite() => canary,
-        Ok(_) => return Standing::Unknown("the source says it is not a number".to_owned()),
+        Ok(_) => {
+            return Standing::Unknown("the source reported a value that is not a number".to_owned());
+        }
         Err(why) => return Standing::Unknown(why.to_owned()),
     };
     let at = match judge.metric {
@@ -229,29 +254,22 @@ fn against_before(
     }
     let (now, then) = (of.alone.moments(), before.moments());
     if then.count() < VALUES_MIN {
-        let so_far = so_far(then.count(), VALUES_MIN, "values");
-        return Standing::Unknown(format!("{} had {so_far}", seen.names.1));
+        let values = values_needed(then.count(), VALUES_MIN);
+        return Standing::Unknown(format!("{} had only {values}", seen.names.1));
     }
     // There won't be more of them: what is open now would be open for ever.
     let Some(_) = sequence(before, 0.0, judge.beta, TIGHTEST_AT, judge.edition) else {
         return Standing::Unknown(format!(
-            "the {} values of {} are too much like those before them to say how they scatter",
+            "the {} values of {} are too strongly correlated to estimate their variance",
             grouped(&then.count().to_string()),
             seen.names.1
         ));
     };
     if now.count() < VALUES_MIN {
-        return Standing::Unknown(so_far(now.count(), VALUES_MIN, "values"));
+        return Standing::Unknown(values_needed(now.count(), VALUES_MIN));
     }
-    let told = format!(
-        "{} {} on {} against {} on {}, {} values",
-        judge.metric,
-        judge.metric.show(now.mean()),
-        seen.names.0,
-        judge.metric.show(then.mean()),
-        seen.names.1,
-        grouped(&now.count().to_string())
-    );
+    let means = (now.mean(), then.mean());
+    let explain = |relation: &str| compared(judge, seen, relation, means, now.count());
     // Where it stands still it may scatter as stable did, which had the same traffic.
     let then_moved = before.moves() as f64 / then.count() as f64;
     let still = stillness(of.alone.moves(), (then_moved * now.count() as f64) as u64);
@@ -266,21 +284,27 @@ fn against_before(
     let margin = judge.test.margin();
     if ranges(alpha).is_some_and(|(more, less)| more.low > margin * less.high) {
         return Standing::Worse(format!(
-            "{told}, apart with {} certainty",
+            "{}; certainty {}",
+            explain("is worse than"),
             confidence(alpha)
         ));
     }
     if ranges(doubt()).is_some_and(|(more, less)| more.low > margin * less.high) {
-        let (sure, needed) = (confidence(doubt()), confidence(alpha));
+        let (certainty, threshold) = (confidence(doubt()), confidence(alpha));
         return Standing::Against(format!(
-            "{told}, apart with {sure} certainty, {needed} is needed"
+            "{}; certainty {certainty}, threshold {threshold}",
+            explain("may be worse than")
         ));
     }
     let tolerance = judge.test.tolerance();
     if ranges(judge.beta).is_some_and(|(more, less)| more.high < tolerance * less.low) {
-        return Standing::NoWorse(format!("{told}, within {tolerance} times stable"));
+        return Standing::NoWorse(format!(
+            "{}, within {tolerance} times {}",
+            explain("is no worse than"),
+            seen.names.1
+        ));
     }
-    Standing::Open(told)
+    Standing::Open(explain("is not shown to be worse than"))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::series::{Assess, Series};
+use self::series::{Assess, BoundRelation, Series};
 pub(crate) use self::state::OutcomeKind;
 pub use self::state::{State, Tally};
 use crate::{Counting, Judge, Judgement, Kind, Metric, Observation};
@@ -113,7 +113,7 @@ impl Assess for Threshold {
         self.bound.is_lost(events, min_requests)
     }
 
-    fn relation(&self, metric: Metric, value: f64) -> String {
+    fn relation(&self, metric: Metric, value: f64) -> BoundRelation {
         self.bound.relation(metric, value)
     }
 }
@@ -238,20 +238,24 @@ impl Assess for Bound {
         max.is_some_and(|max| events as f64 > max * min_requests as f64)
     }
 
-    fn relation(&self, metric: Metric, value: f64) -> String {
-        match *self {
+    fn relation(&self, metric: Metric, value: f64) -> BoundRelation {
+        let limit = |max| format!("limit {}", metric.show(max));
+        let minimum = |min| format!("minimum {}", metric.show(min));
+        let (relation, bound) = match *self {
             Self::Max(max) | Self::Between { max, .. } if value > max => {
-                format!("over the limit of {}", metric.show(max))
+                (" is over the limit", limit(max))
             }
             Self::Min(min) | Self::Between { min, .. } if value < min => {
-                format!("under the minimum of {}", metric.show(min))
+                (" is below the minimum", minimum(min))
             }
-            Self::Max(max) => format!("within the limit of {}", metric.show(max)),
-            Self::Min(min) => format!("within the minimum of {}", metric.show(min)),
-            Self::Between { min, max } => {
-                format!("between {} and {}", metric.show(min), metric.show(max))
-            }
-        }
+            Self::Max(max) => (" is within the limit", limit(max)),
+            Self::Min(min) => (" is above the minimum", minimum(min)),
+            Self::Between { min, max } => (
+                " is within the limits",
+                format!("{}, {}", minimum(min), limit(max)),
+            ),
+        };
+        BoundRelation { relation, bound }
     }
 }
 

@@ -33,8 +33,16 @@ pub(crate) trait Assess {
     /// Whether so many events are too many already, whatever else comes until there are `min_requests`.
     fn is_lost(&self, events: u64, min_requests: u64) -> bool;
 
-    /// How the value stands to what is asked: `over the limit of 2%`.
-    fn relation(&self, metric: Metric, value: f64) -> String;
+    /// How the value relates to the bound.
+    fn relation(&self, metric: Metric, value: f64) -> BoundRelation;
+}
+
+/// How a value relates to a bound, as parts of a sentence.
+pub(crate) struct BoundRelation {
+    /// ` is over the limit`; empty where a condition decides.
+    pub(crate) relation: &'static str,
+    /// `limit 2%`
+    pub(crate) bound: String,
 }
 
 /// What is measured, and how it is counted and looked at.
@@ -213,7 +221,7 @@ impl Series<'_> {
         }
         match sample.latency.as_ref().and_then(quantile) {
             Some(value) => Reading::Value(value),
-            None => Reading::NoData("there were requests, but no latencies".into()),
+            None => Reading::NoData("there were requests, but no latencies were measured".into()),
         }
     }
 
@@ -250,7 +258,7 @@ impl Series<'_> {
             Verdict::Fail {
                 why: words::times(
                     latest(),
-                    "failed",
+                    "failed measurements",
                     tally.failed,
                     self.counting.failure_limit,
                 ),
@@ -262,12 +270,22 @@ impl Series<'_> {
         {
             let limit = self.counting.inconclusive_limit.unwrap_or_default();
             Verdict::Inconclusive {
-                why: words::times(latest(), "inconclusive", tally.inconclusive, limit),
+                why: words::times(
+                    latest(),
+                    "inconclusive measurements",
+                    tally.inconclusive,
+                    limit,
+                ),
             }
         } else if tally.consecutive_error > self.counting.consecutive_error_limit {
             let limit = self.counting.consecutive_error_limit;
             Verdict::Inconclusive {
-                why: words::times(latest(), "no data in a row", tally.consecutive_error, limit),
+                why: words::times(
+                    latest(),
+                    "measurements without data in a row",
+                    tally.consecutive_error,
+                    limit,
+                ),
             }
         } else if self
             .counting
@@ -339,7 +357,7 @@ impl Series<'_> {
             .map_or("", |outcome| outcome.why.as_str());
         if state.tally.successful == 0 {
             return Verdict::Inconclusive {
-                why: format!("{latest}; no measurement was successful yet"),
+                why: format!("{latest}; no successful measurement yet"),
             };
         }
         if self.metric.kind() != Kind::Events {

@@ -2,37 +2,36 @@
 
 use super::{
     State,
-    series::{Series, availability},
+    series::{BoundRelation, Series, availability},
 };
 use crate::{
     Metric, Observation,
-    metric::{Kind, grouped},
+    metric::{Kind, grouped, pluralized},
     track::Counts,
-    verdict,
+    verdict::{self, RequestSource},
 };
 
-/// `error-rate 5.2% over the limit of 2% on #3, 1,240 requests, 64 errors; stable #2 0.1%`
+/// `error rate of #3 is over the limit: 5.2% (64 of 1,240 requests), limit 2%; stable #2: 0.1%`
 pub(super) fn measured(
     series: &Series<'_>,
     state: &State,
     seen: &Observation,
     value: f64,
 ) -> String {
-    let mut text = compared(series, seen, value);
     let sample = seen.canary.sample.as_ref();
-    if let Some(counts) = sample.and_then(|sample| series.counts(sample))
-        && series.metric.is_of_traffic()
-    {
-        let window = series.unusual(state.canary.window(counts), state, seen);
-        if !state.canary.is_first_window() {
-            text.push_str(&format!(
-                " in the last {}",
-                seconds(state.canary.seconds_since(seen.at))
-            ));
-        }
-        text.push_str(&amount(series.metric, window));
-    }
-    text + &beside(series, state, seen)
+    let counts = sample.and_then(|sample| series.counts(sample));
+    let amount = counts
+        .filter(|_| series.metric.is_of_traffic())
+        .map(|counts| {
+            let window = series.unusual(state.canary.window(counts), state, seen);
+            let mut text = amount(series.metric, window);
+            if !state.canary.is_first_window() {
+                let seconds = seconds(state.canary.seconds_since(seen.at));
+                text.push_str(&format!(" in the last {seconds}"));
+            }
+            text + &without_answer(series.metric, window)
+        });
+    explained(series, state, seen, value, amount)
 }
 
 /// The same over the whole hold.
@@ -42,12 +41,31 @@ pub(super) fn over_the_hold(
     seen: &Observation,
     whole: Counts,
 ) -> String {
-    compared(series, seen, rate(series.metric, whole))
-        + &amount(series.metric, whole)
-        + &beside(series, state, seen)
+    let amount = amount(series.metric, whole) + &without_answer(series.metric, whole);
+    let value = rate(series.metric, whole);
+    explained(series, state, seen, value, Some(amount))
 }
 
-/// `12 of 100 requests for error-rate of #3`
+fn explained(
+    series: &Series<'_>,
+    state: &State,
+    seen: &Observation,
+    value: f64,
+    amount: Option<String>,
+) -> String {
+    let metric = series.metric;
+    let BoundRelation { relation, bound } = series.assess.relation(metric, value);
+    format!(
+        "{} of {}{relation}: {}{}, {bound}{}",
+        metric.title(),
+        seen.canary.release,
+        metric.show(value),
+        amount.map_or_else(String::new, |amount| format!(" ({amount})")),
+        beside(series, state, seen)
+    )
+}
+
+/// `too little traffic to judge the error rate of #3: 12 of the 100 requests needed`
 pub(super) fn too_little_traffic(series: &Series<'_>, state: &State, seen: &Observation) -> String {
     let requests = state.whole_of_canary(series, seen).requests;
     verdict::too_little_traffic(
@@ -55,31 +73,23 @@ pub(super) fn too_little_traffic(series: &Series<'_>, state: &State, seen: &Obse
         &seen.canary.release,
         requests,
         series.counting.min_requests.max(1),
-        "requests",
+        RequestSource::Canary,
     )
 }
 
-/// `cpu of #3 unknown: the target reports no CPU use`
+/// `CPU use of #3 can't be judged: the target reports no CPU use`
 pub(super) fn no_data(series: &Series<'_>, seen: &Observation, why: &str) -> String {
-    format!(
-        "{} of {} unknown: {why}",
-        series.metric, seen.canary.release
-    )
+    verdict::not_judged(series.metric, &seen.canary.release, why)
 }
 
-/// `no requests in the last 5 s for error-rate of #3`
+/// `error rate of #3 can't be judged: no requests in the last 5 s`
 pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observation) -> String {
     if is_idle(series, state, seen) {
         let since = seconds(state.canary.seconds_since(seen.at));
-        format!(
-            "no requests in the last {since} for {} of {}",
-            series.metric, seen.canary.release
-        )
+        no_data(series, seen, &format!("no requests in the last {since}"))
     } else {
-        format!(
-            "{} of {} unknown: the source says it is not a number",
-            series.metric, seen.canary.release
-        )
+        let why = "the source reported a value that is not a number";
+        no_data(series, seen, why)
     }
 }
 
@@ -96,18 +106,8 @@ pub(super) fn times(why: &str, what: &str, times: u32, limit: u32) -> String {
     if limit == 0 {
         why.to_owned()
     } else {
-        format!("{why} ({what} {times} times, {limit} allowed)")
+        format!("{why} ({times} {what}, {limit} allowed)")
     }
-}
-
-fn compared(series: &Series<'_>, seen: &Observation, value: f64) -> String {
-    let metric = series.metric;
-    format!(
-        "{metric} {} {} on {}",
-        metric.show(value),
-        series.assess.relation(metric, value),
-        seen.canary.release
-    )
 }
 
 /// How often for each request; an error or a slow answer is one request's, of orders there may be several.
@@ -118,32 +118,27 @@ pub(super) fn rate(metric: Metric, counts: Counts) -> f64 {
     }
 }
 
+/// `64 of 1,240 requests`, `15 orders in 300 requests`, `240 requests`
 fn amount(metric: Metric, counts: Counts) -> String {
-    let mut text = format!(", {}", counted(counts.requests, "request"));
+    let (events, requests) = (
+        grouped(&counts.events.to_string()),
+        pluralized(counts.requests, "request"),
+    );
     match metric {
-        Metric::ErrorRate => {
-            let unanswered = counts.abandoned + counts.unanswered;
-            let errors = counts.events.saturating_sub(unanswered);
-            text.push_str(&format!(", {}", counted(errors, "error")));
-            text.push_str(&without_answer(counts));
+        Metric::ErrorRate | Metric::AnsweredErrorRate | Metric::SlowRate { .. } => {
+            format!("{events} of {requests}")
         }
-        Metric::AnsweredErrorRate => {
-            text.push_str(&format!(", {}", counted(counts.events, "error")));
-        }
-        Metric::SlowRate { .. } => {
-            text.push_str(&format!(", {} slow", grouped(&counts.events.to_string())));
-        }
-        Metric::Event(name) => {
-            text.push_str(&format!(", {} {name}", grouped(&counts.events.to_string())));
-        }
-        _ => {}
+        Metric::Event(name) => format!("{events} {name} in {requests}"),
+        _ => requests,
     }
-    text
 }
 
-/// `, 12 abandoned, 3 unanswered`, or nothing where all were answered in time.
-pub(crate) fn without_answer(counts: Counts) -> String {
+/// `, 12 abandoned, 3 unanswered`; empty where all requests were answered in time.
+pub(crate) fn without_answer(metric: Metric, counts: Counts) -> String {
     let mut text = String::new();
+    if metric != Metric::ErrorRate {
+        return text;
+    }
     for (count, class) in [
         (counts.abandoned, "abandoned"),
         (counts.unanswered, "unanswered"),
@@ -155,11 +150,11 @@ pub(crate) fn without_answer(counts: Counts) -> String {
     text
 }
 
-/// `; stable #2 0.1%`, or nothing where it isn't known.
+/// `; stable #2: 0.1%`; empty where it isn't known.
 fn beside(series: &Series<'_>, state: &State, seen: &Observation) -> String {
     match (&seen.stable, value_of_stable(series, state, seen)) {
         (Some(stable), Some(value)) => {
-            format!("; stable {} {}", stable.release, series.metric.show(value))
+            format!("; stable {}: {}", stable.release, series.metric.show(value))
         }
         _ => String::new(),
     }
@@ -211,12 +206,6 @@ fn restarts_in_the_time_of_the_canary(
         1.0
     };
     Some(stable.restarts as f64 * share)
-}
-
-/// `1 error`, `1,240 errors`.
-fn counted(number: u64, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", grouped(&number.to_string()))
 }
 
 /// `5 s`, `0.5 s`, `2 min`: roughly, for people.

@@ -29,7 +29,7 @@ fn a_release_whose_instances_crash_is_rolled_back_though_its_requests_fall_back_
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let why = rollout["turned_back"]["why"].as_str().unwrap();
-    assert_says(why, &["restarts 1 over the limit of 0 on #2"]);
+    assert_says(why, &["restart count of #2 is over the limit: 1, limit 0"]);
     load.stop();
 }
 
@@ -44,7 +44,7 @@ fn a_quiet_service_is_promoted_with_how_little_was_seen_unless_a_rule_is_require
         &told,
         &[
             "#2 serves production",
-            "no data: 0 of 100 requests for error-rate of #2",
+            "no data: too little traffic to judge the error rate of #2: 0 of the 100 requests needed",
         ],
     );
     let required = format!("{canary}\n    analysis: [{{ metric: error-rate, required: true }}]");

@@ -113,13 +113,12 @@ fn judged_both_ways(usual: &str, worse: &str, weight: &str, window: &str, limit:
     assert_says(
         why,
         &[
-            "error-rate",
-            "on #2 against",
-            "on #1",
-            "met by",
-            "users against",
-            "requests, evidence",
-            "limit 100:1",
+            "error rate of #2 is worse than #1: ",
+            " vs ",
+            "% (",
+            " requests, ",
+            " users); odds ",
+            "threshold 100:1",
         ],
     );
     println!(
@@ -236,9 +235,7 @@ fn a_release_that_is_slower_than_stable_was_goes_back_during_its_bake() {
     assert_says(
         why,
         &[
-            "latency-p50",
-            "on #2 against",
-            "on #1 before the switch",
+            "latency p50 of #2 is worse than #1 before the switch: ",
             "certainty",
         ],
     );
@@ -325,7 +322,7 @@ fn one_user_who_always_fails_neither_rolls_a_good_release_back_nor_lets_it_pass(
     });
     assert_says(
         &told.to_string(),
-        &["met by 1 user against", "too few users to tell"],
+        &[" requests, 1 user)", "too few users to tell"],
     );
     robot.stop();
     people.stop();

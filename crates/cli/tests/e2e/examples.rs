@@ -177,7 +177,7 @@ fn the_demo_ends_as_it_promises_and_leaves_nothing() {
         let line = lines.find(|line| line.contains(version)).unwrap();
         assert!(line.contains(outcome), "{line}");
     }
-    assert!(summary.contains("error-rate"), "{summary}");
+    assert!(summary.contains("error rate"), "{summary}");
     assert!(
         summary.contains(" 0 failed because of Shipway itself"),
         "{summary}"

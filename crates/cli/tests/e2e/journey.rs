@@ -32,7 +32,7 @@ fn a_push_ends_in_production_and_a_bad_one_comes_back() {
     let load = Load::start(&format!("http://{}/shop/", site.proxy));
     shop.write("MOOD", "bad\n");
     let told = said(&shop.ship("1.2"));
-    assert!(told.contains("error-rate"), "{told}");
+    assert!(told.contains("error rate"), "{told}");
     let rollout = site.ended_rollout("production", 3);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let counts = load.stop();

@@ -54,8 +54,8 @@ fn a_kpi_that_halves_rolls_back_and_a_prometheus_that_is_killed_promotes_nothing
     let told = site.ended_rollout("production", 2).to_string();
     for words in [
         "turned_back",
-        "conversion 0.2",
-        "on #2 against 0.4",
+        "conversion of #2 is worse than #1: 0.2",
+        " vs 0.4",
         "certainty",
     ] {
         assert!(told.contains(words), "{words}: {told}");
@@ -104,9 +104,8 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
     let told = site.ended_rollout("production", 2).to_string();
     for words in [
         "rolled_back",
-        "conversion 0.2",
-        "on #2 against 0.4",
-        "on #1 before the switch",
+        "conversion of #2 is worse than #1 before the switch: 0.2",
+        " vs 0.4",
         "certainty",
     ] {
         assert!(told.contains(words), "{words}: {told}");

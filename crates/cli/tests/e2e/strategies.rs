@@ -167,7 +167,7 @@ fn a_release_with_bad_answers(strategy: &str) {
     let rollout = site.ended_rollout("production", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let why = rollout["turned_back"]["why"].as_str().unwrap();
-    assert!(why.contains("error-rate"), "{why}");
+    assert!(why.contains("error rate"), "{why}");
     assert_serves_alone(&site, 1, 2);
     let (bad, good) = (load.of("1.1"), load.of("1.0"));
     until("traffic on 1.0", || load.of("1.0") > good + 50);

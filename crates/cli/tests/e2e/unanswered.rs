@@ -89,12 +89,12 @@ fn a_canary_that_answers_nothing_goes_back_by_each_rule_while_all_its_requests_a
         (
             "slow",
             "    analysis: [{ metric: slow-rate, over: 500ms, worse_than: stable }]",
-            "slow-rate (over 500 ms) 100% on #2",
+            "slow rate (over 500 ms) of #2 is worse than #1: 100%",
         ),
         (
             "quantile",
             "    analysis: [{ metric: latency-p99, max: 500ms, interval: 1s }]",
-            "over the limit of 500 ms on #2",
+            "latency p99 of #2 is over the limit: ",
         ),
     ] {
         let shop = shop(&site, service, &format!("{CANARY}\n{keys}"));
@@ -122,7 +122,14 @@ fn requests_that_clients_give_up_are_errors_of_their_own_class() {
     push.wait_with_output().unwrap();
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let why = rollout["turned_back"]["why"].as_str().unwrap();
-    assert_says(why, &["error-rate", "on #2 against 0% on #1", "abandoned"]);
+    assert_says(
+        why,
+        &[
+            "error rate of #2 is worse than #1: ",
+            " vs 0% (",
+            "abandoned",
+        ],
+    );
 }
 
 #[test]

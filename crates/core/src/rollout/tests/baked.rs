@@ -114,9 +114,8 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
     assert_eq!(stage.rollout().status(), Status::RolledBack);
     let turn = stage.rollout().turned_back.clone().unwrap();
     for words in [
-        "cpu 83",
-        "on #4 against 41",
-        "on #3 before the switch",
+        "CPU use of #4 is worse than #3 before the switch: 83",
+        " vs 41",
         "certainty",
     ] {
         assert!(turn.why.contains(words), "{words}: {}", turn.why);

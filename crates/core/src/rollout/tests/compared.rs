@@ -67,7 +67,10 @@ fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_
         "{:#?}",
         stage.story
     );
-    let is_told = |note: &Note| note.text.contains("enough evidence: error-rate 1% on #4");
+    let is_told = |note: &Note| {
+        note.text
+            .contains("enough evidence: error rate of #4 is no worse than #3: 1%")
+    };
     assert!(stage.rollout().notes.iter().any(is_told));
 }
 
@@ -240,7 +243,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
         stage.compare((0, 0), (100 * turn, turn));
         stage.pass_time(1);
     }
-    let is_told = |note: &Note| note.text.contains("no data: 0 of 100 requests");
+    let is_told = |note: &Note| note.text.contains("0 of the 100 requests needed");
     assert!(stage.rollout().notes.iter().any(is_told));
 }
 

@@ -28,7 +28,7 @@ fn too_little_traffic_ends_a_hold_by_time_and_the_note_says_how_little_it_was() 
         "50% to #4, 50% to #3"
     );
     let notes = &stage.rollout().notes;
-    let said = "hold for 1 min and judge: no data: 12 of 100 requests for error-rate of #4";
+    let said = "hold for 1 min and judge: no data: too little traffic to judge the error rate of #4: 12 of the 100 requests needed";
     assert!(notes.iter().any(|note| note.text == said), "{notes:#?}");
 }
 
