@@ -351,7 +351,7 @@ fn a_provider_that_is_down_says_nothing_or_lies_never_passes_and_never_fails() {
         fewer(kpi()),
         answers(|second| (Ok(0.4 + noise(second)), dies(second)), 80),
     );
-    inconclusive(&of_stable, "on #3: Prometheus could not be reached");
+    inconclusive(&of_stable, "#3: Prometheus could not be reached");
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         inconclusive(
             &judge(fewer(kpi()), answers(|_| (Ok(value), Ok(0.4)), 80)),
@@ -371,7 +371,7 @@ fn a_provider_that_is_down_says_nothing_or_lies_never_passes_and_never_fails() {
         at: at(1_000 * second),
         ..one.clone()
     });
-    inconclusive(&judge(fewer(kpi()), repeated), "1 of 30 values");
+    inconclusive(&judge(fewer(kpi()), repeated), "1 of the 30 values needed");
     // Never asked.
     let nothing = (0..50).map(|second| {
         seen(
@@ -579,7 +579,11 @@ fn a_warm_up_is_left_out() {
     );
     let judged = judge(patient, cold.clone());
     assert!(
-        judged.verdict.is_pass() && judged.verdict.why().contains("#4 is no worse than #3: 0%"),
+        judged.verdict.is_pass()
+            && judged
+                .verdict
+                .why()
+                .contains("#4 is not shown to be worse than #3: 0%"),
         "{judged:?}"
     );
     let limit = Threshold {

@@ -144,7 +144,7 @@ fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
         said[1]
             .verdict
             .why()
-            .ends_with("no measurement was successful yet"),
+            .ends_with("no successful measurement yet"),
         "{:?}",
         said[1]
     );
@@ -375,7 +375,7 @@ fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
     let (state, said) = judge(&unguarded, &ticks(&[(0, 7, 7), (5, 7, 7)]));
     assert_eq!(
         said[1].verdict.to_string(),
-        "no data: no requests in the last 5 s for error-rate of #3"
+        "no data: error rate of #3 can't be judged: no requests in the last 5 s"
     );
     assert_eq!(state.tally().inconclusive, 2);
 }

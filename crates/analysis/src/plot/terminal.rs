@@ -282,7 +282,7 @@ mod tests {
         let drawn = terminal(&series(100), 32, 6, Ink::Plain);
         assert_eq!(
             drawn.lines().next(),
-            Some("error-rate: 3.96% on #4, 1% on…")
+            Some("error-rate: 3.96% on #4, 1% on …")
         );
     }
 

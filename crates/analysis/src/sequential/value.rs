@@ -239,7 +239,9 @@ fn against_before(
     let canary = match seen.canary.value(judge.metric) {
         Ok(canary) if canary.is_finite() => canary,
         Ok(_) => {
-            return Standing::Unknown("the source reported a value that is not a number".to_owned());
+            return Standing::Unknown(
+                "the source reported a value that is not a number".to_owned(),
+            );
         }
         Err(why) => return Standing::Unknown(why.to_owned()),
     };
