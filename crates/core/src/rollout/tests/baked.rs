@@ -145,12 +145,15 @@ fn what_is_not_known_of_the_time_before_is_inconclusive_and_never_passes() {
         ..Before::default()
     };
     for (before, words) in [
-        (None, "on #3 before the switch"),
+        (None, "#3 before the switch: "),
         (
             Some(&alike),
-            "the 30 values of #3 before the switch are too much like those before them",
+            "the 30 values of #3 before the switch are too strongly correlated",
         ),
-        (Some(&few), "#3 before the switch had only 5 of the 30 values needed"),
+        (
+            Some(&few),
+            "#3 before the switch had only 5 of the 30 values needed",
+        ),
     ] {
         let mut stage = baking(compared(Metric::Cpu, Way::Increase));
         bake(&mut stage, using(0.8), before);
