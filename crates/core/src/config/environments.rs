@@ -478,3 +478,29 @@ fn strategy(fields: &Fields<'_>, problems: &mut Problems) -> Strategy {
         Strategy::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use shipway_syntax::Source;
+
+    use crate::config::parse;
+
+    #[test]
+    fn approvals_that_only_a_group_could_give_are_warned_of() {
+        let file = |from: &str| {
+            format!(
+                "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    approvals: {{ count: 2, from: {from} }}\n"
+            )
+        };
+        let warnings = |from: &str| {
+            let text = file(from);
+            let source = Source::new("shipway.yaml", text.as_str());
+            let (_, warnings) = parse(&source).unwrap();
+            let lines = warnings.iter().map(|warning| warning.one_line(&source));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(warnings("[ann, bob]"), "");
+        let words = "2 approvals are required, but 1 can be given by people who are named: groups can't approve yet";
+        assert!(warnings("[ann, '@platform']").contains(words));
+    }
+}
