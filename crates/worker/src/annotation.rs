@@ -1,5 +1,5 @@
-//! Annotations: something to look at, at a place in a file. Read as GitHub's runner reads them: what can't be right about a
-//! place is left out, and the rest counts.
+//! Annotations: messages with an optional position in a file. As in GitHub's runner, an invalid position is dropped
+//! and the message kept.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,7 +7,7 @@ use shipway_workflow::job::{JournalBody, Level};
 
 use crate::{command::Command, containers::in_workspace, mask::Masker, matcher::Problem};
 
-/// Where in a file.
+/// A range in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     line: Option<u32>,
@@ -17,7 +17,7 @@ struct Place {
 }
 
 impl Place {
-    /// What of it makes sense.
+    /// Drops what is inconsistent.
     fn checked(mut self) -> Self {
         self.line = self.line.or(self.end_line);
         self.column = self.column.or(self.end_column);
@@ -27,7 +27,7 @@ impl Place {
             (self.line, self.end_line) = (None, None);
         }
         let lines = self.line.zip(self.end_line);
-        // Columns are of one line.
+        // Columns only make sense within one line.
         if self.line.is_none()
             || lines.is_some_and(|(from, to)| from != to)
             || is_reversed(self.column, self.end_column)
@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-/// What a command says.
+/// From a workflow command.
 pub(crate) fn of_command(
     level: Level,
     command: &Command,
@@ -67,7 +67,7 @@ pub(crate) fn of_command(
     made(level, &command.value, file, place, title, masker)
 }
 
-/// What a problem matcher has found. Its file counts when it is one of the workspace.
+/// From a problem matcher. The file is dropped unless it exists in the workspace.
 pub(crate) fn of_problem(problem: &Problem, workspace: &Path, masker: &Masker) -> JournalBody {
     let place = Place {
         line: problem.line,
@@ -87,7 +87,7 @@ pub(crate) fn of_problem(problem: &Problem, workspace: &Path, masker: &Masker) -
     made(*level, message, file, place, code.as_deref(), masker)
 }
 
-/// What the worker itself has to say.
+/// From a message of the worker.
 pub(crate) fn of_text(level: Level, text: &str, masker: &Masker) -> JournalBody {
     made(level, text, None, Place::default(), None, masker)
 }
@@ -114,7 +114,7 @@ fn made(
     }
 }
 
-/// The path of a file from its repository on: the nearest folder of the workspace that is one, or the workspace.
+/// The path relative to its repository: the nearest enclosing git work tree, otherwise the workspace.
 fn inside(workspace: &Path, file: &str) -> Option<String> {
     let path = normal(&workspace.join(file))?;
     if !path.starts_with(workspace) || !path.is_file() {
@@ -129,7 +129,7 @@ fn inside(workspace: &Path, file: &str) -> Option<String> {
     Some(inner.display().to_string())
 }
 
-/// The path without `.` and `..`.
+/// Resolves `.` and `..` lexically.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for step in path.components() {
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(place(1, 1, 3, 4), [1, 1, 3, 4]);
         assert_eq!(place(0, 2, 0, 0), [2, 2, 0, 0]);
         assert_eq!(place(1, 0, 0, 4), [1, 0, 4, 4]);
-        // Columns of several lines, of no line, and what runs backwards.
+        // Columns across lines, columns without a line, reversed ranges.
         assert_eq!(place(1, 2, 3, 4), [1, 2, 0, 0]);
         assert_eq!(place(0, 0, 3, 4), [0, 0, 0, 0]);
         assert_eq!(place(2, 1, 0, 0), [0, 0, 0, 0]);

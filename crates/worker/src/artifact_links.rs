@@ -1,40 +1,41 @@
-//! Which links an artifact may hold, for all that writes and unpacks artifacts.
+//! Which symlinks an artifact may contain: one rule for everything that writes or unpacks artifacts.
 //!
 //! # Why
 //!
-//! Package managers make links that go up (`node_modules/pkg → ../packages/pkg`), and they must survive. A link that leads out of
-//! the artifact would, when unpacked, read or overwrite files of the machine.
+//! Package managers create links that go up (`node_modules/pkg → ../packages/pkg`), which must be preserved. A link
+//! that leads out of the artifact would, once unpacked, read or overwrite files of the machine.
 //!
 //! # Invariants
 //!
-//! - A link goes up only at its beginning, and by fewer folders than its own path has: it stays inside.
-//! - No entry is below a link: otherwise a link at another depth than its path says could leave.
+//! - `..` occurs only at the beginning of a target, and fewer times than the link's path is deep: the target is
+//!   inside.
+//! - No entry is below a link: otherwise a link could be at another depth than its path suggests, and lead out.
 
 use std::path::{Component, Path, PathBuf};
 
-/// Why an entry of an artifact is refused.
+/// Why an entry of an archive is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// Its path leads elsewhere.
+    /// The entry's path is absolute or contains `..`.
     #[error("the entry {} leaves its folder", .0.display())]
     LeavesFolder(PathBuf),
-    /// Its link leads elsewhere.
+    /// The link's target is outside of the archive.
     #[error("the link {} → {} leaves its folder", link.display(), target.display())]
     LinkLeavesFolder {
-        /// The link.
+        /// Path of the link.
         link: PathBuf,
-        /// Where it leads.
+        /// Its target.
         target: PathBuf,
     },
-    /// A folder of its path is a link.
+    /// A parent folder of the entry is a symlink.
     #[error("the entry {} is below a link", .0.display())]
     BelowLink(PathBuf),
-    /// A device, a socket or a pipe.
+    /// A device, a socket or a FIFO.
     #[error("the entry {} is neither file nor folder nor link", .0.display())]
     UnknownKind(PathBuf),
 }
 
-/// Checks an entry of a tar that is to be unpacked to `to`, where the entries before it are already.
+/// Checks an entry before it is unpacked to `to`, which contains all earlier entries.
 pub fn check_entry(
     path: &Path,
     kind: tar::EntryType,
@@ -53,7 +54,7 @@ pub fn check_entry(
         | tar::EntryType::GNUSparse
         | tar::EntryType::Directory => true,
         tar::EntryType::Symlink => stays_inside(path, target),
-        // A second name of a link would be at another depth.
+        // A hard link to a symlink would be at another depth than it.
         tar::EntryType::Link => {
             let is_file = to
                 .join(target)
@@ -72,7 +73,7 @@ pub fn check_entry(
     })
 }
 
-/// Whether a link at `path` to `target` stays inside the artifact, given that no folder of its path is a link.
+/// Whether the target of a symlink is inside the artifact, provided that no parent folder of `path` is a link.
 pub(crate) fn stays_inside(path: &Path, target: &Path) -> bool {
     let up = target
         .components()
@@ -82,7 +83,7 @@ pub(crate) fn stays_inside(path: &Path, target: &Path) -> bool {
     depth(&rest).is_some() && depth(path).is_some_and(|depth| up < depth)
 }
 
-/// How many names a path has; `None` when it could lead anywhere but down.
+/// The number of components; `None` for a path that is absolute or contains `..`.
 pub(crate) fn depth(path: &Path) -> Option<usize> {
     path.components().try_fold(0, |depth, part| match part {
         Component::Normal(_) => Some(depth + 1),
@@ -91,8 +92,8 @@ pub(crate) fn depth(path: &Path) -> Option<usize> {
     })
 }
 
-/// The link at `path` below `base` as one that stays inside, when what it leads to is below `base`; relative, and going up only at
-/// its beginning.
+/// The symlink with a target that is relative, has `..` only at its beginning and stays inside; `None` if the target
+/// isn't below `base`.
 pub(crate) fn link_inside(base: &Path, path: &Path, target: &Path) -> Option<PathBuf> {
     if stays_inside(path, target) {
         return Some(target.to_owned());

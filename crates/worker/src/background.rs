@@ -1,6 +1,8 @@
-//! Steps that run beside those after them. Each is carried out by a hand of its own, with what the job was like when it
-//! began; what it leaves to later steps is theirs once they have waited for it. At most ten run at once, as at GitHub, the
-//! others wait for their turn. What they print stands in the job's log line by line behind `[id]`.
+//! Background steps: steps that run concurrently with those after them.
+//!
+//! Each has its own runner with a copy of the job's state from when it started. Its changes are applied to the job
+//! when a later step waits for it. At most ten run at once, like at GitHub; the others wait for a slot. Their output
+//! goes to the job's log with the prefix `[id]`.
 
 use std::{io, rc::Rc, time::Instant};
 
@@ -19,17 +21,17 @@ use crate::{
     step::Line,
 };
 
-/// Steps beside each other; GitHub's.
+/// GitHub's limit.
 const AT_ONCE_MAX: usize = 10;
 
-/// Waiting for those that still run, which no file asks for.
+/// Id of the step that waits for the remaining background steps at the end of a job.
 pub(crate) const IMPLICIT_WAIT: &str = "__implicit_wait_all";
 
-/// The steps of a job that run beside others.
+/// The background steps of a job.
 pub(crate) struct Background {
     running: Vec<Running>,
     slots: Rc<Semaphore>,
-    /// How many have begun.
+    /// Number of background steps started so far.
     begun: usize,
 }
 
@@ -50,7 +52,6 @@ struct Running {
     handle: JoinHandle<Done>,
 }
 
-/// A step that ran beside others is over.
 struct Done {
     key: String,
     hand: Hand,
@@ -60,7 +61,7 @@ struct Done {
 }
 
 impl Hand {
-    /// Another hand for the step `id`, beside this one.
+    /// A runner for the background step `id`.
     fn beside(&self, id: &str, number: usize) -> io::Result<Self> {
         let mut scope = self.scope.clone();
         scope.changes.clear();
@@ -82,7 +83,7 @@ impl Hand {
 }
 
 impl Job {
-    /// Lets a step run beside those after it.
+    /// Starts a step in the background.
     pub(crate) fn run_beside(&mut self, line: Line, task: Task, plan: Plan) -> io::Result<()> {
         let number = self.background.begun;
         self.background.begun += 1;
@@ -92,7 +93,7 @@ impl Job {
         let (stop, slots) = (hand.cancel.asker(), Rc::clone(&self.background.slots));
         let (name, continues) = (line.name.clone(), plan.continues);
         let handle = spawn_local(async move {
-            // Never closed.
+            // Only fails when the semaphore is closed, which never happens.
             let _slot = slots.acquire().await;
             let begun = Instant::now();
             hand.output.say(&name);
@@ -115,7 +116,7 @@ impl Job {
         Ok(())
     }
 
-    /// Waits for steps that run beside, or ends one. Fails when one of them has.
+    /// Runs a step that waits for background steps or cancels one. Fails if one of them has failed.
     pub(crate) async fn control(&mut self, action: &Action) -> io::Result<Went> {
         let is_meant = |running: &Running| match action {
             Action::Wait { ids } => ids
@@ -145,7 +146,7 @@ impl Job {
         })
     }
 
-    /// Waits for all that still run beside; a step of its own when there are any.
+    /// Waits for all running background steps; recorded as a step of its own if there are any.
     pub(crate) async fn wait_for_rest(&mut self) -> io::Result<()> {
         if self.background.running.is_empty() {
             return Ok(());
@@ -156,7 +157,7 @@ impl Job {
         self.finish(line, went, false, begun.elapsed())
     }
 
-    /// Waits for a step that runs beside, and takes over what it has left; why it failed the job, if it has.
+    /// Waits for a background step and applies its changes; returns why it failed.
     async fn join(&mut self, running: Running) -> io::Result<Option<String>> {
         let done = running.handle.await.map_err(io::Error::other)?;
         let Done {
@@ -175,7 +176,7 @@ impl Job {
         let why = why.lines().next().unwrap_or(why).to_owned();
         let heard = std::mem::take(&mut hand.output.heard);
         let outer = std::mem::replace(&mut self.hand.output.heard, heard);
-        // Whoever waits for it fails the job.
+        // Not `finish`: the failure is that of the waiting step.
         self.record(running.line, went, running.continues, took)?;
         self.hand.output.heard = outer;
         Ok(failed.then_some(why))

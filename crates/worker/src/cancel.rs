@@ -1,38 +1,40 @@
-//! When a job ends before its steps do: asked to from outside, or because its time is over. Steps whose condition wants it
-//! so (`if: always()`) still run, for a while; asked a second time, nothing does.
+//! Cancellation of a job: on request or by timeout.
+//!
+//! Steps whose condition asks for it (`if: always()`) still run during a grace period. A second request stops those,
+//! too.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How long a cancelled job may clean up; GitHub's.
+/// How long a cancelled job may clean up; GitHub's value.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
-/// Why a job is cut short.
+/// Why a job is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// Somebody asked.
+    /// On request.
     Asked,
-    /// It took longer than it may.
+    /// `timeout-minutes` of the job.
     TooLong,
 }
 
-/// How what runs is to be ended.
+/// How to stop a running process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// Asked to end, and given time.
+    /// With signals, then a grace period.
     Politely,
-    /// Killed.
+    /// With SIGKILL.
     AtOnce,
 }
 
-/// Whether, why and since when the job is cut short.
+/// The cancellation state of a job, as seen by one runner of steps.
 pub(crate) struct Cancel {
     asked: CancellationToken,
-    /// Somebody wants this one step to end, whatever its condition says of a cancelled job.
+    /// Cancels only this background step, even one that keeps running in a cancelled job.
     alone: CancellationToken,
-    /// Whether it has been told to.
+    /// Whether `alone` has been handled.
     told_alone: bool,
     asked_again: CancellationToken,
     deadline: Instant,
@@ -40,14 +42,14 @@ pub(crate) struct Cancel {
 }
 
 impl Cancel {
-    /// A job that may take `timeout`. SIGTERM and SIGINT are heard from now on.
+    /// Cancels the job after `timeout`, or on SIGTERM or SIGINT.
     pub(crate) fn after(timeout: Duration) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let cancel = Self::quiet(timeout);
         let tokens = [cancel.asked.clone(), cancel.asked_again.clone()];
-        // Ends with the runtime.
+        // The task ends with the runtime.
         tokio::spawn(async move {
             for token in tokens {
                 tokio::select! {
@@ -73,7 +75,7 @@ impl Cancel {
         }
     }
 
-    /// For a step that runs beside others: ends with the job, or alone.
+    /// The state for a background step, which is cancelled with the job or alone.
     pub(crate) fn beside(&self) -> Self {
         Self {
             asked: self.asked.child_token(),
@@ -85,17 +87,17 @@ impl Cancel {
         }
     }
 
-    /// What asks for the end of this step alone.
+    /// The token that cancels only this step.
     pub(crate) fn asker(&self) -> CancellationToken {
         self.alone.clone()
     }
 
-    /// Somebody wants the job to stop.
+    /// Requests cancellation of the job.
     pub(crate) fn ask(&self) {
         self.asked.cancel();
     }
 
-    /// Why the job is cut short, if it is; looks at what has happened since.
+    /// Updates the state; returns why the job is cancelled.
     pub(crate) fn look(&mut self) -> Option<Cut> {
         if self.cut.is_none() {
             if self.asked.is_cancelled() || self.alone.is_cancelled() {
@@ -107,17 +109,18 @@ impl Cancel {
         self.cut
     }
 
-    /// Why the job was cut short when a step last saw to it.
+    /// Why the job is cancelled, as of the last update.
     pub(crate) const fn cut(&self) -> Option<Cut> {
         self.cut
     }
 
-    /// Whether not even steps that always run may begin.
+    /// Whether the grace period is over: not even `always()` steps may start.
     pub(crate) fn is_over(&self) -> bool {
         self.cut.is_some() && (self.asked_again.is_cancelled() || Instant::now() >= self.deadline)
     }
 
-    /// Returns when what runs must end. What `goes_on` when the job is cancelled must so only when its grace is over.
+    /// Waits until a running process must be stopped. One that `goes_on` in a cancelled job only has to stop at the
+    /// end of the grace period.
     pub(crate) async fn must_end(&mut self, goes_on: bool) -> Manner {
         if self.cut.is_none() {
             let cut = tokio::select! {
@@ -134,7 +137,7 @@ impl Cancel {
             }
         }
         tokio::select! {
-            // The job was cancelled, the step goes on, and now it is ended, too.
+            // The job is cancelled and this step keeps running; now the step itself is cancelled.
             () = self.alone.cancelled(), if goes_on && !self.told_alone => {
                 self.told_alone = true;
                 self.deadline = Instant::now() + GRACE;

@@ -1,4 +1,4 @@
-//! The files that a step writes for its job, new for each step and read even when it failed.
+//! The command files of a step (`GITHUB_OUTPUT`, `GITHUB_ENV`, …): created for each step, and read even if it failed.
 
 use std::{
     fs::{self, File},
@@ -11,16 +11,15 @@ use crate::{
     files,
 };
 
-/// A summary may have this many bytes; GitHub's.
+/// GitHub's limit.
 const SUMMARY_BYTES_MAX: u64 = 1 << 20;
-/// What is read of the other files; outputs are for names and paths.
+/// Limit for each of the other files.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// What a file is called that no step has written to: the next step gets it. Most steps write none of the five, and on a
-/// file system where much was deleted lately new files are what takes longest of a short step.
+/// Suffix of a file that no step has written to: the next step reuses it. Most steps write none of the five files,
+/// and creating files can dominate the run time of a short step on a file system with many recent deletions.
 const SPARE: &str = "spare";
 
-/// The files of one step.
 pub(crate) struct Channel {
     output: PathBuf,
     env: PathBuf,
@@ -29,39 +28,39 @@ pub(crate) struct Channel {
     summary: PathBuf,
 }
 
-/// What becomes of files that a step hasn't written to.
+/// What to do with files that the step hasn't written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unwritten {
-    /// Somebody may still have them open: what comes late is nobody's.
+    /// A process may still have them open, and its late writes must not reach the next step.
     Removed,
     /// The next step gets them.
     Spared,
 }
 
-/// What a step wrote.
+/// The parsed contents of a step's command files.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) outputs: Vec<(String, String)>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) state: Vec<(String, String)>,
     pub(crate) paths: Vec<String>,
-    /// Markdown for people.
+    /// Markdown.
     pub(crate) summary: Option<String>,
-    /// What is to be told, and doesn't fail the step.
+    /// Problems that are reported and don't fail the step.
     pub(crate) complaints: Vec<String>,
-    /// What fails the step.
+    /// The first problem that fails the step.
     pub(crate) mistake: Option<String>,
 }
 
 impl Channel {
     pub(crate) fn create(temp: &Path, index: usize) -> io::Result<Self> {
-        // A folder of their own: containers that are actions see it.
+        // Separate folder, so that it can be mounted into container actions.
         let folder = temp.join(COMMANDS);
         fs::create_dir_all(&folder)?;
         let file = |name: &str| {
             let path = folder.join(format!("{name}-{index}"));
             let _ = fs::rename(folder.join(format!("{name}-{SPARE}")), &path);
-            // Made, or emptied should somebody still have written to it.
+            // Creates the file, or truncates a reused one that a late process has written to.
             File::create(&path).map(|_| path)
         };
         Ok(Self {
@@ -73,7 +72,7 @@ impl Channel {
         })
     }
 
-    /// Tells the step where they are.
+    /// Adds the variables that hold the paths of the files.
     pub(crate) fn announce(&self, env: &mut Env) {
         for (name, path) in [
             ("GITHUB_OUTPUT", &self.output),
@@ -86,7 +85,7 @@ impl Channel {
         }
     }
 
-    /// Reads what the step wrote, and removes the files, but for those that may be the next step's.
+    /// Reads the files and removes them, except those that the next step may reuse.
     pub(crate) fn close(self, unwritten: Unwritten) -> Written {
         let mut written = Written::default();
         written.outputs = written.pairs("GITHUB_OUTPUT", &self.output);
@@ -119,7 +118,7 @@ impl Channel {
             let spared =
                 unused && fs::rename(&path, path.with_file_name(format!("{name}-{SPARE}"))).is_ok();
             if !spared {
-                // The step may have removed it itself.
+                // The step may have removed the file itself.
                 let _ = fs::remove_file(path);
             }
         }
@@ -137,7 +136,7 @@ impl Written {
         pairs
     }
 
-    /// The text of a file. What isn't there was not written.
+    /// The text of a file; `None` if the step removed it.
     fn read(&mut self, name: &str, path: &Path) -> Option<String> {
         let file = File::open(path).ok()?;
         let mut bytes = Vec::new();
@@ -145,7 +144,7 @@ impl Written {
         match read {
             Ok(count) if count as u64 <= FILE_BYTES_MAX => {
                 let text = String::from_utf8_lossy(&bytes);
-                // Some shells begin their files with a byte order mark.
+                // PowerShell writes a byte order mark.
                 Some(text.trim_start_matches('\u{feff}').to_owned())
             }
             Ok(_) => {
@@ -164,7 +163,7 @@ impl Written {
     }
 }
 
-/// Variables that would run other people's code in later steps.
+/// Variables with which a step could inject code into later steps.
 fn blocked_name(name: &str) -> Option<&str> {
     name.eq_ignore_ascii_case("NODE_OPTIONS").then_some(name)
 }
@@ -182,7 +181,7 @@ mod tests {
         let channel = Channel::create(folder.path(), 0).unwrap();
         fill(&channel);
         let written = channel.close(Unwritten::Spared);
-        // What was written is gone; what wasn't is the next step's.
+        // Written files are removed, unused ones stay for the next step.
         for left in fs::read_dir(folder.path().join(COMMANDS)).unwrap() {
             assert_eq!(left.unwrap().metadata().unwrap().len(), 0);
         }

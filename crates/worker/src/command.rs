@@ -1,9 +1,10 @@
-//! Workflow commands in a step's output: `::error file=a.rs,line=3::text`, and the older `##[error]text`.
+//! Parser for workflow commands in a step's output: `::error file=a.rs,line=3::text`, and the older form
+//! `##[error]text`.
 //!
-//! Read as GitHub's runner reads them: only a name that is known makes a line a command, the newer form must begin the line,
-//! the older one may stand anywhere in it.
+//! Follows GitHub's runner: only known names make a line a command; the newer form must be at the start of the line,
+//! the older one may be anywhere in it.
 
-/// What steps can say. [`Name::Resume`] is the word that a step chose when it stopped commands.
+/// The commands. [`Name::Resume`] is the token with which a step resumes stopped commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Error,
@@ -42,18 +43,17 @@ const NAMES: [(&str, Name); 15] = [
     ("remove-matcher", Name::RemoveMatcher),
 ];
 
-/// A line that is a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     pub(crate) name: Name,
-    /// `file`, `line`, `name`, …
+    /// E.g. `file`, `line`, `name`.
     pub(crate) properties: Vec<(String, String)>,
-    /// What stands behind it.
+    /// The text after the second `::` or after `]`.
     pub(crate) value: String,
 }
 
 impl Command {
-    /// A property by its name.
+    /// The value of a property; names are case-insensitive.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self
             .properties
@@ -63,19 +63,18 @@ impl Command {
     }
 }
 
-/// Whether `word` is the name of a command.
 pub(crate) fn is_name(word: &str) -> bool {
     NAMES
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case(word))
 }
 
-/// Whether a line could be a command: cheap, and never wrong about a no.
+/// Cheap filter for lines that can't be commands. May have false positives, but no false negatives.
 pub(crate) fn may_be(line: &[u8]) -> bool {
     let begun = line.trim_ascii_start();
     let newer = match begun.first() {
         Some(b':') => begun.starts_with(b"::"),
-        // Blanks beyond ASCII's count as well.
+        // Unicode whitespace counts as well.
         Some(0x0b | 0x80..) => String::from_utf8_lossy(begun)
             .trim_start()
             .starts_with("::"),
@@ -84,7 +83,7 @@ pub(crate) fn may_be(line: &[u8]) -> bool {
     newer || memchr::memmem::find(line, b"##[").is_some()
 }
 
-/// Reads a line; `None` when it is no command. `resume` is the word that ends a stop.
+/// Parses a line; `None` if it is no command. `resume` is the token that ends `stop-commands`.
 pub(crate) fn parse(line: &str, resume: Option<&str>) -> Option<Command> {
     newer(line, resume).or_else(|| older(line, resume))
 }
@@ -126,7 +125,7 @@ fn read(
     })
 }
 
-// The percent sign comes last: `%250A` is the text `%0A`.
+// `%25` is last: `%250A` is the text `%0A`.
 const VALUE: [(&str, &str); 3] = [("%0D", "\r"), ("%0A", "\n"), ("%25", "%")];
 const PROPERTY: [(&str, &str); 5] = [
     ("%0D", "\r"),

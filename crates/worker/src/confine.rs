@@ -1,24 +1,25 @@
-//! What a job may use: the worker steps into the control groups that were made for it, and all that it starts is in them too.
+//! Resource limits of a job: the worker moves itself into the control groups that the server made for the job, so all
+//! its children are in them, too.
 //!
-//! Must never fail a job: where the groups can't be entered, the job runs without, and its log says so.
+//! A job never fails because of this: if the groups can't be entered, it runs without limits, with a warning.
 
 use std::{cell::Cell, fs, path::PathBuf};
 
 use shipway_workflow::job::JobLimits;
 
-/// What makes the kernel, short of memory, take a step's process rather than the worker, which can tell what happened.
+/// `oom_score_adj` of steps: the OOM killer should take a step's process, not the worker, which reports what
+/// happened.
 const STEPS_FIRST: &str = "500";
 
-/// The limits of this job, in force.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Confinement {
     limits: JobLimits,
-    /// Processes that were killed for want of memory, as far as they have been told of.
+    /// Number of OOM kills reported so far.
     killed: Cell<u64>,
 }
 
 impl Confinement {
-    /// Steps in. Also says what could not be done.
+    /// Moves this process into the job's control groups; also returns why a limit can't be enforced.
     pub(crate) fn enter(limits: &JobLimits) -> (Self, Option<String>) {
         let me = std::process::id().to_string();
         let refused = limits.groups.iter().find_map(|group| {
@@ -32,16 +33,16 @@ impl Confinement {
             limits: limits.clone(),
             killed: Cell::default(),
         };
-        // What an earlier worker in this folder left is not this one's.
+        // Discard the count of an earlier worker in this folder.
         confinement.ran_out_of_memory();
         (confinement, refused)
     }
 
-    /// Whether something was killed for want of memory since this was last asked, in words.
+    /// A message if a process of the job was killed for lack of memory since the last call.
     pub(crate) fn ran_out_of_memory(&self) -> Option<String> {
         let bytes = self.limits.memory_bytes?;
         let files = self.limits.groups.iter().flat_map(|group| {
-            // Version 2 and version 1 of the kernel's interface.
+            // cgroup v2 and v1.
             ["memory.events", "memory.oom_control"].map(|name| group.join(name))
         });
         let killed = files.filter_map(kills).max().unwrap_or(0);
@@ -51,7 +52,7 @@ impl Confinement {
         })
     }
 
-    /// What a container of this job is told: it is in its engine's groups, not in ours.
+    /// The arguments that limit a container: it runs in the engine's control groups, not in ours.
     pub(crate) fn of_container(limits: &JobLimits) -> Vec<String> {
         let memory = limits.memory_bytes.map(|it| format!("--memory={it}"));
         let cpu = limits
@@ -62,7 +63,7 @@ impl Confinement {
     }
 }
 
-/// Has the kernel, short of memory, look at this process first. Refused is fine: it is only a preference.
+/// Makes the OOM killer prefer this process. Best effort.
 pub(crate) fn prefer_to_kill(pid: Option<u32>) {
     if let Some(pid) = pid {
         let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), STEPS_FIRST);

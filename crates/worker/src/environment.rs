@@ -1,4 +1,5 @@
-//! The environment of a step: clean, then the workflow's, the job's and the step's variables, then what nobody can overwrite.
+//! Environment variables and folders of a job. A step's variables are layered: a clean base, those of workflow, job
+//! and step, then fixed ones (`GITHUB_*`, …) that nothing can override.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +11,14 @@ use shipway_workflow::{
 
 use crate::tools::{add_install_folders, prepare_install_folders};
 
-/// Where programs are looked for when nobody says.
+/// Default search path for programs.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// GitHub's names, below its temporary folder.
+/// GitHub's names, below `runner.temp`.
 const WORKFLOW: &str = "_github_workflow";
 pub(crate) const COMMANDS: &str = "_runner_file_commands";
 
-/// Environment variables in order of first appearance; the last value counts.
+/// Environment variables in order of first appearance; the last value wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Env(Vec<(String, String)>);
@@ -50,7 +51,7 @@ impl Env {
     }
 }
 
-/// Where a job keeps what.
+/// The folders of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct Folders {
     pub(crate) workspace: PathBuf,
@@ -58,13 +59,13 @@ pub(crate) struct Folders {
     pub(crate) temp: PathBuf,
     pub(crate) artifacts: PathBuf,
     pub(crate) summaries: PathBuf,
-    /// What started the run, as JSON.
+    /// The event payload, as JSON.
     pub(crate) event: PathBuf,
 }
 
 impl Folders {
-    /// Those of the job in the folder `job`, whose steps work in `base`: in that of an earlier attempt when it goes on from one,
-    /// as what steps have left knows where it is.
+    /// The folders of the job in `job`. Its steps work in `base`, which is the folder of the previous attempt for a
+    /// resumed job: state of earlier steps contains absolute paths.
     pub(crate) fn of(job: &Path, base: &Path) -> Self {
         let temp = base.join("temp");
         Self {
@@ -72,13 +73,13 @@ impl Folders {
             home: base.join("home"),
             event: temp.join(WORKFLOW).join("event.json"),
             temp,
-            // Made when there is something to put there: most jobs have neither.
+            // Created on first use: most jobs need neither.
             artifacts: job.join("artifacts"),
             summaries: job.join("summaries"),
         }
     }
 
-    /// The same, made.
+    /// Creates the folders.
     pub(crate) fn create(job: &Path, base: &Path) -> std::io::Result<Self> {
         let folders = Self::of(job, base);
         for folder in [
@@ -94,28 +95,28 @@ impl Folders {
         Ok(folders)
     }
 
-    /// Where the event is: containers see the folder.
+    /// The folder of the event payload, which is mounted into containers.
     pub(crate) fn workflow(&self) -> PathBuf {
         self.temp.join(WORKFLOW)
     }
 
-    /// Where the files are through which steps speak to the job.
+    /// The folder of the command files.
     pub(crate) fn commands(&self) -> PathBuf {
         self.temp.join(COMMANDS)
     }
 
-    /// Where the job's copies of fetched actions are.
+    /// The job's copies of fetched actions.
     pub(crate) fn actions(&self) -> PathBuf {
         self.workspace.with_file_name("actions")
     }
 
-    /// Where tools are kept that steps install: `runner.tool_cache`.
+    /// `runner.tool_cache`
     pub(crate) fn tools(&self) -> PathBuf {
         self.home.join("tools")
     }
 }
 
-/// What every step starts with: nothing of the server's but where programs are, and the way to the network.
+/// The base environment of every step: of the server's variables only the search path and network settings are kept.
 pub(crate) fn base(folders: &Folders) -> Env {
     let mut base = Env::default();
     add_install_folders(folders, &mut base);
@@ -128,7 +129,7 @@ pub(crate) fn base(folders: &Folders) -> Env {
             base.set(name, value);
         }
     }
-    // Programs that live in a user's home are found although HOME is the job's.
+    // Rust's tools live in the user's home folder, which is not the job's `HOME`.
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
         let in_home = || {
             let path = Path::new(&std::env::var_os("HOME")?).join(folder);
@@ -141,7 +142,7 @@ pub(crate) fn base(folders: &Folders) -> Env {
     base
 }
 
-/// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: last, so that nothing overwrites them.
+/// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: set last, so that nothing overrides them.
 pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> Env {
     let mut fixed = Env::default();
     fixed.set("GITHUB_ACTIONS", "true");
@@ -149,7 +150,7 @@ pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> Env {
     if let Some(server) = &spec.server {
         fixed.set("SHIPWAY_SERVER", server.url.as_str());
     }
-    // The token is for those who ask for it, and the event's whole payload is a file.
+    // Not the token, which steps must ask for explicitly, and not the event, which is a file.
     let plain = |name: &str, value: &Value| value.is_primitive() && name != "token";
     for (context, prefix) in [(github, "GITHUB"), (runner, "RUNNER")] {
         let Value::Object(context) = context else {
@@ -163,7 +164,7 @@ pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> Env {
     fixed
 }
 
-/// GitHub's word for the machine.
+/// The architecture in GitHub's terms.
 pub(crate) const fn arch() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "ARM64"

@@ -1,7 +1,7 @@
-//! A script run by its shell: its output heard as it comes, its end awaited, its time bounded.
+//! Runs a program: forwards its output as it comes, enforces its timeout, waits for its end.
 //!
-//! All steps of a job print into one pipe. So what a step leaves running in the background can go on printing while later
-//! steps run, and nobody has to wait until it closes its output.
+//! All steps of a job print into one pipe. A process that a step leaves running can print while later steps run, and
+//! the worker doesn't have to wait until it closes its output.
 
 use std::{
     io,
@@ -28,10 +28,10 @@ use crate::{
     shell::{CommandLine, which},
 };
 
-/// What the pipe holds; programs that print much wait less often.
+/// Capacity of the pipe: programs that print a lot block less often.
 const PIPE_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How long it may take until it is known here that what was killed elsewhere is gone.
+/// How long the client of a container may take to notice that its process was killed.
 const GONE: Duration = Duration::from_secs(3);
 
 /// The pipe that all steps print into.
@@ -41,40 +41,39 @@ pub(crate) struct Pipe {
     chunk: Vec<u8>,
 }
 
-/// What is to be run.
+/// A program to run.
 pub(crate) struct Invocation {
     pub(crate) line: CommandLine,
     pub(crate) workdir: PathBuf,
     pub(crate) env: Vec<(String, String)>,
 }
 
-/// How long it may take, and what a cancelled job means to it.
+/// When a program has to be stopped.
 pub(crate) struct Bounds<'c> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: &'c mut Cancel,
-    /// Whether it goes on when the job is cancelled.
+    /// Whether the program keeps running when the job is cancelled.
     pub(crate) goes_on: bool,
 }
 
-/// How it ended.
+/// How a program or an action ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// By itself, well.
     Fine,
-    /// By itself, badly; in words.
+    /// With the reason.
     Badly(String),
-    /// It took too long and was ended.
+    /// Stopped because of its timeout.
     TimedOut,
-    /// The job is cut short and it was ended.
+    /// Stopped because the job was cancelled.
     Cancelled,
-    /// It was not begun: it can't be run here, and that is to be no failure. In words.
+    /// Not started, because it can't run on this machine; not a failure. With the reason.
     LeftOut(String),
 }
 
 impl Pipe {
     pub(crate) fn new() -> io::Result<Self> {
         let (writer, reader) = pipe::pipe()?;
-        // More room is a favour that the system may refuse.
+        // Best effort: the system may limit the capacity.
         let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_BYTES);
         Ok(Self {
             reader,
@@ -90,7 +89,7 @@ impl Pipe {
         Ok(())
     }
 
-    /// Reads what is in the pipe now. Whoever has ended has printed all of it before.
+    /// Reads what the pipe holds now. A process that has exited has written all its output before.
     async fn drain(&mut self, output: &mut Output) -> io::Result<()> {
         let mut left = usize::try_from(rustix::io::ioctl_fionread(&self.reader)?).unwrap_or(0);
         while left > 0 {
@@ -104,7 +103,7 @@ impl Pipe {
     }
 }
 
-/// Runs it to its end; all that it prints goes to `output`.
+/// Runs a program until it exits; its output goes to `output`.
 pub(crate) async fn run(
     invocation: &Invocation,
     bounds: Bounds<'_>,
@@ -114,7 +113,8 @@ pub(crate) async fn run(
     run_reached(invocation, None, bounds, pipe, output).await
 }
 
-/// Runs what stands for a process elsewhere: signals reach that one, and then it ends.
+/// Like [`run`], for the client of a process in a container: signals are sent to that process, whose end also ends
+/// the client.
 pub(crate) async fn run_reached(
     invocation: &Invocation,
     reach: Option<Reach>,
@@ -124,7 +124,7 @@ pub(crate) async fn run_reached(
 ) -> io::Result<Ended> {
     let program = &invocation.line.program;
     let path = invocation.env.iter().rfind(|(name, _)| name == "PATH");
-    // By its path it is started without a copy of this process, and without trying each folder.
+    // With an absolute path std uses posix_spawn instead of fork, and no folder of PATH is tried in vain.
     let file = path.and_then(|(_, path)| which(program, path));
     let mut command = Command::new(file.as_deref().unwrap_or(program.as_ref()));
     command
@@ -181,7 +181,7 @@ async fn supervise(
     Ok(match ending {
         None => how(status),
         Some(ending) => {
-            // Its children had as long as it had.
+            // Its children have had the same grace period.
             signal_group(group, Signal::KILL);
             ending.why
         }
@@ -209,10 +209,10 @@ fn how(status: ExitStatus) -> Ended {
     }
 }
 
-/// Who is told to end.
+/// The processes to signal.
 struct Target {
     group: Option<Pid>,
-    /// Where the group only stands for others.
+    /// Set if `group` is only the client of a process in a container.
     reach: Option<Reach>,
 }
 
@@ -225,7 +225,7 @@ impl Target {
     }
 }
 
-/// A group that is being ended: SIGINT, then SIGTERM, then SIGKILL.
+/// A process group that is being stopped: SIGINT, then SIGTERM, then SIGKILL.
 struct Ending {
     why: Ended,
     said: usize,
@@ -241,7 +241,7 @@ impl Ending {
         }
     }
 
-    /// Says it more clearly than before.
+    /// Sends the next signal.
     fn step(&mut self, target: &Target) {
         match ENDING.get(self.said) {
             Some((signal, grace)) => {
@@ -264,7 +264,7 @@ impl Ending {
         self.said = ENDING.len() + 1;
     }
 
-    /// Whether there is nothing more to say.
+    /// Whether SIGKILL was sent.
     const fn is_last(&self) -> bool {
         self.said > ENDING.len()
     }

@@ -1,9 +1,9 @@
-//! The files through which a step speaks to its job: `GITHUB_OUTPUT`, `GITHUB_ENV` and `GITHUB_STATE` hold names and values,
-//! `GITHUB_PATH` a folder a line. Read as GitHub's runner reads them.
+//! Parser for command files: `GITHUB_OUTPUT`, `GITHUB_ENV` and `GITHUB_STATE` contain names and values. Follows
+//! GitHub's runner.
 
-/// Reads `name=value` lines and `name<<DELIMITER` blocks: whichever of `=` and `<<` comes first decides the form.
+/// Parses `name=value` lines and `name<<DELIMITER` blocks: the first of `=` and `<<` determines the form.
 ///
-/// What stands before a mistake counts; the mistake is said after it.
+/// Returns the pairs before the first error, and that error.
 pub(crate) fn pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
     let mut found = Vec::new();
     let mut lines = text.split('\n').enumerate();
@@ -45,7 +45,7 @@ pub(crate) fn pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
     (found, Ok(()))
 }
 
-/// The lines up to the delimiter.
+/// Reads the lines up to the delimiter.
 fn block<'t>(
     lines: &mut impl Iterator<Item = (usize, &'t str)>,
     delimiter: &str,

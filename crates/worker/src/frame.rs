@@ -1,5 +1,6 @@
-//! Where a list of steps stands: the job itself, or an action made of steps. Each sees its own steps and inputs, and asks
-//! after its own success.
+//! The scope of a list of steps: the job's own, or those of one composite action.
+//!
+//! Each scope has its own `steps` and `inputs` contexts, and its own result of `success()`.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,59 +14,60 @@ use tokio::time::Instant;
 
 use crate::{actions::known::Known, environment::Env, hand::Task, scope::Verdict};
 
-/// Which part of an action runs.
+/// The part of an action to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Before the job's first step.
     Pre,
-    /// In its place.
+    /// In place of the step itself.
     #[default]
     Main,
     /// After the job's last step.
     Post,
 }
 
-/// A list of steps under way. What an action made of steps has left to do is kept with its own: hence serialised.
+/// The state of a list of steps. Serialised, because a composite action with pending post steps must survive a
+/// resumed job.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Frame {
-    /// The variables of the `uses` steps around.
+    /// Variables of the enclosing `uses` steps.
     pub(crate) env: Env,
     pub(crate) stage: Stage,
-    /// What is to run after the job's last step, the last first.
+    /// Pending post steps; the last one runs first.
     pub(crate) posts: Vec<Post>,
-    /// Until when it may run.
+    /// When the steps time out.
     #[serde(skip)]
     pub(crate) deadline: Option<Instant>,
-    /// How many actions are around.
+    /// Nesting depth: 0 for the job itself.
     pub(crate) depth: usize,
-    /// Names its steps within the job: `2.0.` for those of the first step of the third.
+    /// Prefix of the keys of its steps, e.g. `2.0.` for those of the first step of the third step.
     pub(crate) key: String,
-    /// Why it has failed, once it has. The job's own is in its verdict.
+    /// Why a step failed. Always `None` for the job itself, which has its verdict.
     pub(crate) failed: Option<String>,
-    /// Whether a step was cut short.
+    /// Whether a step was cancelled.
     pub(crate) cut: bool,
-    /// Whether a step took longer than the whole may.
+    /// Whether a step ran past the deadline.
     pub(crate) late: bool,
-    /// Whether what runs in it goes on when the job is cancelled.
+    /// Whether its steps keep running when the job is cancelled.
     pub(crate) goes_on: bool,
     #[serde(with = "as_value")]
     steps: Object,
     within: Option<Within>,
 }
 
-/// What the steps of an action see of it.
+/// What the steps of an action see of that action.
 #[derive(Clone, Serialize, Deserialize)]
 struct Within {
     inputs: Value,
     seen: Seen,
 }
 
-/// What the `github` context says of the step that runs.
+/// The fields of the `github` context that differ between steps.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// `github.action`
     pub(crate) id: String,
-    /// `github.action_path`: the folder of the action around.
+    /// `github.action_path`
     pub(crate) path: Option<PathBuf>,
     /// `github.action_repository` and `github.action_ref`
     pub(crate) remote: Option<(String, String)>,
@@ -84,15 +86,15 @@ impl Seen {
     }
 }
 
-/// What an action has left to do after the job's last step.
+/// A post step of an action.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Post {
-    /// Names the step within the job.
+    /// Key of the step that uses the action.
     pub(crate) key: String,
     pub(crate) step: Step,
-    /// None: it is built in.
+    /// `None` for a built-in action.
     pub(crate) action: Option<Arc<Known>>,
-    /// The steps of an action that is made of them.
+    /// The scope of a composite action.
     pub(crate) inner: Option<Box<Frame>>,
 }
 
@@ -101,7 +103,7 @@ impl From<Post> for Task {
         Self {
             condition: match &post.action {
                 Some(action) => action.condition(Stage::Post),
-                // `success()`: what is built in only saves what went well.
+                // `success()`: built-in actions only save their results (caches) when all went well.
                 None => Condition::default(),
             },
             key: post.key,
@@ -113,7 +115,7 @@ impl From<Post> for Task {
 }
 
 impl Frame {
-    /// The steps of the action that the step `key` of `self` uses.
+    /// The scope of the composite action that the step `key` uses.
     pub(crate) fn within(&self, key: &str, env: Env, inputs: Value, seen: Seen) -> Self {
         Self {
             env,
@@ -125,17 +127,17 @@ impl Frame {
         }
     }
 
-    /// Names the step at `index` within the job.
+    /// The key of the step at `index`.
     pub(crate) fn key(&self, index: usize) -> String {
         format!("{}{index}", self.key)
     }
 
-    /// The inputs of the action; none: those of the job are seen.
+    /// The inputs of the action; `None` for the job itself, whose `inputs` are those of the workflow.
     pub(crate) fn inputs(&self) -> Option<&Value> {
         self.within.as_ref().map(|within| &within.inputs)
     }
 
-    /// What the step `id` is seen as: the steps of an action are seen as the step that uses it.
+    /// The `github` fields for the step `id`. Steps of an action have those of the step that uses the action.
     pub(crate) fn seen(&self, id: &str) -> Seen {
         match &self.within {
             Some(within) => within.seen.clone(),
@@ -151,8 +153,8 @@ impl Frame {
         Value::Object(Arc::new(self.steps.clone()))
     }
 
-    /// What `success()` and its sisters answer. The steps of an action ask after those before them in the action; before the
-    /// job's first step and after its last they ask after the job.
+    /// The results of `success()`, `failure()` and `cancelled()`. Steps of an action refer to the earlier steps of
+    /// that action; pre and post steps refer to the job.
     pub(crate) fn status(&self, job: &Verdict) -> Status {
         if self.within.is_none() || self.stage != Stage::Main {
             return job.status();
@@ -164,21 +166,21 @@ impl Frame {
         }
     }
 
-    /// Notes what is left to do, once.
+    /// Adds a post step, unless the step has one.
     pub(crate) fn register(&mut self, post: Post) {
         if !self.posts.iter().any(|known| known.key == post.key) {
             self.posts.push(post);
         }
     }
 
-    /// What the steps of the action of the step `key` have noted before.
+    /// Takes the pending post steps of the composite action that the step `key` uses.
     pub(crate) fn take_posts(&mut self, key: &str) -> Vec<Post> {
         let post = self.posts.iter_mut().find(|post| post.key == key);
         let inner = post.and_then(|post| post.inner.as_mut());
         inner.map_or_else(Vec::new, |inner| std::mem::take(&mut inner.posts))
     }
 
-    /// Notes what the steps of an action have left to do; in its place, when it has one.
+    /// Adds a post step, or replaces that of the same step.
     pub(crate) fn put_post(&mut self, post: Post) {
         match self.posts.iter_mut().find(|known| known.key == post.key) {
             Some(known) => *known = post,
@@ -186,7 +188,7 @@ impl Frame {
         }
     }
 
-    /// A step is over: later ones see how it went.
+    /// Adds a finished step to the `steps` context.
     pub(crate) fn add_step(
         &mut self,
         id: &str,
@@ -206,7 +208,7 @@ impl Frame {
     }
 }
 
-/// An object as the value that it is.
+/// Serialises an [`Object`] as the [`Value`] that it is.
 mod as_value {
     use std::sync::Arc;
 

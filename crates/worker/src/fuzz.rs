@@ -1,9 +1,9 @@
-//! What must hold for any bytes that a step prints or leaves in files: the targets of `fuzz/`, driven for a moment by ordinary
-//! tests as well. Each panics when something doesn't hold. Not part of the crate's interface.
+//! Properties that hold for any bytes that a step prints or writes to files: the targets of `fuzz/`, which ordinary
+//! tests also run for a short time. Each panics if its property is violated. Not part of the crate's API.
 
 use crate::{command, files, mask};
 
-/// Lines of output as commands, and the whole as a file of names and values.
+/// Lines of output as commands, and the whole input as a command file.
 pub fn commands(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut resume = None;
@@ -36,10 +36,10 @@ pub fn commands(data: &[u8]) {
     }
 }
 
-/// Secrets in a text that comes in pieces: none is left, nothing else is gone, and the pieces don't matter.
+/// Secrets in a text that is processed in pieces: none is left, all other text is kept, whatever the pieces.
 ///
-/// The first byte says how many secrets, then come their lengths, then they. In the rest, bytes from 0xF8 on put a secret, or
-/// one of the forms it may take, into the text.
+/// Input format: the number of secrets, their lengths, the secrets, the length of a piece, the text. Bytes from 0xF8
+/// on in the text insert a secret or one of its forms.
 pub fn masks(data: &[u8]) {
     let mut bytes = data.iter().copied();
     let count = bytes.next().unwrap_or_default() % 4;
@@ -88,7 +88,7 @@ pub fn masks(data: &[u8]) {
     assert_eq!(pieces, expected, "{secrets:?} in pieces of {piece}");
 }
 
-/// What masking must come to, found the slow way: each byte of each form is covered, and what is covered in a row is `***`.
+/// Reference implementation of masking: marks each byte of each form and replaces each marked range by `***`.
 fn without(forms: &[&str], text: &[u8]) -> Vec<u8> {
     let mut covered = vec![false; text.len()];
     for form in forms {

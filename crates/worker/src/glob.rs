@@ -1,5 +1,5 @@
-//! Patterns for files, a line each, as GitHub's toolkit reads them: `*`, `?`, `[…]`, `**`; `~` is the home folder; `!` takes
-//! files out again; a pattern that names a folder takes all below it.
+//! Path patterns, one per line, with the rules of GitHub's toolkit: `*`, `?`, `[…]`, `**`; `~` is the home folder;
+//! `!` excludes; a pattern that matches a folder includes everything below it.
 
 use std::{
     fs, io,
@@ -8,40 +8,39 @@ use std::{
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// What several patterns found.
+/// The matches of several patterns.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Files and links, in order of their paths.
+    /// Files and symlinks, sorted by path.
     pub(crate) files: Vec<PathBuf>,
-    /// Folders that were looked into and that the patterns take as such, before what is below them.
+    /// Folders that match themselves, each before the folders below it.
     pub(crate) folders: Vec<PathBuf>,
-    /// Where the patterns begin to look: each up to its first `*`, without those that lie below others.
+    /// The patterns up to their first wildcard, without paths below other ones.
     pub(crate) search_paths: Vec<PathBuf>,
 }
 
-/// Where patterns look.
+/// Where patterns are searched.
 #[derive(Clone, Debug)]
 pub(crate) struct Ground {
-    /// What patterns are relative to.
+    /// Base of relative patterns.
     pub(crate) root: PathBuf,
-    /// What `~` is.
+    /// The meaning of `~`.
     pub(crate) home: PathBuf,
-    /// The folders that no pattern leaves; none: they may go anywhere.
+    /// The folders that patterns may search; empty: any.
     pub(crate) within: Vec<PathBuf>,
 }
 
-/// Which files count.
+/// Whether hidden files match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hidden {
-    /// All.
     Taken,
-    /// None whose name, or that of a folder above it, begins with a dot.
+    /// Not if the name, or that of a parent folder, begins with a dot.
     LeftOut,
 }
 
 struct Rule {
     takes: bool,
-    /// The folder that the set is relative to; no pattern.
+    /// The folder that the set is relative to; contains no wildcard.
     base: PathBuf,
     set: GlobSet,
 }
@@ -53,7 +52,7 @@ impl Rule {
     }
 }
 
-/// Finds the files below `root` that the patterns take. Links are found, and not followed.
+/// Finds the files below `root` that match. Symlinks are found, but not followed.
 pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<Found, String> {
     let ground = Ground {
         root: root.to_owned(),
@@ -63,7 +62,7 @@ pub(crate) fn find(root: &Path, patterns: &[String], hidden: Hidden) -> Result<F
     find_on(&ground, patterns, hidden)
 }
 
-/// Finds the files that the patterns take. Links are found, and not followed.
+/// Finds the files that match. Symlinks are found, but not followed.
 pub(crate) fn find_on(
     ground: &Ground,
     patterns: &[String],
@@ -101,7 +100,7 @@ pub(crate) fn find_on(
     Ok(found)
 }
 
-/// The rules of some patterns, and where they begin to look.
+/// Parses the patterns; also returns the paths to search.
 fn read(ground: &Ground, patterns: &[String]) -> Result<(Vec<Rule>, Vec<PathBuf>), String> {
     let (mut rules, mut paths) = (Vec::new(), Vec::new());
     let lines = patterns.iter().flat_map(|text| text.lines()).map(str::trim);
@@ -125,13 +124,14 @@ fn read(ground: &Ground, patterns: &[String]) -> Result<(Vec<Rule>, Vec<PathBuf>
     Ok((rules, paths))
 }
 
-/// Where the patterns begin to look, whether or not anything is there.
+/// The paths that the patterns search, whether they exist or not.
 pub(crate) fn search_paths(ground: &Ground, patterns: &[String]) -> Result<Vec<PathBuf>, String> {
     read(ground, patterns).map(|(_, paths)| paths)
 }
 
 impl Ground {
-    /// The folder that a pattern is relative to, and the pattern from there on in plain steps; none when it leaves.
+    /// Splits a pattern into the folder that it is relative to and the normalised rest; `None` if it leaves the
+    /// allowed folders.
     fn place(&self, pattern: &str) -> Option<(PathBuf, String)> {
         let path = Path::new(pattern);
         let known = [&self.root].into_iter().chain(&self.within);
@@ -172,7 +172,7 @@ fn search_path(glob: &str) -> PathBuf {
 }
 
 fn compile(glob: &str) -> Result<GlobSet, globset::Error> {
-    // Braces are plain characters there.
+    // Braces are not special in GitHub's patterns.
     let glob = glob.replace('{', "[{]").replace('}', "[}]");
     let below = if glob.is_empty() {
         "**".to_owned()
@@ -191,7 +191,7 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// Calls `found` for `path` and for all below it, and says whether it is a folder. What isn't there has nothing below.
+/// Calls `found` for `path` and everything below it, with whether it is a folder. A missing path is ignored.
 fn walk(path: &Path, hidden: Hidden, found: &mut impl FnMut(PathBuf, bool)) -> io::Result<()> {
     let kind = match path.symlink_metadata() {
         Ok(kind) => kind,
@@ -280,7 +280,7 @@ mod tests {
         assert!(find(&ground, &absolute).is_err() && find(&ground, "../t").is_err());
         ground.within.clear();
         assert_eq!(find(&ground, &absolute), Ok(vec![at("t/d")]));
-        // What looks like a pattern in the way to a known folder is none.
+        // Wildcards in the path of a root folder are not special.
         ground.root = at("h/[x]");
         assert_eq!(find(&ground, "*"), Ok(vec![at("h/[x]/c")]));
     }

@@ -1,5 +1,6 @@
-//! Carries out steps, those of the job and those of actions made of steps: what a step runs with, what it runs, and what it
-//! leaves. Doesn't know of the journal: what a step of the job means to it is [`crate::job::Job`]'s business.
+//! Runs steps: those of the job, and those of composite actions.
+//!
+//! Knows nothing of the journal; [`crate::job::Job`] records what a step of the job did.
 
 use std::{
     cell::Cell, collections::BTreeMap, fs, path::Path, pin::Pin, rc::Rc, sync::Arc, time::Duration,
@@ -32,7 +33,7 @@ use crate::{
     shell,
 };
 
-/// What carrying out steps needs.
+/// Everything that running a step needs.
 pub(crate) struct Hand {
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) folders: Folders,
@@ -41,44 +42,43 @@ pub(crate) struct Hand {
     pub(crate) scope: Scope,
     pub(crate) cancel: Cancel,
     pub(crate) library: Library,
-    /// The endpoints for actions.
     pub(crate) runtime: Runtime,
-    /// What actions keep from one of their parts to the next, by the key of their step.
+    /// `GITHUB_STATE` of the actions, by step key.
     pub(crate) states: BTreeMap<String, Env>,
-    /// Numbers the files of steps.
+    /// Counter for the names of the steps' command files.
     pub(crate) files: Rc<Cell<usize>>,
     pub(crate) containers: Containers,
     pub(crate) confinement: Confinement,
 }
 
-/// A step to be carried out.
+/// A step to run.
 pub(crate) struct Task {
-    /// Names it within the job.
+    /// Unique within the job, e.g. `2.0` for the first step of the action of the third step.
     pub(crate) key: String,
     pub(crate) step: Step,
-    /// Whether it runs.
+    /// The condition to check: the step's own, or `pre-if` or `post-if` of its action.
     pub(crate) condition: Condition,
-    /// Its action, when that was found before.
+    /// The resolved action, if an earlier stage resolved it.
     pub(crate) known: Option<Arc<Known>>,
-    /// The steps of its action, when they were run before.
+    /// The scope of its composite action, if an earlier stage created it.
     pub(crate) inner: Option<Box<Frame>>,
 }
 
-/// What is known of a step before it runs.
+/// What is evaluated before a step runs.
 pub(crate) struct Plan {
     pub(crate) runs: bool,
-    /// Whether it would run in a cancelled job: then it goes on when the job is.
+    /// Whether the step also runs, or keeps running, in a cancelled job (`if: always()`).
     pub(crate) goes_on: bool,
     pub(crate) name: String,
-    /// All variables: the job's, those of the steps around, and its own.
+    /// All variables: those of the job, of the enclosing steps and of the step itself.
     pub(crate) env: Env,
-    /// Its own, with those of the steps around.
+    /// The variables of the step itself and of the enclosing steps.
     pub(crate) own: Env,
     pub(crate) timeout: Option<Duration>,
     pub(crate) continues: bool,
 }
 
-/// How a step went, before `continue-on-error`.
+/// How a step ended, before `continue-on-error` is applied.
 #[derive(Debug)]
 pub(crate) struct Went {
     pub(crate) outcome: Conclusion,
@@ -99,7 +99,7 @@ impl Went {
         }
     }
 
-    /// What can't be known of a step fails it.
+    /// A step whose expressions can't be evaluated has failed.
     pub(crate) fn unplanned(step: &Step, error: &EvalError) -> Self {
         let why = format!("line {}: {error}\n{}", step.at.line, error.snippet());
         Self::plainly(Conclusion::Failure, Some(why))
@@ -107,7 +107,6 @@ impl Went {
 }
 
 impl Task {
-    /// A step in its place.
     pub(crate) fn of(key: String, step: &Step) -> Self {
         Self {
             key,
@@ -118,7 +117,7 @@ impl Task {
         }
     }
 
-    /// What people call it in this part of the job, when its name isn't known.
+    /// The title with its stage, for a step whose `name` can't be evaluated.
     pub(crate) fn title(&self, stage: Stage) -> String {
         titled(stage, self.step.title())
     }
@@ -143,7 +142,7 @@ impl Hand {
         }
     }
 
-    /// What expressions of `frame` see; `files` is [`Hand::workspace`].
+    /// The contexts that expressions in `frame` see; `files` are those of [`Hand::workspace`].
     pub(crate) fn contexts<'c>(
         &self,
         frame: &Frame,
@@ -171,7 +170,7 @@ impl Hand {
             && left.is_none_or(|left| !left.is_zero())
             && (frame.depth == 0 || frame.goes_on || self.cancel.cut().is_none());
         if !(may && task.condition.holds(&outer)?) {
-            // A name that can't be known yet is shown as it is written.
+            // The name of a skipped step may refer to outputs that don't exist: show it unevaluated.
             let name = named(&outer).unwrap_or_else(|_| step.title());
             return Ok(Plan {
                 runs: false,
@@ -209,14 +208,14 @@ impl Hand {
         })
     }
 
-    /// Carries out what was planned.
+    /// Runs a step as planned.
     pub(crate) fn carry_out<'h>(
         &'h mut self,
         frame: &'h mut Frame,
         task: Task,
         plan: Plan,
     ) -> Pin<Box<dyn Future<Output = Went> + 'h>> {
-        // Boxed: an action may be made of steps.
+        // Boxed: a composite action runs further steps.
         Box::pin(self.do_carry_out(frame, task, plan))
     }
 
@@ -269,7 +268,7 @@ impl Hand {
         self.sum_up(&key, timeout, ended, written, left)
     }
 
-    /// What came of a step, from how it ended and what it wrote.
+    /// Combines how a step ended with what it wrote to its command files and printed as commands.
     fn sum_up(
         &mut self,
         key: &str,
@@ -319,7 +318,7 @@ impl Hand {
         }
     }
 
-    /// What the step wrote for those after it.
+    /// Applies the variables and `PATH` entries that the step set for later steps.
     fn take_over(&mut self, written: &mut Written) {
         let heard = &mut self.output.heard;
         let env = heard.env.drain(..).chain(written.env.drain(..));
@@ -332,7 +331,7 @@ impl Hand {
         }
     }
 
-    /// The whole environment of a step's processes.
+    /// The complete environment of a step's processes.
     pub(crate) fn environment(&mut self, seen: &Seen, own: &Env, channel: &Channel) -> Env {
         let mut env = self.scope.environment(&self.spec, &self.folders, seen, own);
         let unsecure = env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS");
@@ -352,7 +351,8 @@ impl Hand {
     ) -> Result<Invocation, String> {
         let workspace = self.folders.workspace.clone();
         let mut seen = frame.seen(&task.step.id);
-        // A script is no action of a repository, even within one: as at GitHub.
+        // GitHub sets `github.action_repository` and `github.action_ref` for action steps only, not for scripts
+        // inside an action.
         seen.remote = None;
         let env = self.environment(&seen, &plan.env, channel);
         let files = Workspace(&workspace);
@@ -361,7 +361,7 @@ impl Hand {
             let text = template.resolve_text(&contexts);
             text.map_err(|error| format!("{error}\n{}", error.snippet()))
         };
-        // Those of the job are not for the steps of actions.
+        // `defaults.run` of a job doesn't apply to the steps of composite actions.
         let defaults = (frame.depth == 0).then_some(&self.spec.defaults);
         let default_shell = defaults.and_then(|it| it.shell.as_ref());
         let shell_name = match script.shell {
@@ -398,7 +398,7 @@ impl Hand {
         })
     }
 
-    /// The head of a step in the log: what is run, and by what.
+    /// Logs the script and its shell.
     fn say_script(&mut self, script: &str, line: &shell::CommandLine) {
         let mut head: Vec<String> = script.lines().map(|line| format!("  {line}")).collect();
         head.push(format!(
@@ -410,7 +410,7 @@ impl Hand {
         self.output.say("##[endgroup]");
     }
 
-    /// Runs a program to its end.
+    /// Runs a program until it exits.
     pub(crate) async fn run(&mut self, invocation: &Invocation, plan: &Plan) -> Ended {
         let bounds = Bounds {
             timeout: plan.timeout,
@@ -434,7 +434,7 @@ impl Hand {
         }
     }
 
-    /// Runs a step of an action.
+    /// Runs a step of a composite action.
     pub(crate) async fn nested(&mut self, frame: &mut Frame, task: Task, left: &mut Left) {
         let cut = self.cancel.look();
         self.cut_short(cut);
@@ -480,20 +480,20 @@ impl Hand {
         }
     }
 
-    /// The folder that the steps of the job work in.
+    /// The working directory of the job's steps.
     pub(crate) fn workspace(&self) -> &Path {
         &self.folders.workspace
     }
 }
 
-/// What `run:` says.
+/// The parts of a `run:` step.
 struct Script<'s> {
     text: &'s Template,
     shell: Option<&'s str>,
     folder: Option<&'s Template>,
 }
 
-/// What the outcome of a step means to those after it.
+/// The conclusion of a step: `continue-on-error` turns a failure into a success.
 pub(crate) fn concluded(outcome: Conclusion, continues: bool) -> Conclusion {
     match outcome {
         Conclusion::Failure if continues => Conclusion::Success,
@@ -501,7 +501,7 @@ pub(crate) fn concluded(outcome: Conclusion, continues: bool) -> Conclusion {
     }
 }
 
-/// Set twice, the later value counts.
+/// Removes duplicate outputs: the last value wins.
 fn last_of_each(outputs: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut each = Env::default();
     each.extend(outputs);

@@ -1,4 +1,4 @@
-//! `hashFiles`: SHA-256 over the SHA-256 of each file that the patterns take.
+//! SHA-256 of files, and `hashFiles`: the hash of the hashes of all matching files.
 
 use std::{
     fs::File,
@@ -11,10 +11,10 @@ use shipway_workflow::expr::HashFiles;
 
 use crate::glob::{self, Hidden};
 
-/// What may stand before the patterns.
+/// Accepted before the patterns.
 const FOLLOW: &str = "--follow-symbolic-links";
 
-/// Files below a folder.
+/// The workspace, for `hashFiles`.
 pub(crate) struct Workspace<'w>(pub(crate) &'w Path);
 
 impl HashFiles for Workspace<'_> {
@@ -25,7 +25,7 @@ impl HashFiles for Workspace<'_> {
             .canonicalize()
             .map_err(|error| failed(self.0, error))?;
         let patterns = match patterns.split_first() {
-            // Links to files are followed in any case, and folders behind links are never looked into.
+            // The option has no effect: links to files are always followed, links to folders never.
             Some((option, rest)) if option.eq_ignore_ascii_case(FOLLOW) => rest,
             Some((option, _)) if option.starts_with("--") => {
                 return Err(format!("unknown option `{option}`; there is `{FOLLOW}`"));
@@ -34,7 +34,7 @@ impl HashFiles for Workspace<'_> {
         };
         let (mut all, mut any) = (Sha256::new(), false);
         for file in glob::find(self.0, patterns, Hidden::Taken)?.files {
-            // A link counts as the file behind it, unless that is elsewhere.
+            // A link is hashed as its target, unless that is outside of the workspace.
             let Ok(real) = file.canonicalize() else {
                 continue;
             };
@@ -52,7 +52,6 @@ impl HashFiles for Workspace<'_> {
     }
 }
 
-/// The SHA-256 of a file.
 pub(crate) fn of_file(path: &Path) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; 256 * 1024]);

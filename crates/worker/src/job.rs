@@ -1,4 +1,4 @@
-//! One job, from its spec to its last line in the journal.
+//! Runs one job: reads its spec, runs its steps and writes its journal.
 
 use std::{
     collections::BTreeMap,
@@ -41,23 +41,24 @@ use crate::{
     scope::{Scope, shows_debug},
 };
 
-/// What the worker is given, in the job's folder; holds secrets, and is removed once read.
+/// The spec of the job, in the job's folder. It contains secrets and is removed after reading.
 pub const JOB_FILE: &str = "job.json";
-/// The journal, in the job's folder.
+/// File name of the journal, in the job's folder.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
-/// The log, in the job's folder.
+/// File name of the log, in the job's folder.
 pub const LOG_FILE: &str = "log";
 
-/// There when somebody wants the job to stop. Then the worker is told by a signal as well, unless it was not yet up.
+/// Exists when the job was cancelled. A running worker gets a signal as well; the file is for one that is still
+/// starting.
 const CANCEL_FILE: &str = "cancel";
 
-/// Held by the worker of the folder as long as it lives.
+/// Locked by the worker as long as it lives.
 const LOCK_FILE: &str = "worker.lock";
 
-/// Runs the job in `folder` to its end: the main function of `shipway worker --dir FOLDER`.
+/// Runs the job in `folder` until it ends: the main function of `shipway worker --dir FOLDER`.
 ///
-/// Exit code 0: the job succeeded; 1: it did not; 2: it could not be run, and the standard error says why. A second worker for
-/// the same folder waits for the first one, and then has nothing to do.
+/// Exit code 0: the job succeeded; 1: it did not; 2: it could not be run, and stderr has the reason. A second worker
+/// for the same folder waits for the first one and then exits.
 #[must_use]
 pub fn run(folder: &Path, keeping: Keeping) -> ExitCode {
     match begin(folder, keeping) {
@@ -73,45 +74,47 @@ pub fn run(folder: &Path, keeping: Keeping) -> ExitCode {
 }
 
 fn begin(folder: &Path, keeping: Keeping) -> io::Result<Option<Conclusion>> {
-    // Ends with the process, however that ends. Whoever waits for this worker or for the other waits for the job.
+    // The kernel releases the lock when the process ends. A second worker blocks here until the first has finished
+    // the job.
     let lock = File::create(folder.join(LOCK_FILE))?;
     flock(&lock, FlockOperation::LockExclusive)?;
     let job_file = folder.join(JOB_FILE);
     if fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|journal| journal.len() > 0) {
-        // It was run, or its worker was lost; whoever came too late has left the spec here again.
+        // Another worker has run or lost this job. If the spec was written again meanwhile, remove it: it holds
+        // secrets.
         let _ = fs::remove_file(&job_file);
         return Ok(None);
     }
     let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
-    // Its file is hidden from now on.
+    // Read the forge's token now: the sandbox hides its file.
     crate::forge::login::read_token_now(&mut spec.actions, &spec.hidden);
     match sandbox::enter(&spec) {
         Err(error) if !error.is_harmless() => return Err(io::Error::other(error)),
-        // The server has said so.
+        // Run unsandboxed; the server has reported at startup that it can't isolate jobs.
         Err(_) | Ok(()) => {}
     }
-    // Away from the terminal of whoever started it: steps can't ask there, and nothing said there ends them. Refused when it
-    // leads a group already, which is nearly as good.
+    // Detach from the terminal, so that steps can neither prompt there nor be interrupted from it. EPERM means that
+    // the process already leads a group, which is enough.
     let _ = rustix::process::setsid();
-    // Whoever loses its parent becomes our child, so that it can be ended and named.
+    // Child subreaper: orphaned processes of steps are reparented to the worker, which kills and reports them.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // Steps may run beside others.
+    // Background steps are local tasks.
     let beside = tokio::task::LocalSet::new();
     let ended = runtime.block_on(beside.run_until(work(spec, folder, keeping)));
-    // An action that was cut short may still hash a file.
+    // Don't wait for blocking tasks: an action that was cancelled may still be hashing a file.
     runtime.shutdown_background();
     ended.map(Some)
 }
 
 async fn work(spec: JobSpec, folder: &Path, keeping: Keeping) -> io::Result<Conclusion> {
-    // Before the journal says who runs it: from then on it may be asked to stop.
+    // Install signal handlers before the journal publishes the pid, from when on the job may be cancelled.
     let cancel = Cancel::after(Duration::from_millis(spec.timeout_ms))?;
     let mut job = Job::begin(spec, folder, cancel, keeping)?;
-    // After the journal says who runs it: whoever leaves the file later knows whom to tell.
+    // Check the file after the journal has published the pid: whoever writes it later also sends a signal.
     if folder.join(CANCEL_FILE).exists() {
         job.hand.cancel.ask();
     }
@@ -125,21 +128,18 @@ async fn work(spec: JobSpec, folder: &Path, keeping: Keeping) -> io::Result<Conc
     job.end()
 }
 
-/// A job under way.
+/// A running job.
 pub(crate) struct Job {
     pub(crate) hand: Hand,
     pub(crate) journal: Journal,
-    /// Its steps.
     pub(crate) frame: Frame,
-    /// How many steps have begun: numbers them in the journal.
+    /// Number of started steps: the next index in the journal.
     pub(crate) begun: usize,
-    /// Those that run beside others.
     pub(crate) background: Background,
-    /// Keeps what they leave.
     pub(crate) keeper: Keeper,
-    /// What it goes on from, until it does.
+    /// The attempt to resume from; taken when its steps are restored.
     pub(crate) past: Option<Past>,
-    /// The steps whose actions have done what they do before the first step, by their keys.
+    /// Keys of the steps whose pre step ran in the previous attempt.
     pub(crate) pre_done: Vec<String>,
 }
 
@@ -166,7 +166,7 @@ impl Job {
         output.workspace.clone_from(&folders.workspace);
         output.debug = shows_debug(&spec);
         let keeper = Keeper::new(folder, keeping, output.masker.added(0).len());
-        // Before anything is printed.
+        // Register the previous attempt's secrets before the first line of output.
         let masks = past.as_ref().map_or(&[][..], |past| &past.masks);
         masks.iter().for_each(|mask| output.masker.add(mask));
         let (confinement, refused) = Confinement::enter(&spec.limits);
@@ -203,7 +203,7 @@ impl Job {
         Ok(job)
     }
 
-    /// Says why it can't go on from an earlier attempt.
+    /// Fails the job, with the reason why it can't be resumed.
     fn refuse_to_go_on(&mut self, lost: &Lost) {
         let spec = &self.hand.spec;
         let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
@@ -216,7 +216,7 @@ impl Job {
         self.hand.scope.verdict.failed = Some(why);
     }
 
-    /// Resolves what all steps share; false when that can't be, and no step can run.
+    /// Evaluates the job's variables. On an error the job fails and no step runs.
     fn prepare(&mut self) -> bool {
         if self.hand.scope.verdict.failed.is_some() {
             return false;
@@ -234,7 +234,7 @@ impl Job {
         prepared.is_ok()
     }
 
-    /// Gets the actions that the steps use; false when one can't be had, and no step can run.
+    /// Fetches the actions of all steps. On an error the job fails and no step runs.
     async fn set_up(&mut self) -> io::Result<bool> {
         let result = self.hand.set_up().await;
         self.hand.cut_short(self.hand.cancel.cut());
@@ -287,8 +287,8 @@ impl Job {
         Ok(conclusion)
     }
 
-    /// What the tests said goes beside the journal. A job that was cut short has no time for it; one whose report can't be kept, as
-    /// on a full disk, has failed: nobody could see what its tests said.
+    /// Stores the test reports. Skipped for a cancelled job; if they can't be stored (disk full), the job fails,
+    /// because its test results would be lost.
     fn report_tests(&mut self) {
         if self.hand.scope.verdict.cut.is_some() {
             return;
@@ -308,7 +308,7 @@ impl Job {
         }
     }
 
-    /// What `read` finds in what expressions of the job see, now that its steps are over.
+    /// Evaluates something in the job's contexts after its last step.
     fn after_steps<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
         let files = Workspace(&self.hand.folders.workspace);
         let env = &self.hand.scope.env;
@@ -319,7 +319,7 @@ impl Job {
         )
     }
 
-    /// Where what the job did is reached. Without a value it is left out: the job has done what it should.
+    /// The value of `environment.url`. An evaluation error is only a warning, since the job has done its work.
     fn environment_url(&mut self) -> Option<String> {
         let template = self.hand.spec.environment_url.as_ref()?;
         match self.after_steps(|contexts| template.resolve_text(contexts)) {
@@ -335,7 +335,7 @@ impl Job {
         }
     }
 
-    /// What later jobs see; an output that holds a secret is dropped, with a warning.
+    /// The job's outputs. One that contains a secret is dropped with a warning.
     fn outputs(&mut self) -> Vec<(String, String)> {
         match self.after_steps(|contexts| self.hand.spec.outputs.resolve(contexts)) {
             Ok(mut outputs) => {
@@ -365,11 +365,11 @@ fn is_switch(name: &str) -> bool {
         .any(|switch| name.eq_ignore_ascii_case(switch))
 }
 
-/// What must not be seen of a job from its beginning on.
+/// The masker for everything that is secret from the start.
 pub(crate) fn masker(spec: &JobSpec) -> Masker {
     let mut secrets: Vec<String> = Vec::new();
     if let Value::Object(object) = &spec.contexts.secrets {
-        // What switches something on is no secret, and `true` is in every log.
+        // Not secrets but switches; masking their value `true` would garble every log.
         let secret = object.iter().filter(|(name, _)| !is_switch(name));
         secrets.extend(secret.map(|(_, value)| value.to_text().to_string()));
     }

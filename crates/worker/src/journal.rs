@@ -1,4 +1,4 @@
-//! The journal: what happened in a job, a JSON line each. A result is on the disk before the job goes on.
+//! The journal of a job: one JSON object per line. A result is fsynced before the job continues.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,19 +10,18 @@ use jiff::Timestamp;
 use rustix::fs::FallocateFlags;
 use shipway_workflow::job::{JournalBody, JournalEntry};
 
-/// Room that is taken ahead on the disk: a disk that logs have filled still takes a job's result.
+/// Disk space that is reserved ahead, so that a job's result can be written even when logs have filled the disk.
 const RESERVE_BYTES: u64 = 256 * 1024;
 
-/// What a journal is for.
+/// Whether the journal must survive a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeping {
-    /// Somebody reads it after a crash of the machine: results are on the disk before the job goes on.
+    /// Results are fsynced before the job continues.
     Durable,
-    /// Nobody does: the run itself is in memory (`shipway run`), and what it leaves is temporary.
+    /// Nothing is fsynced: `shipway run` keeps the run in memory, and its folders are temporary.
     Volatile,
 }
 
-/// A journal being written.
 pub(crate) struct Journal {
     file: File,
     keeping: Keeping,
@@ -32,7 +31,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal; a last line that was torn by a crash is cut off.
+    /// Opens the journal; cuts off a last line that a crash has left incomplete.
     pub(crate) fn open(path: &Path, keeping: Keeping) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -57,7 +56,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Writes an entry that may be lost with the machine: it only says what is under way.
+    /// Appends an entry without fsync: progress that may be lost in a crash of the machine.
     pub(crate) fn note(&mut self, body: JournalBody) -> io::Result<()> {
         self.seq += 1;
         let entry = JournalEntry {
@@ -75,7 +74,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes an entry and waits until it, and all before it, is on the disk.
+    /// Appends an entry and fsyncs it and all before it.
     pub(crate) fn record(&mut self, body: JournalBody) -> io::Result<()> {
         self.note(body)?;
         match self.keeping {
@@ -84,7 +83,7 @@ impl Journal {
         }
     }
 
-    /// Not every file system can: then a full disk is found out when it is met.
+    /// Reserves disk space, where the file system supports it.
     fn reserve(&mut self) {
         let from = self.length;
         if rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, RESERVE_BYTES).is_ok()
@@ -108,7 +107,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|line| !line.is_empty())
 }
 
-/// The entries of a journal; a torn last line is left out.
+/// Reads a journal. An incomplete last line is ignored.
 pub fn read_journal(path: &Path) -> io::Result<Vec<JournalEntry>> {
     let text = std::fs::read(path)?;
     lines(&text)

@@ -1,10 +1,20 @@
-//! What a step leaves to later ones that the journal may not hold: variables, folders in `PATH`, outputs that hold a secret,
-//! the state of actions and what they have left to do, what is masked. In a file beside the journal that only its owner may
-//! read, a line for each step that leaves something, on the disk before the journal says that the step is over. So a job can
-//! go on from its failed step, and a shell can be opened where that step stood.
+//! State that resuming a job needs and the journal must not contain: variables, `PATH` entries, outputs with secrets,
+//! the state of actions, pending post steps, masks.
 //!
-//! It goes with the workspace, and nothing ever serves it. A disk that is full costs the going on, never the job: the journal
-//! says that there was something to keep, and whoever misses it says so.
+//! # Why a separate file
+//!
+//! The journal is uploaded and shown. This file has mode 0600, is never served, and is deleted with the workspace.
+//!
+//! # Invariants
+//!
+//! - A step's line is on disk before the journal records the step as finished.
+//! - Only workers of the same job, and the debug shell, read the file.
+//!
+//! # Failure modes
+//!
+//! - Disk full: the job continues. The journal records that the step had state, so resuming fails with
+//!   [`crate::past::Lost::Kept`] instead of running with missing state.
+//! - Crash while writing: an incomplete last line is ignored when reading.
 
 use std::{
     collections::BTreeMap,
@@ -27,34 +37,32 @@ use crate::{
     scope::{Change, Scope},
 };
 
-/// The file, in the job's folder.
+/// File name of the resume state, in the job's folder.
 pub const KEPT_FILE: &str = "kept.jsonl";
 
-/// What one step has left.
+/// The state that one step leaves to later steps.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Kept {
-    /// The step, by its place in the journal; none: what is masked whatever step said so.
+    /// Index of the step in the journal; `None` for masks that belong to no step.
     pub(crate) index: Option<usize>,
-    /// What it changed for later ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) changes: Vec<Change>,
-    /// The variables among them that hold a secret.
+    /// Names of the variables in `changes` whose value contains a secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) secret: Vec<String>,
-    /// Its outputs that hold a secret: the others are in the journal.
+    /// Outputs that contain a secret; the others are in the journal.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) outputs: Vec<(String, String)>,
-    /// What its action keeps for its later parts, and those of the steps of that.
+    /// `GITHUB_STATE` of the action and of the actions nested in it, by step key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) states: BTreeMap<String, Env>,
-    /// What its action has left to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) post: Option<Post>,
-    /// What must not be seen from now on.
+    /// Masks that were added by this step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) masks: Vec<String>,
-    /// The problem matchers from now on, when they are others than before.
+    /// All active problem matchers, if this step changed them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) matchers: Option<Vec<Arc<str>>>,
 }
@@ -69,32 +77,32 @@ impl Kept {
             && self.matchers.is_none()
     }
 
-    /// Later steps have what it left. Without `secrets` nothing that holds one.
+    /// Applies the changes to `scope`; without `secrets` only those that contain none.
     pub(crate) fn apply(&self, scope: &mut Scope, secrets: bool) {
         let may = |change: &&Change| match change {
             Change::Env(name, _) => secrets || !self.secret.contains(name),
             Change::Path(_) => true,
         };
         scope.change(self.changes.iter().filter(may).cloned().collect());
-        // Nobody beside waits for them.
+        // `changes` collects what a background step changes itself: restored changes don't belong there.
         scope.changes.clear();
     }
 }
 
-/// Writes down what steps leave.
+/// Writes the resume state.
 pub(crate) struct Keeper {
     path: PathBuf,
-    /// There once something was kept.
+    /// Created on the first write.
     file: Option<File>,
     keeping: Keeping,
-    /// How many masks are kept, or are secrets that are given anew.
+    /// How many of the masker's entries are not to be written: already in the file, or secrets of the spec.
     masks: usize,
     matchers: Vec<Arc<str>>,
     broken: bool,
 }
 
 impl Keeper {
-    /// For the job in `folder`. The first `masks` masks are not for the file.
+    /// The writer for the job in `folder`. The first `masks` entries of the masker are not written.
     pub(crate) fn new(folder: &Path, keeping: Keeping, masks: usize) -> Self {
         Self {
             path: folder.join(KEPT_FILE),
@@ -106,7 +114,7 @@ impl Keeper {
         }
     }
 
-    /// Keeps what the step `key` of the job has left, which is the `index`-th of its journal; whether that was anything.
+    /// Writes the state of the step `key`, which has this index in the journal. Returns whether there was any.
     pub(crate) fn keep(
         &mut self,
         (index, key): (usize, &str),
@@ -143,7 +151,7 @@ impl Keeper {
         self.write(&kept)
     }
 
-    /// Keeps what must not be seen from now on.
+    /// Writes the masks that were added since the last write.
     pub(crate) fn keep_masks(&mut self, masker: &Masker) {
         self.write(&Kept {
             masks: masker.added(self.masks),
@@ -151,7 +159,7 @@ impl Keeper {
         });
     }
 
-    /// Keeps what is already told; whether there was anything.
+    /// Writes a state; returns whether there was any.
     pub(crate) fn write(&mut self, kept: &Kept) -> bool {
         if kept.is_nothing() {
             return false;
@@ -163,7 +171,7 @@ impl Keeper {
         if !self.broken
             && let Err(error) = self.append(kept)
         {
-            // What is left is a torn line, after which nothing may come.
+            // Nothing may follow the incomplete line that is left now.
             self.broken = true;
             eprintln!(
                 "what a step has left could not be kept: {error}; the job can't go on from a step"
@@ -182,7 +190,7 @@ impl Keeper {
                     .mode(0o600)
                     .open(&self.path)?;
                 if self.keeping == Keeping::Durable {
-                    // The name of it as well.
+                    // Also fsync the directory, which holds the file's name.
                     let folder = self.path.parent().unwrap_or(Path::new("."));
                     File::open(folder)?.sync_all()?;
                 }
@@ -199,7 +207,7 @@ impl Keeper {
     }
 }
 
-/// What the steps of the job in `folder` have left; a torn last line is left out.
+/// Reads the resume state of the job in `folder`. An incomplete last line is ignored.
 pub(crate) fn read_kept(folder: &Path) -> io::Result<Vec<Kept>> {
     let text = match fs::read(folder.join(KEPT_FILE)) {
         Ok(text) => text,
@@ -215,7 +223,7 @@ pub(crate) fn read_kept(folder: &Path) -> io::Result<Vec<Kept>> {
         .collect()
 }
 
-/// The matchers that are in force after what was kept.
+/// The problem matchers that are active after these steps.
 pub(crate) fn matchers<'k>(kept: impl IntoIterator<Item = &'k Kept>) -> Matchers {
     let last = kept.into_iter().filter_map(|kept| kept.matchers.as_ref());
     let last = last.last().into_iter().flatten();

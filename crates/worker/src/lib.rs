@@ -1,13 +1,22 @@
-//! Runs one job of a workflow, as a process of its own: reads its spec, runs its steps, and writes down what happened so that
-//! whoever started it may come and go.
+//! Runs one job of a workflow in its own process: reads the job's spec, runs its steps and writes a journal, so that
+//! the server may restart meanwhile.
 //!
-//! In the job's folder: `job.json` is what is to be done (read once, then removed: it holds secrets), `journal.jsonl` what
-//! happened, `log` what was printed, `summaries/` what steps wrote for people, `workspace/`, `home/` and `temp/` what steps
-//! work in, `artifacts/` what they keep, `kept.jsonl` what steps leave to later ones and nobody else is to see. A job that goes on
-//! from an earlier attempt works in that one's folders.
+//! # The job's folder
 //!
-//! What it must never do: let a secret into a log, a journal or a summary; leave a process behind; lose a step's result; or
-//! ask the server for leave to go on.
+//! - `job.json`: the spec; removed after reading, because it contains secrets
+//! - `journal.jsonl`: what happened, for the server
+//! - `log`: what the steps printed
+//! - `summaries/`: step summaries
+//! - `workspace/`, `home/`, `temp/`: the folders that steps work in; a resumed job uses those of the previous attempt
+//! - `artifacts/`: stored artifacts
+//! - `kept.jsonl`: state for resuming the job; private to the worker
+//!
+//! # Invariants
+//!
+//! - No secret gets into a log, a journal or a summary.
+//! - No process outlives its job.
+//! - A step's result is on disk before the next step starts.
+//! - The job never waits for the server.
 
 mod actions;
 mod annotation;

@@ -1,5 +1,5 @@
-//! The job's log: a line each with its time: `2026-11-21T04:18:58.123Z text`. What comes here is masked already. A full disk
-//! costs lines, never the job.
+//! The log of a job: lines with a timestamp (`2026-11-21T04:18:58.123Z text`). Text must be masked before. If the
+//! disk is full, lines are lost and counted; the job continues.
 
 use std::{
     cell::RefCell,
@@ -11,21 +11,20 @@ use std::{
 
 use jiff::Timestamp;
 
-/// Collected before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A log being written.
+/// A writer to the log. Writers for background steps share the file.
 pub(crate) struct Log {
     shared: Rc<RefCell<Shared>>,
-    /// What each line begins with.
+    /// Prefix of each line.
     prefix: Vec<u8>,
 }
 
-/// What is one for all that write to it.
+/// What all writers share.
 struct Shared {
     file: File,
     buffer: Vec<u8>,
-    /// What the file holds.
+    /// Length of the file.
     offset: u64,
     lost: u64,
     stamp: Stamp,
@@ -47,7 +46,7 @@ impl Log {
         })
     }
 
-    /// The same log for a step that runs beside others.
+    /// A writer for a background step.
     pub(crate) fn beside(&self, name: &str) -> Self {
         Self {
             shared: Rc::clone(&self.shared),
@@ -55,23 +54,23 @@ impl Log {
         }
     }
 
-    /// Writes text as lines, all with the time of now.
+    /// Writes lines with the current time.
     pub(crate) fn lines(&mut self, text: &[u8]) {
         self.shared.borrow_mut().lines(&self.prefix, text);
     }
 
-    /// Where the next line begins, in bytes.
+    /// The offset of the next line in bytes.
     pub(crate) fn offset(&mut self) -> u64 {
         self.flush();
         self.shared.borrow().offset
     }
 
-    /// Lines that the disk didn't take.
+    /// Number of lines lost because the disk was full.
     pub(crate) fn lost(&self) -> u64 {
         self.shared.borrow().lost
     }
 
-    /// Hands what was collected to the system, for readers to see.
+    /// Writes the buffer to the file, where readers see it.
     pub(crate) fn flush(&mut self) {
         self.shared.borrow_mut().flush();
     }
@@ -104,7 +103,7 @@ impl Shared {
             Ok(()) => self.offset += self.buffer.len() as u64,
             Err(_) => {
                 self.lost += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-                // Half a line would be taken for the beginning of the next.
+                // Cut off a partial line, to which the next one would be appended.
                 let _ = self.file.set_len(self.offset);
             }
         }
@@ -112,7 +111,7 @@ impl Shared {
     }
 }
 
-/// `2026-11-21T04:18:58.123Z `, made anew only as far as it has changed.
+/// `2026-11-21T04:18:58.123Z `; only the changed parts are formatted again.
 struct Stamp {
     second: i64,
     text: [u8; 25],

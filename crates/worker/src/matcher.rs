@@ -1,9 +1,9 @@
-//! Problem matchers: patterns that a tool's setup hands over (`::add-matcher::FILE`) so that what the tool prints becomes
+//! Problem matchers: patterns that setup actions register (`::add-matcher::FILE`) to turn a tool's output into
 //! annotations.
 //!
-//! They are written for other engines of regular expressions. This one takes a time that is linear in the line, and lines of a
-//! bounded length, so no pattern can hold up a job; what only slower engines can do (looking around, back references) is
-//! refused by name.
+//! The patterns are written for JavaScript's backtracking engine. The `regex` crate takes linear time, and lines are
+//! bounded in length, so no pattern can stall a job. Lookaround and backreferences are not supported and rejected
+//! with that reason.
 
 use std::{borrow::Cow, fs, path::Path, sync::Arc};
 
@@ -11,16 +11,16 @@ use regex::bytes::{Captures, Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Level;
 
-/// Longer lines hold no problem for people to read.
+/// Longer lines are not matched.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// A compiled pattern; those of GitHub's own tools take a few KiB.
+/// Size of a compiled pattern; those of GitHub's setup actions take a few KiB.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
-/// Matchers of a job, and patterns of a matcher.
+/// Per job; the next limit is per matcher.
 const MATCHERS_MAX: usize = 100;
 const PATTERNS_MAX: usize = 20;
 
-/// The matchers of a job, the newest first.
+/// The active problem matchers, the newest first.
 #[derive(Clone, Default)]
 pub(crate) struct Matchers(Vec<Matcher>);
 
@@ -29,9 +29,9 @@ struct Matcher {
     owner: String,
     severity: Option<String>,
     patterns: Vec<Pattern>,
-    /// What each pattern but the last has found in the lines before.
+    /// For each pattern except the last: what it matched in the preceding lines.
     found: Vec<Option<Found>>,
-    /// As it was handed over.
+    /// The definition as JSON, for the resume state.
     text: Arc<str>,
 }
 
@@ -42,7 +42,7 @@ struct Pattern {
     repeats: bool,
 }
 
-/// Which groups of a pattern say what.
+/// Indices of capture groups.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Wanted {
     file: Option<usize>,
@@ -55,7 +55,7 @@ struct Wanted {
     message: Option<usize>,
 }
 
-/// What was found so far.
+/// Fields matched so far.
 #[derive(Clone, Debug, Default)]
 struct Found {
     file: Option<String>,
@@ -67,12 +67,11 @@ struct Found {
     message: Option<String>,
 }
 
-/// A problem, as the tool has told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) level: Level,
     pub(crate) message: String,
-    /// As the tool names it, below `from_path`.
+    /// Joined to the folder of `from_path`, if there is one.
     pub(crate) file: Option<String>,
     pub(crate) line: Option<u32>,
     pub(crate) column: Option<u32>,
@@ -110,7 +109,7 @@ impl Matchers {
         self.0.is_empty()
     }
 
-    /// Takes the matchers of a file; one of the same owner goes.
+    /// Adds the matchers of a file, replacing those with the same owner.
     pub(crate) fn add(&mut self, path: &Path) -> Result<(), String> {
         let failed = |why: String| format!("the matchers in {}: {why}", path.display());
         for file in read(path).map_err(failed)? {
@@ -124,12 +123,12 @@ impl Matchers {
         Ok(())
     }
 
-    /// All of them as text, the newest first.
+    /// The definitions as JSON, the newest first.
     pub(crate) fn texts(&self) -> Vec<Arc<str>> {
         self.0.iter().map(|it| Arc::clone(&it.text)).collect()
     }
 
-    /// Those of these texts; what isn't one is left out.
+    /// Restores matchers from [`Self::texts`]; ignores invalid ones.
     pub(crate) fn of_texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
         let matchers = texts.into_iter().filter_map(|text| {
             let file = serde_json::from_str(text).ok()?;
@@ -138,12 +137,12 @@ impl Matchers {
         Self(matchers.take(MATCHERS_MAX).collect())
     }
 
-    /// Drops the matcher of an owner.
+    /// Removes the matcher with this owner.
     pub(crate) fn remove(&mut self, owner: &str) {
         self.0.retain(|it| !it.owner.eq_ignore_ascii_case(owner));
     }
 
-    /// Drops the matchers whose owners are in a file.
+    /// Removes the matchers whose owners are in a file.
     pub(crate) fn remove_those_of(&mut self, path: &Path) -> Result<(), String> {
         let files = read(path);
         let files = files.map_err(|why| format!("the matchers in {}: {why}", path.display()))?;
@@ -151,7 +150,7 @@ impl Matchers {
         Ok(())
     }
 
-    /// The problem that a line completes.
+    /// Matches a line; returns the problem that it completes.
     pub(crate) fn look(&mut self, line: &[u8]) -> Option<Problem> {
         if line.len() > LINE_BYTES_MAX {
             return None;
@@ -190,7 +189,7 @@ fn read(path: &Path) -> Result<Vec<MatcherOfFile>, String> {
 
 impl Matcher {
     fn of(file: MatcherOfFile) -> Result<Self, String> {
-        // Of plain texts and numbers.
+        // Can't fail: the definition consists of strings and numbers.
         let text = serde_json::to_string(&file).unwrap_or_default();
         let owner = file.owner;
         if owner.is_empty() {
@@ -245,7 +244,8 @@ impl Matcher {
         })
     }
 
-    /// Several patterns match line after line, each only after the one before; the last may go on to match.
+    /// Matches a line. With several patterns each must match the line after that of the previous one; a last pattern
+    /// with `loop` may match repeatedly.
     fn look(&mut self, line: &[u8]) -> Option<Found> {
         let last = self.patterns.len() - 1;
         for (index, pattern) in self.patterns.iter().enumerate().rev() {
@@ -269,7 +269,7 @@ impl Matcher {
                     found.severity = found.severity.or_else(|| self.severity.clone());
                     return Some(found);
                 }
-                // Not matched, it ends what was under way.
+                // A line that doesn't match ends the loop.
                 None if index == last && last > 0 => self.found[index - 1] = None,
                 found if index < last => self.found[index] = found,
                 _ => {}
@@ -299,7 +299,7 @@ impl Found {
     fn of(before: Option<&Self>, wanted: &Wanted, captures: &Captures<'_>) -> Self {
         let pick = |of: fn(&Self) -> &Option<String>, group: Option<usize>| {
             let known = before.and_then(|before| of(before).clone());
-            // A group that took no part is empty.
+            // A group that didn't participate in the match is empty.
             let text = |group: usize| captures.get(group).map_or(&b""[..], |it| it.as_bytes());
             known.or_else(|| Some(String::from_utf8_lossy(text(group?)).into_owned()))
         };
@@ -314,7 +314,7 @@ impl Found {
         }
     }
 
-    /// None when it has no message, or one of a kind that there isn't.
+    /// `None` if the message is empty or the severity unknown.
     fn problem(self) -> Option<Problem> {
         let message = self.message.filter(|it| !it.trim().is_empty())?;
         let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
@@ -360,7 +360,8 @@ fn compile(pattern: &str) -> Result<Regex, String> {
             .size_limit(PATTERN_BYTES_MAX)
             .build()
     };
-    // JavaScript's classes are ASCII's; a pattern that has other letters in a class needs to know them as such.
+    // JavaScript's classes (`\d`, `\w`) are ASCII, so try without Unicode first; patterns with non-ASCII characters
+    // in a class need it.
     let built = build(false).or_else(|_| build(true));
     built.map_err(|error| {
         let text = error.to_string();
@@ -372,7 +373,7 @@ fn compile(pattern: &str) -> Result<Regex, String> {
     })
 }
 
-/// The pattern as this engine writes it: what JavaScript takes for plain characters is made so.
+/// Translates JavaScript's syntax: escapes characters that only this engine treats as special.
 fn translated(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let (mut in_class, mut rest) = (false, pattern);
@@ -383,7 +384,7 @@ fn translated(pattern: &str) -> String {
                 let next = rest.chars().next();
                 rest = &rest[next.map_or(0, char::len_utf8)..];
                 match next {
-                    // Ends of words elsewhere.
+                    // `\<` and `\>` are word boundaries in this engine.
                     Some(plain @ ('<' | '>')) => out.push(plain),
                     Some('/') => out.push('/'),
                     Some(next) => out.extend(['\\', next]),
@@ -391,7 +392,7 @@ fn translated(pattern: &str) -> String {
                 }
             }
             '[' if in_class => out.push_str("\\["),
-            // Operators of sets elsewhere.
+            // Set operators in this engine.
             '&' | '~' if in_class => out.extend(['\\', c]),
             '[' => {
                 in_class = true;
@@ -408,7 +409,7 @@ fn translated(pattern: &str) -> String {
     out
 }
 
-/// Whether what follows `{` says how often.
+/// Whether the text after `{` makes it a repetition such as `{2,3}`.
 fn is_repetition(rest: &str) -> bool {
     let Some((inner, _)) = rest.split_once('}') else {
         return false;
@@ -418,7 +419,7 @@ fn is_repetition(rest: &str) -> bool {
     !from.is_empty() && digits(from) && digits(to)
 }
 
-/// The line without the codes that colour it.
+/// Removes ANSI colour codes.
 pub(crate) fn without_colours(line: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memmem::find(line, b"\x1b[").is_none() {
         return Cow::Borrowed(line);
@@ -467,7 +468,7 @@ mod tests {
             .collect()
     }
 
-    /// The matchers that GitHub's own actions bring, to the letter of their patterns.
+    /// The matchers of GitHub's own setup actions, with their original patterns.
     #[test]
     fn matchers_of_known_tools_find_what_those_print() {
         let tsc = json!({"owner": "tsc", "pattern": [{

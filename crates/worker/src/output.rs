@@ -1,6 +1,6 @@
-//! What steps print: commands are heard, the rest goes to the log without secrets.
+//! Processes what steps print: runs workflow commands, masks secrets and writes the rest to the log.
 //!
-//! Lines are taken in blocks: text without commands is masked and written at once, however many lines it has.
+//! Lines are processed in blocks: text without commands is masked and written at once, whatever its number of lines.
 
 use std::path::PathBuf;
 
@@ -14,36 +14,36 @@ use crate::{
     matcher::{self, Matchers},
 };
 
-/// A line is held whole up to this length: a program that prints no line break doesn't fill the memory.
+/// Longest line that is buffered: a program that never prints a newline must not exhaust the memory.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// Annotations of a step that are kept; more help nobody.
+/// Limit for the annotations of a step.
 const ANNOTATIONS_MAX: usize = 50;
 
-/// Where output goes.
+/// The output of a runner of steps.
 pub(crate) struct Output {
     pub(crate) log: Log,
     pub(crate) masker: Masker,
-    /// What the current step has said.
+    /// What workflow commands of the current step have set.
     pub(crate) heard: Heard,
-    /// What paths in commands are relative to.
+    /// Base of relative paths in commands.
     pub(crate) workspace: PathBuf,
     /// Whether `::debug::` is shown: `ACTIONS_STEP_DEBUG`.
     pub(crate) debug: bool,
     pub(crate) matchers: Matchers,
-    /// The beginning of a line.
+    /// The beginning of an unfinished line.
     partial: Vec<u8>,
     long: Option<Long>,
 }
 
-/// A line that is too long to be held.
+/// State within a line that is longer than [`LINE_BYTES_MAX`].
 enum Long {
-    /// Text: written in pieces.
+    /// Text: masked and written in pieces.
     Text(MaskStream),
-    /// A command: it may hold what must not be seen, so nothing of it is written.
+    /// A workflow command. Nothing of it is written, since it may be an `add-mask`.
     Command,
 }
 
-/// What the lines of a step leave behind.
+/// What workflow commands of a step have set.
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) outputs: Vec<(String, String)>,
@@ -51,11 +51,11 @@ pub(crate) struct Heard {
     pub(crate) state: Vec<(String, String)>,
     pub(crate) paths: Vec<String>,
     pub(crate) annotations: Vec<JournalBody>,
-    /// A command that fails the step.
+    /// Why a command failed the step.
     pub(crate) failed: Option<String>,
-    /// Whether `set-env` and `add-path` are obeyed: `ACTIONS_ALLOW_UNSECURE_COMMANDS`.
+    /// Whether `set-env` and `add-path` are allowed: `ACTIONS_ALLOW_UNSECURE_COMMANDS`.
     pub(crate) unsecure: bool,
-    /// Commands are text until this word comes.
+    /// Commands are ignored until this token is printed as a command.
     stopped: Option<String>,
     echo: bool,
 }
@@ -74,7 +74,7 @@ impl Output {
         }
     }
 
-    /// For a step that runs beside others: its lines go to the same log, behind its name, and both learn each other's secrets.
+    /// The output of a background step: same log with a prefix, and both maskers share their secrets.
     pub(crate) fn beside(&self, name: &str) -> Self {
         Self {
             workspace: self.workspace.clone(),
@@ -84,7 +84,7 @@ impl Output {
         }
     }
 
-    /// Takes bytes as a program has printed them.
+    /// Processes bytes as a program has printed them.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         self.masker.catch_up();
         if !self.partial.is_empty() || self.long.is_some() {
@@ -100,37 +100,37 @@ impl Output {
         self.hold(&bytes[whole..]);
     }
 
-    /// The program has ended: what it printed last is a line, too.
+    /// Ends an unfinished line and flushes the log.
     pub(crate) fn end(&mut self) {
         self.end_line();
         self.log.flush();
     }
 
-    /// A step of an action begins: what it says is its own. Given back is what the step around has said.
+    /// Begins a nested step with empty effects; returns those of the enclosing step.
     pub(crate) fn begin_nested(&mut self) -> Heard {
         std::mem::take(&mut self.heard)
     }
 
-    /// A step of an action is over: people should see its annotations all the same.
+    /// Ends a nested step: restores the effects of the enclosing step, plus the nested step's annotations.
     pub(crate) fn end_nested(&mut self, outer: Heard) {
         let annotations = std::mem::replace(&mut self.heard, outer).annotations;
         let room = ANNOTATIONS_MAX.saturating_sub(self.heard.annotations.len());
         (self.heard.annotations).extend(annotations.into_iter().take(room));
     }
 
-    /// Writes text of the worker's own.
+    /// Logs a message of the worker.
     pub(crate) fn say(&mut self, text: &str) {
         self.masker.catch_up();
         self.log.lines(&self.masker.mask_bytes(text.as_bytes()));
     }
 
-    /// Writes text of the worker's own that people should see.
+    /// Logs a message of the worker and adds it to the annotations.
     pub(crate) fn annotate(&mut self, level: Level, text: &str) {
         self.say(&format!("##[{}]{text}", word(level)));
         self.keep(annotation::of_text(level, text, &self.masker));
     }
 
-    /// Keeps the beginning of a line.
+    /// Buffers the beginning of a line.
     fn hold(&mut self, bytes: &[u8]) {
         let mut out = Vec::new();
         let is_too_long = self.partial.len() + bytes.len() > LINE_BYTES_MAX;
@@ -180,14 +180,14 @@ impl Output {
             None => {
                 let line = std::mem::take(&mut self.partial);
                 self.block(&line);
-                // Its room is used again.
+                // Reuse the buffer.
                 self.partial = line;
                 self.partial.clear();
             }
         }
     }
 
-    /// Takes whole lines.
+    /// Processes complete lines.
     fn block(&mut self, block: &[u8]) {
         let may_speak = memchr::memmem::find(block, b"::").is_some()
             || memchr::memmem::find(block, b"##[").is_some();
@@ -225,7 +225,7 @@ impl Output {
         )
     }
 
-    /// Whether a matcher has found a problem in the line, which is written then, after what came `before`.
+    /// Whether a problem matcher matched the line. If so, writes `before` and then the line as an annotation.
     fn matched(&mut self, line: &[u8], before: &[u8]) -> bool {
         let Some(problem) = self.matchers.look(line) else {
             return false;
@@ -252,7 +252,7 @@ impl Output {
         }
     }
 
-    /// Writes what is masked already.
+    /// Writes text that is already masked.
     fn write(&mut self, masked: &[u8]) {
         if !masked.is_empty() {
             self.log.lines(String::from_utf8_lossy(masked).as_bytes());
@@ -266,7 +266,7 @@ impl Output {
             }
             return self.say(line);
         }
-        // Before it is echoed.
+        // Register the mask before the command is echoed.
         if command.name == Name::AddMask {
             self.masker.add(&command.value);
         }
@@ -389,7 +389,7 @@ mod tests {
 
     use super::*;
 
-    /// What ends up in the log, without times, when `chunks` are printed.
+    /// The log (without timestamps) of a program that prints `chunks`.
     fn logged(secrets: &[&str], chunks: &[&[u8]]) -> (String, Heard) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
@@ -503,7 +503,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut output = Output::new(Log::open(&path).unwrap(), Masker::new((0..50).map(secret)));
-        // As builds print: 80 bytes a line, a secret in one of a hundred.
+        // A typical build: 80 bytes per line, a secret in every hundredth line.
         let line =
             "   Compiling some-crate v1.2.3 (/home/runner/work/shop/shop/crates/some-crate)\n";
         let chunk = line.repeat(99) + &format!("token={}\n", secret(7));

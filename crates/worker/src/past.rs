@@ -1,5 +1,7 @@
-//! An earlier attempt at a job, as a later one goes on from it: which steps were done there, what they have left, and where the
-//! job may begin again. Read from that attempt's journal and from what it has kept ([`crate::kept`]); nothing is changed there.
+//! A previous attempt at a job, for resuming it: which steps were completed, their state, and at which steps the job
+//! may resume.
+//!
+//! Reads the journal and the resume state ([`crate::kept`]) of that attempt; never writes to its folder.
 
 use std::{
     collections::BTreeMap,
@@ -20,48 +22,48 @@ use crate::{
     kept::{Kept, read_kept},
 };
 
-/// Why a job can't go on from an earlier attempt.
+/// Why a job can't be resumed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    /// It was tidied away, or somebody removed it.
+    /// The workspace was cleaned up.
     #[error(
         "its workspace is gone: it is kept for a week, and that of the last twenty failed runs in any case"
     )]
     Workspace,
-    /// The file is gone, or the disk was full.
+    /// The resume state is missing, e.g. because the disk was full.
     #[error("what its steps had left for later ones is gone, or could not be kept")]
     Kept,
-    /// A file can't be read.
+    /// A file of the previous attempt can't be read.
     #[error("what it has left can't be read: {0}")]
     Unreadable(String),
-    /// A newer version reads the workflow otherwise.
+    /// The workflow file is now parsed into other steps, e.g. by a newer version of Shipway.
     #[error("its steps are not those that ran then")]
     Differs,
-    /// There is no such step.
+    /// No step has this id, or it comes after the failed one.
     #[error("it has no step {0:?} to begin at")]
     NoStep(String),
 }
 
-/// Where an attempt stood when it ended.
+/// How far an attempt got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// The step that it failed at; none: no step of the job itself failed.
+    /// The id of the failed step; `None` if no step of the job itself failed.
     pub failed: Option<String>,
-    /// The ids of the steps that the job may begin at again, in order: those up to the one that failed.
+    /// The ids of the steps at which the job may be resumed: those up to the failed one, in order.
     pub steps: Vec<String>,
 }
 
-/// Where the attempt in `folder` at a job of these steps stood when it ended.
+/// How far the attempt in `folder` got with these steps.
 pub fn look_back(folder: &Path, steps: &[Step]) -> Result<Standing, Lost> {
     Ok(Record::read(folder)?.standing(steps))
 }
 
-/// A step that was done in an earlier attempt.
+/// A step that was completed in a previous attempt.
 pub(crate) struct Done {
-    /// Its place in the job.
+    /// Its position in the job.
     pub(crate) place: usize,
     pub(crate) stage: Stage,
-    /// As the journal has it.
+    /// The id in the journal.
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) outcome: Conclusion,
@@ -70,26 +72,26 @@ pub(crate) struct Done {
     pub(crate) took_ms: u64,
     pub(crate) why: Option<String>,
     pub(crate) earlier: Earlier,
-    /// Its number in the journal of that attempt.
+    /// Its index in that attempt's journal.
     pub(crate) index: usize,
     pub(crate) summary: bool,
     pub(crate) kept: Option<Kept>,
 }
 
-/// What a job goes on from.
+/// The attempt that a job is resumed from.
 pub(crate) struct Past {
-    /// The folder whose workspace, home and temporary files are used.
+    /// The folder whose workspace, home and temporary files are reused.
     pub(crate) base: PathBuf,
-    /// The place of the step to begin at.
+    /// The position of the step to resume at.
     pub(crate) place: usize,
-    /// What is done, in the order in which it ended.
+    /// Completed steps, in the order in which they ended.
     pub(crate) done: Vec<Done>,
-    /// All that was masked, by whatever step.
+    /// All masks, of all steps.
     pub(crate) masks: Vec<String>,
 }
 
 impl Past {
-    /// What a job of these steps goes on from.
+    /// Reads the attempt that `resume` names, for a job with these steps.
     pub(crate) fn read(resume: &Resume, steps: &[Step]) -> Result<Self, Lost> {
         let record = Record::read(&resume.folder)?;
         let standing = record.standing(steps);
@@ -137,14 +139,13 @@ impl Past {
     }
 }
 
-/// What there is of an attempt.
+/// The contents of an attempt's folder.
 struct Record {
     base: PathBuf,
     ended: Vec<Ended>,
     kept: Vec<Kept>,
 }
 
-/// A step that has ended.
 struct Ended {
     index: usize,
     id: String,
@@ -212,12 +213,12 @@ impl Record {
         let ended = |id: &str| self.ended.iter().find(|ended| ended.id == id);
         let is_good =
             |it: &Ended| matches!(it.conclusion, Conclusion::Success | Conclusion::Skipped);
-        // What failed before the first step isn't made good by beginning at a later one.
+        // A failed pre step can't be repeated alone: such a job can only start again from its first step.
         let before = self
             .ended
             .iter()
             .any(|it| staged(&it.id).0 == Stage::Pre && !is_good(it));
-        // None, for one that was under way when its worker was lost.
+        // A step that was running when its worker was killed has no end: it counts as failed.
         let first_bad = steps
             .iter()
             .position(|step| !ended(&step.id).is_some_and(is_good));
@@ -234,7 +235,7 @@ impl Record {
     }
 }
 
-/// The steps that have ended, in that order.
+/// The finished steps, in the order in which they ended.
 fn ended(entries: Vec<JournalEntry>) -> Vec<Ended> {
     let mut begun = BTreeMap::new();
     let mut all = Vec::new();
@@ -281,7 +282,7 @@ fn ended(entries: Vec<JournalEntry>) -> Vec<Ended> {
     all
 }
 
-/// Which part of a step an id of the journal names. Ids of steps have no dots.
+/// Splits an id of the journal into stage and step id. Step ids contain no dots.
 fn staged(id: &str) -> (Stage, &str) {
     match id.rsplit_once('.') {
         Some((id, "pre")) => (Stage::Pre, id),

@@ -1,4 +1,4 @@
-//! Processes of a job: groups ended as GitHub ends them, and nothing left behind.
+//! Processes of a job: stopping process groups as GitHub does, and killing those that steps have left running.
 
 use std::{
     fs,
@@ -12,34 +12,34 @@ use rustix::{
     },
 };
 
-/// What a group is told when it must end, and how long it is given each time.
+/// The signals that stop a process group, each with its grace period.
 pub(crate) const ENDING: [(Signal, Duration); 2] = [
     (Signal::INT, Duration::from_millis(7_500)),
     (Signal::TERM, Duration::from_millis(2_500)),
 ];
 
-/// How long a killed process may take to be gone: it may have much memory to give back.
+/// How long a killed process may take to exit: it may have a lot of memory to free.
 const GONE: Duration = Duration::from_secs(5);
-/// How often strays are looked for: each that is killed may leave children of its own.
+/// Limit for the rounds of killing: killed processes may leave children, which are reparented to the worker.
 const ROUNDS: usize = 32;
 
-/// Signals a whole group. Gone already is fine.
+/// Signals a process group; ignores one that has exited.
 pub(crate) fn signal_group(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group {
         let _ = kill_process_group(group, signal);
     }
 }
 
-/// A process that a job has left running.
+/// A process that a step has left running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stray {
     pub(crate) pid: Pid,
-    /// `python3`
+    /// E.g. `python3`.
     pub(crate) name: String,
 }
 
-/// Ends what the job has left running, whatever group it is in, and names it. The worker is a subreaper: whoever has lost its
-/// parent is its child.
+/// Kills and returns all processes that steps have left running, whatever their process group. They are children of
+/// the worker, because it is a subreaper.
 pub(crate) fn end_strays() -> Vec<Stray> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
@@ -49,7 +49,7 @@ pub(crate) fn end_strays() -> Vec<Stray> {
         }
         let deadline = Instant::now() + GONE;
         for child in &children {
-            // A process that has ended is only reaped.
+            // A zombie is only reaped.
             let watched = pidfd_open(child.pid, PidfdFlags::empty());
             let _ = kill_process(child.pid, Signal::KILL);
             if let Ok(watched) = watched {
@@ -82,12 +82,12 @@ impl Child {
     }
 }
 
-/// Whether anything runs that a step has left, or that runs beside it.
+/// Whether a process of an earlier or concurrent step is running.
 pub(crate) fn has_children() -> bool {
     !children().is_empty()
 }
 
-/// The children of this process: of each of its threads.
+/// The children of all threads of this process.
 fn children() -> Vec<Child> {
     let threads = fs::read_dir("/proc/self/task")
         .into_iter()
@@ -100,7 +100,7 @@ fn children() -> Vec<Child> {
             .flat_map(|list| list.split_whitespace())
             .filter_map(|pid| Some(look(pid.parse().ok()?)?.0))
             .collect(),
-        // A kernel without these lists: look at everybody.
+        // Kernel without `CONFIG_PROC_CHILDREN`: search all processes.
         Err(_) => all_children(),
     }
 }
@@ -117,10 +117,10 @@ fn all_children() -> Vec<Child> {
         .collect()
 }
 
-/// A process, and its parent's number.
+/// Reads a process and the pid of its parent.
 fn look(pid: i32) -> Option<(Child, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may hold anything; the last one ends it.
+    // The name is in parentheses and may contain some itself: the last one ends it.
     let (head, rest) = stat.split_at(stat.rfind(')')?);
     let mut fields = rest[1..].split_whitespace();
     let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
@@ -132,12 +132,12 @@ fn look(pid: i32) -> Option<(Child, u32)> {
     Some((child, parent))
 }
 
-/// When this process started, in clock ticks since boot.
+/// Start time of this process, in clock ticks since boot.
 pub(crate) fn start_time() -> u64 {
     start_time_of(std::process::id()).unwrap_or(0)
 }
 
-/// When a process started; none when there is none of that number, or it has ended.
+/// Start time of a process; `None` if it doesn't exist or has exited.
 pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();

@@ -1,4 +1,4 @@
-//! A job goes on from an earlier attempt at it: what its steps had left is there again, and they are on record as done there.
+//! Resuming a job: restores the state of the previous attempt's completed steps and records them as done there.
 
 use std::{fs, io};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Job {
-    /// Takes over what was done in an earlier attempt; the place of the first step that is to run.
+    /// Restores the completed steps of the previous attempt; returns the index of the first step to run.
     pub(crate) fn take_up(&mut self) -> io::Result<usize> {
         let (Some(past), Some(resume)) = (self.past.take(), self.hand.spec.resume.clone()) else {
             return Ok(0);
@@ -38,7 +38,7 @@ impl Job {
         Ok(place)
     }
 
-    /// The head of the log.
+    /// Writes the head of the log: which steps are not run again.
     fn tell(&mut self, done: &[Done], attempt: u32) {
         let output = &mut self.hand.output;
         output.say(&format!("##[group]Goes on from attempt {attempt}"));
@@ -112,14 +112,14 @@ impl Job {
         })
     }
 
-    /// Keeps what a step of the job has left for later ones; whether there was anything.
+    /// Writes the resume state of a step; returns whether there was any.
     pub(crate) fn keep(&mut self, step: (usize, &str), went: &Went) -> bool {
         match self.frame.stage {
             Stage::Pre | Stage::Main => {
                 let posts = &self.frame.posts;
                 self.keeper.keep(step, &mut self.hand, posts, &went.outputs)
             }
-            // Nothing comes after it but what must not be seen.
+            // Post steps are never resumed from: only their masks matter.
             Stage::Post => {
                 self.keeper.keep_masks(&self.hand.output.masker);
                 false

@@ -1,4 +1,4 @@
-//! What expressions of a job see, and what its steps have changed about it.
+//! The state that the steps of a job share, and the contexts that its expressions see.
 
 use std::sync::Arc;
 
@@ -18,44 +18,44 @@ use crate::{
 /// The state of a job between its steps.
 #[derive(Clone)]
 pub(crate) struct Scope {
-    /// The workflow's and the job's variables, and what steps added through `GITHUB_ENV`.
+    /// The variables of the workflow and the job, and those that steps set with `GITHUB_ENV`.
     pub(crate) env: Env,
-    /// What steps put before `PATH`, the newest last.
+    /// Folders that steps put before `PATH`, the newest last.
     pub(crate) paths: Vec<String>,
     pub(crate) verdict: Verdict,
-    /// What steps have changed, for those who began with what was before.
+    /// Changes by steps since the last call of `mem::take`: a background step's changes are applied to the job when
+    /// it ends.
     pub(crate) changes: Vec<Change>,
-    /// What the `job` context says of its containers.
+    /// The `job` context's entries for containers.
     pub(crate) job: Vec<(&'static str, Value)>,
-    /// Where folders are for steps, when that isn't where they are here.
+    /// Path mapping, if the job's steps run in a container.
     places: Option<Paths>,
     github: Value,
     runner: Value,
 }
 
-/// What a step leaves to later ones.
+/// A change that a step makes for later steps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
-    /// A variable.
     Env(String, String),
-    /// A folder put before `PATH`.
+    /// A folder to put before `PATH`.
     Path(String),
 }
 
-/// How a job stands.
+/// The result of a job so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
-    /// Why it has failed, once it has.
+    /// Why the job has failed.
     pub(crate) failed: Option<String>,
-    /// Why it was cut short, once it was.
+    /// Why the job was cancelled.
     pub(crate) cut: Option<String>,
-    /// Why it, or a step of it, was left out, when that happened.
+    /// Why the job, or one of its steps, could not be run here.
     pub(crate) left_out: Option<String>,
 }
 
 impl Verdict {
-    /// Cut short counts more than failed; GitHub's order.
+    /// Like at GitHub, cancelled takes precedence over failed.
     pub(crate) const fn conclusion(&self) -> Conclusion {
         if self.cut.is_some() {
             Conclusion::Cancelled
@@ -68,7 +68,8 @@ impl Verdict {
         }
     }
 
-    /// What conditions of steps see. A step that was left out does not keep later ones from running.
+    /// The status that conditions of steps see. A step that could not be run here doesn't keep later steps from
+    /// running.
     pub(crate) const fn status(&self) -> Status {
         let (cut, failed) = (self.cut.is_some(), self.failed.is_some());
         Status {
@@ -115,7 +116,7 @@ impl Scope {
         }
     }
 
-    /// Takes over what steps have changed.
+    /// Applies changes that a step has made.
     pub(crate) fn change(&mut self, changes: Vec<Change>) {
         for change in &changes {
             match change {
@@ -126,7 +127,7 @@ impl Scope {
         self.changes.extend(changes);
     }
 
-    /// Resolves the workflow's and the job's variables, each layer seeing those before it.
+    /// Evaluates the variables of the workflow and the job; each layer sees those before it.
     pub(crate) fn begin(&mut self, spec: &JobSpec, files: &Workspace<'_>) -> Result<(), EvalError> {
         let frame = Frame::default();
         for layer in &spec.env {
@@ -137,7 +138,7 @@ impl Scope {
         Ok(())
     }
 
-    /// What expressions of `frame` see where `env` is in force.
+    /// The contexts that expressions in `frame` see, with `env` as the `env` context.
     pub(crate) fn contexts<'c>(
         &self,
         spec: &JobSpec,
@@ -169,7 +170,7 @@ impl Scope {
             .with_files(files)
     }
 
-    /// Paths become those in the container that steps run in.
+    /// Translates paths in the `github` and `runner` contexts to those in the job's container.
     pub(crate) fn relocate(&mut self, places: &Paths) {
         for context in [&mut self.github, &mut self.runner] {
             let entries = object_of(context);
@@ -185,7 +186,7 @@ impl Scope {
         self.places = Some(places.clone());
     }
 
-    /// The `github` context of what is `seen`.
+    /// The `github` context with the fields of a step.
     pub(crate) fn github(&self, seen: &Seen) -> Value {
         let mut github = object_of(&self.github);
         for (name, value) in seen.iter() {
@@ -198,12 +199,11 @@ impl Scope {
         Value::Object(Arc::new(github))
     }
 
-    /// The `runner` context.
     pub(crate) const fn runner(&self) -> &Value {
         &self.runner
     }
 
-    /// The whole environment of a step's processes, but for the files through which it speaks to the job.
+    /// The complete environment of a step's processes, except the variables for command files.
     pub(crate) fn environment(
         &self,
         spec: &JobSpec,
@@ -223,7 +223,7 @@ impl Scope {
         env
     }
 
-    /// The job's variables with those of the steps around `frame` over them.
+    /// The variables of the job and of the steps that enclose `frame`.
     pub(crate) fn env_of(&self, frame: &Frame) -> Env {
         let mut env = self.env.clone();
         env.extend(frame.env.iter().cloned());
@@ -231,7 +231,7 @@ impl Scope {
     }
 }
 
-/// Whether steps are to say what helps in looking for a mistake: the secret or variable `ACTIONS_STEP_DEBUG`.
+/// Whether debug messages are shown: the secret or variable `ACTIONS_STEP_DEBUG`.
 pub(crate) fn shows_debug(spec: &JobSpec) -> bool {
     let contexts = &spec.contexts;
     [&contexts.secrets, &contexts.vars]

@@ -1,15 +1,14 @@
-//! Shells: which program runs a script, with which arguments, as GitHub's runner has it.
+//! Shells: the command line that runs a script, as GitHub's runner builds it.
 
 use std::path::{Path, PathBuf};
 
-/// A program with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     pub(crate) program: String,
     pub(crate) arguments: Vec<String>,
 }
 
-/// Why a script has no shell.
+/// Why a script can't be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ShellError {
     #[error(
@@ -22,7 +21,7 @@ pub(crate) enum ShellError {
     Missing(String, String),
 }
 
-/// The command line for a script. Unset: bash where there is one, else sh.
+/// The command line for a script. Without `shell`: bash if it is installed, otherwise sh.
 pub(crate) fn command_line(
     shell: Option<&str>,
     script: &Path,
@@ -37,7 +36,8 @@ pub(crate) fn command_line(
     Ok(line)
 }
 
-/// The command line for a script in a container, whose programs can't be seen from here. Unset: sh, as GitHub has it.
+/// The command line for a script in a container, where installed programs are unknown. Without `shell`: sh, like at
+/// GitHub.
 pub(crate) fn command_line_inside(
     shell: Option<&str>,
     script: &Path,
@@ -56,7 +56,7 @@ fn filled(
         Some("bash") => "bash --noprofile --norc -e -o pipefail {0}",
         Some("sh") => "sh -e {0}",
         Some("python") if has("python") => "python {0}",
-        // Many machines have only this one.
+        // Many machines have no `python`.
         Some("python") => "python3 {0}",
         Some("pwsh") => "pwsh -command \". '{0}'\"",
         Some(custom) if custom.contains("{0}") => custom,
@@ -71,7 +71,7 @@ fn filled(
     })
 }
 
-/// The file that a program's name stands for.
+/// Looks up a program in `path`.
 pub(crate) fn which(program: &str, path: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program));
@@ -82,7 +82,7 @@ pub(crate) fn which(program: &str, path: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The ending that a shell expects of its scripts.
+/// The file extension that the shell expects.
 pub(crate) fn extension(shell: Option<&str>) -> &'static str {
     match shell.map(str::trim) {
         Some("python") => "py",
@@ -91,7 +91,7 @@ pub(crate) fn extension(shell: Option<&str>) -> &'static str {
     }
 }
 
-/// A script as its shell should get it: PowerShell ends with the code of the last program only when told to.
+/// The text of the script file. PowerShell only exits with the code of the last program if the script says so.
 pub(crate) fn prepared(shell: Option<&str>, script: &str) -> String {
     match shell.map(str::trim) {
         Some("pwsh") => format!(
@@ -101,7 +101,8 @@ pub(crate) fn prepared(shell: Option<&str>, script: &str) -> String {
     }
 }
 
-/// Words between spaces; those in double quotes hold together.
+/// Splits at whitespace outside of double quotes. Not `shlex`: GitHub's runner knows no single quotes and no escapes
+/// here. `None` if a quote isn't closed.
 fn words(template: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     for c in template.chars() {

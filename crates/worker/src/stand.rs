@@ -1,8 +1,7 @@
-//! Where a step of a job that has ended stood: its folder and its variables, for a shell there. Nothing runs here, and nothing
-//! is changed.
+//! The context of a failed step for a debug shell: its working directory and its variables. Read-only, runs nothing.
 //!
-//! Without secrets nothing is given that holds one: neither what expressions make of them nor what steps have left that was
-//! masked.
+//! With [`Secrets::Withheld`] no variable is included that contains a secret: neither from an expression nor from an
+//! earlier step.
 
 use std::path::PathBuf;
 
@@ -22,26 +21,26 @@ use crate::{
     scope::Scope,
 };
 
-/// Where a step stood.
+/// The context of a step.
 #[derive(Clone, Debug)]
 pub struct Stand {
-    /// The folder that its command ran in.
+    /// The working directory of the step's command.
     pub folder: PathBuf,
-    /// All variables.
+    /// All environment variables.
     pub env: Vec<(String, String)>,
     /// The step's id.
     pub step: String,
-    /// What people call it.
+    /// The step's title.
     pub name: String,
-    /// What it runs: a script, or an action; masked.
+    /// The script or action that the step runs, with secrets masked.
     pub command: String,
-    /// Variables that are left out as they hold a secret.
+    /// Names of the variables that are left out because they contain a secret.
     pub left_out: Vec<String>,
-    /// What differs from the step's own run, in sentences.
+    /// How the shell differs from the step's own run, in sentences for the user.
     pub differs: Vec<String>,
 }
 
-/// The files through which a step speaks to its job. In a shell nobody hears.
+/// The command files of a step. In a debug shell they are `/dev/null`.
 const CHANNEL: [&str; 5] = [
     "GITHUB_OUTPUT",
     "GITHUB_ENV",
@@ -50,16 +49,16 @@ const CHANNEL: [&str; 5] = [
     "GITHUB_STEP_SUMMARY",
 ];
 
-/// Whether somebody gets what holds a secret.
+/// Whether variables with secrets are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// Those of the spec, and what steps have left that holds one.
+    /// Secrets of the spec and secrets that steps have set.
     Given,
-    /// None; the spec had better hold none.
+    /// No secrets. The spec should contain none either.
     Withheld,
 }
 
-/// Where the step stood that `resume` names, in the job of `spec`.
+/// The context of the step that `resume` names, in the job of `spec`.
 pub fn stand(spec: &JobSpec, resume: &Resume, secrets: Secrets) -> Result<Stand, Lost> {
     let past = Past::read(resume, &spec.steps)?;
     let secrets = secrets == Secrets::Given;
@@ -133,7 +132,7 @@ pub fn stand(spec: &JobSpec, resume: &Resume, secrets: Secrets) -> Result<Stand,
     })
 }
 
-/// What a step runs.
+/// The script or action that a step runs.
 fn command(step: &Step, text: impl Fn(&Template) -> String) -> String {
     match &step.action {
         Action::Run { script, .. } => text(script),
@@ -164,7 +163,7 @@ fn differs(spec: &JobSpec, step: &Step) -> Vec<String> {
     differs
 }
 
-/// The variables that are made of secrets.
+/// Names of the variables whose expressions refer to secrets.
 fn of_secrets(table: &Table) -> impl Iterator<Item = &str> {
     let entries = match table {
         Table::Entries(entries) => entries.as_slice(),
@@ -175,7 +174,7 @@ fn of_secrets(table: &Table) -> impl Iterator<Item = &str> {
     meant.map(|(name, _)| name.as_str())
 }
 
-/// Takes the variables out that have one of these names, or hold one of `masks`; their names.
+/// Removes the variables with one of these names or with a value that contains one of `masks`; returns their names.
 fn without(env: &mut Env, names: &[&str], masks: &[String]) -> Vec<String> {
     let masker = Masker::new(masks.iter().cloned());
     let all = std::mem::take(env).into_vec();

@@ -1,5 +1,4 @@
-//! A step of the job itself: begun and finished in the journal, and what its end means to the job. Before the first come the
-//! parts of actions that run first, after the last those that run last.
+//! The job's own steps: pre steps of actions, the steps themselves, post steps. Each is recorded in the journal.
 
 use std::{
     fs, io,
@@ -18,17 +17,16 @@ use crate::{
     output::Heard,
 };
 
-/// What the journal calls a step.
+/// A started step, as the journal knows it.
 pub(crate) struct Line {
     pub(crate) index: usize,
     pub(crate) id: String,
     pub(crate) name: String,
-    /// Names the step within the job.
     pub(crate) key: String,
 }
 
 impl Job {
-    /// What actions do before the job's first step.
+    /// Runs the pre steps of all actions.
     pub(crate) async fn pre_steps(&mut self) -> io::Result<()> {
         self.frame.stage = Stage::Pre;
         for (place, step) in self.hand.spec.clone().steps.iter().enumerate() {
@@ -46,7 +44,7 @@ impl Job {
         Ok(())
     }
 
-    /// The steps of the job, from the one at this place on.
+    /// Runs the job's steps, beginning at index `from`.
     pub(crate) async fn main_steps(&mut self, from: usize) -> io::Result<()> {
         for (place, step) in self.hand.spec.clone().steps.iter().enumerate().skip(from) {
             let task = Task::of(self.frame.key(place), step);
@@ -55,7 +53,7 @@ impl Job {
         self.wait_for_rest().await
     }
 
-    /// What actions do after the job's last step: the last one first.
+    /// Runs pending post steps, the last one first.
     pub(crate) async fn post_steps(&mut self) -> io::Result<()> {
         self.frame.stage = Stage::Post;
         while let Some(post) = self.frame.posts.pop() {
@@ -64,7 +62,7 @@ impl Job {
         Ok(())
     }
 
-    /// Runs a step, or passes it over, and puts it on record. One that runs beside others is begun only.
+    /// Runs or skips a step and records its result. A background step is only started.
     async fn step(&mut self, task: Task) -> io::Result<()> {
         let begun = Instant::now();
         let (hand, frame) = (&mut self.hand, &self.frame);
@@ -87,7 +85,7 @@ impl Job {
             Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. }
         );
         let (went, continues) = match plan {
-            // Even in a job that is over: nothing may be left running.
+            // Also in a cancelled job: no background step may be left running.
             Ok(plan) if is_control => {
                 let continues = plan.continues;
                 (self.control(&step.action).await?, continues)
@@ -109,7 +107,7 @@ impl Job {
         self.finish(line, went, continues, begun.elapsed())
     }
 
-    /// Writes down that a step begins.
+    /// Records that a step has started.
     pub(crate) fn begin_step(&mut self, id: &str, name: &str, key: &str) -> io::Result<Line> {
         let output = &mut self.hand.output;
         let line = Line {
@@ -128,7 +126,7 @@ impl Job {
         Ok(line)
     }
 
-    /// Writes down how a step ended; a failed one fails the job.
+    /// Records a finished step; a failure fails the job.
     pub(crate) fn finish(
         &mut self,
         line: Line,
@@ -145,7 +143,7 @@ impl Job {
         self.record(line, went, continues, took)
     }
 
-    /// Writes down how a step ended, and what those after it see of it.
+    /// Records a finished step, and makes its outputs visible to later steps.
     pub(crate) fn record(
         &mut self,
         line: Line,
@@ -178,11 +176,11 @@ impl Job {
         let masker = &hand.output.masker;
         if let Some(summary) = &went.summary {
             let path = hand.folders.summaries.join(format!("{index}.md"));
-            // Without it the step is no worse.
+            // Best effort: a missing summary doesn't fail the step.
             let _ = fs::create_dir_all(&hand.folders.summaries)
                 .and_then(|()| fs::write(path, masker.mask(summary).as_bytes()));
         }
-        // A secret among the outputs is of use to later steps, and not for the journal.
+        // Outputs that contain a secret are visible to later steps, but never written to the journal.
         let plain = |(_, value): &(String, String)| !masker.finds(value);
         let body = JournalBody::StepFinished {
             index,

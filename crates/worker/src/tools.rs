@@ -1,15 +1,15 @@
-//! Tools that a job installs go into the job's own folders, never into the machine's: the next job, and whoever works on the
-//! machine, find it as it was.
+//! Where the tools go that a job installs: into the job's folders, never into those of the machine, which the next
+//! job uses.
 //!
-//! Package managers have settings for this, or install beside the program that `PATH` leads to; both are used here, for all jobs:
+//! Package managers have settings for this, or install next to the program found in `PATH`. For all jobs:
 //!
-//! - npm has its global prefix in a configuration file, and not in a variable, which nvm refuses;
-//! - corepack puts its links beside the `corepack` that is found first, so a link to it is put first;
-//! - cargo and gem have variables; go, dotnet and `pip --user` install below `HOME`, which is the job's;
-//! - pip installs for the user when it is called outside of a virtual environment. The setting for this breaks pip inside of
-//!   virtual environments, so small scripts before the machine's `pip` and `python` set it for one call.
+//! - npm: the global prefix is set in a configuration file, because nvm rejects the environment variable;
+//! - corepack: creates its links next to the first `corepack` in `PATH`, so a link to it is put first;
+//! - cargo, gem: environment variables; go, dotnet, `pip --user`: install below `HOME`, which is the job's;
+//! - pip: must install for the user outside of virtual environments. The setting breaks pip inside of them, so shims
+//!   for `pip` and `python` set it for one call.
 //!
-//! Not covered: package managers of the system (`apt-get` as root), and toolchains of rustup, which are shared.
+//! Not covered: system package managers (`apt-get` as root) and rustup toolchains, which are shared.
 
 use std::{
     fs, io,
@@ -22,10 +22,10 @@ use crate::{
     shell::which,
 };
 
-/// Programs that may call pip.
+/// Programs that may run pip.
 const PIP_CALLERS: [&str; 4] = ["pip", "pip3", "python", "python3"];
 
-/// Makes what the environment of steps leads to.
+/// Creates the shims and configuration files that [`add_install_folders`] refers to.
 pub(crate) fn prepare_install_folders(folders: &Folders) -> io::Result<()> {
     let shims = shims(folders);
     fs::create_dir_all(&shims)?;
@@ -47,7 +47,7 @@ pub(crate) fn prepare_install_folders(folders: &Folders) -> io::Result<()> {
     fs::write(npm_config(folders), npmrc)
 }
 
-/// Variables by which package managers install into the job's folders, and `PATH` with what they install there first.
+/// Sets the variables that make package managers install into the job's folders, and puts these folders into `PATH`.
 pub(crate) fn add_install_folders(folders: &Folders, env: &mut Env) {
     let (tools, home) = (folders.tools(), &folders.home);
     let own = [
@@ -71,7 +71,6 @@ pub(crate) fn add_install_folders(folders: &Folders, env: &mut Env) {
     }
 }
 
-/// Where programs are looked for on this machine.
 fn machine_path() -> String {
     std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned())
 }
@@ -84,7 +83,7 @@ fn npm_config(folders: &Folders) -> PathBuf {
     folders.tools().join("npmrc")
 }
 
-/// npm's global settings of this machine, such as a company's registry. They are looked for beside node.
+/// The machine's global npm settings, e.g. a company's registry. npm reads them from the prefix of node.
 fn machine_npmrc(path: &str) -> String {
     let node = which("node", path).and_then(|node| node.canonicalize().ok());
     let prefix = node.as_deref().and_then(|node| node.parent()?.parent());
@@ -96,13 +95,14 @@ fn machine_npmrc(path: &str) -> String {
     text
 }
 
-/// Whether a program is part of a virtual environment: installing there changes nothing else, and `--user` is refused there.
+/// Whether the program belongs to a virtual environment: installing there affects nothing else, and `--user` is
+/// rejected.
 fn is_in_venv(program: &Path) -> bool {
     let root = program.parent().and_then(Path::parent);
     root.is_some_and(|root| root.join("pyvenv.cfg").is_file())
 }
 
-/// A script that calls `program` and has `pip install` install for the user, unless the call names another place.
+/// A shim for `program` that makes `pip install` install for the user, unless another destination is given.
 fn pip_shim(name: &str, program: &Path) -> String {
     let calls_pip = if name.starts_with("pip") {
         "true"

@@ -1,4 +1,4 @@
-//! Steps that run beside others.
+//! Background steps.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn as_the_worker() {
     support::be_the_worker();
 }
 
-/// The lines with `> ` anywhere but in scripts that are shown.
+/// Lines with `> `, except those of logged scripts.
 fn told(outcome: &Outcome) -> Vec<&str> {
     let lines = outcome.log.lines();
     lines
@@ -86,7 +86,7 @@ fn a_failure_beside_fails_the_job_when_it_is_waited_for() {
         outcome.why.as_deref(),
         Some("step \"Wait for bad\": bad: exit code 3")
     );
-    // A wait may be told not to mind.
+    // `continue-on-error` applies to a waiting step, too.
     let outcome = Bench::steps(
         "- { run: exit 3, background: true }\n- { wait-all: , continue-on-error: true }\n- { run: \"echo '> on'\" }",
     )

@@ -1,4 +1,4 @@
-//! The built-in `actions/cache`, from run to run.
+//! The built-in `actions/cache` across runs.
 
 mod support;
 
@@ -11,7 +11,7 @@ fn as_the_worker() {
     support::be_the_worker();
 }
 
-/// A run of `reference` with the caches of `first`.
+/// Another run, of `reference`, with the cache store of `first`.
 fn next(first: &Bench, reference: &str, steps: &str) -> Bench {
     let mut bench = Bench::steps(steps);
     bench.spec.caches = first.spec.caches.clone();
@@ -54,7 +54,7 @@ fn what_one_run_saved_the_next_takes_up() {
     );
     assert!(outcome.log.contains("not saving cache"), "{}", outcome.log);
 
-    // Another branch takes up what the first has, and keeps its own.
+    // Another branch restores what the first has saved, and saves its own.
     let two = one.replace("echo 1", "echo 2").replace("one", "three");
     let topic = next(&first, "refs/heads/topic", &two).run();
     let told = topic.told()[0];

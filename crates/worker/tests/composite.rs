@@ -1,4 +1,4 @@
-//! Actions of the workspace that are made of steps.
+//! Composite actions of the workspace.
 
 mod support;
 
@@ -77,7 +77,7 @@ fn its_steps_see_its_inputs_and_the_job_sees_its_outputs() {
         |entry| matches!(&entry.body, JournalBody::Annotation { message, .. } if message == "look here"),
     );
     assert_eq!(annotations.count(), 2);
-    // Its steps are no steps of the job.
+    // Steps of the action are not in the journal.
     assert_eq!(outcome.names().len(), 3);
 }
 
@@ -112,7 +112,7 @@ runs:
             "failure success",
             "failed failure success",
             "failure late success",
-            // After the job has failed, within all is well.
+            // The job has failed, but `success()` in the action refers to the action's own steps.
             "failure success",
             "all well",
         ]

@@ -1,5 +1,5 @@
-//! Containers of jobs, on a real engine: `SHIPWAY_TEST_DOCKER_HOST` says where it is, `./test` starts one. Images are built from
-//! nothing but busybox.
+//! Containers of jobs on a real engine: `SHIPWAY_TEST_DOCKER_HOST` is its address, `./test` starts one. All images
+//! consist of busybox only.
 
 mod support;
 
@@ -22,12 +22,12 @@ fn as_the_worker() {
     support::be_the_worker();
 }
 
-/// What all tests of this file need.
+/// The engine under test.
 struct Engine {
     host: String,
 }
 
-/// Answers every connection to port 80 with what `WORD` is.
+/// Responds to every connection to port 80 with the value of `WORD`.
 const DOCKERFILE: &str = r#"FROM scratch
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
@@ -38,7 +38,7 @@ CMD ["sh", "-c", "echo serving; exec nc -ll -p 80 -e echo $WORD"]
 "#;
 
 impl Engine {
-    /// The engine, with the image `shipway-test:1`. None: the test is skipped, and has said so.
+    /// The engine with the image `shipway-test:1`; `None` (with a message) if there is none, which skips the test.
     fn get() -> Option<Self> {
         static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
         match BUILT.get_or_init(build) {
@@ -56,7 +56,7 @@ impl Engine {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The job, with a worker that finds this engine.
+    /// A job whose worker uses this engine.
     fn bench(&self, job: &str) -> Bench {
         let mut bench = Bench::job(job);
         bench
@@ -65,7 +65,7 @@ impl Engine {
         bench
     }
 
-    /// What of this job is in the engine.
+    /// The job's containers and networks in the engine.
     fn left_of(&self, bench: &Bench) -> Vec<String> {
         let filter = format!("label=dev.shipway.job={}", bench.folder().display());
         let containers = self.docker(&["ps", "--all", "--quiet", "--filter", &filter]);
@@ -75,7 +75,7 @@ impl Engine {
     }
 }
 
-/// What a step has printed, without its head.
+/// The output of a step, without its head.
 fn printed(bench: &Bench, id: &str) -> String {
     let entries = read_journal(&bench.folder().join(JOURNAL_FILE)).unwrap();
     let begin = entries.iter().find_map(|entry| match &entry.body {
@@ -350,7 +350,7 @@ fn what_a_killed_worker_leaves_is_removed_by_the_next_or_by_who_finds_it_lost() 
     assert_eq!(engine.left_of(&first).len(), 2);
     let (second, worker) = begin();
     assert!(engine.left_of(&first).is_empty());
-    // What is in use is left alone.
+    // Containers of a running worker are left alone.
     sweep(&first, &engine);
     assert_eq!(engine.left_of(&second).len(), 2);
     kill(worker);
@@ -358,7 +358,7 @@ fn what_a_killed_worker_leaves_is_removed_by_the_next_or_by_who_finds_it_lost() 
     assert!(engine.left_of(&second).is_empty());
 }
 
-/// What the server does when a worker is lost.
+/// Does what the server does for a lost worker.
 fn sweep(bench: &Bench, engine: &Engine) {
     let swept = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "as_who_finds_it_lost"])
@@ -406,7 +406,7 @@ fn without_an_engine_a_job_fails_or_is_left_out() {
     }
 }
 
-/// An action that is built from its folder `act`.
+/// Adds a container action in the folder `act`.
 fn with_action(bench: &Bench) {
     let folder = bench.source().join("act");
     fs::create_dir(&folder).unwrap();
@@ -468,7 +468,7 @@ fn an_action_is_built_and_run_as_a_container() {
         ] {
             assert!(text.contains(said), "{said}: {text}");
         }
-        // The toolkit's endpoints, which are on this machine.
+        // The toolkit's endpoints on this machine.
         assert!(text.contains("\nHTTP/1.1 404"), "{text}");
         assert_eq!(printed(&bench, "after"), "by action hello me");
         assert!(

@@ -1,4 +1,4 @@
-//! How jobs end that don't end by themselves: cancelled, out of time, killed, started twice, on a full disk.
+//! Jobs that are cancelled, time out, are killed, are started twice, or run on a full disk.
 
 mod support;
 
@@ -95,7 +95,7 @@ fn what_ignores_every_signal_is_killed_with_its_group() {
     let begun = Instant::now();
     signal(&worker, Signal::TERM);
     wait(&mut worker);
-    // 7.5 s after SIGINT comes SIGTERM, 2.5 s after that SIGKILL.
+    // SIGTERM is sent 7.5 s after SIGINT, SIGKILL 2.5 s later.
     let took = begun.elapsed().as_secs_f64();
     assert!((9.5..14.0).contains(&took), "{took}");
     assert_eq!(bench.outcome().step("a").0, Cancelled);
@@ -144,7 +144,7 @@ fn a_killed_worker_leaves_a_readable_journal_and_its_job_is_not_run_again() {
         entries.last().unwrap().body,
         JournalBody::StepStarted { .. }
     ));
-    // A second worker finds that it has begun, runs nothing, and leaves no secrets lying about.
+    // A second worker runs nothing and removes the spec with its secrets.
     let mut second = bench.start();
     wait(&mut second);
     assert_eq!(
@@ -178,7 +178,7 @@ fn a_full_disk_costs_lines_of_the_log_and_not_the_job() {
         r#"- { id: a, run: 'seq 1 300000; echo done > "$GITHUB_WORKSPACE/../ran"' }
 - { id: b, run: echo after }"#,
     );
-    // A file system of 1 MiB; where that can't be had, the log is a device that is always full.
+    // A file system of 1 MiB; without permission to mount, the log is `/dev/full`.
     let mounted = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=1m", "shipway-test"])
         .arg(bench.folder())

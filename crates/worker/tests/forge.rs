@@ -1,4 +1,4 @@
-//! Actions of forges that want to know who asks, or fail for a moment.
+//! Actions of forges that require a login or fail temporarily.
 
 #[path = "support/host.rs"]
 mod host;
@@ -43,7 +43,7 @@ fn token_file(folder: &Path, text: &str) -> std::path::PathBuf {
     file
 }
 
-/// A job that uses the action, and tries to tell the token.
+/// A job that uses the action and tries to print the token.
 fn bench(forge: &Forge, host: &Host, token: Option<&str>) -> Bench {
     let mut bench = Bench::steps("- { uses: acme/say@v1 }").forge(forge);
     bench.spec.actions.forge = host.address.clone();
@@ -63,7 +63,7 @@ fn a_private_forge_is_told_the_token_and_nobody_else_sees_it() {
     let host = private(&forge, &format!("x-access-token:{TOKEN}"));
     let outcome = bench(&forge, &host, Some(TOKEN)).run();
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
-    // In capital letters it is another word.
+    // Masking is case-sensitive.
     let told = format!("said {} ***", TOKEN.to_uppercase());
     assert_eq!(outcome.told(), [told.replace(" ***", "***")]);
     assert!(!outcome.log.contains(TOKEN) && !outcome.journal().contains(TOKEN));

@@ -1,4 +1,4 @@
-//! The worker's targets of `fuzz/`, driven for a moment: what steps print and leave in files, and secrets in it.
+//! Runs the worker's fuzz targets for a short time.
 
 use shipway_worker::fuzz;
 

@@ -1,4 +1,4 @@
-//! JavaScript actions, run by a real node.
+//! JavaScript actions, with a real Node.js.
 
 mod support;
 

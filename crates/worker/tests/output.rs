@@ -1,4 +1,4 @@
-//! What steps print and write, the hostile kind too, as it reaches the log and the journal.
+//! Output of steps, including hostile output, in the log and the journal.
 
 mod support;
 
@@ -124,7 +124,7 @@ fn a_secret_that_comes_in_two_writes_is_not_seen() {
     let outcome = bench.secrets(&[("PASSWORD", "hunter2")]).run();
     assert_eq!(outcome.conclusion, Success);
     assert_eq!(outcome.printed("a"), "***\n***");
-    // A line that long is written in pieces.
+    // Long lines are written in pieces.
     let long = outcome.printed("b").replace('\n', "");
     assert!(long == "x".repeat(2_000_000) + "***", "{}", long.len());
 }

@@ -1,5 +1,5 @@
-//! Images of private registries: what the engine's command is told, and what is left of it. The command is a stand-in that writes down
-//! what it hears; no registry is asked.
+//! Images of private registries: how the engine's command is called. The command is a fake that records its calls; no
+//! registry is contacted.
 
 mod support;
 
@@ -16,7 +16,7 @@ fn as_the_worker() {
 
 const PASSWORD: &str = "registry-password-19c4";
 
-/// Takes the login of `me` with the password, gives no image, and has no other trouble.
+/// Accepts the login of `me`, fails to pull, succeeds at everything else.
 const DOCKER: &str = r#"#!/bin/sh
 echo "$*" >> HEARD
 case "$1" in
@@ -81,7 +81,7 @@ fn a_login_is_told_by_standard_input_into_a_folder_that_goes() {
     assert!(heard.lines().any(|line| line == login), "{heard}");
     assert!(heard.contains("of mode 700"), "{heard}");
     assert!(heard.contains("pull as who is logged in"), "{heard}");
-    // Neither on a command line nor in what is kept; and nobody is logged in any more.
+    // The password is in no argument and no file, and the login is removed.
     assert!(!heard.contains(PASSWORD), "{heard}");
     assert!(!outcome.log.contains(PASSWORD) && !outcome.journal().contains(PASSWORD));
     assert!(!logged_in(bench.folder()));

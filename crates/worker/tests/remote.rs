@@ -1,4 +1,4 @@
-//! Actions of repositories, from a forge that is a folder.
+//! Actions of repositories, from a forge that is a local folder.
 
 mod support;
 
@@ -171,7 +171,7 @@ fn what_runs_before_and_after_the_job_is_a_step_of_its_own() {
             "main within d from pre",
             "between",
             "main last from pre",
-            // It is registered before the first step.
+            // The post step is registered before the main step runs.
             "post skipped from pre",
             "post last from pre",
             "post within d from pre",
@@ -236,7 +236,7 @@ fn what_can_not_be_fetched_fails_the_job_before_its_first_step() {
         assert!(why.contains(expected), "{uses}: {why}");
         assert!(!outcome.log.contains("> ran"));
     }
-    // An address that nobody answers at.
+    // Nothing listens at this address.
     let mut bench = Bench::steps("- { uses: acme/say@v1 }");
     bench.spec.actions.forge = "http://me:hunter2@127.0.0.1:9".to_owned();
     let why = bench.run().why.unwrap();

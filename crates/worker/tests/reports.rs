@@ -1,4 +1,4 @@
-//! Reports of tests: what a real worker finds, stores and notes of them.
+//! Test reports: what a real worker finds, stores and records.
 
 mod support;
 

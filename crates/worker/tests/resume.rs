@@ -1,4 +1,4 @@
-//! Jobs that go on from the step that failed, in the workspace of the attempt before.
+//! Jobs resumed at the failed step, in the workspace of the previous attempt.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn as_the_worker() {
     support::be_the_worker();
 }
 
-/// The next attempt at a job, which goes on from the last one.
+/// The next attempt at a job, which resumes the last one.
 fn next(mut bench: Bench, step: &str) -> Bench {
     let attempt = bench.spec.resume.as_ref().map_or(1, |it| it.attempt + 1);
     bench.spec.resume = Some(Resume {
@@ -27,7 +27,7 @@ fn next(mut bench: Bench, step: &str) -> Bench {
     bench
 }
 
-/// The steps that were done before, with the attempt in which they were.
+/// Steps that were completed before, each with its attempt.
 fn done(entries: &[shipway_workflow::job::JournalEntry]) -> Vec<(String, u32)> {
     let done = entries.iter().filter_map(|entry| match &entry.body {
         JournalBody::StepFinished { id, earlier, .. } => Some((id.clone(), (*earlier)?.attempt)),
@@ -81,7 +81,7 @@ fn a_job_goes_on_at_its_failed_step_with_what_the_steps_before_have_left() {
         ["first", "passed-over", "may-fail", "outside"]
     );
     let ran = bench.root.path().join("job/ran");
-    // It fails once more; then what is outside is put right.
+    // Fails again; then the external cause is fixed.
     let bench = next(bench, "outside");
     let outcome = bench.run();
     assert_eq!(outcome.conclusion, Failure, "{}", outcome.log);
@@ -125,7 +125,7 @@ fn what_the_failed_step_had_left_is_not_there() {
 - { id: c, if: always(), run: 'echo "X=of c" >> $GITHUB_ENV' }"#,
     );
     assert_eq!(bench.run().conclusion, Failure);
-    // The first time that b runs again it sees neither its own nor what came after it.
+    // When b runs again, it sees no changes of its own first run or of later steps.
     fs::write(bench.folder().join("up"), "").unwrap();
     let mut bench = next(bench, "b");
     let again = Bench::steps(

@@ -1,4 +1,4 @@
-//! What steps see and leave behind, as people write them in workflows.
+//! Steps as written in workflows: their contexts, variables and effects.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! GitHub's own toolkit, as it comes from npm and unchanged, against the endpoints of a real worker: in the version that
-//! `actions/upload-artifact@v4` and `actions/cache@v4` were made of, and in the newest.
+//! GitHub's toolkit, unmodified from npm, against the endpoints of a real worker: the version in
+//! `actions/upload-artifact@v4` and `actions/cache@v4`, and the newest.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn as_the_worker() {
     support::be_the_worker();
 }
 
-/// The packages, and the names that the tests know them by.
+/// The packages and their names in the tests.
 const PACKAGES: [(&str, &str); 4] = [
     ("artifact-then", "npm:@actions/artifact@2.3.2"),
     ("artifact-now", "npm:@actions/artifact@6.2.1"),
@@ -32,7 +32,7 @@ inputs: { toolkit: { required: true }, package: { required: true } }
 runs: { using: node20, main: main.mjs }
 ";
 
-/// The toolkit, installed once and kept with what the build makes; none where that can't be.
+/// The toolkit, installed once in the target folder; `None` if it can't be installed.
 fn toolkit() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolkit");
     fs::create_dir_all(&folder).unwrap();
@@ -67,7 +67,7 @@ fn toolkit() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// A job whose steps run `script` as an action, with these packages.
+/// A job whose steps run `script` as an action with these packages.
 fn bench(toolkit: &Path, script: &str, steps: &str) -> Bench {
     let steps = steps.replace("TOOLKIT", &toolkit.display().to_string());
     let head = "import { createRequire } from 'node:module';

@@ -1,4 +1,4 @@
-//! Tools of a job: the versions that `actions/setup-*` provide, and where what a job installs goes.
+//! Versions that `actions/setup-*` provide, and the folders that jobs install to.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn as_the_worker() {
     support::be_the_worker();
 }
 
-/// Programs of the machine: each prints its text.
+/// Fake programs of the machine: each prints its text.
 fn with_programs(mut bench: Bench, programs: &[(&str, &str)]) -> Bench {
     let bin = bench.root.path().join("machine/bin");
     fs::create_dir_all(&bin).unwrap();
@@ -32,7 +32,7 @@ const NODE_18: &str = "- { id: setup, uses: actions/setup-node@v4, with: { node-
 
 const MACHINE: [(&str, &str); 1] = [("node", "echo v20.1.0")];
 
-/// `actions/setup-node` of a forge: leaves a node of the version that is asked for.
+/// An `actions/setup-node` that installs the requested version.
 fn setup_node(forge: &Forge) {
     let action = "name: setup
 description: x
@@ -81,7 +81,7 @@ fn a_version_that_the_machine_lacks_comes_from_the_real_action() {
         "{}",
         outcome.log
     );
-    // A version that the machine has is used as it is.
+    // An installed version that matches is used.
     let there = NODE_18.replace("18.x", "20.x");
     let outcome = with_programs(Bench::steps(&there), &MACHINE)
         .forge(&forge)

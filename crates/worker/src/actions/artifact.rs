@@ -1,4 +1,4 @@
-//! `actions/upload-artifact` and `actions/download-artifact`: files kept under a name for later jobs and releases.
+//! `actions/upload-artifact` and `actions/download-artifact`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::{
     runtime::{Kept, checked_name, place},
 };
 
-/// Stores files under a name.
+/// `actions/upload-artifact`
 pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
     let name = checked_name(call.get("name").unwrap_or("artifact"))?.to_owned();
     let patterns = call
@@ -54,7 +54,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
     let written = blocking(move || {
         let written = tarball::write(&tar, &base, &found.files);
         if written.is_err() {
-            // Half an artifact is none.
+            // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&tar);
         }
         written
@@ -72,7 +72,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
     ]))
 }
 
-/// Checks an input that has no effect here: tars aren't compressed, and artifacts are kept as long as their run.
+/// Validates an input that has no effect: tars are not compressed, and artifacts are kept as long as their run.
 fn number(call: &Call<'_>, name: &str, max: u32) -> Result<(), String> {
     let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
     match call.get(name) {
@@ -81,7 +81,7 @@ fn number(call: &Call<'_>, name: &str, max: u32) -> Result<(), String> {
     }
 }
 
-/// Where people find it: the page of the run. There is none in a run without a server.
+/// The artifact's URL on the run's page; empty without a server.
 fn url(call: &Call<'_>, kept: &Kept) -> String {
     let github = &call.spec.contexts.github;
     let text = |name: &str| github.get(name).to_text().to_string();
@@ -98,8 +98,8 @@ fn url(call: &Call<'_>, kept: &Kept) -> String {
     })
 }
 
-/// The folder that paths in the artifact are relative to, by GitHub's rules: where the one pattern begins to look; of a single
-/// file named as such, its folder; of several patterns, what the places where they begin to look have in common.
+/// The folder that paths in the artifact are relative to, by GitHub's rules. For one pattern: its part before the
+/// first wildcard; for a single file without wildcards: its folder; for several patterns: their common ancestor.
 fn base(found: &Found) -> PathBuf {
     match (found.search_paths.as_slice(), found.files.as_slice()) {
         ([one], [file]) if one == file => one.parent().unwrap_or(one).to_owned(),
@@ -108,18 +108,18 @@ fn base(found: &Found) -> PathBuf {
     }
 }
 
-/// The nearest folder above all paths. One of them can't be above the others.
+/// The nearest common ancestor, given that no path is an ancestor of another.
 fn common(paths: &[PathBuf]) -> PathBuf {
     let mut base = paths.first().cloned().unwrap_or_default();
     while !paths.iter().all(|path| path.starts_with(&base)) && base.pop() {}
     base
 }
 
-/// What is to be downloaded.
+/// The artifacts to download.
 enum Wanted {
     Name(String),
     Ids(Vec<u64>),
-    /// All whose names it takes.
+    /// All whose names match; `None`: all.
     Pattern(Option<globset::GlobMatcher>),
 }
 
@@ -155,7 +155,7 @@ impl Wanted {
         }
     }
 
-    /// Those of `all` that are wanted. One that is asked for by name or number must be there.
+    /// Selects artifacts. One that is named or numbered must exist.
     fn of_all(&self, all: Vec<Kept>) -> Result<Vec<Kept>, String> {
         let known = || match all.as_slice() {
             [] => "none".to_owned(),
@@ -191,7 +191,7 @@ impl Wanted {
     }
 }
 
-/// Fetches one artifact into a folder, or several, each into a folder of its name.
+/// `actions/download-artifact`: one artifact into a folder, or several, each into a folder with its name.
 pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Result<Left, String> {
     let other = Other::named(call)?;
     let to = call.inside(call.get("path").unwrap_or("."))?;
@@ -202,7 +202,7 @@ pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Resul
         None => call.shelf.all(),
     };
     let taken = wanted.of_all(all)?;
-    // Since version 5 one that is asked for by number lies where one lies that is asked for by name.
+    // From v5 on a single artifact downloaded by id is not put into a subfolder.
     let directly = match &wanted {
         Wanted::Name(_) => true,
         Wanted::Ids(ids) => merge || ids.len() == 1 && version.is_none_or(|it| it >= 5),
@@ -238,7 +238,7 @@ async fn unpack(call: &mut Call<'_>, kept: &Kept, to: &Path) -> Result<(), Strin
 }
 
 impl Call<'_> {
-    /// Where files to be kept are looked for: in the job's own folders, so that a slip of a pattern takes nobody else's.
+    /// Searches only the job's folders, so that a mistaken pattern uploads no other files.
     fn ground(&self) -> Ground {
         let folders = self.folders;
         Ground {

@@ -1,8 +1,7 @@
-//! `actions/cache`, `actions/cache/restore` and `actions/cache/save`: files taken up from runs before this one, and kept for
-//! those after it.
+//! `actions/cache`, `actions/cache/restore` and `actions/cache/save`.
 //!
-//! Outputs are GitHub's to the letter: `cache-hit` is `true` for the very key, `false` for another that was taken instead, and
-//! not there at all when nothing was found.
+//! Outputs are exactly GitHub's: `cache-hit` is `true` for an exact match of the key, `false` for a match of a
+//! restore key, and unset if nothing was found.
 
 use super::{Call, Left, blocking};
 use crate::{
@@ -11,11 +10,11 @@ use crate::{
     glob::Ground,
 };
 
-/// What the first part of `actions/cache` tells the last.
+/// State that the main part of `actions/cache` saves for its post part.
 const PRIMARY_KEY: &str = "CACHE_KEY";
 const MATCHED_KEY: &str = "CACHE_RESULT";
 
-/// What a step asks for.
+/// The inputs of a step.
 struct Asked {
     paths: String,
     key: String,
@@ -38,7 +37,7 @@ impl Asked {
     }
 }
 
-/// `actions/cache`: restores in its place, saves after the job's last step.
+/// `actions/cache`: the main part restores, the post part saves.
 pub(super) async fn both(call: &mut Call<'_>) -> Result<Left, String> {
     if call.stage == Stage::Post {
         save(call).await?;
@@ -66,7 +65,7 @@ pub(super) async fn restore(call: &mut Call<'_>) -> Result<Left, String> {
     let scratch = call.folders.temp.clone();
     let found = blocking(move || find(&caches, &ground, &asked, lookup_only, &scratch)).await;
     let found = found.unwrap_or_else(|why| {
-        // As if there were none: a job doesn't depend on its caches.
+        // Treat a broken cache as a miss: it must not fail the job.
         call.warn(&why);
         None
     });
@@ -97,10 +96,10 @@ pub(super) async fn restore(call: &mut Call<'_>) -> Result<Left, String> {
     Ok(left)
 }
 
-/// `actions/cache/save`. A cache that can't be saved fails no step, as at GitHub.
+/// `actions/cache/save`. Like at GitHub, a cache that can't be saved doesn't fail the step.
 pub(super) async fn save(call: &mut Call<'_>) -> Result<Left, String> {
     let mut asked = Asked::of(call)?;
-    // What files the key was made of may have changed since.
+    // Use the key of the main part: files that went into `hashFiles` may have changed.
     if let Some(key) = call.state(PRIMARY_KEY) {
         asked.key = key.to_owned();
     }
@@ -142,7 +141,7 @@ enum Saved {
     Refused(PutError),
 }
 
-/// The entry that is found, unpacked unless it is only looked for, and the number of its files.
+/// Finds an entry and unpacks it, unless `lookup_only`; returns it with the number of its files.
 fn find(
     caches: &Caches,
     ground: &Ground,
@@ -191,13 +190,13 @@ fn keep(
     saved
 }
 
-/// A file of this step's alone.
+/// A unique file name.
 fn tempfile_in(folder: &std::path::Path) -> std::path::PathBuf {
     let now = jiff::Timestamp::now().as_nanosecond();
     folder.join(format!("_cache-{now}"))
 }
 
-/// Caches may lie anywhere: tools put them where they like.
+/// Not restricted to the job's folders: tools keep caches anywhere.
 fn ground(call: &Call<'_>) -> Ground {
     Ground {
         root: call.folders.workspace.clone(),
@@ -206,7 +205,7 @@ fn ground(call: &Call<'_>) -> Ground {
     }
 }
 
-/// GitHub's comparison: capital letters are no difference.
+/// Like GitHub: case-insensitive.
 fn is_same(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
 }

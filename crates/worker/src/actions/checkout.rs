@@ -1,4 +1,4 @@
-//! `actions/checkout`: the commit of the run as a git work tree, or the folder of a run without a server.
+//! `actions/checkout`: the run's commit as a git work tree, or the source folder for a run without a server.
 
 use std::{
     fs, io,
@@ -53,7 +53,7 @@ async fn from_git(
 ) -> Result<Left, String> {
     let failed = |error: io::Error| format!("{}: {error}", to.display());
     let asked = call.get("ref").map(str::to_owned);
-    // Twice into one folder: what a step left there goes, unless it is wanted.
+    // `clean` (default): a second checkout into the same folder removes what is there.
     if call
         .get("clean")
         .is_none_or(|clean| !clean.eq_ignore_ascii_case("false"))
@@ -63,7 +63,7 @@ async fn from_git(
     }
     fs::create_dir_all(to).map_err(failed)?;
     git(call, to, &["init", "--quiet"]).await?;
-    // Objects are borrowed, not copied: the repository is on this machine and outlives the job.
+    // Use the repository's objects instead of copying them: it is on this machine and outlives the job.
     let borrowed = format!("{}\n", git_dir.join("objects").display());
     fs::write(to.join(".git/objects/info/alternates"), borrowed).map_err(failed)?;
     let source = git_dir.display().to_string();
@@ -104,7 +104,7 @@ async fn from_git(
     Ok(Left::outputs([("commit", commit), ("ref", reference)]))
 }
 
-/// The commit that a branch, tag or commit id names.
+/// Resolves a branch, tag or commit id.
 async fn resolve(call: &Call<'_>, at: &Path, wanted: &str) -> Result<String, String> {
     let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
     for name in [
@@ -137,7 +137,7 @@ fn empty(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What git knows and what it doesn't ignore; everything where there is no repository.
+/// Copies tracked and untracked, but not ignored files; all files if the folder is no git repository.
 async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left, String> {
     if let Some(reference) = call.get("ref") {
         let text = format!(
@@ -179,7 +179,7 @@ async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left
     Ok(Left::default())
 }
 
-/// Copies a file or a link; false when it is neither, or gone: the work tree is somebody's desk.
+/// Copies a file or a symlink; false if it is something else or was deleted meanwhile.
 fn copy(from: &Path, to: &Path) -> io::Result<bool> {
     let Ok(kind) = from.symlink_metadata() else {
         return Ok(false);
@@ -200,7 +200,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Git with a clean environment; gives what it printed.
+/// Runs git with a clean environment; returns its stdout.
 async fn git(call: &Call<'_>, at: &Path, arguments: &[&str]) -> Result<String, String> {
     let passed = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "TMPDIR");
     let env = call.env.iter().filter(|(name, _)| passed(name));

@@ -1,5 +1,5 @@
-//! Actions that are containers, whether of a repository or an image named by a step: what runs in them, with which arguments
-//! and variables. The running is [`crate::containers`]' business.
+//! Container actions, of a repository or from an image (`uses: docker://…`): their inputs, arguments and variables.
+//! [`crate::containers`] runs them.
 
 use shipway_workflow::{
     expr::{EvalError, Value},
@@ -19,7 +19,7 @@ use crate::{
     hash::Workspace,
 };
 
-/// The action that `uses: docker://image` means.
+/// The action for `uses: docker://image`.
 pub(super) fn of_image(image: &str, folder: &std::path::Path) -> Known {
     Known {
         folder: folder.to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn of_image(image: &str, folder: &std::path::Path) -> Known {
 }
 
 impl Hand {
-    /// Runs an action that is a container, or its part before the job's first step or after its last.
+    /// Runs a container action, or its pre or post part.
     pub(super) async fn container(
         &mut self,
         frame: &mut Frame,
@@ -90,7 +90,7 @@ impl Hand {
         let told = |what: &str, error: EvalError| format!("{what}: {error}\n{}", error.snippet());
         let more = more.resolve(&contexts).map_err(|it| told("runs.env", it))?;
         for (name, value) in more {
-            // What the workflow says counts.
+            // Variables of the workflow take precedence.
             if env.get(&name).is_none() {
                 env.set(name, value);
             }

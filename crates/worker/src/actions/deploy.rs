@@ -1,4 +1,4 @@
-//! `shipway/deploy`: the run's artifact into an environment, and its rollout followed to the end.
+//! `shipway/deploy`: deploys an artifact of the run to an environment and follows the rollout until it ends.
 
 use std::{
     io::{BufRead, BufReader},
@@ -11,12 +11,11 @@ use tokio::sync::mpsc;
 
 use super::{Call, Left, blocking};
 
-/// A rollout is looked at whenever the server says that something happened, and after this time in any case: the server may
-/// have been restarted.
+/// Polling interval for a rollout, besides the server's change notifications, which stop when the server restarts.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a server that can't be reached is tried again: it may be on its way up.
+/// How long an unreachable server is retried: it may be restarting.
 const RETRY: Duration = Duration::from_secs(60);
-/// How long one answer may take.
+/// Timeout of one request.
 const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
@@ -71,7 +70,7 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     Ok(left)
 }
 
-/// Prints what happens to a rollout until it has ended; an error when it did not end well.
+/// Prints a rollout's notes until it ends; an error if it didn't succeed.
 async fn follow(call: &mut Call<'_>, server: &Server, rollout: &str) -> Result<(), String> {
     let mut changes = server.changes(format!("rollout/{rollout}"));
     let mut told = 0;
@@ -104,11 +103,11 @@ async fn follow(call: &mut Call<'_>, server: &Server, rollout: &str) -> Result<(
 
 struct Server(ServerAccess);
 
-/// Why a request was not answered with what was asked for.
+/// Why a request failed.
 enum Refused {
-    /// Nobody answers.
+    /// No response.
     Unreachable(String),
-    /// The server says no; its status.
+    /// Status and message of the server's error response.
     Answer(u16, String),
 }
 
@@ -122,7 +121,7 @@ impl Refused {
 }
 
 impl Server {
-    /// Asks for a deployment. An artifact of this very job may still be on its way into the server's store.
+    /// Requests a deployment. Retries while an artifact of this job is not yet in the server's store.
     async fn deploy(&self, service: &str, body: &Value) -> Result<Value, String> {
         let begun = Instant::now();
         loop {
@@ -138,7 +137,7 @@ impl Server {
         }
     }
 
-    /// One request. A server that is being restarted is waited for: every request can be made twice.
+    /// Sends a request, which must be idempotent: it is repeated while the server is unreachable.
     async fn request(&self, path: String, body: Option<Value>) -> Result<Value, Refused> {
         let begun = Instant::now();
         loop {
@@ -153,11 +152,11 @@ impl Server {
         }
     }
 
-    /// Says when something happens to a stream of the server's log. Without a word when the server doesn't.
+    /// Notifies of events in a stream of the server's log. Best effort: ends silently when the connection does.
     fn changes(&self, stream: String) -> mpsc::Receiver<()> {
         let (sender, receiver) = mpsc::channel(1);
         let access = self.0.clone();
-        // Ends with the process, or with the first event that nobody waits for.
+        // Ends with the process, or with the first event after the receiver was dropped.
         std::thread::spawn(move || {
             let url = format!("{}/api/v1/events?stream={stream}", access.url);
             let agent = agent(None);
@@ -171,7 +170,7 @@ impl Server {
             let lines = BufReader::new(answer.into_body().into_reader()).lines();
             for line in lines.map_while(Result::ok) {
                 let happened = line.starts_with("data:");
-                // One that is not yet looked at says as much as two.
+                // The channel holds one notification: further ones are merged.
                 if happened && sender.try_send(()).is_err() && sender.is_closed() {
                     return;
                 }

@@ -1,5 +1,5 @@
-//! Artifacts of other runs of the service (`run-id` of `actions/download-artifact`): asked of the server, and fetched into the
-//! job's own folder. What comes is what its digest says, or nothing.
+//! Artifacts of other runs of the service (`run-id` of `actions/download-artifact`): listed and downloaded from the
+//! server. The digest is verified when an artifact is unpacked.
 
 use std::{
     fs,
@@ -16,7 +16,6 @@ use super::{
 };
 use crate::runtime::Kept;
 
-/// An artifact, as the server lists it.
 #[derive(Deserialize)]
 struct Listed {
     name: String,
@@ -24,7 +23,7 @@ struct Listed {
     size: u64,
 }
 
-/// What the server says of a run.
+/// The server's description of a run.
 #[derive(Deserialize)]
 struct Run {
     artifacts: Vec<Listed>,
@@ -33,12 +32,12 @@ struct Run {
 /// Another run of the same service.
 pub(super) struct Other {
     server: ServerAccess,
-    /// `/api/v1/runs/shop/12`
+    /// E.g. `/api/v1/runs/shop/12`.
     path: String,
 }
 
 impl Other {
-    /// The run that `run-id` names; none: it is the run itself.
+    /// The run given by `run-id`; `None` if it is the job's own run.
     pub(super) fn named(call: &Call<'_>) -> Result<Option<Self>, String> {
         let github = &call.spec.contexts.github;
         let own = |name: &str| github.get(name).to_text().to_string();
@@ -64,7 +63,7 @@ impl Other {
         Ok(Some(Self { server, path }))
     }
 
-    /// What it has stored, as files that are still to be fetched below `folder`.
+    /// The artifacts of the run, with the paths below `folder` to download them to.
     pub(super) async fn all(&self, folder: &Path) -> Result<Vec<Kept>, String> {
         let (server, path) = (self.server.clone(), self.path.clone());
         let run: Run = blocking(move || {
@@ -80,7 +79,7 @@ impl Other {
             .collect())
     }
 
-    /// Fetches one, unless it is there.
+    /// Downloads an artifact, unless that was done before.
     pub(super) async fn fetch(&self, kept: &Kept) -> Result<(), String> {
         if kept.path.exists() {
             return Ok(());
@@ -121,7 +120,7 @@ fn get(server: &ServerAccess, path: &str) -> Result<ureq::http::Response<ureq::B
     Err(told.unwrap_or_else(|| format!("the server answers {status}")))
 }
 
-/// A name as a part of an address.
+/// Percent-encodes a name for use in a URL.
 fn encoded(name: &str) -> String {
     let one = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {

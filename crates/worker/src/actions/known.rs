@@ -1,4 +1,4 @@
-//! Actions that aren't built in: what `uses:` means, and the action files found there.
+//! Resolves `uses:` of steps, and reads action files.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +22,14 @@ use crate::{
     frame::Stage,
 };
 
-/// What `uses:` of a step means.
+/// The meaning of `uses:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reference {
-    /// It comes with the worker.
+    /// An action that is part of the worker.
     BuiltIn,
     /// A folder in the workspace.
     Local(String),
-    /// A folder in a repository.
+    /// A folder in a repository of the forge.
     Remote(Remote),
     /// An image.
     Docker(String),
@@ -40,14 +40,14 @@ pub(crate) enum Reference {
 pub(crate) struct Remote {
     /// `owner/repo`
     pub(crate) repository: String,
-    /// The folder in it; empty: the repository itself.
+    /// The folder in the repository; empty for its root.
     pub(crate) path: String,
     /// A branch, a tag or a commit.
     pub(crate) reference: String,
 }
 
 impl Reference {
-    /// Reads what stands behind `uses:`. Without `built_in` only Shipway's own actions come with the worker.
+    /// Parses `uses:`. Without `built_in` only Shipway's own actions are built in.
     pub(crate) fn of(action: &str, built_in: bool) -> Result<Self, String> {
         if let Some(image) = action.strip_prefix("docker://") {
             return Ok(Self::Docker(image.to_owned()));
@@ -100,17 +100,17 @@ impl std::fmt::Display for Remote {
     }
 }
 
-/// An action and its folder.
+/// An action file and its folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Known {
     pub(crate) folder: PathBuf,
     pub(crate) file: ActionFile,
-    /// Where it was fetched from; none: from the workspace.
+    /// The repository; `None` for an action in the workspace.
     pub(crate) remote: Option<Remote>,
 }
 
 impl Known {
-    /// Reads the action in `folder`, which is called `name` to people.
+    /// Reads the action in `folder`; `name` is used in messages.
     pub(crate) fn read(
         folder: PathBuf,
         name: &str,
@@ -150,7 +150,7 @@ impl Known {
         ))
     }
 
-    /// What it does before the job's first step or after its last.
+    /// The pre or post part of a JavaScript or container action.
     pub(crate) fn part(&self, stage: Stage) -> Option<&Part> {
         match (&self.file.runs, stage) {
             (Runs::JavaScript { pre, .. } | Runs::Docker { pre, .. }, Stage::Pre) => pre.as_ref(),
@@ -161,7 +161,7 @@ impl Known {
         }
     }
 
-    /// Whether it runs before the job's first step or after its last; `always()` when it doesn't say.
+    /// The condition of the pre or post part; default: `always()`.
     pub(crate) fn condition(&self, stage: Stage) -> Condition {
         match self.part(stage) {
             Some(part) => part.condition.clone(),
@@ -180,28 +180,28 @@ fn parsed(path: &str, text: &str) -> Result<ActionFile, String> {
     })
 }
 
-/// The actions that a job has found so far.
+/// The actions of a job.
 #[derive(Clone)]
 pub(crate) struct Library {
     pub(crate) store: Store,
-    /// Whether actions with a built-in equivalent are built in.
+    /// Whether built-in equivalents replace GitHub's actions.
     pub(crate) built_in: bool,
-    /// The fetched ones.
+    /// Actions of repositories.
     pub(crate) fetched: BTreeMap<Remote, Arc<Known>>,
-    /// Which node runs actions, once one was looked for.
+    /// The node that runs JavaScript actions; searched on first use.
     pub(crate) node: Option<Node>,
 }
 
-/// A node on this machine.
+/// A Node.js installation.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) program: PathBuf,
-    /// `20.1.0`
+    /// E.g. `20.1.0`.
     pub(crate) version: String,
 }
 
 impl Node {
-    /// A node that has said which version it is.
+    /// From the output of `node --version`.
     pub(crate) fn of(program: PathBuf, version: &str) -> Self {
         Self {
             program,
@@ -225,12 +225,12 @@ impl Library {
         }
     }
 
-    /// The action of a folder in the workspace.
+    /// Reads an action in the workspace.
     pub(crate) fn local(workspace: &Path, path: &str) -> Result<Arc<Known>, String> {
         Known::read(workspace.join(path), path, None).map(Arc::new)
     }
 
-    /// Whether the action has something to do before the job's first step.
+    /// Whether the action has a pre part.
     pub(crate) fn has_pre(&self, action: &Known) -> bool {
         match &action.file.runs {
             Runs::Composite { steps } => steps.iter().any(|step| self.pre_of(step).is_some()),
@@ -238,7 +238,7 @@ impl Library {
         }
     }
 
-    /// The action of a step, when it has something to do before the job's first step.
+    /// The action of a step, if it was fetched and has a pre part.
     pub(crate) fn pre_of(&self, step: &shipway_workflow::model::Step) -> Option<Arc<Known>> {
         let shipway_workflow::model::Action::Uses { action, .. } = &step.action else {
             return None;

@@ -1,5 +1,4 @@
-//! Actions: those that are built in, which do what GitHub's own do without a network, and those that aren't
-//! ([`perform`], [`known`]).
+//! Actions: built-in equivalents of GitHub's, which need no network, and all others ([`perform`], [`known`]).
 
 mod artifact;
 mod cache;
@@ -43,19 +42,18 @@ use crate::{
     runtime::{Runtime, Shelf},
 };
 
-/// What an action is given.
+/// What a built-in action gets.
 pub(crate) struct Call<'c> {
     spec: &'c JobSpec,
     folders: &'c Folders,
-    /// The artifacts within reach.
+    /// The artifacts of the run so far.
     shelf: &'c Shelf,
-    /// The caches within reach, where there are any.
+    /// `None` if the job has no cache store.
     caches: Option<&'c Caches>,
-    /// Which part of the action runs.
     stage: Stage,
-    /// What an earlier part has kept.
+    /// State that an earlier part of the action has saved.
     state: Option<&'c Env>,
-    /// `with:`, names in lower case.
+    /// `with:`, with names in lower case.
     with: BTreeMap<String, String>,
     env: &'c [(String, String)],
     output: &'c mut Output,
@@ -63,25 +61,25 @@ pub(crate) struct Call<'c> {
     container: Option<&'c Inside>,
 }
 
-/// What an action leaves behind.
+/// The effects of an action.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     pub(crate) outputs: Vec<(String, String)>,
-    /// For the journal.
+    /// Journal entries.
     pub(crate) entries: Vec<JournalBody>,
-    /// Markdown for people.
+    /// Markdown.
     pub(crate) summary: String,
-    /// What a later part of a built-in action is to know.
+    /// State for later parts of a built-in action.
     state: Vec<(String, String)>,
-    /// Whether a built-in action has something to do after the job's last step, if all goes well.
+    /// Whether a built-in action has a post part, which runs if the job succeeds.
     post: bool,
-    /// Why a built-in action did nothing, when that makes the job incomplete.
+    /// Why a built-in action can't run here; makes the job incomplete.
     left_out: Option<String>,
-    /// What the machine lacks: then the real action of the same name must provide it.
+    /// A tool that this machine lacks: the real action of the same name must install it.
     missing_tool: Option<MissingTool>,
 }
 
-/// What a step says of its action.
+/// The `uses:` part of a step.
 pub(crate) struct Uses<'u> {
     pub(crate) action: &'u str,
     pub(crate) with: &'u Table,
@@ -140,18 +138,18 @@ impl<'c> Call<'c> {
         }
     }
 
-    /// An input that isn't empty.
+    /// A non-empty input.
     fn get(&self, name: &str) -> Option<&str> {
         let value = self.with.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
     }
 
-    /// What an earlier part has kept under this name.
+    /// A value of the saved state.
     fn state(&self, name: &str) -> Option<&str> {
         self.state.and_then(|state| state.get(name))
     }
 
-    /// An input that is yes or no, as YAML's readers and actions write that.
+    /// A boolean input.
     fn flag(&self, name: &str) -> Result<bool, String> {
         match self.get(name) {
             None => Ok(false),
@@ -174,7 +172,7 @@ impl<'c> Call<'c> {
         self.output.annotate(Level::Notice, text);
     }
 
-    /// A path that stays in the workspace, or in another of the job's folders.
+    /// Resolves a path, which must stay in the workspace, the home or the temporary folder.
     fn inside(&self, path: &str) -> Result<PathBuf, String> {
         let Folders { home, temp, .. } = self.folders;
         let leaves = || format!("the path {path} leaves the workspace");
@@ -196,7 +194,7 @@ impl<'c> Call<'c> {
                 _ => return Err(leaves()),
             }
         }
-        // A link in the way may lead out.
+        // Also check symlinks in the existing part of the path.
         let mut there = inside.as_path();
         while !there.exists() && there != root.as_path() {
             there = there.parent().unwrap_or(root);
@@ -209,7 +207,7 @@ impl<'c> Call<'c> {
     }
 }
 
-/// Work that keeps a thread busy: done beside, so that the job can be cancelled meanwhile.
+/// Runs blocking work on another thread, so that the job can be cancelled meanwhile.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
@@ -218,7 +216,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Hand {
-    /// Runs a built-in action to its end.
+    /// Runs a built-in action.
     async fn built_in(
         &mut self,
         frame: &mut Frame,
@@ -262,13 +260,13 @@ impl Hand {
                 }
                 Err(why) => Ended::Badly(why),
             },
-            // What is built in has nothing to clean up.
+            // Built-in actions need no grace period.
             Manner::Politely | Manner::AtOnce = self.cancel.must_end(plan.goes_on) => Ended::Cancelled,
             () = late => Ended::TimedOut,
         }
     }
 
-    /// What a built-in action still has to do, and what it is to know then.
+    /// Saves state and post part of a built-in action.
     fn keep_for_later(&mut self, frame: &mut Frame, task: &Task, left: &mut Left) {
         if !left.state.is_empty() {
             let states = self.states.entry(task.key.clone()).or_default();
@@ -285,7 +283,7 @@ impl Hand {
     }
 }
 
-/// GitHub's own actions that have a built-in equivalent, besides those that set up tools.
+/// GitHub's actions with a built-in equivalent, besides `actions/setup-*`.
 const BUILT_IN: [&str; 6] = [
     "actions/checkout",
     "actions/upload-artifact",
@@ -295,7 +293,7 @@ const BUILT_IN: [&str; 6] = [
     "actions/cache/save",
 ];
 
-/// Whether the action of this name, without its version, has a built-in equivalent.
+/// Whether the action (name without version) has a built-in equivalent.
 fn is_built_in(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     BUILT_IN.contains(&name.as_str())
@@ -308,7 +306,7 @@ fn major(action: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// Runs a built-in action; the error is a sentence.
+/// Dispatches to a built-in action.
 async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
     let name = action.split('@').next().unwrap_or(action);
     let name = name.to_ascii_lowercase();

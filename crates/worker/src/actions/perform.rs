@@ -1,5 +1,4 @@
-//! Actions that are no part of the worker: composite ones, whose steps are run as the job's are, and JavaScript ones, which
-//! node runs before the job's first step, in their place, and after the job's last.
+//! Runs actions that are not built in: composite and JavaScript actions, with their pre and post parts.
 
 use std::{net::Ipv4Addr, process::Stdio, sync::Arc};
 
@@ -24,10 +23,10 @@ use crate::{
     shell::{CommandLine, which},
 };
 
-/// How deep actions may use actions; GitHub's.
+/// GitHub's limit for nested actions.
 pub(crate) const DEPTH_MAX: usize = 9;
 
-/// An action about to run.
+/// An action that is about to run.
 pub(super) struct Made<'m> {
     pub(super) action: &'m Arc<Known>,
     pub(super) inputs: Vec<(String, String)>,
@@ -69,7 +68,7 @@ impl Hand {
         }
     }
 
-    /// Runs the real action of a built-in one, which downloads the tool that this machine lacks.
+    /// Runs the real action instead of the built-in one, to install a tool that this machine lacks.
     async fn download_tool(
         &mut self,
         frame: &mut Frame,
@@ -103,7 +102,7 @@ impl Hand {
         }
     }
 
-    /// The action that `uses:` of a step in `frame` means; none: a built-in one.
+    /// Resolves `uses:` of a step; `None` for a built-in action.
     async fn find(&mut self, frame: &Frame, action: &str) -> Result<Option<Arc<Known>>, String> {
         let reference = Reference::of(action, self.library.built_in)?;
         if reference != Reference::BuiltIn && frame.depth > DEPTH_MAX {
@@ -169,7 +168,7 @@ impl Hand {
         }
     }
 
-    /// What the action is given: what the step says, and the defaults of the rest.
+    /// The inputs of the action: `with:` and the defaults of the others.
     fn inputs(
         &mut self,
         frame: &Frame,
@@ -217,7 +216,7 @@ impl Hand {
         Ok(inputs)
     }
 
-    /// Warns of inputs that the action doesn't know, or no longer wants.
+    /// Warns of unknown and deprecated inputs.
     fn remark(&mut self, given: &[String], file: &ActionFile) {
         let docker = matches!(file.runs, Runs::Docker { .. });
         let is_odd = |name: &str| !(docker && matches!(name, "entrypoint" | "args"));
@@ -293,7 +292,7 @@ impl Hand {
         Ok(ended)
     }
 
-    /// What the steps of an action do before the job's first step.
+    /// Runs the pre parts of a composite action's steps.
     async fn pres(&mut self, inner: &mut Frame, steps: &[Step], left: &mut Left) {
         for (index, step) in steps.iter().enumerate() {
             if let Some(known) = self.library.pre_of(step) {
@@ -305,7 +304,7 @@ impl Hand {
         }
     }
 
-    /// What the steps of an action have left to do.
+    /// Runs the pending post parts of a composite action's steps.
     async fn posts(&mut self, inner: &mut Frame, left: &mut Left) {
         while let Some(post) = inner.posts.pop() {
             self.nested(inner, Task::from(post), left).await;
@@ -376,8 +375,7 @@ impl Hand {
         })
     }
 
-    /// The variables by which an action finds the toolkit's endpoints: for actions and not for scripts, as GitHub's runner
-    /// does it.
+    /// The variables of the runtime endpoints. Like GitHub's runner, only actions get them, not scripts.
     pub(crate) async fn endpoints(&mut self, contained: bool) -> Vec<(String, String)> {
         let at = if contained {
             self.containers.gateway().await
@@ -389,7 +387,7 @@ impl Hand {
             None => Err("containers of this engine don't see this machine".to_owned()),
         };
         env.unwrap_or_else(|why| {
-            // Few need them.
+            // Not an error: few actions need the endpoints.
             self.output.say(&format!(
                 "The action can't store artifacts or caches: {why}"
             ));
@@ -397,7 +395,7 @@ impl Hand {
         })
     }
 
-    /// The node that runs actions: the machine's, not one that a step has put before it.
+    /// The Node.js that runs actions: the machine's, not one that an earlier step has put into `PATH`.
     async fn node(&mut self, wanted: u32, env: &Env) -> Result<Node, String> {
         let node = match &self.library.node {
             Some(node) => node.clone(),
@@ -427,7 +425,7 @@ impl Hand {
     }
 }
 
-/// What an action leaves to do is noted before it begins: it is done also when that fails.
+/// Registers the post part before the main part starts, so that it also runs if that fails.
 pub(super) fn register(frame: &mut Frame, task: &Task, known: &Arc<Known>) {
     if frame.stage != Stage::Post && known.part(Stage::Post).is_some() {
         frame.register(Post {

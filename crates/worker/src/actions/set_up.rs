@@ -1,5 +1,5 @@
-//! Before the job's first step, and before the first of an action of the workspace: all actions of repositories that the
-//! steps use are there, each at one commit.
+//! Fetches the actions of repositories before the job's first step, and before a composite action of the workspace.
+//! Each is pinned to one commit for the job.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{hand::Hand, output::Output};
 
 impl Hand {
-    /// Gets all that the steps of the job use.
+    /// Fetches all actions that the job's steps use.
     pub(crate) async fn set_up(&mut self) -> Result<(), String> {
         let spec = Arc::clone(&self.spec);
         tokio::select! {
@@ -25,7 +25,7 @@ impl Hand {
         }
     }
 
-    /// Gets what the steps of an action of the workspace use.
+    /// Fetches the actions that the steps of a composite action use.
     pub(crate) async fn gather(&mut self, known: &Known, depth: usize) -> Result<(), String> {
         let Runs::Composite { steps } = &known.file.runs else {
             return Ok(());
@@ -36,7 +36,7 @@ impl Hand {
         }
     }
 
-    /// An action of a repository.
+    /// Fetches an action of a repository.
     pub(crate) async fn fetched(&mut self, remote: &Remote) -> Result<Arc<Known>, String> {
         tokio::select! {
             result = fetch(&mut self.library, &mut self.output, remote) => result,
@@ -45,7 +45,7 @@ impl Hand {
     }
 }
 
-/// Those that `steps` use, and those that these use.
+/// Fetches the actions that `steps` use, recursively.
 fn fetch_all<'f>(
     library: &'f mut Library,
     output: &'f mut Output,

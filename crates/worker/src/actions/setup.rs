@@ -1,5 +1,5 @@
-//! `actions/setup-*`: the tool that is on this machine, when it is of a version that the workflow asks for. What the machine
-//! lacks is downloaded by the real action of the same name ([`MissingTool`]); another version is used only where that is allowed.
+//! `actions/setup-*`: uses the tool that is installed on this machine if its version matches. Otherwise the real
+//! action installs it ([`MissingTool`]); another version is used only if that is allowed.
 
 use std::{fmt, fs, path::Path, process::Stdio};
 
@@ -8,14 +8,14 @@ use tokio::process::Command;
 use super::{Call, Left, venv, versions::fits};
 use crate::{environment::arch, shell::which};
 
-/// What an action sets up: its programs, best first.
+/// A tool and its programs, the preferred one first.
 struct Tool {
     programs: &'static [&'static str],
-    /// The input that names a version, and the output that tells it.
+    /// The input with the version, and the output with the actual one.
     input: &'static str,
-    /// The input that names a file with a version.
+    /// The input with the path of a version file.
     file: &'static str,
-    /// How the program is asked for its version.
+    /// The argument that prints the program's version.
     ask: &'static str,
 }
 
@@ -49,19 +49,18 @@ fn tool(name: &str) -> Option<Tool> {
     })
 }
 
-/// Whether a tool of this name can be set up.
 pub(super) fn is_known(name: &str) -> bool {
     tool(name).is_some()
 }
 
-/// A tool, or a version of one, that a workflow asks for and this machine lacks.
+/// A tool, or a version of it, that this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MissingTool {
-    /// `python3 or python`
+    /// E.g. `python3 or python`.
     programs: String,
-    /// What the workflow asks for, when it says.
+    /// The version that the workflow asks for.
     wanted: Option<String>,
-    /// The version that is there instead: `node 20.1.0`.
+    /// The version that is installed instead, e.g. `node 20.1.0`.
     present: Option<String>,
 }
 
@@ -83,7 +82,7 @@ impl fmt::Display for MissingTool {
 }
 
 impl MissingTool {
-    /// What to do about it.
+    /// What the user can do about it.
     pub(super) fn advice(&self) -> String {
         match &self.present {
             Some(present) => format!(
@@ -132,7 +131,7 @@ pub(super) async fn run(name: &str, call: &mut Call<'_>) -> Result<Left, String>
     })
 }
 
-/// Gives the job a program of this machine, in the version that it has.
+/// Sets up a program of this machine.
 async fn provide(
     name: &str,
     tool: &Tool,
@@ -157,7 +156,7 @@ async fn provide(
     ))
 }
 
-/// Several versions, one a line, in one.
+/// Formats several versions, one per line, as one text.
 fn in_words(wanted: &str) -> String {
     let lines = wanted
         .lines()
@@ -166,13 +165,13 @@ fn in_words(wanted: &str) -> String {
     lines.collect::<Vec<_>>().join(" and ")
 }
 
-/// Whether the programs of this machine are of the architecture that the workflow asks for.
+/// Whether the machine has the architecture that the workflow asks for.
 fn fits_architecture(call: &Call<'_>) -> bool {
     call.get("architecture")
         .is_none_or(|wanted| wanted.eq_ignore_ascii_case(arch()))
 }
 
-/// The version that the workflow asks for, by an input or by a file.
+/// The version that the workflow asks for, by an input or a version file.
 fn wanted(name: &str, tool: &Tool, call: &Call<'_>) -> Result<Option<String>, String> {
     if let Some(wanted) = call.get(tool.input) {
         return Ok(Some(wanted.to_owned()));
@@ -185,7 +184,7 @@ fn wanted(name: &str, tool: &Tool, call: &Call<'_>) -> Result<Option<String>, St
     Ok(in_file(name, &path, &text))
 }
 
-/// The version that a file asks for, when it is one of the usual.
+/// The version in a version file, if its format is known.
 fn in_file(name: &str, path: &Path, text: &str) -> Option<String> {
     let file = path.file_name()?.to_str()?;
     let mut lines = text
@@ -236,7 +235,7 @@ async fn version(program: &str, ask: &str, call: &Call<'_>) -> Option<String> {
     found(&String::from_utf8_lossy(&text))
 }
 
-/// The first version in a text.
+/// The first version number in a text.
 fn found(text: &str) -> Option<String> {
     let digits = text.find(|c: char| c.is_ascii_digit())?;
     let end = |c: char| !(c.is_ascii_digit() || c == '.');

@@ -1,4 +1,4 @@
-//! Actions of repositories: each job has a copy of its own, as actions write into their folders.
+//! Copies of fetched actions: each job has its own, because actions write into their folders.
 
 use std::{
     fs, io,
@@ -10,11 +10,11 @@ use shipway_workflow::job::ActionSource;
 use super::{blocking, known::Remote};
 use crate::forge::{Forge, Held};
 
-/// Fetches repositories of actions.
+/// Fetches actions of repositories.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pub(crate) forge: Forge,
-    /// Where the job's copies are.
+    /// The folder of the job's copies.
     own: PathBuf,
 }
 
@@ -27,7 +27,7 @@ impl Store {
         }
     }
 
-    /// The repository of an action at its ref, in a folder of the job's own.
+    /// Fetches an action's repository at its ref and copies it into the job's folder.
     pub(crate) async fn fetch(&self, remote: &Remote) -> Result<Held, String> {
         let held = self.forge.hold(&remote.repository, &remote.reference).await;
         let held = held.map_err(|why| {
@@ -45,7 +45,7 @@ impl Store {
     }
 }
 
-/// Makes a copy of a folder, unless there is one.
+/// Copies a folder, unless the copy exists.
 fn copied(from: &Path, to: &Path) -> io::Result<()> {
     if to.is_dir() {
         return Ok(());

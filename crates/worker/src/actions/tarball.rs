@@ -1,4 +1,5 @@
-//! Artifacts as bytes: one tar that is equal for equal files, and taken apart without trusting it.
+//! Artifacts as tar files: deterministic (equal files give equal bytes), and unpacked without trusting their
+//! contents.
 
 use std::{
     fs::{self, File},
@@ -14,13 +15,12 @@ use crate::{
     hash,
 };
 
-/// The time of all files in artifacts, so that the same files make the same bytes: 2000-01-01. Not zero, for zip files within
-/// can't hold that.
+/// Modification time of all entries, for deterministic archives: 2000-01-01. Not 0, which zip files can't represent.
 const MODIFIED: u64 = 946_684_800;
-/// Entries of an artifact; more is a mistake or an attack.
+/// Limit for the entries of an artifact.
 pub(crate) const ENTRIES_MAX: usize = 500_000;
 
-/// A tar that was written.
+/// A finished tar file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     /// `sha256:…`
@@ -29,7 +29,7 @@ pub(crate) struct Written {
     pub(crate) size: u64,
 }
 
-/// Writes the files, which must be in order, below `base` into one tar.
+/// Writes the files below `base`, which must be sorted, to a tar file.
 pub(crate) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<Written, String> {
     let mut builder = Builder::create(path)?;
     for file in files {
@@ -46,20 +46,20 @@ fn append(builder: &mut Builder, base: &Path, file: &Path, name: &Path) -> Resul
     let found = file.symlink_metadata().map_err(failed)?;
     if found.is_symlink() {
         let target = fs::read_link(file).map_err(failed)?;
-        // One that leaves is refused with its own words.
+        // A link that leaves the artifact is rejected by `Builder::link`, with its original target in the message.
         let target = link_inside(base, name, &target).unwrap_or(target);
         builder.link(name, &target)
     } else if found.is_file() {
         let mode = found.permissions().mode();
         let file = File::open(file).map_err(failed)?;
-        // A file that somebody still writes to is taken as long as it was.
+        // `take`: the file may be growing.
         builder.file(name, mode, found.len(), file.take(found.len()))
     } else {
         Err(format!("{} is neither a file nor a link", name.display()))
     }
 }
 
-/// A tar being written. Equal entries in equal order make equal bytes.
+/// Writes a deterministic tar file.
 pub(crate) struct Builder {
     path: PathBuf,
     inner: tar::Builder<Hashing>,
@@ -98,7 +98,7 @@ impl Builder {
         added.map_err(|error| format!("{}: {error}", name.display()))
     }
 
-    /// Adds a link to what is at `target`, which must stay inside the artifact.
+    /// Adds a symlink, whose target must stay inside the artifact.
     pub(crate) fn link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
         if !stays_inside(name, target) {
             return Err(format!(
@@ -116,7 +116,7 @@ impl Builder {
         added.map_err(|error| format!("{}: {error}", name.display()))
     }
 
-    /// Brings it to the disk.
+    /// Finishes the file and fsyncs it.
     pub(crate) fn finish(self) -> Result<Written, String> {
         let failed = |error: io::Error| format!("{}: {error}", self.path.display());
         let hashing = self.inner.into_inner().map_err(failed)?;
@@ -132,7 +132,7 @@ impl Builder {
     }
 }
 
-/// Unpacks a tar whose bytes must have `digest`. Gives the number of its files.
+/// Unpacks a tar file after verifying its digest. Returns the number of files.
 pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
     let found = hash::of_file(path).map_err(|error| error.to_string())?;
     let found = format!("sha256:{}", hash::hex(&found));
@@ -143,7 +143,7 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut archive = tar::Archive::new(io::BufReader::with_capacity(256 * 1024, file));
     archive.set_preserve_permissions(true);
-    // Executable stays executable; setuid doesn't stay setuid.
+    // Keep the executable bits, drop setuid, setgid and the sticky bit.
     archive.set_mask(0o7000);
     let mut count = 0;
     for entry in archive.entries().map_err(|error| error.to_string())? {
@@ -162,13 +162,13 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
         }
         let place = to.join(&name);
         if entry.header().entry_type().is_dir() && place.is_symlink() {
-            // The mode of the entry would be given to what the link leads to.
+            // Otherwise the mode of the entry would be set on the link's target.
             return Err(format!(
                 "a link is in the place of the folder {}",
                 name.display()
             ));
         }
-        // Looks through links that are there already, and refuses what leaves.
+        // `unpack_in` resolves symlinks and refuses paths outside of `to`.
         let unpacked = entry
             .unpack_in(to)
             .map_err(|error| format!("{}: {error}", name.display()))?;
@@ -179,7 +179,7 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
     Ok(count)
 }
 
-/// Counts and hashes what is written.
+/// Hashes and counts what is written.
 struct Hashing {
     inner: io::BufWriter<File>,
     hash: Sha256,
@@ -285,7 +285,7 @@ mod tests {
         unpack(&tar, &written.digest, &to).unwrap();
         let text = fs::read_to_string(to.join("node_modules/pkg/index.js"));
         assert_eq!(text.unwrap(), "1");
-        // Unpacked over what is there.
+        // Unpacking over an existing copy works, too.
         unpack(&tar, &written.digest, &to).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! The Python environment of a job, as `actions/setup-python` leaves one: `pip install` changes it, and never the machine's
+//! The Python environment of a job, like that of `actions/setup-python`: `pip install` never changes the machine's
 //! Python.
 
 use std::{
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::Call;
 use crate::{environment::arch, shell::which};
 
-/// Creates the virtual environment of `program`, and puts it before `PATH`; gives its Python.
+/// Creates a virtual environment with `program` and puts it before `PATH`; returns its Python.
 pub(super) async fn create(
     program: &str,
     version: &str,
@@ -38,7 +38,6 @@ pub(super) async fn create(
     Ok(python)
 }
 
-/// What makes it.
 const SCRIPT: &str = include_str!("make_venv.py");
 
 async fn make(base: &Path, root: &Path, call: &Call<'_>) -> Result<(), String> {

@@ -1,15 +1,14 @@
-//! Which versions `actions/setup-*` mean: npm's ranges, and the words that the actions have of their own.
+//! Version ranges of `actions/setup-*`: npm's syntax and the actions' own aliases.
 
-/// A version, as far as it is written.
+/// The numbers that are given, e.g. `[3, 11]`.
 type Version = Vec<u64>;
 
-/// The newest LTS line of Node.js when this was written. Of later lines it is assumed that they are newer than what `lts/*`
-/// meant then.
+/// The newest LTS line of Node.js at the time of writing. Later LTS lines are accepted for `lts/*` as well.
 const NEWEST_LTS: u64 = 24;
 
-/// Whether a version is the one asked for: `3`, `3.11`, `3.x`, `>=18 <21`, `^1.2`, `lts/*`, `1.8`. Of alternatives, by `||`, one
-/// is enough; of several lines all are asked for. Words for the newest version there is, such as `latest` and `stable`, are never
-/// met: what they mean is not known here.
+/// Whether a version matches a range: `3`, `3.11`, `3.x`, `>=18 <21`, `^1.2`, `lts/*`, `1.8`. Alternatives are
+/// separated by `||`; of several lines all must match. Aliases such as `latest` and `stable` never match, because
+/// their meaning changes.
 pub(super) fn fits(version: &str, wanted: &str) -> bool {
     let Some(have) = numbers(modern(version)) else {
         return false;
@@ -36,7 +35,7 @@ fn fits_one(have: &Version, wanted: &str) -> bool {
     if let Some((from, to)) = wanted.split_once(" - ") {
         return meets(have, ">=", from) && meets(have, "<=", to);
     }
-    // A sign may stand apart from its version.
+    // Whitespace is allowed after an operator (`>= 18`).
     let mut wanted = wanted;
     for sign in [">=", "<=", ">", "<", "=", "^", "~"] {
         wanted = wanted.replace(&format!("{sign} "), sign);
@@ -49,7 +48,7 @@ fn fits_one(have: &Version, wanted: &str) -> bool {
     })
 }
 
-/// Whether a version is as a sign and another say.
+/// Whether a version matches an operator and a version.
 fn meets(have: &Version, sign: &str, wanted: &str) -> bool {
     let Some(wanted) = numbers(modern(wanted.trim())) else {
         return false;
@@ -66,7 +65,7 @@ fn meets(have: &Version, sign: &str, wanted: &str) -> bool {
         "<=" => order.is_le() || begins(wanted.len()),
         ">" => order.is_gt() && !begins(wanted.len()),
         "<" => order.is_lt(),
-        // The first number that isn't 0 stays.
+        // The leftmost non-zero number must be equal.
         "^" => {
             let first = wanted.iter().position(|number| *number > 0).unwrap_or(0);
             order.is_ge() && begins(first + 1)
@@ -86,9 +85,9 @@ fn compare(a: &Version, b: &Version) -> std::cmp::Ordering {
         .unwrap_or(std::cmp::Ordering::Equal)
 }
 
-/// The numbers up to the first `x`; none when the text is no version.
+/// The numbers up to the first `x`; `None` if the text is no version.
 fn numbers(text: &str) -> Option<Version> {
-    // What is built before or after a release is of it.
+    // Strip pre-release and build metadata.
     let plain = text.split(['-', '+', '_']).next().unwrap_or(text);
     let plain = plain.trim_start_matches('v');
     let mut numbers = Vec::new();
@@ -110,7 +109,7 @@ fn modern(version: &str) -> &str {
     }
 }
 
-/// The number of the node that has this name.
+/// The major version of a Node.js code name.
 fn lts(name: &str) -> Option<u64> {
     let names = [
         "argon", "boron", "carbon", "dubnium", "erbium", "fermium", "gallium", "hydrogen", "iron",

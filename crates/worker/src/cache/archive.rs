@@ -1,7 +1,8 @@
-//! Files packed for the built-in cache action, and unpacked in another job, whose folders are elsewhere.
+//! Archives of the built-in cache action.
 //!
-//! What is in the workspace or in the home folder goes back to those of the job that takes it up; anything else to the place it
-//! came from. What was packed by a job of another branch is not trusted with more than the paths that both jobs name.
+//! Paths in the workspace or home folder are stored relative to these and restored to those of the restoring job;
+//! others are absolute. An archive may come from a job of another branch, so it may only write to the paths that the
+//! restoring job names.
 
 use std::{
     fs::{self, File},
@@ -18,13 +19,13 @@ use crate::{
     hash,
 };
 
-/// What a cache may unpack to: ten times what all of them may take up packed.
+/// Limit for the unpacked size: ten times that of all packed caches.
 const UNPACKED_BYTES_MAX: u64 = 100 << 30;
 const CHUNK_BYTES: usize = 256 * 1024;
-/// setuid, setgid and the sticky bit: no archive brings them.
+/// setuid, setgid and the sticky bit are never restored.
 const SPECIAL_MODE_BITS: u32 = 0o7000;
 
-/// What a path is relative to, and what stands for that in an archive.
+/// The folder that a stored path is relative to; the first component of its name in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Root {
     Workspace,
@@ -56,7 +57,7 @@ impl Root {
         })
     }
 
-    /// What a name in an archive means: its root and the path from there.
+    /// Parses a name in an archive into its root and the relative path.
     fn of(name: &Path) -> Option<(Self, PathBuf)> {
         let mut steps = name.components();
         let first = steps.next()?;
@@ -71,7 +72,7 @@ impl Root {
     }
 }
 
-/// Names what these patterns make: caches of others are not taken up.
+/// Identifies path list and format: only caches with the same version match.
 pub(crate) fn version(patterns: &str) -> String {
     let lines = patterns
         .lines()
@@ -84,7 +85,7 @@ pub(crate) fn version(patterns: &str) -> String {
     )))
 }
 
-/// Packs what the patterns take into `to`; false when they take nothing.
+/// Packs the matching files into `to`; false if there are none.
 pub(crate) fn pack(ground: &Ground, patterns: &str, to: &Path) -> Result<bool, String> {
     let found = glob::find_on(ground, &[patterns.to_owned()], Hidden::Taken)?;
     if found.files.is_empty() && found.folders.is_empty() {
@@ -92,14 +93,14 @@ pub(crate) fn pack(ground: &Ground, patterns: &str, to: &Path) -> Result<bool, S
     }
     let failed = |error: io::Error| format!("{}: {error}", to.display());
     let file = File::create(to).map_err(failed)?;
-    // The fastest: a disk of today is faster than the better ones.
+    // Level 1: at higher levels compression, not the disk, is the bottleneck.
     let gzip = GzEncoder::new(
         BufWriter::with_capacity(CHUNK_BYTES, file),
         Compression::fast(),
     );
     let mut builder = tar::Builder::new(gzip);
     builder.follow_symlinks(false);
-    // Folders before what is in them.
+    // Folders before their contents.
     let Found { files, folders, .. } = found;
     for path in folders.iter().chain(&files) {
         append(&mut builder, ground, path)?;
@@ -139,20 +140,20 @@ fn append<W: io::Write>(
     } else if found.is_file() {
         let file = File::open(path).map_err(failed)?;
         let size = found.len();
-        // One that grows meanwhile is taken as long as it was, one that shrinks is filled up: what follows stays readable.
+        // The file may change meanwhile: cut off or pad with zeros to the size in the header.
         let content = file.take(size).chain(io::repeat(0)).take(size);
         builder
             .append_data(&mut header, name, content)
             .map_err(failed)
     } else {
-        // Sockets and the like are nothing to keep.
+        // Skip sockets, FIFOs and devices.
         Ok(())
     }
 }
 
-/// Unpacks an archive where the patterns say; gives the number of files.
+/// Unpacks an archive to the paths that the patterns name; returns the number of files.
 pub(crate) fn unpack(from: &Path, ground: &Ground, patterns: &str) -> Result<usize, String> {
-    // What they look for decides where things may go, though nothing is there yet.
+    // The search paths determine where the archive may write, even if nothing exists there yet.
     let allowed = AllowedPaths::new(glob::search_paths(ground, &[patterns.to_owned()])?)?;
     let damaged = |error: io::Error| format!("the cache is damaged: {error}");
     let file = File::open(from).map_err(damaged)?;
@@ -179,7 +180,7 @@ pub(crate) fn unpack(from: &Path, ground: &Ground, patterns: &str) -> Result<usi
         if kind.is_dir() {
             let real = allowed.resolve_folder(&path).map_err(failed)?;
             fs::create_dir_all(&real).map_err(|error| failed(error.to_string()))?;
-            // Its mode comes last: it may forbid what is still to be put there.
+            // Set folder modes at the end: they may forbid to create what is in the folder.
             modes.push((real, entry.header().mode().unwrap_or(0o755)));
         } else if kind.is_file() || kind.is_symlink() {
             count += usize::from(kind.is_file());
@@ -198,8 +199,8 @@ pub(crate) fn unpack(from: &Path, ground: &Ground, patterns: &str) -> Result<usi
     Ok(count)
 }
 
-/// Sets the mode of a folder that was unpacked. A later entry may have put a link in its place or in the place of a folder above
-/// it: the mode of what a link leads to is never changed.
+/// Sets the mode of an unpacked folder. If a later entry has replaced it or a parent folder by a symlink, nothing is
+/// changed: the mode of a symlink's target must not be touched.
 fn set_folder_mode(real: &Path, mode: u32) -> io::Result<()> {
     let is_unchanged = real.canonicalize().is_ok_and(|found| found == *real) && real.is_dir();
     if !is_unchanged {
@@ -208,7 +209,7 @@ fn set_folder_mode(real: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(real, fs::Permissions::from_mode(mode & 0o777 | 0o700))
 }
 
-/// Puts a file or a link at `real`; what is there makes room for it.
+/// Creates a file or symlink at `real`, replacing what is there.
 fn replace<R: Read>(entry: &mut tar::Entry<'_, R>, real: &Path) -> io::Result<()> {
     if let Some(folder) = real.parent() {
         fs::create_dir_all(folder)?;
@@ -221,16 +222,16 @@ fn replace<R: Read>(entry: &mut tar::Entry<'_, R>, real: &Path) -> io::Result<()
     entry.unpack(real).map(drop)
 }
 
-/// Where an archive may write: the paths that the patterns name, and where these were before anything was unpacked. A link in the
-/// archive must not lead what comes after it elsewhere.
+/// Where an archive may write: the paths that the patterns name, resolved before unpacking. A symlink in the archive
+/// must not redirect later entries.
 struct AllowedPaths(Vec<AllowedPath>);
 
 struct AllowedPath {
-    /// As the patterns name it.
+    /// As in the patterns.
     named: PathBuf,
-    /// Where its content is, without links.
+    /// With all symlinks resolved.
     content: PathBuf,
-    /// Where the path itself is, without links in the folders above it; none of the folder `/`.
+    /// With the symlinks in the parent folder resolved; `None` for `/`.
     entry: Option<PathBuf>,
 }
 
@@ -259,7 +260,7 @@ impl AllowedPaths {
         self.0.iter().any(|it| path.starts_with(&it.named))
     }
 
-    /// Where a folder is or will be, without links.
+    /// Resolves the path of a folder that exists or will be created.
     fn resolve_folder(&self, path: &Path) -> Result<PathBuf, String> {
         let real = without_links(path).map_err(|error| error.to_string())?;
         let mut inside = self.0.iter().filter(|it| path.starts_with(&it.named));
@@ -269,7 +270,7 @@ impl AllowedPaths {
         Err("a link in the way leads out".to_owned())
     }
 
-    /// Where a file or a link is or will be, without links above it.
+    /// Resolves the path of a file or symlink that will be created; the last component is not resolved.
     fn resolve_file(&self, path: &Path) -> Result<PathBuf, String> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err("it would replace a whole folder".to_owned());
@@ -288,7 +289,7 @@ impl AllowedPaths {
     }
 }
 
-/// The path with the links in it resolved, as far as it exists; what doesn't exist yet can hold none.
+/// Resolves the symlinks in the existing part of a path.
 fn without_links(path: &Path) -> io::Result<PathBuf> {
     let exists = |path: &&Path| path.symlink_metadata().is_ok();
     let Some(existing) = path.ancestors().find(exists) else {
@@ -419,7 +420,7 @@ mod tests {
         assert!(unpack(&path, &ground, "d").unwrap_err().contains("damaged"));
     }
 
-    /// An archive of entries without content, past the checks of the builder.
+    /// Writes an archive of empty entries, bypassing the builder's checks.
     fn archive_of(path: &Path, entries: &[(&str, tar::EntryType, u32, &str)]) {
         let file = File::create(path).unwrap();
         let mut builder = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
@@ -475,7 +476,7 @@ mod tests {
         }
         let _ = fs::remove_file(ground.root.join("d"));
         for entries in [
-            // Below a link that leads out: neither folders nor files are made there.
+            // Below a symlink that leads out.
             vec![
                 ("workspace/d/l", Symlink, 0o777, to_folder.as_str()),
                 ("workspace/d/l/new/deep", Directory, 0o777, ""),
@@ -484,12 +485,12 @@ mod tests {
                 ("workspace/d/l", Symlink, 0o777, to_folder.as_str()),
                 ("workspace/d/l/new", Regular, 0o644, ""),
             ],
-            // A path that is asked for becomes a link itself.
+            // A requested path becomes a symlink.
             vec![
                 ("workspace/d", Symlink, 0o777, to_folder.as_str()),
                 ("workspace/d/new", Regular, 0o644, ""),
             ],
-            // Within the workspace, but outside of the paths that are asked for.
+            // Inside the workspace, but outside of the requested paths.
             vec![
                 ("workspace/d/l", Symlink, 0o777, ".."),
                 ("workspace/d/l/new", Regular, 0o644, ""),

@@ -1,6 +1,10 @@
-//! Caches: files that later runs of a service may take up again, found by key as GitHub finds them.
+//! Caches of a service: entries are found by key with GitHub's rules.
 //!
-//! What it must never do: change an entry, show one to a branch that must not see it, or hand out one that didn't come whole.
+//! # Invariants
+//!
+//! - An entry is never changed.
+//! - A branch sees only its own entries and those of its base and default branch.
+//! - An incomplete entry is never returned.
 
 pub(crate) mod archive;
 mod store;
@@ -11,24 +15,24 @@ use shipway_workflow::{expr::Value, job::JobSpec};
 
 pub(crate) use store::{Entry, PutError, Store};
 
-/// What the caches of a service may take up; GitHub's limit for a repository.
+/// Limit for all caches of a service, like GitHub's for a repository.
 const BYTES_MAX: u64 = 10 << 30;
-/// GitHub's limits for keys.
+/// GitHub's limits.
 const KEY_CHARS_MAX: usize = 512;
 const KEYS_MAX: usize = 10;
-/// Branches that a service may have as its first, where nobody says which it is.
+/// Default branches to try if the event doesn't name one.
 const FIRST_BRANCHES: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 
-/// The caches that a job may see.
+/// The caches that a job can access.
 #[derive(Clone, Debug)]
 pub(crate) struct Caches {
     store: Arc<Store>,
-    /// Whose caches it sees, the first being its own: its ref, the branch it would be merged to, the default branch.
+    /// The refs whose caches the job sees, in order of precedence: its own, its base branch, the default branch.
     scopes: Vec<String>,
 }
 
 impl Caches {
-    /// None for a job that has nowhere to keep them.
+    /// `None` if the job has no cache store.
     pub(crate) fn of(spec: &JobSpec) -> Option<Self> {
         Some(Self {
             store: Arc::new(Store::new(spec.caches.as_deref()?, BYTES_MAX)),
@@ -44,8 +48,8 @@ impl Caches {
         }
     }
 
-    /// The entry that these keys find: in each scope first that of `key`, then the newest that begins with it or with one of
-    /// the others, in their order.
+    /// Finds an entry: in each scope first an exact match of `key`, then the newest entry with a prefix from `key`
+    /// and `restore_keys`, in this order.
     pub(crate) fn find(
         &self,
         version: &str,
@@ -62,18 +66,19 @@ impl Caches {
         found.map_err(|error| format!("the caches can't be read: {error}"))
     }
 
-    /// Whether this job could not save anything under `key`, because that is there.
+    /// Whether the job's own scope has an entry for `key`.
     pub(crate) fn has(&self, version: &str, key: &str) -> bool {
         self.store.has(self.own(), version, key)
     }
 
-    /// Keeps the file at `blob`, which is taken away.
+    /// Saves the file at `blob` as an entry; the file is moved.
     pub(crate) fn put(&self, version: &str, key: &str, blob: &Path) -> Result<Entry, PutError> {
         checked_key(key).map_err(PutError::Key)?;
         self.store.put(self.own(), version, key, blob)
     }
 
-    /// A file of its own with the bytes of an entry, at `to`, or else the entry's: it stays there when the entry goes.
+    /// Hard-links the blob of an entry to `to`, so that it survives eviction; returns the entry's own path if that is
+    /// impossible.
     pub(crate) fn lend(&self, entry: &Entry, to: &Path) -> io::Result<std::path::PathBuf> {
         self.store.lend(entry, to)
     }
@@ -112,7 +117,7 @@ fn branch(name: &str) -> String {
     }
 }
 
-/// The key, when it can be one.
+/// Validates a key.
 pub(crate) fn checked_key(key: &str) -> Result<&str, String> {
     if key.is_empty() {
         return Err("the key of a cache is empty".to_owned());

@@ -1,7 +1,10 @@
-//! Entries in a folder that several jobs share.
+//! Cache entries in a folder that concurrent jobs share.
 //!
-//! `entries/ID/` holds a `blob` and what it is (`about.json`), whose time of change is when the entry was last used; it comes
-//! into being whole, by a rename, and is never changed. `making/` holds what isn't ready, and what is going away.
+//! # Layout
+//!
+//! - `entries/ID/`: `blob` and its metadata `about.json`, whose mtime is the time of the last use. Created by a
+//!   rename and never changed.
+//! - `making/`: entries that are being created or deleted.
 
 use std::{
     fs::{self, File},
@@ -21,17 +24,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hash;
 
-/// What is being made for longer than this was given up: no job takes that long.
+/// Older unfinished entries are garbage: no job runs that long.
 const GIVEN_UP: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// The caches of a service.
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
     bytes_max: u64,
 }
 
-/// A cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
@@ -43,7 +44,7 @@ pub(crate) struct Entry {
     folder: PathBuf,
 }
 
-/// What is written of an entry.
+/// The contents of `about.json`.
 #[derive(Serialize, Deserialize)]
 struct About {
     key: String,
@@ -53,7 +54,7 @@ struct About {
     at: Timestamp,
 }
 
-/// Why a cache isn't kept.
+/// Why a cache can't be saved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PutError {
     #[error("there is a cache with the same key, version and scope; caches are never changed")]
@@ -67,7 +68,7 @@ pub(crate) enum PutError {
 }
 
 impl Entry {
-    /// Its number, exact as a JavaScript number.
+    /// A numeric id that is exact as a JavaScript number.
     pub(crate) fn number(&self) -> u64 {
         let name = self.folder.file_name().and_then(|name| name.to_str());
         let digits = name.and_then(|name| name.get(..12));
@@ -80,7 +81,7 @@ impl Entry {
 }
 
 impl Store {
-    /// The caches in `folder`, which is made when the first one is kept.
+    /// The folder is created with the first entry.
     pub(crate) fn new(folder: &Path, bytes_max: u64) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -98,7 +99,7 @@ impl Store {
     ) -> io::Result<Option<Entry>> {
         let mut entries = self.entries()?;
         entries.retain(|entry| entry.version == version);
-        // The newest first; among those of one moment any, but always the same.
+        // The newest first; the key makes the order unambiguous.
         entries.sort_by(|one, other| (other.at, &other.key).cmp(&(one.at, &one.key)));
         let found = scopes.iter().find_map(|scope| {
             let own = entries.iter().filter(|entry| entry.scope == *scope);
@@ -115,7 +116,7 @@ impl Store {
             let about = File::options()
                 .append(true)
                 .open(entry.folder.join("about.json"));
-            // Only matters to which entry goes first.
+            // Best effort: only affects which entry is evicted first.
             let _ = about.and_then(|about| about.set_modified(SystemTime::now()));
         }
         Ok(found)
@@ -125,7 +126,7 @@ impl Store {
         read(self.place(scope, version, key)).is_ok()
     }
 
-    /// Keeps `blob`, which is moved away. Of two at once one is kept.
+    /// Saves `blob`, which is moved. Of two concurrent calls with one key, one succeeds.
     pub(crate) fn put(
         &self,
         scope: &str,
@@ -173,12 +174,12 @@ impl Store {
         match fs::hard_link(entry.blob(), to) {
             Ok(()) => Ok(to.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
-            // On another file system: there it is as long as nobody needs its room.
+            // Another file system: use the entry's own file, which may be evicted.
             Err(_) => Ok(entry.blob()),
         }
     }
 
-    /// Lets those that weren't used for longest go until all is within its limit; not `new`.
+    /// Evicts the least recently used entries until the total size is within the limit; never `new`.
     fn make_room(&self, new: &Entry) -> io::Result<()> {
         let lock = File::create(self.folder.join("lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
@@ -199,14 +200,14 @@ impl Store {
         Ok(())
     }
 
-    /// Out of sight at once, whatever becomes of its bytes.
+    /// Renames the entry first: it disappears at once, even if deleting it fails.
     fn remove(&self, entry: &Path) -> io::Result<()> {
         let going = self.fresh()?;
         fs::rename(entry, &going)?;
         fs::remove_dir_all(&going)
     }
 
-    /// Removes what was given up, by a crash most likely.
+    /// Removes unfinished entries of crashed jobs.
     fn sweep(&self) {
         for entry in fs::read_dir(self.folder.join("making"))
             .into_iter()
@@ -227,7 +228,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        // One that can't be read is on its way out, or damaged: it is as if it weren't there.
+        // Ignore entries that are damaged or being deleted.
         Ok(listed
             .flatten()
             .filter_map(|entry| read(entry.path()).ok())
@@ -239,7 +240,7 @@ impl Store {
         self.folder.join("entries").join(&hash::hex(&name)[..32])
     }
 
-    /// A new folder to make something in.
+    /// Creates a unique folder in `making/`.
     fn fresh(&self) -> io::Result<PathBuf> {
         let mut name = [0; 16];
         getrandom(&mut name, GetRandomFlags::empty())?;
@@ -250,10 +251,10 @@ impl Store {
     }
 }
 
-/// Makes a whole entry in a folder, on the disk.
+/// Writes and fsyncs a complete entry.
 fn fill(folder: &Path, blob: &Path, about: &About) -> io::Result<()> {
     let to = folder.join("blob");
-    // Elsewhere on another file system.
+    // EXDEV: copy instead.
     if fs::rename(blob, &to).is_err() {
         fs::copy(blob, &to)?;
         fs::remove_file(blob)?;
@@ -334,12 +335,12 @@ mod tests {
         for (key, restore, expected) in [
             ("npm-1", &[][..], Some("npm-1 main")),
             ("npm-3", &[], Some("npm-3 topic")),
-            // The own branch first, even where the other has a better one.
+            // The own branch takes precedence, even over a better match.
             ("npm-9", &["npm-2", "npm-"], Some("npm-3 topic")),
             ("npm-9", &["npm-2"], Some("npm-2 main")),
-            // The newest that begins so.
+            // The newest with that prefix.
             ("npm-9", &["npm-1"], Some("npm-1-old main")),
-            // The key itself is a beginning, too.
+            // The primary key also matches as a prefix.
             ("npm-1-o", &[], Some("npm-1-old main")),
             ("npm-4", &[], None),
             ("x", &["NPM"], None),

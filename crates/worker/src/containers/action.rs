@@ -1,4 +1,4 @@
-//! Actions that are containers: pulled, or built from their Dockerfile once, and run like a program.
+//! Container actions: pulls or builds the image, and runs it like a program.
 
 use std::{
     fs,
@@ -30,31 +30,31 @@ use crate::{
     shell::CommandLine,
 };
 
-/// What an action's folder may have in files for its image to be found again: more isn't read, and is built each time.
+/// Limit for the size of an action's folder whose image is cached; larger ones are built in each job.
 const FOLDER_BYTES_MAX: u64 = 64 << 20;
 
-/// An action that is a container, ready to be run.
+/// A container action with everything needed to run it.
 pub(crate) struct ContainerAction {
     /// `docker://image`, or the path of a Dockerfile.
     pub(crate) image: String,
-    /// Where that is.
+    /// The action's folder.
     pub(crate) folder: PathBuf,
-    /// What runs in it, when not what the image says.
+    /// Overrides the image's entrypoint.
     pub(crate) entrypoint: Option<String>,
     pub(crate) arguments: Vec<String>,
-    /// The whole environment, as it is on this machine.
+    /// All variables, with paths of this machine.
     pub(crate) env: Env,
 }
 
 impl ContainerAction {
-    /// `args:` of a step, one text.
+    /// Splits the input `args`.
     pub(crate) fn arguments(text: &str) -> Result<Vec<String>, String> {
         words(text).ok_or_else(|| format!("`args`: a quote is not closed: {text}"))
     }
 }
 
 impl Hand {
-    /// Runs the action to its end.
+    /// Runs the action until it ends.
     pub(crate) async fn run_container(
         &mut self,
         plan: &Plan,
@@ -84,7 +84,7 @@ impl Hand {
             goes_on: plan.goes_on,
         };
         let ended = exec::run(&invocation, bounds, &mut self.pipe, &mut self.output).await;
-        // A client that was killed leaves its container.
+        // A killed client leaves its container running.
         if !matches!(ended, Ok(Ended::Fine | Ended::Badly(_))) {
             let _ = engine
                 .make(&["rm", "--force", "--volumes", &name], &[])
@@ -94,7 +94,7 @@ impl Hand {
         ended.map_err(|error| format!("{}: {error}", engine.program()))
     }
 
-    /// The call that runs it, and what its container is called.
+    /// Builds the command that runs the container; also returns the container's name.
     fn container_run(
         &mut self,
         engine: &Engine,
@@ -115,7 +115,7 @@ impl Hand {
         if let Some(network) = &self.containers.network {
             arguments.push(format!("--network={network}"));
         }
-        // Of a step in a job's container some are that container's already.
+        // In a job with a container, paths are first translated back to those of this machine.
         let job = self.containers.inside();
         let place = |value: &str| match job {
             Some(job) => paths.inside(&job.paths.here(value)),
@@ -145,7 +145,7 @@ impl Hand {
 }
 
 impl super::Containers {
-    /// The action's image: pulled or built now, unless it was before in this job.
+    /// The image of an action: pulled or built on first use in the job.
     async fn image(
         &mut self,
         engine: &Engine,
@@ -212,7 +212,7 @@ impl super::Containers {
     }
 }
 
-/// What the image is made of, in short: the same files give the same. None when that is too much to read, or can't be.
+/// Digest of an action's folder, as tag of its image. `None` if the folder is too large or contains symlinks.
 fn digest(dockerfile: &Path, context: &Path) -> Option<String> {
     let mut hash = Sha256::new();
     let mut left = FOLDER_BYTES_MAX;
@@ -223,7 +223,7 @@ fn digest(dockerfile: &Path, context: &Path) -> Option<String> {
         for entry in fs::read_dir(folder).ok()? {
             let entry = entry.ok()?;
             match entry.file_type().ok()? {
-                // What git knows of it is nothing to the image, and different each time.
+                // `.git` isn't part of the image, and differs with each fetch.
                 kind if kind.is_dir() && entry.file_name() != ".git" => folders.push(entry.path()),
                 kind if kind.is_file() => files.push(entry.path()),
                 kind if kind.is_symlink() => return None,

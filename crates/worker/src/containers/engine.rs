@@ -1,7 +1,8 @@
-//! The engine: any that a `docker` or `podman` command reaches. Every call has its time, and what it complains of is said.
+//! The container engine, reached by the `docker` or `podman` command. Each call has a timeout; errors contain what
+//! the command printed.
 //!
-//! Values of variables never stand on a command line, where everybody on the machine could read them: the client is told their
-//! names and finds the values in its environment.
+//! Values of variables are never on a command line, where every user of the machine could read them: `--env=NAME`
+//! makes the client take the value from its own environment.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,34 +19,33 @@ use tokio::{
 
 use crate::{environment::PATH, output::Output, shell::which};
 
-/// The clients that are looked for, the first that reaches an engine is used.
+/// The first that reaches an engine is used.
 const CLIENTS: [&str; 2] = ["docker", "podman"];
 
-/// An engine that is there answers this in milliseconds; one that hangs must not hold the job.
+/// Queries take milliseconds; a hanging engine must not block the job.
 const ASK: Duration = Duration::from_secs(15);
-/// Making, starting and removing: a slow disk with large layers takes a while.
+/// Creating, starting and removing large images can be slow.
 const MAKE: Duration = Duration::from_secs(120);
-/// Pulls and builds: images have gigabytes, lines are slow. The job's own time bounds them as well.
+/// Pulls and builds; the job's own timeout applies as well.
 const FETCH: Duration = Duration::from_secs(60 * 60);
 
-/// What of a failed call's output is said.
+/// Lines of a failed command's output in the error.
 const SAID_LINES: usize = 8;
 
-/// A client with an engine behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
     client: PathBuf,
     env: Vec<(String, String)>,
-    /// Its socket on this machine; none when it is elsewhere.
+    /// The engine's socket; `None` if the engine is on another machine.
     pub(super) socket: Option<PathBuf>,
 }
 
-/// There is no engine, and why.
+/// No engine is available, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Absent(String);
 
-/// A call that went wrong.
+/// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EngineError {
     #[error("{client} can't be run: {why}")]
@@ -57,7 +57,7 @@ pub(crate) enum EngineError {
 }
 
 impl Engine {
-    /// The engine that this process's environment leads to.
+    /// Finds the engine that the environment is configured for.
     pub(crate) async fn find() -> Result<Self, Absent> {
         let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
         let mut silent = Vec::new();
@@ -94,7 +94,8 @@ impl Engine {
         }
     }
 
-    /// Learns where the engine is: a folder with somebody's credentials must not lead the client to another one.
+    /// Determines the engine's address and sets `DOCKER_HOST`: with another `DOCKER_CONFIG` (for a login) the client
+    /// would ignore the current context.
     async fn settle(&mut self) {
         let known = self.env.iter().find(|(name, _)| name == "DOCKER_HOST");
         let host = match known {
@@ -114,28 +115,27 @@ impl Engine {
         self.env.push(("DOCKER_HOST".to_owned(), host));
     }
 
-    /// Whether folders of this machine can be seen in its containers, and its ports on this machine's loopback.
+    /// Whether the engine is on this machine, so that folders can be mounted and ports are on this loopback.
     pub(super) const fn is_here(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// The client's program.
     pub(super) fn program(&self) -> String {
         self.client.display().to_string()
     }
 
-    /// What the client needs in its environment.
+    /// The environment of the client.
     pub(super) fn env(&self) -> &[(String, String)] {
         &self.env
     }
 
-    /// Asks something that is answered at once.
+    /// Runs a query.
     pub(super) async fn ask(&self, arguments: &[&str]) -> Result<String, EngineError> {
         let printed = self.call(self.command(arguments), arguments, ASK).await?;
         Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
     }
 
-    /// What a container has printed, on both of its outputs; the latest lines.
+    /// The last lines that a container has printed to stdout and stderr.
     pub(super) async fn logs(&self, container: &str, lines: usize) -> Result<String, EngineError> {
         let arguments = ["logs", "--tail", &lines.to_string(), container];
         let printed = self.call(self.command(&arguments), &arguments, ASK).await?;
@@ -144,7 +144,7 @@ impl Engine {
         Ok(text)
     }
 
-    /// Has something made, started or removed; `variables` are for those whose names the arguments tell.
+    /// Creates, starts or removes something. `variables` are the values for `--env=NAME` arguments.
     pub(super) async fn make(
         &self,
         arguments: &[&str],
@@ -156,7 +156,7 @@ impl Engine {
         Ok(String::from_utf8_lossy(&printed.stdout).trim().to_owned())
     }
 
-    /// Logs in at a registry, for those calls that are given the same folder.
+    /// Logs in at a registry, for calls with the same `config` folder.
     pub(super) async fn log_in(
         &self,
         registry: &str,
@@ -181,7 +181,7 @@ impl Engine {
         self.judged(call, "login", ASK * 4).await.map(drop)
     }
 
-    /// Pulls or builds; each line that is printed is said as it comes.
+    /// Pulls or builds; output is logged as it comes.
     pub(super) async fn fetch(
         &self,
         arguments: &[&str],
@@ -222,7 +222,7 @@ impl Engine {
         self.judged(call, what, FETCH).await.map(drop)
     }
 
-    /// Sends a signal to a process group inside a container, without waiting for it. The group's number is in `pid_file`.
+    /// Signals a process group in a container without waiting. `pid_file` contains the number of the group.
     pub(super) fn signal(&self, container: &str, pid_file: &str, signal: Signal) {
         let name = match signal {
             Signal::INT => "INT",
@@ -235,7 +235,7 @@ impl Engine {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(false);
-        // Without it the client's own end is next.
+        // Best effort: otherwise the client is killed.
         drop(command.spawn());
     }
 
@@ -298,7 +298,7 @@ impl Engine {
     }
 }
 
-/// What a failed call complains of, on one line.
+/// The last lines of a failed call's stderr, joined.
 fn said(printed: &Printed) -> String {
     let text = String::from_utf8_lossy(&printed.stderr);
     let lines: Vec<&str> = text

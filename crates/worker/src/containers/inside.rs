@@ -27,32 +27,31 @@ use crate::{
     shell::{CommandLine, ShellError, command_line_inside},
 };
 
-/// Where programs in containers look for the engine.
+/// The engine's socket inside of containers.
 pub(super) const SOCKET: &str = "/var/run/docker.sock";
 
-/// Writes down which process group a step is, and becomes the step.
+/// Writes the pid, which is that of the process group, to a file and becomes the step.
 const ENTER: &str = r#"{ echo $$ >"$0"; } 2>/dev/null; exec "$@""#;
-/// Where it does so.
+/// Folder of these files, in the temporary folder.
 const PIDS: &str = "_pids";
 
-/// A running container, ready for steps.
 pub(crate) struct Inside {
     engine: Engine,
     id: String,
     pub(crate) paths: Paths,
-    /// `PATH` of its image.
+    /// `PATH` of the image.
     path: String,
-    /// Steps can be told to end only where there is a shell to do it.
+    /// Without a shell, signals can't be sent to steps.
     has_shell: bool,
     entered: AtomicU32,
 }
 
-/// How a process inside a container is told to end.
+/// How to signal a process in a container.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
     engine: Engine,
     container: String,
-    /// Inside.
+    /// Path in the container.
     pid_file: String,
 }
 
@@ -63,7 +62,7 @@ impl Reach {
 }
 
 impl Containers {
-    /// Starts the container that steps run in; its id.
+    /// Starts the job's container; returns its id.
     pub(super) async fn start_job(
         &mut self,
         engine: &Engine,
@@ -100,7 +99,7 @@ impl Containers {
         let path = env.lines().find_map(|line| line.strip_prefix("PATH="));
         let path = path.unwrap_or(PATH).to_owned();
         let pids = folders.temp.join(PIDS);
-        // The image's user may be anybody; the job's folder is closed to others of this machine.
+        // The image may use any user id. Access from outside is prevented by the mode of the job's folder.
         let made = fs::create_dir_all(&pids);
         made.and_then(|()| fs::set_permissions(&pids, fs::Permissions::from_mode(0o777)))
             .map_err(|error| format!("{}: {error}", pids.display()))?;
@@ -123,7 +122,7 @@ impl Containers {
 }
 
 impl Inside {
-    /// The command line for a script. Unset: sh, whatever else there is; GitHub's.
+    /// The command line for a script. Without `shell`: sh, like at GitHub.
     pub(crate) fn shell(
         &self,
         shell: Option<&str>,
@@ -133,20 +132,20 @@ impl Inside {
         command_line_inside(shell, Path::new(&script))
     }
 
-    /// Whether there is such a folder, as far as that can be known from here.
+    /// Whether a folder exists; true if it is on no mounted path and can't be checked.
     pub(crate) fn may_have(&self, folder: &Path) -> bool {
         let shown = self.paths.inside(&folder.display().to_string());
         let here = PathBuf::from(self.paths.here(&shown));
         here == Path::new(&shown) || here.is_dir()
     }
 
-    /// What a program inside answers; none when there is none, or it is not well.
+    /// The output of a program in the container; `None` if it fails.
     pub(crate) async fn ask(&self, program: &[&str]) -> Option<String> {
         let arguments = [&["exec", &*self.id], program].concat();
         self.engine.ask(&arguments).await.ok()
     }
 
-    /// What is to be run here so that `invocation` is run inside, and how it is told to end.
+    /// Translates `invocation` to one that runs in the container, and how to signal it.
     pub(crate) fn enter(
         &self,
         invocation: &Invocation,
@@ -187,7 +186,7 @@ impl Inside {
         (entered, reach)
     }
 
-    /// What root has made in the job's folders becomes ours, so that they can be removed.
+    /// Changes the owner of files that root has created in the job's folders, so that they can be removed.
     pub(super) async fn give_back(&self) {
         let user = rustix::process::geteuid();
         if user.is_root() || !self.has_shell {
@@ -196,13 +195,13 @@ impl Inside {
         let owner = format!("{}:{}", user.as_raw(), rustix::process::getegid().as_raw());
         let script = "chown -R \"$0\" /__w /__t /github 2>/dev/null";
         let arguments = ["exec", "--user=0", &self.id, "sh", "-c", script, &owner];
-        // Without chown in the image there is no way.
+        // Best effort: the image may have no chown.
         let _ = self.engine.make(&arguments, &[]).await;
     }
 }
 
-/// An environment as it is inside a container whose `PATH` is `path`: without what only means something on this machine, and
-/// with folders where they are `placed`. Without a `path` the image's own is left alone.
+/// Translates an environment for a container whose `PATH` is `path`: drops variables that only make sense on this
+/// machine, and maps paths with `placed`. Without `path`, the image's `PATH` is kept.
 pub(super) fn for_inside(
     env: &[(String, String)],
     folders: &Folders,
@@ -231,7 +230,7 @@ pub(super) fn for_inside(
     inside
 }
 
-/// Tells the client of variables: by name, and their values in its own environment where nobody else reads them.
+/// Adds variables to the client's arguments, with values in its environment, see [`super::engine`].
 pub(super) fn named(
     variables: Vec<(String, String)>,
     arguments: &mut Vec<String>,
@@ -247,7 +246,7 @@ pub(super) fn named(
     }
 }
 
-/// Variables that the client itself would obey, were they in its environment. None of them is a secret.
+/// Variables that would affect the client itself if set in its environment. None of them is a secret.
 fn steers_the_client(name: &str) -> bool {
     const NAMES: [&str; 14] = [
         "PATH",

@@ -1,16 +1,16 @@
-//! What a worker that was killed has left in the engine: found by its labels, and removed once that worker is gone for certain.
+//! Removes containers of killed workers: found by their labels, and removed only when the worker is certainly gone.
 
 use std::{fs, path::Path};
 
 use super::engine::{Engine, EngineError};
 use crate::process::{start_time, start_time_of};
 
-/// Whose a container or network is: the job's folder.
+/// Label with the job's folder.
 const JOB: &str = "dev.shipway.job";
-/// The process that made it, and removes it.
+/// Label with the worker's identity.
 const WORKER: &str = "dev.shipway.worker";
 
-/// The labels of what this process makes for the job in `folder`.
+/// Labels for everything that this worker creates for the job in `folder`.
 pub(super) fn labels(folder: &Path) -> [String; 2] {
     let worker = Worker::this();
     [
@@ -19,7 +19,7 @@ pub(super) fn labels(folder: &Path) -> [String; 2] {
     ]
 }
 
-/// Removes what workers have left that are gone.
+/// Removes containers and networks of workers that are gone.
 pub(super) async fn sweep(engine: &Engine) -> Result<usize, EngineError> {
     let (filter, format) = (
         format!("label={WORKER}"),
@@ -47,11 +47,11 @@ pub(super) async fn sweep(engine: &Engine) -> Result<usize, EngineError> {
     Ok(removed)
 }
 
-/// A process, known on the engine of many machines.
+/// Identifies a process across machines that share an engine.
 #[derive(PartialEq, Eq)]
 struct Worker {
     boot: String,
-    /// Numbers of processes mean nothing in another one's.
+    /// The pid namespace: pids are only comparable within one.
     namespace: String,
     pid: u32,
     start_time: u64,
@@ -77,10 +77,10 @@ impl Worker {
         })
     }
 
-    /// Gone for certain: when in doubt it is there.
+    /// When in doubt, false.
     fn is_gone(&self, engine: &Engine) -> bool {
         if self.boot != boot() {
-            // Of an earlier life of this machine, when the engine is nobody else's.
+            // Another boot: of this machine's past if the engine is local, otherwise maybe of another machine.
             return engine.is_here();
         }
         self.namespace == namespace() && start_time_of(self.pid) != Some(self.start_time)

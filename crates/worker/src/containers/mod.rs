@@ -1,8 +1,11 @@
-//! Containers of a job: the one its steps run in, those of its services, and those that are actions; on any engine that the
-//! `docker` or `podman` command reaches. Made as GitHub's runner makes them, on a network of the job's own.
+//! Containers of a job: the job's own, its services and container actions. Created like GitHub's runner does, in a
+//! network per job, with any engine that the `docker` or `podman` command reaches.
 //!
-//! What it must never do: put a secret on a command line, publish a port beyond this machine's loopback unless the workflow
-//! says so, or leave a container behind. What a killed worker leaves is removed by the next one that uses the engine.
+//! # Invariants
+//!
+//! - No secret is on a command line.
+//! - No port is published beyond this machine's loopback, unless the workflow says so.
+//! - No container outlives its job; those of a killed worker are removed by the next one that uses the engine.
 
 mod action;
 mod engine;
@@ -36,36 +39,35 @@ use crate::{
     process::start_time,
 };
 
-/// What is to be done where there is no engine.
 const INSTALL: &str = "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
-/// Lines of a service's log that are kept.
+/// Lines of a service's output that are copied to the job's log.
 const LOG_LINES: usize = 500;
 
-/// What a job has running in the engine.
+/// The job's resources in the engine.
 #[derive(Default)]
 pub(crate) struct Containers {
     engine: Option<Engine>,
-    /// What the names of everything made begin with.
+    /// Prefix of all names.
     prefix: String,
     network: Option<String>,
-    /// Names of containers, from before they are made.
+    /// Names of containers, added before their creation.
     made: Vec<String>,
-    /// Services, with the names of their containers.
+    /// Services and the names of their containers.
     services: Vec<(String, String)>,
     inside: Option<Arc<Inside>>,
-    /// How many actions were run as containers.
+    /// Number of container actions run so far.
     actions: usize,
-    /// Their images, by what they are made of.
+    /// Images of container actions.
     images: BTreeMap<String, String>,
 }
 
-/// What is to be made.
+/// The containers that the job asks for.
 struct Wanted {
     job: Option<Settings>,
     services: Vec<(String, Settings)>,
 }
 
-/// Why the steps of a job can't begin.
+/// Why the containers can't be started.
 enum Stop {
     Absent(Absent),
     Failed(String),
@@ -79,7 +81,7 @@ impl From<EngineError> for Stop {
 }
 
 impl Job {
-    /// Starts what the job needs, and waits until it is ready; false when the steps can't run.
+    /// Starts the job's containers and waits until they are healthy; false if the steps can't run.
     pub(crate) async fn begin_containers(&mut self) -> bool {
         let hand = &mut self.hand;
         let wanted = match hand.wanted(&self.frame) {
@@ -124,12 +126,13 @@ impl Job {
 }
 
 impl Hand {
-    /// Removes all that was made; what services have printed is kept in the log.
+    /// Removes all containers, after copying the output of services to the log.
     pub(crate) async fn end_containers(&mut self) {
         self.containers.end(&mut self.output).await;
     }
 
-    /// What an action that is built in is given: it works on this machine, whatever the steps run in.
+    /// Translates paths in the inputs of a built-in action, which runs on this machine even if steps run in a
+    /// container.
     pub(crate) fn with_paths_here(&self, with: Vec<(String, String)>) -> Vec<(String, String)> {
         match self.containers.inside() {
             None => with,
@@ -170,7 +173,7 @@ impl Hand {
 }
 
 impl Wanted {
-    /// `the container node:20 and the service postgres`
+    /// E.g. `the container node:20 and the service postgres`.
     fn described(&self) -> String {
         let job = self
             .job
@@ -189,12 +192,12 @@ impl Wanted {
 }
 
 impl Containers {
-    /// Where steps run when that is not this machine.
+    /// The job's container.
     pub(crate) fn inside(&self) -> Option<&Inside> {
         self.inside.as_deref()
     }
 
-    /// For a step that runs beside others. What is made there is taken over in the end.
+    /// For a background step. Containers it creates are handed over with [`Self::take_over`].
     pub(crate) fn beside(&self, number: usize) -> Self {
         Self {
             engine: self.engine.clone(),
@@ -208,7 +211,7 @@ impl Containers {
         }
     }
 
-    /// What a step that ran beside others has made is ended with the rest.
+    /// Takes over the containers of a finished background step.
     pub(crate) fn take_over(&mut self, other: &mut Self) {
         self.made.append(&mut other.made);
         if self.engine.is_none() {
@@ -216,7 +219,7 @@ impl Containers {
         }
     }
 
-    /// This machine's address as containers of the job see it; none: they don't.
+    /// The address of this machine in the containers' network.
     pub(crate) async fn gateway(&self) -> Option<Ipv4Addr> {
         let engine = self.engine.as_ref()?;
         let network = self.network.as_deref().unwrap_or("bridge");
@@ -227,20 +230,20 @@ impl Containers {
             .find_map(|address| address.parse().ok())
     }
 
-    /// The engine, looked for once.
+    /// The engine, searched on first use.
     async fn engine(&mut self) -> Result<Engine, Absent> {
         match &self.engine {
             Some(engine) => Ok(engine.clone()),
             None => {
                 let engine = Engine::find().await?;
-                // Others' remains are no reason to fail.
+                // Best effort: leftovers of other workers are no reason to fail.
                 let _ = sweep(&engine).await;
                 Ok(self.engine.insert(engine).clone())
             }
         }
     }
 
-    /// A name for something of this job.
+    /// A unique name for a container or network.
     fn name(&mut self, folder: &Path, what: &str) -> String {
         if self.prefix.is_empty() {
             let unique = format!(
@@ -256,7 +259,7 @@ impl Containers {
         format!("{}-{what}", self.prefix)
     }
 
-    /// Makes and starts everything; gives what the `job` context says of it.
+    /// Creates network, job container and services; returns entries for the `job` context.
     async fn begin(
         &mut self,
         wanted: &Wanted,
@@ -305,7 +308,7 @@ impl Containers {
         Ok(context)
     }
 
-    /// Pulls the image. One that is here is as good when it can't be pulled: it may have been built here.
+    /// Pulls an image. If that fails, a local image is used: it may have been built there.
     async fn provide(
         &self,
         engine: &Engine,
@@ -375,15 +378,15 @@ impl Containers {
     }
 }
 
-/// There when a job has begun to use the engine: then its worker may have left something.
+/// Exists if the job has used the engine, so that its worker may have left something.
 const USED_FILE: &str = "containers";
 
 fn note_use(folder: &Path) {
-    // Without it what is left stays until another job uses the engine.
+    // Best effort: without this marker leftovers are removed only when the next job uses the engine.
     let _ = std::fs::File::create(folder.join(USED_FILE));
 }
 
-/// Removes the containers of workers that are gone, when the worker in `folder` had any. For whoever finds it lost.
+/// Removes containers of dead workers if the lost worker of the job in `folder` had used the engine.
 pub async fn remove_leftovers(folder: &Path) {
     if folder.join(USED_FILE).exists()
         && let Ok(engine) = Engine::find().await
@@ -393,7 +396,7 @@ pub async fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// A folder for somebody's credentials, removed when it is dropped: that is how one logs out.
+/// A folder for registry credentials, removed when dropped.
 struct Private(std::path::PathBuf);
 
 impl Drop for Private {

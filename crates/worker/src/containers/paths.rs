@@ -1,14 +1,13 @@
-//! Where a job's folders are on this machine, and where they are seen inside a container: as GitHub's runner places them.
+//! Maps the job's folders between this machine and containers, at the paths that GitHub's runner uses.
 
 use std::path::{Path, PathBuf};
 
 use crate::environment::Folders;
 
-/// The folders that a container sees.
+/// The mounted folders of a container.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Paths(Vec<Place>);
 
-/// One of them.
 #[derive(Clone, Debug)]
 struct Place {
     here: PathBuf,
@@ -16,7 +15,7 @@ struct Place {
 }
 
 impl Paths {
-    /// Those of a container that a whole job runs in.
+    /// For the job's container.
     pub(super) fn of_job(folders: &Folders, repository: &str) -> Self {
         let name = repository.rsplit('/').next().unwrap_or_default();
         let name = if name.is_empty() { "repository" } else { name };
@@ -30,7 +29,7 @@ impl Paths {
         ])
     }
 
-    /// Those of a container that is an action.
+    /// For container actions.
     pub(super) fn of_action(folders: &Folders) -> Self {
         Self::from([
             (folders.workspace.as_path(), "/github/workspace"),
@@ -40,7 +39,7 @@ impl Paths {
         ])
     }
 
-    /// What lies within another comes before it.
+    /// A folder inside another must come before it.
     fn from<const N: usize>(places: [(&Path, &str); N]) -> Self {
         let places = places.map(|(here, inside)| Place {
             here: here.to_owned(),
@@ -49,7 +48,7 @@ impl Paths {
         Self(places.into())
     }
 
-    /// The value as it is to be read inside: a path below one of the folders becomes that in the container, all else stays.
+    /// Translates a path for use in the container; other values are unchanged.
     pub(crate) fn inside(&self, value: &str) -> String {
         let found = self.0.iter().find_map(|place| {
             let rest = below(value, place.here.to_str()?)?;
@@ -58,7 +57,7 @@ impl Paths {
         found.unwrap_or_else(|| value.to_owned())
     }
 
-    /// The value as it is to be read on this machine; the way back, line by line.
+    /// Translates paths, one per line, for use on this machine.
     pub(crate) fn here(&self, value: &str) -> String {
         let line = |line: &str| {
             let (sign, path) = match line.strip_prefix('!') {
@@ -75,13 +74,13 @@ impl Paths {
         lines.join("\n")
     }
 
-    /// What `docker create` must be told so that they are seen.
+    /// Arguments that mount the folders.
     pub(super) fn mounts(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|place| mount(&place.here, &place.inside))
     }
 }
 
-/// `--mount`'s way to say it: unlike `--volume`'s, any path can be said in it.
+/// Uses `--mount`, because `--volume` can't express all paths.
 pub(super) fn mount(here: &Path, inside: &str) -> String {
     let source = format!("source={}", here.display());
     let source = if source.contains([',', '"']) {
@@ -92,7 +91,7 @@ pub(super) fn mount(here: &Path, inside: &str) -> String {
     format!("--mount=type=bind,{source},target={inside}")
 }
 
-/// What is left of a path that a step in a container has told, behind its workspace; none: it is elsewhere.
+/// The relative path of a file in a container's workspace; `None` if it is elsewhere.
 pub(crate) fn in_workspace(path: &str) -> Option<&str> {
     if let Some(rest) = path.strip_prefix("/github/workspace/") {
         return Some(rest);
@@ -102,7 +101,7 @@ pub(crate) fn in_workspace(path: &str) -> Option<&str> {
     (owner == repository).then_some(rest)
 }
 
-/// What of `path` is left below `folder`: nothing, or a slash and more.
+/// The rest of a path below `folder`: empty, or with a leading slash.
 fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(folder)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)

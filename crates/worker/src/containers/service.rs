@@ -1,4 +1,5 @@
-//! Services: started on the job's network under their own names, awaited until they are healthy.
+//! Service containers: started in the job's network with their names as aliases; the job waits until they are
+//! healthy.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,14 +17,14 @@ use super::{
 };
 use crate::{confine::Confinement, output::Output};
 
-/// Lines of a service's log that are said when it isn't well.
+/// Lines of output in the message about a failed service.
 const LAST_LINES: usize = 20;
-/// How soon it is asked again whether it is healthy; twice as long each time, up to the second one.
+/// Polling interval for health, doubled each time up to the second value.
 const SOON: Duration = Duration::from_millis(100);
 const LATE: Duration = Duration::from_secs(2);
 
 impl Containers {
-    /// Starts a service; gives what `job.services.<name>` says of it.
+    /// Starts a service; returns `job.services.<name>`.
     pub(super) async fn start_service(
         &mut self,
         engine: &Engine,
@@ -74,7 +75,7 @@ impl Containers {
         ]))
     }
 
-    /// The beginning of `docker create`, up to the image.
+    /// The arguments of `docker create` before the image.
     pub(super) fn create(
         &self,
         engine: &Engine,
@@ -92,14 +93,14 @@ impl Containers {
         for port in &settings.ports {
             arguments.push(format!("--publish={}", on_loopback(engine.is_here(), port)));
         }
-        // Before the options: a workflow may ask for less, and whoever may start containers may ask for more.
+        // Before the options, so that the workflow can override them.
         arguments.extend(Confinement::of_container(&spec.limits));
         arguments.extend(settings.options.iter().cloned());
         let known = ["GITHUB_ACTIONS", "CI"];
         for (name, value) in known.iter().map(|name| (*name, "true")) {
             arguments.push(format!("--env={name}={value}"));
         }
-        // After those: a workflow may say otherwise.
+        // After these defaults, so that the workflow can override them.
         arguments.extend(settings.env.iter().map(|(name, _)| format!("--env={name}")));
         for volume in &settings.volumes {
             arguments.push(format!("--volume={volume}"));
@@ -107,7 +108,7 @@ impl Containers {
         arguments
     }
 
-    /// Waits until every service that says how it is says it is well.
+    /// Waits until every service that has a health check is healthy.
     pub(super) async fn await_services(
         &self,
         engine: &Engine,
@@ -118,7 +119,7 @@ impl Containers {
             let mut said = false;
             loop {
                 match health(engine, container).await?.as_str() {
-                    // It doesn't say.
+                    // No health check.
                     "" => break,
                     "healthy" => {
                         output.say(&format!("the service {name} is healthy"));
@@ -143,7 +144,7 @@ impl Containers {
         Ok(())
     }
 
-    /// What the services have printed goes to the log, before they are gone.
+    /// Copies the output of the services to the log.
     pub(super) async fn keep_logs(&mut self, engine: &Engine, output: &mut Output) {
         for (name, container) in std::mem::take(&mut self.services) {
             let text = engine.logs(&container, LOG_LINES).await.unwrap_or_default();
@@ -156,7 +157,7 @@ impl Containers {
     }
 }
 
-/// `starting`, `healthy`, `unhealthy`, `exited with code 1`; empty when the container doesn't say.
+/// `starting`, `healthy`, `unhealthy`, `exited with code 1`; empty without a health check.
 async fn health(engine: &Engine, container: &str) -> Result<String, String> {
     let format =
         "{{if .State.Health}}{{.State.Health.Status}} {{.State.Status}} {{.State.ExitCode}}{{end}}";
@@ -172,7 +173,7 @@ async fn health(engine: &Engine, container: &str) -> Result<String, String> {
     })
 }
 
-/// What a service said last, for an error.
+/// The last output of a service, for an error message.
 async fn last_words(engine: &Engine, container: &str) -> String {
     let text = engine.logs(container, LAST_LINES).await.unwrap_or_default();
     match text.trim_end() {
@@ -181,9 +182,9 @@ async fn last_words(engine: &Engine, container: &str) -> String {
     }
 }
 
-/// A port as the engine is to publish it: nobody beyond this machine has any business there, unless the workflow says so.
+/// Publishes a port on the loopback address only, unless the workflow gives an address.
 fn on_loopback(is_here: bool, port: &str) -> String {
-    // `127.0.0.1:8080:80` and `[::1]:8080:80` say it.
+    // Ports with an address have two colons: `127.0.0.1:8080:80`, `[::1]:8080:80`.
     if !is_here || port.matches(':').count() > 1 {
         return port.to_owned();
     }
@@ -193,7 +194,7 @@ fn on_loopback(is_here: bool, port: &str) -> String {
     }
 }
 
-/// `docker port`'s list as ports inside and outside. Lines of it are `5432/tcp -> 127.0.0.1:49153`.
+/// Parses `docker port` into inner and outer ports. Lines are like `5432/tcp -> 127.0.0.1:49153`.
 fn published(text: &str) -> BTreeMap<String, String> {
     let mut ports = BTreeMap::new();
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! What a workflow wants of a container, its expressions asked.
+//! Container settings of a workflow, with expressions evaluated.
 
 use shipway_workflow::{
     expr::{Contexts, EvalError, Template, Value},
@@ -7,7 +7,6 @@ use shipway_workflow::{
 
 use super::words::words;
 
-/// A container as it is to be made.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Settings {
     pub(super) image: String,
@@ -15,14 +14,14 @@ pub(super) struct Settings {
     pub(super) ports: Vec<String>,
     pub(super) volumes: Vec<String>,
     pub(super) options: Vec<String>,
-    /// Name and password.
+    /// User name and password.
     pub(super) credentials: Option<(String, String)>,
     pub(super) entrypoint: Option<String>,
     pub(super) command: Vec<String>,
 }
 
 impl Settings {
-    /// None when the image turns out to be empty: then there is to be no container.
+    /// `None` if the image is empty: then no container is started.
     pub(super) fn of(
         container: &Container,
         contexts: &Contexts<'_>,
@@ -111,7 +110,7 @@ impl Settings {
         })
     }
 
-    /// The registry that the image is of; empty for the one that needs no name.
+    /// The registry in the image's name; empty for Docker Hub.
     pub(super) fn registry(&self) -> &str {
         match self.image.split_once('/') {
             Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,

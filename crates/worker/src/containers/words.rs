@@ -1,7 +1,7 @@
-//! `options:`, `args` and the like: one text that stands for several arguments, taken apart as GitHub's runner has it done.
+//! Splits `options:`, `args` and the like into arguments.
 
-/// The arguments in `text`: spaces part them, quotes of either kind hold them together, and a backslash before a quote makes it
-/// a plain character. None when a quote isn't closed.
+/// Splits at whitespace; quotes of both kinds group, and a backslash escapes a quote or backslash. `None` if a quote
+/// isn't closed. Not `shlex`: GitHub's rules keep other backslashes and know no comments.
 ///
 /// `--health-cmd "pg_isready -U me" -m 1g` gives `--health-cmd`, `pg_isready -U me`, `-m`, `1g`.
 pub(super) fn words(text: &str) -> Option<Vec<String>> {

@@ -1,4 +1,4 @@
-//! Running git against a forge: a clean environment, the forge's login in it, and what passes by itself tried again.
+//! Runs git against a forge: clean environment, login, retries of transient errors.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ use tokio::process::Command;
 
 use super::{login::Login, temporary};
 
-/// Before what failed of the network is tried again: a flaky forge gets about five seconds, one that is down is told of soon.
+/// Backoff for network errors: about five seconds in total, so that an outage is reported soon.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(300),
     Duration::from_millis(1_200),
     Duration::from_millis(3_500),
 ];
 
-/// What git says when a later try may go well.
+/// Messages of git for errors that may be transient.
 const PASSING: [&str; 22] = [
     "Could not resolve host",
     "Couldn't resolve host",
@@ -45,16 +45,14 @@ const PASSING: [&str; 22] = [
     "Temporary failure in name resolution",
 ];
 
-/// What git said.
 pub(super) enum Said {
     Fine(String),
     Badly(Why),
 }
 
-/// Why git failed.
 pub(super) struct Why {
     pub(super) text: String,
-    /// Whether another try may go well.
+    /// Whether the error may be transient.
     pub(super) may_pass: bool,
 }
 
@@ -67,21 +65,20 @@ impl Said {
     }
 }
 
-/// How git is run.
 pub(super) struct Git {
     home: PathBuf,
     config: PathBuf,
-    /// More configuration, in its environment.
+    /// Configuration that is passed in the environment.
     settings: Vec<(String, String)>,
-    /// Where a name and password come from.
+    /// The source of the login, for messages.
     login: Option<String>,
 }
 
 impl Git {
     pub(super) fn new(address: &str, login: &Login, scratch: &Path) -> Result<Self, String> {
         let config = scratch.join("gitconfig");
-        // What is fetched may belong to somebody else: only files are taken from it. In a file, as the git that serves a folder
-        // gets no settings by the environment.
+        // The repository may belong to another user; only files are read from it. This must be in a file: the git
+        // process that serves a local folder gets no configuration from the environment.
         let text = "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n";
         if fs::read_to_string(&config).ok().as_deref() != Some(text) {
             let temp = scratch.join(temporary());
@@ -93,7 +90,7 @@ impl Git {
         let of_web = address.starts_with("https://") || address.starts_with("http://");
         let header = if of_web { login.header()? } else { None };
         let settings = header.map(|header| {
-            // Git sends it to addresses that begin so, and to no other.
+            // The header is only sent to URLs with this prefix.
             let name = format!("http.{}/.extraHeader", address.trim_end_matches('/'));
             (name, format!("Authorization: {header}"))
         });
@@ -105,7 +102,7 @@ impl Git {
         })
     }
 
-    /// Runs git against the forge; what may pass by itself is tried again.
+    /// Runs git with retries.
     pub(super) async fn fetches(&self, at: &Path, arguments: &[&str]) -> Result<Said, String> {
         let mut pauses = PAUSES.iter();
         loop {

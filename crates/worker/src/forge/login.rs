@@ -1,6 +1,8 @@
-//! What a private forge is told so that it lets us read: a token in a file that its owner alone may read, or a name and password in
-//! the forge's address. Git gets it as a header for this forge alone, through its environment: not on a command line, where every
-//! user of the machine could read it, and not in a file that stays. Read anew for each fetch, so that a token may be replaced.
+//! Login at a private forge: a token in a file, or user name and password in the forge's address.
+//!
+//! Git gets it as a header for this forge only, through its environment: not on a command line, where every user of
+//! the machine could read it, and not in a file. The token file is read for each fetch, so that the token can be
+//! replaced.
 
 use std::{
     fs,
@@ -11,16 +13,15 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// No token is longer.
 const TOKEN_BYTES_MAX: u64 = 8 << 10;
 
-/// The name that goes with a token that stands alone; forges look at the token only.
+/// User name for a token without one; forges ignore it.
 const NAME: &str = "x-access-token";
 
-/// Name and password for a forge, or where they are.
+/// Login data, or the file that contains it.
 #[derive(Clone, Default)]
 pub struct Login {
-    /// From the address: `name:password`.
+    /// `name:password` from the address.
     given: Option<String>,
     file: Option<PathBuf>,
 }
@@ -32,7 +33,8 @@ impl std::fmt::Debug for Login {
 }
 
 impl Login {
-    /// A forge's address without what lets one in, and that. Of ssh the name is part of the address.
+    /// Splits a forge's address into the address without login and the login. For ssh the user name is part of the
+    /// address.
     pub(super) fn of(forge: &str, file: Option<PathBuf>) -> (String, Self) {
         let found = forge.split_once("://").and_then(|(scheme, rest)| {
             let end = rest.find('/').unwrap_or(rest.len());
@@ -49,14 +51,14 @@ impl Login {
         }
     }
 
-    /// The value of the header `Authorization`; none: nobody gave a name and password.
+    /// The value of the `Authorization` header; `None` without login.
     pub(super) fn header(&self) -> Result<Option<String>, String> {
         Ok(self
             .pair()?
             .map(|pair| format!("Basic {}", STANDARD.encode(pair))))
     }
 
-    /// Where a token was looked for, in words.
+    /// The source of the login, for messages.
     pub(super) fn place(&self) -> Option<String> {
         match (&self.file, &self.given) {
             (Some(file), _) => Some(format!("the token in {}", file.display())),
@@ -78,7 +80,7 @@ impl Login {
         }))
     }
 
-    /// What must not be seen anywhere.
+    /// What must be masked.
     fn secrets(&self) -> Vec<String> {
         let Ok(Some(pair)) = self.pair() else {
             return Vec::new();
@@ -88,15 +90,15 @@ impl Login {
     }
 }
 
-/// What must not be seen of what lets one into a forge.
+/// What must be masked of a forge's login.
 #[must_use]
 pub fn secrets(source: &shipway_workflow::job::ActionSource) -> Vec<String> {
     let (_, login) = Login::of(&source.forge, source.token_file.clone());
     login.secrets()
 }
 
-/// Puts the token of a file into the forge's address, when the file is about to be `hidden`. A token that can't be read is left to
-/// whoever asks for it, who says why.
+/// Moves the token from its file into the forge's address if the sandbox is about to hide the file. If the token
+/// can't be read, the error is reported when it is used.
 pub(crate) fn read_token_now(source: &mut shipway_workflow::job::ActionSource, hidden: &[PathBuf]) {
     let file = source.token_file.take_if(|file| hidden.contains(file));
     let Some(file) = file else {
@@ -115,7 +117,7 @@ pub(crate) fn read_token_now(source: &mut shipway_workflow::job::ActionSource, h
     }
 }
 
-/// `@` is `%40`; the colon between name and password stays.
+/// Percent-encodes everything except the colon between name and password.
 fn encoded(pair: &str) -> String {
     let one = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'-' | b'_' | b'.' => {
@@ -126,7 +128,7 @@ fn encoded(pair: &str) -> String {
     pair.bytes().map(one).collect()
 }
 
-/// The token in a file: one line, alone or behind a name and a colon. The error says what is wrong with the file, never what is in it.
+/// Reads a token file: one line with a token or `name:token`. Errors never contain the file's contents.
 pub fn token(file: &Path) -> Result<String, String> {
     let shown = file.display();
     let unreadable = |error: std::io::Error| format!("the token of the forge in {shown}: {error}");
@@ -152,7 +154,7 @@ pub fn token(file: &Path) -> Result<String, String> {
     Ok(token.to_owned())
 }
 
-/// `%40` is `@`.
+/// Percent-decodes.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

@@ -1,9 +1,9 @@
-//! Repositories of a forge, fetched once for all who want them on a machine and kept by commit: `CACHE/FORGE/owner/repo/COMMIT`.
-//! Actions come from there, and workflows that are called.
+//! Fetches repositories of a forge, for actions and called workflows. They are cached by commit and shared by all
+//! jobs of the machine: `CACHE/FORGE/owner/repo/COMMIT`.
 //!
-//! Several processes may want the same at once: a lock for each repository, a temporary folder, a rename. What git is told comes
-//! from workflows, so it gets a clean environment and nothing that begins with a dash ([`is_repository`], [`is_reference`]).
-//! A name and password never stand on a command line or in a message ([`login`]).
+//! Concurrent processes are synchronised by a lock per repository; a commit's folder is created by a rename.
+//! Arguments of git come from workflows, so they are validated ([`is_repository`], [`is_reference`]). Logins are
+//! never on a command line or in a message ([`login`]).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), String> {
@@ -37,33 +37,33 @@ use login::Login;
 pub use names::{is_reference, is_repository};
 pub use workflow::{Read, Workflows};
 
-/// How long one repository may take, all tries counted.
+/// Timeout for fetching one repository, including retries.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A forge, and what was fetched from it.
+/// A forge and the cache of its repositories.
 #[derive(Clone, Debug)]
 pub struct Forge {
-    /// Its address without name and password, or a folder of bare repositories.
+    /// URL without login, or a folder of bare repositories.
     address: String,
     login: Login,
     cache: PathBuf,
-    /// The home of git.
+    /// `HOME` of git.
     scratch: PathBuf,
 }
 
-/// A repository at a commit.
+/// A fetched repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Its files. Others read them too: they must not be changed.
+    /// Its files, which are shared: they must not be changed.
     pub folder: PathBuf,
-    /// Which commit.
+    /// The full commit id.
     pub commit: String,
-    /// Why it is the one that was fetched before: the forge didn't answer.
+    /// Set if the forge didn't respond and the last known commit of the ref is used: the error.
     pub stale: Option<String>,
 }
 
 impl Forge {
-    /// The forge that `source` names; `cache` where it names none, and git's home is in `scratch`.
+    /// The forge of `source`. `cache` is the default for its cache folder; `scratch` is for git.
     #[must_use]
     pub fn new(source: &ActionSource, cache: PathBuf, scratch: PathBuf) -> Self {
         let (address, login) = Login::of(&source.forge, source.token_file.clone());
@@ -76,13 +76,13 @@ impl Forge {
         }
     }
 
-    /// Its address as people may see it: without a password.
+    /// The address without login.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// A repository at a branch, a tag or a commit with all its digits. The error is a reason, without the names.
+    /// Fetches a repository at a branch, a tag or a full commit id.
     pub async fn hold(&self, repository: &str, reference: &str) -> Result<Held, String> {
         if !is_repository(repository) {
             return Err(format!("{repository} is not the name of a repository"));
@@ -102,14 +102,14 @@ impl Forge {
         held.unwrap_or_else(|_| Err(format!("git took longer than {PATIENCE:?}")))
     }
 
-    /// Where git finds `owner/repo`.
+    /// The URL or path of `owner/repo`.
     fn url(&self, repository: &str) -> String {
         if !self.is_folder() {
             let joint = if self.address.ends_with(':') { "" } else { "/" };
             return format!("{}{joint}{repository}", self.address);
         }
         let folder = Path::new(&self.address);
-        // A forge doesn't mind upper case.
+        // Forges ignore case.
         let names = [repository.to_owned(), repository.to_ascii_lowercase()];
         let mut paths = names
             .iter()
@@ -124,7 +124,7 @@ impl Forge {
     }
 }
 
-/// A repository of the forge that is wanted, and its part of the cache.
+/// One repository to fetch, and its part of the cache.
 struct Fetching<'r> {
     url: String,
     folder: PathBuf,
@@ -142,7 +142,7 @@ impl Fetching<'_> {
         let folder = self.folder.join(&commit);
         if !folder.is_dir() {
             let lock = self.folder.join("lock");
-            // Held until the end of this block; whoever waited finds it done.
+            // Released at the end of this block. Another process may have fetched the commit meanwhile.
             let _lock = locked(lock).await?;
             if !folder.is_dir() {
                 self.sweep();
@@ -162,7 +162,7 @@ impl Fetching<'_> {
         })
     }
 
-    /// Removes what was begun and never ended. Who holds the lock is the only one at work here.
+    /// Removes unfinished folders of crashed processes. The caller holds the lock, so nothing else writes here.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("temp-") {
@@ -171,7 +171,8 @@ impl Fetching<'_> {
         }
     }
 
-    /// The commit that the ref means now, or meant when the forge last answered; and then why.
+    /// Resolves the ref to a commit. If the forge doesn't respond, uses the last known commit and returns the error,
+    /// too.
     async fn resolve(&self) -> Result<(String, Option<String>), String> {
         let reference = self.reference;
         if reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -195,7 +196,7 @@ impl Fetching<'_> {
                 let commit = names.iter().find_map(find).ok_or_else(|| {
                     format!("the repository has no branch or tag {reference}; a commit is written with all its 40 digits")
                 })?;
-                // Only of use when the network is gone.
+                // Best effort: only needed when the forge is unreachable.
                 let _ = fs::write(&note, &commit);
                 Ok((commit, None))
             }
@@ -214,7 +215,7 @@ impl Fetching<'_> {
         }
     }
 
-    /// The files of a commit.
+    /// Fetches the files of a commit.
     async fn get(&self, to: &Path, commit: &str) -> Result<(), String> {
         let folder = to.display().to_string();
         self.must(&self.folder, &["init", "--quiet", "--template=", &folder])
@@ -224,7 +225,7 @@ impl Fetching<'_> {
         match self.git.fetches(to, &one).await? {
             Said::Fine(_) => {}
             Said::Badly(why) if why.may_pass => return Err(why.text),
-            // Not every forge gives a commit by its number alone.
+            // Some forges don't allow fetching a commit by id: fetch all refs.
             Said::Badly(_) => {
                 let heads = "+refs/heads/*:refs/heads/*";
                 let tags = "+refs/tags/*:refs/tags/*";
@@ -243,7 +244,7 @@ impl Fetching<'_> {
     }
 }
 
-/// A lock that others may hold for as long as git takes.
+/// Acquires a file lock without blocking the runtime.
 async fn locked(path: PathBuf) -> Result<fs::File, String> {
     let locking = tokio::task::spawn_blocking(move || {
         let file = fs::File::create(&path)?;
@@ -254,14 +255,14 @@ async fn locked(path: PathBuf) -> Result<fs::File, String> {
     locked.map_err(|error: io::Error| error.to_string())
 }
 
-/// A name for a folder that nobody else makes at the same time.
+/// A unique folder name.
 fn temporary() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("temp-{}-{count}", std::process::id())
 }
 
-/// A name for a folder that no other forge gets.
+/// A unique, readable folder name for a forge.
 fn folder_name(forge: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '.' {

@@ -1,6 +1,6 @@
-//! What a repository and a ref may be called, before git hears of it.
+//! Validation of repository names and refs before they are passed to git.
 
-/// Whether `text` is `owner/repo`, and nothing else can be made of it.
+/// Whether `text` is `owner/repo` and can't be mistaken for an option or a path.
 #[must_use]
 pub fn is_repository(text: &str) -> bool {
     let is_name = |part: &str| {

@@ -1,5 +1,4 @@
-//! Workflow files of repositories of a forge, as one run wants them: each repository at one commit per ref, whatever happens to the
-//! ref meanwhile.
+//! Workflow files of repositories. During one run each ref of a repository stays at one commit.
 
 use std::{
     collections::BTreeMap,
@@ -10,30 +9,30 @@ use std::{
 
 use super::{Forge, Held};
 
-/// No file that people write by hand is larger.
+/// Limit for a workflow file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads workflows for one run.
+/// Reads workflow files for one run.
 #[derive(Debug)]
 pub struct Workflows {
     forge: Forge,
-    /// By repository, in lower case, and ref.
+    /// By repository (in lower case) and ref.
     held: BTreeMap<(String, String), Result<Held, String>>,
 }
 
-/// A file that was read.
+/// A workflow file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// What it says.
+    /// Its contents.
     pub text: String,
-    /// The commit that it is of.
+    /// The full commit id.
     pub commit: String,
-    /// Why it is the commit that was fetched before: the forge didn't answer.
+    /// Set if the forge didn't respond and the last known commit is used: the error.
     pub stale: Option<String>,
 }
 
 impl Workflows {
-    /// Nothing was asked for yet.
+    /// Creates a reader with an empty cache.
     #[must_use]
     pub const fn new(forge: Forge) -> Self {
         Self {
@@ -42,7 +41,7 @@ impl Workflows {
         }
     }
 
-    /// The file at `path` in a repository, at a ref. The error is a reason that can be read behind the file's name.
+    /// Reads the file at `path` in a repository at a ref.
     pub async fn read(
         &mut self,
         repository: &str,
@@ -72,7 +71,7 @@ impl Workflows {
     }
 }
 
-/// A regular file below `folder`, not through any link: what is fetched decides nothing about other files of this machine.
+/// Reads a regular file below `folder` without following symlinks, which could lead to other files of this machine.
 fn file(folder: &Path, path: &str) -> Result<String, String> {
     let mut at = folder.to_owned();
     let failed = |error: std::io::Error| match error.kind() {

@@ -1,17 +1,18 @@
-//! The forms in which a secret may appear: as it is, line by line, and as base64, JSON, URLs, XML and shells write it.
+//! The forms of a secret to mask: the secret, each of its lines, and how base64, JSON, URLs, XML and shells encode
+//! them.
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
 
-/// Encodings of shorter secrets would be found everywhere.
+/// Shorter secrets are not masked in encoded form: their encodings match too much.
 const ENCODED_BYTES_MIN: usize = 4;
 
-/// The widths at which `base64` and `openssl` break their lines.
+/// The widths at which `base64` and `openssl` wrap lines.
 const WIDTHS: [usize; 2] = [76, 64];
 
-/// All forms of a secret. Nothing of it holds a line break: logs are masked line by line.
+/// All forms of a secret. They contain no line breaks, because logs are masked line by line.
 pub(super) fn of(secret: &str) -> Vec<String> {
     let mut forms = Vec::new();
     let whole = secret.trim_end_matches(['\r', '\n']);
@@ -32,11 +33,11 @@ pub(super) fn of(secret: &str) -> Vec<String> {
 }
 
 fn encodings(text: &str, forms: &mut Vec<String>) {
-    // As workflow commands carry it.
+    // Escaped as in workflow commands.
     forms.push(text.replace('%', "%25"));
     let json = serde_json::to_string(text).unwrap_or_default();
     forms.push(json[1..json.len() - 1].to_owned());
-    // `\/` is legal JSON, and what PHP and others write.
+    // PHP and others escape slashes in JSON.
     forms.push(json[1..json.len() - 1].replace('/', "\\/"));
     for form in [Hex::Upper, Hex::Lower] {
         let percent = percent(text, form);
@@ -50,7 +51,7 @@ fn encodings(text: &str, forms: &mut Vec<String>) {
     forms.push(xml.replace('"', "&quot;").replace('\'', "&apos;"));
     forms.push(xml.replace('"', "&quot;").replace('\'', "&#39;"));
     forms.push(xml);
-    // Shells: within '…', within "…", and bare, as `printf %q` writes it; then expressions and PowerShell.
+    // Shells: inside '…', inside "…", unquoted (`printf %q`); then expressions and PowerShell.
     forms.push(text.replace('\'', "'\\''"));
     forms.push(text.replace('\'', "'\"'\"'"));
     forms.push(escaped(text, |c| "\"\\$`".contains(c)));
@@ -63,11 +64,11 @@ fn encodings(text: &str, forms: &mut Vec<String>) {
     base64_forms(text.as_bytes(), forms);
 }
 
-/// Base64 of the secret after none, one or two other bytes: which characters it gives depends on that.
+/// Base64 of the secret at each of the three possible alignments.
 fn base64_forms(secret: &[u8], forms: &mut Vec<String>) {
     for (offset, from) in [(0, 0), (1, 2), (2, 3)] {
         let bytes = [&[0; 2][..offset], secret].concat();
-        // Characters that bytes after the secret have no part in.
+        // The end of the characters that don't depend on the bytes after the secret.
         let to = bytes.len() * 4 / 3;
         for encoded in [STANDARD.encode(&bytes), URL_SAFE.encode(&bytes)] {
             if to < from + ENCODED_BYTES_MIN {
@@ -79,7 +80,7 @@ fn base64_forms(secret: &[u8], forms: &mut Vec<String>) {
                 forms.extend(lines.map(|line| String::from_utf8_lossy(line).into_owned()));
             }
             forms.push(encoded[from..to].to_owned());
-            // At the end of what was encoded.
+            // For a secret at the end of the encoded data.
             forms.push(encoded[from..].to_owned());
             forms.push(encoded[from..].trim_end_matches('=').to_owned());
         }

@@ -1,5 +1,5 @@
-//! Secrets made unreadable wherever text leaves the job: each secret, each of its lines, and the encodings they usually
-//! appear in. Matches that overlap or touch become one `***`, so that nothing shows where one secret ends and another begins.
+//! Masks secrets in text that leaves the job: each secret, each of its lines, and their usual encodings. Matches that
+//! overlap or touch become one `***`, so that the output doesn't show where a secret ends.
 //!
 //! ```
 //! let masker = shipway_worker::Masker::new(["hunter2".to_owned()]);
@@ -22,8 +22,8 @@ pub use stream::MaskStream;
 
 const MASK: &str = "***";
 
-/// Up to this many bytes of patterns the automaton is a full table: the fastest there is, at up to 1 KiB of memory for each.
-/// Beyond it is a graph, several times slower and as much smaller.
+/// Up to this size of all patterns the automaton is a DFA: fastest, but up to 1 KiB of memory per byte. Above, it is
+/// an NFA, which is several times slower and smaller.
 const TABLE_BYTES_MAX: usize = 32 * 1024;
 
 /// Replaces secrets by `***`.
@@ -31,16 +31,16 @@ const TABLE_BYTES_MAX: usize = 32 * 1024;
 pub struct Masker {
     patterns: BTreeSet<String>,
     longest: usize,
-    /// Made when first needed: secrets often come in a row.
+    /// Built on first use: secrets are often added several at a time.
     automaton: OnceLock<Option<AhoCorasick>>,
-    /// All that was added, here and by those beside.
+    /// All added secrets, shared with the maskers of background steps.
     added: Arc<Mutex<Vec<String>>>,
-    /// How many of them are known here.
+    /// How many of `added` are in `patterns`.
     known: usize,
 }
 
 impl Masker {
-    /// A masker of these secrets.
+    /// Creates a masker for these secrets.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut masker = Self::default();
@@ -48,7 +48,7 @@ impl Masker {
         masker
     }
 
-    /// Masks this as well from now on.
+    /// Adds a secret.
     pub fn add(&mut self, secret: &str) {
         self.catch_up();
         self.shared().push(secret.to_owned());
@@ -56,7 +56,7 @@ impl Masker {
         self.take(secret);
     }
 
-    /// Another one, which learns what is added here, as this one learns what is added there.
+    /// A masker for a background step: both learn each other's secrets.
     pub(crate) fn beside(&self) -> Self {
         Self {
             patterns: self.patterns.clone(),
@@ -67,7 +67,7 @@ impl Masker {
         }
     }
 
-    /// Learns what was added elsewhere.
+    /// Learns secrets that were added to other maskers.
     pub(crate) fn catch_up(&mut self) {
         let new: Vec<String> = match self.shared().get(self.known..) {
             None | Some([]) => return,
@@ -77,7 +77,7 @@ impl Masker {
         new.iter().for_each(|secret| self.take(secret));
     }
 
-    /// All that was added, from the one numbered `from` on.
+    /// The added secrets from index `from` on.
     pub(crate) fn added(&self, from: usize) -> Vec<String> {
         let added = self.shared();
         added
@@ -87,7 +87,7 @@ impl Masker {
     }
 
     fn shared(&self) -> MutexGuard<'_, Vec<String>> {
-        // Whole at any moment.
+        // A panic can't leave the list half-updated, so a poisoned lock is safe to use.
         self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,29 +100,29 @@ impl Masker {
         }
     }
 
-    /// All that is looked for.
+    /// All patterns.
     pub(crate) fn forms(&self) -> Vec<&str> {
         self.patterns.iter().map(String::as_str).collect()
     }
 
-    /// Whether a secret is in the text.
+    /// Whether the text contains a secret.
     #[must_use]
     pub fn finds(&self, text: &str) -> bool {
         self.automaton()
             .is_some_and(|automaton| automaton.is_match(text))
     }
 
-    /// The text without secrets.
+    /// Masks a text.
     #[must_use]
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.mask_bytes(text.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(text),
-            // Patterns are whole characters, so what is left is as well.
+            // Still UTF-8: patterns consist of whole characters.
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         }
     }
 
-    /// The bytes without secrets.
+    /// Masks bytes.
     #[must_use]
     pub fn mask_bytes<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
         let ranges = self.ranges(text, 0);
@@ -140,13 +140,14 @@ impl Masker {
         Cow::Owned(masked)
     }
 
-    /// What must not be seen of `text`, in order and apart from each other. Its first `covered` bytes are known to be such.
+    /// The ranges to mask, sorted and disjoint. The first `covered` bytes of `text` belong to a secret that began
+    /// before it.
     fn ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         if covered > 0 {
             ranges.push(0..covered);
         }
-        // Every match, also those within others: only so are overlapping secrets masked as a whole.
+        // All matches, including those inside others: overlapping secrets must be masked as a whole.
         let matches = self
             .automaton()
             .map(|automaton| automaton.find_overlapping_iter(text));
@@ -213,7 +214,7 @@ mod tests {
                 ] {
                     let encoded = engine.encode(format!("{before}{SECRET}{after}"));
                     let shown = masker.mask(&encoded).into_owned();
-                    // What can be left belongs to the neighbours: four characters on each side at most.
+                    // What remains encodes neighbouring bytes: at most four characters on each side.
                     assert!(shown.contains("***"), "{before} {after}: {encoded}");
                     assert!(shown.len() <= 3 + 4 + 5, "{before} {after}: {shown}");
                 }

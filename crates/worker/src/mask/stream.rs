@@ -1,22 +1,22 @@
-//! Text that comes in pieces, masked as if it had come whole: a secret may be cut anywhere.
+//! Masks text that arrives in pieces: a secret may be split anywhere.
 
 use super::{MASK, Masker};
 
-/// A text under way. Holds back as many bytes as the beginning of a secret may have, and no more.
+/// The state between pieces. Holds back as many bytes as a secret may begin with.
 #[derive(Debug, Default)]
 pub struct MaskStream {
     held: Vec<u8>,
-    /// So many of the held bytes belong to a secret whose beginning is out already.
+    /// How many of the held bytes belong to a secret whose mask was already written.
     covered: usize,
-    /// Whether the last thing that went out was a mask.
+    /// Whether the last output was a mask.
     masked: bool,
 }
 
 impl MaskStream {
-    /// Takes more of the text, and gives out what is safe.
+    /// Processes a piece; appends what can be written to `out`.
     pub fn push(&mut self, masker: &Masker, bytes: &[u8], out: &mut Vec<u8>) {
         self.held.extend_from_slice(bytes);
-        // Every secret that begins before here is held as a whole.
+        // A secret that begins before this index is held completely.
         let known = self
             .held
             .len()
@@ -24,7 +24,7 @@ impl MaskStream {
         self.emit(masker, known, out);
     }
 
-    /// The text is over.
+    /// Ends the text.
     pub fn finish(&mut self, masker: &Masker, out: &mut Vec<u8>) {
         self.emit(masker, self.held.len(), out);
         *self = Self::default();

@@ -1,4 +1,4 @@
-//! Coverage: Cobertura XML and LCOV, file by file.
+//! Coverage reports: Cobertura XML and LCOV.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use shipway_workflow::report::{Coverage, Covered};
 
 use super::gathered::Gathered;
 
-/// Lines of one source file that are told apart.
+/// Limit for the lines of one source file.
 const LINES_MAX: usize = 1_000_000;
 
-/// Reads a file in either format; false when it is neither, as many a `coverage.xml` is.
+/// Reads a report; false if it has neither format, which is common for files named `coverage.xml`.
 pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
     if text
         .trim_start_matches('\u{feff}')
@@ -23,14 +23,14 @@ pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, Stri
     }
 }
 
-/// A source file whose lines are being read.
+/// The coverage of a source file.
 #[derive(Default)]
 struct Source {
     name: String,
-    /// Line, and whether it was run. A line that is there twice was run if it was once.
+    /// Line number and whether it was run; of duplicate lines one run suffices.
     lines: BTreeMap<u32, bool>,
     branches: Covered,
-    /// What the file says of itself, where lines are missing.
+    /// The totals that the report gives for the file.
     said: Coverage,
 }
 
@@ -43,7 +43,7 @@ impl Source {
     }
 
     fn into(self, gathered: &mut Gathered<'_>) {
-        // What the file says of itself counts where its lines are not told apart.
+        // The given totals are used only where single lines are missing.
         let mut counted = Coverage {
             branches: self.branches,
             ..Coverage::default()
@@ -54,7 +54,7 @@ impl Source {
         if counted.branches.total == 0 {
             counted.branches = self.said.branches;
         }
-        // Whatever a file claims, no more than all is covered.
+        // Reports may be inconsistent: never more covered than there is.
         for part in [&mut counted.lines, &mut counted.branches] {
             part.covered = part.covered.min(part.total);
         }
@@ -105,8 +105,8 @@ fn lcov(text: &str, gathered: &mut Gathered<'_>) -> bool {
     any
 }
 
-/// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines within methods are there again below
-/// their class, or are the only ones: a line counts once.
+/// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines may occur both in methods
+/// and in their class: each is counted once.
 fn cobertura(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
@@ -132,7 +132,7 @@ fn cobertura(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
         match start.local_name().as_ref() {
             "coverage" if !seen_root => {
                 seen_root = true;
-                // JaCoCo and Clover have other attributes there, or another root.
+                // JaCoCo and Clover have no `line-rate`.
                 if get("line-rate").is_none() {
                     return Ok(false);
                 }

@@ -1,5 +1,5 @@
-//! Finding reports in a workspace that may hold anything: bounded in entries and depth, links not followed, big folders that
-//! tools made for themselves left out.
+//! Finds reports in an untrusted workspace: bounded in entries and depth, without following symlinks, without tool
+//! folders such as `node_modules`.
 
 use std::{
     fs::{self, File},
@@ -11,36 +11,32 @@ use std::{
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Entries of folders that are looked at: a large monorepo has some 100,000 files.
+/// Limit for directory entries: a large monorepo has about 100,000 files.
 const ENTRIES_MAX: usize = 500_000;
-/// Folders in folders.
 const DEPTH_MAX: usize = 64;
-/// Reports that are read: Surefire writes one for each class.
+/// Limit for reports: Surefire writes one per class.
 const FILES_MAX: usize = 10_000;
 
-/// A report that was found.
 pub(super) struct Found {
-    /// Where it is, from the workspace on.
+    /// Path relative to the workspace.
     pub(super) name: String,
-    /// What it says.
     pub(super) kind: Kind,
     path: PathBuf,
 }
 
-/// What a report says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// How tests ended.
+    /// JUnit XML.
     Tests,
-    /// What they ran.
+    /// Cobertura or LCOV.
     Coverage,
 }
 
-/// What to look for.
+/// The patterns to look for.
 pub(super) struct Wanted {
     tests: GlobSet,
     coverage: GlobSet,
-    /// Whether folders that are usually left out were named.
+    /// Path components of the patterns: folders that they name are never excluded.
     named: Vec<String>,
 }
 
@@ -75,15 +71,15 @@ impl Wanted {
         }
     }
 
-    /// What tools keep for themselves: versions, packages, and caches, which carry a mark. Maven's `target` carries none, and holds
-    /// its reports; Cargo's does.
+    /// Whether a folder is excluded: git and npm folders, and caches with a `CACHEDIR.TAG`. Cargo's `target` has that
+    /// tag; Maven's, which contains reports, doesn't.
     fn leaves_out(&self, path: &Path, name: &str) -> bool {
         let kept = matches!(name, ".git" | "node_modules") || path.join("CACHEDIR.TAG").exists();
         kept && !self.named.iter().any(|named| named == name)
     }
 }
 
-/// The reports below `root`, in order of their names, and what kept from finding all.
+/// Finds the reports below `root`, sorted by name; the second value says why some may be missing.
 pub(super) fn find(root: &Path, wanted: &Wanted) -> (Vec<Found>, Option<String>) {
     let (mut found, mut entries) = (Vec::new(), 0);
     let mut folders = vec![(root.to_owned(), String::new(), 0)];
@@ -121,14 +117,14 @@ pub(super) fn find(root: &Path, wanted: &Wanted) -> (Vec<Found>, Option<String>)
     (found, trouble)
 }
 
-/// A file's text and when it was last written.
 pub(super) struct Text {
     pub(super) text: String,
     pub(super) written: SystemTime,
     pub(super) bytes: u64,
 }
 
-/// Reads a report of at most `bytes_max` bytes. Whatever has taken its place since, nothing but a file is read.
+/// Reads a report of at most `bytes_max` bytes. The path may have been replaced meanwhile, so symlinks, FIFOs and
+/// devices are refused.
 pub(super) fn read(found: &Found, bytes_max: u64) -> Result<Text, String> {
     let failed = |error: std::io::Error| format!("it can't be read: {error}");
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
@@ -151,7 +147,7 @@ pub(super) fn read(found: &Found, bytes_max: u64) -> Result<Text, String> {
     }
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
-        // A test that printed its binary data is no reason to lose the others.
+        // Tests may print binary data: don't lose the other tests.
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     };
     Ok(Text {

@@ -1,4 +1,5 @@
-//! What was read so far of a job's tests: each once, whatever number of files has it, and no more than a job may reasonably have.
+//! Aggregates the reports of a job: each test once, whatever the number of files that contain it, with limits for
+//! everything.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,29 +7,27 @@ use shipway_workflow::report::{Case, Coverage, Lines, Outcome, Report, Steadines
 
 use crate::{containers::in_workspace, mask::Masker};
 
-/// Tests that are kept. More are counted as a warning, so that nobody takes the report for whole.
+/// Limit for tests; a warning counts those beyond it.
 const CASES_MAX: usize = 200_000;
-/// Messages that are kept; a run in which more fail is not read test by test.
+/// Limit for messages of failed tests.
 const MESSAGES_MAX: usize = 1_000;
 /// Characters of a message.
 const MESSAGE_MAX: usize = 1_000;
-/// What could not be read is said so often.
 const WARNINGS_MAX: usize = 20;
-/// Files whose coverage is kept.
+/// Limit for source files with coverage.
 const SOURCES_MAX: usize = 100_000;
-/// And their lines, those of several reports counted each time.
+/// Limit for their lines, in total; those of several reports count each time.
 const LINES_MAX: usize = 20_000_000;
 
-/// What was read so far.
 pub(super) struct Gathered<'m> {
     masker: &'m Masker,
     cases: BTreeMap<TestId, Case>,
     messages: usize,
     left_out: usize,
     lines: Lines,
-    /// How many lines that are.
+    /// Number of lines read so far.
     lines_known: usize,
-    /// Where the files are; their names on record are without it.
+    /// Path of the workspace, which is removed from file names.
     workspace: String,
     warnings: Vec<String>,
 }
@@ -47,7 +46,7 @@ impl<'m> Gathered<'m> {
         }
     }
 
-    /// The text without secrets. Asked before anything is cut: half a secret would not be known again.
+    /// Masks secrets. Must be called before a text is cut: a partial secret is not recognised.
     pub(super) fn masked(&self, text: String) -> String {
         if self.masker.finds(&text) {
             self.masker.mask(&text).into_owned()
@@ -56,8 +55,7 @@ impl<'m> Gathered<'m> {
         }
     }
 
-    /// Takes in a test. One that is there already and ended otherwise was mixed: what came last counts, and that it failed once
-    /// isn't forgotten.
+    /// Adds a test. If it is there with the opposite outcome, it is mixed (flaky): the last outcome counts.
     pub(super) fn case(&mut self, mut case: Case) {
         if let Some(known) = self.cases.get_mut(&case.id) {
             let disagree = |a: Outcome, b: Outcome| {
@@ -66,7 +64,7 @@ impl<'m> Gathered<'m> {
             if disagree(known.outcome, case.outcome) || known.steadiness == Steadiness::Mixed {
                 case.steadiness = Steadiness::Mixed;
             }
-            // Left out once and run once: it ran.
+            // Skipped in one report and run in another: it ran.
             if case.outcome == Outcome::Skipped {
                 case.outcome = known.outcome;
             }
@@ -91,14 +89,14 @@ impl<'m> Gathered<'m> {
         self.cases.insert(case.id.clone(), case);
     }
 
-    /// Names of source files are without this folder: other jobs have theirs elsewhere.
+    /// Sets the workspace, whose path is removed from file names: it differs between jobs.
     pub(super) fn within(mut self, workspace: &Path) -> Self {
         self.workspace = format!("{}/", workspace.display());
         self
     }
 
-    /// Takes in the coverage of a source file: its lines, each with whether it was run, and what else was counted. What several
-    /// reports say of one file is put together.
+    /// Adds the coverage of a source file: its lines, with whether they were run, and counts. Several reports of one
+    /// file are merged.
     pub(super) fn source(&mut self, name: &str, lines: &BTreeMap<u32, bool>, counted: Coverage) {
         let name = name.strip_prefix(&self.workspace).unwrap_or(name);
         let name = in_workspace(name).unwrap_or(name).trim_start_matches("./");
@@ -113,7 +111,7 @@ impl<'m> Gathered<'m> {
         self.lines.add(&name, lines, counted);
     }
 
-    /// Says that something could not be read.
+    /// Adds a warning.
     pub(super) fn warn(&mut self, warning: String) {
         let warning = self.masked(warning);
         if self.warnings.len() < WARNINGS_MAX && !self.warnings.contains(&warning) {
@@ -121,12 +119,11 @@ impl<'m> Gathered<'m> {
         }
     }
 
-    /// How many tests failed so far.
+    /// Number of failed tests so far.
     pub(super) fn failures(&self) -> usize {
         self.cases.values().filter(|case| case.is_failure()).count()
     }
 
-    /// The whole.
     pub(super) fn report(mut self) -> Report {
         if self.left_out > 0 {
             let left_out = self.left_out;

@@ -1,5 +1,5 @@
-//! JUnit XML as tools really write it: one suite or many, nested or not, attributes missing, reruns as Surefire and nextest have
-//! them. It is read from front to back and never held as a tree; a file that breaks off gives what it had until then.
+//! JUnit XML as tools write it: one or several suites, nested or not, with missing attributes, with reruns (Surefire,
+//! nextest). Parsed as a stream; of a truncated file, the tests before the end are kept.
 
 use quick_xml::{
     Reader, XmlVersion,
@@ -9,38 +9,37 @@ use shipway_workflow::report::{Case, Outcome, Steadiness, TestId};
 
 use super::gathered::Gathered;
 
-/// Suites in suites. A file with more is no report.
+/// Limit for the nesting of elements.
 const DEPTH_MAX: usize = 100;
-/// Bytes of a failure's text that are looked at for its message.
+/// Limit for the text of a failure.
 const TEXT_MAX: usize = 16 * 1024;
 
-/// A suite that is open.
 struct Suite {
     name: String,
     file: Option<String>,
 }
 
-/// A test that is open.
+/// A test case being read.
 struct Open {
     case: Case,
-    /// How a try went that its tool has made up for by another.
+    /// Whether an attempt failed and was repeated.
     retried: bool,
     /// The text of the first failure.
     text: String,
 }
 
-/// What is being read.
+/// State of the parser.
 struct Reading<'g, 'm> {
     gathered: &'g mut Gathered<'m>,
     suites: Vec<Suite>,
     test: Option<Open>,
-    /// Within a failure: its text counts.
+    /// Whether text belongs to a failure.
     in_failure: bool,
     depth: usize,
     is_report: bool,
 }
 
-/// Reads `text` into `gathered`; what is wrong with it, where something is.
+/// Reads a report into `gathered`.
 pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<(), String> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
@@ -116,14 +115,14 @@ impl Reading<'_, '_> {
         let mut outcome = Outcome::Passed;
         for (key, value) in self.attributes(start) {
             match key.as_str() {
-                // PHPUnit has both.
+                // PHPUnit has both `class` and `classname`.
                 "classname" => class = value,
                 "class" if class.is_empty() => class = value,
                 "name" => name = value,
                 "time" => took_ms = millis(&value),
                 "file" | "filepath" => file = Some(value),
                 "line" | "lineno" => line = value.parse().ok(),
-                // GoogleTest and CTest say only so that a test was left out.
+                // GoogleTest and CTest report skipped tests only by this attribute.
                 "status" if matches!(value.as_str(), "notrun" | "disabled" | "skipped") => {
                     outcome = Outcome::Skipped;
                 }
@@ -146,7 +145,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// An element within a test.
+    /// Handles an element inside a test case.
     fn within(&mut self, tag: &str, start: &BytesStart<'_>) {
         let said = self.attributes(start);
         let Some(test) = &mut self.test else { return };
@@ -157,7 +156,7 @@ impl Reading<'_, '_> {
                 test.case.outcome = Outcome::Skipped;
                 return;
             }
-            // Flaky: it passed in the end. Rerun: it did not, and `failure` stands beside it.
+            // `flaky…`: a later attempt passed. `rerun…`: none did, and there is a `failure` as well.
             "flakyFailure" | "flakyError" => test.retried = true,
             _ => return,
         }
@@ -169,7 +168,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// Attributes, with what can be resolved of them resolved, and without secrets; broken ones are as good as missing.
+    /// The attributes with entities resolved and secrets masked; invalid ones are ignored.
     fn attributes(&self, start: &BytesStart<'_>) -> Vec<(String, String)> {
         let mut attributes = start.attributes();
         let list = attributes.with_checks(false).flatten();
@@ -191,7 +190,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// `&amp;`, `&#10;`; an entity of the document's own is nothing.
+    /// Resolves `&amp;`, `&#10;`; custom entities are ignored.
     fn reference(&mut self, reference: &BytesRef<'_>) {
         let plain = match &**reference {
             "lt" => Some('<'),
@@ -247,10 +246,11 @@ fn closed(test: Open) -> Case {
     case
 }
 
-/// What tools say of every failure.
+/// Messages without information.
 const SAYS_NOTHING: [&str; 3] = ["Failed", "FAILED", "Error"];
 
-/// The first line that says something: what Rust panicked at says less than what with; Go and PHPUnit name the test first.
+/// The first informative line. Skips Rust's `panicked at` line, and the test's name, which Go and PHPUnit print
+/// first.
 fn telling(text: &str, name: &str) -> Option<String> {
     let mut lines = text
         .lines()
@@ -262,9 +262,9 @@ fn telling(text: &str, name: &str) -> Option<String> {
     Some(after.unwrap_or(first).to_owned())
 }
 
-/// Seconds as tools write them: `0.012`, `1,234.5`, `1e-3`; what is no time took none.
+/// Parses seconds: `0.012`, `1,234.5`, `1e-3`; invalid text is 0.
 fn millis(text: &str) -> u64 {
     let seconds: f64 = text.trim().replace(',', "").parse().unwrap_or(0.0);
-    // A float becomes the nearest number there is; NaN becomes 0.
+    // `as` saturates, and converts NaN to 0.
     (seconds * 1_000.0).round() as u64
 }

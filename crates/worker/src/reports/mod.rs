@@ -1,10 +1,12 @@
-//! Reports of tests, read when the job's steps are over: what they say becomes one file beside the journal and one line in it.
+//! Test and coverage reports, read when the job's steps have ended: stored as one file next to the journal and one
+//! entry in it.
 //!
-//! Everything here comes from whatever the steps ran, so it is taken for hostile: files are bounded in number and bytes and read
-//! in bounded time, nothing that they refer to is followed, and what is wrong with them is a warning. A job never fails because of
-//! a report. Secrets in names and messages are masked before anything is written.
+//! # Failure modes
 //!
-//! A report counts if a step of this job has written it: what lay in the repository or came out of a cache is of another day.
+//! Reports are untrusted: files are limited in number and size, reading in time; nothing that they refer to is
+//! opened; errors are warnings and never fail the job. Names and messages are masked before they are written.
+//!
+//! A report counts only if a step of this job has written it, not if it was checked out or restored from a cache.
 
 use std::{
     fs::File,
@@ -32,29 +34,29 @@ mod tests;
 use find::{Found, Kind, Wanted};
 use gathered::Gathered;
 
-/// The report, in the job's folder.
+/// File name of the stored report, in the job's folder.
 const REPORT_FILE: &str = "tests.json.gz";
-/// The largest report that is read. What makes them larger is captured output.
+/// Limit for one report. Large ones contain captured output.
 const FILE_BYTES_MAX: u64 = 32 << 20;
-/// And of all of them together.
+/// Limit for all reports of a job.
 const ALL_BYTES_MAX: u64 = 512 << 20;
-/// How long reading may take: the job's result waits for it.
+/// Limit for reading all reports: the job's result waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// File systems date files by the last tick of the kernel's clock, which is this long at most.
+/// Resolution of file timestamps: the kernel's tick.
 const TICK: Duration = Duration::from_millis(10);
-/// Exit codes from here on are not a program's own: it was not found, or a signal has ended it.
+/// Exit codes from here on don't come from the program: it was not found, or killed by a signal.
 const EXIT_CODE_END: u32 = 126;
 
-/// A step that is over, as far as reports are concerned.
+/// The time span of a step.
 struct Span {
     index: usize,
     began: SystemTime,
     ended: SystemTime,
-    /// Whether it brings files from elsewhere.
+    /// Whether the step brings files from elsewhere (checkout, cache, artifact).
     fetches: bool,
     conclusion: Conclusion,
     why: Option<String>,
-    /// Whether it ran in an earlier attempt at the job.
+    /// Whether it ran in a previous attempt.
     earlier: bool,
 }
 
@@ -64,7 +66,7 @@ impl Span {
     }
 }
 
-/// Reads what the steps have reported and stores it in the job's `folder`; none when there is nothing to say.
+/// Reads all reports and stores them in the job's `folder`; `None` if there are none.
 pub(crate) fn collect(
     spec: &JobSpec,
     workspace: &Path,
@@ -88,7 +90,7 @@ pub(crate) fn collect(
     serde_json::to_writer(&mut file, &report)?;
     let mut file = file.finish()?;
     file.flush()?;
-    // The journal will say that it is there.
+    // fsync before the journal refers to this file.
     file.get_ref().sync_all()?;
     let size = file.get_ref().metadata()?.len();
     let digest = format!("sha256:{}", hash::hex(&hash::of_file(&path)?));
@@ -133,7 +135,7 @@ fn read(
         match one(report, began, spans, paths, bytes_left, &mut gathered) {
             Ok(read) => {
                 bytes_left = bytes_left.saturating_sub(read.bytes);
-                // A test that failed in another step is not what this one failed of.
+                // A test that failed in another step doesn't explain why this one failed.
                 let elsewhere = |span: &&Span| !read.written.is_some_and(|at| span.wrote(at));
                 if gathered.failures() > before && explained.as_ref().is_some_and(elsewhere) {
                     explained = None;
@@ -146,11 +148,11 @@ fn read(
     (gathered.report(), explains.map(|span| span.index))
 }
 
-/// What reading a file has come to.
+/// The result of reading a file.
 #[derive(Default)]
 struct Done {
     bytes: u64,
-    /// None: it is not of this job.
+    /// `None` if it was not written by this job.
     written: Option<SystemTime>,
 }
 
@@ -169,7 +171,7 @@ fn one(
         && !spans
             .iter()
             .any(|span| !span.fetches && span.wrote(text.written));
-    // What the step left that failed in the earlier attempt.
+    // Written by the failed step of the previous attempt, which runs again.
     let outdated =
         spans.iter().any(|span| span.earlier) && !spans.iter().any(|span| span.wrote(text.written));
     if text.written + TICK < began || fetched || outdated {
@@ -179,7 +181,7 @@ fn one(
         Kind::Tests => junit::read(&text.text, gathered)?,
         Kind::Coverage => {
             let known = coverage::read(&text.text, gathered)?;
-            // Of the usual names one may be another tool's.
+            // With the default patterns, the file may belong to another tool.
             if !known && !paths.coverage.is_empty() {
                 return Err("it is neither Cobertura XML nor LCOV".to_owned());
             }
@@ -209,7 +211,7 @@ fn wanted(paths: &Paths) -> Result<Wanted, String> {
     )
 }
 
-/// The steps that are over, by the journal.
+/// The finished steps in the journal.
 fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for entry in entries {
@@ -250,7 +252,7 @@ fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<Span> {
     spans
 }
 
-/// Whether an action brings files from elsewhere, reports among them.
+/// Whether an action brings files from elsewhere, which may include reports.
 fn fetches(action: &Action) -> bool {
     let Action::Uses { action, .. } = action else {
         return false;
@@ -269,7 +271,7 @@ fn fetches(action: &Action) -> bool {
     .any(|known| name.starts_with(known))
 }
 
-/// The only step that failed, if it did so by an exit code of its own.
+/// The failed step, if there is exactly one and it failed with an exit code of its own.
 fn failed(spans: &[Span]) -> Option<&Span> {
     let mut failed = spans.iter().filter(|span| {
         span.conclusion != Conclusion::Success && span.conclusion != Conclusion::Skipped

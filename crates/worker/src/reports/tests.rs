@@ -1,4 +1,4 @@
-//! Reports as real tools write them (`samples/`), and as nobody should.
+//! Reports of real tools (`samples/`), and malformed ones.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ fn tests(text: &str) -> (Report, Result<(), String>) {
     (gathered.report(), done)
 }
 
-/// A line for each test.
+/// One line per test.
 fn told(text: &str) -> Vec<String> {
     let (report, done) = tests(text);
     assert_eq!(done, Ok(()));
@@ -249,7 +249,7 @@ fn coverage_is_of_lines_each_counted_once() {
     assert_eq!(covered(&[totals_only]), lines(9, 10));
     let liar = "SF:a\nLF:1\nLH:18446744073709551615\nend_of_record";
     assert_eq!(covered(&[liar]), lines(1, 1));
-    // What several reports say of one file is put together, wherever they were written.
+    // Several reports of one file are merged, whatever the path prefix.
     let one = "SF:/work/a.js\nDA:1,1\nDA:2,0\nend_of_record\n";
     let other = "SF:./a.js\nDA:2,4\nDA:3,0\nend_of_record\n";
     let inside = "SF:/__w/shop/shop/a.js\nDA:4,1\nend_of_record\n";
@@ -307,7 +307,7 @@ fn caches_and_packages_are_left_out_unless_named() {
     );
 }
 
-/// A report of a failing test, written between steps 0 and 1, which failed.
+/// A report with a failed test, written between steps 0 and 1, of which step 1 failed.
 fn explained(written: SystemTime, began: SystemTime, more: &str) -> (Report, Option<usize>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("TEST-a.xml");
@@ -348,7 +348,7 @@ fn only_what_the_failed_step_wrote_explains_it() {
     assert_eq!((report.cases.len(), explains), (1, Some(2)));
     let (report, explains) = explained(at(15), began, "");
     assert_eq!((report.cases.len(), explains), (1, None));
-    // Checked out, or older than the job: of another day.
+    // Checked out, or older than the job.
     assert_eq!(explained(at(5), began, "").0, Report::default());
     assert_eq!(
         explained(began - Duration::from_secs(60), began, "").0,

@@ -1,7 +1,7 @@
-//! `github.actions.results.api.v1.ArtifactService`: artifacts as the toolkit's version 4 stores and finds them.
+//! `github.actions.results.api.v1.ArtifactService`: the artifact API of the toolkit's version 4.
 //!
-//! An upload is a zip, or a file as it is; it becomes a tar on the shelf when it is finalized. A download is a zip that is made
-//! when its address is asked for.
+//! An upload is a zip, or a single file; finalizing converts it to a tar. A download is a zip, created when its URL
+//! is requested.
 
 use std::{
     collections::HashMap,
@@ -24,16 +24,15 @@ use crate::{
     hash,
 };
 
-/// The service, for one job.
 pub(super) struct Artifacts {
     shelf: Shelf,
     blobs: Arc<Blobs>,
-    /// Where artifacts are kept.
+    /// The folder of stored artifacts.
     kept: PathBuf,
-    /// Where zips are made.
+    /// The folder of created zips.
     scratch: PathBuf,
     ids: (String, String),
-    /// Uploads that aren't final: by name.
+    /// Unfinished uploads by artifact name.
     begun: Mutex<HashMap<String, Begun>>,
 }
 
@@ -42,11 +41,11 @@ struct Begun {
     form: Form,
 }
 
-/// What is uploaded.
+/// The format of an upload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Zip,
-    /// A single file, as it is.
+    /// A single file.
     File,
 }
 
@@ -107,7 +106,7 @@ impl Artifacts {
         }
     }
 
-    /// Answers a call from somebody who finds files at `address`.
+    /// Handles a call; `address` is the base of URLs in the response.
     pub(super) async fn call(
         self: &Arc<Self>,
         method: &str,
@@ -156,7 +155,7 @@ impl Artifacts {
         twirp::write(&serde_json::json!({ "ok": true, "artifact_id": kept.id().to_string() }))
     }
 
-    /// Puts an upload on the shelf.
+    /// Converts an upload to an artifact and stores it.
     fn keep(&self, upload: &Upload, form: Form, request: &FinalizeRequest) -> Result<Kept, Error> {
         let invalid = |why: String| {
             let name = &request.name;
@@ -180,7 +179,7 @@ impl Artifacts {
             Form::File => alone(&blob, &request.name, &to),
         };
         let Written { digest, size } = written.map_err(|why| {
-            // Half an artifact is none.
+            // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&to);
             invalid(why)
         })?;
@@ -195,7 +194,7 @@ impl Artifacts {
                 && request.id_filter.is_none_or(|id| id == kept.id())
         };
         let all = self.shelf.all().into_iter().filter(wanted);
-        // Without digests: what is downloaded is a zip of the tar that has this one.
+        // Without digests: clients would compare them with the zip, but they are those of the tar.
         let listed = all.map(|kept| Listed {
             workflow_run_backend_id: run.clone(),
             workflow_job_run_backend_id: job.clone(),
@@ -220,7 +219,7 @@ impl Artifacts {
         twirp::write(&serde_json::json!({ "signed_url": url }))
     }
 
-    /// A zip of it, made once.
+    /// The artifact as a zip, created once.
     fn zipped(&self, kept: &Kept) -> Result<PathBuf, Error> {
         let zip = self.scratch.join(format!("{}.zip", kept.id()));
         if zip.exists() {
@@ -256,7 +255,7 @@ fn not_there() -> Error {
     Error::new(Code::NotFound, "there is no artifact of this name")
 }
 
-/// A tar of one file.
+/// Writes a tar with one file.
 fn alone(file: &Path, name: &str, to: &Path) -> Result<Written, String> {
     let open = File::open(file).and_then(|file| Ok((file.metadata()?.len(), file)));
     let (size, file) = open.map_err(|error| error.to_string())?;
@@ -265,7 +264,7 @@ fn alone(file: &Path, name: &str, to: &Path) -> Result<Written, String> {
     builder.finish()
 }
 
-/// Where the artifact of this name goes. One that the journal has told of stays as it was told.
+/// A new path for an artifact. Never an existing one, which the journal may refer to.
 pub(crate) fn place(folder: &Path, name: &str) -> PathBuf {
     let mut path = folder.join(format!("{name}.tar"));
     for number in 2.. {

@@ -1,7 +1,7 @@
-//! Files behind signed addresses, as Azure's storage serves them: put whole or in blocks, read whole or in parts.
+//! Files behind signed URLs, with the API of Azure's blob storage: put whole or in blocks, read whole or by range.
 //!
-//! Only what the clients in GitHub's toolkit use: `PUT` of a blob, `comp=block`, `comp=blocklist`, `HEAD`, and `GET` with a
-//! range. A signature is for one file, and for writing or for reading it.
+//! Implements only what the toolkit's clients use: `PUT` of a blob, `comp=block`, `comp=blocklist`, `HEAD`, and `GET`
+//! with a range. A signature is valid for one file, either for writing or for reading.
 
 use std::{
     collections::HashMap,
@@ -18,14 +18,14 @@ use hyper::body::Incoming;
 use super::token::Secret;
 use crate::hash;
 
-/// What may be uploaded at once; GitHub's limit for caches.
+/// GitHub's limit for caches.
 pub(super) const UPLOAD_BYTES_MAX: u64 = 10 << 30;
-/// Blocks of an upload; Azure's limit.
+/// Azure's limit.
 const BLOCKS_MAX: usize = 50_000;
 
-/// The files that are being uploaded, and those that may be read.
+/// Open uploads and readable files.
 pub(super) struct Blobs {
-    /// Where uploads lie until they are taken.
+    /// The folder of uploads.
     folder: PathBuf,
     slots: Mutex<Slots>,
 }
@@ -43,13 +43,13 @@ struct Slot {
 
 #[derive(Clone)]
 enum Access {
-    /// To be written: a folder for the blob and its blocks.
+    /// An upload: the folder for the blob and its blocks.
     Write(PathBuf),
-    /// To be read.
+    /// A download: the file.
     Read(PathBuf),
 }
 
-/// Why a request is turned down, in Azure's words.
+/// An error response, with Azure's codes.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -81,7 +81,7 @@ impl Blobs {
         }
     }
 
-    /// Opens an upload; gives its number and signature.
+    /// Opens an upload; returns its id and signature.
     pub(super) fn open(&self) -> io::Result<(u64, Secret)> {
         let mut slots = self.lock();
         let folder = self.folder.join(slots.next.to_string());
@@ -89,12 +89,12 @@ impl Blobs {
         slots.add(Access::Write(folder))
     }
 
-    /// Lets a file be read; gives its number and signature.
+    /// Makes a file readable; returns its id and signature.
     pub(super) fn offer(&self, path: PathBuf) -> io::Result<(u64, Secret)> {
         self.lock().add(Access::Read(path))
     }
 
-    /// Ends an upload; gives the file that came of it, in a folder of its own that the caller removes.
+    /// Closes an upload.
     pub(super) fn close(&self, id: u64) -> Option<Upload> {
         match self.lock().open.remove(&id)?.file {
             Access::Write(folder) => Some(Upload { folder }),
@@ -102,7 +102,7 @@ impl Blobs {
         }
     }
 
-    /// A file that this signature may read.
+    /// The path of a file that may be read with this signature.
     pub(super) fn readable(&self, id: u64, signature: &str) -> Result<PathBuf, Refusal> {
         match self.access(id, signature)? {
             Access::Read(path) => Ok(path),
@@ -141,14 +141,14 @@ impl Blobs {
         slot.map(|slot| slot.file.clone()).ok_or_else(refused)
     }
 
-    /// Takes the whole blob.
+    /// Stores a whole blob.
     pub(super) async fn put(&self, id: u64, sig: &str, body: Incoming) -> Result<(), Refusal> {
         let folder = self.writable(id, sig)?;
         take(body, &folder.join("whole.part")).await?;
         Ok(fs::rename(folder.join("whole.part"), folder.join("whole"))?)
     }
 
-    /// Takes a block.
+    /// Stores a block.
     pub(super) async fn put_block(
         &self,
         id: u64,
@@ -158,13 +158,13 @@ impl Blobs {
     ) -> Result<(), Refusal> {
         let folder = self.writable(id, sig)?;
         let name = block_name(block)?;
-        // Two tries at one block don't mix.
+        // A random name, so that concurrent attempts at one block don't mix.
         let part = folder.join(format!("{name}.{}", Secret::random()?.as_str()));
         take(body, &part).await?;
         Ok(fs::rename(part, folder.join(name))?)
     }
 
-    /// Joins blocks into the blob, in the order of the list.
+    /// Joins blocks to a blob, in the order of the list.
     pub(super) async fn put_list(&self, id: u64, sig: &str, body: Incoming) -> Result<(), Refusal> {
         let folder = self.writable(id, sig)?;
         let list = http_body_util::Limited::new(body, 8 << 20).collect().await;
@@ -193,13 +193,13 @@ impl Slots {
     }
 }
 
-/// What was uploaded; removed when dropped.
+/// A closed upload; its files are removed when it is dropped.
 pub(super) struct Upload {
     folder: PathBuf,
 }
 
 impl Upload {
-    /// The blob, when it came whole.
+    /// The blob; `None` if the upload is incomplete.
     pub(super) fn blob(&self) -> Option<PathBuf> {
         let path = self.folder.join("whole");
         path.is_file().then_some(path)
@@ -216,7 +216,7 @@ fn invalid(why: impl Into<String>) -> Refusal {
     Refusal::new(400, "InvalidInput", why)
 }
 
-/// Block ids are base64 of anything, and may hold `/`.
+/// Block ids are arbitrary bytes in base64, which may contain `/`.
 fn block_name(id: &str) -> Result<String, Refusal> {
     let bytes = STANDARD
         .decode(id)
@@ -226,7 +226,7 @@ fn block_name(id: &str) -> Result<String, Refusal> {
     Ok(hash::hex(&bytes))
 }
 
-/// The blocks of `<BlockList><Latest>ID</Latest>…</BlockList>`, as file names.
+/// Parses `<BlockList><Latest>ID</Latest>…</BlockList>` to file names.
 fn block_list(xml: &str) -> Result<Vec<String>, Refusal> {
     let mut names = Vec::new();
     let mut rest = xml;
@@ -271,7 +271,7 @@ fn too_large() -> Refusal {
     Refusal::new(413, "RequestBodyTooLarge", why)
 }
 
-/// Joins the blocks; the kernel copies, where the file system shares bytes it doesn't even that.
+/// Joins blocks. `io::copy` uses copy_file_range, which shares extents where the file system can.
 fn join(folder: &Path, names: &[String]) -> Result<(), Refusal> {
     let part = folder.join("whole.part");
     let mut whole = OpenOptions::new()
@@ -292,13 +292,13 @@ fn join(folder: &Path, names: &[String]) -> Result<(), Refusal> {
     drop(whole);
     fs::rename(part, folder.join("whole"))?;
     for name in names {
-        // Named twice, it is gone already.
+        // Fails for a block that is listed twice.
         let _ = fs::remove_file(folder.join(name));
     }
     Ok(())
 }
 
-/// A part of a file, from `bytes=FROM-TO`; all of it when the text is another.
+/// Parses `bytes=FROM-TO`; `None` (the whole file) for other text.
 pub(super) fn range(header: Option<&str>, length: u64) -> Result<Option<(u64, u64)>, Refusal> {
     let Some((from, to)) = header
         .and_then(|text| text.trim().strip_prefix("bytes="))

@@ -1,4 +1,4 @@
-//! `github.actions.results.api.v1.CacheService`: caches as the toolkit's version 4 keeps and finds them.
+//! `github.actions.results.api.v1.CacheService`: the cache API of the toolkit's version 4.
 
 use std::{
     collections::HashMap,
@@ -17,14 +17,13 @@ use super::{
 };
 use crate::cache::{Caches, Entry, PutError, checked_key};
 
-/// The service, for one job.
 pub(super) struct CacheService {
-    /// None: this job has nowhere to keep any.
+    /// `None` if the job has no cache store.
     caches: Option<Caches>,
     blobs: Arc<Blobs>,
-    /// Where entries are lent to.
+    /// The folder that entries are linked to for downloads.
     scratch: PathBuf,
-    /// Uploads that aren't final, by key and version.
+    /// Unfinished uploads by key and version.
     begun: Mutex<HashMap<(String, String), u64>>,
 }
 
@@ -60,7 +59,7 @@ impl CacheService {
         }
     }
 
-    /// Answers a call from somebody who finds files at `address`.
+    /// Handles a call; `address` is the base of URLs in the response.
     pub(super) async fn call(
         self: &Arc<Self>,
         method: &str,
@@ -147,7 +146,7 @@ impl CacheService {
         let to = self.scratch.join(Secret::random()?.as_str());
         match caches.lend(&entry, &to) {
             Ok(path) => Ok(Some((entry, path))),
-            // Another job has made room meanwhile.
+            // Another job has evicted the entry meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -1,11 +1,13 @@
-//! The endpoints that actions written with GitHub's toolkit expect of a runner: artifacts, caches, and the storage behind both.
+//! The endpoints that actions with GitHub's toolkit expect of a runner: artifacts, caches, and blob storage for both.
 //!
-//! The worker serves them itself, on a loopback port of its own and for the length of its job, so they are there in a run
-//! without a server and when the server is down. Nothing is begun until an action needs it. What is uploaded here and what the
-//! built-in actions store is the same: one [`Shelf`] of artifacts.
+//! The worker serves them itself, on a loopback port for the duration of its job, so they also work without a server
+//! or while it is down. They are started when the first action needs them. Uploads go to the same [`Shelf`] as those
+//! of the built-in actions.
 //!
-//! What it must never do: answer somebody who doesn't show the job's token or a signed address, keep the job waiting, or
-//! outlive it.
+//! # Invariants
+//!
+//! - Every request needs the job's token or a signed URL.
+//! - The endpoints neither delay nor outlive the job.
 
 mod artifacts;
 mod blobs;
@@ -36,30 +38,27 @@ use crate::{cache::Caches, environment::Folders, hash, mask::Masker};
 pub(crate) use artifacts::place;
 pub(crate) use shelf::{Kept, Shelf, checked_name};
 
-/// The toolkit refuses to store anything for a server that it takes for an older GitHub Enterprise: every one that isn't
-/// called `github.com`, `*.ghe.com` or `*.localhost`.
+/// The toolkit refuses to upload to a server that it takes for an older GitHub Enterprise: any except `github.com`,
+/// `*.ghe.com` and `*.localhost`.
 const SERVER_URL: (&str, &str) = ("GITHUB_SERVER_URL", "https://github.com");
 
-/// Addresses of this machine that endpoints are served at: its own, and that of a network of containers.
+/// Limit for listening addresses: loopback, and the gateway of a container network.
 const ADDRESSES_MAX: usize = 8;
 
-/// The endpoints of a job.
 pub(crate) struct Runtime {
-    /// The artifacts within reach.
     pub(crate) shelf: Shelf,
-    /// The caches within reach.
     pub(crate) caches: Option<Caches>,
-    /// Where artifacts are kept.
+    /// The folder of stored artifacts.
     artifacts: PathBuf,
-    /// Where uploads lie until they are done.
+    /// The folder of unfinished uploads.
     scratch: PathBuf,
-    /// What the toolkit calls the run and the job.
+    /// The toolkit's ids of run and job.
     ids: (String, String),
     served: Option<Served>,
 }
 
 impl Runtime {
-    /// Costs nothing: the endpoints come up when their addresses are asked for.
+    /// Cheap: the endpoints are started by [`Self::env`].
     pub(crate) fn new(spec: &JobSpec, folders: &Folders) -> Self {
         let github = &spec.contexts.github;
         let text = |name: &str| github.get(name).to_text().to_string();
@@ -81,7 +80,7 @@ impl Runtime {
         }
     }
 
-    /// Endpoints of their own for a step that runs beside others, in front of the same artifacts and caches.
+    /// Separate endpoints for a background step, for the same artifacts and caches.
     pub(crate) fn beside(&self, number: usize) -> Self {
         Self {
             shelf: self.shelf.clone(),
@@ -93,8 +92,8 @@ impl Runtime {
         }
     }
 
-    /// The variables that actions find the endpoints by; `at` is this machine's address as those see it. The token is masked
-    /// from now on.
+    /// Starts the endpoints and returns the variables that actions find them by. `at` is this machine's address from
+    /// the action's point of view. Registers the token as a secret.
     pub(crate) fn env(
         &mut self,
         at: Ipv4Addr,
@@ -110,7 +109,7 @@ impl Runtime {
             return Ok(Vec::new());
         };
         let url = format!("http://{at}:{}/", served.port(at).map_err(failed)?);
-        // Not `ACTIONS_CACHE_URL`: who looks for that speaks a version that nobody serves any more.
+        // Not `ACTIONS_CACHE_URL`: it stands for the old cache API, which GitHub has shut down.
         let env = [
             ("ACTIONS_RUNTIME_URL", url.as_str()),
             ("ACTIONS_RUNTIME_TOKEN", served.token.as_str()),
@@ -129,7 +128,7 @@ impl Runtime {
         let services = Services::new(self, token.clone());
         let stop = CancellationToken::new();
         let (listeners, heard) = mpsc::channel(ADDRESSES_MAX);
-        // A thread of its own: uploads don't hold up the log, and the log no uploads.
+        // A separate thread, so that uploads and the job's output don't block each other.
         let thread = std::thread::Builder::new().name("endpoints".to_owned());
         let thread = thread.spawn({
             let stop = stop.clone();
@@ -145,10 +144,10 @@ impl Runtime {
     }
 }
 
-/// Endpoints that are up, until this is dropped.
+/// Running endpoints; stopped when dropped.
 struct Served {
     token: Secret,
-    /// The addresses it is found at.
+    /// Listening addresses.
     ports: Vec<(Ipv4Addr, u16)>,
     listeners: mpsc::Sender<TcpListener>,
     stop: CancellationToken,
@@ -156,7 +155,7 @@ struct Served {
 }
 
 impl Served {
-    /// The port at an address of this machine.
+    /// The port at an address, which is bound on first use.
     fn port(&mut self, at: Ipv4Addr) -> io::Result<u16> {
         if let Some((_, port)) = self.ports.iter().find(|(known, _)| *known == at) {
             return Ok(*port);
@@ -176,13 +175,13 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            // It says nothing when it ends, and a panic there was one of its requests' end.
+            // A panic of the thread has only failed a request.
             let _ = thread.join();
         }
     }
 }
 
-/// In the form of GitHub's ids. The same for all jobs of a run.
+/// An id in GitHub's format, the same for all jobs of a run.
 fn id_of(name: &str) -> String {
     let hex = hash::hex(&Sha256::digest(name)[..16]);
     let (a, b, c, d, e) = (

@@ -1,4 +1,4 @@
-//! Requests in, answers out: who may ask, and who answers.
+//! The HTTP server of the endpoints: authentication and routing.
 
 use std::{
     collections::HashMap,
@@ -37,18 +37,17 @@ use super::{
 };
 use crate::hash;
 
-/// What a call may hold; names and numbers are all there is.
+/// Limit for the body of a call, which contains only names and numbers.
 const CALL_BYTES_MAX: usize = 1 << 20;
-/// Connections at once. The toolkit opens dozens; what waits is served later.
+/// Limit for concurrent connections: the toolkit opens dozens; more have to wait.
 const CONNECTIONS_MAX: usize = 256;
-/// The first path segment of a file's address: Azure's clients take it for the name of an account.
+/// First path segment of signed URLs: Azure's clients take it for the account.
 const ACCOUNT: &str = "blobs";
-/// How long a connection may take to say what it wants.
+/// Timeout for a request's head.
 const HEAD: Duration = Duration::from_secs(30);
 
 type Body = BoxBody<Bytes, io::Error>;
 
-/// All that answers.
 pub(super) struct Services {
     token: Secret,
     blobs: Arc<Blobs>,
@@ -56,9 +55,9 @@ pub(super) struct Services {
     caches: Arc<CacheService>,
 }
 
-/// Where files are found by whoever asks: this machine has another name within containers.
+/// The address of this server from the client's point of view, which differs in containers.
 pub(super) struct Address {
-    /// `127.0.0.1:8080`
+    /// E.g. `127.0.0.1:8080`.
     host: String,
 }
 
@@ -72,7 +71,7 @@ impl Address {
         }
     }
 
-    /// The signed address of a file.
+    /// The signed URL of a file.
     pub(super) fn of(&self, container: &str, id: u64, signature: &Secret) -> String {
         format!(
             "http://{}/{ACCOUNT}/{container}/{id}?sig={}",
@@ -106,7 +105,7 @@ impl Services {
     }
 }
 
-/// Serves until it is stopped: the main function of a thread.
+/// Serves until `stop` is cancelled: the main function of the thread.
 pub(super) fn run(
     mut listeners: mpsc::Receiver<TcpListener>,
     services: Services,
@@ -123,7 +122,7 @@ pub(super) fn run(
         }
         std::future::pending::<()>().await;
     }));
-    // Whoever still asks belonged to a job that is over.
+    // The job is over, so are its clients.
     runtime.shutdown_background();
 }
 
@@ -137,7 +136,7 @@ async fn accept(listener: TcpListener, services: Arc<Services>) {
             return;
         };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: some come back.
+            // Probably EMFILE: back off until descriptors are freed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -149,7 +148,7 @@ async fn accept(listener: TcpListener, services: Arc<Services>) {
             });
             let mut server = http1::Builder::new();
             let server = server.timer(TokioTimer::new()).header_read_timeout(HEAD);
-            // A client that goes away is no mistake of anybody's.
+            // Ignore errors: the client has disconnected.
             let _ = server.serve_connection(TokioIo::new(stream), answer).await;
             drop(place);
         });
@@ -220,7 +219,7 @@ impl Services {
         }
     }
 
-    /// A request to the storage, in Azure's manner.
+    /// Handles a request to the blob storage.
     async fn storage(
         &self,
         id: u64,
@@ -258,7 +257,7 @@ impl Services {
     }
 }
 
-/// Long work, beside the requests.
+/// Runs blocking work on another thread.
 pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -266,7 +265,7 @@ pub(super) async fn aside<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Error::new(Code::Internal, error.to_string())))
 }
 
-/// Names and values of a query, decoded.
+/// Parses and decodes a query string.
 fn query(text: &str) -> HashMap<String, String> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs
@@ -294,7 +293,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Sends a file, or the part of it that is asked for.
+/// Sends a file, or the requested range.
 async fn send(path: &Path, method: &Method, asked: &HeaderMap) -> Result<Response<Body>, Refusal> {
     let mut file = tokio::fs::File::open(path).await?;
     let found = file.metadata().await?;
@@ -355,7 +354,7 @@ fn http_date(time: SystemTime) -> String {
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// Azure's answer to what was written.
+/// Azure's response to a successful write.
 fn made() -> Response<Body> {
     let now = SystemTime::now();
     Response::builder()

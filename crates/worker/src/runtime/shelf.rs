@@ -1,7 +1,7 @@
-//! The artifacts that a job can reach: those of jobs before it, and its own as they come, whichever way they were uploaded.
+//! The artifacts that a job can access: those of earlier jobs of the run, and its own, whether uploaded by built-in
+//! or other actions.
 //!
-//! Every artifact is a tar file here. Its number is made from its name and digest, so that all jobs of a run know an artifact
-//! by the same one without asking each other.
+//! Every artifact is a tar file. Its id is derived from name and digest, so that all jobs of a run use the same one.
 
 use std::{
     path::PathBuf,
@@ -12,19 +12,17 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use shipway_workflow::job::{JournalBody, StoredArtifact};
 
-/// Characters that some file system or other can't have in a name; GitHub's list.
+/// GitHub's list of characters that some file system doesn't allow.
 const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
 const NAME_BYTES_MAX: usize = 200;
 
-/// Artifacts, shared by built-in actions and the endpoints for others.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf {
     kept: Arc<Mutex<Vec<Kept>>>,
-    /// Whether the jobs of this run were run before. Then what is there may be this job's own, from the last time.
+    /// Whether this is a re-run: then an existing artifact may be this job's own, from an earlier attempt.
     again: bool,
 }
 
-/// An artifact on the shelf.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) name: String,
@@ -39,16 +37,16 @@ pub(crate) struct Kept {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// A job before this one.
+    /// Of an earlier job.
     Earlier,
-    /// This job, and the journal has it.
+    /// Of this job, and recorded in the journal.
     Told,
-    /// This job, and nobody knows yet.
+    /// Of this job, and not yet in the journal.
     Fresh,
 }
 
 impl Kept {
-    /// One that another run has stored, and that is to be at `path`.
+    /// An artifact of another run, to be downloaded to `path`.
     pub(crate) fn listed(name: String, path: PathBuf, digest: String, size: u64) -> Self {
         Self {
             name,
@@ -60,7 +58,7 @@ impl Kept {
         }
     }
 
-    /// Its number: what GitHub's tools know it by. Exact as a JavaScript number.
+    /// Its id for GitHub's clients; exact as a JavaScript number.
     pub(crate) fn id(&self) -> u64 {
         let hash = Sha256::digest(format!("{}\n{}", self.name, self.digest));
         hash[..6]
@@ -71,7 +69,6 @@ impl Kept {
 }
 
 impl Shelf {
-    /// A shelf with what earlier jobs stored.
     pub(crate) fn new(earlier: &[StoredArtifact], again: bool) -> Self {
         let kept = earlier.iter().map(|artifact| {
             let found = artifact.path.metadata().ok();
@@ -93,25 +90,24 @@ impl Shelf {
         }
     }
 
-    /// All, in order of their names.
+    /// All artifacts, sorted by name.
     pub(crate) fn all(&self) -> Vec<Kept> {
         let mut all = self.lock().clone();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
 
-    /// The artifact of this name.
     pub(crate) fn get(&self, name: &str) -> Option<Kept> {
         self.lock().iter().find(|kept| kept.name == name).cloned()
     }
 
-    /// Whether an artifact of this name would be the first: GitHub keeps each name once.
+    /// Whether the name can be used: like at GitHub, an artifact can't be uploaded twice.
     pub(crate) fn is_free(&self, name: &str) -> bool {
         let kept = self.get(name);
         kept.is_none_or(|kept| kept.origin == Origin::Earlier && self.again)
     }
 
-    /// Puts an artifact there, instead of one of the same name.
+    /// Adds an artifact, replacing one with the same name.
     pub(crate) fn put(&self, name: String, path: PathBuf, digest: String, size: u64) -> Kept {
         let new = Kept {
             name,
@@ -127,14 +123,15 @@ impl Shelf {
         new
     }
 
-    /// Takes an artifact away, for this job. What the journal has told stays in the run until another of its name comes.
+    /// Removes an artifact for this job. One that is in the journal stays in the run until another of its name is
+    /// stored.
     pub(crate) fn remove(&self, name: &str) -> Option<Kept> {
         let mut kept = self.lock();
         let at = kept.iter().position(|kept| kept.name == name)?;
         Some(kept.remove(at))
     }
 
-    /// What the journal doesn't have yet.
+    /// Journal entries for artifacts that are not yet in the journal.
     pub(crate) fn take_fresh(&self) -> Vec<JournalBody> {
         let mut kept = self.lock();
         let fresh = kept.iter_mut().filter(|kept| kept.origin == Origin::Fresh);
@@ -152,12 +149,12 @@ impl Shelf {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
-        // Every change is whole before anything can panic.
+        // A panic can't leave the list half-updated, so a poisoned lock is safe to use.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The name, when an artifact can have it.
+/// Validates a name.
 pub(crate) fn checked_name(name: &str) -> Result<&str, String> {
     if name.is_empty()
         || name.len() > NAME_BYTES_MAX

@@ -121,7 +121,7 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
     let finalize = json!({"name": "shop", "size": size, "hash": hash});
     let (status, answer) = bench.artifact("FinalizeArtifact", finalize);
     assert_eq!(status, 200, "{answer}");
-    // The address is good for one upload.
+    // The URL is valid for one upload.
     assert_eq!(put(&url, &zip), 403);
 
     let told = bench.runtime.shelf.take_fresh();

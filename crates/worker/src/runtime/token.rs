@@ -1,6 +1,6 @@
-//! What an action shows to be let in: a token in the form that GitHub's toolkit takes apart, and signatures of addresses.
+//! Credentials of actions: a token in the format that GitHub's toolkit parses, and signatures of URLs.
 //!
-//! Both are random and die with the job. Nothing of them is ever written to disk.
+//! Both are random, valid for the job, and never written to disk.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -9,25 +9,25 @@ use subtle::ConstantTimeEq as _;
 
 use crate::hash;
 
-/// A secret that is compared without telling by its time how much of it was right.
+/// A secret that is compared in constant time.
 #[derive(Clone)]
 pub(super) struct Secret(String);
 
 impl Secret {
-    /// 32 random bytes, as hex digits.
+    /// 32 random bytes in hex.
     pub(super) fn random() -> std::io::Result<Self> {
         random_bytes().map(|bytes| Self(hash::hex(&bytes)))
     }
 
-    /// A token as GitHub's runner has it: the toolkit reads the run and the job from its claims, and nobody reads its
-    /// signature, which is what makes it a secret.
+    /// A token like that of GitHub's runner: the toolkit parses run and job from its claims. Its signature is random
+    /// and only makes the token secret.
     pub(super) fn token(run: &str, job: &str) -> std::io::Result<Self> {
         let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let head = encode(json!({"typ": "JWT", "alg": "HS256"}));
-        // Short: all its forms are looked for in every line of the log.
+        // Keep it short: all its forms are searched for in every line of the log.
         let claims = encode(json!({
             "scp": format!("Actions.Results:{run}:{job}"),
-            // Some clients want to see that it hasn't run out; the job ends it.
+            // Some clients check the expiry. The token ends with the job in any case.
             "exp": jiff::Timestamp::now().as_second() + 7 * 24 * 3600,
         }));
         let signature = URL_SAFE_NO_PAD.encode(random_bytes()?);
@@ -38,7 +38,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether this was shown.
+    /// Whether `shown` is this secret.
     pub(super) fn is(&self, shown: &str) -> bool {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }
@@ -46,7 +46,7 @@ impl Secret {
 
 fn random_bytes() -> std::io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
-    // Up to 256 bytes come whole.
+    // Up to 256 bytes are returned at once.
     getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(bytes)
 }

@@ -1,15 +1,15 @@
-//! Twirp, as far as the toolkit speaks it: JSON in, JSON out, and errors with a code.
+//! The part of the Twirp protocol that the toolkit uses: JSON requests and responses, errors with a code.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// An answer that is no.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Error {
     pub(super) code: Code,
     pub(super) msg: String,
 }
 
-/// Twirp's codes, those that are used here.
+/// The codes in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     AlreadyExists,
@@ -60,17 +60,17 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// Reads a request.
+/// Parses a request.
 pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| Error::new(Code::Malformed, error.to_string()))
 }
 
-/// Writes an answer.
+/// Serialises a response.
 pub(super) fn write(answer: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(answer).map_err(|error| Error::new(Code::Internal, error.to_string()))
 }
 
-/// A 64-bit number: JSON of protocol buffers has it as text, and takes it as a number too.
+/// Deserialises a 64-bit number: protobuf's JSON uses strings, and allows numbers.
 pub(super) fn number<'d, D: Deserializer<'d>>(from: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

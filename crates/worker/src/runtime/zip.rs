@@ -1,7 +1,6 @@
-//! Between the zip files that GitHub's toolkit uploads and downloads, and the tars that artifacts are here.
+//! Converts between the zip files of GitHub's toolkit and tars of artifacts.
 //!
-//! A zip comes from whatever an action runs, so it is taken apart without trusting it: names that leave, links that leave and
-//! more bytes than are sane are refused.
+//! A zip is untrusted: paths and links that lead out, and zip bombs, are rejected.
 
 use std::{
     fs::{self, File},
@@ -18,16 +17,16 @@ use crate::{
     glob::{self, Hidden},
 };
 
-/// What a zip may unpack to in any case.
+/// Unpacked size that is always accepted.
 const UNPACKED_BYTES_FREE: u64 = 1 << 30;
-/// Beyond that, how much it may grow. Logs and zeros shrink to a hundredth; what shrinks to less was made to fill disks.
+/// Beyond that, the largest compression ratio. Logs shrink to a hundredth; more suggests a zip bomb.
 const RATIO_MAX: u64 = 200;
-/// The longest target of a link.
+/// Limit for the target of a symlink.
 const LINK_BYTES_MAX: u64 = 4096;
-/// From here on a file needs the longer form of an entry.
+/// Files of this size need Zip64.
 const LARGE_BYTES: u64 = u32::MAX as u64;
 
-/// Makes a tar of a zip's files.
+/// Converts a zip to a tar.
 pub(super) fn to_tar(from: &Path, to: &Path) -> Result<tarball::Written, String> {
     let file = File::open(from).map_err(|error| error.to_string())?;
     let packed = file.metadata().map_err(|error| error.to_string())?.len();
@@ -67,7 +66,7 @@ pub(super) fn to_tar(from: &Path, to: &Path) -> Result<tarball::Written, String>
             builder.link(&name, Path::new(&target))?;
             continue;
         }
-        // What it says of its length was counted above, so no more than that is taken.
+        // The declared size was checked against the limit: read no more than that.
         let size = entry.size();
         let mode = entry.unix_mode().unwrap_or(0o644);
         let mut counted = Counted {
@@ -92,7 +91,7 @@ fn inner_name<R: Read>(entry: &ZipFile<'_, R>) -> Result<PathBuf, String> {
     if leaves {
         return Err(format!("the entry {name:?} leaves its folder"));
     }
-    // Without `./`.
+    // Removes `./`.
     Ok(path.components().collect())
 }
 
@@ -109,12 +108,12 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Makes a zip of the tar at `from`, whose bytes must have `digest`. `scratch` is a folder of its own, and gone afterwards.
+/// Converts the tar at `from` to a zip, after verifying its digest. `scratch` is a temporary folder.
 ///
-/// Links become the files they lead to: GitHub's artifacts hold none, and not every tool that unpacks zips makes them.
+/// Symlinks are replaced by their targets: GitHub's artifacts contain none, and not every unzip tool supports them.
 pub(super) fn of_tar(from: &Path, digest: &str, scratch: &Path, to: &Path) -> Result<(), String> {
     let made = tarball::unpack(from, digest, scratch).and_then(|_| of_folder(scratch, to));
-    // What is left of it goes with the job's folder.
+    // Best effort: otherwise it is removed with the job's folder.
     let _ = fs::remove_dir_all(scratch);
     made
 }
@@ -126,7 +125,7 @@ fn of_folder(folder: &Path, to: &Path) -> Result<(), String> {
     for path in glob::find(folder, &["**".to_owned()], Hidden::Taken)?.files {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let Ok(found) = path.metadata() else {
-            // A link to what isn't there.
+            // A dangling symlink.
             continue;
         };
         if !found.is_file() {
@@ -232,7 +231,7 @@ mod tests {
         let path = folder.path().join("a.zip");
         let mut writer = ZipWriter::new(File::create(&path).unwrap());
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-        // Each says that it is 256 MiB of zeros, and is: five are more than any zip of this size may hold.
+        // Each claims to be 256 MiB of zeros, and is: five exceed the limit for this size.
         writer.start_file("0", options).unwrap();
         io::copy(&mut io::repeat(0).take(256 << 20), &mut writer).unwrap();
         for copy in 1..5 {

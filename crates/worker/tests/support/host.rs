@@ -1,4 +1,4 @@
-//! A forge on loopback: git's own backend behind a door that may want a name and password, or be out of order for a while.
+//! A forge on loopback: git's HTTP backend, optionally with a login or temporary failures.
 
 use std::{
     collections::BTreeMap,
@@ -14,18 +14,18 @@ use std::{
     thread::JoinHandle,
 };
 
-/// What it does to those who ask.
+/// How requests are answered.
 #[derive(Default)]
 pub struct Door {
-    /// Only who says this in `Authorization` comes in.
+    /// The required `Authorization` header.
     pub wants: Option<String>,
-    /// So many requests are answered 503 first.
+    /// Number of requests to answer with 503 first.
     pub out_of_order: usize,
-    /// A word that must not be on any command line while it is asked.
+    /// A word that must not be on any command line during a request.
     pub secret: Option<String>,
 }
 
-/// A forge that serves the bare repositories of a folder until it is dropped.
+/// Serves the bare repositories of a folder until dropped.
 pub struct Host {
     pub address: String,
     state: Arc<State>,
@@ -59,7 +59,7 @@ impl Host {
                     return;
                 }
                 let state = Arc::clone(&shared);
-                // Who goes away early is no failure.
+                // Ignore errors: the client has disconnected.
                 std::thread::spawn(move || drop(answer(&state, &connection)));
             }
         });
@@ -70,12 +70,12 @@ impl Host {
         }
     }
 
-    /// Requests so far.
+    /// Number of requests so far.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// Command lines with the secret on them that were seen.
+    /// Command lines that contained the secret.
     pub fn exposed(&self) -> Vec<String> {
         self.state.exposed.lock().unwrap().clone()
     }
@@ -193,7 +193,7 @@ fn backend(
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    // Requests of fetches are small: they fit into the pipe.
+    // Requests of fetches are small enough for the pipe.
     git.stdin.take().unwrap().write_all(body)?;
     Ok(git.wait_with_output()?.stdout)
 }

@@ -1,6 +1,6 @@
-//! Jobs run by real worker processes: this test binary, running its ignored test `as_the_worker`.
+//! Runs jobs with real worker processes: this test binary, running its ignored test `as_the_worker`.
 
-// Each test binary uses some of it.
+// Each test binary uses only a part.
 #![allow(dead_code, reason = "shared by several test binaries")]
 
 use std::{
@@ -20,31 +20,30 @@ use shipway_workflow::{
     },
 };
 
-/// The longest that anything here is waited for.
+/// Timeout for everything that tests wait for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A job in a folder of its own.
+/// A job in a temporary folder.
 pub(crate) struct Bench {
-    /// Removed at the end.
     pub(crate) root: tempfile::TempDir,
     pub(crate) spec: JobSpec,
-    /// Of the worker, besides.
+    /// Additional variables of the worker.
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// What came of a job.
+/// The results of a job.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) conclusion: Conclusion,
     pub(crate) why: Option<String>,
     pub(crate) outputs: Vec<(String, String)>,
     pub(crate) entries: Vec<JournalEntry>,
-    /// Without times.
+    /// Without timestamps.
     pub(crate) log: String,
 }
 
 impl Bench {
-    /// The job that `steps`, the YAML of a list, make.
+    /// A job with these steps (a YAML list).
     pub(crate) fn steps(steps: &str) -> Self {
         let steps: String = steps
             .lines()
@@ -53,7 +52,7 @@ impl Bench {
         Self::job(&format!("    steps:\n{steps}"))
     }
 
-    /// The job of this YAML below its id.
+    /// A job with this YAML.
     pub(crate) fn job(job: &str) -> Self {
         let text = format!("on: push\njobs:\n  a:\n    runs-on: x\n{job}");
         let source = Source::new("w.yml", text);
@@ -127,7 +126,7 @@ impl Bench {
         self
     }
 
-    /// With actions from this forge, kept in a folder beside it.
+    /// Uses actions of this forge.
     pub(crate) fn forge(mut self, forge: &Forge) -> Self {
         self.spec.actions.forge = forge.root.path().display().to_string();
         self.spec.actions.cache = Some(forge.root.path().join("cache"));
@@ -142,7 +141,7 @@ impl Bench {
         self.root.path().join("source")
     }
 
-    /// With a file in the workspace.
+    /// Adds a file to the workspace.
     pub(crate) fn file(self, path: &str, text: &str) -> Self {
         let path = self.folder().join("workspace").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -168,20 +167,20 @@ impl Bench {
             .unwrap()
     }
 
-    /// Runs the job to its end.
+    /// Runs the job until it ends.
     pub(crate) fn run(&self) -> Outcome {
         let mut worker = self.start();
         wait(&mut worker);
         self.outcome()
     }
 
-    /// Runs the job after something more was made ready.
+    /// Runs the job after `ready` has prepared something.
     pub(crate) fn run_with(self, ready: impl FnOnce(&Self)) -> Outcome {
         ready(&self);
         self.run()
     }
 
-    /// Runs the job and looks at what came of it while its folder is there.
+    /// Runs the job and calls `look` before its folder is removed.
     pub(crate) fn run_keeping(self, look: impl FnOnce(&Self, Outcome) -> Outcome) -> Outcome {
         let outcome = self.run();
         look(&self, outcome)
@@ -209,19 +208,19 @@ impl Bench {
         }
     }
 
-    /// What the log says now, without times.
+    /// The current log without timestamps.
     pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.folder().join(LOG_FILE)).unwrap_or_default();
         let lines = text.lines().map(|line| line.get(25..).unwrap_or_default());
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits until the log holds `text`.
+    /// Waits until the log contains `text`.
     pub(crate) fn await_log(&self, text: &str) {
         until(text, || self.log().lines().any(|line| line == text));
     }
 
-    /// Runs it, and cancels it once the log holds `text`.
+    /// Runs the job and cancels it when the log contains `text`.
     pub(crate) fn cancelled_at(&self, text: &str) -> Outcome {
         let mut worker = self.start();
         self.await_log(text);
@@ -234,7 +233,7 @@ impl Bench {
 }
 
 impl Outcome {
-    /// Outcome, conclusion and why of the step with this id.
+    /// Outcome, conclusion and reason of the step with this id.
     pub(crate) fn step(&self, id: &str) -> (Conclusion, Conclusion, Option<String>) {
         let step = self.entries.iter().find_map(|entry| match &entry.body {
             JournalBody::StepFinished {
@@ -249,7 +248,7 @@ impl Outcome {
         step.unwrap_or_else(|| panic!("no step {id}: {:#?}", self.entries))
     }
 
-    /// What the step printed, without its head.
+    /// The output of a step, without its head.
     pub(crate) fn printed(&self, id: &str) -> String {
         let at = self.entries.iter().position(|entry| matches!(&entry.body, JournalBody::StepStarted { id: found, .. } if found == id));
         let steps = self.entries[..at.unwrap()]
@@ -267,7 +266,7 @@ impl Outcome {
         part.trim_end().to_owned()
     }
 
-    /// The names of the steps, in the order in which they began.
+    /// The names of the steps in the order of their start.
     pub(crate) fn names(&self) -> Vec<&str> {
         let names = self.entries.iter().filter_map(|entry| match &entry.body {
             JournalBody::StepStarted { name, .. } => Some(name.as_str()),
@@ -276,13 +275,13 @@ impl Outcome {
         names.collect()
     }
 
-    /// The lines of the log that begin with `> `, without that.
+    /// The lines of the log that begin with `> `, without this prefix.
     pub(crate) fn told(&self) -> Vec<&str> {
         let lines = self.log.lines();
         lines.filter_map(|line| line.strip_prefix("> ")).collect()
     }
 
-    /// The whole journal as text.
+    /// The journal as text.
     pub(crate) fn journal(&self) -> String {
         serde_json::to_string(&self.entries).unwrap()
     }
@@ -300,7 +299,7 @@ impl Forge {
         }
     }
 
-    /// A commit with these files, as `main` and `tag` of the repository; its number.
+    /// Creates a commit with these files as `main` and `tag` of the repository; returns its id.
     pub(crate) fn commit(&self, repository: &str, tag: &str, files: &[(&str, &str)]) -> String {
         let bare = self.root.path().join(format!("{repository}.git"));
         if !bare.exists() {
@@ -339,12 +338,12 @@ pub(crate) fn git(at: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Waits for the worker's end.
+/// Waits until the worker exits.
 pub(crate) fn wait(worker: &mut Child) {
     until("the worker's end", || worker.try_wait().unwrap().is_some());
 }
 
-/// Looks until it is so; the processes looked at have no other way to say it.
+/// Polls until `is_so`: these processes have no way to notify.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -361,7 +360,7 @@ pub(crate) fn signal(worker: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// Whether a process runs whose number is in this file.
+/// Whether the process whose pid is in this file is running.
 pub(crate) fn is_alive(pid_file: &Path) -> bool {
     let pid = fs::read_to_string(pid_file).unwrap();
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
