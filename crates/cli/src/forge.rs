@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shipway_worker::forge::login::token;
+use shipway_worker::forge::forge_login::token;
 use shipway_workflow::job::ActionSource;
 
 use crate::exit::Failure;

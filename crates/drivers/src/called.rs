@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use shipway_core::release::{CalledFile, WorkflowFile};
-use shipway_worker::forge::{Forge, Workflows};
+use shipway_worker::forge::{Forge, WorkflowReader};
 use shipway_workflow::{graph::Place, job::ActionSource};
 
 /// How long all of one run may take: a forge that hangs must not keep a run from saying so.
@@ -29,7 +29,7 @@ pub async fn read_elsewhere(
 ) -> Vec<String> {
     forget_unread(file);
     let forge = Forge::new(source, scratch.join("cache"), scratch.to_owned());
-    let mut workflows = Workflows::new(forge);
+    let mut workflows = WorkflowReader::new(forge);
     let end = tokio::time::Instant::now() + PATIENCE;
     let mut notes = Vec::new();
     let mut calls = file.calls();

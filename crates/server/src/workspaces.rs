@@ -17,7 +17,7 @@ use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
     run::{RunView, Status},
 };
-use shipway_drivers::jobs::KEPT_FILE;
+use shipway_drivers::jobs::RESUME_STATE_FILE;
 
 use crate::app::App;
 
@@ -33,7 +33,7 @@ const LOOKS: u32 = 50;
 const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What goes.
-const PARTS: [&str; 5] = ["workspace", "home", "temp", "artifacts", KEPT_FILE];
+const PARTS: [&str; 5] = ["workspace", "home", "temp", "artifacts", RESUME_STATE_FILE];
 /// What is on its way out: nobody takes half of it for the whole.
 const GONE: &str = ".gone";
 
@@ -280,7 +280,7 @@ mod tests {
         fs::create_dir_all(job.join("workspace/read-only/below")).unwrap();
         fs::create_dir_all(job.join("temp.gone")).unwrap();
         fs::write(job.join("log"), "kept").unwrap();
-        fs::write(job.join(KEPT_FILE), "with the workspace").unwrap();
+        fs::write(job.join(RESUME_STATE_FILE), "with the workspace").unwrap();
         remove(&job);
         let left: Vec<PathBuf> = entries(&job);
         assert_eq!(left, [job.join("log")]);

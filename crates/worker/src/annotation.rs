@@ -5,18 +5,21 @@ use std::path::{Component, Path, PathBuf};
 
 use shipway_workflow::job::{JournalBody, Level};
 
-use crate::{command::Command, containers::in_workspace, mask::Masker, matcher::Problem};
+use crate::{
+    containers::in_workspace, mask::Masker, problem_matcher::MatchedProblem,
+    workflow_command::WorkflowCommand,
+};
 
 /// A range in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct FilePosition {
     line: Option<u32>,
     end_line: Option<u32>,
     column: Option<u32>,
     end_column: Option<u32>,
 }
 
-impl Place {
+impl FilePosition {
     /// Drops what is inconsistent.
     fn checked(mut self) -> Self {
         self.line = self.line.or(self.end_line);
@@ -41,7 +44,7 @@ impl Place {
 /// From a workflow command.
 pub(crate) fn of_command(
     level: Level,
-    command: &Command,
+    command: &WorkflowCommand,
     workspace: &Path,
     masker: &Masker,
 ) -> JournalBody {
@@ -49,7 +52,7 @@ pub(crate) fn of_command(
         let text = names.iter().find_map(|name| command.get(name));
         text.and_then(|text| text.trim().parse().ok())
     };
-    let place = Place {
+    let place = FilePosition {
         line: number(&["line"]),
         end_line: number(&["endLine"]),
         column: number(&["col", "column"]),
@@ -68,17 +71,21 @@ pub(crate) fn of_command(
 }
 
 /// From a problem matcher. The file is dropped unless it exists in the workspace.
-pub(crate) fn of_problem(problem: &Problem, workspace: &Path, masker: &Masker) -> JournalBody {
-    let place = Place {
+pub(crate) fn of_problem(
+    problem: &MatchedProblem,
+    workspace: &Path,
+    masker: &Masker,
+) -> JournalBody {
+    let place = FilePosition {
         line: problem.line,
         column: problem.column,
-        ..Place::default()
+        ..FilePosition::default()
     };
     let file = problem
         .file
         .as_deref()
         .and_then(|file| inside(workspace, in_workspace(file).unwrap_or(file)));
-    let Problem {
+    let MatchedProblem {
         level,
         message,
         code,
@@ -89,14 +96,14 @@ pub(crate) fn of_problem(problem: &Problem, workspace: &Path, masker: &Masker) -
 
 /// From a message of the worker.
 pub(crate) fn of_text(level: Level, text: &str, masker: &Masker) -> JournalBody {
-    made(level, text, None, Place::default(), None, masker)
+    made(level, text, None, FilePosition::default(), None, masker)
 }
 
 fn made(
     level: Level,
     message: &str,
     file: Option<String>,
-    place: Place,
+    place: FilePosition,
     title: Option<&str>,
     masker: &Masker,
 ) -> JournalBody {
@@ -148,13 +155,13 @@ mod tests {
 
     fn place(line: u32, end_line: u32, column: u32, end_column: u32) -> [u32; 4] {
         let some = |n: u32| (n > 0).then_some(n);
-        let place = Place {
+        let place = FilePosition {
             line: some(line),
             end_line: some(end_line),
             column: some(column),
             end_column: some(end_column),
         };
-        let Place {
+        let FilePosition {
             line,
             end_line,
             column,

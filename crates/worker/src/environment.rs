@@ -9,7 +9,7 @@ use shipway_workflow::{
     job::{ENGINE, JobSpec, NETWORK},
 };
 
-use crate::tools::{add_install_folders, prepare_install_folders};
+use crate::install_folders::{add_install_folders, prepare_install_folders};
 
 /// Default search path for programs.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -21,9 +21,9 @@ pub(crate) const COMMANDS: &str = "_runner_file_commands";
 /// Environment variables in order of first appearance; the last value wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Env(Vec<(String, String)>);
+pub(crate) struct EnvVars(Vec<(String, String)>);
 
-impl Env {
+impl EnvVars {
     pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let (name, value) = (name.into(), value.into());
         match self.0.iter_mut().find(|(known, _)| *known == name) {
@@ -53,7 +53,7 @@ impl Env {
 
 /// The folders of a job.
 #[derive(Clone, Debug)]
-pub(crate) struct Folders {
+pub(crate) struct JobFolders {
     pub(crate) workspace: PathBuf,
     pub(crate) home: PathBuf,
     pub(crate) temp: PathBuf,
@@ -63,7 +63,7 @@ pub(crate) struct Folders {
     pub(crate) event: PathBuf,
 }
 
-impl Folders {
+impl JobFolders {
     /// The folders of the job in `job`. Its steps work in `base`, which is the folder of the previous attempt for a
     /// resumed job: state of earlier steps contains absolute paths.
     pub(crate) fn of(job: &Path, base: &Path) -> Self {
@@ -117,8 +117,8 @@ impl Folders {
 }
 
 /// The base environment of every step: of the server's variables only the search path and network settings are kept.
-pub(crate) fn base(folders: &Folders) -> Env {
-    let mut base = Env::default();
+pub(crate) fn base(folders: &JobFolders) -> EnvVars {
+    let mut base = EnvVars::default();
     add_install_folders(folders, &mut base);
     base.set("LANG", "C.UTF-8");
     base.set("HOME", folders.home.display().to_string());
@@ -143,8 +143,8 @@ pub(crate) fn base(folders: &Folders) -> Env {
 }
 
 /// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: set last, so that nothing overrides them.
-pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> Env {
-    let mut fixed = Env::default();
+pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> EnvVars {
+    let mut fixed = EnvVars::default();
     fixed.set("GITHUB_ACTIONS", "true");
     fixed.set("SHIPWAY", "true");
     if let Some(server) = &spec.server {

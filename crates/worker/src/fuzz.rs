@@ -1,17 +1,17 @@
 //! Properties that hold for any bytes that a step prints or writes to files: the targets of `fuzz/`, which ordinary
 //! tests also run for a short time. Each panics if its property is violated. Not part of the crate's API.
 
-use crate::{command, files, mask};
+use crate::{command_file_parser, mask, workflow_command};
 
 /// Lines of output as commands, and the whole input as a command file.
 pub fn commands(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut resume = None;
     for line in text.lines() {
-        let read = command::parse(line, resume);
+        let read = workflow_command::parse(line, resume);
         if let Some(read) = &read {
             assert!(
-                command::may_be(line.as_bytes()),
+                workflow_command::may_be(line.as_bytes()),
                 "never wrong about a no: {line:?}"
             );
             assert!(
@@ -21,12 +21,12 @@ pub fn commands(data: &[u8]) {
             for (name, value) in &read.properties {
                 assert!(read.get(name).is_some(), "{name:?}={value:?}");
             }
-            if read.name == command::Name::StopCommands {
+            if read.name == workflow_command::CommandName::StopCommands {
                 resume = line.rsplit("::").next().filter(|word| !word.is_empty());
             }
         }
     }
-    let (pairs, result) = files::pairs(&text);
+    let (pairs, result) = command_file_parser::pairs(&text);
     for (name, value) in &pairs {
         assert!(!name.is_empty(), "a value has a name");
         assert!(name.len() + value.len() <= text.len(), "nothing is made up");
@@ -88,7 +88,7 @@ pub fn masks(data: &[u8]) {
     assert_eq!(pieces, expected, "{secrets:?} in pieces of {piece}");
 }
 
-/// Reference implementation of masking: marks each byte of each form and replaces each marked range by `***`.
+/// ActionReference implementation of masking: marks each byte of each form and replaces each marked range by `***`.
 fn without(forms: &[&str], text: &[u8]) -> Vec<u8> {
     let mut covered = vec![false; text.len()];
     for form in forms {

@@ -15,24 +15,24 @@ const RESERVE_BYTES: u64 = 256 * 1024;
 
 /// Whether the journal must survive a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeping {
+pub enum Durability {
     /// Results are fsynced before the job continues.
     Durable,
     /// Nothing is fsynced: `shipway run` keeps the run in memory, and its folders are temporary.
     Volatile,
 }
 
-pub(crate) struct Journal {
+pub(crate) struct JournalWriter {
     file: File,
-    keeping: Keeping,
+    keeping: Durability,
     seq: u64,
     length: u64,
     reserved: u64,
 }
 
-impl Journal {
+impl JournalWriter {
     /// Opens the journal; cuts off a last line that a crash has left incomplete.
-    pub(crate) fn open(path: &Path, keeping: Keeping) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, keeping: Durability) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -78,8 +78,8 @@ impl Journal {
     pub(crate) fn record(&mut self, body: JournalBody) -> io::Result<()> {
         self.note(body)?;
         match self.keeping {
-            Keeping::Durable => self.file.sync_data(),
-            Keeping::Volatile => Ok(()),
+            Durability::Durable => self.file.sync_data(),
+            Durability::Volatile => Ok(()),
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         let started = |pid| JournalBody::Started { pid, start_time: 0 };
-        let open = || Journal::open(&path, Keeping::Durable).unwrap();
+        let open = || JournalWriter::open(&path, Durability::Durable).unwrap();
         open().record(started(1)).unwrap();
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(b"{\"seq\":2,\"at\":\"20").unwrap();

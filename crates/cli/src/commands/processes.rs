@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use shipway_worker::Keeping;
+use shipway_worker::Durability;
 
 use crate::exit::Failure;
 
@@ -45,9 +45,9 @@ pub struct Worker {
 /// Runs the job; exit code 1 when it isn't green.
 pub fn worker(args: &Worker) -> std::process::ExitCode {
     let keeping = if args.volatile {
-        Keeping::Volatile
+        Durability::Volatile
     } else {
-        Keeping::Durable
+        Durability::Durable
     };
     shipway_worker::run(&args.dir, keeping)
 }

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shipway_core::run::{JobView, RunView, Status};
-use shipway_worker::{Secrets, Stand, look_back, stand};
+use shipway_worker::{DebugShellContext, SecretAccess, look_back, stand};
 use shipway_workflow::job::{JobSpec, Resume};
 
 use super::ids::{Kind, path_of};
@@ -73,9 +73,9 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
     let path = format!("/api/v1/runs/{path}/jobs/{}/shell", job.key);
     let spec = spec(server, &path, args)?;
     let secrets = if args.with_secrets {
-        Secrets::Given
+        SecretAccess::Granted
     } else {
-        Secrets::Withheld
+        SecretAccess::Withheld
     };
     let resume = spec
         .resume
@@ -112,7 +112,7 @@ pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         attempt,
         step,
     };
-    let stand = stood(spec, &resume, Secrets::Given)?;
+    let stand = stood(spec, &resume, SecretAccess::Granted)?;
     error_text(&head(&spec.name, &stand, ""));
     // Ctrl-C is the shell's: it is heard here already, and means nothing any more.
     let ended = command(&stand, &[], &format!("[{}] ", spec.key)).status();
@@ -191,13 +191,17 @@ fn no_access(folder: &Path, error: &io::Error) -> Failure {
     )
 }
 
-fn stood(spec: &JobSpec, resume: &Resume, secrets: Secrets) -> Result<Stand, Failure> {
+fn stood(
+    spec: &JobSpec,
+    resume: &Resume,
+    secrets: SecretAccess,
+) -> Result<DebugShellContext, Failure> {
     stand(spec, resume, secrets)
         .map_err(|lost| Failure::Failed(format!("no shell can be opened in {}: {lost}", spec.name)))
 }
 
 /// What is told before the first prompt.
-fn head(title: &str, stand: &Stand, why: &str) -> String {
+fn head(title: &str, stand: &DebugShellContext, why: &str) -> String {
     let why = match why {
         "" => String::new(),
         why => format!("; it failed: {}", why.lines().next().unwrap_or(why)),
@@ -220,7 +224,7 @@ fn head(title: &str, stand: &Stand, why: &str) -> String {
 }
 
 /// The shell, or what is to run instead.
-fn command(stand: &Stand, words: &[String], prompt: &str) -> Command {
+fn command(stand: &DebugShellContext, words: &[String], prompt: &str) -> Command {
     let mut command = match words {
         [] => {
             let mut shell = Command::new(if has_bash(stand) { "bash" } else { "sh" });
@@ -247,7 +251,7 @@ fn command(stand: &Stand, words: &[String], prompt: &str) -> Command {
     command
 }
 
-fn has_bash(stand: &Stand) -> bool {
+fn has_bash(stand: &DebugShellContext) -> bool {
     let path = stand.env.iter().find(|(name, _)| name == "PATH");
     let path = path.map_or("", |(_, path)| path.as_str());
     std::env::split_paths(path).any(|folder| folder.join("bash").is_file())

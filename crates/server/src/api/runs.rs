@@ -13,7 +13,7 @@ use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
     run::{Again, FromStep, Input, Left, RunView},
 };
-use shipway_drivers::jobs::{Standing, look_back};
+use shipway_drivers::jobs::{AttemptProgress, look_back};
 use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
@@ -170,7 +170,7 @@ async fn from_step(
         left.insert(
             key,
             match read {
-                Ok(Ok(Standing { failed, steps })) => Left::Workspace { failed, steps },
+                Ok(Ok(AttemptProgress { failed, steps })) => Left::Workspace { failed, steps },
                 Ok(Err(lost)) => Left::Nothing(lost.to_string()),
                 Err(error) => Left::Nothing(error.to_string()),
             },

@@ -22,7 +22,7 @@ use shipway_core::{
     ids::RunId,
     run::{self, Input, Rejection, job_spec},
 };
-use shipway_drivers::jobs::{Standing, look_back};
+use shipway_drivers::jobs::{AttemptProgress, look_back};
 use shipway_workflow::{
     expr::{Value, listed},
     job::{JobKey, JobSpec, ParseJobKeyError, Resume},
@@ -130,7 +130,7 @@ async fn place(
         let folder = folder.clone();
         tokio::task::spawn_blocking(move || look_back(&folder, &steps)).await
     };
-    let Standing { failed, steps } = match read {
+    let AttemptProgress { failed, steps } = match read {
         Ok(Ok(standing)) => standing,
         Ok(Err(lost)) => {
             return Err(Problem::conflict(format!(

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Call, Left, blocking, elsewhere::Other, tarball};
+use super::{ActionContext, ActionEffects, artifact_tar, blocking, cross_run_artifacts::OtherRun};
 use crate::{
-    glob::{self, Found, Ground, Hidden},
-    runtime::{Kept, checked_name, place},
+    path_patterns::{self, HiddenFiles, PathMatches, SearchRoots},
+    runtime::{ArtifactEntry, checked_name, place},
 };
 
 /// `actions/upload-artifact`
-pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
+pub(super) async fn upload(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
     let name = checked_name(call.get("name").unwrap_or("artifact"))?.to_owned();
     let patterns = call
         .get("path")
@@ -18,9 +18,9 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
     number(call, "compression-level", 9)?;
     number(call, "retention-days", 400)?;
     let hidden = if call.flag("include-hidden-files")? {
-        Hidden::Taken
+        HiddenFiles::Include
     } else {
-        Hidden::LeftOut
+        HiddenFiles::Exclude
     };
     let overwrite = call.flag("overwrite")?;
     let missing = match call.get("if-no-files-found").unwrap_or("warn") {
@@ -32,7 +32,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
         }
     };
     let (ground, looked_for) = (call.ground(), patterns.clone());
-    let found = blocking(move || glob::find_on(&ground, &[looked_for], hidden)).await?;
+    let found = blocking(move || path_patterns::find_on(&ground, &[looked_for], hidden)).await?;
     if found.files.is_empty() {
         let shown: Vec<&str> = patterns.lines().map(str::trim).collect();
         let what = format!("no files were found for {}", shown.join(", "));
@@ -41,7 +41,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
             "ignore" => call.say(&what),
             _ => call.warn(&format!("{what}; no artifact is uploaded")),
         }
-        return Ok(Left::default());
+        return Ok(ActionEffects::default());
     }
     if !overwrite && !call.shelf.is_free(&name) {
         return Err(format!(
@@ -52,20 +52,20 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
     let path = place(&call.folders.artifacts, &name);
     let (tar, count) = (path.clone(), found.files.len());
     let written = blocking(move || {
-        let written = tarball::write(&tar, &base, &found.files);
+        let written = artifact_tar::write(&tar, &base, &found.files);
         if written.is_err() {
             // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&tar);
         }
         written
     });
-    let tarball::Written { digest, size } = written.await?;
+    let artifact_tar::WrittenTar { digest, size } = written.await?;
     call.say(&format!(
         "Artifact {name}: {count} files, {size} bytes, {digest}"
     ));
     let kept = call.shelf.put(name, path, digest, size);
     let hex = kept.digest.trim_start_matches("sha256:").to_owned();
-    Ok(Left::outputs([
+    Ok(ActionEffects::outputs([
         ("artifact-id", kept.id().to_string()),
         ("artifact-digest", hex),
         ("artifact-url", url(call, &kept)),
@@ -73,7 +73,7 @@ pub(super) async fn upload(call: &mut Call<'_>) -> Result<Left, String> {
 }
 
 /// Validates an input that has no effect: tars are not compressed, and artifacts are kept as long as their run.
-fn number(call: &Call<'_>, name: &str, max: u32) -> Result<(), String> {
+fn number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), String> {
     let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
     match call.get(name) {
         Some(text) if !is_sane(text) => Err(format!("`{name}` is 0 to {max}, not {text:?}")),
@@ -82,7 +82,7 @@ fn number(call: &Call<'_>, name: &str, max: u32) -> Result<(), String> {
 }
 
 /// The artifact's URL on the run's page; empty without a server.
-fn url(call: &Call<'_>, kept: &Kept) -> String {
+fn url(call: &ActionContext<'_>, kept: &ArtifactEntry) -> String {
     let github = &call.spec.contexts.github;
     let text = |name: &str| github.get(name).to_text().to_string();
     let repository = text("repository");
@@ -100,7 +100,7 @@ fn url(call: &Call<'_>, kept: &Kept) -> String {
 
 /// The folder that paths in the artifact are relative to, by GitHub's rules. For one pattern: its part before the
 /// first wildcard; for a single file without wildcards: its folder; for several patterns: their common ancestor.
-fn base(found: &Found) -> PathBuf {
+fn base(found: &PathMatches) -> PathBuf {
     match (found.search_paths.as_slice(), found.files.as_slice()) {
         ([one], [file]) if one == file => one.parent().unwrap_or(one).to_owned(),
         ([one], _) => one.clone(),
@@ -116,15 +116,15 @@ fn common(paths: &[PathBuf]) -> PathBuf {
 }
 
 /// The artifacts to download.
-enum Wanted {
+enum ArtifactSelection {
     Name(String),
     Ids(Vec<u64>),
     /// All whose names match; `None`: all.
     Pattern(Option<globset::GlobMatcher>),
 }
 
-impl Wanted {
-    fn of(call: &Call<'_>) -> Result<Self, String> {
+impl ArtifactSelection {
+    fn of(call: &ActionContext<'_>) -> Result<Self, String> {
         match (
             call.get("name"),
             call.get("artifact-ids"),
@@ -156,7 +156,7 @@ impl Wanted {
     }
 
     /// Selects artifacts. One that is named or numbered must exist.
-    fn of_all(&self, all: Vec<Kept>) -> Result<Vec<Kept>, String> {
+    fn of_all(&self, all: Vec<ArtifactEntry>) -> Result<Vec<ArtifactEntry>, String> {
         let known = || match all.as_slice() {
             [] => "none".to_owned(),
             all => {
@@ -182,7 +182,7 @@ impl Wanted {
             }
             Self::Name(_) | Self::Pattern(_) => {}
         }
-        let taken = |kept: &Kept| match self {
+        let taken = |kept: &ArtifactEntry| match self {
             Self::Name(name) => kept.name == *name,
             Self::Ids(ids) => ids.contains(&kept.id()),
             Self::Pattern(pattern) => pattern.as_ref().is_none_or(|it| it.is_match(&kept.name)),
@@ -192,10 +192,13 @@ impl Wanted {
 }
 
 /// `actions/download-artifact`: one artifact into a folder, or several, each into a folder with its name.
-pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Result<Left, String> {
-    let other = Other::named(call)?;
+pub(super) async fn download(
+    call: &mut ActionContext<'_>,
+    version: Option<u32>,
+) -> Result<ActionEffects, String> {
+    let other = OtherRun::named(call)?;
     let to = call.inside(call.get("path").unwrap_or("."))?;
-    let wanted = Wanted::of(call)?;
+    let wanted = ArtifactSelection::of(call)?;
     let merge = call.flag("merge-multiple")?;
     let all = match &other {
         Some(other) => other.all(&call.folders.artifacts.join("elsewhere")).await?,
@@ -204,9 +207,9 @@ pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Resul
     let taken = wanted.of_all(all)?;
     // From v5 on a single artifact downloaded by id is not put into a subfolder.
     let directly = match &wanted {
-        Wanted::Name(_) => true,
-        Wanted::Ids(ids) => merge || ids.len() == 1 && version.is_none_or(|it| it >= 5),
-        Wanted::Pattern(_) => merge,
+        ArtifactSelection::Name(_) => true,
+        ArtifactSelection::Ids(ids) => merge || ids.len() == 1 && version.is_none_or(|it| it >= 5),
+        ArtifactSelection::Pattern(_) => merge,
     };
     for kept in &taken {
         if let Some(other) = &other {
@@ -219,16 +222,23 @@ pub(super) async fn download(call: &mut Call<'_>, version: Option<u32>) -> Resul
         };
         unpack(call, kept, &to).await?;
     }
-    if !matches!(wanted, Wanted::Name(_)) {
+    if !matches!(wanted, ArtifactSelection::Name(_)) {
         call.say(&format!("Downloaded {} artifacts", taken.len()));
     }
-    Ok(Left::outputs([("download-path", to.display().to_string())]))
+    Ok(ActionEffects::outputs([(
+        "download-path",
+        to.display().to_string(),
+    )]))
 }
 
-async fn unpack(call: &mut Call<'_>, kept: &Kept, to: &Path) -> Result<(), String> {
-    let Kept { name, .. } = kept;
+async fn unpack(
+    call: &mut ActionContext<'_>,
+    kept: &ArtifactEntry,
+    to: &Path,
+) -> Result<(), String> {
+    let ArtifactEntry { name, .. } = kept;
     let (path, digest, place) = (kept.path.clone(), kept.digest.clone(), to.to_owned());
-    let unpacked = blocking(move || tarball::unpack(&path, &digest, &place)).await;
+    let unpacked = blocking(move || artifact_tar::unpack(&path, &digest, &place)).await;
     let count = unpacked.map_err(|why| format!("the artifact {name} can't be unpacked: {why}"))?;
     call.say(&format!(
         "Downloaded {name}: {count} files to {}",
@@ -237,11 +247,11 @@ async fn unpack(call: &mut Call<'_>, kept: &Kept, to: &Path) -> Result<(), Strin
     Ok(())
 }
 
-impl Call<'_> {
+impl ActionContext<'_> {
     /// Searches only the job's folders, so that a mistaken pattern uploads no other files.
-    fn ground(&self) -> Ground {
+    fn ground(&self) -> SearchRoots {
         let folders = self.folders;
-        Ground {
+        SearchRoots {
             root: folders.workspace.clone(),
             home: folders.home.clone(),
             within: [&folders.workspace, &folders.home, &folders.temp]
@@ -273,7 +283,7 @@ mod tests {
             (vec!["/w/a/x.txt", "/w/b"], vec!["/w/a/x.txt"], "/w"),
         ] {
             let paths = |paths: Vec<&str>| paths.into_iter().map(PathBuf::from).collect();
-            let found = Found {
+            let found = PathMatches {
                 files: paths(files),
                 folders: Vec::new(),
                 search_paths: paths(search_paths),

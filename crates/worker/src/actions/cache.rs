@@ -3,11 +3,11 @@
 //! Outputs are exactly GitHub's: `cache-hit` is `true` for an exact match of the key, `false` for a match of a
 //! restore key, and unset if nothing was found.
 
-use super::{Call, Left, blocking};
+use super::{ActionContext, ActionEffects, blocking};
 use crate::{
-    cache::{Caches, Entry, PutError, archive, checked_key},
-    frame::Stage,
-    glob::Ground,
+    cache::{CacheEntry, JobCaches, SaveCacheError, cache_archive, checked_key},
+    path_patterns::SearchRoots,
+    step_scope::ActionStage,
 };
 
 /// State that the main part of `actions/cache` saves for its post part.
@@ -15,14 +15,14 @@ const PRIMARY_KEY: &str = "CACHE_KEY";
 const MATCHED_KEY: &str = "CACHE_RESULT";
 
 /// The inputs of a step.
-struct Asked {
+struct CacheInputs {
     paths: String,
     key: String,
     restore_keys: Vec<String>,
 }
 
-impl Asked {
-    fn of(call: &Call<'_>) -> Result<Self, String> {
+impl CacheInputs {
+    fn of(call: &ActionContext<'_>) -> Result<Self, String> {
         let given = |name: &str| {
             let value = call.get(name);
             value.ok_or_else(|| format!("actions/cache needs `{name}`"))
@@ -38,10 +38,10 @@ impl Asked {
 }
 
 /// `actions/cache`: the main part restores, the post part saves.
-pub(super) async fn both(call: &mut Call<'_>) -> Result<Left, String> {
-    if call.stage == Stage::Post {
+pub(super) async fn both(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    if call.stage == ActionStage::Post {
         save(call).await?;
-        return Ok(Left::default());
+        return Ok(ActionEffects::default());
     }
     let mut left = restore(call).await?;
     left.post = true;
@@ -49,14 +49,17 @@ pub(super) async fn both(call: &mut Call<'_>) -> Result<Left, String> {
 }
 
 /// `actions/cache/restore`
-pub(super) async fn restore(call: &mut Call<'_>) -> Result<Left, String> {
-    let asked = Asked::of(call)?;
+pub(super) async fn restore(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    let asked = CacheInputs::of(call)?;
     let lookup_only = call.flag("lookup-only")?;
     let must_hit = call.flag("fail-on-cache-miss")?;
     let primary = ("cache-primary-key", asked.key.clone());
     let Some(caches) = call.caches.cloned() else {
         call.notice("this run has nowhere to keep caches; nothing is restored or saved");
-        return Ok(Left::outputs([primary, ("cache-hit", "false".to_owned())]));
+        return Ok(ActionEffects::outputs([
+            primary,
+            ("cache-hit", "false".to_owned()),
+        ]));
     };
     let state = (PRIMARY_KEY.to_owned(), asked.key.clone());
     let (ground, key) = (ground(call), asked.key.clone());
@@ -76,18 +79,18 @@ pub(super) async fn restore(call: &mut Call<'_>) -> Result<Left, String> {
             ));
         }
         call.say(&format!("Cache not found for input keys: {keys}"));
-        let mut left = Left::outputs([primary]);
+        let mut left = ActionEffects::outputs([primary]);
         left.state.push(state);
         return Ok(left);
     };
     call.say(&if lookup_only {
         format!("Cache found and can be restored from key: {}", entry.key)
     } else {
-        let Entry { key, size, .. } = &entry;
+        let CacheEntry { key, size, .. } = &entry;
         format!("Cache restored from key: {key} ({files} files, {size} bytes)")
     });
     let hit = is_same(&key, &entry.key).to_string();
-    let mut left = Left::outputs([
+    let mut left = ActionEffects::outputs([
         primary,
         ("cache-hit", hit),
         ("cache-matched-key", entry.key.clone()),
@@ -97,8 +100,8 @@ pub(super) async fn restore(call: &mut Call<'_>) -> Result<Left, String> {
 }
 
 /// `actions/cache/save`. Like at GitHub, a cache that can't be saved doesn't fail the step.
-pub(super) async fn save(call: &mut Call<'_>) -> Result<Left, String> {
-    let mut asked = Asked::of(call)?;
+pub(super) async fn save(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    let mut asked = CacheInputs::of(call)?;
     // Use the key of the main part: files that went into `hashFiles` may have changed.
     if let Some(key) = call.state(PRIMARY_KEY) {
         asked.key = key.to_owned();
@@ -111,45 +114,45 @@ pub(super) async fn save(call: &mut Call<'_>) -> Result<Left, String> {
         call.say(&format!(
             "Cache hit occurred on the primary key {key}, not saving cache."
         ));
-        return Ok(Left::default());
+        return Ok(ActionEffects::default());
     }
     let Some(caches) = call.caches.cloned() else {
         call.notice("this run has nowhere to keep caches; nothing is saved");
-        return Ok(Left::default());
+        return Ok(ActionEffects::default());
     };
     let (ground, scratch) = (ground(call), call.folders.temp.clone());
     let saved = blocking(move || keep(&caches, &ground, &asked, &scratch)).await?;
     match saved {
-        Saved::Kept(entry) => call.say(&format!(
+        SaveOutcome::Saved(entry) => call.say(&format!(
             "Cache saved with key: {key} ({} bytes)",
             entry.size
         )),
-        Saved::Nothing => call.warn(
+        SaveOutcome::Nothing => call.warn(
             "none of the paths to be cached is there, so no cache is saved; look at `path` of the step",
         ),
-        Saved::Refused(PutError::Taken) => call.say(&format!(
+        SaveOutcome::Refused(SaveCacheError::Taken) => call.say(&format!(
             "Failed to save: there is a cache with the key {key}, another job may have saved it."
         )),
-        Saved::Refused(why) => call.warn(&format!("the cache {key} is not saved: {why}")),
+        SaveOutcome::Refused(why) => call.warn(&format!("the cache {key} is not saved: {why}")),
     }
-    Ok(Left::default())
+    Ok(ActionEffects::default())
 }
 
-enum Saved {
-    Kept(Entry),
+enum SaveOutcome {
+    Saved(CacheEntry),
     Nothing,
-    Refused(PutError),
+    Refused(SaveCacheError),
 }
 
 /// Finds an entry and unpacks it, unless `lookup_only`; returns it with the number of its files.
 fn find(
-    caches: &Caches,
-    ground: &Ground,
-    asked: &Asked,
+    caches: &JobCaches,
+    ground: &SearchRoots,
+    asked: &CacheInputs,
     lookup_only: bool,
     scratch: &std::path::Path,
-) -> Result<Option<(Entry, usize)>, String> {
-    let version = archive::version(&asked.paths);
+) -> Result<Option<(CacheEntry, usize)>, String> {
+    let version = cache_archive::version(&asked.paths);
     let Some(entry) = caches.find(&version, &asked.key, &asked.restore_keys)? else {
         return Ok(None);
     };
@@ -160,7 +163,7 @@ fn find(
     let unpacked = caches
         .lend(&entry, &own)
         .map_err(|error| error.to_string())
-        .and_then(|path| archive::unpack(&path, ground, &asked.paths));
+        .and_then(|path| cache_archive::unpack(&path, ground, &asked.paths));
     let _ = std::fs::remove_file(own);
     let files =
         unpacked.map_err(|why| format!("the cache {} can't be restored: {why}", entry.key))?;
@@ -168,23 +171,23 @@ fn find(
 }
 
 fn keep(
-    caches: &Caches,
-    ground: &Ground,
-    asked: &Asked,
+    caches: &JobCaches,
+    ground: &SearchRoots,
+    asked: &CacheInputs,
     scratch: &std::path::Path,
-) -> Result<Saved, String> {
-    let version = archive::version(&asked.paths);
+) -> Result<SaveOutcome, String> {
+    let version = cache_archive::version(&asked.paths);
     if caches.has(&version, &asked.key) {
-        return Ok(Saved::Refused(PutError::Taken));
+        return Ok(SaveOutcome::Refused(SaveCacheError::Taken));
     }
     let own = tempfile_in(scratch);
-    let packed = archive::pack(ground, &asked.paths, &own);
+    let packed = cache_archive::pack(ground, &asked.paths, &own);
     let saved = packed.map(|any| {
         if !any {
-            return Saved::Nothing;
+            return SaveOutcome::Nothing;
         }
         let kept = caches.put(&version, &asked.key, &own);
-        kept.map_or_else(Saved::Refused, Saved::Kept)
+        kept.map_or_else(SaveOutcome::Refused, SaveOutcome::Saved)
     });
     let _ = std::fs::remove_file(own);
     saved
@@ -197,8 +200,8 @@ fn tempfile_in(folder: &std::path::Path) -> std::path::PathBuf {
 }
 
 /// Not restricted to the job's folders: tools keep caches anywhere.
-fn ground(call: &Call<'_>) -> Ground {
-    Ground {
+fn ground(call: &ActionContext<'_>) -> SearchRoots {
+    SearchRoots {
         root: call.folders.workspace.clone(),
         home: call.folders.home.clone(),
         within: Vec::new(),

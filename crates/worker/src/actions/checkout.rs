@@ -9,10 +9,10 @@ use std::{
 use shipway_workflow::job::SourceTree;
 use tokio::process::Command;
 
-use super::{Call, Left, blocking};
-use crate::glob::{self, Hidden};
+use super::{ActionContext, ActionEffects, blocking};
+use crate::path_patterns::{self, HiddenFiles};
 
-pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
+pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
     let own = call.spec.contexts.github.get("repository").to_text();
     if let Some(other) = call
         .get("repository")
@@ -45,12 +45,12 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
 }
 
 async fn from_git(
-    call: &mut Call<'_>,
+    call: &mut ActionContext<'_>,
     git_dir: &Path,
     commit: &str,
     reference: &str,
     to: &Path,
-) -> Result<Left, String> {
+) -> Result<ActionEffects, String> {
     let failed = |error: io::Error| format!("{}: {error}", to.display());
     let asked = call.get("ref").map(str::to_owned);
     // `clean` (default): a second checkout into the same folder removes what is there.
@@ -101,11 +101,14 @@ async fn from_git(
         }
     };
     call.say(&format!("Checked out {commit} ({reference})"));
-    Ok(Left::outputs([("commit", commit), ("ref", reference)]))
+    Ok(ActionEffects::outputs([
+        ("commit", commit),
+        ("ref", reference),
+    ]))
 }
 
 /// Resolves a branch, tag or commit id.
-async fn resolve(call: &Call<'_>, at: &Path, wanted: &str) -> Result<String, String> {
+async fn resolve(call: &ActionContext<'_>, at: &Path, wanted: &str) -> Result<String, String> {
     let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
     for name in [
         &format!("refs/remotes/origin/{branch}"),
@@ -138,7 +141,11 @@ fn empty(folder: &Path) -> io::Result<()> {
 }
 
 /// Copies tracked and untracked, but not ignored files; all files if the folder is no git repository.
-async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left, String> {
+async fn from_folder(
+    call: &mut ActionContext<'_>,
+    from: &Path,
+    to: &Path,
+) -> Result<ActionEffects, String> {
     if let Some(reference) = call.get("ref") {
         let text = format!(
             "`ref: {reference}` has no effect: without a server the folder is taken as it is"
@@ -161,7 +168,7 @@ async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left
                 .filter(|name| !name.is_empty())
                 .map(PathBuf::from)
                 .collect(),
-            None => glob::find(&source, &["**".to_owned()], Hidden::Taken)?
+            None => path_patterns::find(&source, &["**".to_owned()], HiddenFiles::Include)?
                 .files
                 .iter()
                 .filter_map(|path| path.strip_prefix(&source).ok().map(Path::to_owned))
@@ -176,7 +183,7 @@ async fn from_folder(call: &mut Call<'_>, from: &Path, to: &Path) -> Result<Left
     });
     let count = count.await?;
     call.say(&format!("Copied {count} files of {}", from.display()));
-    Ok(Left::default())
+    Ok(ActionEffects::default())
 }
 
 /// Copies a file or a symlink; false if it is something else or was deleted meanwhile.
@@ -201,7 +208,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 /// Runs git with a clean environment; returns its stdout.
-async fn git(call: &Call<'_>, at: &Path, arguments: &[&str]) -> Result<String, String> {
+async fn git(call: &ActionContext<'_>, at: &Path, arguments: &[&str]) -> Result<String, String> {
     let passed = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "TMPDIR");
     let env = call.env.iter().filter(|(name, _)| passed(name));
     let output = Command::new("git")

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shipway_workflow::job::{JournalBody, ServerAccess};
 use tokio::sync::mpsc;
 
-use super::{Call, Left, blocking};
+use super::{ActionContext, ActionEffects, blocking};
 
 /// Polling interval for a rollout, besides the server's change notifications, which stop when the server restarts.
 const LOOK: Duration = Duration::from_secs(5);
@@ -18,15 +18,15 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Timeout of one request.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
+pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
     let environment = call
         .get("environment")
         .ok_or("shipway/deploy needs `environment`")?
         .to_owned();
     let artifact = call.get("artifact").map(str::to_owned);
     let waits = call.get("wait").is_none() || call.flag("wait")?;
-    let Some(server) = call.spec.server.clone().map(Server) else {
-        return Ok(Left::left_out(format!(
+    let Some(server) = call.spec.server.clone().map(DeployClient) else {
+        return Ok(ActionEffects::left_out(format!(
             "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
         )));
     };
@@ -55,7 +55,7 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
     call.say(&format!(
         "Release #{release} goes to {environment}: {shown}"
     ));
-    let mut left = Left::outputs([
+    let mut left = ActionEffects::outputs([
         ("release", release),
         ("rollout", rollout.clone().unwrap_or_default()),
     ]);
@@ -71,14 +71,18 @@ pub(super) async fn run(call: &mut Call<'_>) -> Result<Left, String> {
 }
 
 /// Prints a rollout's notes until it ends; an error if it didn't succeed.
-async fn follow(call: &mut Call<'_>, server: &Server, rollout: &str) -> Result<(), String> {
+async fn follow(
+    call: &mut ActionContext<'_>,
+    server: &DeployClient,
+    rollout: &str,
+) -> Result<(), String> {
     let mut changes = server.changes(format!("rollout/{rollout}"));
     let mut told = 0;
     loop {
         let view = server
             .request(format!("/api/v1/rollouts/{rollout}"), None)
             .await
-            .map_err(Refused::into_text)?;
+            .map_err(RequestError::into_text)?;
         let notes = view["notes"].as_array().map_or(&[][..], Vec::as_slice);
         for note in notes.iter().skip(told) {
             call.say(note["text"].as_str().unwrap_or_default());
@@ -101,50 +105,50 @@ async fn follow(call: &mut Call<'_>, server: &Server, rollout: &str) -> Result<(
     }
 }
 
-struct Server(ServerAccess);
+struct DeployClient(ServerAccess);
 
 /// Why a request failed.
-enum Refused {
+enum RequestError {
     /// No response.
     Unreachable(String),
     /// Status and message of the server's error response.
-    Answer(u16, String),
+    Response(u16, String),
 }
 
-impl Refused {
+impl RequestError {
     fn into_text(self) -> String {
         match self {
             Self::Unreachable(why) => format!("the server can't be reached: {why}"),
-            Self::Answer(_, why) => why,
+            Self::Response(_, why) => why,
         }
     }
 }
 
-impl Server {
+impl DeployClient {
     /// Requests a deployment. Retries while an artifact of this job is not yet in the server's store.
     async fn deploy(&self, service: &str, body: &Value) -> Result<Value, String> {
         let begun = Instant::now();
         loop {
             let path = format!("/api/v1/services/{service}/deploys");
             match self.request(path, Some(body.clone())).await {
-                Err(Refused::Answer(409, why))
+                Err(RequestError::Response(409, why))
                     if why.contains("no such artifact") && begun.elapsed() < ANSWER =>
                 {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                answer => return answer.map_err(Refused::into_text),
+                answer => return answer.map_err(RequestError::into_text),
             }
         }
     }
 
     /// Sends a request, which must be idempotent: it is repeated while the server is unreachable.
-    async fn request(&self, path: String, body: Option<Value>) -> Result<Value, Refused> {
+    async fn request(&self, path: String, body: Option<Value>) -> Result<Value, RequestError> {
         let begun = Instant::now();
         loop {
             let (access, path, body) = (self.0.clone(), path.clone(), body.clone());
             let answer = blocking(move || Ok(send(&access, &path, body.as_ref()))).await;
-            match answer.unwrap_or_else(|why| Err(Refused::Unreachable(why))) {
-                Err(Refused::Unreachable(_)) if begun.elapsed() < RETRY => {
+            match answer.unwrap_or_else(|why| Err(RequestError::Unreachable(why))) {
+                Err(RequestError::Unreachable(_)) if begun.elapsed() < RETRY => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 answer => return answer,
@@ -193,7 +197,7 @@ pub(super) fn agent(timeout: Option<Duration>) -> ureq::Agent {
         .into()
 }
 
-fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value, Refused> {
+fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value, RequestError> {
     let (agent, url) = (agent(Some(ANSWER)), format!("{}{path}", access.url));
     let sent = match body {
         Some(body) => agent
@@ -205,7 +209,7 @@ fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value
             .header("authorization", bearer(access))
             .call(),
     };
-    let mut answer = sent.map_err(|error| Refused::Unreachable(error.to_string()))?;
+    let mut answer = sent.map_err(|error| RequestError::Unreachable(error.to_string()))?;
     let status = answer.status();
     let document: Value = answer.body_mut().read_json().unwrap_or_default();
     if status.is_success() {
@@ -214,5 +218,5 @@ fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value
     let why = document["detail"]
         .as_str()
         .map_or_else(|| format!("the server answers {status}"), str::to_owned);
-    Err(Refused::Answer(status.as_u16(), why))
+    Err(RequestError::Response(status.as_u16(), why))
 }

@@ -1,19 +1,19 @@
 //! Actions: built-in equivalents of GitHub's, which need no network, and all others ([`perform`], [`known`]).
 
+mod action_handlers;
+pub(crate) mod action_resolver;
+pub(crate) mod action_store;
 mod artifact;
+pub(crate) mod artifact_tar;
 mod cache;
 mod checkout;
-mod container;
+mod cross_run_artifacts;
 mod deploy;
-mod elsewhere;
-pub(crate) mod known;
-mod perform;
-mod set_up;
-mod setup;
-pub(crate) mod store;
-pub(crate) mod tarball;
-mod venv;
-mod versions;
+mod docker_action;
+mod fetch_actions;
+mod python_venv;
+mod setup_tools;
+mod version_ranges;
 
 use std::{
     collections::BTreeMap,
@@ -26,44 +26,44 @@ use shipway_workflow::{
     model::Table,
 };
 
-use setup::MissingTool;
+use setup_tools::MissingTool;
 
 use crate::{
-    cache::Caches,
-    cancel::Manner,
-    channel::Channel,
-    containers::Inside,
-    environment::{Env, Folders},
-    exec::Ended,
-    frame::{Frame, Post, Stage},
-    hand::{Hand, Plan, Task},
-    hash::Workspace,
-    output::Output,
-    runtime::{Runtime, Shelf},
+    cache::JobCaches,
+    cancellation::StopMode,
+    command_files::CommandFiles,
+    containers::JobContainer,
+    environment::{EnvVars, JobFolders},
+    file_hash::WorkspaceFiles,
+    output_processor::OutputProcessor,
+    program_runner::RunOutcome,
+    runtime::{ArtifactStore, RuntimeEndpoints},
+    step_runner::{StepPlan, StepRunner, StepTask},
+    step_scope::{ActionStage, PostStep, StepScope},
 };
 
 /// What a built-in action gets.
-pub(crate) struct Call<'c> {
+pub(crate) struct ActionContext<'c> {
     spec: &'c JobSpec,
-    folders: &'c Folders,
+    folders: &'c JobFolders,
     /// The artifacts of the run so far.
-    shelf: &'c Shelf,
+    shelf: &'c ArtifactStore,
     /// `None` if the job has no cache store.
-    caches: Option<&'c Caches>,
-    stage: Stage,
+    caches: Option<&'c JobCaches>,
+    stage: ActionStage,
     /// State that an earlier part of the action has saved.
-    state: Option<&'c Env>,
+    state: Option<&'c EnvVars>,
     /// `with:`, with names in lower case.
     with: BTreeMap<String, String>,
     env: &'c [(String, String)],
-    output: &'c mut Output,
+    output: &'c mut OutputProcessor,
     /// The container that the job's steps run in.
-    container: Option<&'c Inside>,
+    container: Option<&'c JobContainer>,
 }
 
 /// The effects of an action.
 #[derive(Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct ActionEffects {
     pub(crate) outputs: Vec<(String, String)>,
     /// Journal entries.
     pub(crate) entries: Vec<JournalBody>,
@@ -80,13 +80,13 @@ pub(crate) struct Left {
 }
 
 /// The `uses:` part of a step.
-pub(crate) struct Uses<'u> {
+pub(crate) struct ActionUse<'u> {
     pub(crate) action: &'u str,
     pub(crate) with: &'u Table,
-    pub(crate) channel: &'u Channel,
+    pub(crate) channel: &'u CommandFiles,
 }
 
-impl Left {
+impl ActionEffects {
     fn outputs(outputs: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let outputs = outputs.into_iter();
         Self {
@@ -112,14 +112,14 @@ impl Left {
     }
 }
 
-impl<'c> Call<'c> {
+impl<'c> ActionContext<'c> {
     pub(crate) fn new(
         spec: &'c JobSpec,
-        folders: &'c Folders,
-        runtime: &'c Runtime,
+        folders: &'c JobFolders,
+        runtime: &'c RuntimeEndpoints,
         with: Vec<(String, String)>,
         env: &'c [(String, String)],
-        output: &'c mut Output,
+        output: &'c mut OutputProcessor,
     ) -> Self {
         let with = with.into_iter();
         Self {
@@ -127,7 +127,7 @@ impl<'c> Call<'c> {
             folders,
             shelf: &runtime.shelf,
             caches: runtime.caches.as_ref(),
-            stage: Stage::Main,
+            stage: ActionStage::Main,
             state: None,
             with: with
                 .map(|(name, value)| (name.to_ascii_lowercase(), value))
@@ -174,7 +174,7 @@ impl<'c> Call<'c> {
 
     /// Resolves a path, which must stay in the workspace, the home or the temporary folder.
     fn inside(&self, path: &str) -> Result<PathBuf, String> {
-        let Folders { home, temp, .. } = self.folders;
+        let JobFolders { home, temp, .. } = self.folders;
         let leaves = || format!("the path {path} leaves the workspace");
         let asked = Path::new(path);
         let (root, relative) = match (asked.strip_prefix("~"), asked.strip_prefix(temp)) {
@@ -215,31 +215,31 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| error.to_string())?
 }
 
-impl Hand {
+impl StepRunner {
     /// Runs a built-in action.
     async fn built_in(
         &mut self,
-        frame: &mut Frame,
-        task: &Task,
-        plan: &Plan,
-        uses: &Uses<'_>,
-        left: &mut Left,
-    ) -> Ended {
+        frame: &mut StepScope,
+        task: &StepTask,
+        plan: &StepPlan,
+        uses: &ActionUse<'_>,
+        left: &mut ActionEffects,
+    ) -> RunOutcome {
         let seen = frame.seen(&task.step.id);
         let env = self.environment(&seen, &plan.env, uses.channel).into_vec();
         let workspace = self.folders.workspace.clone();
-        let files = Workspace(&workspace);
+        let files = WorkspaceFiles(&workspace);
         let contexts = self.contexts(frame, &seen, &plan.env, &files);
         let with = match uses.with.resolve(&contexts) {
             Ok(with) => self.with_paths_here(with),
-            Err(error) => return Ended::Badly(format!("with: {error}\n{}", error.snippet())),
+            Err(error) => return RunOutcome::Failed(format!("with: {error}\n{}", error.snippet())),
         };
         for (name, value) in &with {
             self.output.say(&format!("  {name}: {value}"));
         }
         self.output.say("##[endgroup]");
         self.output.log.flush();
-        let mut call = Call::new(
+        let mut call = ActionContext::new(
             &self.spec,
             &self.folders,
             &self.runtime,
@@ -256,24 +256,24 @@ impl Hand {
                 Ok(done) => {
                     *left = done;
                     self.keep_for_later(frame, task, left);
-                    left.left_out.take().map_or(Ended::Fine, Ended::LeftOut)
+                    left.left_out.take().map_or(RunOutcome::Succeeded, RunOutcome::Unsupported)
                 }
-                Err(why) => Ended::Badly(why),
+                Err(why) => RunOutcome::Failed(why),
             },
             // Built-in actions need no grace period.
-            Manner::Politely | Manner::AtOnce = self.cancel.must_end(plan.goes_on) => Ended::Cancelled,
-            () = late => Ended::TimedOut,
+            StopMode::Graceful | StopMode::Immediate = self.cancel.must_end(plan.goes_on) => RunOutcome::Cancelled,
+            () = late => RunOutcome::TimedOut,
         }
     }
 
     /// Saves state and post part of a built-in action.
-    fn keep_for_later(&mut self, frame: &mut Frame, task: &Task, left: &mut Left) {
+    fn keep_for_later(&mut self, frame: &mut StepScope, task: &StepTask, left: &mut ActionEffects) {
         if !left.state.is_empty() {
             let states = self.states.entry(task.key.clone()).or_default();
             states.extend(left.state.drain(..));
         }
         if left.post {
-            frame.register(Post {
+            frame.register(PostStep {
                 key: task.key.clone(),
                 step: task.step.clone(),
                 action: None,
@@ -297,7 +297,7 @@ const BUILT_IN: [&str; 6] = [
 fn is_built_in(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     BUILT_IN.contains(&name.as_str())
-        || (name.strip_prefix("actions/setup-")).is_some_and(setup::is_known)
+        || (name.strip_prefix("actions/setup-")).is_some_and(setup_tools::is_known)
 }
 
 /// The major version in `owner/name@v4`.
@@ -307,7 +307,7 @@ fn major(action: &str) -> Option<u32> {
 }
 
 /// Dispatches to a built-in action.
-async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
+async fn run(action: &str, mut call: ActionContext<'_>) -> Result<ActionEffects, String> {
     let name = action.split('@').next().unwrap_or(action);
     let name = name.to_ascii_lowercase();
     match name.as_str() {
@@ -319,7 +319,7 @@ async fn run(action: &str, mut call: Call<'_>) -> Result<Left, String> {
         "actions/cache/save" => cache::save(&mut call).await,
         "shipway/deploy" => deploy::run(&mut call).await,
         _ => match name.strip_prefix("actions/setup-") {
-            Some(tool) => setup::run(tool, &mut call).await,
+            Some(tool) => setup_tools::run(tool, &mut call).await,
             None => Err(format!(
                 "{action} is none of Shipway's own actions; there is shipway/deploy"
             )),

@@ -1,4 +1,4 @@
-//! Caches of a service: entries are found by key with GitHub's rules.
+//! JobCaches of a service: entries are found by key with GitHub's rules.
 //!
 //! # Invariants
 //!
@@ -6,14 +6,14 @@
 //! - A branch sees only its own entries and those of its base and default branch.
 //! - An incomplete entry is never returned.
 
-pub(crate) mod archive;
-mod store;
+pub(crate) mod cache_archive;
+mod cache_store;
 
 use std::{io, path::Path, sync::Arc};
 
 use shipway_workflow::{expr::Value, job::JobSpec};
 
-pub(crate) use store::{Entry, PutError, Store};
+pub(crate) use cache_store::{CacheEntry, CacheStore, SaveCacheError};
 
 /// Limit for all caches of a service, like GitHub's for a repository.
 const BYTES_MAX: u64 = 10 << 30;
@@ -25,17 +25,17 @@ const FIRST_BRANCHES: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 
 /// The caches that a job can access.
 #[derive(Clone, Debug)]
-pub(crate) struct Caches {
-    store: Arc<Store>,
+pub(crate) struct JobCaches {
+    store: Arc<CacheStore>,
     /// The refs whose caches the job sees, in order of precedence: its own, its base branch, the default branch.
     scopes: Vec<String>,
 }
 
-impl Caches {
+impl JobCaches {
     /// `None` if the job has no cache store.
     pub(crate) fn of(spec: &JobSpec) -> Option<Self> {
         Some(Self {
-            store: Arc::new(Store::new(spec.caches.as_deref()?, BYTES_MAX)),
+            store: Arc::new(CacheStore::new(spec.caches.as_deref()?, BYTES_MAX)),
             scopes: scopes(&spec.contexts.github),
         })
     }
@@ -43,7 +43,7 @@ impl Caches {
     #[cfg(test)]
     pub(crate) fn at(folder: &Path, github: &Value) -> Self {
         Self {
-            store: Arc::new(Store::new(folder, BYTES_MAX)),
+            store: Arc::new(CacheStore::new(folder, BYTES_MAX)),
             scopes: scopes(github),
         }
     }
@@ -55,7 +55,7 @@ impl Caches {
         version: &str,
         key: &str,
         restore_keys: &[String],
-    ) -> Result<Option<Entry>, String> {
+    ) -> Result<Option<CacheEntry>, String> {
         if restore_keys.len() >= KEYS_MAX {
             return Err(format!("at most {KEYS_MAX} keys are looked for"));
         }
@@ -72,14 +72,19 @@ impl Caches {
     }
 
     /// Saves the file at `blob` as an entry; the file is moved.
-    pub(crate) fn put(&self, version: &str, key: &str, blob: &Path) -> Result<Entry, PutError> {
-        checked_key(key).map_err(PutError::Key)?;
+    pub(crate) fn put(
+        &self,
+        version: &str,
+        key: &str,
+        blob: &Path,
+    ) -> Result<CacheEntry, SaveCacheError> {
+        checked_key(key).map_err(SaveCacheError::Key)?;
         self.store.put(self.own(), version, key, blob)
     }
 
     /// Hard-links the blob of an entry to `to`, so that it survives eviction; returns the entry's own path if that is
     /// impossible.
-    pub(crate) fn lend(&self, entry: &Entry, to: &Path) -> io::Result<std::path::PathBuf> {
+    pub(crate) fn lend(&self, entry: &CacheEntry, to: &Path) -> io::Result<std::path::PathBuf> {
         self.store.lend(entry, to)
     }
 

@@ -17,7 +17,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{environment::PATH, output::Output, shell::which};
+use crate::{environment::PATH, output_processor::OutputProcessor, shell::which};
 
 /// The first that reaches an engine is used.
 const CLIENTS: [&str; 2] = ["docker", "podman"];
@@ -33,7 +33,7 @@ const FETCH: Duration = Duration::from_secs(60 * 60);
 const SAID_LINES: usize = 8;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Engine {
+pub(crate) struct ContainerEngine {
     client: PathBuf,
     env: Vec<(String, String)>,
     /// The engine's socket; `None` if the engine is on another machine.
@@ -43,7 +43,7 @@ pub(crate) struct Engine {
 /// No engine is available, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Absent(String);
+pub(crate) struct EngineUnavailable(String);
 
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,9 +56,9 @@ pub(crate) enum EngineError {
     TooLong { what: String, seconds: u64 },
 }
 
-impl Engine {
+impl ContainerEngine {
     /// Finds the engine that the environment is configured for.
-    pub(crate) async fn find() -> Result<Self, Absent> {
+    pub(crate) async fn find() -> Result<Self, EngineUnavailable> {
         let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
         let mut silent = Vec::new();
         for name in CLIENTS {
@@ -77,7 +77,7 @@ impl Engine {
                 Err(error) => silent.push(error.to_string()),
             }
         }
-        Err(Absent(match silent.as_slice() {
+        Err(EngineUnavailable(match silent.as_slice() {
             [] => "there is neither docker nor podman in PATH".to_owned(),
             silent => format!("no container engine answers ({})", silent.join("; ")),
         }))
@@ -186,7 +186,7 @@ impl Engine {
         &self,
         arguments: &[&str],
         config: Option<&Path>,
-        output: &mut Output,
+        output: &mut OutputProcessor,
     ) -> Result<(), EngineError> {
         let mut command = self.with_config(arguments, config);
         let call = async {

@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use super::engine::{Engine, EngineError};
-use crate::process::{start_time, start_time_of};
+use super::engine::{ContainerEngine, EngineError};
+use crate::processes::{start_time, start_time_of};
 
 /// Label with the job's folder.
 const JOB: &str = "dev.shipway.job";
@@ -12,7 +12,7 @@ const WORKER: &str = "dev.shipway.worker";
 
 /// Labels for everything that this worker creates for the job in `folder`.
 pub(super) fn labels(folder: &Path) -> [String; 2] {
-    let worker = Worker::this();
+    let worker = WorkerIdentity::this();
     [
         format!("--label={JOB}={}", folder.display()),
         format!("--label={WORKER}={worker}"),
@@ -20,7 +20,7 @@ pub(super) fn labels(folder: &Path) -> [String; 2] {
 }
 
 /// Removes containers and networks of workers that are gone.
-pub(super) async fn sweep(engine: &Engine) -> Result<usize, EngineError> {
+pub(super) async fn sweep(engine: &ContainerEngine) -> Result<usize, EngineError> {
     let (filter, format) = (
         format!("label={WORKER}"),
         format!("{{{{.ID}}}} {{{{.Label \"{WORKER}\"}}}}"),
@@ -36,7 +36,9 @@ pub(super) async fn sweep(engine: &Engine) -> Result<usize, EngineError> {
         let orphans: Vec<&str> = listed
             .lines()
             .filter_map(|line| line.split_once(' '))
-            .filter(|(_, worker)| Worker::parse(worker).is_some_and(|it| it.is_gone(engine)))
+            .filter(|(_, worker)| {
+                WorkerIdentity::parse(worker).is_some_and(|it| it.is_gone(engine))
+            })
             .map(|(id, _)| id)
             .collect();
         if !orphans.is_empty() {
@@ -49,7 +51,7 @@ pub(super) async fn sweep(engine: &Engine) -> Result<usize, EngineError> {
 
 /// Identifies a process across machines that share an engine.
 #[derive(PartialEq, Eq)]
-struct Worker {
+struct WorkerIdentity {
     boot: String,
     /// The pid namespace: pids are only comparable within one.
     namespace: String,
@@ -57,7 +59,7 @@ struct Worker {
     start_time: u64,
 }
 
-impl Worker {
+impl WorkerIdentity {
     fn this() -> Self {
         Self {
             boot: boot(),
@@ -78,7 +80,7 @@ impl Worker {
     }
 
     /// When in doubt, false.
-    fn is_gone(&self, engine: &Engine) -> bool {
+    fn is_gone(&self, engine: &ContainerEngine) -> bool {
         if self.boot != boot() {
             // Another boot: of this machine's past if the engine is local, otherwise maybe of another machine.
             return engine.is_here();
@@ -87,7 +89,7 @@ impl Worker {
     }
 }
 
-impl std::fmt::Display for Worker {
+impl std::fmt::Display for WorkerIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             boot,
@@ -116,9 +118,9 @@ mod tests {
 
     #[test]
     fn a_worker_is_known_by_its_label() {
-        let this = Worker::this();
-        assert!(Worker::parse(&this.to_string()).is_some_and(|it| it == this));
-        assert!(Worker::parse("x.y.z").is_none());
+        let this = WorkerIdentity::this();
+        assert!(WorkerIdentity::parse(&this.to_string()).is_some_and(|it| it == this));
+        assert!(WorkerIdentity::parse("x.y.z").is_none());
         assert!(start_time_of(this.pid) == Some(this.start_time));
     }
 }

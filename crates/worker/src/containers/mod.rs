@@ -7,14 +7,14 @@
 //! - No port is published beyond this machine's loopback, unless the workflow says so.
 //! - No container outlives its job; those of a killed worker are removed by the next one that uses the engine.
 
-mod action;
+mod container_action;
+mod container_paths;
+mod container_settings;
 mod engine;
-mod inside;
+mod job_container;
 mod leftovers;
-mod paths;
-mod service;
-mod settings;
-mod words;
+mod service_containers;
+mod split_args;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
@@ -25,18 +25,19 @@ use shipway_workflow::{
 };
 
 pub(crate) use self::{
-    action::ContainerAction,
-    inside::{Inside, Reach},
-    paths::{Paths, in_workspace},
+    container_action::ContainerAction,
+    container_paths::{ContainerPaths, in_workspace},
+    job_container::{ContainerProcess, JobContainer},
 };
 use self::{
-    engine::{Absent, Engine, EngineError},
+    container_settings::ContainerSettings,
+    engine::{ContainerEngine, EngineError, EngineUnavailable},
     leftovers::{labels, sweep},
-    settings::Settings,
 };
 use crate::{
-    environment::Folders, frame::Frame, hand::Hand, hash::Workspace, job::Job, output::Output,
-    process::start_time,
+    environment::JobFolders, file_hash::WorkspaceFiles, job_runner::JobRunner,
+    output_processor::OutputProcessor, processes::start_time, step_runner::StepRunner,
+    step_scope::StepScope,
 };
 
 const INSTALL: &str = "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
@@ -46,7 +47,7 @@ const LOG_LINES: usize = 500;
 /// The job's resources in the engine.
 #[derive(Default)]
 pub(crate) struct Containers {
-    engine: Option<Engine>,
+    engine: Option<ContainerEngine>,
     /// Prefix of all names.
     prefix: String,
     network: Option<String>,
@@ -54,7 +55,7 @@ pub(crate) struct Containers {
     made: Vec<String>,
     /// Services and the names of their containers.
     services: Vec<(String, String)>,
-    inside: Option<Arc<Inside>>,
+    inside: Option<Arc<JobContainer>>,
     /// Number of container actions run so far.
     actions: usize,
     /// Images of container actions.
@@ -62,25 +63,25 @@ pub(crate) struct Containers {
 }
 
 /// The containers that the job asks for.
-struct Wanted {
-    job: Option<Settings>,
-    services: Vec<(String, Settings)>,
+struct RequestedContainers {
+    job: Option<ContainerSettings>,
+    services: Vec<(String, ContainerSettings)>,
 }
 
 /// Why the containers can't be started.
-enum Stop {
-    Absent(Absent),
+enum StartError {
+    Absent(EngineUnavailable),
     Failed(String),
-    Cut,
+    Cancelled,
 }
 
-impl From<EngineError> for Stop {
+impl From<EngineError> for StartError {
     fn from(error: EngineError) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl Job {
+impl JobRunner {
     /// Starts the job's containers and waits until they are healthy; false if the steps can't run.
     pub(crate) async fn begin_containers(&mut self) -> bool {
         let hand = &mut self.hand;
@@ -94,7 +95,7 @@ impl Job {
         };
         let begun = tokio::select! {
             begun = hand.containers.begin(&wanted, &hand.spec, &hand.folders, &mut hand.output) => begun,
-            _ = hand.cancel.must_end(false) => Err(Stop::Cut),
+            _ = hand.cancel.must_end(false) => Err(StartError::Cancelled),
         };
         hand.output.log.flush();
         match begun {
@@ -105,9 +106,9 @@ impl Job {
                 hand.scope.job = context;
                 return true;
             }
-            Err(Stop::Cut) => hand.cut_short(hand.cancel.cut()),
-            Err(Stop::Failed(why)) => hand.fail(why),
-            Err(Stop::Absent(absent)) => {
+            Err(StartError::Cancelled) => hand.cut_short(hand.cancel.cut()),
+            Err(StartError::Failed(why)) => hand.fail(why),
+            Err(StartError::Absent(absent)) => {
                 let parts = wanted.described();
                 match hand.spec.without_engine {
                     WithoutEngine::Refuse => {
@@ -125,7 +126,7 @@ impl Job {
     }
 }
 
-impl Hand {
+impl StepRunner {
     /// Removes all containers, after copying the output of services to the log.
     pub(crate) async fn end_containers(&mut self) {
         self.containers.end(&mut self.output).await;
@@ -148,31 +149,33 @@ impl Hand {
         self.scope.verdict.failed.get_or_insert(why);
     }
 
-    fn wanted(&self, frame: &Frame) -> Result<Wanted, String> {
+    fn wanted(&self, frame: &StepScope) -> Result<RequestedContainers, String> {
         if self.spec.container.is_none() && self.spec.services.is_empty() {
-            return Ok(Wanted {
+            return Ok(RequestedContainers {
                 job: None,
                 services: Vec::new(),
             });
         }
-        let files = Workspace(&self.folders.workspace);
+        let files = WorkspaceFiles(&self.folders.workspace);
         let contexts = self.contexts(frame, &frame.seen(""), &self.scope.env, &files);
         let job = self.spec.container.as_ref();
-        let job = job.map(|it| Settings::of(it, &contexts)).transpose();
+        let job = job
+            .map(|it| ContainerSettings::of(it, &contexts))
+            .transpose();
         let mut services = Vec::new();
         for (name, container) in &self.spec.services {
-            let settings = Settings::of(container, &contexts);
+            let settings = ContainerSettings::of(container, &contexts);
             let settings = settings.map_err(|why| format!("the service {name}: {why}"))?;
             services.extend(settings.map(|settings| (name.clone(), settings)));
         }
-        Ok(Wanted {
+        Ok(RequestedContainers {
             job: job.map_err(|why| format!("container: {why}"))?.flatten(),
             services,
         })
     }
 }
 
-impl Wanted {
+impl RequestedContainers {
     /// E.g. `the container node:20 and the service postgres`.
     fn described(&self) -> String {
         let job = self
@@ -193,7 +196,7 @@ impl Wanted {
 
 impl Containers {
     /// The job's container.
-    pub(crate) fn inside(&self) -> Option<&Inside> {
+    pub(crate) fn inside(&self) -> Option<&JobContainer> {
         self.inside.as_deref()
     }
 
@@ -231,11 +234,11 @@ impl Containers {
     }
 
     /// The engine, searched on first use.
-    async fn engine(&mut self) -> Result<Engine, Absent> {
+    async fn engine(&mut self) -> Result<ContainerEngine, EngineUnavailable> {
         match &self.engine {
             Some(engine) => Ok(engine.clone()),
             None => {
-                let engine = Engine::find().await?;
+                let engine = ContainerEngine::find().await?;
                 // Best effort: leftovers of other workers are no reason to fail.
                 let _ = sweep(&engine).await;
                 Ok(self.engine.insert(engine).clone())
@@ -262,12 +265,12 @@ impl Containers {
     /// Creates network, job container and services; returns entries for the `job` context.
     async fn begin(
         &mut self,
-        wanted: &Wanted,
+        wanted: &RequestedContainers,
         spec: &JobSpec,
-        folders: &Folders,
-        output: &mut Output,
-    ) -> Result<Vec<(&'static str, Value)>, Stop> {
-        let engine = self.engine().await.map_err(Stop::Absent)?;
+        folders: &JobFolders,
+        output: &mut OutputProcessor,
+    ) -> Result<Vec<(&'static str, Value)>, StartError> {
+        let engine = self.engine().await.map_err(StartError::Absent)?;
         note_use(&spec.folder);
         let network = self.name(&spec.folder, "network");
         let made = ["network", "create"].map(str::to_owned).into_iter();
@@ -283,7 +286,7 @@ impl Containers {
             let id = self
                 .start_job(&engine, settings, spec, folders, output)
                 .await
-                .map_err(|why| Stop::Failed(format!("container: {why}")))?;
+                .map_err(|why| StartError::Failed(format!("container: {why}")))?;
             container.push(("id", Value::from(id)));
             output.say("##[endgroup]");
         }
@@ -294,13 +297,13 @@ impl Containers {
                 .start_service(&engine, (name, settings), spec, output)
                 .await;
             let value =
-                started.map_err(|why| Stop::Failed(format!("the service {name}: {why}")))?;
+                started.map_err(|why| StartError::Failed(format!("the service {name}: {why}")))?;
             services.push((name.clone(), value));
             output.say("##[endgroup]");
         }
         self.await_services(&engine, output)
             .await
-            .map_err(Stop::Failed)?;
+            .map_err(StartError::Failed)?;
         let mut context = vec![("container", Value::object(container))];
         if !services.is_empty() {
             context.push(("services", Value::object(services)));
@@ -311,15 +314,15 @@ impl Containers {
     /// Pulls an image. If that fails, a local image is used: it may have been built there.
     async fn provide(
         &self,
-        engine: &Engine,
-        settings: &Settings,
+        engine: &ContainerEngine,
+        settings: &ContainerSettings,
         folders_temp: &Path,
-        output: &mut Output,
+        output: &mut OutputProcessor,
     ) -> Result<(), String> {
-        let Settings {
+        let ContainerSettings {
             image, credentials, ..
         } = settings;
-        let is_here = |engine: Engine| async move {
+        let is_here = |engine: ContainerEngine| async move {
             let format = ["image", "inspect", "--format", "{{.Id}}", image];
             engine.ask(&format).await.is_ok()
         };
@@ -349,7 +352,7 @@ impl Containers {
         }
     }
 
-    async fn end(&mut self, output: &mut Output) {
+    async fn end(&mut self, output: &mut OutputProcessor) {
         let Some(engine) = self.engine.clone() else {
             return;
         };
@@ -357,7 +360,7 @@ impl Containers {
         if let Some(inside) = self.inside.take() {
             inside.give_back().await;
         }
-        let complain = |error: &EngineError, output: &mut Output| {
+        let complain = |error: &EngineError, output: &mut OutputProcessor| {
             let text = error.to_string();
             if !text.contains("No such") && !text.contains("not found") {
                 output.annotate(Level::Warning, &text);
@@ -389,7 +392,7 @@ fn note_use(folder: &Path) {
 /// Removes containers of dead workers if the lost worker of the job in `folder` had used the engine.
 pub async fn remove_leftovers(folder: &Path) {
     if folder.join(USED_FILE).exists()
-        && let Ok(engine) = Engine::find().await
+        && let Ok(engine) = ContainerEngine::find().await
         && sweep(&engine).await.is_ok()
     {
         let _ = std::fs::remove_file(folder.join(USED_FILE));
@@ -397,15 +400,15 @@ pub async fn remove_leftovers(folder: &Path) {
 }
 
 /// A folder for registry credentials, removed when dropped.
-struct Private(std::path::PathBuf);
+struct PrivateFolder(std::path::PathBuf);
 
-impl Drop for Private {
+impl Drop for PrivateFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn tempfolder(temp: &Path) -> Result<Private, String> {
+fn tempfolder(temp: &Path) -> Result<PrivateFolder, String> {
     use std::os::unix::fs::DirBuilderExt;
     let path = temp.join(".docker-login");
     let _ = std::fs::remove_dir_all(&path);
@@ -414,7 +417,7 @@ fn tempfolder(temp: &Path) -> Result<Private, String> {
         .mode(0o700)
         .create(&path)
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Private(path))
+    Ok(PrivateFolder(path))
 }
 
 fn strs(texts: &[String]) -> Vec<&str> {

@@ -15,10 +15,10 @@
 //! # Ok(()) }
 //! ```
 
-mod git;
-pub mod login;
-mod names;
-mod workflow;
+pub mod forge_login;
+mod git_command;
+mod repository_names;
+mod workflow_reader;
 
 use std::{
     fs, io,
@@ -31,11 +31,11 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use shipway_workflow::job::ActionSource;
 
-use crate::hash::hex;
-use git::{Git, Said};
-use login::Login;
-pub use names::{is_reference, is_repository};
-pub use workflow::{Read, Workflows};
+use crate::file_hash::hex;
+use forge_login::ForgeLogin;
+use git_command::{GitCommand, GitResult};
+pub use repository_names::{is_reference, is_repository};
+pub use workflow_reader::{FetchedWorkflow, WorkflowReader};
 
 /// Timeout for fetching one repository, including retries.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Forge {
     /// URL without login, or a folder of bare repositories.
     address: String,
-    login: Login,
+    login: ForgeLogin,
     cache: PathBuf,
     /// `HOME` of git.
     scratch: PathBuf,
@@ -53,7 +53,7 @@ pub struct Forge {
 
 /// A fetched repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct FetchedRepository {
     /// Its files, which are shared: they must not be changed.
     pub folder: PathBuf,
     /// The full commit id.
@@ -66,7 +66,7 @@ impl Forge {
     /// The forge of `source`. `cache` is the default for its cache folder; `scratch` is for git.
     #[must_use]
     pub fn new(source: &ActionSource, cache: PathBuf, scratch: PathBuf) -> Self {
-        let (address, login) = Login::of(&source.forge, source.token_file.clone());
+        let (address, login) = ForgeLogin::of(&source.forge, source.token_file.clone());
         let cache = source.cache.clone().unwrap_or(cache);
         Self {
             cache: cache.join(folder_name(&address)),
@@ -83,17 +83,21 @@ impl Forge {
     }
 
     /// Fetches a repository at a branch, a tag or a full commit id.
-    pub async fn hold(&self, repository: &str, reference: &str) -> Result<Held, String> {
+    pub async fn hold(
+        &self,
+        repository: &str,
+        reference: &str,
+    ) -> Result<FetchedRepository, String> {
         if !is_repository(repository) {
             return Err(format!("{repository} is not the name of a repository"));
         }
         if !is_reference(reference) {
             return Err(format!("{reference:?} is not a branch, a tag or a commit"));
         }
-        let fetching = Fetching {
+        let fetching = RepositoryFetch {
             url: self.url(repository),
             folder: self.cache.join(repository.to_ascii_lowercase()),
-            git: Git::new(&self.address, &self.login, &self.scratch)?,
+            git: GitCommand::new(&self.address, &self.login, &self.scratch)?,
             is_folder: self.is_folder(),
             cache: &self.cache,
             reference,
@@ -125,17 +129,17 @@ impl Forge {
 }
 
 /// One repository to fetch, and its part of the cache.
-struct Fetching<'r> {
+struct RepositoryFetch<'r> {
     url: String,
     folder: PathBuf,
-    git: Git,
+    git: GitCommand,
     is_folder: bool,
     cache: &'r Path,
     reference: &'r str,
 }
 
-impl Fetching<'_> {
-    async fn hold(&self) -> Result<Held, String> {
+impl RepositoryFetch<'_> {
+    async fn hold(&self) -> Result<FetchedRepository, String> {
         let failed = |error: io::Error| format!("{}: {error}", self.folder.display());
         fs::create_dir_all(self.folder.join("refs")).map_err(failed)?;
         let (commit, stale) = self.resolve().await?;
@@ -155,7 +159,7 @@ impl Fetching<'_> {
                 kept?;
             }
         }
-        Ok(Held {
+        Ok(FetchedRepository {
             folder,
             commit,
             stale,
@@ -187,7 +191,7 @@ impl Fetching<'_> {
         let mut arguments = vec!["ls-remote", "--quiet", self.url.as_str()];
         arguments.extend(names.iter().map(String::as_str));
         match self.git.fetches(self.cache, &arguments).await? {
-            Said::Fine(lines) => {
+            GitResult::Success(lines) => {
                 let find = |name: &String| {
                     let mut lines = lines.lines().filter_map(|line| line.split_once('\t'));
                     let found = lines.find(|(_, known)| known == name);
@@ -200,7 +204,7 @@ impl Fetching<'_> {
                 let _ = fs::write(&note, &commit);
                 Ok((commit, None))
             }
-            Said::Badly(why) => {
+            GitResult::Failure(why) => {
                 let why = if self.is_folder && !Path::new(&self.url).is_dir() {
                     format!("there is no repository at {}", self.url)
                 } else {
@@ -223,10 +227,10 @@ impl Fetching<'_> {
         let url = self.url.as_str();
         let one = ["fetch", "--quiet", "--no-tags", "--depth=1", url, commit];
         match self.git.fetches(to, &one).await? {
-            Said::Fine(_) => {}
-            Said::Badly(why) if why.may_pass => return Err(why.text),
+            GitResult::Success(_) => {}
+            GitResult::Failure(why) if why.may_pass => return Err(why.text),
             // Some forges don't allow fetching a commit by id: fetch all refs.
-            Said::Badly(_) => {
+            GitResult::Failure(_) => {
                 let heads = "+refs/heads/*:refs/heads/*";
                 let tags = "+refs/tags/*:refs/tags/*";
                 let all = ["fetch", "--quiet", "--update-head-ok", url, heads, tags];

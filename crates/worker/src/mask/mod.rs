@@ -15,10 +15,10 @@ use std::{
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-mod forms;
-mod stream;
+mod mask_stream;
+mod secret_forms;
 
-pub use stream::MaskStream;
+pub use mask_stream::MaskStream;
 
 const MASK: &str = "***";
 
@@ -93,7 +93,7 @@ impl Masker {
 
     fn take(&mut self, secret: &str) {
         let before = self.patterns.len();
-        self.patterns.extend(forms::of(secret));
+        self.patterns.extend(secret_forms::of(secret));
         if self.patterns.len() > before {
             self.longest = self.patterns.iter().map(String::len).max().unwrap_or(0);
             self.automaton = OnceLock::new();

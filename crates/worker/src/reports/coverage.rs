@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use quick_xml::{Reader, events::Event};
 use shipway_workflow::report::{Coverage, Covered};
 
-use super::gathered::Gathered;
+use super::aggregate::ReportAggregate;
 
 /// Limit for the lines of one source file.
 const LINES_MAX: usize = 1_000_000;
 
 /// Reads a report; false if it has neither format, which is common for files named `coverage.xml`.
-pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
+pub(super) fn read(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, String> {
     if text
         .trim_start_matches('\u{feff}')
         .trim_start()
@@ -25,7 +25,7 @@ pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, Stri
 
 /// The coverage of a source file.
 #[derive(Default)]
-struct Source {
+struct SourceCoverage {
     name: String,
     /// Line number and whether it was run; of duplicate lines one run suffices.
     lines: BTreeMap<u32, bool>,
@@ -34,7 +34,7 @@ struct Source {
     said: Coverage,
 }
 
-impl Source {
+impl SourceCoverage {
     fn line(&mut self, number: u32, hits: &str) {
         let run = hits.trim().parse::<f64>().is_ok_and(|hits| hits > 0.0);
         if self.lines.len() < LINES_MAX {
@@ -42,7 +42,7 @@ impl Source {
         }
     }
 
-    fn into(self, gathered: &mut Gathered<'_>) {
+    fn into(self, gathered: &mut ReportAggregate<'_>) {
         // The given totals are used only where single lines are missing.
         let mut counted = Coverage {
             branches: self.branches,
@@ -65,8 +65,8 @@ impl Source {
 }
 
 /// `SF:` … `end_of_record`.
-fn lcov(text: &str, gathered: &mut Gathered<'_>) -> bool {
-    let mut source: Option<Source> = None;
+fn lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
+    let mut source: Option<SourceCoverage> = None;
     let mut any = false;
     for line in text.lines() {
         let line = line.trim();
@@ -81,9 +81,9 @@ fn lcov(text: &str, gathered: &mut Gathered<'_>) -> bool {
         };
         if key == "SF" {
             any = true;
-            source = Some(Source {
+            source = Some(SourceCoverage {
                 name: value.to_owned(),
-                ..Source::default()
+                ..SourceCoverage::default()
             });
         }
         let Some(source) = &mut source else { continue };
@@ -107,11 +107,11 @@ fn lcov(text: &str, gathered: &mut Gathered<'_>) -> bool {
 
 /// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines may occur both in methods
 /// and in their class: each is counted once.
-fn cobertura(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
+fn cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, String> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
-    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
-    let (mut current, mut seen_root, mut whole) = (None, false, Source::default());
+    let mut sources: BTreeMap<String, SourceCoverage> = BTreeMap::new();
+    let (mut current, mut seen_root, mut whole) = (None, false, SourceCoverage::default());
     loop {
         let event = reader.read_event().map_err(|error| {
             format!("it is broken at byte {}: {error}", reader.error_position())
@@ -156,10 +156,12 @@ fn cobertura(text: &str, gathered: &mut Gathered<'_>) -> Result<bool, String> {
                 else {
                     continue;
                 };
-                let source = sources.entry(name.clone()).or_insert_with(|| Source {
-                    name: name.clone(),
-                    ..Source::default()
-                });
+                let source = sources
+                    .entry(name.clone())
+                    .or_insert_with(|| SourceCoverage {
+                        name: name.clone(),
+                        ..SourceCoverage::default()
+                    });
                 let known = source.lines.contains_key(&at);
                 source.line(at, &get("hits").unwrap_or_default());
                 if let Some(branches) = get("condition-coverage")

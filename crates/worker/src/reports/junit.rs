@@ -7,20 +7,20 @@ use quick_xml::{
 };
 use shipway_workflow::report::{Case, Outcome, Steadiness, TestId};
 
-use super::gathered::Gathered;
+use super::aggregate::ReportAggregate;
 
 /// Limit for the nesting of elements.
 const DEPTH_MAX: usize = 100;
 /// Limit for the text of a failure.
 const TEXT_MAX: usize = 16 * 1024;
 
-struct Suite {
+struct TestSuite {
     name: String,
     file: Option<String>,
 }
 
 /// A test case being read.
-struct Open {
+struct OpenTestCase {
     case: Case,
     /// Whether an attempt failed and was repeated.
     retried: bool,
@@ -29,10 +29,10 @@ struct Open {
 }
 
 /// State of the parser.
-struct Reading<'g, 'm> {
-    gathered: &'g mut Gathered<'m>,
-    suites: Vec<Suite>,
-    test: Option<Open>,
+struct JunitReader<'g, 'm> {
+    gathered: &'g mut ReportAggregate<'m>,
+    suites: Vec<TestSuite>,
+    test: Option<OpenTestCase>,
     /// Whether text belongs to a failure.
     in_failure: bool,
     depth: usize,
@@ -40,12 +40,12 @@ struct Reading<'g, 'm> {
 }
 
 /// Reads a report into `gathered`.
-pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<(), String> {
+pub(super) fn read(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<(), String> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.expand_empty_elements = true;
     config.allow_dangling_amp = true;
-    let mut reading = Reading {
+    let mut reading = JunitReader {
         gathered,
         suites: Vec::new(),
         test: None,
@@ -77,7 +77,7 @@ pub(super) fn read(text: &str, gathered: &mut Gathered<'_>) -> Result<(), String
     }
 }
 
-impl Reading<'_, '_> {
+impl JunitReader<'_, '_> {
     fn start(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -87,7 +87,7 @@ impl Reading<'_, '_> {
             "testsuites" => self.is_report = true,
             "testsuite" => {
                 self.is_report = true;
-                let mut suite = Suite {
+                let mut suite = TestSuite {
                     name: String::new(),
                     file: None,
                 };
@@ -109,7 +109,7 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    fn open(&self, start: &BytesStart<'_>) -> Open {
+    fn open(&self, start: &BytesStart<'_>) -> OpenTestCase {
         let (mut class, mut name) = (String::new(), String::new());
         let (mut took_ms, mut file, mut line) = (0, None, None);
         let mut outcome = Outcome::Passed;
@@ -130,7 +130,7 @@ impl Reading<'_, '_> {
             }
         }
         let suite = self.suites.last();
-        Open {
+        OpenTestCase {
             case: Case {
                 id: TestId::new(suite.map_or("", |suite| &suite.name), &class, &name),
                 outcome,
@@ -223,8 +223,8 @@ impl Reading<'_, '_> {
     }
 }
 
-fn closed(test: Open) -> Case {
-    let Open {
+fn closed(test: OpenTestCase) -> Case {
+    let OpenTestCase {
         mut case,
         retried,
         text,

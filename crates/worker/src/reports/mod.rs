@@ -22,17 +22,17 @@ use shipway_workflow::{
     report::{Paths, Report, StoredReport, Summary},
 };
 
-use crate::{hash, mask::Masker};
+use crate::{file_hash, mask::Masker};
 
+mod aggregate;
 mod coverage;
-mod find;
-mod gathered;
 mod junit;
+mod report_finder;
 #[cfg(test)]
 mod tests;
 
-use find::{Found, Kind, Wanted};
-use gathered::Gathered;
+use aggregate::ReportAggregate;
+use report_finder::{FoundReport, ReportKind, ReportPatterns};
 
 /// File name of the stored report, in the job's folder.
 const REPORT_FILE: &str = "tests.json.gz";
@@ -48,7 +48,7 @@ const TICK: Duration = Duration::from_millis(10);
 const EXIT_CODE_END: u32 = 126;
 
 /// The time span of a step.
-struct Span {
+struct StepSpan {
     index: usize,
     began: SystemTime,
     ended: SystemTime,
@@ -60,7 +60,7 @@ struct Span {
     earlier: bool,
 }
 
-impl Span {
+impl StepSpan {
     fn wrote(&self, at: SystemTime) -> bool {
         at + TICK >= self.began && at <= self.ended + TICK
     }
@@ -93,7 +93,7 @@ pub(crate) fn collect(
     // fsync before the journal refers to this file.
     file.get_ref().sync_all()?;
     let size = file.get_ref().metadata()?.len();
-    let digest = format!("sha256:{}", hash::hex(&hash::of_file(&path)?));
+    let digest = format!("sha256:{}", file_hash::hex(&file_hash::of_file(&path)?));
     Ok(Some(StoredReport {
         path,
         digest,
@@ -106,10 +106,10 @@ fn read(
     paths: &Paths,
     workspace: &Path,
     began: SystemTime,
-    spans: &[Span],
+    spans: &[StepSpan],
     masker: &Masker,
 ) -> (Report, Option<usize>) {
-    let mut gathered = Gathered::new(masker).within(workspace);
+    let mut gathered = ReportAggregate::new(masker).within(workspace);
     let wanted = match wanted(paths) {
         Ok(wanted) => wanted,
         Err(why) => {
@@ -117,7 +117,7 @@ fn read(
             return (gathered.report(), None);
         }
     };
-    let (found, trouble) = find::find(workspace, &wanted);
+    let (found, trouble) = report_finder::find(workspace, &wanted);
     if let Some(trouble) = trouble {
         gathered.warn(trouble);
     }
@@ -136,7 +136,7 @@ fn read(
             Ok(read) => {
                 bytes_left = bytes_left.saturating_sub(read.bytes);
                 // A test that failed in another step doesn't explain why this one failed.
-                let elsewhere = |span: &&Span| !read.written.is_some_and(|at| span.wrote(at));
+                let elsewhere = |span: &&StepSpan| !read.written.is_some_and(|at| span.wrote(at));
                 if gathered.failures() > before && explained.as_ref().is_some_and(elsewhere) {
                     explained = None;
                 }
@@ -150,21 +150,21 @@ fn read(
 
 /// The result of reading a file.
 #[derive(Default)]
-struct Done {
+struct ReadReport {
     bytes: u64,
     /// `None` if it was not written by this job.
     written: Option<SystemTime>,
 }
 
 fn one(
-    report: &Found,
+    report: &FoundReport,
     began: SystemTime,
-    spans: &[Span],
+    spans: &[StepSpan],
     paths: &Paths,
     bytes_left: u64,
-    gathered: &mut Gathered<'_>,
-) -> Result<Done, String> {
-    let text = find::read(report, FILE_BYTES_MAX.min(bytes_left))?;
+    gathered: &mut ReportAggregate<'_>,
+) -> Result<ReadReport, String> {
+    let text = report_finder::read(report, FILE_BYTES_MAX.min(bytes_left))?;
     let fetched = spans
         .iter()
         .any(|span| span.fetches && span.wrote(text.written))
@@ -175,11 +175,11 @@ fn one(
     let outdated =
         spans.iter().any(|span| span.earlier) && !spans.iter().any(|span| span.wrote(text.written));
     if text.written + TICK < began || fetched || outdated {
-        return Ok(Done::default());
+        return Ok(ReadReport::default());
     }
     match report.kind {
-        Kind::Tests => junit::read(&text.text, gathered)?,
-        Kind::Coverage => {
+        ReportKind::Tests => junit::read(&text.text, gathered)?,
+        ReportKind::Coverage => {
             let known = coverage::read(&text.text, gathered)?;
             // With the default patterns, the file may belong to another tool.
             if !known && !paths.coverage.is_empty() {
@@ -187,17 +187,17 @@ fn one(
             }
         }
     }
-    Ok(Done {
+    Ok(ReadReport {
         bytes: text.bytes,
         written: Some(text.written),
     })
 }
 
-fn wanted(paths: &Paths) -> Result<Wanted, String> {
+fn wanted(paths: &Paths) -> Result<ReportPatterns, String> {
     let named = |named: &'_ [String]| -> Vec<String> { named.to_vec() };
     let usual = |usual: &[&str]| usual.iter().map(|pattern| (*pattern).to_owned()).collect();
     let (tests, coverage) = (named(&paths.junit), named(&paths.coverage));
-    Wanted::new(
+    ReportPatterns::new(
         &if tests.is_empty() {
             usual(&Paths::JUNIT)
         } else {
@@ -212,14 +212,14 @@ fn wanted(paths: &Paths) -> Result<Wanted, String> {
 }
 
 /// The finished steps in the journal.
-fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<StepSpan> {
+    let mut spans: Vec<StepSpan> = Vec::new();
     for entry in entries {
         let at = SystemTime::from(entry.at);
         match &entry.body {
             JournalBody::StepStarted { index, id, .. } => {
                 let step = spec.steps.iter().find(|step| step.id == *id);
-                spans.push(Span {
+                spans.push(StepSpan {
                     index: *index,
                     began: at,
                     ended: at,
@@ -272,7 +272,7 @@ fn fetches(action: &Action) -> bool {
 }
 
 /// The failed step, if there is exactly one and it failed with an exit code of its own.
-fn failed(spans: &[Span]) -> Option<&Span> {
+fn failed(spans: &[StepSpan]) -> Option<&StepSpan> {
     let mut failed = spans.iter().filter(|span| {
         span.conclusion != Conclusion::Success && span.conclusion != Conclusion::Skipped
     });

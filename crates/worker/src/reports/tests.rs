@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use shipway_workflow::report::{Coverage, Covered, Report};
 
-use super::{Span, coverage, find, gathered::Gathered, junit, read, wanted};
+use super::{StepSpan, aggregate::ReportAggregate, coverage, junit, read, report_finder, wanted};
 use crate::mask::Masker;
 
 fn nobody() -> Masker {
@@ -13,7 +13,7 @@ fn nobody() -> Masker {
 
 fn tests(text: &str) -> (Report, Result<(), String>) {
     let masker = nobody();
-    let mut gathered = Gathered::new(&masker);
+    let mut gathered = ReportAggregate::new(&masker);
     let done = junit::read(text, &mut gathered);
     (gathered.report(), done)
 }
@@ -166,7 +166,7 @@ fn a_hundred_thousand_tests_are_read_and_more_than_enough_are_counted() {
     let (report, _) = tests(&format!("<testsuite>{cases}</testsuite>"));
     assert_eq!(report.cases.len(), 100_000);
     let masker = nobody();
-    let mut gathered = Gathered::new(&masker);
+    let mut gathered = ReportAggregate::new(&masker);
     for case in report.cases {
         for part in 0..3 {
             let mut case = case.clone();
@@ -185,7 +185,7 @@ fn a_hundred_thousand_tests_are_read_and_more_than_enough_are_counted() {
 #[test]
 fn secrets_are_masked_before_anything_is_cut() {
     let masker = Masker::new(["hunter2".to_owned()]);
-    let mut gathered = Gathered::new(&masker);
+    let mut gathered = ReportAggregate::new(&masker);
     let name = format!("{}hunter2", "x".repeat(297));
     let text = format!(
         "<testsuite><testcase classname='hunter2' name='{name}'><failure message='{}hunter2'/></testcase></testsuite>",
@@ -202,7 +202,7 @@ fn secrets_are_masked_before_anything_is_cut() {
 
 fn covered(texts: &[&str]) -> Option<Coverage> {
     let masker = nobody();
-    let mut gathered = Gathered::new(&masker).within(std::path::Path::new("/work"));
+    let mut gathered = ReportAggregate::new(&masker).within(std::path::Path::new("/work"));
     for text in texts {
         coverage::read(text, &mut gathered).unwrap();
     }
@@ -289,7 +289,7 @@ fn caches_and_packages_are_left_out_unless_named() {
                 .collect(),
             ..Default::default()
         };
-        let (found, trouble) = find::find(folder.path(), &wanted(&paths).unwrap());
+        let (found, trouble) = report_finder::find(folder.path(), &wanted(&paths).unwrap());
         assert_eq!(trouble, None);
         found
             .into_iter()
@@ -318,7 +318,7 @@ fn explained(written: SystemTime, began: SystemTime, more: &str) -> (Report, Opt
     .unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(written).unwrap();
-    let step = |index, from: u64, to: u64, why: Option<&str>| Span {
+    let step = |index, from: u64, to: u64, why: Option<&str>| StepSpan {
         index,
         began: began + Duration::from_secs(from),
         ended: began + Duration::from_secs(to),

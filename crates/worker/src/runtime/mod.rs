@@ -9,16 +9,16 @@
 //! - Every request needs the job's token or a signed URL.
 //! - The endpoints neither delay nor outlive the job.
 
-mod artifacts;
-mod blobs;
-mod caches;
-mod serve;
-mod shelf;
+mod artifact_service;
+mod artifact_store;
+mod artifact_zip;
+mod cache_service;
+mod http_server;
+mod runtime_secret;
+mod signed_blobs;
 #[cfg(test)]
 mod tests;
-mod token;
 mod twirp;
-mod zip;
 
 use std::{
     io,
@@ -32,11 +32,11 @@ use shipway_workflow::job::JobSpec;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::{serve::Services, token::Secret};
-use crate::{cache::Caches, environment::Folders, hash, mask::Masker};
+use self::{http_server::EndpointServices, runtime_secret::RuntimeSecret};
+use crate::{cache::JobCaches, environment::JobFolders, file_hash, mask::Masker};
 
-pub(crate) use artifacts::place;
-pub(crate) use shelf::{Kept, Shelf, checked_name};
+pub(crate) use artifact_service::place;
+pub(crate) use artifact_store::{ArtifactEntry, ArtifactStore, checked_name};
 
 /// The toolkit refuses to upload to a server that it takes for an older GitHub Enterprise: any except `github.com`,
 /// `*.ghe.com` and `*.localhost`.
@@ -45,31 +45,37 @@ const SERVER_URL: (&str, &str) = ("GITHUB_SERVER_URL", "https://github.com");
 /// Limit for listening addresses: loopback, and the gateway of a container network.
 const ADDRESSES_MAX: usize = 8;
 
-pub(crate) struct Runtime {
-    pub(crate) shelf: Shelf,
-    pub(crate) caches: Option<Caches>,
+pub(crate) struct RuntimeEndpoints {
+    pub(crate) shelf: ArtifactStore,
+    pub(crate) caches: Option<JobCaches>,
     /// The folder of stored artifacts.
     artifacts: PathBuf,
     /// The folder of unfinished uploads.
     scratch: PathBuf,
     /// The toolkit's ids of run and job.
     ids: (String, String),
-    served: Option<Served>,
+    served: Option<RunningServer>,
 }
 
-impl Runtime {
+impl RuntimeEndpoints {
     /// Cheap: the endpoints are started by [`Self::env`].
-    pub(crate) fn new(spec: &JobSpec, folders: &Folders) -> Self {
+    pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
         let github = &spec.contexts.github;
         let text = |name: &str| github.get(name).to_text().to_string();
         let again = !matches!(text("run_attempt").as_str(), "" | "1");
         let run = format!("{}/{}", text("repository"), text("run_id"));
-        let shelf = Shelf::new(&spec.artifacts, again);
-        let caches = Caches::of(spec);
+        let shelf = ArtifactStore::new(&spec.artifacts, again);
+        let caches = JobCaches::of(spec);
         Self::of(shelf, caches, &run, &format!("{run}/{}", spec.key), folders)
     }
 
-    fn of(shelf: Shelf, caches: Option<Caches>, run: &str, job: &str, folders: &Folders) -> Self {
+    fn of(
+        shelf: ArtifactStore,
+        caches: Option<JobCaches>,
+        run: &str,
+        job: &str,
+        folders: &JobFolders,
+    ) -> Self {
         Self {
             shelf,
             caches,
@@ -122,19 +128,19 @@ impl Runtime {
             .to_vec())
     }
 
-    fn start(&self) -> io::Result<Served> {
+    fn start(&self) -> io::Result<RunningServer> {
         let (run, job) = &self.ids;
-        let token = Secret::token(run, job)?;
-        let services = Services::new(self, token.clone());
+        let token = RuntimeSecret::token(run, job)?;
+        let services = EndpointServices::new(self, token.clone());
         let stop = CancellationToken::new();
         let (listeners, heard) = mpsc::channel(ADDRESSES_MAX);
         // A separate thread, so that uploads and the job's output don't block each other.
         let thread = std::thread::Builder::new().name("endpoints".to_owned());
         let thread = thread.spawn({
             let stop = stop.clone();
-            move || serve::run(heard, services, stop)
+            move || http_server::run(heard, services, stop)
         })?;
-        Ok(Served {
+        Ok(RunningServer {
             token,
             ports: Vec::new(),
             listeners,
@@ -145,8 +151,8 @@ impl Runtime {
 }
 
 /// Running endpoints; stopped when dropped.
-struct Served {
-    token: Secret,
+struct RunningServer {
+    token: RuntimeSecret,
     /// Listening addresses.
     ports: Vec<(Ipv4Addr, u16)>,
     listeners: mpsc::Sender<TcpListener>,
@@ -154,7 +160,7 @@ struct Served {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Served {
+impl RunningServer {
     /// The port at an address, which is bound on first use.
     fn port(&mut self, at: Ipv4Addr) -> io::Result<u16> {
         if let Some((_, port)) = self.ports.iter().find(|(known, _)| *known == at) {
@@ -171,7 +177,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
@@ -183,7 +189,7 @@ impl Drop for Served {
 
 /// An id in GitHub's format, the same for all jobs of a run.
 fn id_of(name: &str) -> String {
-    let hex = hash::hex(&Sha256::digest(name)[..16]);
+    let hex = file_hash::hex(&Sha256::digest(name)[..16]);
     let (a, b, c, d, e) = (
         &hex[..8],
         &hex[8..12],

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use ureq::http::Response;
 
 use super::*;
-use crate::actions::tarball;
+use crate::actions::artifact_tar;
 
 /// A job's endpoints.
 struct Bench {
     root: tempfile::TempDir,
-    runtime: Runtime,
+    runtime: RuntimeEndpoints,
     masker: Masker,
     env: Vec<(String, String)>,
 }
@@ -23,12 +23,12 @@ impl Bench {
 
     fn with(earlier: &[shipway_workflow::job::StoredArtifact]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let folders = Folders::create(root.path(), root.path()).unwrap();
-        let shelf = Shelf::new(earlier, false);
+        let folders = JobFolders::create(root.path(), root.path()).unwrap();
+        let shelf = ArtifactStore::new(earlier, false);
         let github = json!({"ref": "refs/heads/topic"});
         let github = shipway_workflow::expr::Value::from(&github);
-        let caches = Caches::at(&root.path().join("caches"), &github);
-        let mut runtime = Runtime::of(shelf, Some(caches), "run", "job", &folders);
+        let caches = JobCaches::at(&root.path().join("caches"), &github);
+        let mut runtime = RuntimeEndpoints::of(shelf, Some(caches), "run", "job", &folders);
         let mut masker = Masker::default();
         let env = runtime.env(Ipv4Addr::LOCALHOST, &mut masker).unwrap();
         Self {
@@ -117,7 +117,7 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
     let list = "<BlockList><Latest>MQ==</Latest><Latest>Mg==</Latest></BlockList>";
     assert_eq!(put(&format!("{url}&comp=blocklist"), list.as_bytes()), 201);
     let size = zip.len().to_string();
-    let hash = format!("sha256:{}", hash::hex(&Sha256::digest(&zip)));
+    let hash = format!("sha256:{}", file_hash::hex(&Sha256::digest(&zip)));
     let finalize = json!({"name": "shop", "size": size, "hash": hash});
     let (status, answer) = bench.artifact("FinalizeArtifact", finalize);
     assert_eq!(status, 200, "{answer}");
@@ -141,7 +141,7 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
         ("shop", path.metadata().unwrap().len())
     );
     let out = bench.root.path().join("out");
-    assert_eq!(tarball::unpack(path, digest, &out), Ok(2));
+    assert_eq!(artifact_tar::unpack(path, digest, &out), Ok(2));
     assert_eq!(fs::read_to_string(out.join("sub/b.txt")).unwrap(), "two");
 
     let by_id = json!({"id_filter": answer["artifact_id"]});
@@ -217,7 +217,7 @@ fn nobody_gets_in_without_the_token_or_a_signature() {
     let bench = Bench::new();
     let token = bench.env("ACTIONS_RUNTIME_TOKEN");
     assert_eq!(bench.masker.mask(token), "***");
-    let other = Secret::token("run", "job").unwrap();
+    let other = RuntimeSecret::token("run", "job").unwrap();
     for wrong in ["", "x", &token[..token.len() - 1], other.as_str()] {
         let (status, answer) =
             bench.call_with(wrong, "ArtifactService", "ListArtifacts", json!({}));

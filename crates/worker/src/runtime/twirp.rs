@@ -4,14 +4,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// An error response.
 #[derive(Debug)]
-pub(super) struct Error {
-    pub(super) code: Code,
+pub(super) struct TwirpError {
+    pub(super) code: TwirpCode,
     pub(super) msg: String,
 }
 
 /// The codes in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
+pub(super) enum TwirpCode {
     AlreadyExists,
     BadRoute,
     Internal,
@@ -21,7 +21,7 @@ pub(super) enum Code {
     Unauthenticated,
 }
 
-impl Code {
+impl TwirpCode {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::AlreadyExists => "already_exists",
@@ -45,8 +45,8 @@ impl Code {
     }
 }
 
-impl Error {
-    pub(super) fn new(code: Code, msg: impl Into<String>) -> Self {
+impl TwirpError {
+    pub(super) fn new(code: TwirpCode, msg: impl Into<String>) -> Self {
         Self {
             code,
             msg: msg.into(),
@@ -54,33 +54,35 @@ impl Error {
     }
 }
 
-impl From<std::io::Error> for Error {
+impl From<std::io::Error> for TwirpError {
     fn from(error: std::io::Error) -> Self {
-        Self::new(Code::Internal, error.to_string())
+        Self::new(TwirpCode::Internal, error.to_string())
     }
 }
 
 /// Parses a request.
-pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::new(Code::Malformed, error.to_string()))
+pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, TwirpError> {
+    serde_json::from_slice(body)
+        .map_err(|error| TwirpError::new(TwirpCode::Malformed, error.to_string()))
 }
 
 /// Serialises a response.
-pub(super) fn write(answer: &impl Serialize) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(answer).map_err(|error| Error::new(Code::Internal, error.to_string()))
+pub(super) fn write(answer: &impl Serialize) -> Result<Vec<u8>, TwirpError> {
+    serde_json::to_vec(answer)
+        .map_err(|error| TwirpError::new(TwirpCode::Internal, error.to_string()))
 }
 
 /// Deserialises a 64-bit number: protobuf's JSON uses strings, and allows numbers.
 pub(super) fn number<'d, D: Deserializer<'d>>(from: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Form {
+    enum NumberForm {
         Text(String),
         Number(u64),
     }
-    Ok(match Option::<Form>::deserialize(from)? {
-        Some(Form::Text(text)) => text.parse().ok(),
-        Some(Form::Number(number)) => Some(number),
+    Ok(match Option::<NumberForm>::deserialize(from)? {
+        Some(NumberForm::Text(text)) => text.parse().ok(),
+        Some(NumberForm::Number(number)) => Some(number),
         None => None,
     })
 }

@@ -1,0 +1,475 @@
+//! Runs actions that are not built in: composite and JavaScript actions, with their pre and post parts.
+
+use std::{net::Ipv4Addr, process::Stdio, sync::Arc};
+
+use shipway_workflow::{
+    expr::Value,
+    job::Level,
+    model::{ActionFile, ActionOutput, Runs, Step, Table},
+};
+use tokio::{process::Command, time::Instant};
+
+use super::{
+    ActionEffects, ActionUse, MissingTool,
+    action_resolver::{ActionLibrary, ActionReference, NodeProgram, ResolvedAction},
+};
+use crate::{
+    command_files::CommandFiles,
+    environment::EnvVars,
+    file_hash::WorkspaceFiles,
+    program_runner::{ProgramInvocation, RunOutcome},
+    shell::{CommandLine, which},
+    step_runner::{StepPlan, StepRunner, StepTask},
+    step_scope::{ActionStage, PostStep, StepIdentity, StepScope},
+};
+
+/// GitHub's limit for nested actions.
+pub(crate) const DEPTH_MAX: usize = 9;
+
+/// An action that is about to run.
+pub(super) struct PreparedAction<'m> {
+    pub(super) action: &'m Arc<ResolvedAction>,
+    pub(super) inputs: Vec<(String, String)>,
+    pub(super) seen: StepIdentity,
+    pub(super) channel: &'m CommandFiles,
+}
+
+impl StepRunner {
+    /// Runs the action of a step.
+    pub(crate) async fn uses(
+        &mut self,
+        frame: &mut StepScope,
+        task: StepTask,
+        plan: &StepPlan,
+        uses: ActionUse<'_>,
+        left: &mut ActionEffects,
+    ) -> RunOutcome {
+        let found = match &task.known {
+            Some(known) => Ok(Some(Arc::clone(known))),
+            None => self.find(frame, uses.action).await,
+        };
+        let known = match found {
+            Ok(Some(known)) => known,
+            Ok(None) => {
+                let ended = self.built_in(frame, &task, plan, &uses, left).await;
+                return match left.missing_tool.take() {
+                    None => ended,
+                    Some(missing) => {
+                        self.download_tool(frame, task, plan, &uses, missing, left)
+                            .await
+                    }
+                };
+            }
+            Err(why) => return RunOutcome::Failed(why),
+        };
+        match self.perform(frame, task, plan, &uses, &known, left).await {
+            Ok(ended) => ended,
+            Err(why) => RunOutcome::Failed(why),
+        }
+    }
+
+    /// Runs the real action instead of the built-in one, to install a tool that this machine lacks.
+    async fn download_tool(
+        &mut self,
+        frame: &mut StepScope,
+        task: StepTask,
+        plan: &StepPlan,
+        uses: &ActionUse<'_>,
+        missing: MissingTool,
+        left: &mut ActionEffects,
+    ) -> RunOutcome {
+        let action = uses.action;
+        self.output
+            .say(&format!("{missing}; {action} is run, which downloads it"));
+        self.output.log.flush();
+        let failed = |why: String| {
+            let advice = missing.advice();
+            RunOutcome::Failed(format!(
+                "{missing}, and {action} did not provide it: {why}\n{advice}"
+            ))
+        };
+        let known = match ActionReference::of(action, false) {
+            Ok(ActionReference::Remote(remote)) => match self.fetched(&remote).await {
+                Ok(known) => known,
+                Err(why) => return failed(why),
+            },
+            Ok(_) => return failed("it is not an action of a repository".to_owned()),
+            Err(why) => return failed(why),
+        };
+        match self.perform(frame, task, plan, uses, &known, left).await {
+            Ok(RunOutcome::Failed(why)) | Err(why) => failed(why),
+            Ok(ended) => ended,
+        }
+    }
+
+    /// Resolves `uses:` of a step; `None` for a built-in action.
+    async fn find(
+        &mut self,
+        frame: &StepScope,
+        action: &str,
+    ) -> Result<Option<Arc<ResolvedAction>>, String> {
+        let reference = ActionReference::of(action, self.library.built_in)?;
+        if reference != ActionReference::BuiltIn && frame.depth > DEPTH_MAX {
+            return Err(too_deep(action));
+        }
+        match reference {
+            ActionReference::BuiltIn => Ok(None),
+            ActionReference::Docker(image) => {
+                let action = super::docker_action::of_image(&image, self.workspace());
+                Ok(Some(Arc::new(action)))
+            }
+            ActionReference::Local(path) => {
+                let known = ActionLibrary::local(self.workspace(), &path)?;
+                self.gather(&known, frame.depth + 1).await?;
+                Ok(Some(known))
+            }
+            ActionReference::Remote(remote) => self.fetched(&remote).await.map(Some),
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        frame: &mut StepScope,
+        task: StepTask,
+        plan: &StepPlan,
+        uses: &ActionUse<'_>,
+        known: &Arc<ResolvedAction>,
+        left: &mut ActionEffects,
+    ) -> Result<RunOutcome, String> {
+        let mut seen = frame.seen(&task.step.id);
+        seen.remote = known
+            .remote
+            .as_ref()
+            .map(|it| (it.repository.clone(), it.reference.clone()));
+        let inputs = self.inputs(frame, &seen, plan, uses.with, &known.file)?;
+        if frame.stage == ActionStage::Main && known.remote.is_none() && self.library.has_pre(known)
+        {
+            let text = format!(
+                "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
+                uses.action
+            );
+            self.output.annotate(Level::Warning, &text);
+        }
+        let made = PreparedAction {
+            action: known,
+            inputs,
+            seen,
+            channel: uses.channel,
+        };
+        match &known.file.runs {
+            Runs::Composite { steps } => self.composite(frame, task, plan, steps, made, left).await,
+            Runs::JavaScript { node, main, .. } => {
+                let entry = match frame.stage {
+                    ActionStage::Main => Some(main.as_str()),
+                    stage => known.part(stage).map(|part| part.entry.as_str()),
+                };
+                let Some(entry) = entry else {
+                    return Ok(RunOutcome::Succeeded);
+                };
+                register(frame, &task, known);
+                self.javascript(&task, plan, made, *node, entry).await
+            }
+            Runs::Docker { .. } => self.container(frame, &task, plan, made).await,
+        }
+    }
+
+    /// The inputs of the action: `with:` and the defaults of the others.
+    fn inputs(
+        &mut self,
+        frame: &StepScope,
+        seen: &StepIdentity,
+        plan: &StepPlan,
+        with: &Table,
+        file: &ActionFile,
+    ) -> Result<Vec<(String, String)>, String> {
+        let workspace = self.folders.workspace.clone();
+        let files = WorkspaceFiles(&workspace);
+        let contexts = self.contexts(frame, seen, &plan.env, &files);
+        let failed = |what: &str, error: shipway_workflow::expr::EvalError| {
+            format!("{what}: {error}\n{}", error.snippet())
+        };
+        let mut inputs = with
+            .resolve(&contexts)
+            .map_err(|error| failed("with", error))?;
+        let given: Vec<String> = inputs.iter().map(|(name, _)| name.clone()).collect();
+        for input in &file.inputs {
+            if given.iter().any(|it| it.eq_ignore_ascii_case(&input.name)) {
+                continue;
+            }
+            let value = match &input.default {
+                Some(default) => default
+                    .resolve_text(&contexts)
+                    .map_err(|error| failed(&format!("the input {}", input.name), error))?,
+                None => String::new(),
+            };
+            inputs.push((input.name.clone(), value));
+        }
+        let is_image =
+            matches!(&file.runs, Runs::Docker { image, .. } if image.starts_with("docker://"));
+        if frame.stage == ActionStage::Main && !(is_image && file.inputs.is_empty()) {
+            self.remark(&given, file);
+        }
+        let shown = inputs.iter().filter(|(_, value)| !value.is_empty());
+        let head: Vec<String> = shown
+            .map(|(name, value)| format!("  {name}: {value}"))
+            .collect();
+        if !head.is_empty() {
+            self.output.say(&head.join("\n"));
+        }
+        self.output.say("##[endgroup]");
+        self.output.log.flush();
+        Ok(inputs)
+    }
+
+    /// Warns of unknown and deprecated inputs.
+    fn remark(&mut self, given: &[String], file: &ActionFile) {
+        let docker = matches!(file.runs, Runs::Docker { .. });
+        let is_odd = |name: &str| !(docker && matches!(name, "entrypoint" | "args"));
+        for name in given {
+            match file.input(name) {
+                Some(input) => {
+                    if let Some(message) = &input.deprecation {
+                        let text = format!("the input {name} is deprecated: {message}");
+                        self.output.annotate(Level::Warning, &text);
+                    }
+                }
+                None if is_odd(&name.to_ascii_lowercase()) => {
+                    let known: Vec<&str> = file.inputs.iter().map(|it| it.name.as_str()).collect();
+                    let known = match known.as_slice() {
+                        [] => "it has none".to_owned(),
+                        known => format!("there are {}", known.join(", ")),
+                    };
+                    let text = format!("the action has no input {name}; {known}");
+                    self.output.annotate(Level::Warning, &text);
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn composite(
+        &mut self,
+        frame: &mut StepScope,
+        task: StepTask,
+        plan: &StepPlan,
+        steps: &[Step],
+        made: PreparedAction<'_>,
+        left: &mut ActionEffects,
+    ) -> Result<RunOutcome, String> {
+        let inputs = made.inputs.iter();
+        let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let mut seen = made.seen;
+        seen.path = Some(made.action.folder.clone());
+        let mut inner = match task.inner {
+            Some(inner) => *inner,
+            None => frame.within(&task.key, plan.own.clone(), Value::object(inputs), seen),
+        };
+        inner.stage = frame.stage;
+        inner.goes_on = plan.goes_on;
+        inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
+        let mut ended = None;
+        match frame.stage {
+            ActionStage::Pre => self.pres(&mut inner, steps, left).await,
+            ActionStage::Post => self.posts(&mut inner, left).await,
+            ActionStage::Main => {
+                inner.posts = frame.take_posts(&task.key);
+                for (index, step) in steps.iter().enumerate() {
+                    let task = StepTask::of(inner.key(index), step);
+                    self.nested(&mut inner, task, left).await;
+                }
+                ended = self.composite_outputs(&inner, made.action, left).err();
+            }
+        }
+        let ended = match (inner.cut, inner.late, inner.failed.take(), ended) {
+            (true, ..) => RunOutcome::Cancelled,
+            (_, true, ..) => RunOutcome::TimedOut,
+            (_, _, Some(why), _) | (.., Some(why)) => RunOutcome::Failed(why),
+            _ => RunOutcome::Succeeded,
+        };
+        if !inner.posts.is_empty() {
+            frame.put_post(PostStep {
+                key: task.key,
+                step: task.step,
+                action: Some(Arc::clone(made.action)),
+                inner: Some(Box::new(inner)),
+            });
+        }
+        Ok(ended)
+    }
+
+    /// Runs the pre parts of a composite action's steps.
+    async fn pres(&mut self, inner: &mut StepScope, steps: &[Step], left: &mut ActionEffects) {
+        for (index, step) in steps.iter().enumerate() {
+            if let Some(known) = self.library.pre_of(step) {
+                let mut task = StepTask::of(inner.key(index), step);
+                task.condition = known.condition(ActionStage::Pre);
+                task.known = Some(known);
+                self.nested(inner, task, left).await;
+            }
+        }
+    }
+
+    /// Runs the pending post parts of a composite action's steps.
+    async fn posts(&mut self, inner: &mut StepScope, left: &mut ActionEffects) {
+        while let Some(post) = inner.posts.pop() {
+            self.nested(inner, StepTask::from(post), left).await;
+        }
+    }
+
+    fn composite_outputs(
+        &self,
+        inner: &StepScope,
+        action: &ResolvedAction,
+        left: &mut ActionEffects,
+    ) -> Result<(), String> {
+        let workspace = self.folders.workspace.clone();
+        let files = WorkspaceFiles(&workspace);
+        let env = self.scope.env_of(inner);
+        let contexts = self.contexts(inner, &inner.seen(""), &env, &files);
+        for ActionOutput { name, value } in &action.file.outputs {
+            if let Some(value) = value {
+                let value = value.resolve_text(&contexts);
+                let value = value
+                    .map_err(|error| format!("the output {name}: {error}\n{}", error.snippet()))?;
+                left.outputs.push((name.clone(), value));
+            }
+        }
+        Ok(())
+    }
+
+    async fn javascript(
+        &mut self,
+        task: &StepTask,
+        plan: &StepPlan,
+        made: PreparedAction<'_>,
+        wanted: u32,
+        entry: &str,
+    ) -> Result<RunOutcome, String> {
+        let program = made.action.folder.join(entry);
+        if !program.is_file() {
+            return Err(format!(
+                "the action has no file {entry}; if it is made by a build, that must be committed"
+            ));
+        }
+        let mut env = self.environment(&made.seen, &plan.env, made.channel);
+        let contained = self.containers.inside().is_some();
+        env.extend(self.endpoints(contained).await);
+        let node = self.node(wanted, &env).await?;
+        for (name, value) in &made.inputs {
+            let name = name.replace(' ', "_").to_uppercase();
+            env.set(format!("INPUT_{name}"), value.as_str());
+        }
+        for (name, value) in self
+            .states
+            .get(&task.key)
+            .into_iter()
+            .flat_map(EnvVars::iter)
+        {
+            env.set(format!("STATE_{name}"), value.as_str());
+        }
+        let invocation = ProgramInvocation {
+            line: CommandLine {
+                program: node.program.display().to_string(),
+                arguments: vec![program.display().to_string()],
+            },
+            workdir: self.folders.workspace.clone(),
+            env: env.into_vec(),
+        };
+        let ended = self.run(&invocation, plan).await;
+        Ok(match ended {
+            RunOutcome::Failed(why) if node.major() != wanted => RunOutcome::Failed(format!(
+                "{why} (the action asks for node {wanted}, and was run by node {})",
+                node.version
+            )),
+            ended => ended,
+        })
+    }
+
+    /// The variables of the runtime endpoints. Like GitHub's runner, only actions get them, not scripts.
+    pub(crate) async fn endpoints(&mut self, contained: bool) -> Vec<(String, String)> {
+        let at = if contained {
+            self.containers.gateway().await
+        } else {
+            Some(Ipv4Addr::LOCALHOST)
+        };
+        let env = match at {
+            Some(at) => self.runtime.env(at, &mut self.output.masker),
+            None => Err("containers of this engine don't see this machine".to_owned()),
+        };
+        env.unwrap_or_else(|why| {
+            // Not an error: few actions need the endpoints.
+            self.output.say(&format!(
+                "The action can't store artifacts or caches: {why}"
+            ));
+            Vec::new()
+        })
+    }
+
+    /// The NodeProgram.js that runs actions: the machine's, not one that an earlier step has put into `PATH`.
+    async fn node(&mut self, wanted: u32, env: &EnvVars) -> Result<NodeProgram, String> {
+        let node = match &self.library.node {
+            Some(node) => node.clone(),
+            None => {
+                let found = match self.containers.inside() {
+                    Some(inside) => inside
+                        .ask(&["node", "--version"])
+                        .await
+                        .map(|version| NodeProgram::of("node".into(), &version))
+                        .ok_or_else(|| "the job's container has no node".to_owned()),
+                    None => find_node(env).await,
+                };
+                let node = found.map_err(|why| {
+                    format!("the action needs node {wanted}, and {why}; install node {wanted}")
+                })?;
+                self.library.node.insert(node).clone()
+            }
+        };
+        if node.major() < wanted {
+            let text = format!(
+                "the action asks for node {wanted}; node {} is there and is used",
+                node.version
+            );
+            self.output.annotate(Level::Warning, &text);
+        }
+        Ok(node)
+    }
+}
+
+/// Registers the post part before the main part starts, so that it also runs if that fails.
+pub(super) fn register(frame: &mut StepScope, task: &StepTask, known: &Arc<ResolvedAction>) {
+    if frame.stage != ActionStage::Post && known.part(ActionStage::Post).is_some() {
+        frame.register(PostStep {
+            key: task.key.clone(),
+            step: task.step.clone(),
+            action: Some(Arc::clone(known)),
+            inner: None,
+        });
+    }
+}
+
+pub(super) fn too_deep(action: &str) -> String {
+    format!(
+        "the action {action} is used by an action that is used by an action …: more than {DEPTH_MAX} deep; does one use itself?"
+    )
+}
+
+async fn find_node(env: &EnvVars) -> Result<NodeProgram, String> {
+    let of_machine = std::env::var("PATH").unwrap_or_default();
+    let program = which("node", &of_machine)
+        .or_else(|| which("node", env.get("PATH").unwrap_or_default()))
+        .ok_or("there is no node on this machine")?;
+    let asked = Command::new(&program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output = asked.map_err(|error| format!("{}: {error}", program.display()))?;
+    let node = NodeProgram::of(program, &String::from_utf8_lossy(&output.stdout));
+    if !output.status.success() || node.version.is_empty() {
+        let program = node.program.display();
+        return Err(format!("{program} doesn't say which version it is"));
+    }
+    Ok(node)
+}

@@ -1,0 +1,303 @@
+//! Resolves `uses:` of steps, and reads action files.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use shipway_syntax::Source;
+use shipway_workflow::{
+    expr::Condition,
+    job::ActionSource,
+    model::{ActionFile, Part, Runs},
+    parse_action,
+};
+
+use super::{action_store::ActionStore, is_built_in};
+use crate::{
+    forge::{is_reference, is_repository},
+    step_scope::ActionStage,
+};
+
+/// The meaning of `uses:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ActionReference {
+    /// An action that is part of the worker.
+    BuiltIn,
+    /// A folder in the workspace.
+    Local(String),
+    /// A folder in a repository of the forge.
+    Remote(RemoteAction),
+    /// An image.
+    Docker(String),
+}
+
+/// `owner/repo/path@ref`
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct RemoteAction {
+    /// `owner/repo`
+    pub(crate) repository: String,
+    /// The folder in the repository; empty for its root.
+    pub(crate) path: String,
+    /// A branch, a tag or a commit.
+    pub(crate) reference: String,
+}
+
+impl ActionReference {
+    /// Parses `uses:`. Without `built_in` only Shipway's own actions are built in.
+    pub(crate) fn of(action: &str, built_in: bool) -> Result<Self, String> {
+        if let Some(image) = action.strip_prefix("docker://") {
+            return Ok(Self::Docker(image.to_owned()));
+        }
+        if action.starts_with("./") || action == "." {
+            return Ok(Self::Local(action.to_owned()));
+        }
+        let (name, reference) = action.split_once('@').unwrap_or((action, ""));
+        if name.to_ascii_lowercase().starts_with("shipway/") || (built_in && is_built_in(name)) {
+            return Ok(Self::BuiltIn);
+        }
+        let remote = RemoteAction::of(name, reference);
+        let remote = remote.map_err(|why| format!("the action {action}: {why}"))?;
+        Ok(Self::Remote(remote))
+    }
+}
+
+impl RemoteAction {
+    fn of(name: &str, reference: &str) -> Result<Self, String> {
+        let mut parts = name.split('/').filter(|part| !part.is_empty());
+        let (Some(owner), Some(repo)) = (parts.next(), parts.next()) else {
+            return Err("write owner/repo@ref, ./path or docker://image".to_owned());
+        };
+        let path: Vec<&str> = parts.collect();
+        let repository = format!("{owner}/{repo}");
+        if !is_repository(&repository) {
+            return Err(format!("{repository} is not the name of a repository"));
+        }
+        if path.iter().any(|part| matches!(*part, "." | "..")) {
+            return Err("its path leaves the repository".to_owned());
+        }
+        if !is_reference(reference) {
+            return Err(format!("{reference:?} is not a branch, a tag or a commit"));
+        }
+        Ok(Self {
+            repository,
+            path: path.join("/"),
+            reference: reference.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for RemoteAction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.repository)?;
+        if !self.path.is_empty() {
+            write!(f, "/{}", self.path)?;
+        }
+        write!(f, "@{}", self.reference)
+    }
+}
+
+/// An action file and its folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ResolvedAction {
+    pub(crate) folder: PathBuf,
+    pub(crate) file: ActionFile,
+    /// The repository; `None` for an action in the workspace.
+    pub(crate) remote: Option<RemoteAction>,
+}
+
+impl ResolvedAction {
+    /// Reads the action in `folder`; `name` is used in messages.
+    pub(crate) fn read(
+        folder: PathBuf,
+        name: &str,
+        remote: Option<RemoteAction>,
+    ) -> Result<Self, String> {
+        for file in ["action.yml", "action.yaml"] {
+            let path = folder.join(file);
+            if path.is_file() {
+                let text = fs::read(&path).map_err(|error| format!("{name}/{file}: {error}"))?;
+                let text = String::from_utf8_lossy(&text);
+                let file = parsed(&format!("{name}/{file}"), &text)?;
+                return Ok(Self {
+                    folder,
+                    file,
+                    remote,
+                });
+            }
+        }
+        if folder.join("Dockerfile").is_file() {
+            let text = "runs: { using: docker, image: Dockerfile }";
+            let file = parsed(&format!("{name}/Dockerfile"), text)?;
+            return Ok(Self {
+                folder,
+                file,
+                remote,
+            });
+        }
+        let help = if remote.is_some() {
+            "its repository has no action at this path and ref"
+        } else if folder.is_dir() {
+            "the folder is there, the file isn't"
+        } else {
+            "the folder isn't in the workspace; an action of the repository needs a step with actions/checkout before it"
+        };
+        Err(format!(
+            "there is no action.yml, action.yaml or Dockerfile in {name}: {help}"
+        ))
+    }
+
+    /// The pre or post part of a JavaScript or container action.
+    pub(crate) fn part(&self, stage: ActionStage) -> Option<&Part> {
+        match (&self.file.runs, stage) {
+            (Runs::JavaScript { pre, .. } | Runs::Docker { pre, .. }, ActionStage::Pre) => {
+                pre.as_ref()
+            }
+            (Runs::JavaScript { post, .. } | Runs::Docker { post, .. }, ActionStage::Post) => {
+                post.as_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// The condition of the pre or post part; default: `always()`.
+    pub(crate) fn condition(&self, stage: ActionStage) -> Condition {
+        match self.part(stage) {
+            Some(part) => part.condition.clone(),
+            None => Condition::parse("always()", 0).unwrap_or_default(),
+        }
+    }
+}
+
+fn parsed(path: &str, text: &str) -> Result<ActionFile, String> {
+    let source = Source::new(path, text);
+    let parsed = parse_action(&source);
+    parsed.action.ok_or_else(|| {
+        let mistakes = parsed.diagnostics.iter().filter(|it| it.is_error());
+        let lines: Vec<String> = mistakes.take(5).map(|it| it.one_line(&source)).collect();
+        lines.join("\n")
+    })
+}
+
+/// The actions of a job.
+#[derive(Clone)]
+pub(crate) struct ActionLibrary {
+    pub(crate) store: ActionStore,
+    /// Whether built-in equivalents replace GitHub's actions.
+    pub(crate) built_in: bool,
+    /// Actions of repositories.
+    pub(crate) fetched: BTreeMap<RemoteAction, Arc<ResolvedAction>>,
+    /// The node that runs JavaScript actions; searched on first use.
+    pub(crate) node: Option<NodeProgram>,
+}
+
+/// A NodeProgram.js installation.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeProgram {
+    pub(crate) program: PathBuf,
+    /// E.g. `20.1.0`.
+    pub(crate) version: String,
+}
+
+impl NodeProgram {
+    /// From the output of `node --version`.
+    pub(crate) fn of(program: PathBuf, version: &str) -> Self {
+        Self {
+            program,
+            version: version.trim().trim_start_matches('v').to_owned(),
+        }
+    }
+
+    pub(crate) fn major(&self) -> u32 {
+        let major = self.version.split('.').next();
+        major.and_then(|it| it.parse().ok()).unwrap_or_default()
+    }
+}
+
+impl ActionLibrary {
+    pub(crate) fn new(source: &ActionSource, job: &Path) -> Self {
+        Self {
+            store: ActionStore::new(source, job),
+            built_in: source.built_in,
+            fetched: BTreeMap::new(),
+            node: None,
+        }
+    }
+
+    /// Reads an action in the workspace.
+    pub(crate) fn local(workspace: &Path, path: &str) -> Result<Arc<ResolvedAction>, String> {
+        ResolvedAction::read(workspace.join(path), path, None).map(Arc::new)
+    }
+
+    /// Whether the action has a pre part.
+    pub(crate) fn has_pre(&self, action: &ResolvedAction) -> bool {
+        match &action.file.runs {
+            Runs::Composite { steps } => steps.iter().any(|step| self.pre_of(step).is_some()),
+            Runs::JavaScript { .. } | Runs::Docker { .. } => {
+                action.part(ActionStage::Pre).is_some()
+            }
+        }
+    }
+
+    /// The action of a step, if it was fetched and has a pre part.
+    pub(crate) fn pre_of(
+        &self,
+        step: &shipway_workflow::model::Step,
+    ) -> Option<Arc<ResolvedAction>> {
+        let shipway_workflow::model::Action::Uses { action, .. } = &step.action else {
+            return None;
+        };
+        let Ok(ActionReference::Remote(remote)) = ActionReference::of(action, self.built_in) else {
+            return None;
+        };
+        let known = self.fetched.get(&remote)?;
+        self.has_pre(known).then(|| Arc::clone(known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_uses_means_is_read_as_github_reads_it() {
+        let of = |action: &str| ActionReference::of(action, true);
+        assert_eq!(of("actions/checkout@v4"), Ok(ActionReference::BuiltIn));
+        assert_eq!(of("shipway/deploy"), Ok(ActionReference::BuiltIn));
+        assert_eq!(of("./a/b"), Ok(ActionReference::Local("./a/b".to_owned())));
+        assert_eq!(
+            of("docker://x:1"),
+            Ok(ActionReference::Docker("x:1".to_owned()))
+        );
+        let Ok(ActionReference::Remote(remote)) = of("acme/tools/a/b@release/v1") else {
+            panic!("not remote");
+        };
+        assert_eq!(remote.to_string(), "acme/tools/a/b@release/v1");
+        assert_eq!(remote.path, "a/b");
+        assert!(matches!(
+            ActionReference::of("actions/checkout@v4", false),
+            Ok(ActionReference::Remote(_))
+        ));
+        assert_eq!(
+            ActionReference::of("shipway/deploy", false),
+            Ok(ActionReference::BuiltIn)
+        );
+        for bad in [
+            "acme/x/../y@v1",
+            "../x@v1",
+            "acme/..@v1",
+            "acme@v1",
+            "acme/x@",
+            "acme/x",
+            "acme/x@--upload-pack=y",
+            "-a/x@v1",
+            "acme/x@a b",
+            "acme/x@a..b",
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Copies of fetched actions: each job has its own, because actions write into their folders.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use shipway_workflow::job::ActionSource;
+
+use super::{action_resolver::RemoteAction, blocking};
+use crate::forge::{FetchedRepository, Forge};
+
+/// Fetches actions of repositories.
+#[derive(Clone, Debug)]
+pub(crate) struct ActionStore {
+    pub(crate) forge: Forge,
+    /// The folder of the job's copies.
+    own: PathBuf,
+}
+
+impl ActionStore {
+    pub(crate) fn new(source: &ActionSource, job: &Path) -> Self {
+        let own = job.join("actions");
+        Self {
+            forge: Forge::new(source, own.join("cache"), own.clone()),
+            own,
+        }
+    }
+
+    /// Fetches an action's repository at its ref and copies it into the job's folder.
+    pub(crate) async fn fetch(&self, remote: &RemoteAction) -> Result<FetchedRepository, String> {
+        let held = self.forge.hold(&remote.repository, &remote.reference).await;
+        let held = held.map_err(|why| {
+            let forge = self.forge.address();
+            format!(
+                "the action {remote} can't be fetched from {forge}: {why}; check its name and ref, name a forge or a folder of bare repositories that has it with --forge (SHIPWAY_FORGE), or copy it into the repository and use it as ./path"
+            )
+        })?;
+        let name = remote.repository.to_ascii_lowercase().replace('/', "_");
+        let folder = self.own.join(name + "_" + &held.commit);
+        let (from, to) = (held.folder.clone(), folder.clone());
+        blocking(move || copied(&from, &to).map_err(|error| format!("{}: {error}", to.display())))
+            .await?;
+        Ok(FetchedRepository { folder, ..held })
+    }
+}
+
+/// Copies a folder, unless the copy exists.
+fn copied(from: &Path, to: &Path) -> io::Result<()> {
+    if to.is_dir() {
+        return Ok(());
+    }
+    let temp = to.with_extension("new");
+    if temp.exists() {
+        fs::remove_dir_all(&temp)?;
+    }
+    copy(from, &temp)?;
+    fs::rename(&temp, to)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,340 @@
+//! Artifacts as tar files: deterministic (equal files give equal bytes), and unpacked without trusting their
+//! contents.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    artifact_links::{check_entry, link_inside, stays_inside},
+    file_hash,
+};
+
+/// Modification time of all entries, for deterministic archives: 2000-01-01. Not 0, which zip files can't represent.
+const MODIFIED: u64 = 946_684_800;
+/// Limit for the entries of an artifact.
+pub(crate) const ENTRIES_MAX: usize = 500_000;
+
+/// A finished tar file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrittenTar {
+    /// `sha256:…`
+    pub(crate) digest: String,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+/// Writes the files below `base`, which must be sorted, to a tar file.
+pub(crate) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<WrittenTar, String> {
+    let mut builder = TarWriter::create(path)?;
+    for file in files {
+        let name = file.strip_prefix(base);
+        let name =
+            name.map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
+        append(&mut builder, base, file, name)?;
+    }
+    builder.finish()
+}
+
+fn append(builder: &mut TarWriter, base: &Path, file: &Path, name: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{}: {error}", name.display());
+    let found = file.symlink_metadata().map_err(failed)?;
+    if found.is_symlink() {
+        let target = fs::read_link(file).map_err(failed)?;
+        // A link that leaves the artifact is rejected by `Builder::link`, with its original target in the message.
+        let target = link_inside(base, name, &target).unwrap_or(target);
+        builder.link(name, &target)
+    } else if found.is_file() {
+        let mode = found.permissions().mode();
+        let file = File::open(file).map_err(failed)?;
+        // `take`: the file may be growing.
+        builder.file(name, mode, found.len(), file.take(found.len()))
+    } else {
+        Err(format!("{} is neither a file nor a link", name.display()))
+    }
+}
+
+/// Writes a deterministic tar file.
+pub(crate) struct TarWriter {
+    path: PathBuf,
+    inner: tar::Builder<HashingWriter>,
+}
+
+impl TarWriter {
+    pub(crate) fn create(path: &Path) -> Result<Self, String> {
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let file = made
+            .and_then(|()| File::create(path))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let inner = tar::Builder::new(HashingWriter {
+            inner: io::BufWriter::with_capacity(256 * 1024, file),
+            hash: Sha256::new(),
+            size: 0,
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            inner,
+        })
+    }
+
+    /// Adds a file of `size` bytes.
+    pub(crate) fn file(
+        &mut self,
+        name: &Path,
+        mode: u32,
+        size: u64,
+        content: impl Read,
+    ) -> Result<(), String> {
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(MODIFIED);
+        header.set_mode(mode & 0o755 | 0o644);
+        header.set_size(size);
+        let added = self.inner.append_data(&mut header, name, content);
+        added.map_err(|error| format!("{}: {error}", name.display()))
+    }
+
+    /// Adds a symlink, whose target must stay inside the artifact.
+    pub(crate) fn link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
+        if !stays_inside(name, target) {
+            return Err(format!(
+                "the link {} → {} leaves the artifact's folder, and an artifact must hold all that it needs; upload the file itself",
+                name.display(),
+                target.display()
+            ));
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(MODIFIED);
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        let added = self.inner.append_link(&mut header, name, target);
+        added.map_err(|error| format!("{}: {error}", name.display()))
+    }
+
+    /// Finishes the file and fsyncs it.
+    pub(crate) fn finish(self) -> Result<WrittenTar, String> {
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        let hashing = self.inner.into_inner().map_err(failed)?;
+        let file = hashing
+            .inner
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        Ok(WrittenTar {
+            digest: format!("sha256:{}", file_hash::hex(&hashing.hash.finalize())),
+            size: hashing.size,
+        })
+    }
+}
+
+/// Unpacks a tar file after verifying its digest. Returns the number of files.
+pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
+    let found = file_hash::of_file(path).map_err(|error| error.to_string())?;
+    let found = format!("sha256:{}", file_hash::hex(&found));
+    if found != digest {
+        return Err(format!("its bytes are {found}, not {digest}"));
+    }
+    fs::create_dir_all(to).map_err(|error| format!("{}: {error}", to.display()))?;
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut archive = tar::Archive::new(io::BufReader::with_capacity(256 * 1024, file));
+    archive.set_preserve_permissions(true);
+    // Keep the executable bits, drop setuid, setgid and the sticky bit.
+    archive.set_mask(0o7000);
+    let mut count = 0;
+    for entry in archive.entries().map_err(|error| error.to_string())? {
+        let mut entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
+        let name = entry
+            .path()
+            .map_err(|error| error.to_string())?
+            .into_owned();
+        let link = entry.link_name().map_err(|error| error.to_string())?;
+        let link = link.unwrap_or_default();
+        check_entry(&name, entry.header().entry_type(), &link, to)
+            .map_err(|error| error.to_string())?;
+        count += usize::from(entry.header().entry_type().is_file());
+        if count > ENTRIES_MAX {
+            return Err(format!("it has more than {ENTRIES_MAX} files"));
+        }
+        let place = to.join(&name);
+        if entry.header().entry_type().is_dir() && place.is_symlink() {
+            // Otherwise the mode of the entry would be set on the link's target.
+            return Err(format!(
+                "a link is in the place of the folder {}",
+                name.display()
+            ));
+        }
+        // `unpack_in` resolves symlinks and refuses paths outside of `to`.
+        let unpacked = entry
+            .unpack_in(to)
+            .map_err(|error| format!("{}: {error}", name.display()))?;
+        if !unpacked {
+            return Err(format!("the entry {} leaves its folder", name.display()));
+        }
+    }
+    Ok(count)
+}
+
+/// Hashes and counts what is written.
+struct HashingWriter {
+    inner: io::BufWriter<File>,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Write for HashingWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(folder: &Path) -> Vec<PathBuf> {
+        fs::create_dir_all(folder.join("bin")).unwrap();
+        fs::write(folder.join("bin/run"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(folder.join("bin/run"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(folder.join("data"), "x").unwrap();
+        std::os::unix::fs::symlink("bin/run", folder.join("start")).unwrap();
+        ["bin/run", "data", "start"]
+            .map(|name| folder.join(name))
+            .to_vec()
+    }
+
+    #[test]
+    fn equal_files_make_equal_bytes_and_come_out_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str| {
+            let base = folder.path().join(name);
+            let files = tree(&base);
+            write(&folder.path().join(format!("{name}.tar")), &base, &files).unwrap()
+        };
+        let (one, two) = (of("one"), of("two"));
+        assert_eq!(one, two);
+        let to = folder.path().join("out");
+        assert_eq!(
+            unpack(&folder.path().join("one.tar"), &one.digest, &to),
+            Ok(2)
+        );
+        let mode = to.join("bin/run").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o744);
+        assert_eq!(fs::read_to_string(to.join("start")).unwrap(), "#!/bin/sh\n");
+    }
+
+    #[test]
+    fn links_that_leave_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for target in ["/etc/passwd", "../x"] {
+            let link = folder.path().join("link");
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            let refused = write(&folder.path().join("a.tar"), folder.path(), &[link]);
+            assert!(refused.unwrap_err().contains("leaves"), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_link_takes_no_mode_to_what_it_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, to) = (folder.path().join("victim"), folder.path().join("to"));
+        fs::create_dir(&victim).unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir(&to).unwrap();
+        std::os::unix::fs::symlink(&victim, to.join("d")).unwrap();
+        let path = folder.path().join("a.tar");
+        let mut builder = tar::Builder::new(File::create(&path).unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o777);
+        header.set_size(0);
+        builder.append_data(&mut header, "d", io::empty()).unwrap();
+        builder.into_inner().unwrap().sync_all().unwrap();
+        let digest = format!(
+            "sha256:{}",
+            file_hash::hex(&file_hash::of_file(&path).unwrap())
+        );
+        let refused = unpack(&path, &digest, &to).unwrap_err();
+        assert!(refused.contains("a link is in the place"), "{refused}");
+        let mode = victim.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn links_that_go_up_and_stay_inside_come_out_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        fs::create_dir_all(base.join("packages/pkg")).unwrap();
+        fs::create_dir_all(base.join("node_modules")).unwrap();
+        fs::write(base.join("packages/pkg/index.js"), "1").unwrap();
+        let link = base.join("node_modules/pkg");
+        std::os::unix::fs::symlink("../packages/pkg", &link).unwrap();
+        let files = [link, base.join("packages/pkg/index.js")];
+        let tar = folder.path().join("a.tar");
+        let written = write(&tar, &base, &files).unwrap();
+        let to = folder.path().join("out");
+        unpack(&tar, &written.digest, &to).unwrap();
+        let text = fs::read_to_string(to.join("node_modules/pkg/index.js"));
+        assert_eq!(text.unwrap(), "1");
+        // Unpacking over an existing copy works, too.
+        unpack(&tar, &written.digest, &to).unwrap();
+    }
+
+    #[test]
+    fn hostile_tars_are_refused_and_nothing_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        let entry = |name: &str, kind: tar::EntryType, link: Option<&str>| {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(kind);
+            header.set_size(0);
+            if let Some(link) = link {
+                header.set_link_name_literal(link).unwrap();
+            }
+            header.set_cksum();
+            header
+        };
+        for headers in [
+            vec![entry("../out", tar::EntryType::Regular, None)],
+            vec![entry("/tmp/out", tar::EntryType::Regular, None)],
+            vec![entry("a", tar::EntryType::Symlink, Some("/tmp"))],
+            vec![
+                entry("a", tar::EntryType::Symlink, Some("../..")),
+                entry("a/out", tar::EntryType::Regular, None),
+            ],
+            vec![entry("a", tar::EntryType::Link, Some("../../etc/passwd"))],
+            vec![entry("a", tar::EntryType::Char, None)],
+        ] {
+            let mut builder = tar::Builder::new(File::create(&path).unwrap());
+            for header in &headers {
+                builder.append(header, io::empty()).unwrap();
+            }
+            builder.into_inner().unwrap().sync_all().unwrap();
+            let digest = format!(
+                "sha256:{}",
+                file_hash::hex(&file_hash::of_file(&path).unwrap())
+            );
+            let to = folder.path().join("deep/to");
+            assert!(unpack(&path, &digest, &to).is_err(), "{headers:?}");
+            assert!(
+                !folder.path().join("out").exists() && !folder.path().join("deep/out").exists()
+            );
+        }
+        let other = format!("sha256:{}", "0".repeat(64));
+        let refused = unpack(&path, &other, &folder.path().join("to"));
+        assert!(refused.unwrap_err().contains("not sha256:000"));
+    }
+}

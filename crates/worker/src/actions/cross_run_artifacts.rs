@@ -1,0 +1,143 @@
+//! Artifacts of other runs of the service (`run-id` of `actions/download-artifact`): listed and downloaded from the
+//! server. The digest is verified when an artifact is unpacked.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use shipway_workflow::job::ServerAccess;
+
+use super::{
+    ActionContext, blocking,
+    deploy::{agent, bearer},
+};
+use crate::runtime::ArtifactEntry;
+
+#[derive(Deserialize)]
+struct ListedArtifact {
+    name: String,
+    digest: String,
+    size: u64,
+}
+
+/// The server's description of a run.
+#[derive(Deserialize)]
+struct RunResponse {
+    artifacts: Vec<ListedArtifact>,
+}
+
+/// Another run of the same service.
+pub(super) struct OtherRun {
+    server: ServerAccess,
+    /// E.g. `/api/v1/runs/shop/12`.
+    path: String,
+}
+
+impl OtherRun {
+    /// The run given by `run-id`; `None` if it is the job's own run.
+    pub(super) fn named(call: &ActionContext<'_>) -> Result<Option<Self>, String> {
+        let github = &call.spec.contexts.github;
+        let own = |name: &str| github.get(name).to_text().to_string();
+        let repository = own("repository");
+        let asked = call.get("repository");
+        if asked.is_some_and(|asked| !asked.eq_ignore_ascii_case(&repository)) {
+            return Err(format!(
+                "`repository`: only artifacts of {repository} can be downloaded here; leave it out"
+            ));
+        }
+        let Some(id) = call.get("run-id").filter(|id| *id != own("run_id")) else {
+            return Ok(None);
+        };
+        let number: u32 = id
+            .trim_start_matches('r')
+            .parse()
+            .map_err(|_| format!("`run-id` is the number of a run, such as 12, not {id:?}"))?;
+        let server = call.spec.server.clone().ok_or(
+            "`run-id`: artifacts of other runs are with a server, and this run has none; leave it out",
+        )?;
+        let service = repository.rsplit('/').next().unwrap_or_default();
+        let path = format!("/api/v1/runs/{service}/{number}");
+        Ok(Some(Self { server, path }))
+    }
+
+    /// The artifacts of the run, with the paths below `folder` to download them to.
+    pub(super) async fn all(&self, folder: &Path) -> Result<Vec<ArtifactEntry>, String> {
+        let (server, path) = (self.server.clone(), self.path.clone());
+        let run: RunResponse = blocking(move || {
+            let mut answer = get(&server, &path)?;
+            let read = answer.body_mut().read_json();
+            read.map_err(|error| format!("what the server says of the run: {error}"))
+        })
+        .await?;
+        let place = |digest: &str| folder.join(digest.replace(':', "-"));
+        let listed = run.artifacts.into_iter();
+        Ok(listed
+            .map(|it| ArtifactEntry::listed(it.name, place(&it.digest), it.digest, it.size))
+            .collect())
+    }
+
+    /// Downloads an artifact, unless that was done before.
+    pub(super) async fn fetch(&self, kept: &ArtifactEntry) -> Result<(), String> {
+        if kept.path.exists() {
+            return Ok(());
+        }
+        let server = self.server.clone();
+        let path = format!("{}/artifacts/{}", self.path, encoded(&kept.name));
+        let to = kept.path.clone();
+        blocking(move || {
+            let answer = get(&server, &path)?;
+            stored(answer.into_body().into_reader(), &to)
+                .map_err(|error| format!("{}: {error}", to.display()))
+        })
+        .await
+    }
+}
+
+fn stored(mut from: impl io::Read, to: &PathBuf) -> io::Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(Path::new("/")))?;
+    let temp = to.with_extension("new");
+    let mut file = fs::File::create(&temp)?;
+    io::copy(&mut from, &mut file)?;
+    file.flush()?;
+    fs::rename(temp, to)
+}
+
+fn get(server: &ServerAccess, path: &str) -> Result<ureq::http::Response<ureq::Body>, String> {
+    let asked = agent(None)
+        .get(format!("{}{path}", server.url))
+        .header("authorization", bearer(server))
+        .call();
+    let mut answer = asked.map_err(|error| format!("the server can't be reached: {error}"))?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status();
+    let problem: serde_json::Value = answer.body_mut().read_json().unwrap_or_default();
+    let told = problem["detail"].as_str().map(str::to_owned);
+    Err(told.unwrap_or_else(|| format!("the server answers {status}")))
+}
+
+/// Percent-encodes a name for use in a URL.
+fn encoded(name: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    name.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_can_be_asked_for() {
+        assert_eq!(encoded("dist-1.2"), "dist-1.2");
+        assert_eq!(encoded("a b%ü"), "a%20b%25%C3%BC");
+    }
+}

@@ -1,0 +1,66 @@
+//! The Python environment of a job, like that of `actions/setup-python`: `pip install` never changes the machine's
+//! Python.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::process::Command;
+
+use super::ActionContext;
+use crate::{environment::arch, shell::which};
+
+/// Creates a virtual environment with `program` and puts it before `PATH`; returns its Python.
+pub(super) async fn create(
+    program: &str,
+    version: &str,
+    call: &mut ActionContext<'_>,
+) -> Result<PathBuf, String> {
+    let root = call.folders.tools().join("Python").join(version);
+    let root = root.join(arch().to_ascii_lowercase());
+    let python = root.join("bin/python");
+    if !python.exists() {
+        let path = call.env.iter().find(|(name, _)| name == "PATH");
+        let base = which(program, path.map_or("", |(_, path)| path))
+            .ok_or_else(|| format!("there is no {program} on this machine"))?;
+        make(&base, &root, call)
+            .await
+            .map_err(|why| format!("a virtual environment can't be made: {why}"))?;
+    }
+    let heard = &mut call.output.heard;
+    heard.paths.push(root.join("bin").display().to_string());
+    for name in ["pythonLocation", "Python_ROOT_DIR", "Python3_ROOT_DIR"] {
+        heard
+            .env
+            .push((name.to_owned(), root.display().to_string()));
+    }
+    Ok(python)
+}
+
+const SCRIPT: &str = include_str!("make_venv.py");
+
+async fn make(base: &Path, root: &Path, call: &ActionContext<'_>) -> Result<(), String> {
+    let env = call.env.iter().map(|(name, value)| (name, value));
+    let output = Command::new(base)
+        .args(["-I", "-c", SCRIPT])
+        .arg(root)
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| format!("{}: {error}", base.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    Err(format!(
+        "{}: {}",
+        base.display(),
+        last.unwrap_or("it failed")
+    ))
+}

@@ -1,0 +1,285 @@
+//! `actions/setup-*`: uses the tool that is installed on this machine if its version matches. Otherwise the real
+//! action installs it ([`MissingTool`]); another version is used only if that is allowed.
+
+use std::{fmt, fs, path::Path, process::Stdio};
+
+use tokio::process::Command;
+
+use super::{ActionContext, ActionEffects, python_venv, version_ranges::fits};
+use crate::{environment::arch, shell::which};
+
+/// A tool and its programs, the preferred one first.
+struct SetupTool {
+    programs: &'static [&'static str],
+    /// The input with the version, and the output with the actual one.
+    input: &'static str,
+    /// The input with the path of a version file.
+    file: &'static str,
+    /// The argument that prints the program's version.
+    ask: &'static str,
+}
+
+fn tool(name: &str) -> Option<SetupTool> {
+    let (programs, input, file, ask): (&[_], _, _, _) = match name {
+        "python" => (
+            &["python3", "python"],
+            "python-version",
+            "python-version-file",
+            "--version",
+        ),
+        "node" => (&["node"], "node-version", "node-version-file", "--version"),
+        "go" => (&["go"], "go-version", "go-version-file", "version"),
+        "java" => (&["java"], "java-version", "java-version-file", "-version"),
+        "dotnet" => (
+            &["dotnet"],
+            "dotnet-version",
+            "global-json-file",
+            "--version",
+        ),
+        "ruby" => (&["ruby"], "ruby-version", "ruby-version-file", "--version"),
+        "rust" => (&["rustc"], "rust-version", "rust-version-file", "--version"),
+        "uv" => (&["uv"], "version", "version-file", "--version"),
+        _ => return None,
+    };
+    Some(SetupTool {
+        programs,
+        input,
+        file,
+        ask,
+    })
+}
+
+pub(super) fn is_known(name: &str) -> bool {
+    tool(name).is_some()
+}
+
+/// A tool, or a version of it, that this machine lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MissingTool {
+    /// E.g. `python3 or python`.
+    programs: String,
+    /// The version that the workflow asks for.
+    wanted: Option<String>,
+    /// The version that is installed instead, e.g. `node 20.1.0`.
+    present: Option<String>,
+}
+
+impl fmt::Display for MissingTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.present, &self.wanted) {
+            (Some(present), Some(wanted)) => write!(
+                f,
+                "the workflow asks for version {wanted}, and this machine has {present}"
+            ),
+            (None, Some(wanted)) => write!(
+                f,
+                "the workflow asks for version {wanted}, and there is no {} on this machine",
+                self.programs
+            ),
+            (_, None) => write!(f, "there is no {} on this machine", self.programs),
+        }
+    }
+}
+
+impl MissingTool {
+    /// What the user can do about it.
+    pub(super) fn advice(&self) -> String {
+        match &self.present {
+            Some(present) => format!(
+                "install that version on the machine, or run with --allow-other-versions to use {present}"
+            ),
+            None => "install it on the machine".to_owned(),
+        }
+    }
+}
+
+pub(super) async fn run(name: &str, call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    let Some(tool) = tool(name) else {
+        return Err(format!(
+            "actions/setup-{name} is not known here; have the tool on the machine and leave the step out"
+        ));
+    };
+    let wanted = wanted(name, &tool, call)?;
+    let described = wanted.as_deref().map(in_words);
+    let allows_other = call.spec.actions.allow_other_versions;
+    let mut present = None;
+    for program in tool.programs {
+        let Some(version) = version(program, tool.ask, call).await else {
+            continue;
+        };
+        let fits = wanted.as_ref().is_none_or(|it| fits(&version, it)) && fits_architecture(call);
+        if !fits && !allows_other {
+            present.get_or_insert(format!("{program} {version}"));
+            continue;
+        }
+        match &described {
+            Some(wanted) if !fits => call.warn(&format!(
+                "{program} {version} is on this machine and is used, although the workflow asks for version {wanted} (--allow-other-versions)"
+            )),
+            _ => call.say(&format!("{program} {version} is on this machine and is used")),
+        }
+        return provide(name, &tool, program, version, call).await;
+    }
+    let missing = MissingTool {
+        programs: tool.programs.join(" or "),
+        wanted: described,
+        present,
+    };
+    Ok(ActionEffects {
+        missing_tool: Some(missing),
+        ..ActionEffects::default()
+    })
+}
+
+/// Sets up a program of this machine.
+async fn provide(
+    name: &str,
+    tool: &SetupTool,
+    program: &str,
+    version: String,
+    call: &mut ActionContext<'_>,
+) -> Result<ActionEffects, String> {
+    let mut more = Vec::new();
+    if name == "python" && call.container.is_none() {
+        let python = python_venv::create(program, &version, call).await?;
+        more.push(("python-path", python.display().to_string()));
+    }
+    if name == "java" {
+        more.push(("version", version.clone()));
+    }
+    let shown = match name {
+        "node" => format!("v{version}"),
+        _ => version,
+    };
+    Ok(ActionEffects::outputs(
+        std::iter::once((tool.input, shown)).chain(more),
+    ))
+}
+
+/// Formats several versions, one per line, as one text.
+fn in_words(wanted: &str) -> String {
+    let lines = wanted
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" and ")
+}
+
+/// Whether the machine has the architecture that the workflow asks for.
+fn fits_architecture(call: &ActionContext<'_>) -> bool {
+    call.get("architecture")
+        .is_none_or(|wanted| wanted.eq_ignore_ascii_case(arch()))
+}
+
+/// The version that the workflow asks for, by an input or a version file.
+fn wanted(
+    name: &str,
+    tool: &SetupTool,
+    call: &ActionContext<'_>,
+) -> Result<Option<String>, String> {
+    if let Some(wanted) = call.get(tool.input) {
+        return Ok(Some(wanted.to_owned()));
+    }
+    let Some(file) = call.get(tool.file) else {
+        return Ok(None);
+    };
+    let path = call.inside(file)?;
+    let text = fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
+    Ok(in_file(name, &path, &text))
+}
+
+/// The version in a version file, if its format is known.
+fn in_file(name: &str, path: &Path, text: &str) -> Option<String> {
+    let file = path.file_name()?.to_str()?;
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'));
+    let after = |line: &str, key: &str| {
+        let rest = line.strip_prefix(key)?.trim_start();
+        let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
+        Some(rest.trim_matches(['"', '\'']).to_owned())
+    };
+    match file {
+        "go.mod" | "go.work" => lines.find_map(|line| after(line, "go ")),
+        "pyproject.toml" => lines.find_map(|line| after(line, "requires-python")),
+        ".tool-versions" => lines.find_map(|line| {
+            let (tool, version) = line.split_once(char::is_whitespace)?;
+            let tool = tool.trim_end_matches("js").trim_end_matches("lang");
+            (tool == name).then(|| version.trim().to_owned())
+        }),
+        "package.json" | "global.json" => {
+            let json: serde_json::Value = serde_json::from_str(text).ok()?;
+            let places = ["/volta/node", "/engines/node", "/sdk/version"];
+            let found = places
+                .iter()
+                .find_map(|place| json.pointer(place)?.as_str());
+            found.map(str::to_owned)
+        }
+        _ => lines.find(|line| !line.is_empty()).map(str::to_owned),
+    }
+}
+
+async fn version(program: &str, ask: &str, call: &ActionContext<'_>) -> Option<String> {
+    if let Some(container) = call.container {
+        return found(&container.ask(&[program, ask]).await?);
+    }
+    let env = call.env.iter().map(|(name, value)| (name, value));
+    let path = call.env.iter().find(|(name, _)| name == "PATH");
+    let file = which(program, path.map_or("", |(_, path)| path))?;
+    let asked = Command::new(file)
+        .arg(ask)
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = asked.await.ok().filter(|output| output.status.success())?;
+    let text = [output.stdout, output.stderr].concat();
+    found(&String::from_utf8_lossy(&text))
+}
+
+/// The first version number in a text.
+fn found(text: &str) -> Option<String> {
+    let digits = text.find(|c: char| c.is_ascii_digit())?;
+    let end = |c: char| !(c.is_ascii_digit() || c == '.');
+    let version = text[digits..].split(end).next()?.trim_end_matches('.');
+    Some(version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_the_usual_files() {
+        for (tool, file, text, expected) in [
+            ("node", ".nvmrc", "# ours\nlts/iron\n", Some("lts/iron")),
+            ("go", "go.mod", "module x\n\ngo 1.22\n", Some("1.22")),
+            (
+                "node",
+                "package.json",
+                r#"{"engines": {"node": ">=18"}}"#,
+                Some(">=18"),
+            ),
+            (
+                "node",
+                ".tool-versions",
+                "python 3.11\nnodejs 20.1.0\n",
+                Some("20.1.0"),
+            ),
+            ("go", ".tool-versions", "golang 1.22", Some("1.22")),
+            (
+                "python",
+                "pyproject.toml",
+                "[project]\nrequires-python = \">=3.9\"\n",
+                Some(">=3.9"),
+            ),
+            ("python", ".python-version", "3.11\n", Some("3.11")),
+            ("dotnet", "global.json", "{}", None),
+        ] {
+            let found = in_file(tool, Path::new(file), text);
+            assert_eq!(found.as_deref(), expected, "{file}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! BackgroundSteps steps: steps that run concurrently with those after them.
+//!
+//! Each has its own runner with a copy of the job's state from when it started. Its changes are applied to the job
+//! when a later step waits for it. At most ten run at once, like at GitHub; the others wait for a slot. Their output
+//! goes to the job's log with the prefix `[id]`.
+
+use std::{io, rc::Rc, time::Instant};
+
+use shipway_workflow::{job::Conclusion, model::Action};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, spawn_local},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    job_runner::JobRunner,
+    job_steps::StartedStep,
+    program_runner::OutputPipe,
+    step_runner::{StepOutcome, StepPlan, StepRunner, StepTask, concluded},
+    step_scope::StepScope,
+};
+
+/// GitHub's limit.
+const AT_ONCE_MAX: usize = 10;
+
+/// Id of the step that waits for the remaining background steps at the end of a job.
+pub(crate) const IMPLICIT_WAIT: &str = "__implicit_wait_all";
+
+/// The background steps of a job.
+pub(crate) struct BackgroundSteps {
+    running: Vec<RunningStep>,
+    slots: Rc<Semaphore>,
+    /// Number of background steps started so far.
+    begun: usize,
+}
+
+impl Default for BackgroundSteps {
+    fn default() -> Self {
+        Self {
+            running: Vec::new(),
+            slots: Rc::new(Semaphore::new(AT_ONCE_MAX)),
+            begun: 0,
+        }
+    }
+}
+
+struct RunningStep {
+    line: StartedStep,
+    continues: bool,
+    stop: CancellationToken,
+    handle: JoinHandle<FinishedStep>,
+}
+
+struct FinishedStep {
+    key: String,
+    hand: StepRunner,
+    frame: StepScope,
+    went: StepOutcome,
+    took: std::time::Duration,
+}
+
+impl StepRunner {
+    /// A runner for the background step `id`.
+    fn beside(&self, id: &str, number: usize) -> io::Result<Self> {
+        let mut scope = self.scope.clone();
+        scope.changes.clear();
+        Ok(Self {
+            spec: self.spec.clone(),
+            folders: self.folders.clone(),
+            output: self.output.beside(id),
+            pipe: OutputPipe::new()?,
+            scope,
+            cancel: self.cancel.beside(),
+            library: self.library.clone(),
+            runtime: self.runtime.beside(number),
+            states: self.states.clone(),
+            files: self.files.clone(),
+            containers: self.containers.beside(number),
+            confinement: self.confinement.clone(),
+        })
+    }
+}
+
+impl JobRunner {
+    /// Starts a step in the background.
+    pub(crate) fn run_beside(
+        &mut self,
+        line: StartedStep,
+        task: StepTask,
+        plan: StepPlan,
+    ) -> io::Result<()> {
+        let number = self.background.begun;
+        self.background.begun += 1;
+        let mut hand = self.hand.beside(&line.id, number)?;
+        let mut frame = self.frame.clone();
+        frame.posts.clear();
+        let (stop, slots) = (hand.cancel.asker(), Rc::clone(&self.background.slots));
+        let (name, continues) = (line.name.clone(), plan.continues);
+        let handle = spawn_local(async move {
+            // Only fails when the semaphore is closed, which never happens.
+            let _slot = slots.acquire().await;
+            let begun = Instant::now();
+            hand.output.say(&name);
+            let key = task.key.clone();
+            let went = hand.carry_out(&mut frame, task, plan).await;
+            FinishedStep {
+                key,
+                hand,
+                frame,
+                went,
+                took: begun.elapsed(),
+            }
+        });
+        self.background.running.push(RunningStep {
+            line,
+            continues,
+            stop,
+            handle,
+        });
+        Ok(())
+    }
+
+    /// Runs a step that waits for background steps or cancels one. Fails if one of them has failed.
+    pub(crate) async fn control(&mut self, action: &Action) -> io::Result<StepOutcome> {
+        let is_meant = |running: &RunningStep| match action {
+            Action::Wait { ids } => ids
+                .iter()
+                .any(|id| id.eq_ignore_ascii_case(&running.line.id)),
+            Action::Cancel { id } => id.eq_ignore_ascii_case(&running.line.id),
+            Action::WaitAll | Action::Run { .. } | Action::Uses { .. } => true,
+        };
+        let all = std::mem::take(&mut self.background.running);
+        let (meant, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_meant);
+        self.background.running = others;
+        let mut failed = Vec::new();
+        for running in meant {
+            if matches!(action, Action::Cancel { .. }) {
+                running.stop.cancel();
+            }
+            let id = running.line.id.clone();
+            let why = self.join(running).await?;
+            failed.extend(why.map(|why| format!("{id}: {why}")));
+        }
+        let cut = self.hand.cancel.look();
+        self.hand.cut_short(cut);
+        Ok(if failed.is_empty() {
+            StepOutcome::plainly(Conclusion::Success, None)
+        } else {
+            StepOutcome::plainly(Conclusion::Failure, Some(failed.join("; ")))
+        })
+    }
+
+    /// Waits for all running background steps; recorded as a step of its own if there are any.
+    pub(crate) async fn wait_for_rest(&mut self) -> io::Result<()> {
+        if self.background.running.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let line = self.begin_step(IMPLICIT_WAIT, "Wait for all background steps", "")?;
+        let went = self.control(&Action::WaitAll).await?;
+        self.finish(line, went, false, begun.elapsed())
+    }
+
+    /// Waits for a background step and applies its changes; returns why it failed.
+    async fn join(&mut self, running: RunningStep) -> io::Result<Option<String>> {
+        let done = running.handle.await.map_err(io::Error::other)?;
+        let FinishedStep {
+            key,
+            mut hand,
+            frame,
+            went,
+            took,
+        } = done;
+        self.hand.take_over_from(&key, &mut hand);
+        for post in frame.posts {
+            self.frame.put_post(post);
+        }
+        let failed = concluded(went.outcome, running.continues) == Conclusion::Failure;
+        let why = went.why.as_deref().unwrap_or("failed");
+        let why = why.lines().next().unwrap_or(why).to_owned();
+        let heard = std::mem::take(&mut hand.output.heard);
+        let outer = std::mem::replace(&mut self.hand.output.heard, heard);
+        // Not `finish`: the failure is that of the waiting step.
+        self.record(running.line, went, running.continues, took)?;
+        self.hand.output.heard = outer;
+        Ok(failed.then_some(why))
+    }
+}
+
+impl StepRunner {
+    fn take_over_from(&mut self, key: &str, other: &mut Self) {
+        let changes = std::mem::take(&mut other.scope.changes);
+        self.scope.change(changes);
+        if let Some(why) = other.scope.verdict.left_out.take() {
+            self.scope.verdict.left_out.get_or_insert(why);
+        }
+        for (of, state) in std::mem::take(&mut other.states) {
+            if of == key || of.starts_with(&format!("{key}.")) {
+                self.states.insert(of, state);
+            }
+        }
+        let fetched = std::mem::take(&mut other.library.fetched);
+        self.library.fetched.extend(fetched);
+        self.containers.take_over(&mut other.containers);
+    }
+}

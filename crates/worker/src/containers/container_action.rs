@@ -1,0 +1,281 @@
+//! Container actions: pulls or builds the image, and runs it like a program.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use shipway_workflow::job::WithoutEngine;
+use tokio::time::Instant;
+
+use super::{
+    INSTALL,
+    container_paths::{ContainerPaths, mount},
+    container_settings::ContainerSettings,
+    engine::ContainerEngine,
+    job_container::{SOCKET, for_inside, named},
+    leftovers::labels,
+    note_use,
+    split_args::words,
+};
+use crate::{
+    cancellation::StopMode,
+    cgroup_limits::CgroupLimits,
+    environment::EnvVars,
+    file_hash::hex,
+    program_runner::{self, ProgramInvocation, RunLimits, RunOutcome},
+    shell::CommandLine,
+    step_runner::{StepPlan, StepRunner},
+};
+
+/// Limit for the size of an action's folder whose image is cached; larger ones are built in each job.
+const FOLDER_BYTES_MAX: u64 = 64 << 20;
+
+/// A container action with everything needed to run it.
+pub(crate) struct ContainerAction {
+    /// `docker://image`, or the path of a Dockerfile.
+    pub(crate) image: String,
+    /// The action's folder.
+    pub(crate) folder: PathBuf,
+    /// Overrides the image's entrypoint.
+    pub(crate) entrypoint: Option<String>,
+    pub(crate) arguments: Vec<String>,
+    /// All variables, with paths of this machine.
+    pub(crate) env: EnvVars,
+}
+
+impl ContainerAction {
+    /// Splits the input `args`.
+    pub(crate) fn arguments(text: &str) -> Result<Vec<String>, String> {
+        words(text).ok_or_else(|| format!("`args`: a quote is not closed: {text}"))
+    }
+}
+
+impl StepRunner {
+    /// Runs the action until it ends.
+    pub(crate) async fn run_container(
+        &mut self,
+        plan: &StepPlan,
+        mut action: ContainerAction,
+    ) -> Result<RunOutcome, String> {
+        let engine = match self.containers.engine().await {
+            Ok(engine) => engine,
+            Err(absent) => {
+                let why = format!("the action is the container {}, and {absent}", action.image);
+                return match self.spec.without_engine {
+                    WithoutEngine::Refuse => Err(format!("{why}; {INSTALL}")),
+                    WithoutEngine::LeaveOut => {
+                        Ok(RunOutcome::Unsupported(format!("left out: {why}")))
+                    }
+                };
+            }
+        };
+        action.env.extend(self.endpoints(true).await);
+        let late = plan.timeout.and_then(|it| Instant::now().checked_add(it));
+        let image = tokio::select! {
+            image = self.containers.image(&engine, &action, &self.folders.temp, &mut self.output) => image?,
+            StopMode::Graceful | StopMode::Immediate = self.cancel.must_end(plan.goes_on) => return Ok(RunOutcome::Cancelled),
+            () = until(late) => return Ok(RunOutcome::TimedOut),
+        };
+        let (name, invocation) = self.container_run(&engine, &image, &action);
+        let bounds = RunLimits {
+            timeout: late.map(|late| late.saturating_duration_since(Instant::now())),
+            cancel: &mut self.cancel,
+            goes_on: plan.goes_on,
+        };
+        let ended =
+            program_runner::run(&invocation, bounds, &mut self.pipe, &mut self.output).await;
+        // A killed client leaves its container running.
+        if !matches!(ended, Ok(RunOutcome::Succeeded | RunOutcome::Failed(_))) {
+            let _ = engine
+                .make(&["rm", "--force", "--volumes", &name], &[])
+                .await;
+        }
+        self.containers.made.retain(|made| *made != name);
+        ended.map_err(|error| format!("{}: {error}", engine.program()))
+    }
+
+    /// Builds the command that runs the container; also returns the container's name.
+    fn container_run(
+        &mut self,
+        engine: &ContainerEngine,
+        image: &str,
+        action: &ContainerAction,
+    ) -> (String, ProgramInvocation) {
+        note_use(&self.spec.folder);
+        let number = self.containers.actions;
+        self.containers.actions += 1;
+        let folder = &self.spec.folder;
+        let name = self.containers.name(folder, &format!("action-{number}"));
+        self.containers.made.push(name.clone());
+        let paths = ContainerPaths::of_action(&self.folders);
+        let mut arguments = ["run", "--rm", "--name", &name].map(str::to_owned).to_vec();
+        arguments.extend(labels(folder));
+        arguments.extend(CgroupLimits::of_container(&self.spec.limits));
+        arguments.push("--workdir=/github/workspace".to_owned());
+        if let Some(network) = &self.containers.network {
+            arguments.push(format!("--network={network}"));
+        }
+        // In a job with a container, paths are first translated back to those of this machine.
+        let job = self.containers.inside();
+        let place = |value: &str| match job {
+            Some(job) => paths.inside(&job.paths.here(value)),
+            None => paths.inside(value),
+        };
+        let mut env = engine.env().to_vec();
+        let carried = for_inside(&action.env.clone().into_vec(), &self.folders, None, place);
+        named(carried, &mut arguments, &mut env);
+        arguments.extend(paths.mounts());
+        arguments.extend(engine.socket.as_deref().map(|it| mount(it, SOCKET)));
+        if let Some(entrypoint) = &action.entrypoint {
+            arguments.push(format!("--entrypoint={entrypoint}"));
+        }
+        arguments.push(image.to_owned());
+        arguments.extend(action.arguments.iter().cloned());
+        let line = CommandLine {
+            program: engine.program(),
+            arguments,
+        };
+        let invocation = ProgramInvocation {
+            line,
+            workdir: self.folders.workspace.clone(),
+            env,
+        };
+        (name, invocation)
+    }
+}
+
+impl super::Containers {
+    /// The image of an action: pulled or built on first use in the job.
+    async fn image(
+        &mut self,
+        engine: &ContainerEngine,
+        action: &ContainerAction,
+        temp: &Path,
+        output: &mut crate::output_processor::OutputProcessor,
+    ) -> Result<String, String> {
+        let key = match action.image.strip_prefix("docker://") {
+            Some(image) => image.to_owned(),
+            None => action.folder.join(&action.image).display().to_string(),
+        };
+        if let Some(image) = self.images.get(&key) {
+            return Ok(image.clone());
+        }
+        let image = if action.image.starts_with("docker://") {
+            output.say(&format!("##[group]Pulling the action's image {key}"));
+            let settings = ContainerSettings {
+                image: key.clone(),
+                ..ContainerSettings::default()
+            };
+            self.provide(engine, &settings, temp, output).await?;
+            key.clone()
+        } else {
+            self.build(engine, Path::new(&key), output).await?
+        };
+        output.say("##[endgroup]");
+        self.images.insert(key, image.clone());
+        Ok(image)
+    }
+
+    async fn build(
+        &self,
+        engine: &ContainerEngine,
+        dockerfile: &Path,
+        output: &mut crate::output_processor::OutputProcessor,
+    ) -> Result<String, String> {
+        let shown = dockerfile.display();
+        if !dockerfile.is_file() {
+            return Err(format!("the action has no file {shown}"));
+        }
+        let context = dockerfile.parent().unwrap_or(dockerfile);
+        let digest = digest(dockerfile, context);
+        let tag = match &digest {
+            Some(digest) => format!("shipway-action:{digest}"),
+            None => format!("{}-action:{}", self.prefix, self.images.len()),
+        };
+        let known = ["image", "inspect", "--format", "{{.Id}}", &tag];
+        if digest.is_some() && engine.ask(&known).await.is_ok() {
+            output.say(&format!("the action's image is here: {tag}"));
+            return Ok(tag);
+        }
+        output.say(&format!(
+            "##[group]Building the action's image from {shown}"
+        ));
+        let (file, context) = (shown.to_string(), context.display().to_string());
+        let arguments = [
+            vec!["build", "--tag", &tag, "--file", &file],
+            vec!["--label=dev.shipway.action=true", &context],
+        ]
+        .concat();
+        let built = engine.fetch(&arguments, None, output).await;
+        built.map_err(|error| error.to_string())?;
+        Ok(tag)
+    }
+}
+
+/// Digest of an action's folder, as tag of its image. `None` if the folder is too large or contains symlinks.
+fn digest(dockerfile: &Path, context: &Path) -> Option<String> {
+    let mut hash = Sha256::new();
+    let mut left = FOLDER_BYTES_MAX;
+    hash.update(dockerfile.file_name()?.as_encoded_bytes());
+    let mut folders = vec![context.to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).ok()? {
+            let entry = entry.ok()?;
+            match entry.file_type().ok()? {
+                // `.git` isn't part of the image, and differs with each fetch.
+                kind if kind.is_dir() && entry.file_name() != ".git" => folders.push(entry.path()),
+                kind if kind.is_file() => files.push(entry.path()),
+                kind if kind.is_symlink() => return None,
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    for file in files {
+        use std::os::unix::fs::PermissionsExt;
+        let about = fs::metadata(&file).ok()?;
+        left = left.checked_sub(about.len())?;
+        let name = file.strip_prefix(context).ok()?;
+        hash.update(name.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update((about.permissions().mode() & 0o777).to_le_bytes());
+        hash.update(about.len().to_le_bytes());
+        hash.update(fs::read(&file).ok()?);
+    }
+    Some(hex(&hash.finalize()[..16]))
+}
+
+async fn until(late: Option<Instant>) {
+    match late {
+        Some(late) => tokio::time::sleep_until(late).await,
+        None => tokio::time::sleep(Duration::MAX).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_again_by_what_it_is_made_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
+        write("Dockerfile", "FROM scratch");
+        write("run.sh", "1");
+        let of = || digest(&path.join("Dockerfile"), path);
+        let first = of();
+        assert_eq!(first.as_ref().map(String::len), Some(32));
+        fs::create_dir(path.join(".git")).unwrap();
+        fs::write(path.join(".git/index"), "x").unwrap();
+        assert_eq!(of(), first);
+        write("run.sh", "2");
+        assert_ne!(of(), first);
+        std::os::unix::fs::symlink("/", path.join("out")).unwrap();
+        assert_eq!(of(), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Maps the job's folders between this machine and containers, at the paths that GitHub's runner uses.
+
+use std::path::{Path, PathBuf};
+
+use crate::environment::JobFolders;
+
+/// The mounted folders of a container.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerPaths(Vec<MountedFolder>);
+
+#[derive(Clone, Debug)]
+struct MountedFolder {
+    here: PathBuf,
+    inside: String,
+}
+
+impl ContainerPaths {
+    /// For the job's container.
+    pub(super) fn of_job(folders: &JobFolders, repository: &str) -> Self {
+        let name = repository.rsplit('/').next().unwrap_or_default();
+        let name = if name.is_empty() { "repository" } else { name };
+        Self::from([
+            (folders.workspace.as_path(), &*format!("/__w/{name}/{name}")),
+            (&folders.workflow(), "/github/workflow"),
+            (&folders.tools(), "/__t"),
+            (&folders.actions(), "/__w/_actions"),
+            (&folders.temp, "/__w/_temp"),
+            (&folders.home, "/github/home"),
+        ])
+    }
+
+    /// For container actions.
+    pub(super) fn of_action(folders: &JobFolders) -> Self {
+        Self::from([
+            (folders.workspace.as_path(), "/github/workspace"),
+            (&folders.workflow(), "/github/workflow"),
+            (&folders.commands(), "/github/file_commands"),
+            (&folders.home, "/github/home"),
+        ])
+    }
+
+    /// A folder inside another must come before it.
+    fn from<const N: usize>(places: [(&Path, &str); N]) -> Self {
+        let places = places.map(|(here, inside)| MountedFolder {
+            here: here.to_owned(),
+            inside: inside.to_owned(),
+        });
+        Self(places.into())
+    }
+
+    /// Translates a path for use in the container; other values are unchanged.
+    pub(crate) fn inside(&self, value: &str) -> String {
+        let found = self.0.iter().find_map(|place| {
+            let rest = below(value, place.here.to_str()?)?;
+            Some(format!("{}{rest}", place.inside))
+        });
+        found.unwrap_or_else(|| value.to_owned())
+    }
+
+    /// Translates paths, one per line, for use on this machine.
+    pub(crate) fn here(&self, value: &str) -> String {
+        let line = |line: &str| {
+            let (sign, path) = match line.strip_prefix('!') {
+                Some(path) => ("!", path),
+                None => ("", line),
+            };
+            let found = self.0.iter().find_map(|place| {
+                let rest = below(path, &place.inside)?;
+                Some(format!("{sign}{}{rest}", place.here.display()))
+            });
+            found.unwrap_or_else(|| line.to_owned())
+        };
+        let lines: Vec<String> = value.split('\n').map(line).collect();
+        lines.join("\n")
+    }
+
+    /// Arguments that mount the folders.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|place| mount(&place.here, &place.inside))
+    }
+}
+
+/// ActionUse `--mount`, because `--volume` can't express all paths.
+pub(super) fn mount(here: &Path, inside: &str) -> String {
+    let source = format!("source={}", here.display());
+    let source = if source.contains([',', '"']) {
+        format!("\"{}\"", source.replace('"', "\"\""))
+    } else {
+        source
+    };
+    format!("--mount=type=bind,{source},target={inside}")
+}
+
+/// The relative path of a file in a container's workspace; `None` if it is elsewhere.
+pub(crate) fn in_workspace(path: &str) -> Option<&str> {
+    if let Some(rest) = path.strip_prefix("/github/workspace/") {
+        return Some(rest);
+    }
+    let mut parts = path.strip_prefix("/__w/")?.splitn(3, '/');
+    let (owner, repository, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    (owner == repository).then_some(rest)
+}
+
+/// The rest of a path below `folder`: empty, or with a leading slash.
+fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(folder)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_go_in_and_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = JobFolders::create(folder.path(), folder.path()).unwrap();
+        let paths = ContainerPaths::of_job(&folders, "shipway/shop");
+        let at = |rest: &str| format!("{}/{rest}", folder.path().display());
+        for (here, inside) in [
+            (at("workspace"), "/__w/shop/shop"),
+            (at("workspace/a b/c"), "/__w/shop/shop/a b/c"),
+            (at("temp/x"), "/__w/_temp/x"),
+            (at("home/tools/node"), "/__t/node"),
+            (at("home/.npm"), "/github/home/.npm"),
+            (
+                at("temp/_github_workflow/event.json"),
+                "/github/workflow/event.json",
+            ),
+        ] {
+            assert_eq!(paths.inside(&here), inside);
+            assert_eq!(paths.here(inside), here);
+        }
+        for other in ["", "/usr", &at("workspaces"), &at("artifacts/x")] {
+            assert_eq!(paths.inside(other), other);
+        }
+        assert_eq!(
+            paths.here("dist\n!/__w/shop/shop/x\n/__w/_temp"),
+            format!("dist\n!{}\n{}", at("workspace/x"), at("temp"))
+        );
+    }
+
+    #[test]
+    fn what_steps_in_containers_name_is_of_the_workspace() {
+        assert_eq!(in_workspace("/__w/shop/shop/src/a.rs"), Some("src/a.rs"));
+        assert_eq!(in_workspace("/github/workspace/a.rs"), Some("a.rs"));
+        for other in [
+            "/__w/_temp/x/y",
+            "/__w/shop/shop",
+            "src/a.rs",
+            "/etc/passwd",
+        ] {
+            assert_eq!(in_workspace(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_mount_may_have_any_name() {
+        assert_eq!(
+            mount(Path::new("/a,\"b:c"), "/x"),
+            r#"--mount=type=bind,"source=/a,""b:c",target=/x"#
+        );
+    }
+}

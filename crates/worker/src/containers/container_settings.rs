@@ -1,0 +1,150 @@
+//! Container settings of a workflow, with expressions evaluated.
+
+use shipway_workflow::{
+    expr::{Contexts, EvalError, Template, Value},
+    model::Container,
+};
+
+use super::split_args::words;
+
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct ContainerSettings {
+    pub(super) image: String,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) ports: Vec<String>,
+    pub(super) volumes: Vec<String>,
+    pub(super) options: Vec<String>,
+    /// User name and password.
+    pub(super) credentials: Option<(String, String)>,
+    pub(super) entrypoint: Option<String>,
+    pub(super) command: Vec<String>,
+}
+
+impl ContainerSettings {
+    /// `None` if the image is empty: then no container is started.
+    pub(super) fn of(
+        container: &Container,
+        contexts: &Contexts<'_>,
+    ) -> Result<Option<Self>, String> {
+        let image = container.image.resolve(contexts).map_err(told)?;
+        let mut settings = match &image {
+            Value::Object(_) => Self::computed(&image)?,
+            other => Self {
+                image: other.to_text().to_string(),
+                ..Self::default()
+            },
+        };
+        let image = settings.image.trim();
+        let image = match image.get(..9) {
+            Some(scheme) if scheme.eq_ignore_ascii_case("docker://") => &image[9..],
+            _ => image,
+        };
+        if image.is_empty() {
+            return Ok(None);
+        }
+        settings.image = image.to_owned();
+        let texts = |templates: &[Template]| -> Result<Vec<String>, String> {
+            let texts = templates.iter().map(|it| it.resolve_text(contexts));
+            texts.collect::<Result<_, _>>().map_err(told)
+        };
+        let text = |template: &Option<Template>| -> Result<String, String> {
+            let text = template.as_ref().map(|it| it.resolve_text(contexts));
+            Ok(text.transpose().map_err(told)?.unwrap_or_default())
+        };
+        settings
+            .env
+            .extend(container.env.resolve(contexts).map_err(told)?);
+        settings.ports.extend(texts(&container.ports)?);
+        settings.volumes.extend(texts(&container.volumes)?);
+        let options = text(&container.options)?;
+        settings.options.extend(split("options", &options)?);
+        let command = text(&container.command)?;
+        settings.command.extend(split("command", &command)?);
+        let entrypoint = Some(text(&container.entrypoint)?);
+        settings.entrypoint = entrypoint
+            .filter(|it| !it.is_empty())
+            .or(settings.entrypoint);
+        let credentials = container.credentials.resolve(contexts).map_err(told)?;
+        let credential = |wanted: &str| {
+            let found = credentials.iter().find(|(name, _)| name == wanted);
+            found
+                .map(|(_, value)| value.clone())
+                .filter(|it| !it.is_empty())
+        };
+        let own = credential("username").zip(credential("password"));
+        settings.credentials = own.or(settings.credentials);
+        for list in [&mut settings.ports, &mut settings.volumes] {
+            list.retain(|it| !it.trim().is_empty());
+        }
+        Ok(Some(settings))
+    }
+
+    /// `container: ${{ fromJSON(…) }}`
+    fn computed(value: &Value) -> Result<Self, String> {
+        let text = |name: &str| value.get(name).to_text().to_string();
+        let list = |name: &str| match value.get(name) {
+            Value::Array(items) => items.iter().map(|it| it.to_text().to_string()).collect(),
+            _ => Vec::new(),
+        };
+        let env = match value.get("env") {
+            Value::Object(env) => env
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_text().to_string()))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let credentials = value.get("credentials");
+        let credential = |name: &str| {
+            let text = credentials.get(name).to_text().to_string();
+            (!text.is_empty()).then_some(text)
+        };
+        Ok(Self {
+            image: text("image"),
+            env,
+            ports: list("ports"),
+            volumes: list("volumes"),
+            options: split("options", &text("options"))?,
+            credentials: credential("username").zip(credential("password")),
+            entrypoint: Some(text("entrypoint")).filter(|it| !it.is_empty()),
+            command: split("command", &text("command"))?,
+        })
+    }
+
+    /// The registry in the image's name; empty for Docker Hub.
+    pub(super) fn registry(&self) -> &str {
+        match self.image.split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+            _ => "",
+        }
+    }
+}
+
+fn split(what: &str, text: &str) -> Result<Vec<String>, String> {
+    words(text).ok_or_else(|| format!("`{what}`: a quote is not closed: {text}"))
+}
+
+fn told(error: EvalError) -> String {
+    format!("{error}\n{}", error.snippet())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_in_the_image() {
+        for (image, registry) in [
+            ("postgres:15", ""),
+            ("library/redis", ""),
+            ("ghcr.io/owner/image:1", "ghcr.io"),
+            ("localhost/image", "localhost"),
+            ("here:5000/a/b@sha256:0", "here:5000"),
+        ] {
+            let settings = ContainerSettings {
+                image: image.to_owned(),
+                ..ContainerSettings::default()
+            };
+            assert_eq!(settings.registry(), registry);
+        }
+    }
+}

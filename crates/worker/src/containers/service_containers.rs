@@ -1,0 +1,247 @@
+//! Service containers: started in the job's network with their names as aliases; the job waits until they are
+//! healthy.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use shipway_workflow::{
+    expr::Value,
+    job::{JobSpec, Level},
+};
+
+use super::{
+    Containers, LOG_LINES,
+    container_settings::ContainerSettings,
+    engine::{ContainerEngine, EngineError},
+    leftovers::labels,
+    strs,
+};
+use crate::{cgroup_limits::CgroupLimits, output_processor::OutputProcessor};
+
+/// Lines of output in the message about a failed service.
+const LAST_LINES: usize = 20;
+/// Polling interval for health, doubled each time up to the second value.
+const SOON: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_secs(2);
+
+impl Containers {
+    /// Starts a service; returns `job.services.<name>`.
+    pub(super) async fn start_service(
+        &mut self,
+        engine: &ContainerEngine,
+        (name, settings): (&str, &ContainerSettings),
+        spec: &JobSpec,
+        output: &mut OutputProcessor,
+    ) -> Result<Value, String> {
+        let temp = spec.folder.join("temp");
+        self.provide(engine, settings, &temp, output).await?;
+        let told = |error: EngineError| error.to_string();
+        let container = self.name(&spec.folder, name);
+        self.made.push(container.clone());
+        let arguments = self.create(engine, &container, settings, spec, Some(name));
+        let mut arguments = strs(&arguments);
+        if let Some(entrypoint) = &settings.entrypoint {
+            arguments.extend(["--entrypoint", entrypoint]);
+        }
+        arguments.push(&settings.image);
+        arguments.extend(settings.command.iter().map(String::as_str));
+        let id = engine.make(&arguments, &settings.env).await.map_err(told)?;
+        self.services.push((name.to_owned(), container.clone()));
+        engine
+            .make(&["start", &container], &[])
+            .await
+            .map_err(told)?;
+        let state = engine
+            .ask(&["inspect", "--format", "{{.State.Status}}", &container])
+            .await
+            .map_err(told)?;
+        if state.trim() != "running" {
+            let last = last_words(engine, &container).await;
+            let text = format!("the service {name} is {}, not running{last}", state.trim());
+            output.annotate(Level::Warning, &text);
+        }
+        let ports = engine.ask(&["port", &container]).await.unwrap_or_default();
+        let ports = published(&ports);
+        for (inner, outer) in &ports {
+            output.say(&format!("port {inner} is {outer} on this machine"));
+        }
+        let ports = ports
+            .iter()
+            .map(|(inner, outer)| (inner.as_str(), Value::from(outer.as_str())));
+        let network = self.network.as_deref().unwrap_or_default();
+        Ok(Value::object([
+            ("id", Value::from(id)),
+            ("network", Value::from(network)),
+            ("ports", Value::object(ports)),
+        ]))
+    }
+
+    /// The arguments of `docker create` before the image.
+    pub(super) fn create(
+        &self,
+        engine: &ContainerEngine,
+        container: &str,
+        settings: &ContainerSettings,
+        spec: &JobSpec,
+        alias: Option<&str>,
+    ) -> Vec<String> {
+        let mut arguments = ["create", "--name", container].map(str::to_owned).to_vec();
+        arguments.extend(labels(&spec.folder));
+        if let Some(network) = &self.network {
+            arguments.push(format!("--network={network}"));
+        }
+        arguments.extend(alias.map(|alias| format!("--network-alias={alias}")));
+        for port in &settings.ports {
+            arguments.push(format!("--publish={}", on_loopback(engine.is_here(), port)));
+        }
+        // Before the options, so that the workflow can override them.
+        arguments.extend(CgroupLimits::of_container(&spec.limits));
+        arguments.extend(settings.options.iter().cloned());
+        let known = ["GITHUB_ACTIONS", "CI"];
+        for (name, value) in known.iter().map(|name| (*name, "true")) {
+            arguments.push(format!("--env={name}={value}"));
+        }
+        // After these defaults, so that the workflow can override them.
+        arguments.extend(settings.env.iter().map(|(name, _)| format!("--env={name}")));
+        for volume in &settings.volumes {
+            arguments.push(format!("--volume={volume}"));
+        }
+        arguments
+    }
+
+    /// Waits until every service that has a health check is healthy.
+    pub(super) async fn await_services(
+        &self,
+        engine: &ContainerEngine,
+        output: &mut OutputProcessor,
+    ) -> Result<(), String> {
+        for (name, container) in &self.services {
+            let mut pause = SOON;
+            let mut said = false;
+            loop {
+                match health(engine, container).await?.as_str() {
+                    // No health check.
+                    "" => break,
+                    "healthy" => {
+                        output.say(&format!("the service {name} is healthy"));
+                        break;
+                    }
+                    "starting" => {
+                        if !said || pause == LATE {
+                            output.say(&format!("waiting for the service {name}: it is starting"));
+                            output.log.flush();
+                            said = true;
+                        }
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LATE);
+                    }
+                    other => {
+                        let last = last_words(engine, container).await;
+                        return Err(format!("the service {name} is {other}{last}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the output of the services to the log.
+    pub(super) async fn keep_logs(
+        &mut self,
+        engine: &ContainerEngine,
+        output: &mut OutputProcessor,
+    ) {
+        for (name, container) in std::mem::take(&mut self.services) {
+            let text = engine.logs(&container, LOG_LINES).await.unwrap_or_default();
+            if !text.is_empty() {
+                output.say(&format!("##[group]What the service {name} has printed"));
+                output.say(text.trim_end());
+                output.say("##[endgroup]");
+            }
+        }
+    }
+}
+
+/// `starting`, `healthy`, `unhealthy`, `exited with code 1`; empty without a health check.
+async fn health(engine: &ContainerEngine, container: &str) -> Result<String, String> {
+    let format =
+        "{{if .State.Health}}{{.State.Health.Status}} {{.State.Status}} {{.State.ExitCode}}{{end}}";
+    let asked = engine
+        .ask(&["inspect", "--format", format, container])
+        .await;
+    let text = asked.map_err(|error| error.to_string())?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    Ok(match words.as_slice() {
+        [_, "exited" | "dead", code] => format!("exited with code {code}"),
+        [health, ..] => (*health).to_owned(),
+        [] => String::new(),
+    })
+}
+
+/// The last output of a service, for an error message.
+async fn last_words(engine: &ContainerEngine, container: &str) -> String {
+    let text = engine.logs(container, LAST_LINES).await.unwrap_or_default();
+    match text.trim_end() {
+        "" => "; it has printed nothing".to_owned(),
+        text => format!("; it has printed\n{text}"),
+    }
+}
+
+/// Publishes a port on the loopback address only, unless the workflow gives an address.
+fn on_loopback(is_here: bool, port: &str) -> String {
+    // Ports with an address have two colons: `127.0.0.1:8080:80`, `[::1]:8080:80`.
+    if !is_here || port.matches(':').count() > 1 {
+        return port.to_owned();
+    }
+    match port.contains(':') {
+        true => format!("127.0.0.1:{port}"),
+        false => format!("127.0.0.1::{port}"),
+    }
+}
+
+/// Parses `docker port` into inner and outer ports. Lines are like `5432/tcp -> 127.0.0.1:49153`.
+fn published(text: &str) -> BTreeMap<String, String> {
+    let mut ports = BTreeMap::new();
+    for line in text.lines() {
+        let Some((inner, outer)) = line.split_once(" -> ") else {
+            continue;
+        };
+        let inner = inner.split('/').next().unwrap_or(inner).trim();
+        let outer = outer.rsplit(':').next().unwrap_or(outer).trim();
+        ports
+            .entry(inner.to_owned())
+            .or_insert_with(|| outer.to_owned());
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_on_loopback_unless_said() {
+        for (port, expected) in [
+            ("5432", "127.0.0.1::5432"),
+            ("5432:5432", "127.0.0.1:5432:5432"),
+            ("53/udp", "127.0.0.1::53/udp"),
+            ("8000-8010:80", "127.0.0.1:8000-8010:80"),
+            ("0.0.0.0:80:80", "0.0.0.0:80:80"),
+        ] {
+            assert_eq!(on_loopback(true, port), expected);
+            assert_eq!(on_loopback(false, port), port);
+        }
+    }
+
+    #[test]
+    fn published_ports_are_read() {
+        let ports = published(
+            "5432/tcp -> 127.0.0.1:49153\n5432/tcp -> [::1]:49154\n53/udp -> 0.0.0.0:53\n",
+        );
+        let ports: Vec<_> = ports.into_iter().collect();
+        let text = |it: &str| it.to_owned();
+        assert_eq!(
+            ports,
+            [(text("53"), text("53")), (text("5432"), text("49153"))]
+        );
+    }
+}

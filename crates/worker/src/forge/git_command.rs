@@ -1,0 +1,178 @@
+//! Runs git against a forge: clean environment, login, retries of transient errors.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use shipway_workflow::job::NETWORK;
+use tokio::process::Command;
+
+use super::{forge_login::ForgeLogin, temporary};
+
+/// Backoff for network errors: about five seconds in total, so that an outage is reported soon.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_millis(1_200),
+    Duration::from_millis(3_500),
+];
+
+/// Messages of git for errors that may be transient.
+const PASSING: [&str; 22] = [
+    "Could not resolve host",
+    "Couldn't resolve host",
+    "Failed to connect",
+    "Couldn't connect",
+    "Connection refused",
+    "Connection reset",
+    "Connection timed out",
+    "Operation timed out",
+    "Operation too slow",
+    "Empty reply from server",
+    "returned error: 429",
+    "returned error: 5",
+    "early EOF",
+    "unexpected disconnect",
+    "hung up unexpectedly",
+    "RPC failed",
+    "transfer closed",
+    "SSL_ERROR_SYSCALL",
+    "TLS connection was non-properly terminated",
+    "HTTP/2 stream",
+    "Network is unreachable",
+    "Temporary failure in name resolution",
+];
+
+pub(super) enum GitResult {
+    Success(String),
+    Failure(GitFailure),
+}
+
+pub(super) struct GitFailure {
+    pub(super) text: String,
+    /// Whether the error may be transient.
+    pub(super) may_pass: bool,
+}
+
+impl GitResult {
+    pub(super) fn fine(self) -> Result<String, String> {
+        match self {
+            Self::Success(text) => Ok(text),
+            Self::Failure(why) => Err(why.text),
+        }
+    }
+}
+
+pub(super) struct GitCommand {
+    home: PathBuf,
+    config: PathBuf,
+    /// Configuration that is passed in the environment.
+    settings: Vec<(String, String)>,
+    /// The source of the login, for messages.
+    login: Option<String>,
+}
+
+impl GitCommand {
+    pub(super) fn new(address: &str, login: &ForgeLogin, scratch: &Path) -> Result<Self, String> {
+        let config = scratch.join("gitconfig");
+        // The repository may belong to another user; only files are read from it. This must be in a file: the git
+        // process that serves a local folder gets no configuration from the environment.
+        let text = "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n";
+        if fs::read_to_string(&config).ok().as_deref() != Some(text) {
+            let temp = scratch.join(temporary());
+            fs::create_dir_all(scratch)
+                .and_then(|()| fs::write(&temp, text))
+                .and_then(|()| fs::rename(&temp, &config))
+                .map_err(|error| format!("{}: {error}", config.display()))?;
+        }
+        let of_web = address.starts_with("https://") || address.starts_with("http://");
+        let header = if of_web { login.header()? } else { None };
+        let settings = header.map(|header| {
+            // The header is only sent to URLs with this prefix.
+            let name = format!("http.{}/.extraHeader", address.trim_end_matches('/'));
+            (name, format!("Authorization: {header}"))
+        });
+        Ok(Self {
+            home: scratch.to_owned(),
+            config,
+            settings: settings.into_iter().collect(),
+            login: login.place(),
+        })
+    }
+
+    /// Runs git with retries.
+    pub(super) async fn fetches(&self, at: &Path, arguments: &[&str]) -> Result<GitResult, String> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            match self.run(at, arguments).await? {
+                GitResult::Failure(why) if why.may_pass => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => {
+                        let text = format!("{} (tried {} times)", why.text, PAUSES.len() + 1);
+                        return Ok(GitResult::Failure(GitFailure {
+                            text,
+                            may_pass: true,
+                        }));
+                    }
+                },
+                said => return Ok(said),
+            }
+        }
+    }
+
+    pub(super) async fn run(&self, at: &Path, arguments: &[&str]) -> Result<GitResult, String> {
+        let network = NETWORK
+            .iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let mut command = Command::new("git");
+        command
+            .args(arguments)
+            .current_dir(at)
+            .env_clear()
+            .envs(network)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &self.home)
+            .env("LC_ALL", "C")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", &self.config)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+            .env("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
+            .env("GIT_HTTP_LOW_SPEED_TIME", "30")
+            .env("GIT_CONFIG_COUNT", self.settings.len().to_string());
+        for (index, (name, value)) in self.settings.iter().enumerate() {
+            command
+                .env(format!("GIT_CONFIG_KEY_{index}"), name)
+                .env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        }
+        let output = command
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| format!("git can't be run: {error}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            return Ok(GitResult::Success(text(&output.stdout)));
+        }
+        Ok(GitResult::Failure(self.why(&text(&output.stderr))))
+    }
+
+    fn why(&self, said: &str) -> GitFailure {
+        let may_pass = PASSING.iter().any(|words| said.contains(words));
+        let lines: Vec<&str> = said.lines().map(str::trim).take(3).collect();
+        let mut text = lines.join(" ");
+        let refused = ["could not read Username", "could not read Password"];
+        let refused = refused.iter().any(|words| said.contains(words))
+            || said.contains("Authentication failed");
+        if refused {
+            text = match &self.login {
+                Some(login) => format!("it refuses {login}"),
+                None => "it wants to know who asks: put a token into a file that only you can read and name it with --forge-token-file (SHIPWAY_FORGE_TOKEN_FILE)".to_owned(),
+            };
+        }
+        GitFailure { text, may_pass }
+    }
+}

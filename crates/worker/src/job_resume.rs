@@ -1,0 +1,129 @@
+//! Resuming a job: restores the state of the previous attempt's completed steps and records them as done there.
+
+use std::{fs, io};
+
+use shipway_workflow::job::JournalBody;
+
+use crate::{
+    job_runner::JobRunner,
+    previous_attempt::{CompletedStep, PreviousAttempt},
+    resume_state::{StepResumeState, matchers},
+    step_runner::StepOutcome,
+    step_scope::ActionStage,
+};
+
+impl JobRunner {
+    /// Restores the completed steps of the previous attempt; returns the index of the first step to run.
+    pub(crate) fn take_up(&mut self) -> io::Result<usize> {
+        let (Some(past), Some(resume)) = (self.past.take(), self.hand.spec.resume.clone()) else {
+            return Ok(0);
+        };
+        self.journal.note(JournalBody::Resumed {
+            attempt: resume.attempt,
+            step: resume.step.clone(),
+            base: past.base.clone(),
+        })?;
+        let PreviousAttempt {
+            place, done, masks, ..
+        } = past;
+        self.keeper.write(&StepResumeState {
+            masks,
+            ..StepResumeState::default()
+        });
+        self.tell(&done, resume.attempt);
+        self.hand.output.matchers = matchers(done.iter().filter_map(|done| done.kept.as_ref()));
+        for done in done {
+            self.take_over(done, &resume.folder.join("summaries"))?;
+        }
+        Ok(place)
+    }
+
+    /// Writes the head of the log: which steps are not run again.
+    fn tell(&mut self, done: &[CompletedStep], attempt: u32) {
+        let output = &mut self.hand.output;
+        output.say(&format!("##[group]Goes on from attempt {attempt}"));
+        output.say(
+            "  the workspace is that attempt's, as it was left; what is done is not run again:",
+        );
+        for done in done {
+            let (outcome, attempt) = (done.outcome, done.earlier.attempt);
+            output.say(&format!("  {}: {outcome} in attempt {attempt}", done.name));
+        }
+        output.say("##[endgroup]");
+        let spec = &self.hand.spec;
+        let new = match (&spec.container, spec.services.is_empty()) {
+            (Some(_), true) => Some("the job's container is new"),
+            (Some(_), false) => Some("the job's container and services are new"),
+            (None, false) => Some("the job's services are new"),
+            (None, true) => None,
+        };
+        if let Some(new) = new {
+            let text = format!(
+                "{new}: what earlier steps changed there, outside of the job's folders, is not there"
+            );
+            let level = shipway_workflow::job::Level::Warning;
+            self.hand.output.annotate(level, &text);
+        }
+    }
+
+    fn take_over(&mut self, done: CompletedStep, summaries: &std::path::Path) -> io::Result<()> {
+        let key = self.frame.key(done.place);
+        let line = self.begin_step(&done.id, &done.name, &key)?;
+        let mut kept = done.kept.unwrap_or_default();
+        kept.apply(&mut self.hand.scope, true);
+        self.hand.states.extend(kept.states.clone());
+        if let Some(post) = kept.post.clone() {
+            self.frame.put_post(post);
+        }
+        let outputs: Vec<(String, String)> =
+            done.outputs.iter().chain(&kept.outputs).cloned().collect();
+        match done.stage {
+            ActionStage::Pre => self.pre_done.push(key),
+            ActionStage::Main => {
+                (self.frame).add_step(&done.id, done.outcome, done.conclusion, &outputs);
+            }
+            ActionStage::Post => {}
+        }
+        let (old, new) = (done.index, line.index);
+        let folder = &self.hand.folders.summaries;
+        let copied = done.summary
+            && fs::create_dir_all(folder).is_ok()
+            && fs::copy(
+                summaries.join(format!("{old}.md")),
+                folder.join(format!("{new}.md")),
+            )
+            .is_ok();
+        kept.index = Some(line.index);
+        kept.masks.clear();
+        let kept = self.keeper.write(&kept);
+        self.journal.record(JournalBody::StepFinished {
+            index: line.index,
+            id: line.id,
+            outcome: done.outcome,
+            conclusion: done.conclusion,
+            outputs: done.outputs,
+            took_ms: done.took_ms,
+            log_offset: self.hand.output.log.offset(),
+            summary: copied,
+            annotations: 0,
+            why: done.why,
+            kept,
+            earlier: Some(done.earlier),
+        })
+    }
+
+    /// Writes the resume state of a step; returns whether there was any.
+    pub(crate) fn keep(&mut self, step: (usize, &str), went: &StepOutcome) -> bool {
+        match self.frame.stage {
+            ActionStage::Pre | ActionStage::Main => {
+                let posts = &self.frame.posts;
+                self.keeper.keep(step, &mut self.hand, posts, &went.outputs)
+            }
+            // Post steps are never resumed from: only their masks matter.
+            ActionStage::Post => {
+                self.keeper.keep_masks(&self.hand.output.masker);
+                false
+            }
+        }
+    }
+}

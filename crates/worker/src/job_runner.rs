@@ -1,0 +1,385 @@
+//! Runs one job: reads its spec, runs its steps and writes its journal.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::Path,
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use shipway_workflow::{
+    expr::{Contexts, Value},
+    job::{Conclusion, JobSpec, JournalBody, Level},
+};
+
+use crate::{
+    actions::action_resolver::ActionLibrary,
+    background_steps::BackgroundSteps,
+    cancellation::JobCancellation,
+    cgroup_limits::CgroupLimits,
+    containers::Containers,
+    environment::JobFolders,
+    file_hash::WorkspaceFiles,
+    job_log::JobLog,
+    job_scope::{JobScope, shows_debug},
+    journal::{Durability, JournalWriter, read_journal},
+    mask::Masker,
+    output_processor::OutputProcessor,
+    previous_attempt::{PreviousAttempt, ResumeError},
+    processes::{end_strays, start_time},
+    program_runner::OutputPipe,
+    reports,
+    resume_state::ResumeStateWriter,
+    runtime::RuntimeEndpoints,
+    sandbox,
+    step_runner::StepRunner,
+    step_scope::StepScope,
+};
+
+/// The spec of the job, in the job's folder. It contains secrets and is removed after reading.
+pub const JOB_FILE: &str = "job.json";
+/// File name of the journal, in the job's folder.
+pub const JOURNAL_FILE: &str = "journal.jsonl";
+/// File name of the log, in the job's folder.
+pub const LOG_FILE: &str = "log";
+
+/// Exists when the job was cancelled. A running worker gets a signal as well; the file is for one that is still
+/// starting.
+const CANCEL_FILE: &str = "cancel";
+
+/// Locked by the worker as long as it lives.
+const LOCK_FILE: &str = "worker.lock";
+
+/// Runs the job in `folder` until it ends: the main function of `shipway worker --dir FOLDER`.
+///
+/// Exit code 0: the job succeeded; 1: it did not; 2: it could not be run, and stderr has the reason. A second worker
+/// for the same folder waits for the first one and then exits.
+#[must_use]
+pub fn run(folder: &Path, keeping: Durability) -> ExitCode {
+    match begin(folder, keeping) {
+        Ok(None | Some(Conclusion::Success | Conclusion::Skipped)) => ExitCode::SUCCESS,
+        Ok(Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)) => {
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("shipway worker: {}: {error}", folder.display());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn begin(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
+    // The kernel releases the lock when the process ends. A second worker blocks here until the first has finished
+    // the job.
+    let lock = File::create(folder.join(LOCK_FILE))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    let job_file = folder.join(JOB_FILE);
+    if fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|journal| journal.len() > 0) {
+        // Another worker has run or lost this job. If the spec was written again meanwhile, remove it: it holds
+        // secrets.
+        let _ = fs::remove_file(&job_file);
+        return Ok(None);
+    }
+    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
+    fs::remove_file(&job_file)?;
+    // Read the forge's token now: the sandbox hides its file.
+    crate::forge::forge_login::read_token_now(&mut spec.actions, &spec.hidden);
+    match sandbox::enter(&spec) {
+        Err(error) if !error.is_harmless() => return Err(io::Error::other(error)),
+        // Run unsandboxed; the server has reported at startup that it can't isolate jobs.
+        Err(_) | Ok(()) => {}
+    }
+    // Detach from the terminal, so that steps can neither prompt there nor be interrupted from it. EPERM means that
+    // the process already leads a group, which is enough.
+    let _ = rustix::process::setsid();
+    // Child subreaper: orphaned processes of steps are reparented to the worker, which kills and reports them.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // BackgroundSteps steps are local tasks.
+    let beside = tokio::task::LocalSet::new();
+    let ended = runtime.block_on(beside.run_until(work(spec, folder, keeping)));
+    // Don't wait for blocking tasks: an action that was cancelled may still be hashing a file.
+    runtime.shutdown_background();
+    ended.map(Some)
+}
+
+async fn work(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Result<Conclusion> {
+    // Install signal handlers before the journal publishes the pid, from when on the job may be cancelled.
+    let cancel = JobCancellation::after(Duration::from_millis(spec.timeout_ms))?;
+    let mut job = JobRunner::begin(spec, folder, cancel, keeping)?;
+    // Check the file after the journal has published the pid: whoever writes it later also sends a signal.
+    if folder.join(CANCEL_FILE).exists() {
+        job.hand.cancel.ask();
+    }
+    if job.prepare() && job.set_up().await? && job.begin_containers().await {
+        let from = job.take_up()?;
+        job.pre_steps().await?;
+        job.main_steps(from).await?;
+        job.post_steps().await?;
+    }
+    job.hand.end_containers().await;
+    job.end()
+}
+
+/// A running job.
+pub(crate) struct JobRunner {
+    pub(crate) hand: StepRunner,
+    pub(crate) journal: JournalWriter,
+    pub(crate) frame: StepScope,
+    /// Number of started steps: the next index in the journal.
+    pub(crate) begun: usize,
+    pub(crate) background: BackgroundSteps,
+    pub(crate) keeper: ResumeStateWriter,
+    /// The attempt to resume from; taken when its steps are restored.
+    pub(crate) past: Option<PreviousAttempt>,
+    /// Keys of the steps whose pre step ran in the previous attempt.
+    pub(crate) pre_done: Vec<String>,
+}
+
+impl JobRunner {
+    fn begin(
+        spec: JobSpec,
+        folder: &Path,
+        cancel: JobCancellation,
+        keeping: Durability,
+    ) -> io::Result<Self> {
+        let mut journal = JournalWriter::open(&folder.join(JOURNAL_FILE), keeping)?;
+        journal.note(JournalBody::Started {
+            pid: std::process::id(),
+            start_time: start_time(),
+        })?;
+        let past = spec.resume.as_ref();
+        let past = past
+            .map(|resume| PreviousAttempt::read(resume, &spec.steps))
+            .transpose();
+        let (past, lost) = match past {
+            Ok(past) => (past, None),
+            Err(lost) => (None, Some(lost)),
+        };
+        let base = past.as_ref().map_or(folder, |past| &past.base);
+        let folders = JobFolders::create(folder, base)?;
+        fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
+        let library = ActionLibrary::new(&spec.actions, base);
+        let mut output = OutputProcessor::new(JobLog::open(&folder.join(LOG_FILE))?, masker(&spec));
+        output.workspace.clone_from(&folders.workspace);
+        output.debug = shows_debug(&spec);
+        let keeper = ResumeStateWriter::new(folder, keeping, output.masker.added(0).len());
+        // Register the previous attempt's secrets before the first line of output.
+        let masks = past.as_ref().map_or(&[][..], |past| &past.masks);
+        masks.iter().for_each(|mask| output.masker.add(mask));
+        let (confinement, refused) = CgroupLimits::enter(&spec.limits);
+        if let Some(why) = refused {
+            output.annotate(Level::Warning, &why);
+        }
+        let hand = StepRunner {
+            confinement,
+            output,
+            pipe: OutputPipe::new()?,
+            scope: JobScope::new(&spec, &folders),
+            runtime: RuntimeEndpoints::new(&spec, &folders),
+            spec: Arc::new(spec),
+            folders,
+            cancel,
+            library,
+            states: BTreeMap::new(),
+            files: Rc::default(),
+            containers: Containers::default(),
+        };
+        let mut job = Self {
+            hand,
+            journal,
+            frame: StepScope::default(),
+            begun: 0,
+            background: BackgroundSteps::default(),
+            keeper,
+            past,
+            pre_done: Vec::new(),
+        };
+        if let Some(lost) = lost {
+            job.refuse_to_go_on(&lost);
+        }
+        Ok(job)
+    }
+
+    /// Fails the job, with the reason why it can't be resumed.
+    fn refuse_to_go_on(&mut self, lost: &ResumeError) {
+        let spec = &self.hand.spec;
+        let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
+        let why = format!(
+            "the job can't go on from attempt {attempt}: {lost}; run it from its first step: shipway retry r{} --job {}",
+            spec.contexts.github.get("run_number").to_text(),
+            spec.key
+        );
+        self.hand.output.annotate(Level::Error, &why);
+        self.hand.scope.verdict.failed = Some(why);
+    }
+
+    /// Evaluates the job's variables. On an error the job fails and no step runs.
+    fn prepare(&mut self) -> bool {
+        if self.hand.scope.verdict.failed.is_some() {
+            return false;
+        }
+        let workspace = self.hand.folders.workspace.clone();
+        let prepared = self
+            .hand
+            .scope
+            .begin(&self.hand.spec, &WorkspaceFiles(&workspace));
+        if let Err(error) = &prepared {
+            let why = format!("env: {error}\n{}", error.snippet());
+            self.hand.output.annotate(Level::Error, &why);
+            self.hand.scope.verdict.failed = Some(why);
+        }
+        prepared.is_ok()
+    }
+
+    /// Fetches the actions of all steps. On an error the job fails and no step runs.
+    async fn set_up(&mut self) -> io::Result<bool> {
+        let result = self.hand.set_up().await;
+        self.hand.cut_short(self.hand.cancel.cut());
+        if let Err(why) = &result {
+            self.hand.output.annotate(Level::Error, why);
+            self.hand.scope.verdict.failed = Some(why.clone());
+        }
+        for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
+            self.journal.note(annotation)?;
+        }
+        Ok(result.is_ok())
+    }
+
+    fn end(mut self) -> io::Result<Conclusion> {
+        for stray in end_strays() {
+            let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
+            let text = format!("ended what the job had left running: {name} (pid {pid})");
+            self.hand.output.annotate(Level::Warning, &text);
+        }
+        self.report_tests();
+        let outputs = self.outputs();
+        if let Some(url) = self.environment_url() {
+            self.journal.note(JournalBody::EnvironmentUrl { url })?;
+        }
+        let verdict = self.hand.scope.verdict.clone();
+        let conclusion = verdict.conclusion();
+        let mut why: Vec<String> = [verdict.cut, verdict.failed, verdict.left_out]
+            .into_iter()
+            .flatten()
+            .collect();
+        self.hand.output.end();
+        if self.hand.output.log.lost() > 0 {
+            let lost = self.hand.output.log.lost();
+            why.push(format!(
+                "{lost} lines of the log were lost, the disk was full"
+            ));
+        }
+        let why =
+            (!why.is_empty()).then(|| self.hand.output.masker.mask(&why.join("; ")).into_owned());
+        let annotations = std::mem::take(&mut self.hand.output.heard.annotations);
+        let artifacts = self.hand.runtime.shelf.take_fresh();
+        for entry in artifacts.into_iter().chain(annotations) {
+            self.journal.note(entry)?;
+        }
+        self.journal.record(JournalBody::Finished {
+            conclusion,
+            outputs,
+            why,
+        })?;
+        Ok(conclusion)
+    }
+
+    /// Stores the test reports. Skipped for a cancelled job; if they can't be stored (disk full), the job fails,
+    /// because its test results would be lost.
+    fn report_tests(&mut self) {
+        if self.hand.scope.verdict.cut.is_some() {
+            return;
+        }
+        let (spec, masker) = (&self.hand.spec, &self.hand.output.masker);
+        let workspace = &self.hand.folders.workspace;
+        let collected = read_journal(&spec.folder.join(JOURNAL_FILE))
+            .and_then(|entries| reports::collect(spec, workspace, &spec.folder, &entries, masker));
+        let noted = collected.and_then(|stored| match stored {
+            Some(stored) => self.journal.note(JournalBody::Reports(Box::new(stored))),
+            None => Ok(()),
+        });
+        if let Err(error) = noted {
+            let why = format!("the reports of the tests could not be stored: {error}");
+            self.hand.output.annotate(Level::Error, &why);
+            self.hand.scope.verdict.failed.get_or_insert(why);
+        }
+    }
+
+    /// Evaluates something in the job's contexts after its last step.
+    fn after_steps<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
+        let files = WorkspaceFiles(&self.hand.folders.workspace);
+        let env = &self.hand.scope.env;
+        read(
+            &self
+                .hand
+                .contexts(&self.frame, &self.frame.seen(""), env, &files),
+        )
+    }
+
+    /// The value of `environment.url`. An evaluation error is only a warning, since the job has done its work.
+    fn environment_url(&mut self) -> Option<String> {
+        let template = self.hand.spec.environment_url.as_ref()?;
+        match self.after_steps(|contexts| template.resolve_text(contexts)) {
+            Ok(url) => {
+                let url = self.hand.output.masker.mask(url.trim()).into_owned();
+                Some(url).filter(|url| !url.is_empty())
+            }
+            Err(error) => {
+                let text = format!("environment.url has no value: {error}");
+                self.hand.output.annotate(Level::Warning, &text);
+                None
+            }
+        }
+    }
+
+    /// The job's outputs. One that contains a secret is dropped with a warning.
+    fn outputs(&mut self) -> Vec<(String, String)> {
+        match self.after_steps(|contexts| self.hand.spec.outputs.resolve(contexts)) {
+            Ok(mut outputs) => {
+                outputs.retain(|(name, value)| {
+                    let secret = self.hand.output.masker.finds(value);
+                    if secret {
+                        let text = format!("the output {name} is left out: it may hold a secret");
+                        self.hand.output.annotate(Level::Warning, &text);
+                    }
+                    !secret
+                });
+                outputs
+            }
+            Err(error) => {
+                let why = format!("outputs: {error}");
+                self.hand.output.annotate(Level::Error, &why);
+                self.hand.scope.verdict.failed.get_or_insert(why);
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn is_switch(name: &str) -> bool {
+    ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"]
+        .iter()
+        .any(|switch| name.eq_ignore_ascii_case(switch))
+}
+
+/// The masker for everything that is secret from the start.
+pub(crate) fn masker(spec: &JobSpec) -> Masker {
+    let mut secrets: Vec<String> = Vec::new();
+    if let Value::Object(object) = &spec.contexts.secrets {
+        // Not secrets but switches; masking their value `true` would garble every log.
+        let secret = object.iter().filter(|(name, _)| !is_switch(name));
+        secrets.extend(secret.map(|(_, value)| value.to_text().to_string()));
+    }
+    secrets.push(spec.contexts.github.get("token").to_text().to_string());
+    secrets.extend(spec.server.as_ref().map(|server| server.token.clone()));
+    secrets.extend(crate::forge::forge_login::secrets(&spec.actions));
+    Masker::new(secrets)
+}

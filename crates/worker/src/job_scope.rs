@@ -1,0 +1,261 @@
+//! The state that the steps of a job share, and the contexts that its expressions see.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shipway_workflow::{
+    expr::{Contexts, EvalError, Names, Object, Status, Value},
+    job::{Conclusion, JobSpec},
+};
+
+use crate::{
+    containers::ContainerPaths,
+    environment::{EnvVars, JobFolders, arch, base, fixed},
+    file_hash::WorkspaceFiles,
+    step_scope::{StepIdentity, StepScope},
+};
+
+/// The state of a job between its steps.
+#[derive(Clone)]
+pub(crate) struct JobScope {
+    /// The variables of the workflow and the job, and those that steps set with `GITHUB_ENV`.
+    pub(crate) env: EnvVars,
+    /// JobFolders that steps put before `PATH`, the newest last.
+    pub(crate) paths: Vec<String>,
+    pub(crate) verdict: JobVerdict,
+    /// Changes by steps since the last call of `mem::take`: a background step's changes are applied to the job when
+    /// it ends.
+    pub(crate) changes: Vec<StepChange>,
+    /// The `job` context's entries for containers.
+    pub(crate) job: Vec<(&'static str, Value)>,
+    /// Path mapping, if the job's steps run in a container.
+    places: Option<ContainerPaths>,
+    github: Value,
+    runner: Value,
+}
+
+/// A change that a step makes for later steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StepChange {
+    Env(String, String),
+    /// A folder to put before `PATH`.
+    Path(String),
+}
+
+/// The result of a job so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobVerdict {
+    /// Why the job has failed.
+    pub(crate) failed: Option<String>,
+    /// Why the job was cancelled.
+    pub(crate) cut: Option<String>,
+    /// Why the job, or one of its steps, could not be run here.
+    pub(crate) left_out: Option<String>,
+}
+
+impl JobVerdict {
+    /// Like at GitHub, cancelled takes precedence over failed.
+    pub(crate) const fn conclusion(&self) -> Conclusion {
+        if self.cut.is_some() {
+            Conclusion::Cancelled
+        } else if self.failed.is_some() {
+            Conclusion::Failure
+        } else if self.left_out.is_some() {
+            Conclusion::Incomplete
+        } else {
+            Conclusion::Success
+        }
+    }
+
+    /// The status that conditions of steps see. A step that could not be run here doesn't keep later steps from
+    /// running.
+    pub(crate) const fn status(&self) -> Status {
+        let (cut, failed) = (self.cut.is_some(), self.failed.is_some());
+        Status {
+            success: !cut && !failed,
+            failure: !cut && failed,
+            cancelled: cut,
+        }
+    }
+}
+
+impl JobScope {
+    pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
+        let text = |path: &std::path::Path| Value::from(path.display().to_string());
+        let workspace = text(&folders.workspace);
+        let mut github = object_of(&spec.contexts.github);
+        github.insert("workspace", workspace.clone());
+        github.insert("event_path", text(&folders.event));
+        github.insert("job", Value::from(spec.job_id.as_str()));
+        if let Some(server) = &spec.server {
+            github.insert("server_url", Value::from(server.url.as_str()));
+        }
+        let mut runner = vec![
+            ("name", Value::from("shipway")),
+            ("os", Value::from("Linux")),
+            ("arch", Value::from(arch())),
+            ("environment", Value::from("self-hosted")),
+            ("temp", text(&folders.temp)),
+            ("tool_cache", text(&folders.tools())),
+            ("workspace", workspace),
+        ];
+        if shows_debug(spec) {
+            runner.push(("debug", Value::from("1")));
+        }
+        let runner = Value::object(runner);
+        Self {
+            env: EnvVars::default(),
+            paths: Vec::new(),
+            verdict: JobVerdict::default(),
+            changes: Vec::new(),
+            job: Vec::new(),
+            places: None,
+            github: Value::Object(Arc::new(github)),
+            runner,
+        }
+    }
+
+    /// Applies changes that a step has made.
+    pub(crate) fn change(&mut self, changes: Vec<StepChange>) {
+        for change in &changes {
+            match change {
+                StepChange::Env(name, value) => self.env.set(name.as_str(), value.as_str()),
+                StepChange::Path(folder) => self.paths.push(folder.clone()),
+            }
+        }
+        self.changes.extend(changes);
+    }
+
+    /// Evaluates the variables of the workflow and the job; each layer sees those before it.
+    pub(crate) fn begin(
+        &mut self,
+        spec: &JobSpec,
+        files: &WorkspaceFiles<'_>,
+    ) -> Result<(), EvalError> {
+        let frame = StepScope::default();
+        for layer in &spec.env {
+            let resolved = layer.resolve(&self.contexts(
+                spec,
+                &frame,
+                &StepIdentity::default(),
+                &self.env,
+                files,
+            ))?;
+            self.env.extend(resolved);
+        }
+        Ok(())
+    }
+
+    /// The contexts that expressions in `frame` see, with `env` as the `env` context.
+    pub(crate) fn contexts<'c>(
+        &self,
+        spec: &JobSpec,
+        frame: &StepScope,
+        seen: &StepIdentity,
+        env: &EnvVars,
+        files: &'c WorkspaceFiles<'c>,
+    ) -> Contexts<'c> {
+        let mut contexts = Contexts::new();
+        for (name, value) in spec.contexts.iter() {
+            contexts.set(name, value.clone());
+        }
+        if let Some(inputs) = frame.inputs() {
+            contexts.set("inputs", inputs.clone());
+        }
+        contexts.set("github", self.github(seen));
+        contexts.set("runner", self.runner.clone());
+        let mut variables = Object::new(Names::Exact);
+        for (name, value) in env.iter() {
+            variables.insert(name.as_str(), Value::from(value.as_str()));
+        }
+        contexts.set("env", Value::Object(Arc::new(variables)));
+        contexts.set("steps", frame.steps());
+        let status = Value::from(self.verdict.conclusion().in_expressions());
+        let job = [("status", status)].into_iter().chain(self.job.clone());
+        contexts.set("job", Value::object(job));
+        contexts
+            .with_status(frame.status(&self.verdict))
+            .with_files(files)
+    }
+
+    /// Translates paths in the `github` and `runner` contexts to those in the job's container.
+    pub(crate) fn relocate(&mut self, places: &ContainerPaths) {
+        for context in [&mut self.github, &mut self.runner] {
+            let entries = object_of(context);
+            let entries = entries.iter().map(|(name, value)| {
+                let value = match value {
+                    Value::String(text) => Value::from(places.inside(text)),
+                    other => other.clone(),
+                };
+                (name.clone(), value)
+            });
+            *context = Value::object(entries);
+        }
+        self.places = Some(places.clone());
+    }
+
+    /// The `github` context with the fields of a step.
+    pub(crate) fn github(&self, seen: &StepIdentity) -> Value {
+        let mut github = object_of(&self.github);
+        for (name, value) in seen.iter() {
+            let value = match &self.places {
+                Some(places) => places.inside(&value),
+                None => value,
+            };
+            github.insert(name, Value::from(value));
+        }
+        Value::Object(Arc::new(github))
+    }
+
+    pub(crate) const fn runner(&self) -> &Value {
+        &self.runner
+    }
+
+    /// The complete environment of a step's processes, except the variables for command files.
+    pub(crate) fn environment(
+        &self,
+        spec: &JobSpec,
+        folders: &JobFolders,
+        seen: &StepIdentity,
+        own: &EnvVars,
+    ) -> EnvVars {
+        let mut env = base(folders);
+        env.extend(own.iter().cloned());
+        if !self.paths.is_empty() {
+            let path = env.get("PATH").unwrap_or_default().to_owned();
+            let added = self.paths.iter().rev().map(String::as_str);
+            let all: Vec<&str> = added.chain([path.as_str()]).collect();
+            env.set("PATH", all.join(":"));
+        }
+        env.extend(fixed(spec, &self.github(seen), self.runner()).into_vec());
+        env
+    }
+
+    /// The variables of the job and of the steps that enclose `frame`.
+    pub(crate) fn env_of(&self, frame: &StepScope) -> EnvVars {
+        let mut env = self.env.clone();
+        env.extend(frame.env.iter().cloned());
+        env
+    }
+}
+
+/// Whether debug messages are shown: the secret or variable `ACTIONS_STEP_DEBUG`.
+pub(crate) fn shows_debug(spec: &JobSpec) -> bool {
+    let contexts = &spec.contexts;
+    [&contexts.secrets, &contexts.vars]
+        .into_iter()
+        .any(|context| {
+            context
+                .get("ACTIONS_STEP_DEBUG")
+                .to_text()
+                .eq_ignore_ascii_case("true")
+        })
+}
+
+fn object_of(value: &Value) -> Object {
+    match value {
+        Value::Object(object) => Object::clone(object),
+        _ => Object::default(),
+    }
+}

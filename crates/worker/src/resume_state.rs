@@ -1,0 +1,231 @@
+//! State that resuming a job needs and the journal must not contain: variables, `PATH` entries, outputs with secrets,
+//! the state of actions, pending post steps, masks.
+//!
+//! # Why a separate file
+//!
+//! The journal is uploaded and shown. This file has mode 0600, is never served, and is deleted with the workspace.
+//!
+//! # Invariants
+//!
+//! - A step's line is on disk before the journal records the step as finished.
+//! - Only workers of the same job, and the debug shell, read the file.
+//!
+//! # Failure modes
+//!
+//! - Disk full: the job continues. The journal records that the step had state, so resuming fails with
+//!   [`crate::previous_attempt::ResumeError::StateMissing`] instead of running with missing state.
+//! - Crash while writing: an incomplete last line is ignored when reading.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    environment::EnvVars,
+    job_scope::{JobScope, StepChange},
+    journal::Durability,
+    mask::Masker,
+    problem_matcher::ProblemMatchers,
+    step_runner::StepRunner,
+    step_scope::PostStep,
+};
+
+/// File name of the resume state, in the job's folder.
+pub const RESUME_STATE_FILE: &str = "kept.jsonl";
+
+/// The state that one step leaves to later steps.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct StepResumeState {
+    /// Index of the step in the journal; `None` for masks that belong to no step.
+    pub(crate) index: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changes: Vec<StepChange>,
+    /// Names of the variables in `changes` whose value contains a secret.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secret: Vec<String>,
+    /// Outputs that contain a secret; the others are in the journal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) outputs: Vec<(String, String)>,
+    /// `GITHUB_STATE` of the action and of the actions nested in it, by step key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) states: BTreeMap<String, EnvVars>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) post: Option<PostStep>,
+    /// Masks that were added by this step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) masks: Vec<String>,
+    /// All active problem matchers, if this step changed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) matchers: Option<Vec<Arc<str>>>,
+}
+
+impl StepResumeState {
+    fn is_nothing(&self) -> bool {
+        self.changes.is_empty()
+            && self.outputs.is_empty()
+            && self.states.is_empty()
+            && self.post.is_none()
+            && self.masks.is_empty()
+            && self.matchers.is_none()
+    }
+
+    /// Applies the changes to `scope`; without `secrets` only those that contain none.
+    pub(crate) fn apply(&self, scope: &mut JobScope, secrets: bool) {
+        let may = |change: &&StepChange| match change {
+            StepChange::Env(name, _) => secrets || !self.secret.contains(name),
+            StepChange::Path(_) => true,
+        };
+        scope.change(self.changes.iter().filter(may).cloned().collect());
+        // `changes` collects what a background step changes itself: restored changes don't belong there.
+        scope.changes.clear();
+    }
+}
+
+/// Writes the resume state.
+pub(crate) struct ResumeStateWriter {
+    path: PathBuf,
+    /// Created on the first write.
+    file: Option<File>,
+    keeping: Durability,
+    /// How many of the masker's entries are not to be written: already in the file, or secrets of the spec.
+    masks: usize,
+    matchers: Vec<Arc<str>>,
+    broken: bool,
+}
+
+impl ResumeStateWriter {
+    /// The writer for the job in `folder`. The first `masks` entries of the masker are not written.
+    pub(crate) fn new(folder: &Path, keeping: Durability, masks: usize) -> Self {
+        Self {
+            path: folder.join(RESUME_STATE_FILE),
+            file: None,
+            keeping,
+            masks,
+            matchers: Vec::new(),
+            broken: false,
+        }
+    }
+
+    /// Writes the state of the step `key`, which has this index in the journal. Returns whether there was any.
+    pub(crate) fn keep(
+        &mut self,
+        (index, key): (usize, &str),
+        hand: &mut StepRunner,
+        posts: &[PostStep],
+        outputs: &[(String, String)],
+    ) -> bool {
+        let masker = &hand.output.masker;
+        let changes = std::mem::take(&mut hand.scope.changes);
+        let secret = changes.iter().filter_map(|change| match change {
+            StepChange::Env(name, value) if masker.finds(value) => Some(name.clone()),
+            StepChange::Env(..) | StepChange::Path(_) => None,
+        });
+        let mine =
+            |of: &str| of == key || of.strip_prefix(key).is_some_and(|it| it.starts_with('.'));
+        let states = hand.states.iter().filter(|(of, _)| mine(of));
+        let matchers = hand.output.matchers.texts();
+        let kept = StepResumeState {
+            index: Some(index),
+            secret: secret.collect(),
+            changes,
+            outputs: outputs
+                .iter()
+                .filter(|(_, value)| masker.finds(value))
+                .cloned()
+                .collect(),
+            states: states
+                .map(|(of, state)| (of.clone(), state.clone()))
+                .collect(),
+            post: posts.iter().find(|post| post.key == key).cloned(),
+            masks: masker.added(self.masks),
+            matchers: (matchers != self.matchers).then_some(matchers),
+        };
+        self.write(&kept)
+    }
+
+    /// Writes the masks that were added since the last write.
+    pub(crate) fn keep_masks(&mut self, masker: &Masker) {
+        self.write(&StepResumeState {
+            masks: masker.added(self.masks),
+            ..StepResumeState::default()
+        });
+    }
+
+    /// Writes a state; returns whether there was any.
+    pub(crate) fn write(&mut self, kept: &StepResumeState) -> bool {
+        if kept.is_nothing() {
+            return false;
+        }
+        self.masks += kept.masks.len();
+        if let Some(matchers) = &kept.matchers {
+            self.matchers.clone_from(matchers);
+        }
+        if !self.broken
+            && let Err(error) = self.append(kept)
+        {
+            // Nothing may follow the incomplete line that is left now.
+            self.broken = true;
+            eprintln!(
+                "what a step has left could not be kept: {error}; the job can't go on from a step"
+            );
+        }
+        true
+    }
+
+    fn append(&mut self, kept: &StepResumeState) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .mode(0o600)
+                    .open(&self.path)?;
+                if self.keeping == Durability::Durable {
+                    // Also fsync the directory, which holds the file's name.
+                    let folder = self.path.parent().unwrap_or(Path::new("."));
+                    File::open(folder)?.sync_all()?;
+                }
+                self.file.insert(file)
+            }
+        };
+        let mut line = serde_json::to_vec(kept)?;
+        line.push(b'\n');
+        file.write_all(&line)?;
+        match self.keeping {
+            Durability::Durable => file.sync_data(),
+            Durability::Volatile => Ok(()),
+        }
+    }
+}
+
+/// Reads the resume state of the job in `folder`. An incomplete last line is ignored.
+pub(crate) fn read_kept(folder: &Path) -> io::Result<Vec<StepResumeState>> {
+    let text = match fs::read(folder.join(RESUME_STATE_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let whole = text.iter().rposition(|byte| *byte == b'\n');
+    let whole = &text[..whole.map_or(0, |end| end + 1)];
+    whole
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).map_err(io::Error::from))
+        .collect()
+}
+
+/// The problem matchers that are active after these steps.
+pub(crate) fn matchers<'k>(kept: impl IntoIterator<Item = &'k StepResumeState>) -> ProblemMatchers {
+    let last = kept.into_iter().filter_map(|kept| kept.matchers.as_ref());
+    let last = last.last().into_iter().flatten();
+    ProblemMatchers::of_texts(last.map(|text| &**text))
+}

@@ -1,0 +1,221 @@
+//! The artifacts that a job can access: those of earlier jobs of the run, and its own, whether uploaded by built-in
+//! or other actions.
+//!
+//! Every artifact is a tar file. Its id is derived from name and digest, so that all jobs of a run use the same one.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use shipway_workflow::job::{JournalBody, StoredArtifact};
+
+/// GitHub's list of characters that some file system doesn't allow.
+const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
+const NAME_BYTES_MAX: usize = 200;
+
+#[derive(Clone, Debug)]
+pub(crate) struct ArtifactStore {
+    kept: Arc<Mutex<Vec<ArtifactEntry>>>,
+    /// Whether this is a re-run: then an existing artifact may be this job's own, from an earlier attempt.
+    again: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ArtifactEntry {
+    pub(crate) name: String,
+    /// `sha256:…` of the tar file at `path`.
+    pub(crate) digest: String,
+    pub(crate) path: PathBuf,
+    /// Of the tar file, in bytes.
+    pub(crate) size: u64,
+    pub(crate) at: Timestamp,
+    origin: ArtifactOrigin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ArtifactOrigin {
+    /// Of an earlier job.
+    Earlier,
+    /// Of this job, and recorded in the journal.
+    Recorded,
+    /// Of this job, and not yet in the journal.
+    Fresh,
+}
+
+impl ArtifactEntry {
+    /// An artifact of another run, to be downloaded to `path`.
+    pub(crate) fn listed(name: String, path: PathBuf, digest: String, size: u64) -> Self {
+        Self {
+            name,
+            digest,
+            path,
+            size,
+            at: Timestamp::default(),
+            origin: ArtifactOrigin::Earlier,
+        }
+    }
+
+    /// Its id for GitHub's clients; exact as a JavaScript number.
+    pub(crate) fn id(&self) -> u64 {
+        let hash = Sha256::digest(format!("{}\n{}", self.name, self.digest));
+        hash[..6]
+            .iter()
+            .fold(0, |id, byte| id << 8 | u64::from(*byte))
+            .max(1)
+    }
+}
+
+impl ArtifactStore {
+    pub(crate) fn new(earlier: &[StoredArtifact], again: bool) -> Self {
+        let kept = earlier.iter().map(|artifact| {
+            let found = artifact.path.metadata().ok();
+            let at = found.as_ref().and_then(|found| found.modified().ok());
+            ArtifactEntry {
+                name: artifact.name.clone(),
+                digest: artifact.digest.clone(),
+                path: artifact.path.clone(),
+                size: found.map_or(0, |found| found.len()),
+                at: at
+                    .and_then(|at| Timestamp::try_from(at).ok())
+                    .unwrap_or_default(),
+                origin: ArtifactOrigin::Earlier,
+            }
+        });
+        Self {
+            kept: Arc::new(Mutex::new(kept.collect())),
+            again,
+        }
+    }
+
+    /// All artifacts, sorted by name.
+    pub(crate) fn all(&self) -> Vec<ArtifactEntry> {
+        let mut all = self.lock().clone();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<ArtifactEntry> {
+        self.lock().iter().find(|kept| kept.name == name).cloned()
+    }
+
+    /// Whether the name can be used: like at GitHub, an artifact can't be uploaded twice.
+    pub(crate) fn is_free(&self, name: &str) -> bool {
+        let kept = self.get(name);
+        kept.is_none_or(|kept| kept.origin == ArtifactOrigin::Earlier && self.again)
+    }
+
+    /// Adds an artifact, replacing one with the same name.
+    pub(crate) fn put(
+        &self,
+        name: String,
+        path: PathBuf,
+        digest: String,
+        size: u64,
+    ) -> ArtifactEntry {
+        let new = ArtifactEntry {
+            name,
+            digest,
+            path,
+            size,
+            at: Timestamp::now(),
+            origin: ArtifactOrigin::Fresh,
+        };
+        let mut kept = self.lock();
+        kept.retain(|kept| kept.name != new.name);
+        kept.push(new.clone());
+        new
+    }
+
+    /// Removes an artifact for this job. One that is in the journal stays in the run until another of its name is
+    /// stored.
+    pub(crate) fn remove(&self, name: &str) -> Option<ArtifactEntry> {
+        let mut kept = self.lock();
+        let at = kept.iter().position(|kept| kept.name == name)?;
+        Some(kept.remove(at))
+    }
+
+    /// Journal entries for artifacts that are not yet in the journal.
+    pub(crate) fn take_fresh(&self) -> Vec<JournalBody> {
+        let mut kept = self.lock();
+        let fresh = kept
+            .iter_mut()
+            .filter(|kept| kept.origin == ArtifactOrigin::Fresh);
+        fresh
+            .map(|kept| {
+                kept.origin = ArtifactOrigin::Recorded;
+                JournalBody::ArtifactSaved {
+                    name: kept.name.clone(),
+                    path: kept.path.clone(),
+                    digest: kept.digest.clone(),
+                    size: kept.size,
+                }
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<ArtifactEntry>> {
+        // A panic can't leave the list half-updated, so a poisoned lock is safe to use.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Validates a name.
+pub(crate) fn checked_name(name: &str) -> Result<&str, String> {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name.starts_with('.')
+        || name.contains(FORBIDDEN)
+        || name.contains(char::is_control)
+    {
+        return Err(format!(
+            "{name:?} can't be the name of an artifact: it has 1 to {NAME_BYTES_MAX} bytes, doesn't begin with a dot, and holds none of / \\ \" : < > | * ?"
+        ));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn earlier() -> Vec<StoredArtifact> {
+        vec![StoredArtifact {
+            name: "shop".to_owned(),
+            digest: "sha256:00".to_owned(),
+            path: PathBuf::from("/nowhere"),
+        }]
+    }
+
+    #[test]
+    fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
+        let shelf = ArtifactStore::new(&earlier(), false);
+        assert!(shelf.take_fresh().is_empty());
+        let put = |digest: &str| shelf.put("a".to_owned(), "/a".into(), digest.to_owned(), 7);
+        let one = put("sha256:1");
+        assert_eq!(shelf.get("a").unwrap().id(), one.id());
+        assert_ne!(put("sha256:2").id(), one.id());
+        assert_eq!(shelf.take_fresh().len(), 1);
+        assert!(shelf.take_fresh().is_empty());
+        let names: Vec<String> = shelf.all().into_iter().map(|kept| kept.name).collect();
+        assert_eq!(names, ["a", "shop"]);
+        assert!(shelf.remove("a").is_some() && shelf.remove("a").is_none());
+    }
+
+    #[test]
+    fn a_name_is_taken_once_unless_the_run_is_run_again() {
+        assert!(!ArtifactStore::new(&earlier(), false).is_free("shop"));
+        assert!(ArtifactStore::new(&earlier(), true).is_free("shop"));
+        assert!(ArtifactStore::new(&earlier(), false).is_free("other"));
+    }
+
+    #[test]
+    fn names_that_would_be_paths_are_refused() {
+        for bad in ["", ".", "..", ".a", "a/b", "a\\b", "a:b", "a\nb", "a\0"] {
+            assert!(checked_name(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(checked_name("dist 1.2"), Ok("dist 1.2"));
+    }
+}

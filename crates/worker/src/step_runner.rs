@@ -1,0 +1,536 @@
+//! Runs steps: those of the job, and those of composite actions.
+//!
+//! Knows nothing of the journal; [`crate::job_runner::JobRunner`] records what a step of the job did.
+
+use std::{
+    cell::Cell, collections::BTreeMap, fs, path::Path, pin::Pin, rc::Rc, sync::Arc, time::Duration,
+};
+
+use shipway_workflow::{
+    expr::{Condition, Contexts, EvalError, Status, Template},
+    job::{Conclusion, JobSpec, JournalBody, Level},
+    model::{Action, Step},
+};
+use tokio::time::Instant;
+
+use crate::{
+    actions::{
+        ActionEffects,
+        action_resolver::{ActionLibrary, ResolvedAction},
+    },
+    cancellation::{CancelReason, JobCancellation},
+    cgroup_limits::CgroupLimits,
+    command_files::{CommandFileValues, CommandFiles, UnusedFiles},
+    containers::{Containers, JobContainer},
+    environment::{EnvVars, JobFolders},
+    file_hash::WorkspaceFiles,
+    job_scope::{JobScope, StepChange},
+    output_processor::OutputProcessor,
+    processes::has_children,
+    program_runner::{self, OutputPipe, ProgramInvocation, RunLimits, RunOutcome},
+    runtime::RuntimeEndpoints,
+    shell,
+    step_scope::{ActionStage, StepIdentity, StepScope},
+};
+
+/// Everything that running a step needs.
+pub(crate) struct StepRunner {
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) folders: JobFolders,
+    pub(crate) output: OutputProcessor,
+    pub(crate) pipe: OutputPipe,
+    pub(crate) scope: JobScope,
+    pub(crate) cancel: JobCancellation,
+    pub(crate) library: ActionLibrary,
+    pub(crate) runtime: RuntimeEndpoints,
+    /// `GITHUB_STATE` of the actions, by step key.
+    pub(crate) states: BTreeMap<String, EnvVars>,
+    /// Counter for the names of the steps' command files.
+    pub(crate) files: Rc<Cell<usize>>,
+    pub(crate) containers: Containers,
+    pub(crate) confinement: CgroupLimits,
+}
+
+/// A step to run.
+pub(crate) struct StepTask {
+    /// Unique within the job, e.g. `2.0` for the first step of the action of the third step.
+    pub(crate) key: String,
+    pub(crate) step: Step,
+    /// The condition to check: the step's own, or `pre-if` or `post-if` of its action.
+    pub(crate) condition: Condition,
+    /// The resolved action, if an earlier stage resolved it.
+    pub(crate) known: Option<Arc<ResolvedAction>>,
+    /// The scope of its composite action, if an earlier stage created it.
+    pub(crate) inner: Option<Box<StepScope>>,
+}
+
+/// What is evaluated before a step runs.
+pub(crate) struct StepPlan {
+    pub(crate) runs: bool,
+    /// Whether the step also runs, or keeps running, in a cancelled job (`if: always()`).
+    pub(crate) goes_on: bool,
+    pub(crate) name: String,
+    /// All variables: those of the job, of the enclosing steps and of the step itself.
+    pub(crate) env: EnvVars,
+    /// The variables of the step itself and of the enclosing steps.
+    pub(crate) own: EnvVars,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) continues: bool,
+}
+
+/// How a step ended, before `continue-on-error` is applied.
+#[derive(Debug)]
+pub(crate) struct StepOutcome {
+    pub(crate) outcome: Conclusion,
+    pub(crate) why: Option<String>,
+    pub(crate) outputs: Vec<(String, String)>,
+    pub(crate) entries: Vec<JournalBody>,
+    pub(crate) summary: Option<String>,
+}
+
+impl StepOutcome {
+    pub(crate) fn plainly(outcome: Conclusion, why: Option<String>) -> Self {
+        Self {
+            outcome,
+            why,
+            outputs: Vec::new(),
+            entries: Vec::new(),
+            summary: None,
+        }
+    }
+
+    /// A step whose expressions can't be evaluated has failed.
+    pub(crate) fn unplanned(step: &Step, error: &EvalError) -> Self {
+        let why = format!("line {}: {error}\n{}", step.at.line, error.snippet());
+        Self::plainly(Conclusion::Failure, Some(why))
+    }
+}
+
+impl StepTask {
+    pub(crate) fn of(key: String, step: &Step) -> Self {
+        Self {
+            key,
+            condition: step.if_.clone(),
+            step: step.clone(),
+            known: None,
+            inner: None,
+        }
+    }
+
+    /// The title with its stage, for a step whose `name` can't be evaluated.
+    pub(crate) fn title(&self, stage: ActionStage) -> String {
+        titled(stage, self.step.title())
+    }
+}
+
+fn titled(stage: ActionStage, name: String) -> String {
+    match stage {
+        ActionStage::Pre => format!("Pre {name}"),
+        ActionStage::Main => name,
+        ActionStage::Post => format!("Post {name}"),
+    }
+}
+
+impl StepRunner {
+    pub(crate) fn cut_short(&mut self, cut: Option<CancelReason>) {
+        if let Some(cut) = cut {
+            let minutes = self.spec.timeout_ms as f64 / 60_000.0;
+            self.scope.verdict.cut.get_or_insert_with(|| match cut {
+                CancelReason::Requested => "cancelled".to_owned(),
+                CancelReason::TimedOut => format!("the job took longer than {minutes} min"),
+            });
+        }
+    }
+
+    /// The contexts that expressions in `frame` see; `files` are those of [`Hand::workspace`].
+    pub(crate) fn contexts<'c>(
+        &self,
+        frame: &StepScope,
+        seen: &StepIdentity,
+        env: &EnvVars,
+        files: &'c WorkspaceFiles<'c>,
+    ) -> Contexts<'c> {
+        self.scope.contexts(&self.spec, frame, seen, env, files)
+    }
+
+    pub(crate) fn plan(&self, frame: &StepScope, task: &StepTask) -> Result<StepPlan, EvalError> {
+        let step = &task.step;
+        let files = WorkspaceFiles(&self.folders.workspace);
+        let seen = frame.seen(&step.id);
+        let mut env = self.scope.env_of(frame);
+        let outer = self.contexts(frame, &seen, &env, &files);
+        let named = |contexts: &Contexts<'_>| match &step.name {
+            Some(name) => name.resolve_text(contexts),
+            None => Ok(step.title()),
+        };
+        let left = frame
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let may = !self.cancel.is_over()
+            && left.is_none_or(|left| !left.is_zero())
+            && (frame.depth == 0 || frame.goes_on || self.cancel.cut().is_none());
+        if !(may && task.condition.holds(&outer)?) {
+            // The name of a skipped step may refer to outputs that don't exist: show it unevaluated.
+            let name = named(&outer).unwrap_or_else(|_| step.title());
+            return Ok(StepPlan {
+                runs: false,
+                goes_on: false,
+                name: titled(frame.stage, name),
+                env,
+                own: EnvVars::default(),
+                timeout: None,
+                continues: false,
+            });
+        }
+        let mut own = frame.env.clone();
+        own.extend(step.env.resolve(&outer)?);
+        env.extend(own.iter().cloned());
+        let contexts = self.contexts(frame, &seen, &env, &files);
+        let cancelled = outer.with_status(Status {
+            success: frame.depth > 0 && frame.failed.is_none(),
+            failure: frame.failed.is_some(),
+            cancelled: true,
+        });
+        let minutes = step.timeout_minutes.as_ref();
+        let minutes = minutes
+            .map(|minutes| minutes.resolve(&contexts))
+            .transpose()?;
+        let own_time = minutes.and_then(|it| Duration::try_from_secs_f64(it * 60.0).ok());
+        Ok(StepPlan {
+            runs: true,
+            goes_on: (frame.depth == 0 || frame.goes_on)
+                && task.condition.holds(&cancelled).unwrap_or(false),
+            name: titled(frame.stage, named(&contexts)?),
+            timeout: own_time.into_iter().chain(left).min(),
+            continues: step.continue_on_error.resolve(&contexts)?,
+            env,
+            own,
+        })
+    }
+
+    /// Runs a step as planned.
+    pub(crate) fn carry_out<'h>(
+        &'h mut self,
+        frame: &'h mut StepScope,
+        task: StepTask,
+        plan: StepPlan,
+    ) -> Pin<Box<dyn Future<Output = StepOutcome> + 'h>> {
+        // Boxed: a composite action runs further steps.
+        Box::pin(self.do_carry_out(frame, task, plan))
+    }
+
+    async fn do_carry_out(
+        &mut self,
+        frame: &mut StepScope,
+        task: StepTask,
+        plan: StepPlan,
+    ) -> StepOutcome {
+        let failed = |why: String| StepOutcome::plainly(Conclusion::Failure, Some(why));
+        let number = self.files.get();
+        self.files.set(number + 1);
+        let channel = match CommandFiles::create(&self.folders.temp, number) {
+            Ok(channel) => channel,
+            Err(error) => return failed(format!("the step's files can't be made: {error}")),
+        };
+        let (key, timeout) = (task.key.clone(), plan.timeout);
+        let mut left = ActionEffects::default();
+        let action = task.step.action.clone();
+        let ended = match &action {
+            Action::Run {
+                script,
+                shell,
+                working_directory,
+            } => {
+                let script = RunStep {
+                    text: script,
+                    shell: shell.as_deref(),
+                    folder: working_directory.as_ref(),
+                };
+                match self.script(frame, &task, &plan, &channel, script, number) {
+                    Ok(invocation) => self.run(&invocation, &plan).await,
+                    Err(why) => RunOutcome::Failed(why),
+                }
+            }
+            Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => {
+                RunOutcome::Failed("only a job can wait for its steps".to_owned())
+            }
+            Action::Uses { action, with } => {
+                let uses = crate::actions::ActionUse {
+                    action,
+                    with,
+                    channel: &channel,
+                };
+                self.uses(frame, task, &plan, uses, &mut left).await
+            }
+        };
+        let may_come_late = self.containers.inside().is_some() || has_children();
+        let unwritten = if may_come_late {
+            UnusedFiles::Remove
+        } else {
+            UnusedFiles::Reuse
+        };
+        let written = channel.close(unwritten);
+        self.sum_up(&key, timeout, ended, written, left)
+    }
+
+    /// Combines how a step ended with what it wrote to its command files and printed as commands.
+    fn sum_up(
+        &mut self,
+        key: &str,
+        timeout: Option<Duration>,
+        ended: RunOutcome,
+        mut written: CommandFileValues,
+        mut left: ActionEffects,
+    ) -> StepOutcome {
+        let heard = &mut self.output.heard;
+        written.mistake = heard.failed.take().or(written.mistake);
+        left.outputs.append(&mut heard.outputs);
+        left.outputs.append(&mut written.outputs);
+        let state = heard.state.drain(..).chain(written.state.drain(..));
+        let state: Vec<_> = state.collect();
+        if !state.is_empty() {
+            self.states.entry(key.to_owned()).or_default().extend(state);
+        }
+        self.take_over(&mut written);
+        let (outcome, why) = match (ended, written.mistake) {
+            (RunOutcome::Succeeded, None) => (Conclusion::Success, None),
+            (RunOutcome::Succeeded, Some(why)) | (RunOutcome::Failed(why), _) => {
+                (Conclusion::Failure, Some(why))
+            }
+            (RunOutcome::TimedOut, _) => {
+                let minutes = timeout.unwrap_or_default().as_secs_f64() / 60.0;
+                let why = format!("the step took longer than {minutes} min");
+                (Conclusion::Failure, Some(why))
+            }
+            (RunOutcome::Unsupported(why), _) => {
+                self.output.annotate(Level::Warning, &why);
+                let left_out = &mut self.scope.verdict.left_out;
+                left_out.get_or_insert_with(|| why.clone());
+                (Conclusion::Skipped, Some(why))
+            }
+            (RunOutcome::Cancelled, _) => {
+                self.cut_short(self.cancel.cut());
+                (Conclusion::Cancelled, self.scope.verdict.cut.clone())
+            }
+        };
+        if let Some(summary) = written.summary {
+            left.add_summary(&summary);
+        }
+        StepOutcome {
+            outcome,
+            why,
+            outputs: last_of_each(left.outputs),
+            entries: left.entries,
+            summary: (!left.summary.is_empty()).then_some(left.summary),
+        }
+    }
+
+    /// Applies the variables and `PATH` entries that the step set for later steps.
+    fn take_over(&mut self, written: &mut CommandFileValues) {
+        let heard = &mut self.output.heard;
+        let env = heard.env.drain(..).chain(written.env.drain(..));
+        let env = env.map(|(name, value)| StepChange::Env(name, value));
+        let paths = heard.paths.drain(..).chain(written.paths.drain(..));
+        let changes = env.chain(paths.map(StepChange::Path)).collect();
+        self.scope.change(changes);
+        for complaint in &written.complaints {
+            self.output.annotate(Level::Error, complaint);
+        }
+    }
+
+    /// The complete environment of a step's processes.
+    pub(crate) fn environment(
+        &mut self,
+        seen: &StepIdentity,
+        own: &EnvVars,
+        channel: &CommandFiles,
+    ) -> EnvVars {
+        let mut env = self.scope.environment(&self.spec, &self.folders, seen, own);
+        let unsecure = env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS");
+        self.output.heard.unsecure = unsecure.is_some_and(|it| it.eq_ignore_ascii_case("true"));
+        channel.announce(&mut env);
+        env
+    }
+
+    fn script(
+        &mut self,
+        frame: &StepScope,
+        task: &StepTask,
+        plan: &StepPlan,
+        channel: &CommandFiles,
+        script: RunStep<'_>,
+        number: usize,
+    ) -> Result<ProgramInvocation, String> {
+        let workspace = self.folders.workspace.clone();
+        let mut seen = frame.seen(&task.step.id);
+        // GitHub sets `github.action_repository` and `github.action_ref` for action steps only, not for scripts
+        // inside an action.
+        seen.remote = None;
+        let env = self.environment(&seen, &plan.env, channel);
+        let files = WorkspaceFiles(&workspace);
+        let contexts = self.contexts(frame, &seen, &plan.env, &files);
+        let text = |template: &Template| {
+            let text = template.resolve_text(&contexts);
+            text.map_err(|error| format!("{error}\n{}", error.snippet()))
+        };
+        // `defaults.run` of a job doesn't apply to the steps of composite actions.
+        let defaults = (frame.depth == 0).then_some(&self.spec.defaults);
+        let default_shell = defaults.and_then(|it| it.shell.as_ref());
+        let shell_name = match script.shell {
+            Some(shell) => Some(shell.to_owned()),
+            None => default_shell.map(text).transpose()?,
+        };
+        let default_folder = defaults.and_then(|it| it.working_directory.as_ref());
+        let folder = script.folder.or(default_folder);
+        let folder = folder.map(text).transpose()?.unwrap_or_default();
+        let workdir = workspace.join(folder);
+        let script = text(script.text)?;
+        let shell_name = shell_name.as_deref();
+        let file = format!("step-{number}.{}", shell::extension(shell_name));
+        let file = self.folders.temp.join(file);
+        let path = env.get("PATH").unwrap_or_default();
+        let line = match self.containers.inside() {
+            Some(inside) => inside.shell(shell_name, &file),
+            None => shell::command_line(shell_name, &file, path),
+        }
+        .map_err(|error| error.to_string())?;
+        self.say_script(&script, &line);
+        let may = |inside: &JobContainer| inside.may_have(&workdir);
+        let inside = self.containers.inside();
+        if !inside.map_or_else(|| workdir.is_dir(), may) {
+            let workdir = workdir.display();
+            return Err(format!("the working directory {workdir} does not exist"));
+        }
+        fs::write(&file, shell::prepared(shell_name, &script))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(ProgramInvocation {
+            line,
+            workdir,
+            env: env.into_vec(),
+        })
+    }
+
+    /// Logs the script and its shell.
+    fn say_script(&mut self, script: &str, line: &shell::CommandLine) {
+        let mut head: Vec<String> = script.lines().map(|line| format!("  {line}")).collect();
+        head.push(format!(
+            "  shell: {} {}",
+            line.program,
+            line.arguments.join(" ")
+        ));
+        self.output.say(&head.join("\n"));
+        self.output.say("##[endgroup]");
+    }
+
+    /// Runs a program until it exits.
+    pub(crate) async fn run(
+        &mut self,
+        invocation: &ProgramInvocation,
+        plan: &StepPlan,
+    ) -> RunOutcome {
+        let bounds = RunLimits {
+            timeout: plan.timeout,
+            cancel: &mut self.cancel,
+            goes_on: plan.goes_on,
+        };
+        let (pipe, output) = (&mut self.pipe, &mut self.output);
+        let result = match self.containers.inside() {
+            Some(inside) => {
+                let (entered, reach) = inside.enter(invocation, &self.folders);
+                program_runner::run_reached(&entered, reach, bounds, pipe, output).await
+            }
+            None => program_runner::run(invocation, bounds, pipe, output).await,
+        };
+        let program = &invocation.line.program;
+        let ended = result
+            .unwrap_or_else(|error| RunOutcome::Failed(format!("{program} can't be run: {error}")));
+        match (ended, self.confinement.ran_out_of_memory()) {
+            (RunOutcome::Failed(why), Some(memory)) => {
+                RunOutcome::Failed(format!("{why}; {memory}"))
+            }
+            (ended, _) => ended,
+        }
+    }
+
+    /// Runs a step of a composite action.
+    pub(crate) async fn nested(
+        &mut self,
+        frame: &mut StepScope,
+        task: StepTask,
+        left: &mut ActionEffects,
+    ) {
+        let cut = self.cancel.look();
+        self.cut_short(cut);
+        let outer = self.output.begin_nested();
+        let step = task.step.clone();
+        let (name, went, continues) = match self.plan(frame, &task) {
+            Ok(plan) if plan.runs => {
+                let (name, continues) = (plan.name.clone(), plan.continues);
+                self.output.say(&format!("##[group]{name}"));
+                (name, self.carry_out(frame, task, plan).await, continues)
+            }
+            Ok(plan) => (
+                plan.name,
+                StepOutcome::plainly(Conclusion::Skipped, None),
+                false,
+            ),
+            Err(error) => (
+                task.title(frame.stage),
+                StepOutcome::unplanned(&step, &error),
+                false,
+            ),
+        };
+        let late = frame.deadline.is_some_and(|it| it <= Instant::now());
+        match &went.why {
+            Some(_) if late => self
+                .output
+                .say("##[error]the time of the whole action is over"),
+            Some(why) => self.output.say(&format!("##[error]{why}")),
+            None => {}
+        }
+        self.output.end_nested(outer);
+        let conclusion = concluded(went.outcome, continues);
+        if conclusion == Conclusion::Failure {
+            let why = went.why.as_deref().unwrap_or("failed");
+            let why = why.lines().next().unwrap_or(why);
+            let failed = format!("its step {name:?}: {why}");
+            frame.failed.get_or_insert(failed);
+            frame.late |= late;
+        }
+        frame.cut |= went.outcome == Conclusion::Cancelled;
+        if frame.stage == ActionStage::Main {
+            frame.add_step(&step.id, went.outcome, conclusion, &went.outputs);
+        }
+        left.entries.extend(went.entries);
+        if let Some(summary) = went.summary {
+            left.add_summary(&summary);
+        }
+    }
+
+    /// The working directory of the job's steps.
+    pub(crate) fn workspace(&self) -> &Path {
+        &self.folders.workspace
+    }
+}
+
+/// The parts of a `run:` step.
+struct RunStep<'s> {
+    text: &'s Template,
+    shell: Option<&'s str>,
+    folder: Option<&'s Template>,
+}
+
+/// The conclusion of a step: `continue-on-error` turns a failure into a success.
+pub(crate) fn concluded(outcome: Conclusion, continues: bool) -> Conclusion {
+    match outcome {
+        Conclusion::Failure if continues => Conclusion::Success,
+        other => other,
+    }
+}
+
+/// Removes duplicate outputs: the last value wins.
+fn last_of_each(outputs: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut each = EnvVars::default();
+    each.extend(outputs);
+    each.into_vec()
+}
