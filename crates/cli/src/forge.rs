@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shipway_worker::forge::forge_login::token;
+use shipway_worker::forge::forge_login::read_token_file;
 use shipway_workflow::job::ActionSource;
 
 use crate::exit::Failure;
@@ -57,7 +57,7 @@ impl Forge {
         let Some(file) = named.filter(|file| !file.as_os_str().is_empty()) else {
             return Ok(None);
         };
-        token(file).map_err(Failure::usage)?;
+        read_token_file(file).map_err(Failure::usage)?;
         let path = file.canonicalize();
         path.map(Some)
             .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))

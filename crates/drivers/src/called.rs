@@ -43,7 +43,8 @@ pub async fn read_elsewhere(
         else {
             continue;
         };
-        let reading = tokio::time::timeout_at(end, workflows.read(repository, path, reference));
+        let reading =
+            tokio::time::timeout_at(end, workflows.read_workflow(repository, path, reference));
         let read = reading.await.unwrap_or_else(|_| {
             Err(format!(
                 "the forge took longer than {PATIENCE:?} for all that is called"

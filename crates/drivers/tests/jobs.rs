@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn as_the_worker() {
     let arguments = fs::read_to_string("arguments").unwrap();
     let folder = arguments.trim().strip_prefix("worker --dir ").unwrap();
-    let _ = shipway_worker::run(Path::new(folder), shipway_worker::Durability::Durable);
+    let _ = shipway_worker::run_job(Path::new(folder), shipway_worker::Durability::Durable);
 }
 
 struct Bench {

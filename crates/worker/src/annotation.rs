@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use shipway_workflow::job::{JournalBody, Level};
 
 use crate::{
-    containers::in_workspace, mask::Masker, problem_matcher::MatchedProblem,
+    containers::workspace_relative, mask::Masker, problem_matcher::MatchedProblem,
     workflow_command::WorkflowCommand,
 };
 
@@ -20,8 +20,8 @@ struct FilePosition {
 }
 
 impl FilePosition {
-    /// Drops what is inconsistent.
-    fn checked(mut self) -> Self {
+    /// Drops inconsistent lines and columns.
+    fn drop_inconsistent(mut self) -> Self {
         self.line = self.line.or(self.end_line);
         self.column = self.column.or(self.end_column);
         let is_reversed =
@@ -42,14 +42,14 @@ impl FilePosition {
 }
 
 /// From a workflow command.
-pub(crate) fn of_command(
+pub(crate) fn from_command(
     level: Level,
     command: &WorkflowCommand,
     workspace: &Path,
     masker: &Masker,
 ) -> JournalBody {
     let number = |names: &[&str]| {
-        let text = names.iter().find_map(|name| command.get(name));
+        let text = names.iter().find_map(|name| command.property(name));
         text.and_then(|text| text.trim().parse().ok())
     };
     let place = FilePosition {
@@ -58,20 +58,20 @@ pub(crate) fn of_command(
         column: number(&["col", "column"]),
         end_column: number(&["endColumn"]),
     };
-    let file = command.get("file").filter(|file| !file.is_empty());
+    let file = command.property("file").filter(|file| !file.is_empty());
     let file = file.map(|file| {
-        if let Some(inner) = in_workspace(file) {
+        if let Some(inner) = workspace_relative(file) {
             return inner.to_owned();
         }
         let inner = Path::new(file).strip_prefix(workspace);
         inner.map_or_else(|_| file.to_owned(), |inner| inner.display().to_string())
     });
-    let title = command.get("title");
-    made(level, &command.value, file, place, title, masker)
+    let title = command.property("title");
+    build_annotation(level, &command.value, file, place, title, masker)
 }
 
 /// From a problem matcher. The file is dropped unless it exists in the workspace.
-pub(crate) fn of_problem(
+pub(crate) fn from_problem(
     problem: &MatchedProblem,
     workspace: &Path,
     masker: &Masker,
@@ -84,22 +84,22 @@ pub(crate) fn of_problem(
     let file = problem
         .file
         .as_deref()
-        .and_then(|file| inside(workspace, in_workspace(file).unwrap_or(file)));
+        .and_then(|file| repository_path(workspace, workspace_relative(file).unwrap_or(file)));
     let MatchedProblem {
         level,
         message,
         code,
         ..
     } = problem;
-    made(*level, message, file, place, code.as_deref(), masker)
+    build_annotation(*level, message, file, place, code.as_deref(), masker)
 }
 
 /// From a message of the worker.
-pub(crate) fn of_text(level: Level, text: &str, masker: &Masker) -> JournalBody {
-    made(level, text, None, FilePosition::default(), None, masker)
+pub(crate) fn from_text(level: Level, text: &str, masker: &Masker) -> JournalBody {
+    build_annotation(level, text, None, FilePosition::default(), None, masker)
 }
 
-fn made(
+fn build_annotation(
     level: Level,
     message: &str,
     file: Option<String>,
@@ -108,7 +108,7 @@ fn made(
     masker: &Masker,
 ) -> JournalBody {
     let masked = |text: &str| masker.mask(text).into_owned();
-    let place = place.checked();
+    let place = place.drop_inconsistent();
     JournalBody::Annotation {
         level,
         message: masked(message),
@@ -122,8 +122,8 @@ fn made(
 }
 
 /// The path relative to its repository: the nearest enclosing git work tree, otherwise the workspace.
-fn inside(workspace: &Path, file: &str) -> Option<String> {
-    let path = normal(&workspace.join(file))?;
+fn repository_path(workspace: &Path, file: &str) -> Option<String> {
+    let path = normalize_path(&workspace.join(file))?;
     if !path.starts_with(workspace) || !path.is_file() {
         return None;
     }
@@ -137,7 +137,7 @@ fn inside(workspace: &Path, file: &str) -> Option<String> {
 }
 
 /// Resolves `.` and `..` lexically.
-fn normal(path: &Path) -> Option<PathBuf> {
+fn normalize_path(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for step in path.components() {
         match step {
@@ -166,7 +166,7 @@ mod tests {
             end_line,
             column,
             end_column,
-        } = place.checked();
+        } = place.drop_inconsistent();
         [line, end_line, column, end_column].map(|n| n.unwrap_or(0))
     }
 
@@ -192,7 +192,7 @@ mod tests {
         std::fs::write(workspace.join("repo/src/a.rs"), "").unwrap();
         std::fs::write(workspace.join("b.rs"), "").unwrap();
         std::fs::write(folder.path().join("out"), "").unwrap();
-        let of = |file: &str| inside(&workspace, file);
+        let of = |file: &str| repository_path(&workspace, file);
         assert_eq!(of("repo/src/a.rs").as_deref(), Some("src/a.rs"));
         assert_eq!(of("./repo/../b.rs").as_deref(), Some("b.rs"));
         assert_eq!(of("../out"), None);

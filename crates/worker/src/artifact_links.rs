@@ -36,13 +36,13 @@ pub enum EntryError {
 }
 
 /// Checks an entry before it is unpacked to `to`, which contains all earlier entries.
-pub fn check_entry(
+pub fn check_archive_entry(
     path: &Path,
     kind: tar::EntryType,
     target: &Path,
     to: &Path,
 ) -> Result<(), EntryError> {
-    if depth(path).is_none() {
+    if path_depth(path).is_none() {
         return Err(EntryError::LeavesFolder(path.to_owned()));
     }
     if is_below_link(path, to) {
@@ -53,14 +53,14 @@ pub fn check_entry(
         | tar::EntryType::Continuous
         | tar::EntryType::GNUSparse
         | tar::EntryType::Directory => true,
-        tar::EntryType::Symlink => stays_inside(path, target),
+        tar::EntryType::Symlink => is_contained_link(path, target),
         // A hard link to a symlink would be at another depth than it.
         tar::EntryType::Link => {
             let is_file = to
                 .join(target)
                 .symlink_metadata()
                 .is_ok_and(|it| it.is_file());
-            depth(target).is_some() && !is_below_link(target, to) && is_file
+            path_depth(target).is_some() && !is_below_link(target, to) && is_file
         }
         _ => return Err(EntryError::UnknownKind(path.to_owned())),
     };
@@ -74,17 +74,17 @@ pub fn check_entry(
 }
 
 /// Whether the target of a symlink is inside the artifact, provided that no parent folder of `path` is a link.
-pub(crate) fn stays_inside(path: &Path, target: &Path) -> bool {
+pub(crate) fn is_contained_link(path: &Path, target: &Path) -> bool {
     let up = target
         .components()
         .take_while(|part| matches!(part, Component::ParentDir))
         .count();
     let rest: PathBuf = target.components().skip(up).collect();
-    depth(&rest).is_some() && depth(path).is_some_and(|depth| up < depth)
+    path_depth(&rest).is_some() && path_depth(path).is_some_and(|depth| up < depth)
 }
 
 /// The number of components; `None` for a path that is absolute or contains `..`.
-pub(crate) fn depth(path: &Path) -> Option<usize> {
+pub(crate) fn path_depth(path: &Path) -> Option<usize> {
     path.components().try_fold(0, |depth, part| match part {
         Component::Normal(_) => Some(depth + 1),
         Component::CurDir => Some(depth),
@@ -94,8 +94,8 @@ pub(crate) fn depth(path: &Path) -> Option<usize> {
 
 /// The symlink with a target that is relative, has `..` only at its beginning and stays inside; `None` if the target
 /// isn't below `base`.
-pub(crate) fn link_inside(base: &Path, path: &Path, target: &Path) -> Option<PathBuf> {
-    if stays_inside(path, target) {
+pub(crate) fn to_contained_link(base: &Path, path: &Path, target: &Path) -> Option<PathBuf> {
+    if is_contained_link(path, target) {
         return Some(target.to_owned());
     }
     let base = base.canonicalize().ok()?;
@@ -113,7 +113,7 @@ pub(crate) fn link_inside(base: &Path, path: &Path, target: &Path) -> Option<Pat
     if link.as_os_str().is_empty() {
         link.push(".");
     }
-    stays_inside(path, &link).then_some(link)
+    is_contained_link(path, &link).then_some(link)
 }
 
 fn is_below_link(path: &Path, to: &Path) -> bool {
@@ -143,7 +143,7 @@ mod tests {
             ("a/l", "b/../../x", false),
             ("a/l", "/etc/passwd", false),
         ] {
-            let stays = stays_inside(Path::new(path), Path::new(target));
+            let stays = is_contained_link(Path::new(path), Path::new(target));
             assert_eq!(stays, wanted, "{path} → {target}");
         }
     }
@@ -162,16 +162,16 @@ mod tests {
             &detour,
             "../b/../../packages/pkg",
         ] {
-            let link = link_inside(&base, Path::new("a/b/l"), Path::new(target));
+            let link = to_contained_link(&base, Path::new("a/b/l"), Path::new(target));
             assert_eq!(
                 link.as_deref(),
                 Some(Path::new("../../packages/pkg")),
                 "{target}"
             );
         }
-        let out = link_inside(&base, Path::new("a/b/l"), folder.path());
+        let out = to_contained_link(&base, Path::new("a/b/l"), folder.path());
         assert_eq!(out, None);
-        let dangling = link_inside(&base, Path::new("l"), Path::new("../nothing"));
+        let dangling = to_contained_link(&base, Path::new("l"), Path::new("../nothing"));
         assert_eq!(dangling, None);
     }
 }

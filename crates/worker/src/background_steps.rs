@@ -14,10 +14,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    job_runner::JobRunner,
+    job_execution::JobExecution,
     job_steps::StartedStep,
     program_runner::OutputPipe,
-    step_runner::{StepOutcome, StepPlan, StepRunner, StepTask, concluded},
+    step_runner::{PlannedStep, StepOutcome, StepRunner, StepTask, apply_continue_on_error},
     step_scope::StepScope,
 };
 
@@ -62,48 +62,48 @@ struct FinishedStep {
 
 impl StepRunner {
     /// A runner for the background step `id`.
-    fn beside(&self, id: &str, number: usize) -> io::Result<Self> {
+    fn for_background_step(&self, id: &str, number: usize) -> io::Result<Self> {
         let mut scope = self.scope.clone();
         scope.changes.clear();
         Ok(Self {
             spec: self.spec.clone(),
             folders: self.folders.clone(),
-            output: self.output.beside(id),
+            output: self.output.for_background_step(id),
             pipe: OutputPipe::new()?,
             scope,
-            cancel: self.cancel.beside(),
+            cancel: self.cancel.for_background_step(),
             library: self.library.clone(),
-            runtime: self.runtime.beside(number),
+            runtime: self.runtime.for_background_step(number),
             states: self.states.clone(),
             files: self.files.clone(),
-            containers: self.containers.beside(number),
+            containers: self.containers.for_background_step(number),
             confinement: self.confinement.clone(),
         })
     }
 }
 
-impl JobRunner {
+impl JobExecution {
     /// Starts a step in the background.
-    pub(crate) fn run_beside(
+    pub(crate) fn start_background_step(
         &mut self,
         line: StartedStep,
         task: StepTask,
-        plan: StepPlan,
+        plan: PlannedStep,
     ) -> io::Result<()> {
         let number = self.background.begun;
         self.background.begun += 1;
-        let mut hand = self.hand.beside(&line.id, number)?;
+        let mut hand = self.hand.for_background_step(&line.id, number)?;
         let mut frame = self.frame.clone();
         frame.posts.clear();
-        let (stop, slots) = (hand.cancel.asker(), Rc::clone(&self.background.slots));
+        let (stop, slots) = (hand.cancel.step_token(), Rc::clone(&self.background.slots));
         let (name, continues) = (line.name.clone(), plan.continues);
         let handle = spawn_local(async move {
             // Only fails when the semaphore is closed, which never happens.
             let _slot = slots.acquire().await;
             let begun = Instant::now();
-            hand.output.say(&name);
+            hand.output.log_message(&name);
             let key = task.key.clone();
-            let went = hand.carry_out(&mut frame, task, plan).await;
+            let went = hand.run_step(&mut frame, task, plan).await;
             FinishedStep {
                 key,
                 hand,
@@ -122,7 +122,7 @@ impl JobRunner {
     }
 
     /// Runs a step that waits for background steps or cancels one. Fails if one of them has failed.
-    pub(crate) async fn control(&mut self, action: &Action) -> io::Result<StepOutcome> {
+    pub(crate) async fn run_control_step(&mut self, action: &Action) -> io::Result<StepOutcome> {
         let is_meant = |running: &RunningStep| match action {
             Action::Wait { ids } => ids
                 .iter()
@@ -139,31 +139,31 @@ impl JobRunner {
                 running.stop.cancel();
             }
             let id = running.line.id.clone();
-            let why = self.join(running).await?;
+            let why = self.join_background_step(running).await?;
             failed.extend(why.map(|why| format!("{id}: {why}")));
         }
-        let cut = self.hand.cancel.look();
-        self.hand.cut_short(cut);
+        let cut = self.hand.cancel.update();
+        self.hand.record_cancellation(cut);
         Ok(if failed.is_empty() {
-            StepOutcome::plainly(Conclusion::Success, None)
+            StepOutcome::without_output(Conclusion::Success, None)
         } else {
-            StepOutcome::plainly(Conclusion::Failure, Some(failed.join("; ")))
+            StepOutcome::without_output(Conclusion::Failure, Some(failed.join("; ")))
         })
     }
 
     /// Waits for all running background steps; recorded as a step of its own if there are any.
-    pub(crate) async fn wait_for_rest(&mut self) -> io::Result<()> {
+    pub(crate) async fn await_remaining_steps(&mut self) -> io::Result<()> {
         if self.background.running.is_empty() {
             return Ok(());
         }
         let begun = Instant::now();
-        let line = self.begin_step(IMPLICIT_WAIT, "Wait for all background steps", "")?;
-        let went = self.control(&Action::WaitAll).await?;
-        self.finish(line, went, false, begun.elapsed())
+        let line = self.record_step_start(IMPLICIT_WAIT, "Wait for all background steps", "")?;
+        let went = self.run_control_step(&Action::WaitAll).await?;
+        self.finish_step(line, went, false, begun.elapsed())
     }
 
     /// Waits for a background step and applies its changes; returns why it failed.
-    async fn join(&mut self, running: RunningStep) -> io::Result<Option<String>> {
+    async fn join_background_step(&mut self, running: RunningStep) -> io::Result<Option<String>> {
         let done = running.handle.await.map_err(io::Error::other)?;
         let FinishedStep {
             key,
@@ -172,26 +172,27 @@ impl JobRunner {
             went,
             took,
         } = done;
-        self.hand.take_over_from(&key, &mut hand);
+        self.hand.apply_background_changes(&key, &mut hand);
         for post in frame.posts {
-            self.frame.put_post(post);
+            self.frame.set_post_step(post);
         }
-        let failed = concluded(went.outcome, running.continues) == Conclusion::Failure;
+        let failed =
+            apply_continue_on_error(went.outcome, running.continues) == Conclusion::Failure;
         let why = went.why.as_deref().unwrap_or("failed");
         let why = why.lines().next().unwrap_or(why).to_owned();
         let heard = std::mem::take(&mut hand.output.heard);
         let outer = std::mem::replace(&mut self.hand.output.heard, heard);
         // Not `finish`: the failure is that of the waiting step.
-        self.record(running.line, went, running.continues, took)?;
+        self.record_step_end(running.line, went, running.continues, took)?;
         self.hand.output.heard = outer;
         Ok(failed.then_some(why))
     }
 }
 
 impl StepRunner {
-    fn take_over_from(&mut self, key: &str, other: &mut Self) {
+    fn apply_background_changes(&mut self, key: &str, other: &mut Self) {
         let changes = std::mem::take(&mut other.scope.changes);
-        self.scope.change(changes);
+        self.scope.apply_changes(changes);
         if let Some(why) = other.scope.verdict.left_out.take() {
             self.scope.verdict.left_out.get_or_insert(why);
         }
@@ -202,6 +203,6 @@ impl StepRunner {
         }
         let fetched = std::mem::take(&mut other.library.fetched);
         self.library.fetched.extend(fetched);
-        self.containers.take_over(&mut other.containers);
+        self.containers.take_over_containers(&mut other.containers);
     }
 }

@@ -43,11 +43,11 @@ pub(crate) struct JobCancellation {
 
 impl JobCancellation {
     /// Cancels the job after `timeout`, or on SIGTERM or SIGINT.
-    pub(crate) fn after(timeout: Duration) -> std::io::Result<Self> {
+    pub(crate) fn with_timeout(timeout: Duration) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let cancel = Self::quiet(timeout);
+        let cancel = Self::without_signals(timeout);
         let tokens = [cancel.asked.clone(), cancel.asked_again.clone()];
         // The task ends with the runtime.
         tokio::spawn(async move {
@@ -62,7 +62,7 @@ impl JobCancellation {
         Ok(cancel)
     }
 
-    fn quiet(timeout: Duration) -> Self {
+    fn without_signals(timeout: Duration) -> Self {
         let now = Instant::now();
         let forever = now + Duration::from_secs(10 * 365 * 24 * 3600);
         Self {
@@ -76,7 +76,7 @@ impl JobCancellation {
     }
 
     /// The state for a background step, which is cancelled with the job or alone.
-    pub(crate) fn beside(&self) -> Self {
+    pub(crate) fn for_background_step(&self) -> Self {
         Self {
             asked: self.asked.child_token(),
             alone: CancellationToken::new(),
@@ -88,40 +88,40 @@ impl JobCancellation {
     }
 
     /// The token that cancels only this step.
-    pub(crate) fn asker(&self) -> CancellationToken {
+    pub(crate) fn step_token(&self) -> CancellationToken {
         self.alone.clone()
     }
 
     /// Requests cancellation of the job.
-    pub(crate) fn ask(&self) {
+    pub(crate) fn request(&self) {
         self.asked.cancel();
     }
 
     /// Updates the state; returns why the job is cancelled.
-    pub(crate) fn look(&mut self) -> Option<CancelReason> {
+    pub(crate) fn update(&mut self) -> Option<CancelReason> {
         if self.cut.is_none() {
             if self.asked.is_cancelled() || self.alone.is_cancelled() {
-                self.note(CancelReason::Requested);
+                self.set_reason(CancelReason::Requested);
             } else if Instant::now() >= self.deadline {
-                self.note(CancelReason::TimedOut);
+                self.set_reason(CancelReason::TimedOut);
             }
         }
         self.cut
     }
 
     /// Why the job is cancelled, as of the last update.
-    pub(crate) const fn cut(&self) -> Option<CancelReason> {
+    pub(crate) const fn reason(&self) -> Option<CancelReason> {
         self.cut
     }
 
-    /// Whether the grace period is over: not even `always()` steps may start.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether the grace period has ended: not even `always()` steps may start.
+    pub(crate) fn is_grace_over(&self) -> bool {
         self.cut.is_some() && (self.asked_again.is_cancelled() || Instant::now() >= self.deadline)
     }
 
     /// Waits until a running process must be stopped. One that `goes_on` in a cancelled job only has to stop at the
     /// end of the grace period.
-    pub(crate) async fn must_end(&mut self, goes_on: bool) -> StopMode {
+    pub(crate) async fn wait_for_stop(&mut self, goes_on: bool) -> StopMode {
         if self.cut.is_none() {
             let cut = tokio::select! {
                 () = self.alone.cancelled() => {
@@ -131,7 +131,7 @@ impl JobCancellation {
                 () = self.asked.cancelled() => CancelReason::Requested,
                 () = sleep_until(self.deadline) => CancelReason::TimedOut,
             };
-            self.note(cut);
+            self.set_reason(cut);
             if !goes_on || self.told_alone {
                 return StopMode::Graceful;
             }
@@ -148,7 +148,7 @@ impl JobCancellation {
         }
     }
 
-    fn note(&mut self, cut: CancelReason) {
+    fn set_reason(&mut self, cut: CancelReason) {
         self.cut = Some(cut);
         self.deadline = Instant::now() + GRACE;
     }
@@ -160,41 +160,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_goes_on_ends_with_the_grace_and_the_rest_at_once() {
-        let mut cancel = JobCancellation::quiet(Duration::from_secs(60));
-        assert_eq!(cancel.look(), None);
-        assert_eq!(cancel.must_end(false).await, StopMode::Graceful);
-        assert_eq!(cancel.look(), Some(CancelReason::TimedOut));
-        assert!(!cancel.is_over());
+        let mut cancel = JobCancellation::without_signals(Duration::from_secs(60));
+        assert_eq!(cancel.update(), None);
+        assert_eq!(cancel.wait_for_stop(false).await, StopMode::Graceful);
+        assert_eq!(cancel.update(), Some(CancelReason::TimedOut));
+        assert!(!cancel.is_grace_over());
         let before = Instant::now();
-        assert_eq!(cancel.must_end(true).await, StopMode::Immediate);
+        assert_eq!(cancel.wait_for_stop(true).await, StopMode::Immediate);
         assert_eq!(before.elapsed().as_secs(), GRACE.as_secs());
-        assert!(cancel.is_over());
+        assert!(cancel.is_grace_over());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_step_beside_others_goes_on_with_a_cancelled_job_until_it_is_asked_itself() {
-        let job = JobCancellation::quiet(Duration::MAX);
-        let (mut one, mut other) = (job.beside(), job.beside());
-        one.asker().cancel();
-        assert_eq!(one.must_end(true).await, StopMode::Graceful);
-        job.ask();
-        other.asker().cancel();
-        assert_eq!(other.must_end(true).await, StopMode::Graceful);
+        let job = JobCancellation::without_signals(Duration::MAX);
+        let (mut one, mut other) = (job.for_background_step(), job.for_background_step());
+        one.step_token().cancel();
+        assert_eq!(one.wait_for_stop(true).await, StopMode::Graceful);
+        job.request();
+        other.step_token().cancel();
+        assert_eq!(other.wait_for_stop(true).await, StopMode::Graceful);
         let before = Instant::now();
-        assert_eq!(other.must_end(true).await, StopMode::Immediate);
+        assert_eq!(other.wait_for_stop(true).await, StopMode::Immediate);
         assert_eq!(before.elapsed().as_secs(), GRACE.as_secs());
-        let mut third = job.beside();
-        assert_eq!(third.look(), Some(CancelReason::Requested));
-        assert_eq!(third.must_end(true).await, StopMode::Immediate);
+        let mut third = job.for_background_step();
+        assert_eq!(third.update(), Some(CancelReason::Requested));
+        assert_eq!(third.wait_for_stop(true).await, StopMode::Immediate);
     }
 
     #[tokio::test(start_paused = true)]
     async fn asked_twice_nothing_goes_on() {
-        let mut cancel = JobCancellation::quiet(Duration::MAX);
+        let mut cancel = JobCancellation::without_signals(Duration::MAX);
         cancel.asked.cancel();
         cancel.asked_again.cancel();
-        assert_eq!(cancel.must_end(true).await, StopMode::Immediate);
-        assert_eq!(cancel.cut(), Some(CancelReason::Requested));
-        assert!(cancel.is_over());
+        assert_eq!(cancel.wait_for_stop(true).await, StopMode::Immediate);
+        assert_eq!(cancel.reason(), Some(CancelReason::Requested));
+        assert!(cancel.is_grace_over());
     }
 }

@@ -34,18 +34,18 @@ impl CgroupLimits {
             killed: Cell::default(),
         };
         // Discard the count of an earlier worker in this folder.
-        confinement.ran_out_of_memory();
+        confinement.take_oom_message();
         (confinement, refused)
     }
 
     /// A message if a process of the job was killed for lack of memory since the last call.
-    pub(crate) fn ran_out_of_memory(&self) -> Option<String> {
+    pub(crate) fn take_oom_message(&self) -> Option<String> {
         let bytes = self.limits.memory_bytes?;
         let files = self.limits.groups.iter().flat_map(|group| {
             // cgroup v2 and v1.
             ["memory.events", "memory.oom_control"].map(|name| group.join(name))
         });
-        let killed = files.filter_map(kills).max().unwrap_or(0);
+        let killed = files.filter_map(read_oom_kills).max().unwrap_or(0);
         (killed > self.killed.replace(killed)).then(|| {
             let mebibytes = bytes >> 20;
             format!("the job ran out of memory: it may use {mebibytes} MiB (--job-memory)")
@@ -53,7 +53,7 @@ impl CgroupLimits {
     }
 
     /// The arguments that limit a container: it runs in the engine's control groups, not in ours.
-    pub(crate) fn of_container(limits: &JobLimits) -> Vec<String> {
+    pub(crate) fn container_arguments(limits: &JobLimits) -> Vec<String> {
         let memory = limits.memory_bytes.map(|it| format!("--memory={it}"));
         let cpu = limits
             .cpu_millis
@@ -64,13 +64,13 @@ impl CgroupLimits {
 }
 
 /// Makes the OOM killer prefer this process. Best effort.
-pub(crate) fn prefer_to_kill(pid: Option<u32>) {
+pub(crate) fn prefer_for_oom_kill(pid: Option<u32>) {
     if let Some(pid) = pid {
         let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), STEPS_FIRST);
     }
 }
 
-fn kills(file: PathBuf) -> Option<u64> {
+fn read_oom_kills(file: PathBuf) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let mut lines = text.lines();
     lines.find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())

@@ -4,7 +4,7 @@
 /// Parses `name=value` lines and `name<<DELIMITER` blocks: the first of `=` and `<<` determines the form.
 ///
 /// Returns the pairs before the first error, and that error.
-pub(crate) fn pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
+pub(crate) fn parse_pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
     let mut found = Vec::new();
     let mut lines = text.split('\n').enumerate();
     while let Some((number, line)) = lines.next() {
@@ -28,7 +28,7 @@ pub(crate) fn pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
                 if name.is_empty() || delimiter.is_empty() {
                     return (found, failed("`name<<DELIMITER` needs both"));
                 }
-                match block(&mut lines, delimiter) {
+                match read_heredoc(&mut lines, delimiter) {
                     Some(value) => found.push((name.to_owned(), value)),
                     None => {
                         let why = format!("the delimiter {delimiter:?} never comes");
@@ -46,7 +46,7 @@ pub(crate) fn pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
 }
 
 /// Reads the lines up to the delimiter.
-fn block<'t>(
+fn read_heredoc<'t>(
     lines: &mut impl Iterator<Item = (usize, &'t str)>,
     delimiter: &str,
 ) -> Option<String> {
@@ -81,7 +81,7 @@ mod tests {
             ("i= =", vec![("i", " =")]),
             ("j<<E\n E\nE \nE\n", vec![("j", " E\nE ")]),
         ] {
-            let (found, result) = pairs(text);
+            let (found, result) = parse_pairs(text);
             let found: Vec<(&str, &str)> = found
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -99,7 +99,7 @@ mod tests {
             ("<<E\nE", 0, "needs both"),
             ("a<<\n", 0, "needs both"),
         ] {
-            let (found, result) = pairs(text);
+            let (found, result) = parse_pairs(text);
             assert_eq!(found.len(), before, "{text:?}");
             assert!(result.unwrap_err().contains(why), "{text:?}");
         }
@@ -108,7 +108,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "[=<\nEéa ]{0,60}") {
-            let _ = pairs(&text);
+            let _ = parse_pairs(&text);
         }
     }
 }

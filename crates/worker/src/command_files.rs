@@ -73,7 +73,7 @@ impl CommandFiles {
     }
 
     /// Adds the variables that hold the paths of the files.
-    pub(crate) fn announce(&self, env: &mut EnvVars) {
+    pub(crate) fn set_variables(&self, env: &mut EnvVars) {
         for (name, path) in [
             ("GITHUB_OUTPUT", &self.output),
             ("GITHUB_ENV", &self.env),
@@ -86,16 +86,18 @@ impl CommandFiles {
     }
 
     /// Reads the files and removes them, except those that the next step may reuse.
-    pub(crate) fn close(self, unwritten: UnusedFiles) -> CommandFileValues {
+    pub(crate) fn collect(self, unwritten: UnusedFiles) -> CommandFileValues {
         let mut written = CommandFileValues::default();
-        written.outputs = written.pairs("GITHUB_OUTPUT", &self.output);
-        written.env = written.pairs("GITHUB_ENV", &self.env);
-        written.state = written.pairs("GITHUB_STATE", &self.state);
-        if let Some(name) = blocked(&written.env) {
-            written.fail(format!("GITHUB_ENV: {name} can't be set for later steps"));
-            written.env.retain(|(name, _)| blocked_name(name).is_none());
+        written.outputs = written.read_pairs("GITHUB_OUTPUT", &self.output);
+        written.env = written.read_pairs("GITHUB_ENV", &self.env);
+        written.state = written.read_pairs("GITHUB_STATE", &self.state);
+        if let Some(name) = find_blocked_name(&written.env) {
+            written.set_error(format!("GITHUB_ENV: {name} can't be set for later steps"));
+            written
+                .env
+                .retain(|(name, _)| as_blocked_name(name).is_none());
         }
-        if let Some(text) = written.read("GITHUB_PATH", &self.path) {
+        if let Some(text) = written.read_text("GITHUB_PATH", &self.path) {
             let lines = text.lines().filter(|line| !line.is_empty());
             written.paths = lines.map(str::to_owned).collect();
         }
@@ -104,7 +106,7 @@ impl CommandFiles {
             size if size > SUMMARY_BYTES_MAX => written.complaints.push(format!(
                 "GITHUB_STEP_SUMMARY is left out: it has {size} bytes, and at most {SUMMARY_BYTES_MAX} are kept"
             )),
-            _ => written.summary = written.read("GITHUB_STEP_SUMMARY", &self.summary),
+            _ => written.summary = written.read_text("GITHUB_STEP_SUMMARY", &self.summary),
         }
         for (name, path) in [
             ("output", self.output),
@@ -127,17 +129,17 @@ impl CommandFiles {
 }
 
 impl CommandFileValues {
-    fn pairs(&mut self, name: &str, path: &Path) -> Vec<(String, String)> {
-        let text = self.read(name, path).unwrap_or_default();
-        let (pairs, result) = command_file_parser::pairs(&text);
+    fn read_pairs(&mut self, name: &str, path: &Path) -> Vec<(String, String)> {
+        let text = self.read_text(name, path).unwrap_or_default();
+        let (pairs, result) = command_file_parser::parse_pairs(&text);
         if let Err(why) = result {
-            self.fail(format!("{name}: {why}"));
+            self.set_error(format!("{name}: {why}"));
         }
         pairs
     }
 
     /// The text of a file; `None` if the step removed it.
-    fn read(&mut self, name: &str, path: &Path) -> Option<String> {
+    fn read_text(&mut self, name: &str, path: &Path) -> Option<String> {
         let file = File::open(path).ok()?;
         let mut bytes = Vec::new();
         let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
@@ -148,28 +150,28 @@ impl CommandFileValues {
                 Some(text.trim_start_matches('\u{feff}').to_owned())
             }
             Ok(_) => {
-                self.fail(format!("{name}: more than {FILE_BYTES_MAX} bytes"));
+                self.set_error(format!("{name}: more than {FILE_BYTES_MAX} bytes"));
                 None
             }
             Err(error) => {
-                self.fail(format!("{name}: {error}"));
+                self.set_error(format!("{name}: {error}"));
                 None
             }
         }
     }
 
-    fn fail(&mut self, why: String) {
+    fn set_error(&mut self, why: String) {
         self.mistake.get_or_insert(why);
     }
 }
 
 /// Variables with which a step could inject code into later steps.
-fn blocked_name(name: &str) -> Option<&str> {
+fn as_blocked_name(name: &str) -> Option<&str> {
     name.eq_ignore_ascii_case("NODE_OPTIONS").then_some(name)
 }
 
-fn blocked(env: &[(String, String)]) -> Option<&str> {
-    env.iter().find_map(|(name, _)| blocked_name(name))
+fn find_blocked_name(env: &[(String, String)]) -> Option<&str> {
+    env.iter().find_map(|(name, _)| as_blocked_name(name))
 }
 
 #[cfg(test)]
@@ -180,7 +182,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let channel = CommandFiles::create(folder.path(), 0).unwrap();
         fill(&channel);
-        let written = channel.close(UnusedFiles::Reuse);
+        let written = channel.collect(UnusedFiles::Reuse);
         // CommandFileValues files are removed, unused ones stay for the next step.
         for left in fs::read_dir(folder.path().join(COMMANDS)).unwrap() {
             assert_eq!(left.unwrap().metadata().unwrap().len(), 0);
@@ -193,12 +195,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = CommandFiles::create(folder.path(), 0).unwrap();
         fs::write(&first.env, "A=1\n").unwrap();
-        first.close(UnusedFiles::Reuse);
+        first.collect(UnusedFiles::Reuse);
         let spare = folder.path().join(COMMANDS).join("output-spare");
         fs::write(&spare, "b=2\n").unwrap();
         let next = CommandFiles::create(folder.path(), 1).unwrap();
         assert!(!spare.exists());
-        let written = next.close(UnusedFiles::Remove);
+        let written = next.collect(UnusedFiles::Remove);
         assert_eq!((written.outputs, written.env), (vec![], vec![]));
         assert_eq!(
             fs::read_dir(folder.path().join(COMMANDS)).unwrap().count(),

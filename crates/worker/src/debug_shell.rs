@@ -14,7 +14,7 @@ use shipway_workflow::{
 use crate::{
     environment::{EnvVars, JobFolders},
     file_hash::WorkspaceFiles,
-    job_runner::masker,
+    job_execution::build_masker,
     job_scope::JobScope,
     mask::Masker,
     previous_attempt::{PreviousAttempt, ResumeError},
@@ -59,51 +59,51 @@ pub enum SecretAccess {
 }
 
 /// The context of the step that `resume` names, in the job of `spec`.
-pub fn stand(
+pub fn build_debug_shell_context(
     spec: &JobSpec,
     resume: &Resume,
     secrets: SecretAccess,
 ) -> Result<DebugShellContext, ResumeError> {
     let past = PreviousAttempt::read(resume, &spec.steps)?;
     let secrets = secrets == SecretAccess::Granted;
-    let folders = JobFolders::of(&spec.folder, &past.base);
+    let folders = JobFolders::at(&spec.folder, &past.base);
     let step = &spec.steps[past.place];
     let unknown =
         |error: EvalError| ResumeError::Unreadable(format!("{error}\n{}", error.snippet()));
     let (mut scope, mut frame) = (JobScope::new(spec, &folders), StepScope::default());
     let files = WorkspaceFiles(&folders.workspace);
-    scope.begin(spec, &files).map_err(unknown)?;
+    scope.evaluate_env_layers(spec, &files).map_err(unknown)?;
     let mut left_out = Vec::new();
     for done in &past.done {
         let kept = done.kept.as_ref();
         if let Some(kept) = kept {
-            kept.apply(&mut scope, secrets);
+            kept.restore_into(&mut scope, secrets);
             left_out.extend(kept.secret.iter().filter(|_| !secrets).cloned());
         }
         if done.stage == ActionStage::Main {
             let hidden = kept.filter(|_| secrets).map_or(&[][..], |it| &it.outputs);
             let outputs: Vec<_> = done.outputs.iter().chain(hidden).cloned().collect();
-            frame.add_step(&done.id, done.outcome, done.conclusion, &outputs);
+            frame.add_finished_step(&done.id, done.outcome, done.conclusion, &outputs);
         }
     }
-    let seen = frame.seen(&step.id);
+    let seen = frame.step_identity(&step.id);
     let mut own = scope.env.clone();
-    let contexts = scope.contexts(spec, &frame, &seen, &own, &files);
+    let contexts = scope.expression_contexts(spec, &frame, &seen, &own, &files);
     own.extend(step.env.resolve(&contexts).map_err(unknown)?);
-    let contexts = scope.contexts(spec, &frame, &seen, &own, &files);
+    let contexts = scope.expression_contexts(spec, &frame, &seen, &own, &files);
     let text = |template: &Template| {
         let resolved = template.resolve_text(&contexts);
         resolved.unwrap_or_else(|_| template.text().to_owned())
     };
     let name = step.name.as_ref().map_or_else(|| step.title(), text);
-    let mut masker = masker(spec);
+    let mut masker = build_masker(spec);
     past.masks.iter().for_each(|mask| masker.add(mask));
     let masked = |text: &str| masker.mask(text).into_owned();
-    let mut env = scope.environment(spec, &folders, &seen, &own);
+    let mut env = scope.process_environment(spec, &folders, &seen, &own);
     if !secrets {
         let tables = spec.env.iter().chain([&step.env]);
-        let of_secrets: Vec<&str> = tables.flat_map(of_secrets).collect();
-        left_out.extend(without(&mut env, &of_secrets, &past.masks));
+        let of_secrets: Vec<&str> = tables.flat_map(variables_with_secrets).collect();
+        left_out.extend(remove_variables(&mut env, &of_secrets, &past.masks));
     }
     for name in CHANNEL {
         env.set(name, "/dev/null");
@@ -131,14 +131,14 @@ pub fn stand(
         env: env.into_vec(),
         step: step.id.clone(),
         name: masked(&name),
-        command: masked(&command(step, text)),
+        command: masked(&describe_command(step, text)),
         left_out,
-        differs: differs(spec, step),
+        differs: describe_differences(spec, step),
     })
 }
 
 /// The script or action that a step runs.
-fn command(step: &Step, text: impl Fn(&Template) -> String) -> String {
+fn describe_command(step: &Step, text: impl Fn(&Template) -> String) -> String {
     match &step.action {
         Action::Run { script, .. } => text(script),
         Action::Uses { action, .. } => format!("uses: {action}"),
@@ -146,7 +146,7 @@ fn command(step: &Step, text: impl Fn(&Template) -> String) -> String {
     }
 }
 
-fn differs(spec: &JobSpec, step: &Step) -> Vec<String> {
+fn describe_differences(spec: &JobSpec, step: &Step) -> Vec<String> {
     let mut differs = Vec::new();
     if let Some(container) = &spec.container {
         let image = container.image.text();
@@ -169,7 +169,7 @@ fn differs(spec: &JobSpec, step: &Step) -> Vec<String> {
 }
 
 /// Names of the variables whose expressions refer to secrets.
-fn of_secrets(table: &Table) -> impl Iterator<Item = &str> {
+fn variables_with_secrets(table: &Table) -> impl Iterator<Item = &str> {
     let entries = match table {
         Table::Entries(entries) => entries.as_slice(),
         Table::Computed(_) => &[],
@@ -180,11 +180,11 @@ fn of_secrets(table: &Table) -> impl Iterator<Item = &str> {
 }
 
 /// Removes the variables with one of these names or with a value that contains one of `masks`; returns their names.
-fn without(env: &mut EnvVars, names: &[&str], masks: &[String]) -> Vec<String> {
+fn remove_variables(env: &mut EnvVars, names: &[&str], masks: &[String]) -> Vec<String> {
     let masker = Masker::new(masks.iter().cloned());
     let all = std::mem::take(env).into_vec();
     let (hidden, shown): (Vec<_>, Vec<_>) = (all.into_iter())
-        .partition(|(name, value)| names.contains(&name.as_str()) || masker.finds(value));
+        .partition(|(name, value)| names.contains(&name.as_str()) || masker.contains_secret(value));
     env.extend(shown);
     hidden.into_iter().map(|(name, _)| name).collect()
 }

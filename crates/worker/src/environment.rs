@@ -66,7 +66,7 @@ pub(crate) struct JobFolders {
 impl JobFolders {
     /// The folders of the job in `job`. Its steps work in `base`, which is the folder of the previous attempt for a
     /// resumed job: state of earlier steps contains absolute paths.
-    pub(crate) fn of(job: &Path, base: &Path) -> Self {
+    pub(crate) fn at(job: &Path, base: &Path) -> Self {
         let temp = base.join("temp");
         Self {
             workspace: base.join("workspace"),
@@ -81,13 +81,13 @@ impl JobFolders {
 
     /// Creates the folders.
     pub(crate) fn create(job: &Path, base: &Path) -> std::io::Result<Self> {
-        let folders = Self::of(job, base);
+        let folders = Self::at(job, base);
         for folder in [
             &folders.workspace,
-            &folders.tools(),
-            &folders.actions(),
-            &folders.commands(),
-            &folders.workflow(),
+            &folders.tools_folder(),
+            &folders.actions_folder(),
+            &folders.command_files_folder(),
+            &folders.event_folder(),
         ] {
             std::fs::create_dir_all(folder)?;
         }
@@ -96,28 +96,28 @@ impl JobFolders {
     }
 
     /// The folder of the event payload, which is mounted into containers.
-    pub(crate) fn workflow(&self) -> PathBuf {
+    pub(crate) fn event_folder(&self) -> PathBuf {
         self.temp.join(WORKFLOW)
     }
 
     /// The folder of the command files.
-    pub(crate) fn commands(&self) -> PathBuf {
+    pub(crate) fn command_files_folder(&self) -> PathBuf {
         self.temp.join(COMMANDS)
     }
 
     /// The job's copies of fetched actions.
-    pub(crate) fn actions(&self) -> PathBuf {
+    pub(crate) fn actions_folder(&self) -> PathBuf {
         self.workspace.with_file_name("actions")
     }
 
     /// `runner.tool_cache`
-    pub(crate) fn tools(&self) -> PathBuf {
+    pub(crate) fn tools_folder(&self) -> PathBuf {
         self.home.join("tools")
     }
 }
 
 /// The base environment of every step: of the server's variables only the search path and network settings are kept.
-pub(crate) fn base(folders: &JobFolders) -> EnvVars {
+pub(crate) fn base_environment(folders: &JobFolders) -> EnvVars {
     let mut base = EnvVars::default();
     add_install_folders(folders, &mut base);
     base.set("LANG", "C.UTF-8");
@@ -143,7 +143,7 @@ pub(crate) fn base(folders: &JobFolders) -> EnvVars {
 }
 
 /// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: set last, so that nothing overrides them.
-pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> EnvVars {
+pub(crate) fn fixed_environment(spec: &JobSpec, github: &Value, runner: &Value) -> EnvVars {
     let mut fixed = EnvVars::default();
     fixed.set("GITHUB_ACTIONS", "true");
     fixed.set("SHIPWAY", "true");
@@ -165,7 +165,7 @@ pub(crate) fn fixed(spec: &JobSpec, github: &Value, runner: &Value) -> EnvVars {
 }
 
 /// The architecture in GitHub's terms.
-pub(crate) const fn arch() -> &'static str {
+pub(crate) const fn runner_arch() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "ARM64"
     } else {

@@ -33,7 +33,7 @@ impl HashFiles for WorkspaceFiles<'_> {
             _ => patterns,
         };
         let (mut all, mut any) = (Sha256::new(), false);
-        for file in path_patterns::find(self.0, patterns, HiddenFiles::Include)?.files {
+        for file in path_patterns::find_files(self.0, patterns, HiddenFiles::Include)?.files {
             // A link is hashed as its target, unless that is outside of the workspace.
             let Ok(real) = file.canonicalize() else {
                 continue;
@@ -41,18 +41,18 @@ impl HashFiles for WorkspaceFiles<'_> {
             if !real.is_file() || !real.starts_with(&root) {
                 continue;
             }
-            all.update(of_file(&real).map_err(|error| failed(&file, error))?);
+            all.update(hash_file(&real).map_err(|error| failed(&file, error))?);
             any = true;
         }
         Ok(if any {
-            hex(&all.finalize())
+            to_hex(&all.finalize())
         } else {
             String::new()
         })
     }
 }
 
-pub(crate) fn of_file(path: &Path) -> io::Result<[u8; 32]> {
+pub(crate) fn hash_file(path: &Path) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; 256 * 1024]);
     loop {
@@ -64,7 +64,7 @@ pub(crate) fn of_file(path: &Path) -> io::Result<[u8; 32]> {
 }
 
 /// Lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -79,7 +79,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("b.lock")).unwrap();
         let hash = |pattern: &str| WorkspaceFiles(folder.path()).hash_files(&[pattern.to_owned()]);
         // SHA-256 of the 32 bytes of the SHA-256 of "a".
-        let expected = hex(&Sha256::digest(Sha256::digest(b"a")));
+        let expected = to_hex(&Sha256::digest(Sha256::digest(b"a")));
         assert_eq!(hash("*.lock"), Ok(expected.clone()));
         let with_option = |option: &str| {
             WorkspaceFiles(folder.path()).hash_files(&[option.to_owned(), "*.lock".to_owned()])

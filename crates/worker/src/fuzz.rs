@@ -8,10 +8,10 @@ pub fn commands(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut resume = None;
     for line in text.lines() {
-        let read = workflow_command::parse(line, resume);
+        let read = workflow_command::parse_command(line, resume);
         if let Some(read) = &read {
             assert!(
-                workflow_command::may_be(line.as_bytes()),
+                workflow_command::may_be_command(line.as_bytes()),
                 "never wrong about a no: {line:?}"
             );
             assert!(
@@ -19,14 +19,14 @@ pub fn commands(data: &[u8]) {
                 "nothing is made up: {line:?}"
             );
             for (name, value) in &read.properties {
-                assert!(read.get(name).is_some(), "{name:?}={value:?}");
+                assert!(read.property(name).is_some(), "{name:?}={value:?}");
             }
             if read.name == workflow_command::CommandName::StopCommands {
                 resume = line.rsplit("::").next().filter(|word| !word.is_empty());
             }
         }
     }
-    let (pairs, result) = command_file_parser::pairs(&text);
+    let (pairs, result) = command_file_parser::parse_pairs(&text);
     for (name, value) in &pairs {
         assert!(!name.is_empty(), "a value has a name");
         assert!(name.len() + value.len() <= text.len(), "nothing is made up");
@@ -55,7 +55,7 @@ pub fn masks(data: &[u8]) {
         .collect();
     let masker = mask::Masker::new(secrets.iter().cloned());
     let piece = usize::from(bytes.next().unwrap_or_default() % 40) + 1;
-    let forms = masker.forms();
+    let forms = masker.all_patterns();
     let mut text = Vec::new();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -71,7 +71,7 @@ pub fn masks(data: &[u8]) {
             _ => text.push(byte),
         }
     }
-    let expected = without(&forms, &text);
+    let expected = reference_masking(&forms, &text);
     let whole = masker.mask_bytes(&text);
     assert_eq!(
         &*whole,
@@ -89,7 +89,7 @@ pub fn masks(data: &[u8]) {
 }
 
 /// ActionReference implementation of masking: marks each byte of each form and replaces each marked range by `***`.
-fn without(forms: &[&str], text: &[u8]) -> Vec<u8> {
+fn reference_masking(forms: &[&str], text: &[u8]) -> Vec<u8> {
     let mut covered = vec![false; text.len()];
     for form in forms {
         for (at, window) in text.windows(form.len()).enumerate() {

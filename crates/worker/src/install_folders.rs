@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     environment::{EnvVars, JobFolders, PATH},
-    shell::which,
+    shell::find_program,
 };
 
 /// Programs that may run pip.
@@ -27,21 +27,21 @@ const PIP_CALLERS: [&str; 4] = ["pip", "pip3", "python", "python3"];
 
 /// Creates the shims and configuration files that [`add_install_folders`] refers to.
 pub(crate) fn prepare_install_folders(folders: &JobFolders) -> io::Result<()> {
-    let shims = shims(folders);
+    let shims = shim_folder(folders);
     fs::create_dir_all(&shims)?;
     let machine = machine_path();
     for name in PIP_CALLERS {
-        if let Some(program) = which(name, &machine).filter(|it| !is_in_venv(it)) {
+        if let Some(program) = find_program(name, &machine).filter(|it| !is_in_venv(it)) {
             write_program(&shims.join(name), &pip_shim(name, &program))?;
         }
     }
-    if let Some(corepack) = which("corepack", &machine) {
+    if let Some(corepack) = find_program("corepack", &machine) {
         let link = shims.join("corepack");
         if fs::symlink_metadata(&link).is_err() {
             symlink(corepack.canonicalize()?, link)?;
         }
     }
-    let prefix = folders.tools().join("npm");
+    let prefix = folders.tools_folder().join("npm");
     let mut npmrc = machine_npmrc(&machine);
     npmrc.push_str(&format!("prefix={}\n", prefix.display()));
     fs::write(npm_config(folders), npmrc)
@@ -49,9 +49,9 @@ pub(crate) fn prepare_install_folders(folders: &JobFolders) -> io::Result<()> {
 
 /// Sets the variables that make package managers install into the job's folders, and puts these folders into `PATH`.
 pub(crate) fn add_install_folders(folders: &JobFolders, env: &mut EnvVars) {
-    let (tools, home) = (folders.tools(), &folders.home);
+    let (tools, home) = (folders.tools_folder(), &folders.home);
     let own = [
-        shims(folders),
+        shim_folder(folders),
         tools.join("npm/bin"),
         tools.join("cargo/bin"),
         tools.join("gem/bin"),
@@ -75,17 +75,17 @@ fn machine_path() -> String {
     std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned())
 }
 
-fn shims(folders: &JobFolders) -> PathBuf {
-    folders.tools().join("shims")
+fn shim_folder(folders: &JobFolders) -> PathBuf {
+    folders.tools_folder().join("shims")
 }
 
 fn npm_config(folders: &JobFolders) -> PathBuf {
-    folders.tools().join("npmrc")
+    folders.tools_folder().join("npmrc")
 }
 
 /// The machine's global npm settings, e.g. a company's registry. npm reads them from the prefix of node.
 fn machine_npmrc(path: &str) -> String {
-    let node = which("node", path).and_then(|node| node.canonicalize().ok());
+    let node = find_program("node", path).and_then(|node| node.canonicalize().ok());
     let prefix = node.as_deref().and_then(|node| node.parent()?.parent());
     let text = prefix.and_then(|prefix| fs::read_to_string(prefix.join("etc/npmrc")).ok());
     let mut text = text.unwrap_or_default();

@@ -47,7 +47,7 @@ impl JobLog {
     }
 
     /// A writer for a background step.
-    pub(crate) fn beside(&self, name: &str) -> Self {
+    pub(crate) fn for_background_step(&self, name: &str) -> Self {
         Self {
             shared: Rc::clone(&self.shared),
             prefix: format!("[{name}] ").into_bytes(),
@@ -55,8 +55,8 @@ impl JobLog {
     }
 
     /// Writes lines with the current time.
-    pub(crate) fn lines(&mut self, text: &[u8]) {
-        self.shared.borrow_mut().lines(&self.prefix, text);
+    pub(crate) fn write_lines(&mut self, text: &[u8]) {
+        self.shared.borrow_mut().write_lines(&self.prefix, text);
     }
 
     /// The offset of the next line in bytes.
@@ -66,7 +66,7 @@ impl JobLog {
     }
 
     /// Number of lines lost because the disk was full.
-    pub(crate) fn lost(&self) -> u64 {
+    pub(crate) fn lost_lines(&self) -> u64 {
         self.shared.borrow().lost
     }
 
@@ -77,8 +77,8 @@ impl JobLog {
 }
 
 impl SharedLog {
-    fn lines(&mut self, prefix: &[u8], text: &[u8]) {
-        self.stamp.set(Timestamp::now());
+    fn write_lines(&mut self, prefix: &[u8], text: &[u8]) {
+        self.stamp.update(Timestamp::now());
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let mut from = 0;
         for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
@@ -127,7 +127,7 @@ impl Default for LineTimestamp {
 }
 
 impl LineTimestamp {
-    fn set(&mut self, now: Timestamp) {
+    fn update(&mut self, now: Timestamp) {
         if self.second != now.as_second() {
             self.second = now.as_second();
             let text = now.strftime("%Y-%m-%dT%H:%M:%S").to_string();
@@ -152,9 +152,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut log = JobLog::open(&path).unwrap();
-        log.lines(b"one\r\ntwo\n");
+        log.write_lines(b"one\r\ntwo\n");
         let second = log.offset();
-        log.lines(b"\n");
+        log.write_lines(b"\n");
         log.flush();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -176,7 +176,7 @@ mod tests {
             "2026-11-21T04:18:58.990Z",
             "2026-11-21T04:19:00.000Z",
         ] {
-            stamp.set(time.parse().unwrap());
+            stamp.update(time.parse().unwrap());
             assert_eq!(std::str::from_utf8(&stamp.text).unwrap().trim(), time);
         }
     }
@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn a_full_disk_costs_lines_that_are_counted() {
         let mut log = JobLog::open(Path::new("/dev/full")).unwrap();
-        log.lines(b"one\ntwo\n");
-        assert_eq!((log.offset(), log.lost()), (0, 2));
-        log.lines(b"three");
-        assert_eq!((log.offset(), log.lost()), (0, 3));
+        log.write_lines(b"one\ntwo\n");
+        assert_eq!((log.offset(), log.lost_lines()), (0, 2));
+        log.write_lines(b"three");
+        assert_eq!((log.offset(), log.lost_lines()), (0, 3));
     }
 }

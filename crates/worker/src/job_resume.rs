@@ -5,20 +5,20 @@ use std::{fs, io};
 use shipway_workflow::job::JournalBody;
 
 use crate::{
-    job_runner::JobRunner,
+    job_execution::JobExecution,
     previous_attempt::{CompletedStep, PreviousAttempt},
-    resume_state::{StepResumeState, matchers},
+    resume_state::{StepResumeState, restore_matchers},
     step_runner::StepOutcome,
     step_scope::ActionStage,
 };
 
-impl JobRunner {
+impl JobExecution {
     /// Restores the completed steps of the previous attempt; returns the index of the first step to run.
-    pub(crate) fn take_up(&mut self) -> io::Result<usize> {
+    pub(crate) fn restore_previous_steps(&mut self) -> io::Result<usize> {
         let (Some(past), Some(resume)) = (self.past.take(), self.hand.spec.resume.clone()) else {
             return Ok(0);
         };
-        self.journal.note(JournalBody::Resumed {
+        self.journal.append(JournalBody::Resumed {
             attempt: resume.attempt,
             step: resume.step.clone(),
             base: past.base.clone(),
@@ -26,30 +26,31 @@ impl JobRunner {
         let PreviousAttempt {
             place, done, masks, ..
         } = past;
-        self.keeper.write(&StepResumeState {
+        self.keeper.write_state(&StepResumeState {
             masks,
             ..StepResumeState::default()
         });
-        self.tell(&done, resume.attempt);
-        self.hand.output.matchers = matchers(done.iter().filter_map(|done| done.kept.as_ref()));
+        self.log_resume_head(&done, resume.attempt);
+        self.hand.output.matchers =
+            restore_matchers(done.iter().filter_map(|done| done.kept.as_ref()));
         for done in done {
-            self.take_over(done, &resume.folder.join("summaries"))?;
+            self.restore_step(done, &resume.folder.join("summaries"))?;
         }
         Ok(place)
     }
 
     /// Writes the head of the log: which steps are not run again.
-    fn tell(&mut self, done: &[CompletedStep], attempt: u32) {
+    fn log_resume_head(&mut self, done: &[CompletedStep], attempt: u32) {
         let output = &mut self.hand.output;
-        output.say(&format!("##[group]Goes on from attempt {attempt}"));
-        output.say(
+        output.log_message(&format!("##[group]Goes on from attempt {attempt}"));
+        output.log_message(
             "  the workspace is that attempt's, as it was left; what is done is not run again:",
         );
         for done in done {
             let (outcome, attempt) = (done.outcome, done.earlier.attempt);
-            output.say(&format!("  {}: {outcome} in attempt {attempt}", done.name));
+            output.log_message(&format!("  {}: {outcome} in attempt {attempt}", done.name));
         }
-        output.say("##[endgroup]");
+        output.log_message("##[endgroup]");
         let spec = &self.hand.spec;
         let new = match (&spec.container, spec.services.is_empty()) {
             (Some(_), true) => Some("the job's container is new"),
@@ -66,21 +67,21 @@ impl JobRunner {
         }
     }
 
-    fn take_over(&mut self, done: CompletedStep, summaries: &std::path::Path) -> io::Result<()> {
-        let key = self.frame.key(done.place);
-        let line = self.begin_step(&done.id, &done.name, &key)?;
+    fn restore_step(&mut self, done: CompletedStep, summaries: &std::path::Path) -> io::Result<()> {
+        let key = self.frame.step_key(done.place);
+        let line = self.record_step_start(&done.id, &done.name, &key)?;
         let mut kept = done.kept.unwrap_or_default();
-        kept.apply(&mut self.hand.scope, true);
+        kept.restore_into(&mut self.hand.scope, true);
         self.hand.states.extend(kept.states.clone());
         if let Some(post) = kept.post.clone() {
-            self.frame.put_post(post);
+            self.frame.set_post_step(post);
         }
         let outputs: Vec<(String, String)> =
             done.outputs.iter().chain(&kept.outputs).cloned().collect();
         match done.stage {
             ActionStage::Pre => self.pre_done.push(key),
             ActionStage::Main => {
-                (self.frame).add_step(&done.id, done.outcome, done.conclusion, &outputs);
+                (self.frame).add_finished_step(&done.id, done.outcome, done.conclusion, &outputs);
             }
             ActionStage::Post => {}
         }
@@ -95,8 +96,8 @@ impl JobRunner {
             .is_ok();
         kept.index = Some(line.index);
         kept.masks.clear();
-        let kept = self.keeper.write(&kept);
-        self.journal.record(JournalBody::StepFinished {
+        let kept = self.keeper.write_state(&kept);
+        self.journal.append_durably(JournalBody::StepFinished {
             index: line.index,
             id: line.id,
             outcome: done.outcome,
@@ -113,15 +114,16 @@ impl JobRunner {
     }
 
     /// Writes the resume state of a step; returns whether there was any.
-    pub(crate) fn keep(&mut self, step: (usize, &str), went: &StepOutcome) -> bool {
+    pub(crate) fn record_resume_state(&mut self, step: (usize, &str), went: &StepOutcome) -> bool {
         match self.frame.stage {
             ActionStage::Pre | ActionStage::Main => {
                 let posts = &self.frame.posts;
-                self.keeper.keep(step, &mut self.hand, posts, &went.outputs)
+                self.keeper
+                    .record_step(step, &mut self.hand, posts, &went.outputs)
             }
             // Post steps are never resumed from: only their masks matter.
             ActionStage::Post => {
-                self.keeper.keep_masks(&self.hand.output.masker);
+                self.keeper.record_masks(&self.hand.output.masker);
                 false
             }
         }

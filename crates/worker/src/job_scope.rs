@@ -10,7 +10,7 @@ use shipway_workflow::{
 
 use crate::{
     containers::ContainerPaths,
-    environment::{EnvVars, JobFolders, arch, base, fixed},
+    environment::{EnvVars, JobFolders, base_environment, fixed_environment, runner_arch},
     file_hash::WorkspaceFiles,
     step_scope::{StepIdentity, StepScope},
 };
@@ -84,7 +84,7 @@ impl JobScope {
     pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
         let text = |path: &std::path::Path| Value::from(path.display().to_string());
         let workspace = text(&folders.workspace);
-        let mut github = object_of(&spec.contexts.github);
+        let mut github = to_object(&spec.contexts.github);
         github.insert("workspace", workspace.clone());
         github.insert("event_path", text(&folders.event));
         github.insert("job", Value::from(spec.job_id.as_str()));
@@ -94,13 +94,13 @@ impl JobScope {
         let mut runner = vec![
             ("name", Value::from("shipway")),
             ("os", Value::from("Linux")),
-            ("arch", Value::from(arch())),
+            ("arch", Value::from(runner_arch())),
             ("environment", Value::from("self-hosted")),
             ("temp", text(&folders.temp)),
-            ("tool_cache", text(&folders.tools())),
+            ("tool_cache", text(&folders.tools_folder())),
             ("workspace", workspace),
         ];
-        if shows_debug(spec) {
+        if is_debug_enabled(spec) {
             runner.push(("debug", Value::from("1")));
         }
         let runner = Value::object(runner);
@@ -117,7 +117,7 @@ impl JobScope {
     }
 
     /// Applies changes that a step has made.
-    pub(crate) fn change(&mut self, changes: Vec<StepChange>) {
+    pub(crate) fn apply_changes(&mut self, changes: Vec<StepChange>) {
         for change in &changes {
             match change {
                 StepChange::Env(name, value) => self.env.set(name.as_str(), value.as_str()),
@@ -128,14 +128,14 @@ impl JobScope {
     }
 
     /// Evaluates the variables of the workflow and the job; each layer sees those before it.
-    pub(crate) fn begin(
+    pub(crate) fn evaluate_env_layers(
         &mut self,
         spec: &JobSpec,
         files: &WorkspaceFiles<'_>,
     ) -> Result<(), EvalError> {
         let frame = StepScope::default();
         for layer in &spec.env {
-            let resolved = layer.resolve(&self.contexts(
+            let resolved = layer.resolve(&self.expression_contexts(
                 spec,
                 &frame,
                 &StepIdentity::default(),
@@ -148,7 +148,7 @@ impl JobScope {
     }
 
     /// The contexts that expressions in `frame` see, with `env` as the `env` context.
-    pub(crate) fn contexts<'c>(
+    pub(crate) fn expression_contexts<'c>(
         &self,
         spec: &JobSpec,
         frame: &StepScope,
@@ -160,32 +160,32 @@ impl JobScope {
         for (name, value) in spec.contexts.iter() {
             contexts.set(name, value.clone());
         }
-        if let Some(inputs) = frame.inputs() {
+        if let Some(inputs) = frame.action_inputs() {
             contexts.set("inputs", inputs.clone());
         }
-        contexts.set("github", self.github(seen));
+        contexts.set("github", self.github_context(seen));
         contexts.set("runner", self.runner.clone());
         let mut variables = Object::new(Names::Exact);
         for (name, value) in env.iter() {
             variables.insert(name.as_str(), Value::from(value.as_str()));
         }
         contexts.set("env", Value::Object(Arc::new(variables)));
-        contexts.set("steps", frame.steps());
+        contexts.set("steps", frame.steps_context());
         let status = Value::from(self.verdict.conclusion().in_expressions());
         let job = [("status", status)].into_iter().chain(self.job.clone());
         contexts.set("job", Value::object(job));
         contexts
-            .with_status(frame.status(&self.verdict))
+            .with_status(frame.expression_status(&self.verdict))
             .with_files(files)
     }
 
     /// Translates paths in the `github` and `runner` contexts to those in the job's container.
-    pub(crate) fn relocate(&mut self, places: &ContainerPaths) {
+    pub(crate) fn map_paths(&mut self, places: &ContainerPaths) {
         for context in [&mut self.github, &mut self.runner] {
-            let entries = object_of(context);
+            let entries = to_object(context);
             let entries = entries.iter().map(|(name, value)| {
                 let value = match value {
-                    Value::String(text) => Value::from(places.inside(text)),
+                    Value::String(text) => Value::from(places.to_container(text)),
                     other => other.clone(),
                 };
                 (name.clone(), value)
@@ -196,11 +196,11 @@ impl JobScope {
     }
 
     /// The `github` context with the fields of a step.
-    pub(crate) fn github(&self, seen: &StepIdentity) -> Value {
-        let mut github = object_of(&self.github);
+    pub(crate) fn github_context(&self, seen: &StepIdentity) -> Value {
+        let mut github = to_object(&self.github);
         for (name, value) in seen.iter() {
             let value = match &self.places {
-                Some(places) => places.inside(&value),
+                Some(places) => places.to_container(&value),
                 None => value,
             };
             github.insert(name, Value::from(value));
@@ -208,19 +208,19 @@ impl JobScope {
         Value::Object(Arc::new(github))
     }
 
-    pub(crate) const fn runner(&self) -> &Value {
+    pub(crate) const fn runner_context(&self) -> &Value {
         &self.runner
     }
 
     /// The complete environment of a step's processes, except the variables for command files.
-    pub(crate) fn environment(
+    pub(crate) fn process_environment(
         &self,
         spec: &JobSpec,
         folders: &JobFolders,
         seen: &StepIdentity,
         own: &EnvVars,
     ) -> EnvVars {
-        let mut env = base(folders);
+        let mut env = base_environment(folders);
         env.extend(own.iter().cloned());
         if !self.paths.is_empty() {
             let path = env.get("PATH").unwrap_or_default().to_owned();
@@ -228,12 +228,14 @@ impl JobScope {
             let all: Vec<&str> = added.chain([path.as_str()]).collect();
             env.set("PATH", all.join(":"));
         }
-        env.extend(fixed(spec, &self.github(seen), self.runner()).into_vec());
+        env.extend(
+            fixed_environment(spec, &self.github_context(seen), self.runner_context()).into_vec(),
+        );
         env
     }
 
     /// The variables of the job and of the steps that enclose `frame`.
-    pub(crate) fn env_of(&self, frame: &StepScope) -> EnvVars {
+    pub(crate) fn scope_env(&self, frame: &StepScope) -> EnvVars {
         let mut env = self.env.clone();
         env.extend(frame.env.iter().cloned());
         env
@@ -241,7 +243,7 @@ impl JobScope {
 }
 
 /// Whether debug messages are shown: the secret or variable `ACTIONS_STEP_DEBUG`.
-pub(crate) fn shows_debug(spec: &JobSpec) -> bool {
+pub(crate) fn is_debug_enabled(spec: &JobSpec) -> bool {
     let contexts = &spec.contexts;
     [&contexts.secrets, &contexts.vars]
         .into_iter()
@@ -253,7 +255,7 @@ pub(crate) fn shows_debug(spec: &JobSpec) -> bool {
         })
 }
 
-fn object_of(value: &Value) -> Object {
+fn to_object(value: &Value) -> Object {
     match value {
         Value::Object(object) => Object::clone(object),
         _ => Object::default(),

@@ -11,9 +11,9 @@ use shipway_workflow::{
 };
 
 use crate::{
-    job_runner::JobRunner,
+    job_execution::JobExecution,
     output_processor::CommandEffects,
-    step_runner::{StepOutcome, StepTask, concluded},
+    step_runner::{StepOutcome, StepTask, apply_continue_on_error},
     step_scope::ActionStage,
 };
 
@@ -25,19 +25,19 @@ pub(crate) struct StartedStep {
     pub(crate) key: String,
 }
 
-impl JobRunner {
+impl JobExecution {
     /// Runs the pre steps of all actions.
-    pub(crate) async fn pre_steps(&mut self) -> io::Result<()> {
+    pub(crate) async fn run_pre_steps(&mut self) -> io::Result<()> {
         self.frame.stage = ActionStage::Pre;
         for (place, step) in self.hand.spec.clone().steps.iter().enumerate() {
-            if self.pre_done.contains(&self.frame.key(place)) {
+            if self.pre_done.contains(&self.frame.step_key(place)) {
                 continue;
             }
-            if let Some(known) = self.hand.library.pre_of(step) {
-                let mut task = StepTask::of(self.frame.key(place), step);
-                task.condition = known.condition(ActionStage::Pre);
+            if let Some(known) = self.hand.library.action_with_pre_part(step) {
+                let mut task = StepTask::new(self.frame.step_key(place), step);
+                task.condition = known.stage_condition(ActionStage::Pre);
                 task.known = Some(known);
-                self.step(task).await?;
+                self.run_job_step(task).await?;
             }
         }
         self.frame.stage = ActionStage::Main;
@@ -45,32 +45,32 @@ impl JobRunner {
     }
 
     /// Runs the job's steps, beginning at index `from`.
-    pub(crate) async fn main_steps(&mut self, from: usize) -> io::Result<()> {
+    pub(crate) async fn run_main_steps(&mut self, from: usize) -> io::Result<()> {
         for (place, step) in self.hand.spec.clone().steps.iter().enumerate().skip(from) {
-            let task = StepTask::of(self.frame.key(place), step);
-            self.step(task).await?;
+            let task = StepTask::new(self.frame.step_key(place), step);
+            self.run_job_step(task).await?;
         }
-        self.wait_for_rest().await
+        self.await_remaining_steps().await
     }
 
     /// Runs pending post steps, the last one first.
-    pub(crate) async fn post_steps(&mut self) -> io::Result<()> {
+    pub(crate) async fn run_post_steps(&mut self) -> io::Result<()> {
         self.frame.stage = ActionStage::Post;
         while let Some(post) = self.frame.posts.pop() {
-            self.step(StepTask::from(post)).await?;
+            self.run_job_step(StepTask::from(post)).await?;
         }
         Ok(())
     }
 
     /// Runs or skips a step and records its result. A background step is only started.
-    async fn step(&mut self, task: StepTask) -> io::Result<()> {
+    async fn run_job_step(&mut self, task: StepTask) -> io::Result<()> {
         let begun = Instant::now();
         let (hand, frame) = (&mut self.hand, &self.frame);
         let step = task.step.clone();
-        let cut = hand.cancel.look();
-        hand.cut_short(cut);
+        let cut = hand.cancel.update();
+        hand.record_cancellation(cut);
         hand.output.heard = CommandEffects::default();
-        let plan = hand.plan(frame, &task);
+        let plan = hand.plan_step(frame, &task);
         let name = plan
             .as_ref()
             .map_or_else(|_| task.title(frame.stage), |plan| plan.name.clone());
@@ -79,7 +79,7 @@ impl JobRunner {
             ActionStage::Main => step.id.clone(),
             ActionStage::Post => format!("{}.post", step.id),
         };
-        let line = self.begin_step(&id, &name, &task.key)?;
+        let line = self.record_step_start(&id, &name, &task.key)?;
         let is_control = matches!(
             step.action,
             Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. }
@@ -88,27 +88,30 @@ impl JobRunner {
             // Also in a cancelled job: no background step may be left running.
             Ok(plan) if is_control => {
                 let continues = plan.continues;
-                (self.control(&step.action).await?, continues)
+                (self.run_control_step(&step.action).await?, continues)
             }
             Ok(plan) if plan.runs && step.background && self.frame.stage == ActionStage::Main => {
-                return self.run_beside(line, task, plan);
+                return self.start_background_step(line, task, plan);
             }
             Ok(plan) if plan.runs => {
                 let name = format!("##[group]{}", line.name);
-                self.hand.output.say(&name);
+                self.hand.output.log_message(&name);
                 let continues = plan.continues;
-                let went = self.hand.carry_out(&mut self.frame, task, plan).await;
+                let went = self.hand.run_step(&mut self.frame, task, plan).await;
                 (went, continues)
             }
-            Ok(_) => (StepOutcome::plainly(Conclusion::Skipped, None), false),
-            Err(error) => (StepOutcome::unplanned(&step, &error), false),
+            Ok(_) => (
+                StepOutcome::without_output(Conclusion::Skipped, None),
+                false,
+            ),
+            Err(error) => (StepOutcome::from_eval_error(&step, &error), false),
         };
-        self.hand.cut_short(self.hand.cancel.cut());
-        self.finish(line, went, continues, begun.elapsed())
+        self.hand.record_cancellation(self.hand.cancel.reason());
+        self.finish_step(line, went, continues, begun.elapsed())
     }
 
     /// Records that a step has started.
-    pub(crate) fn begin_step(
+    pub(crate) fn record_step_start(
         &mut self,
         id: &str,
         name: &str,
@@ -122,7 +125,7 @@ impl JobRunner {
             key: key.to_owned(),
         };
         self.begun += 1;
-        self.journal.note(JournalBody::StepStarted {
+        self.journal.append(JournalBody::StepStarted {
             index: line.index,
             id: line.id.clone(),
             name: line.name.clone(),
@@ -132,24 +135,24 @@ impl JobRunner {
     }
 
     /// Records a finished step; a failure fails the job.
-    pub(crate) fn finish(
+    pub(crate) fn finish_step(
         &mut self,
         line: StartedStep,
         went: StepOutcome,
         continues: bool,
         took: Duration,
     ) -> io::Result<()> {
-        if concluded(went.outcome, continues) == Conclusion::Failure {
+        if apply_continue_on_error(went.outcome, continues) == Conclusion::Failure {
             let why = went.why.as_deref().unwrap_or("failed");
             let why = why.lines().next().unwrap_or(why);
             let why = format!("step {:?}: {why}", line.name);
             self.hand.scope.verdict.failed.get_or_insert(why);
         }
-        self.record(line, went, continues, took)
+        self.record_step_end(line, went, continues, took)
     }
 
     /// Records a finished step, and makes its outputs visible to later steps.
-    pub(crate) fn record(
+    pub(crate) fn record_step_end(
         &mut self,
         line: StartedStep,
         went: StepOutcome,
@@ -157,26 +160,26 @@ impl JobRunner {
         took: Duration,
     ) -> io::Result<()> {
         let StartedStep { index, id, key, .. } = line;
-        let kept = self.keep((index, &key), &went);
+        let kept = self.record_resume_state((index, &key), &went);
         let hand = &mut self.hand;
         if let Some(why) = &went.why
             && went.outcome != Conclusion::Skipped
         {
-            hand.output.say(&format!("##[error]{why}"));
+            hand.output.log_message(&format!("##[error]{why}"));
         }
-        let conclusion = concluded(went.outcome, continues);
+        let conclusion = apply_continue_on_error(went.outcome, continues);
         if self.frame.stage == ActionStage::Main {
             self.frame
-                .add_step(&id, went.outcome, conclusion, &went.outputs);
+                .add_finished_step(&id, went.outcome, conclusion, &went.outputs);
         }
         let annotations = std::mem::take(&mut hand.output.heard.annotations);
         let count = u32::try_from(annotations.len()).unwrap_or(u32::MAX);
-        let artifacts = hand.runtime.shelf.take_fresh();
+        let artifacts = hand.runtime.shelf.take_unrecorded();
         for entry in (went.entries.into_iter())
             .chain(artifacts)
             .chain(annotations)
         {
-            self.journal.note(entry)?;
+            self.journal.append(entry)?;
         }
         let masker = &hand.output.masker;
         if let Some(summary) = &went.summary {
@@ -186,7 +189,7 @@ impl JobRunner {
                 .and_then(|()| fs::write(path, masker.mask(summary).as_bytes()));
         }
         // Outputs that contain a secret are visible to later steps, but never written to the journal.
-        let plain = |(_, value): &(String, String)| !masker.finds(value);
+        let plain = |(_, value): &(String, String)| !masker.contains_secret(value);
         let body = JournalBody::StepFinished {
             index,
             id,
@@ -201,6 +204,6 @@ impl JobRunner {
             kept,
             earlier: None,
         };
-        self.journal.record(body)
+        self.journal.append_durably(body)
     }
 }

@@ -41,10 +41,10 @@ impl JournalWriter {
             .open(path)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let length = whole(&text).len() as u64;
+        let length = complete_lines(&text).len() as u64;
         file.set_len(length)?;
         file.seek(SeekFrom::Start(length))?;
-        let seq = lines(&text).count() as u64;
+        let seq = split_lines(&text).count() as u64;
         let mut journal = Self {
             file,
             keeping,
@@ -52,12 +52,12 @@ impl JournalWriter {
             length,
             reserved: 0,
         };
-        journal.reserve();
+        journal.reserve_space();
         Ok(journal)
     }
 
     /// Appends an entry without fsync: progress that may be lost in a crash of the machine.
-    pub(crate) fn note(&mut self, body: JournalBody) -> io::Result<()> {
+    pub(crate) fn append(&mut self, body: JournalBody) -> io::Result<()> {
         self.seq += 1;
         let entry = JournalEntry {
             seq: self.seq,
@@ -67,7 +67,7 @@ impl JournalWriter {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         if self.length + line.len() as u64 > self.reserved {
-            self.reserve();
+            self.reserve_space();
         }
         self.file.write_all(&line)?;
         self.length += line.len() as u64;
@@ -75,8 +75,8 @@ impl JournalWriter {
     }
 
     /// Appends an entry and fsyncs it and all before it.
-    pub(crate) fn record(&mut self, body: JournalBody) -> io::Result<()> {
-        self.note(body)?;
+    pub(crate) fn append_durably(&mut self, body: JournalBody) -> io::Result<()> {
+        self.append(body)?;
         match self.keeping {
             Durability::Durable => self.file.sync_data(),
             Durability::Volatile => Ok(()),
@@ -84,7 +84,7 @@ impl JournalWriter {
     }
 
     /// Reserves disk space, where the file system supports it.
-    fn reserve(&mut self) {
+    fn reserve_space(&mut self) {
         let from = self.length;
         if rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, RESERVE_BYTES).is_ok()
         {
@@ -94,15 +94,15 @@ impl JournalWriter {
 }
 
 /// The text up to its last complete line.
-fn whole(text: &[u8]) -> &[u8] {
+fn complete_lines(text: &[u8]) -> &[u8] {
     &text[..text
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |end| end + 1)]
 }
 
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    whole(text)
+fn split_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    complete_lines(text)
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
 }
@@ -110,7 +110,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Reads a journal. An incomplete last line is ignored.
 pub fn read_journal(path: &Path) -> io::Result<Vec<JournalEntry>> {
     let text = std::fs::read(path)?;
-    lines(&text)
+    split_lines(&text)
         .map(|line| serde_json::from_slice(line).map_err(io::Error::from))
         .collect()
 }
@@ -125,11 +125,11 @@ mod tests {
         let path = folder.path().join("journal.jsonl");
         let started = |pid| JournalBody::Started { pid, start_time: 0 };
         let open = || JournalWriter::open(&path, Durability::Durable).unwrap();
-        open().record(started(1)).unwrap();
+        open().append_durably(started(1)).unwrap();
         let mut torn = OpenOptions::new().append(true).open(&path).unwrap();
         torn.write_all(b"{\"seq\":2,\"at\":\"20").unwrap();
         assert_eq!(read_journal(&path).unwrap().len(), 1);
-        open().record(started(2)).unwrap();
+        open().append_durably(started(2)).unwrap();
         let entries = read_journal(&path).unwrap();
         let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
         assert_eq!(seqs, [1, 2]);

@@ -4,7 +4,7 @@
 //! # The job's folder
 //!
 //! - `job.json`: the spec; removed after reading, because it contains secrets
-//! - `journal.jsonl`: what happened, for the server
+//! - `journal.jsonl`: events, for the server
 //! - `log`: what the steps printed
 //! - `summaries/`: step summaries
 //! - `workspace/`, `home/`, `temp/`: the folders that steps work in; a resumed job uses those of the previous attempt
@@ -35,9 +35,9 @@ pub mod forge;
 #[doc(hidden)]
 pub mod fuzz;
 mod install_folders;
+mod job_execution;
 mod job_log;
 mod job_resume;
-mod job_runner;
 mod job_scope;
 mod job_steps;
 mod journal;
@@ -57,12 +57,12 @@ mod step_runner;
 mod step_scope;
 mod workflow_command;
 
-pub use artifact_links::{EntryError, check_entry};
-pub use containers::remove_leftovers;
-pub use debug_shell::{DebugShellContext, SecretAccess, stand};
-pub use job_runner::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run};
+pub use artifact_links::{EntryError, check_archive_entry};
+pub use containers::remove_leftover_containers;
+pub use debug_shell::{DebugShellContext, SecretAccess, build_debug_shell_context};
+pub use job_execution::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run_job};
 pub use journal::{Durability, read_journal};
 pub use mask::{MaskStream, Masker};
-pub use previous_attempt::{AttemptProgress, ResumeError, look_back};
+pub use previous_attempt::{AttemptProgress, ResumeError, read_attempt_progress};
 pub use resume_state::RESUME_STATE_FILE;
 pub use sandbox::{SandboxError, can_isolate};

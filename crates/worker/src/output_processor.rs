@@ -75,66 +75,70 @@ impl OutputProcessor {
     }
 
     /// The output of a background step: same log with a prefix, and both maskers share their secrets.
-    pub(crate) fn beside(&self, name: &str) -> Self {
+    pub(crate) fn for_background_step(&self, name: &str) -> Self {
         Self {
             workspace: self.workspace.clone(),
             debug: self.debug,
             matchers: self.matchers.clone(),
-            ..Self::new(self.log.beside(name), self.masker.beside())
+            ..Self::new(
+                self.log.for_background_step(name),
+                self.masker.for_background_step(),
+            )
         }
     }
 
     /// Processes bytes as a program has printed them.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        self.masker.catch_up();
+    pub(crate) fn process_bytes(&mut self, mut bytes: &[u8]) {
+        self.masker.learn_shared_secrets();
         if !self.partial.is_empty() || self.long.is_some() {
             let Some(end) = memchr::memchr(b'\n', bytes) else {
-                return self.hold(bytes);
+                return self.buffer_partial(bytes);
             };
-            self.hold(&bytes[..end]);
+            self.buffer_partial(&bytes[..end]);
             self.end_line();
             bytes = &bytes[end + 1..];
         }
         let whole = memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1);
-        self.block(&bytes[..whole]);
-        self.hold(&bytes[whole..]);
+        self.process_lines(&bytes[..whole]);
+        self.buffer_partial(&bytes[whole..]);
     }
 
     /// Ends an unfinished line and flushes the log.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.end_line();
         self.log.flush();
     }
 
     /// Begins a nested step with empty effects; returns those of the enclosing step.
-    pub(crate) fn begin_nested(&mut self) -> CommandEffects {
+    pub(crate) fn start_nested_step(&mut self) -> CommandEffects {
         std::mem::take(&mut self.heard)
     }
 
     /// Ends a nested step: restores the effects of the enclosing step, plus the nested step's annotations.
-    pub(crate) fn end_nested(&mut self, outer: CommandEffects) {
+    pub(crate) fn finish_nested_step(&mut self, outer: CommandEffects) {
         let annotations = std::mem::replace(&mut self.heard, outer).annotations;
         let room = ANNOTATIONS_MAX.saturating_sub(self.heard.annotations.len());
         (self.heard.annotations).extend(annotations.into_iter().take(room));
     }
 
     /// Logs a message of the worker.
-    pub(crate) fn say(&mut self, text: &str) {
-        self.masker.catch_up();
-        self.log.lines(&self.masker.mask_bytes(text.as_bytes()));
+    pub(crate) fn log_message(&mut self, text: &str) {
+        self.masker.learn_shared_secrets();
+        self.log
+            .write_lines(&self.masker.mask_bytes(text.as_bytes()));
     }
 
     /// Logs a message of the worker and adds it to the annotations.
     pub(crate) fn annotate(&mut self, level: Level, text: &str) {
-        self.say(&format!("##[{}]{text}", word(level)));
-        self.keep(annotation::of_text(level, text, &self.masker));
+        self.log_message(&format!("##[{}]{text}", level_name(level)));
+        self.add_annotation(annotation::from_text(level, text, &self.masker));
     }
 
     /// Buffers the beginning of a line.
-    fn hold(&mut self, bytes: &[u8]) {
+    fn buffer_partial(&mut self, bytes: &[u8]) {
         let mut out = Vec::new();
         let is_too_long = self.partial.len() + bytes.len() > LINE_BYTES_MAX;
-        let begins_command = is_too_long && self.long.is_none() && self.begins_command(bytes);
+        let begins_command = is_too_long && self.long.is_none() && self.starts_command(bytes);
         match &mut self.long {
             Some(LongLine::Command) => {}
             Some(LongLine::Text(stream)) => stream.push(&self.masker, bytes, &mut out),
@@ -152,17 +156,17 @@ impl OutputProcessor {
         if self.long.is_some() {
             self.partial = Vec::new();
         }
-        self.write(&out);
+        self.write_masked(&out);
     }
 
-    fn begins_command(&self, more: &[u8]) -> bool {
+    fn starts_command(&self, more: &[u8]) -> bool {
         let line = if self.partial.is_empty() {
             more
         } else {
             &self.partial
         };
         self.heard.stopped.is_none()
-            && workflow_command::parse(&String::from_utf8_lossy(line), None).is_some()
+            && workflow_command::parse_command(&String::from_utf8_lossy(line), None).is_some()
     }
 
     fn end_line(&mut self) {
@@ -170,16 +174,16 @@ impl OutputProcessor {
             Some(LongLine::Text(mut stream)) => {
                 let mut out = Vec::new();
                 stream.finish(&self.masker, &mut out);
-                self.write(&out);
+                self.write_masked(&out);
             }
             Some(LongLine::Command) => {
                 let why = format!("a workflow command of more than {LINE_BYTES_MAX} bytes");
-                self.refuse(&why);
+                self.fail_step(&why);
             }
             None if self.partial.is_empty() => {}
             None => {
                 let line = std::mem::take(&mut self.partial);
-                self.block(&line);
+                self.process_lines(&line);
                 // Reuse the buffer.
                 self.partial = line;
                 self.partial.clear();
@@ -188,53 +192,53 @@ impl OutputProcessor {
     }
 
     /// Processes complete lines.
-    fn block(&mut self, block: &[u8]) {
+    fn process_lines(&mut self, block: &[u8]) {
         let may_speak = memchr::memmem::find(block, b"::").is_some()
             || memchr::memmem::find(block, b"##[").is_some();
         if !may_speak && self.matchers.is_empty() {
-            return self.plain(block);
+            return self.write_text(block);
         }
         let (mut plain, mut from) = (0, 0);
         while from < block.len() {
             let end = memchr::memchr(b'\n', &block[from..]).map_or(block.len(), |end| from + end);
             let line = &block[from..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let heard = match self.command(line) {
+            let heard = match self.parse_command(line) {
                 Some(command) => {
-                    self.plain(&block[plain..from]);
-                    self.hear(command, &String::from_utf8_lossy(line));
+                    self.write_text(&block[plain..from]);
+                    self.handle_command(command, &String::from_utf8_lossy(line));
                     true
                 }
-                None => self.matched(line, &block[plain..from]),
+                None => self.apply_matchers(line, &block[plain..from]),
             };
             if heard {
                 plain = block.len().min(end + 1);
             }
             from = end + 1;
         }
-        self.plain(&block[plain..]);
+        self.write_text(&block[plain..]);
     }
 
-    fn command(&self, line: &[u8]) -> Option<WorkflowCommand> {
-        if !workflow_command::may_be(line) {
+    fn parse_command(&self, line: &[u8]) -> Option<WorkflowCommand> {
+        if !workflow_command::may_be_command(line) {
             return None;
         }
-        workflow_command::parse(
+        workflow_command::parse_command(
             &String::from_utf8_lossy(line),
             self.heard.stopped.as_deref(),
         )
     }
 
     /// Whether a problem matcher matched the line. If so, writes `before` and then the line as an annotation.
-    fn matched(&mut self, line: &[u8], before: &[u8]) -> bool {
-        let Some(problem) = self.matchers.look(line) else {
+    fn apply_matchers(&mut self, line: &[u8], before: &[u8]) -> bool {
+        let Some(problem) = self.matchers.match_line(line) else {
             return false;
         };
-        self.plain(before);
-        let line = problem_matcher::without_colours(line);
+        self.write_text(before);
+        let line = problem_matcher::strip_colours(line);
         let line = String::from_utf8_lossy(&line);
-        self.say(&format!("##[{}]{line}", word(problem.level)));
-        self.keep(annotation::of_problem(
+        self.log_message(&format!("##[{}]{line}", level_name(problem.level)));
+        self.add_annotation(annotation::from_problem(
             &problem,
             &self.workspace,
             &self.masker,
@@ -242,79 +246,82 @@ impl OutputProcessor {
         true
     }
 
-    fn plain(&mut self, text: &[u8]) {
+    fn write_text(&mut self, text: &[u8]) {
         if !text.is_empty() {
             let masked = self.masker.mask_bytes(text);
             match std::str::from_utf8(&masked) {
-                Ok(_) => self.log.lines(&masked),
-                Err(_) => self.log.lines(String::from_utf8_lossy(&masked).as_bytes()),
+                Ok(_) => self.log.write_lines(&masked),
+                Err(_) => self
+                    .log
+                    .write_lines(String::from_utf8_lossy(&masked).as_bytes()),
             }
         }
     }
 
     /// Writes text that is already masked.
-    fn write(&mut self, masked: &[u8]) {
+    fn write_masked(&mut self, masked: &[u8]) {
         if !masked.is_empty() {
-            self.log.lines(String::from_utf8_lossy(masked).as_bytes());
+            self.log
+                .write_lines(String::from_utf8_lossy(masked).as_bytes());
         }
     }
 
-    fn hear(&mut self, command: WorkflowCommand, line: &str) {
+    fn handle_command(&mut self, command: WorkflowCommand, line: &str) {
         if self.heard.stopped.is_some() {
             if command.name == CommandName::Resume {
                 self.heard.stopped = None;
             }
-            return self.say(line);
+            return self.log_message(line);
         }
         // Register the mask before the command is echoed.
         if command.name == CommandName::AddMask {
             self.masker.add(&command.value);
         }
         if self.heard.echo && command.name != CommandName::Echo {
-            self.say(line);
+            self.log_message(line);
         }
         match command.name {
-            CommandName::Error => self.annotation(Level::Error, &command),
-            CommandName::Warning => self.annotation(Level::Warning, &command),
-            CommandName::Notice => self.annotation(Level::Notice, &command),
+            CommandName::Error => self.add_command_annotation(Level::Error, &command),
+            CommandName::Warning => self.add_command_annotation(Level::Warning, &command),
+            CommandName::Notice => self.add_command_annotation(Level::Notice, &command),
             CommandName::Debug if self.debug => {
                 let lines = command.value.lines().map(|line| format!("##[debug]{line}"));
-                self.say(&lines.collect::<Vec<_>>().join("\n"));
+                self.log_message(&lines.collect::<Vec<_>>().join("\n"));
             }
             CommandName::Debug => {}
-            CommandName::Group => self.say(&format!("##[group]{}", command.value)),
-            CommandName::EndGroup => self.say("##[endgroup]"),
+            CommandName::Group => self.log_message(&format!("##[group]{}", command.value)),
+            CommandName::EndGroup => self.log_message("##[endgroup]"),
             CommandName::Echo => match command.value.trim().to_ascii_lowercase().as_str() {
                 "on" => self.heard.echo = true,
                 "off" => self.heard.echo = false,
-                other => self.refuse(&format!("the command echo with {other:?}: it is on or off")),
+                other => self.fail_step(&format!("the command echo with {other:?}: it is on or off")),
             },
             CommandName::StopCommands => self.stop_commands(command.value),
-            CommandName::SetOutput => match command.get("name") {
+            CommandName::SetOutput => match command.property("name") {
                 Some(name) => self.heard.outputs.push((name.to_owned(), command.value)),
-                None => self.refuse("the command set-output without a name"),
+                None => self.fail_step("the command set-output without a name"),
             },
-            CommandName::SetEnv => match command.get("name") {
+            CommandName::SetEnv => match command.property("name") {
                 Some(name) if self.heard.unsecure => {
                     self.heard.env.push((name.to_owned(), command.value));
                 }
-                Some(name) => self.refuse(&format!(
+                Some(name) => self.fail_step(&format!(
                     "the command set-env, which is off as it is at GitHub; write to the file instead: echo \"{name}=…\" >> \"$GITHUB_ENV\""
                 )),
-                None => self.refuse("the command set-env without a name"),
+                None => self.fail_step("the command set-env without a name"),
             },
             CommandName::AddPath if self.heard.unsecure => self.heard.paths.push(command.value),
-            CommandName::AddPath => self.refuse(
+            CommandName::AddPath => self.fail_step(
                 "the command add-path, which is off as it is at GitHub; write to the file instead: echo \"folder\" >> \"$GITHUB_PATH\"",
             ),
-            CommandName::SaveState => match command.get("name") {
+            CommandName::SaveState => match command.property("name") {
                 Some(name) => self.heard.state.push((name.to_owned(), command.value)),
-                None => self.refuse("the command save-state without a name"),
+                None => self.fail_step("the command save-state without a name"),
             },
             CommandName::AddMatcher => self.add_matcher(&command),
             CommandName::RemoveMatcher => self.remove_matcher(&command),
             CommandName::AddMask => {}
-            CommandName::Resume => self.say(line),
+            CommandName::Resume => self.log_message(line),
         }
     }
 
@@ -323,20 +330,20 @@ impl OutputProcessor {
         if file.is_empty() {
             return self.annotate(Level::Warning, "add-matcher needs the path of a file");
         }
-        if let Err(why) = self.matchers.add(&self.workspace.join(file)) {
-            self.refuse(&format!("the command add-matcher: {why}"));
+        if let Err(why) = self.matchers.add_file(&self.workspace.join(file)) {
+            self.fail_step(&format!("the command add-matcher: {why}"));
         }
     }
 
     fn remove_matcher(&mut self, command: &WorkflowCommand) {
         let file = command.value.trim();
-        let owner = command.get("owner").filter(|owner| !owner.is_empty());
+        let owner = command.property("owner").filter(|owner| !owner.is_empty());
         match (owner, file.is_empty()) {
-            (Some(owner), true) => self.matchers.remove(owner),
+            (Some(owner), true) => self.matchers.remove_owner(owner),
             (None, false) => {
                 let path = self.workspace.join(file);
-                if let Err(why) = self.matchers.remove_those_of(&path) {
-                    self.refuse(&format!("the command remove-matcher: {why}"));
+                if let Err(why) = self.matchers.remove_file(&path) {
+                    self.fail_step(&format!("the command remove-matcher: {why}"));
                 }
             }
             _ => self.annotate(
@@ -347,34 +354,34 @@ impl OutputProcessor {
     }
 
     fn stop_commands(&mut self, word: String) {
-        if word.trim().is_empty() || workflow_command::is_name(&word) {
-            return self.refuse(&format!(
+        if word.trim().is_empty() || workflow_command::is_command_name(&word) {
+            return self.fail_step(&format!(
                 "stop-commands with {word:?}: it needs a word that nobody else would say"
             ));
         }
         self.heard.stopped = Some(word);
     }
 
-    fn refuse(&mut self, what: &str) {
+    fn fail_step(&mut self, what: &str) {
         let why = format!("the step used {what}");
-        self.say(&format!("##[error]{why}"));
+        self.log_message(&format!("##[error]{why}"));
         self.heard.failed.get_or_insert(why);
     }
 
-    fn annotation(&mut self, level: Level, command: &WorkflowCommand) {
-        self.say(&format!("##[{}]{}", word(level), command.value));
+    fn add_command_annotation(&mut self, level: Level, command: &WorkflowCommand) {
+        self.log_message(&format!("##[{}]{}", level_name(level), command.value));
         let (workspace, masker) = (&self.workspace, &self.masker);
-        self.keep(annotation::of_command(level, command, workspace, masker));
+        self.add_annotation(annotation::from_command(level, command, workspace, masker));
     }
 
-    fn keep(&mut self, annotation: JournalBody) {
+    fn add_annotation(&mut self, annotation: JournalBody) {
         if self.heard.annotations.len() < ANNOTATIONS_MAX {
             self.heard.annotations.push(annotation);
         }
     }
 }
 
-const fn word(level: Level) -> &'static str {
+const fn level_name(level: Level) -> &'static str {
     match level {
         Level::Debug => "debug",
         Level::Notice => "notice",
@@ -395,8 +402,8 @@ mod tests {
         let path = folder.path().join("log");
         let masker = Masker::new(secrets.iter().map(|secret| (*secret).to_owned()));
         let mut output = OutputProcessor::new(JobLog::open(&path).unwrap(), masker);
-        chunks.iter().for_each(|chunk| output.feed(chunk));
-        output.end();
+        chunks.iter().for_each(|chunk| output.process_bytes(chunk));
+        output.finish();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| &line[25..]).collect();
         (lines.join("\n"), output.heard)
@@ -442,12 +449,12 @@ mod tests {
         let mut output =
             OutputProcessor::new(JobLog::open(&folder.path().join("log")).unwrap(), masker);
         output.workspace = folder.path().to_owned();
-        output.feed(
+        output.process_bytes(
             b"a.c:1:1: before\n::add-problem_matcher::cc.json\none\n\x1b[31ma.c:3:4: no hunter2\x1b[0m\n",
         );
-        output.feed(b"two\ngone.c:5:6: x\n::remove-matcher owner=CC::\na.c:7:8: after\n");
-        output.feed(b"::remove-problem_matcher::\n");
-        output.end();
+        output.process_bytes(b"two\ngone.c:5:6: x\n::remove-matcher owner=CC::\na.c:7:8: after\n");
+        output.process_bytes(b"::remove-problem_matcher::\n");
+        output.finish();
         let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| &line[25..]).collect();
         assert_eq!(
@@ -486,12 +493,12 @@ mod tests {
             OutputProcessor::new(JobLog::open(&folder.path().join("log")).unwrap(), masker);
         let chunk = vec![b'x'; 1 << 20];
         for _ in 0..32 {
-            output.feed(&chunk);
+            output.process_bytes(&chunk);
             assert!(output.partial.capacity() <= 2 * LINE_BYTES_MAX);
         }
-        output.feed(b"hunt");
-        output.feed(b"er2\nnext\n");
-        output.end();
+        output.process_bytes(b"hunt");
+        output.process_bytes(b"er2\nnext\n");
+        output.finish();
         let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
         assert!(text.ends_with("next\n") && !text.contains("hunt"));
         assert!(text.len() > 32 << 20 && text.len() < 33 << 20);
@@ -515,18 +522,18 @@ mod tests {
         let chunk = chunk.repeat(32);
         let begun = std::time::Instant::now();
         for _ in 0..1000 {
-            output.feed(chunk.as_bytes());
+            output.process_bytes(chunk.as_bytes());
         }
-        output.end();
+        output.finish();
         let rate = 3_200_000.0 / begun.elapsed().as_secs_f64();
         println!("masked lines a second, with 50 secrets: {rate:.0}");
         std::fs::remove_file(&path).unwrap();
         let chunk = vec![b'x'; 1 << 20];
         let begun = std::time::Instant::now();
         for _ in 0..1024 {
-            output.feed(&chunk);
+            output.process_bytes(&chunk);
         }
-        output.end();
+        output.finish();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let peak = status
             .lines()

@@ -53,7 +53,7 @@ impl PatternRule {
 }
 
 /// Finds the files below `root` that match. Symlinks are found, but not followed.
-pub(crate) fn find(
+pub(crate) fn find_files(
     root: &Path,
     patterns: &[String],
     hidden: HiddenFiles,
@@ -63,17 +63,17 @@ pub(crate) fn find(
         home: root.join("~"),
         within: vec![root.to_owned()],
     };
-    find_on(&ground, patterns, hidden)
+    find_in_roots(&ground, patterns, hidden)
 }
 
 /// Finds the files that match. Symlinks are found, but not followed.
-pub(crate) fn find_on(
+pub(crate) fn find_in_roots(
     ground: &SearchRoots,
     patterns: &[String],
     hidden: HiddenFiles,
 ) -> Result<PathMatches, String> {
     let mut found = PathMatches::default();
-    let (rules, paths) = read(ground, patterns)?;
+    let (rules, paths) = parse_patterns(ground, patterns)?;
     found.search_paths = paths;
     let all = found.search_paths.clone();
     found.search_paths.retain(|path| {
@@ -83,7 +83,7 @@ pub(crate) fn find_on(
     found.search_paths.sort();
     found.search_paths.dedup();
     for start in &found.search_paths {
-        let walked = walk(start, hidden, &mut |path, is_folder| {
+        let walked = walk_tree(start, hidden, &mut |path, is_folder| {
             let taken = rules.iter().fold(false, |taken, rule| {
                 if rule.is_match(&path) {
                     rule.takes
@@ -105,7 +105,7 @@ pub(crate) fn find_on(
 }
 
 /// Parses the patterns; also returns the paths to search.
-fn read(
+fn parse_patterns(
     ground: &SearchRoots,
     patterns: &[String],
 ) -> Result<(Vec<PatternRule>, Vec<PathBuf>), String> {
@@ -117,14 +117,14 @@ fn read(
             None => (true, line),
         };
         let (base, glob) = ground
-            .place(pattern)
+            .split_pattern(pattern)
             .ok_or_else(|| format!("the pattern {line:?} leaves the workspace"))?;
         if takes {
-            paths.push(base.join(search_path(&glob)));
+            paths.push(base.join(literal_prefix(&glob)));
         }
         rules.push(PatternRule {
             takes,
-            set: compile(&glob).map_err(|error| format!("the pattern {line:?}: {error}"))?,
+            set: compile_glob(&glob).map_err(|error| format!("the pattern {line:?}: {error}"))?,
             base,
         });
     }
@@ -136,13 +136,13 @@ pub(crate) fn search_paths(
     ground: &SearchRoots,
     patterns: &[String],
 ) -> Result<Vec<PathBuf>, String> {
-    read(ground, patterns).map(|(_, paths)| paths)
+    parse_patterns(ground, patterns).map(|(_, paths)| paths)
 }
 
 impl SearchRoots {
     /// Splits a pattern into the folder that it is relative to and the normalised rest; `None` if it leaves the
     /// allowed folders.
-    fn place(&self, pattern: &str) -> Option<(PathBuf, String)> {
+    fn split_pattern(&self, pattern: &str) -> Option<(PathBuf, String)> {
         let path = Path::new(pattern);
         let known = [&self.root].into_iter().chain(&self.within);
         let known = known.chain([&self.home]);
@@ -169,19 +169,19 @@ impl SearchRoots {
             }
         }
         let glob = steps.join("/");
-        let start = base.join(search_path(&glob));
+        let start = base.join(literal_prefix(&glob));
         let stays = self.within.is_empty() || self.within.iter().any(|it| start.starts_with(it));
         stays.then_some((base, glob))
     }
 }
 
-fn search_path(glob: &str) -> PathBuf {
+fn literal_prefix(glob: &str) -> PathBuf {
     glob.split('/')
         .take_while(|step| !step.contains(['*', '?', '[']))
         .collect()
 }
 
-fn compile(glob: &str) -> Result<GlobSet, globset::Error> {
+fn compile_glob(glob: &str) -> Result<GlobSet, globset::Error> {
     // Braces are not special in GitHub's patterns.
     let glob = glob.replace('{', "[{]").replace('}', "[}]");
     let below = if glob.is_empty() {
@@ -202,7 +202,11 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 /// Calls `found` for `path` and everything below it, with whether it is a folder. A missing path is ignored.
-fn walk(path: &Path, hidden: HiddenFiles, found: &mut impl FnMut(PathBuf, bool)) -> io::Result<()> {
+fn walk_tree(
+    path: &Path,
+    hidden: HiddenFiles,
+    found: &mut impl FnMut(PathBuf, bool),
+) -> io::Result<()> {
     let kind = match path.symlink_metadata() {
         Ok(kind) => kind,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -215,7 +219,7 @@ fn walk(path: &Path, hidden: HiddenFiles, found: &mut impl FnMut(PathBuf, bool))
     for entry in fs::read_dir(path)? {
         let path = entry?.path();
         if hidden == HiddenFiles::Include || !is_hidden(&path) {
-            walk(&path, hidden, found)?;
+            walk_tree(&path, hidden, found)?;
         }
     }
     Ok(())
@@ -240,7 +244,7 @@ mod tests {
         let folder = workspace(&["a/b.txt", "a/c.rs", "a/.env", "a/n/d.txt", "e.txt", "{f}"]);
         let root = folder.path();
         let find = |patterns: &str, hidden| {
-            let found = find(root, &[patterns.to_owned()], hidden).unwrap();
+            let found = find_files(root, &[patterns.to_owned()], hidden).unwrap();
             let relative = |path: &PathBuf| {
                 let path = path.strip_prefix(root).unwrap();
                 path.to_str().unwrap().to_owned()
@@ -265,7 +269,7 @@ mod tests {
     fn patterns_that_leave_the_workspace_are_refused() {
         let folder = workspace(&[]);
         for pattern in ["../x", "/etc/passwd", "a/../../x", "!/etc"] {
-            let refused = find(folder.path(), &[pattern.to_owned()], HiddenFiles::Include);
+            let refused = find_files(folder.path(), &[pattern.to_owned()], HiddenFiles::Include);
             assert!(refused.unwrap_err().contains("leaves"), "{pattern}");
         }
     }
@@ -280,7 +284,7 @@ mod tests {
             within: vec![at("w"), at("h")],
         };
         let find = |ground: &SearchRoots, pattern: &str| {
-            let found = find_on(ground, &[pattern.to_owned()], HiddenFiles::Include);
+            let found = find_in_roots(ground, &[pattern.to_owned()], HiddenFiles::Include);
             found.map(|found| found.files)
         };
         assert_eq!(find(&ground, "~/.cache"), Ok(vec![at("h/.cache/b")]));
@@ -299,7 +303,7 @@ mod tests {
     fn search_paths_end_before_the_first_wildcard() {
         let folder = workspace(&[]);
         let patterns = ["dist/*.js\ndist/app\nlib/**/x\ndist/".to_owned()];
-        let found = find(folder.path(), &patterns, HiddenFiles::Include).unwrap();
+        let found = find_files(folder.path(), &patterns, HiddenFiles::Include).unwrap();
         let expected = ["dist", "lib"].map(|name| folder.path().join(name));
         assert_eq!(found.search_paths, expected);
     }

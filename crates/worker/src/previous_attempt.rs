@@ -16,9 +16,9 @@ use shipway_workflow::{
 
 use crate::{
     background_steps::IMPLICIT_WAIT,
-    job_runner::JOURNAL_FILE,
+    job_execution::JOURNAL_FILE,
     journal::read_journal,
-    resume_state::{StepResumeState, read_kept},
+    resume_state::{StepResumeState, read_resume_states},
     step_scope::ActionStage,
 };
 
@@ -54,8 +54,11 @@ pub struct AttemptProgress {
 }
 
 /// How far the attempt in `folder` got with these steps.
-pub fn look_back(folder: &Path, steps: &[Step]) -> Result<AttemptProgress, ResumeError> {
-    Ok(AttemptRecord::read(folder)?.standing(steps))
+pub fn read_attempt_progress(
+    folder: &Path,
+    steps: &[Step],
+) -> Result<AttemptProgress, ResumeError> {
+    Ok(AttemptRecord::read(folder)?.progress(steps))
 }
 
 /// A step that was completed in a previous attempt.
@@ -94,7 +97,7 @@ impl PreviousAttempt {
     /// Reads the attempt that `resume` names, for a job with these steps.
     pub(crate) fn read(resume: &Resume, steps: &[Step]) -> Result<Self, ResumeError> {
         let record = AttemptRecord::read(&resume.folder)?;
-        let standing = record.standing(steps);
+        let standing = record.progress(steps);
         let missing = || ResumeError::UnknownStep(resume.step.clone());
         if !standing.steps.contains(&resume.step) {
             return Err(missing());
@@ -112,7 +115,7 @@ impl PreviousAttempt {
             .filter_map(|kept| Some((kept.index?, kept)))
             .collect();
         for ended in record.ended {
-            let (stage, id) = staged(&ended.id);
+            let (stage, id) = split_stage(&ended.id);
             let Some(of) = at(id) else {
                 if ended.id == IMPLICIT_WAIT {
                     continue;
@@ -126,7 +129,8 @@ impl PreviousAttempt {
             if ended.kept && mine.is_none() {
                 return Err(ResumeError::StateMissing);
             }
-            past.done.push(ended.done(of, stage, resume.attempt, mine));
+            past.done
+                .push(ended.into_completed(of, stage, resume.attempt, mine));
         }
         let mains = |past: &Self| {
             let mains = past
@@ -166,7 +170,7 @@ struct EndedStep {
 }
 
 impl EndedStep {
-    fn done(
+    fn into_completed(
         self,
         place: usize,
         stage: ActionStage,
@@ -213,12 +217,12 @@ impl AttemptRecord {
         }
         Ok(Self {
             base,
-            ended: ended(entries),
-            kept: read_kept(folder).map_err(failed)?,
+            ended: ended_steps(entries),
+            kept: read_resume_states(folder).map_err(failed)?,
         })
     }
 
-    fn standing(&self, steps: &[Step]) -> AttemptProgress {
+    fn progress(&self, steps: &[Step]) -> AttemptProgress {
         let ended = |id: &str| self.ended.iter().find(|ended| ended.id == id);
         let is_good =
             |it: &EndedStep| matches!(it.conclusion, Conclusion::Success | Conclusion::Skipped);
@@ -226,7 +230,7 @@ impl AttemptRecord {
         let before = self
             .ended
             .iter()
-            .any(|it| staged(&it.id).0 == ActionStage::Pre && !is_good(it));
+            .any(|it| split_stage(&it.id).0 == ActionStage::Pre && !is_good(it));
         // A step that was running when its worker was killed has no end: it counts as failed.
         let first_bad = steps
             .iter()
@@ -245,7 +249,7 @@ impl AttemptRecord {
 }
 
 /// The finished steps, in the order in which they ended.
-fn ended(entries: Vec<JournalEntry>) -> Vec<EndedStep> {
+fn ended_steps(entries: Vec<JournalEntry>) -> Vec<EndedStep> {
     let mut begun = BTreeMap::new();
     let mut all = Vec::new();
     for entry in entries {
@@ -292,7 +296,7 @@ fn ended(entries: Vec<JournalEntry>) -> Vec<EndedStep> {
 }
 
 /// Splits an id of the journal into stage and step id. Step ids contain no dots.
-fn staged(id: &str) -> (ActionStage, &str) {
+fn split_stage(id: &str) -> (ActionStage, &str) {
     match id.rsplit_once('.') {
         Some((id, "pre")) => (ActionStage::Pre, id),
         Some((id, "post")) => (ActionStage::Post, id),

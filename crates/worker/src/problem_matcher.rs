@@ -110,11 +110,11 @@ impl ProblemMatchers {
     }
 
     /// Adds the matchers of a file, replacing those with the same owner.
-    pub(crate) fn add(&mut self, path: &Path) -> Result<(), String> {
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), String> {
         let failed = |why: String| format!("the matchers in {}: {why}", path.display());
-        for file in read(path).map_err(failed)? {
-            let matcher = ProblemMatcher::of(file).map_err(failed)?;
-            self.remove(&matcher.owner);
+        for file in read_definitions(path).map_err(failed)? {
+            let matcher = ProblemMatcher::from_parts(file).map_err(failed)?;
+            self.remove_owner(&matcher.owner);
             if self.0.len() >= MATCHERS_MAX {
                 return Err(failed(format!("there are {MATCHERS_MAX} already")));
             }
@@ -124,40 +124,40 @@ impl ProblemMatchers {
     }
 
     /// The definitions as JSON, the newest first.
-    pub(crate) fn texts(&self) -> Vec<Arc<str>> {
+    pub(crate) fn definitions(&self) -> Vec<Arc<str>> {
         self.0.iter().map(|it| Arc::clone(&it.text)).collect()
     }
 
     /// Restores matchers from [`Self::texts`]; ignores invalid ones.
-    pub(crate) fn of_texts<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+    pub(crate) fn from_definitions<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
         let matchers = texts.into_iter().filter_map(|text| {
             let file = serde_json::from_str(text).ok()?;
-            ProblemMatcher::of(file).ok()
+            ProblemMatcher::from_parts(file).ok()
         });
         Self(matchers.take(MATCHERS_MAX).collect())
     }
 
     /// Removes the matcher with this owner.
-    pub(crate) fn remove(&mut self, owner: &str) {
+    pub(crate) fn remove_owner(&mut self, owner: &str) {
         self.0.retain(|it| !it.owner.eq_ignore_ascii_case(owner));
     }
 
     /// Removes the matchers whose owners are in a file.
-    pub(crate) fn remove_those_of(&mut self, path: &Path) -> Result<(), String> {
-        let files = read(path);
+    pub(crate) fn remove_file(&mut self, path: &Path) -> Result<(), String> {
+        let files = read_definitions(path);
         let files = files.map_err(|why| format!("the matchers in {}: {why}", path.display()))?;
-        files.iter().for_each(|file| self.remove(&file.owner));
+        files.iter().for_each(|file| self.remove_owner(&file.owner));
         Ok(())
     }
 
     /// Matches a line; returns the problem that it completes.
-    pub(crate) fn look(&mut self, line: &[u8]) -> Option<MatchedProblem> {
+    pub(crate) fn match_line(&mut self, line: &[u8]) -> Option<MatchedProblem> {
         if line.len() > LINE_BYTES_MAX {
             return None;
         }
-        let line = without_colours(line);
+        let line = strip_colours(line);
         for at in 0..self.0.len() {
-            let Some(found) = self.0[at].look(&line) else {
+            let Some(found) = self.0[at].match_line(&line) else {
                 continue;
             };
             let others = self
@@ -166,7 +166,7 @@ impl ProblemMatchers {
                 .enumerate()
                 .filter(|(other, _)| *other != at);
             others.for_each(|(_, other)| other.found.fill(None));
-            if let Some(problem) = found.problem() {
+            if let Some(problem) = found.into_problem() {
                 return Some(problem);
             }
         }
@@ -174,7 +174,7 @@ impl ProblemMatchers {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<MatcherDefinition>, String> {
+fn read_definitions(path: &Path) -> Result<Vec<MatcherDefinition>, String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > FILE_BYTES_MAX {
         return Err(format!(
@@ -188,7 +188,7 @@ fn read(path: &Path) -> Result<Vec<MatcherDefinition>, String> {
 }
 
 impl ProblemMatcher {
-    fn of(file: MatcherDefinition) -> Result<Self, String> {
+    fn from_parts(file: MatcherDefinition) -> Result<Self, String> {
         // Can't fail: the definition consists of strings and numbers.
         let text = serde_json::to_string(&file).unwrap_or_default();
         let owner = file.owner;
@@ -196,7 +196,11 @@ impl ProblemMatcher {
             return Err("one has no `owner`".to_owned());
         }
         let failed = |why: String| format!("{owner}: {why}");
-        if let Some(severity) = file.severity.as_deref().filter(|it| level(it).is_none()) {
+        if let Some(severity) = file
+            .severity
+            .as_deref()
+            .filter(|it| parse_severity(it).is_none())
+        {
             return Err(failed(format!("the severity {severity:?} is none")));
         }
         let count = file.pattern.len();
@@ -211,8 +215,8 @@ impl ProblemMatcher {
             if pattern.repeats && (!is_last || count == 1 || pattern.wanted.message.is_none()) {
                 return Err(failed("only the last of several patterns may `loop`, and it says which group is the message".to_owned()));
             }
-            let regex = compile(&pattern.regexp).map_err(&failed)?;
-            for (name, group) in pattern.wanted.groups() {
+            let regex = compile_pattern(&pattern.regexp).map_err(&failed)?;
+            for (name, group) in pattern.wanted.named_groups() {
                 if set.contains(&name) {
                     return Err(failed(format!("`{name}` is set twice")));
                 }
@@ -246,7 +250,7 @@ impl ProblemMatcher {
 
     /// Matches a line. With several patterns each must match the line after that of the previous one; a last pattern
     /// with `loop` may match repeatedly.
-    fn look(&mut self, line: &[u8]) -> Option<MatchedFields> {
+    fn match_line(&mut self, line: &[u8]) -> Option<MatchedFields> {
         let last = self.patterns.len() - 1;
         for (index, pattern) in self.patterns.iter().enumerate().rev() {
             let before = match index {
@@ -257,8 +261,9 @@ impl ProblemMatcher {
                 },
             };
             let captures = pattern.regex.captures(line);
-            let found = captures
-                .map(|captures| MatchedFields::of(before.as_ref(), &pattern.wanted, &captures));
+            let found = captures.map(|captures| {
+                MatchedFields::from_parts(before.as_ref(), &pattern.wanted, &captures)
+            });
             match found {
                 Some(mut found) if index == last => {
                     self.found.fill(None);
@@ -280,7 +285,7 @@ impl ProblemMatcher {
 }
 
 impl GroupIndices {
-    fn groups(&self) -> impl Iterator<Item = (&'static str, usize)> {
+    fn named_groups(&self) -> impl Iterator<Item = (&'static str, usize)> {
         [
             ("file", self.file),
             ("fromPath", self.from_path),
@@ -296,7 +301,7 @@ impl GroupIndices {
 }
 
 impl MatchedFields {
-    fn of(before: Option<&Self>, wanted: &GroupIndices, captures: &Captures<'_>) -> Self {
+    fn from_parts(before: Option<&Self>, wanted: &GroupIndices, captures: &Captures<'_>) -> Self {
         let pick = |of: fn(&Self) -> &Option<String>, group: Option<usize>| {
             let known = before.and_then(|before| of(before).clone());
             // A group that didn't participate in the match is empty.
@@ -315,7 +320,7 @@ impl MatchedFields {
     }
 
     /// `None` if the message is empty or the severity unknown.
-    fn problem(self) -> Option<MatchedProblem> {
+    fn into_problem(self) -> Option<MatchedProblem> {
         let message = self.message.filter(|it| !it.trim().is_empty())?;
         let number = |text: Option<String>| text.and_then(|text| text.parse().ok());
         let file = self.file.filter(|file| !file.trim().is_empty());
@@ -329,7 +334,7 @@ impl MatchedFields {
         Some(MatchedProblem {
             level: match self.severity.as_deref() {
                 None => Level::Error,
-                Some(word) => level(word)?,
+                Some(word) => parse_severity(word)?,
             },
             message,
             file,
@@ -343,7 +348,7 @@ impl MatchedFields {
     }
 }
 
-fn level(word: &str) -> Option<Level> {
+fn parse_severity(word: &str) -> Option<Level> {
     Some(match word.to_ascii_lowercase().as_str() {
         "" | "error" => Level::Error,
         "warning" => Level::Warning,
@@ -352,8 +357,8 @@ fn level(word: &str) -> Option<Level> {
     })
 }
 
-fn compile(pattern: &str) -> Result<Regex, String> {
-    let translated = translated(pattern);
+fn compile_pattern(pattern: &str) -> Result<Regex, String> {
+    let translated = translate_pattern(pattern);
     let build = |unicode: bool| {
         RegexBuilder::new(&translated)
             .unicode(unicode)
@@ -374,7 +379,7 @@ fn compile(pattern: &str) -> Result<Regex, String> {
 }
 
 /// Translates JavaScript's syntax: escapes characters that only this engine treats as special.
-fn translated(pattern: &str) -> String {
+fn translate_pattern(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let (mut in_class, mut rest) = (false, pattern);
     while let Some(c) = rest.chars().next() {
@@ -420,7 +425,7 @@ fn is_repetition(rest: &str) -> bool {
 }
 
 /// Removes ANSI colour codes.
-pub(crate) fn without_colours(line: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn strip_colours(line: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memmem::find(line, b"\x1b[").is_none() {
         return Cow::Borrowed(line);
     }
@@ -447,13 +452,13 @@ mod tests {
         let path = folder.path().join("m.json");
         fs::write(&path, json!({ "problemMatcher": [matcher] }).to_string()).unwrap();
         let mut matchers = ProblemMatchers::default();
-        matchers.add(&path).map(|()| matchers)
+        matchers.add_file(&path).map(|()| matchers)
     }
 
     fn problems(matchers: &mut ProblemMatchers, text: &str) -> Vec<String> {
         let lines = text
             .lines()
-            .filter_map(|line| matchers.look(line.as_bytes()));
+            .filter_map(|line| matchers.match_line(line.as_bytes()));
         lines
             .map(|it| {
                 let number = |n: Option<u32>| n.map_or("-".to_owned(), |n| n.to_string());
@@ -569,7 +574,7 @@ mod tests {
             json!({"owner": "x", "severity": "bad", "pattern": [{"regexp": "(a)", "message": 1}]});
         assert!(with(&severity).err().unwrap().contains("severity"));
         let missing = ProblemMatchers::default()
-            .add(Path::new("/nowhere.json"))
+            .add_file(Path::new("/nowhere.json"))
             .unwrap_err();
         assert!(missing.contains("/nowhere.json"), "{missing}");
     }
@@ -582,10 +587,10 @@ mod tests {
         for word in ["one", "two"] {
             let file = json!({"problemMatcher": [{"owner": "o", "pattern": [{"regexp": format!("({word})"), "message": 1}]}]});
             fs::write(&path, format!("\u{feff}{file}")).unwrap();
-            matchers.add(&path).unwrap();
+            matchers.add_file(&path).unwrap();
         }
         assert_eq!(problems(&mut matchers, "one\ntwo"), ["Error -:-:- two [-]"]);
-        matchers.remove_those_of(&path).unwrap();
+        matchers.remove_file(&path).unwrap();
         assert!(matchers.is_empty());
     }
 
@@ -595,9 +600,13 @@ mod tests {
         let mut matchers = with(&matcher).unwrap();
         let line = format!("{}b", "a".repeat(LINE_BYTES_MAX - 1));
         let begun = std::time::Instant::now();
-        assert!(matchers.look(line.as_bytes()).is_none());
-        assert!(matchers.look(&b"a".repeat(LINE_BYTES_MAX + 1)).is_none());
+        assert!(matchers.match_line(line.as_bytes()).is_none());
+        assert!(
+            matchers
+                .match_line(&b"a".repeat(LINE_BYTES_MAX + 1))
+                .is_none()
+        );
         assert!(begun.elapsed() < std::time::Duration::from_secs(1));
-        assert!(matchers.look(b"a\xff").is_none());
+        assert!(matchers.match_line(b"a\xff").is_none());
     }
 }

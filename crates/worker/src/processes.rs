@@ -23,7 +23,7 @@ const GONE: Duration = Duration::from_secs(5);
 /// Limit for the rounds of killing: killed processes may leave children, which are reparented to the worker.
 const ROUNDS: usize = 32;
 
-/// Signals a process group; ignores one that has exited.
+/// Signals a process group; no error if the group has exited.
 pub(crate) fn signal_group(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group {
         let _ = kill_process_group(group, signal);
@@ -40,10 +40,10 @@ pub(crate) struct StrayProcess {
 
 /// Kills and returns all processes that steps have left running, whatever their process group. They are children of
 /// the worker, because it is a subreaper.
-pub(crate) fn end_strays() -> Vec<StrayProcess> {
+pub(crate) fn kill_stray_processes() -> Vec<StrayProcess> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
-        let children = children();
+        let children = list_children();
         if children.is_empty() {
             break;
         }
@@ -62,7 +62,7 @@ pub(crate) fn end_strays() -> Vec<StrayProcess> {
             }
             let _ = waitpid(Some(child.pid), WaitOptions::NOHANG);
         }
-        ended.extend(children.into_iter().filter_map(ChildProcess::stray));
+        ended.extend(children.into_iter().filter_map(ChildProcess::into_stray));
     }
     ended
 }
@@ -74,7 +74,7 @@ struct ChildProcess {
 }
 
 impl ChildProcess {
-    fn stray(self) -> Option<StrayProcess> {
+    fn into_stray(self) -> Option<StrayProcess> {
         (!self.is_zombie).then_some(StrayProcess {
             pid: self.pid,
             name: self.name,
@@ -84,11 +84,11 @@ impl ChildProcess {
 
 /// Whether a process of an earlier or concurrent step is running.
 pub(crate) fn has_children() -> bool {
-    !children().is_empty()
+    !list_children().is_empty()
 }
 
 /// The children of all threads of this process.
-fn children() -> Vec<ChildProcess> {
+fn list_children() -> Vec<ChildProcess> {
     let threads = fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()
@@ -98,27 +98,27 @@ fn children() -> Vec<ChildProcess> {
         Ok(lists) => lists
             .iter()
             .flat_map(|list| list.split_whitespace())
-            .filter_map(|pid| Some(look(pid.parse().ok()?)?.0))
+            .filter_map(|pid| Some(read_process_stat(pid.parse().ok()?)?.0))
             .collect(),
         // Kernel without `CONFIG_PROC_CHILDREN`: search all processes.
-        Err(_) => all_children(),
+        Err(_) => search_children(),
     }
 }
 
-fn all_children() -> Vec<ChildProcess> {
+fn search_children() -> Vec<ChildProcess> {
     let me = std::process::id();
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| look(entry.file_name().to_str()?.parse().ok()?))
+        .filter_map(|entry| read_process_stat(entry.file_name().to_str()?.parse().ok()?))
         .filter(|(_, parent)| *parent == me)
         .map(|(child, _)| child)
         .collect()
 }
 
 /// Reads a process and the pid of its parent.
-fn look(pid: i32) -> Option<(ChildProcess, u32)> {
+fn read_process_stat(pid: i32) -> Option<(ChildProcess, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in parentheses and may contain some itself: the last one ends it.
     let (head, rest) = stat.split_at(stat.rfind(')')?);
@@ -133,12 +133,12 @@ fn look(pid: i32) -> Option<(ChildProcess, u32)> {
 }
 
 /// Start time of this process, in clock ticks since boot.
-pub(crate) fn start_time() -> u64 {
-    start_time_of(std::process::id()).unwrap_or(0)
+pub(crate) fn own_start_time() -> u64 {
+    process_start_time(std::process::id()).unwrap_or(0)
 }
 
 /// Start time of a process; `None` if it doesn't exist or has exited.
-pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
+pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     let has_ended = matches!(fields.next()?, "Z" | "X");

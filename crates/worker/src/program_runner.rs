@@ -21,11 +21,11 @@ use tokio::{
 
 use crate::{
     cancellation::{JobCancellation, StopMode},
-    cgroup_limits::prefer_to_kill,
+    cgroup_limits::prefer_for_oom_kill,
     containers::ContainerProcess,
     output_processor::OutputProcessor,
     processes::{ENDING, signal_group},
-    shell::{CommandLine, which},
+    shell::{CommandLine, find_program},
 };
 
 /// Capacity of the pipe: programs that print a lot block less often.
@@ -82,40 +82,40 @@ impl OutputPipe {
         })
     }
 
-    async fn read(&mut self, output: &mut OutputProcessor) -> io::Result<()> {
+    async fn forward_output(&mut self, output: &mut OutputProcessor) -> io::Result<()> {
         let count = self.reader.read(&mut self.chunk).await?;
-        output.feed(&self.chunk[..count]);
+        output.process_bytes(&self.chunk[..count]);
         output.log.flush();
         Ok(())
     }
 
     /// Reads what the pipe holds now. A process that has exited has written all its output before.
-    async fn drain(&mut self, output: &mut OutputProcessor) -> io::Result<()> {
+    async fn drain_output(&mut self, output: &mut OutputProcessor) -> io::Result<()> {
         let mut left = usize::try_from(rustix::io::ioctl_fionread(&self.reader)?).unwrap_or(0);
         while left > 0 {
             let room = left.min(self.chunk.len());
             let count = self.reader.read(&mut self.chunk[..room]).await?;
-            output.feed(&self.chunk[..count]);
+            output.process_bytes(&self.chunk[..count]);
             left -= count.clamp(1, left);
         }
-        output.end();
+        output.finish();
         Ok(())
     }
 }
 
 /// Runs a program until it exits; its output goes to `output`.
-pub(crate) async fn run(
+pub(crate) async fn run_program(
     invocation: &ProgramInvocation,
     bounds: RunLimits<'_>,
     pipe: &mut OutputPipe,
     output: &mut OutputProcessor,
 ) -> io::Result<RunOutcome> {
-    run_reached(invocation, None, bounds, pipe, output).await
+    run_container_client(invocation, None, bounds, pipe, output).await
 }
 
 /// Like [`run`], for the client of a process in a container: signals are sent to that process, whose end also ends
 /// the client.
-pub(crate) async fn run_reached(
+pub(crate) async fn run_container_client(
     invocation: &ProgramInvocation,
     reach: Option<ContainerProcess>,
     bounds: RunLimits<'_>,
@@ -125,7 +125,7 @@ pub(crate) async fn run_reached(
     let program = &invocation.line.program;
     let path = invocation.env.iter().rfind(|(name, _)| name == "PATH");
     // With an absolute path std uses posix_spawn instead of fork, and no folder of PATH is tried in vain.
-    let file = path.and_then(|(_, path)| which(program, path));
+    let file = path.and_then(|(_, path)| find_program(program, path));
     let mut command = Command::new(file.as_deref().unwrap_or(program.as_ref()));
     command
         .arg0(program)
@@ -140,13 +140,13 @@ pub(crate) async fn run_reached(
         .kill_on_drop(true);
     let mut child = command.spawn()?;
     drop(command);
-    prefer_to_kill(child.id());
-    let ended = supervise(&mut child, reach, bounds, pipe, output).await?;
-    pipe.drain(output).await?;
+    prefer_for_oom_kill(child.id());
+    let ended = supervise_program(&mut child, reach, bounds, pipe, output).await?;
+    pipe.drain_output(output).await?;
     Ok(ended)
 }
 
-async fn supervise(
+async fn supervise_program(
     child: &mut Child,
     reach: Option<ContainerProcess>,
     bounds: RunLimits<'_>,
@@ -167,19 +167,19 @@ async fn supervise(
         };
         tokio::select! {
             status = child.wait() => break status?,
-            read = pipe.read(output) => read?,
-            manner = bounds.cancel.must_end(bounds.goes_on), if !ending.as_ref().is_some_and(ProgramTermination::is_last) => {
+            read = pipe.forward_output(output) => read?,
+            manner = bounds.cancel.wait_for_stop(bounds.goes_on), if !ending.as_ref().is_some_and(ProgramTermination::was_killed) => {
                 let ending = ending.get_or_insert_with(|| ProgramTermination::new(RunOutcome::Cancelled));
                 match manner {
-                    StopMode::Graceful => ending.step(&target),
-                    StopMode::Immediate => ending.kill(&target),
+                    StopMode::Graceful => ending.send_next_signal(&target),
+                    StopMode::Immediate => ending.send_kill(&target),
                 }
             }
-            () = at(alarm) => ending.get_or_insert_with(|| ProgramTermination::new(RunOutcome::TimedOut)).step(&target),
+            () = sleep_until_some(alarm) => ending.get_or_insert_with(|| ProgramTermination::new(RunOutcome::TimedOut)).send_next_signal(&target),
         }
     };
     Ok(match ending {
-        None => how(status),
+        None => outcome_from_status(status),
         Some(ending) => {
             // Its children have had the same grace period.
             signal_group(group, Signal::KILL);
@@ -188,14 +188,14 @@ async fn supervise(
     })
 }
 
-async fn at(time: Option<Instant>) {
+async fn sleep_until_some(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
 
-fn how(status: ExitStatus) -> RunOutcome {
+fn outcome_from_status(status: ExitStatus) -> RunOutcome {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(0), _) => RunOutcome::Succeeded,
@@ -217,9 +217,9 @@ struct SignalTarget {
 }
 
 impl SignalTarget {
-    fn signal(&self, signal: Signal) {
+    fn send_signal(&self, signal: Signal) {
         match &self.reach {
-            Some(reach) => reach.signal(signal),
+            Some(reach) => reach.send_signal(signal),
             None => signal_group(self.group, signal),
         }
     }
@@ -242,20 +242,20 @@ impl ProgramTermination {
     }
 
     /// Sends the next signal.
-    fn step(&mut self, target: &SignalTarget) {
+    fn send_next_signal(&mut self, target: &SignalTarget) {
         match ENDING.get(self.said) {
             Some((signal, grace)) => {
-                target.signal(*signal);
+                target.send_signal(*signal);
                 self.next = Some(Instant::now() + *grace);
                 self.said += 1;
             }
-            None => self.kill(target),
+            None => self.send_kill(target),
         }
     }
 
-    fn kill(&mut self, target: &SignalTarget) {
-        if target.reach.is_some() && !self.is_last() {
-            target.signal(Signal::KILL);
+    fn send_kill(&mut self, target: &SignalTarget) {
+        if target.reach.is_some() && !self.was_killed() {
+            target.send_signal(Signal::KILL);
             self.next = Some(Instant::now() + GONE);
         } else {
             signal_group(target.group, Signal::KILL);
@@ -265,7 +265,7 @@ impl ProgramTermination {
     }
 
     /// Whether SIGKILL was sent.
-    const fn is_last(&self) -> bool {
+    const fn was_killed(&self) -> bool {
         self.said > ENDING.len()
     }
 }

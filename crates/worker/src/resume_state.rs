@@ -68,7 +68,7 @@ pub(crate) struct StepResumeState {
 }
 
 impl StepResumeState {
-    fn is_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.changes.is_empty()
             && self.outputs.is_empty()
             && self.states.is_empty()
@@ -78,12 +78,12 @@ impl StepResumeState {
     }
 
     /// Applies the changes to `scope`; without `secrets` only those that contain none.
-    pub(crate) fn apply(&self, scope: &mut JobScope, secrets: bool) {
+    pub(crate) fn restore_into(&self, scope: &mut JobScope, secrets: bool) {
         let may = |change: &&StepChange| match change {
             StepChange::Env(name, _) => secrets || !self.secret.contains(name),
             StepChange::Path(_) => true,
         };
-        scope.change(self.changes.iter().filter(may).cloned().collect());
+        scope.apply_changes(self.changes.iter().filter(may).cloned().collect());
         // `changes` collects what a background step changes itself: restored changes don't belong there.
         scope.changes.clear();
     }
@@ -115,7 +115,7 @@ impl ResumeStateWriter {
     }
 
     /// Writes the state of the step `key`, which has this index in the journal. Returns whether there was any.
-    pub(crate) fn keep(
+    pub(crate) fn record_step(
         &mut self,
         (index, key): (usize, &str),
         hand: &mut StepRunner,
@@ -125,43 +125,43 @@ impl ResumeStateWriter {
         let masker = &hand.output.masker;
         let changes = std::mem::take(&mut hand.scope.changes);
         let secret = changes.iter().filter_map(|change| match change {
-            StepChange::Env(name, value) if masker.finds(value) => Some(name.clone()),
+            StepChange::Env(name, value) if masker.contains_secret(value) => Some(name.clone()),
             StepChange::Env(..) | StepChange::Path(_) => None,
         });
         let mine =
             |of: &str| of == key || of.strip_prefix(key).is_some_and(|it| it.starts_with('.'));
         let states = hand.states.iter().filter(|(of, _)| mine(of));
-        let matchers = hand.output.matchers.texts();
+        let matchers = hand.output.matchers.definitions();
         let kept = StepResumeState {
             index: Some(index),
             secret: secret.collect(),
             changes,
             outputs: outputs
                 .iter()
-                .filter(|(_, value)| masker.finds(value))
+                .filter(|(_, value)| masker.contains_secret(value))
                 .cloned()
                 .collect(),
             states: states
                 .map(|(of, state)| (of.clone(), state.clone()))
                 .collect(),
             post: posts.iter().find(|post| post.key == key).cloned(),
-            masks: masker.added(self.masks),
+            masks: masker.added_since(self.masks),
             matchers: (matchers != self.matchers).then_some(matchers),
         };
-        self.write(&kept)
+        self.write_state(&kept)
     }
 
     /// Writes the masks that were added since the last write.
-    pub(crate) fn keep_masks(&mut self, masker: &Masker) {
-        self.write(&StepResumeState {
-            masks: masker.added(self.masks),
+    pub(crate) fn record_masks(&mut self, masker: &Masker) {
+        self.write_state(&StepResumeState {
+            masks: masker.added_since(self.masks),
             ..StepResumeState::default()
         });
     }
 
     /// Writes a state; returns whether there was any.
-    pub(crate) fn write(&mut self, kept: &StepResumeState) -> bool {
-        if kept.is_nothing() {
+    pub(crate) fn write_state(&mut self, kept: &StepResumeState) -> bool {
+        if kept.is_empty() {
             return false;
         }
         self.masks += kept.masks.len();
@@ -169,7 +169,7 @@ impl ResumeStateWriter {
             self.matchers.clone_from(matchers);
         }
         if !self.broken
-            && let Err(error) = self.append(kept)
+            && let Err(error) = self.append_line(kept)
         {
             // Nothing may follow the incomplete line that is left now.
             self.broken = true;
@@ -180,7 +180,7 @@ impl ResumeStateWriter {
         true
     }
 
-    fn append(&mut self, kept: &StepResumeState) -> io::Result<()> {
+    fn append_line(&mut self, kept: &StepResumeState) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
@@ -208,7 +208,7 @@ impl ResumeStateWriter {
 }
 
 /// Reads the resume state of the job in `folder`. An incomplete last line is ignored.
-pub(crate) fn read_kept(folder: &Path) -> io::Result<Vec<StepResumeState>> {
+pub(crate) fn read_resume_states(folder: &Path) -> io::Result<Vec<StepResumeState>> {
     let text = match fs::read(folder.join(RESUME_STATE_FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -224,8 +224,10 @@ pub(crate) fn read_kept(folder: &Path) -> io::Result<Vec<StepResumeState>> {
 }
 
 /// The problem matchers that are active after these steps.
-pub(crate) fn matchers<'k>(kept: impl IntoIterator<Item = &'k StepResumeState>) -> ProblemMatchers {
+pub(crate) fn restore_matchers<'k>(
+    kept: impl IntoIterator<Item = &'k StepResumeState>,
+) -> ProblemMatchers {
     let last = kept.into_iter().filter_map(|kept| kept.matchers.as_ref());
     let last = last.last().into_iter().flatten();
-    ProblemMatchers::of_texts(last.map(|text| &**text))
+    ProblemMatchers::from_definitions(last.map(|text| &**text))
 }

@@ -27,9 +27,9 @@ pub(crate) fn command_line(
     script: &Path,
     path: &str,
 ) -> Result<CommandLine, ShellError> {
-    let has = |program: &str| which(program, path).is_some();
-    let line = filled(shell, script, has)?;
-    if which(&line.program, path).is_none() {
+    let has = |program: &str| find_program(program, path).is_some();
+    let line = fill_template(shell, script, has)?;
+    if find_program(&line.program, path).is_none() {
         let name = shell.unwrap_or("bash").to_owned();
         return Err(ShellError::Missing(name, line.program));
     }
@@ -38,14 +38,14 @@ pub(crate) fn command_line(
 
 /// The command line for a script in a container, where installed programs are unknown. Without `shell`: sh, like at
 /// GitHub.
-pub(crate) fn command_line_inside(
+pub(crate) fn container_command_line(
     shell: Option<&str>,
     script: &Path,
 ) -> Result<CommandLine, ShellError> {
-    filled(shell, script, |program| program == "python")
+    fill_template(shell, script, |program| program == "python")
 }
 
-fn filled(
+fn fill_template(
     shell: Option<&str>,
     script: &Path,
     has: impl Fn(&str) -> bool,
@@ -62,7 +62,7 @@ fn filled(
         Some(custom) if custom.contains("{0}") => custom,
         Some(unknown) => return Err(ShellError::Unknown(unknown.to_owned())),
     };
-    let words = words(template).ok_or_else(|| ShellError::Quote(template.to_owned()))?;
+    let words = split_template(template).ok_or_else(|| ShellError::Quote(template.to_owned()))?;
     let script = script.display().to_string();
     let mut words = words.into_iter().map(|word| word.replace("{0}", &script));
     Ok(CommandLine {
@@ -72,7 +72,7 @@ fn filled(
 }
 
 /// Looks up a program in `path`.
-pub(crate) fn which(program: &str, path: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(program: &str, path: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program));
     }
@@ -83,7 +83,7 @@ pub(crate) fn which(program: &str, path: &str) -> Option<PathBuf> {
 }
 
 /// The file extension that the shell expects.
-pub(crate) fn extension(shell: Option<&str>) -> &'static str {
+pub(crate) fn script_extension(shell: Option<&str>) -> &'static str {
     match shell.map(str::trim) {
         Some("python") => "py",
         Some("pwsh") => "ps1",
@@ -91,8 +91,8 @@ pub(crate) fn extension(shell: Option<&str>) -> &'static str {
     }
 }
 
-/// The text of the script file. PowerShell only exits with the code of the last program if the script says so.
-pub(crate) fn prepared(shell: Option<&str>, script: &str) -> String {
+/// The text of the script file. PowerShell only exits with the code of the last program if the script does it explicitly.
+pub(crate) fn script_text(shell: Option<&str>, script: &str) -> String {
     match shell.map(str::trim) {
         Some("pwsh") => format!(
             "$ErrorActionPreference = 'stop'\n{script}\nif ((Test-Path -LiteralPath variable:\\LASTEXITCODE)) {{ exit $LASTEXITCODE }}\n"
@@ -103,7 +103,7 @@ pub(crate) fn prepared(shell: Option<&str>, script: &str) -> String {
 
 /// Splits at whitespace outside of double quotes. Not `shlex`: GitHub's runner knows no single quotes and no escapes
 /// here. `None` if a quote isn't closed.
-fn words(template: &str) -> Option<Vec<String>> {
+fn split_template(template: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     for c in template.chars() {
         match c {

@@ -1,6 +1,6 @@
 //! Runs steps: those of the job, and those of composite actions.
 //!
-//! Knows nothing of the journal; [`crate::job_runner::JobRunner`] records what a step of the job did.
+//! Knows nothing of the journal; [`crate::job_execution::JobExecution`] records what a step of the job did.
 
 use std::{
     cell::Cell, collections::BTreeMap, fs, path::Path, pin::Pin, rc::Rc, sync::Arc, time::Duration,
@@ -64,8 +64,8 @@ pub(crate) struct StepTask {
     pub(crate) inner: Option<Box<StepScope>>,
 }
 
-/// What is evaluated before a step runs.
-pub(crate) struct StepPlan {
+/// A step with its evaluated condition, name, variables and limits.
+pub(crate) struct PlannedStep {
     pub(crate) runs: bool,
     /// Whether the step also runs, or keeps running, in a cancelled job (`if: always()`).
     pub(crate) goes_on: bool,
@@ -89,7 +89,7 @@ pub(crate) struct StepOutcome {
 }
 
 impl StepOutcome {
-    pub(crate) fn plainly(outcome: Conclusion, why: Option<String>) -> Self {
+    pub(crate) fn without_output(outcome: Conclusion, why: Option<String>) -> Self {
         Self {
             outcome,
             why,
@@ -100,14 +100,14 @@ impl StepOutcome {
     }
 
     /// A step whose expressions can't be evaluated has failed.
-    pub(crate) fn unplanned(step: &Step, error: &EvalError) -> Self {
+    pub(crate) fn from_eval_error(step: &Step, error: &EvalError) -> Self {
         let why = format!("line {}: {error}\n{}", step.at.line, error.snippet());
-        Self::plainly(Conclusion::Failure, Some(why))
+        Self::without_output(Conclusion::Failure, Some(why))
     }
 }
 
 impl StepTask {
-    pub(crate) fn of(key: String, step: &Step) -> Self {
+    pub(crate) fn new(key: String, step: &Step) -> Self {
         Self {
             key,
             condition: step.if_.clone(),
@@ -119,11 +119,11 @@ impl StepTask {
 
     /// The title with its stage, for a step whose `name` can't be evaluated.
     pub(crate) fn title(&self, stage: ActionStage) -> String {
-        titled(stage, self.step.title())
+        stage_title(stage, self.step.title())
     }
 }
 
-fn titled(stage: ActionStage, name: String) -> String {
+fn stage_title(stage: ActionStage, name: String) -> String {
     match stage {
         ActionStage::Pre => format!("Pre {name}"),
         ActionStage::Main => name,
@@ -132,7 +132,7 @@ fn titled(stage: ActionStage, name: String) -> String {
 }
 
 impl StepRunner {
-    pub(crate) fn cut_short(&mut self, cut: Option<CancelReason>) {
+    pub(crate) fn record_cancellation(&mut self, cut: Option<CancelReason>) {
         if let Some(cut) = cut {
             let minutes = self.spec.timeout_ms as f64 / 60_000.0;
             self.scope.verdict.cut.get_or_insert_with(|| match cut {
@@ -143,22 +143,27 @@ impl StepRunner {
     }
 
     /// The contexts that expressions in `frame` see; `files` are those of [`Hand::workspace`].
-    pub(crate) fn contexts<'c>(
+    pub(crate) fn expression_contexts<'c>(
         &self,
         frame: &StepScope,
         seen: &StepIdentity,
         env: &EnvVars,
         files: &'c WorkspaceFiles<'c>,
     ) -> Contexts<'c> {
-        self.scope.contexts(&self.spec, frame, seen, env, files)
+        self.scope
+            .expression_contexts(&self.spec, frame, seen, env, files)
     }
 
-    pub(crate) fn plan(&self, frame: &StepScope, task: &StepTask) -> Result<StepPlan, EvalError> {
+    pub(crate) fn plan_step(
+        &self,
+        frame: &StepScope,
+        task: &StepTask,
+    ) -> Result<PlannedStep, EvalError> {
         let step = &task.step;
         let files = WorkspaceFiles(&self.folders.workspace);
-        let seen = frame.seen(&step.id);
-        let mut env = self.scope.env_of(frame);
-        let outer = self.contexts(frame, &seen, &env, &files);
+        let seen = frame.step_identity(&step.id);
+        let mut env = self.scope.scope_env(frame);
+        let outer = self.expression_contexts(frame, &seen, &env, &files);
         let named = |contexts: &Contexts<'_>| match &step.name {
             Some(name) => name.resolve_text(contexts),
             None => Ok(step.title()),
@@ -166,16 +171,16 @@ impl StepRunner {
         let left = frame
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let may = !self.cancel.is_over()
+        let may = !self.cancel.is_grace_over()
             && left.is_none_or(|left| !left.is_zero())
-            && (frame.depth == 0 || frame.goes_on || self.cancel.cut().is_none());
+            && (frame.depth == 0 || frame.goes_on || self.cancel.reason().is_none());
         if !(may && task.condition.holds(&outer)?) {
             // The name of a skipped step may refer to outputs that don't exist: show it unevaluated.
             let name = named(&outer).unwrap_or_else(|_| step.title());
-            return Ok(StepPlan {
+            return Ok(PlannedStep {
                 runs: false,
                 goes_on: false,
-                name: titled(frame.stage, name),
+                name: stage_title(frame.stage, name),
                 env,
                 own: EnvVars::default(),
                 timeout: None,
@@ -185,7 +190,7 @@ impl StepRunner {
         let mut own = frame.env.clone();
         own.extend(step.env.resolve(&outer)?);
         env.extend(own.iter().cloned());
-        let contexts = self.contexts(frame, &seen, &env, &files);
+        let contexts = self.expression_contexts(frame, &seen, &env, &files);
         let cancelled = outer.with_status(Status {
             success: frame.depth > 0 && frame.failed.is_none(),
             failure: frame.failed.is_some(),
@@ -196,11 +201,11 @@ impl StepRunner {
             .map(|minutes| minutes.resolve(&contexts))
             .transpose()?;
         let own_time = minutes.and_then(|it| Duration::try_from_secs_f64(it * 60.0).ok());
-        Ok(StepPlan {
+        Ok(PlannedStep {
             runs: true,
             goes_on: (frame.depth == 0 || frame.goes_on)
                 && task.condition.holds(&cancelled).unwrap_or(false),
-            name: titled(frame.stage, named(&contexts)?),
+            name: stage_title(frame.stage, named(&contexts)?),
             timeout: own_time.into_iter().chain(left).min(),
             continues: step.continue_on_error.resolve(&contexts)?,
             env,
@@ -209,23 +214,23 @@ impl StepRunner {
     }
 
     /// Runs a step as planned.
-    pub(crate) fn carry_out<'h>(
+    pub(crate) fn run_step<'h>(
         &'h mut self,
         frame: &'h mut StepScope,
         task: StepTask,
-        plan: StepPlan,
+        plan: PlannedStep,
     ) -> Pin<Box<dyn Future<Output = StepOutcome> + 'h>> {
         // Boxed: a composite action runs further steps.
-        Box::pin(self.do_carry_out(frame, task, plan))
+        Box::pin(self.run_step_unboxed(frame, task, plan))
     }
 
-    async fn do_carry_out(
+    async fn run_step_unboxed(
         &mut self,
         frame: &mut StepScope,
         task: StepTask,
-        plan: StepPlan,
+        plan: PlannedStep,
     ) -> StepOutcome {
-        let failed = |why: String| StepOutcome::plainly(Conclusion::Failure, Some(why));
+        let failed = |why: String| StepOutcome::without_output(Conclusion::Failure, Some(why));
         let number = self.files.get();
         self.files.set(number + 1);
         let channel = match CommandFiles::create(&self.folders.temp, number) {
@@ -246,8 +251,8 @@ impl StepRunner {
                     shell: shell.as_deref(),
                     folder: working_directory.as_ref(),
                 };
-                match self.script(frame, &task, &plan, &channel, script, number) {
-                    Ok(invocation) => self.run(&invocation, &plan).await,
+                match self.prepare_script(frame, &task, &plan, &channel, script, number) {
+                    Ok(invocation) => self.run_program(&invocation, &plan).await,
                     Err(why) => RunOutcome::Failed(why),
                 }
             }
@@ -260,21 +265,21 @@ impl StepRunner {
                     with,
                     channel: &channel,
                 };
-                self.uses(frame, task, &plan, uses, &mut left).await
+                self.run_action(frame, task, &plan, uses, &mut left).await
             }
         };
-        let may_come_late = self.containers.inside().is_some() || has_children();
+        let may_come_late = self.containers.job_container().is_some() || has_children();
         let unwritten = if may_come_late {
             UnusedFiles::Remove
         } else {
             UnusedFiles::Reuse
         };
-        let written = channel.close(unwritten);
-        self.sum_up(&key, timeout, ended, written, left)
+        let written = channel.collect(unwritten);
+        self.conclude_step(&key, timeout, ended, written, left)
     }
 
     /// Combines how a step ended with what it wrote to its command files and printed as commands.
-    fn sum_up(
+    fn conclude_step(
         &mut self,
         key: &str,
         timeout: Option<Duration>,
@@ -291,7 +296,7 @@ impl StepRunner {
         if !state.is_empty() {
             self.states.entry(key.to_owned()).or_default().extend(state);
         }
-        self.take_over(&mut written);
+        self.apply_written_changes(&mut written);
         let (outcome, why) = match (ended, written.mistake) {
             (RunOutcome::Succeeded, None) => (Conclusion::Success, None),
             (RunOutcome::Succeeded, Some(why)) | (RunOutcome::Failed(why), _) => {
@@ -309,7 +314,7 @@ impl StepRunner {
                 (Conclusion::Skipped, Some(why))
             }
             (RunOutcome::Cancelled, _) => {
-                self.cut_short(self.cancel.cut());
+                self.record_cancellation(self.cancel.reason());
                 (Conclusion::Cancelled, self.scope.verdict.cut.clone())
             }
         };
@@ -319,56 +324,58 @@ impl StepRunner {
         StepOutcome {
             outcome,
             why,
-            outputs: last_of_each(left.outputs),
+            outputs: last_value_per_name(left.outputs),
             entries: left.entries,
             summary: (!left.summary.is_empty()).then_some(left.summary),
         }
     }
 
     /// Applies the variables and `PATH` entries that the step set for later steps.
-    fn take_over(&mut self, written: &mut CommandFileValues) {
+    fn apply_written_changes(&mut self, written: &mut CommandFileValues) {
         let heard = &mut self.output.heard;
         let env = heard.env.drain(..).chain(written.env.drain(..));
         let env = env.map(|(name, value)| StepChange::Env(name, value));
         let paths = heard.paths.drain(..).chain(written.paths.drain(..));
         let changes = env.chain(paths.map(StepChange::Path)).collect();
-        self.scope.change(changes);
+        self.scope.apply_changes(changes);
         for complaint in &written.complaints {
             self.output.annotate(Level::Error, complaint);
         }
     }
 
     /// The complete environment of a step's processes.
-    pub(crate) fn environment(
+    pub(crate) fn step_environment(
         &mut self,
         seen: &StepIdentity,
         own: &EnvVars,
         channel: &CommandFiles,
     ) -> EnvVars {
-        let mut env = self.scope.environment(&self.spec, &self.folders, seen, own);
+        let mut env = self
+            .scope
+            .process_environment(&self.spec, &self.folders, seen, own);
         let unsecure = env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS");
         self.output.heard.unsecure = unsecure.is_some_and(|it| it.eq_ignore_ascii_case("true"));
-        channel.announce(&mut env);
+        channel.set_variables(&mut env);
         env
     }
 
-    fn script(
+    fn prepare_script(
         &mut self,
         frame: &StepScope,
         task: &StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         channel: &CommandFiles,
         script: RunStep<'_>,
         number: usize,
     ) -> Result<ProgramInvocation, String> {
         let workspace = self.folders.workspace.clone();
-        let mut seen = frame.seen(&task.step.id);
+        let mut seen = frame.step_identity(&task.step.id);
         // GitHub sets `github.action_repository` and `github.action_ref` for action steps only, not for scripts
         // inside an action.
         seen.remote = None;
-        let env = self.environment(&seen, &plan.env, channel);
+        let env = self.step_environment(&seen, &plan.env, channel);
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.contexts(frame, &seen, &plan.env, &files);
+        let contexts = self.expression_contexts(frame, &seen, &plan.env, &files);
         let text = |template: &Template| {
             let text = template.resolve_text(&contexts);
             text.map_err(|error| format!("{error}\n{}", error.snippet()))
@@ -386,22 +393,22 @@ impl StepRunner {
         let workdir = workspace.join(folder);
         let script = text(script.text)?;
         let shell_name = shell_name.as_deref();
-        let file = format!("step-{number}.{}", shell::extension(shell_name));
+        let file = format!("step-{number}.{}", shell::script_extension(shell_name));
         let file = self.folders.temp.join(file);
         let path = env.get("PATH").unwrap_or_default();
-        let line = match self.containers.inside() {
-            Some(inside) => inside.shell(shell_name, &file),
+        let line = match self.containers.job_container() {
+            Some(inside) => inside.script_command_line(shell_name, &file),
             None => shell::command_line(shell_name, &file, path),
         }
         .map_err(|error| error.to_string())?;
-        self.say_script(&script, &line);
-        let may = |inside: &JobContainer| inside.may_have(&workdir);
-        let inside = self.containers.inside();
+        self.log_script_head(&script, &line);
+        let may = |inside: &JobContainer| inside.may_have_folder(&workdir);
+        let inside = self.containers.job_container();
         if !inside.map_or_else(|| workdir.is_dir(), may) {
             let workdir = workdir.display();
             return Err(format!("the working directory {workdir} does not exist"));
         }
-        fs::write(&file, shell::prepared(shell_name, &script))
+        fs::write(&file, shell::script_text(shell_name, &script))
             .map_err(|error| format!("{}: {error}", file.display()))?;
         Ok(ProgramInvocation {
             line,
@@ -411,22 +418,22 @@ impl StepRunner {
     }
 
     /// Logs the script and its shell.
-    fn say_script(&mut self, script: &str, line: &shell::CommandLine) {
+    fn log_script_head(&mut self, script: &str, line: &shell::CommandLine) {
         let mut head: Vec<String> = script.lines().map(|line| format!("  {line}")).collect();
         head.push(format!(
             "  shell: {} {}",
             line.program,
             line.arguments.join(" ")
         ));
-        self.output.say(&head.join("\n"));
-        self.output.say("##[endgroup]");
+        self.output.log_message(&head.join("\n"));
+        self.output.log_message("##[endgroup]");
     }
 
     /// Runs a program until it exits.
-    pub(crate) async fn run(
+    pub(crate) async fn run_program(
         &mut self,
         invocation: &ProgramInvocation,
-        plan: &StepPlan,
+        plan: &PlannedStep,
     ) -> RunOutcome {
         let bounds = RunLimits {
             timeout: plan.timeout,
@@ -434,17 +441,17 @@ impl StepRunner {
             goes_on: plan.goes_on,
         };
         let (pipe, output) = (&mut self.pipe, &mut self.output);
-        let result = match self.containers.inside() {
+        let result = match self.containers.job_container() {
             Some(inside) => {
-                let (entered, reach) = inside.enter(invocation, &self.folders);
-                program_runner::run_reached(&entered, reach, bounds, pipe, output).await
+                let (entered, reach) = inside.translate_invocation(invocation, &self.folders);
+                program_runner::run_container_client(&entered, reach, bounds, pipe, output).await
             }
-            None => program_runner::run(invocation, bounds, pipe, output).await,
+            None => program_runner::run_program(invocation, bounds, pipe, output).await,
         };
         let program = &invocation.line.program;
         let ended = result
             .unwrap_or_else(|error| RunOutcome::Failed(format!("{program} can't be run: {error}")));
-        match (ended, self.confinement.ran_out_of_memory()) {
+        match (ended, self.confinement.take_oom_message()) {
             (RunOutcome::Failed(why), Some(memory)) => {
                 RunOutcome::Failed(format!("{why}; {memory}"))
             }
@@ -453,30 +460,30 @@ impl StepRunner {
     }
 
     /// Runs a step of a composite action.
-    pub(crate) async fn nested(
+    pub(crate) async fn run_nested_step(
         &mut self,
         frame: &mut StepScope,
         task: StepTask,
         left: &mut ActionEffects,
     ) {
-        let cut = self.cancel.look();
-        self.cut_short(cut);
-        let outer = self.output.begin_nested();
+        let cut = self.cancel.update();
+        self.record_cancellation(cut);
+        let outer = self.output.start_nested_step();
         let step = task.step.clone();
-        let (name, went, continues) = match self.plan(frame, &task) {
+        let (name, went, continues) = match self.plan_step(frame, &task) {
             Ok(plan) if plan.runs => {
                 let (name, continues) = (plan.name.clone(), plan.continues);
-                self.output.say(&format!("##[group]{name}"));
-                (name, self.carry_out(frame, task, plan).await, continues)
+                self.output.log_message(&format!("##[group]{name}"));
+                (name, self.run_step(frame, task, plan).await, continues)
             }
             Ok(plan) => (
                 plan.name,
-                StepOutcome::plainly(Conclusion::Skipped, None),
+                StepOutcome::without_output(Conclusion::Skipped, None),
                 false,
             ),
             Err(error) => (
                 task.title(frame.stage),
-                StepOutcome::unplanned(&step, &error),
+                StepOutcome::from_eval_error(&step, &error),
                 false,
             ),
         };
@@ -484,12 +491,12 @@ impl StepRunner {
         match &went.why {
             Some(_) if late => self
                 .output
-                .say("##[error]the time of the whole action is over"),
-            Some(why) => self.output.say(&format!("##[error]{why}")),
+                .log_message("##[error]the time of the whole action is over"),
+            Some(why) => self.output.log_message(&format!("##[error]{why}")),
             None => {}
         }
-        self.output.end_nested(outer);
-        let conclusion = concluded(went.outcome, continues);
+        self.output.finish_nested_step(outer);
+        let conclusion = apply_continue_on_error(went.outcome, continues);
         if conclusion == Conclusion::Failure {
             let why = went.why.as_deref().unwrap_or("failed");
             let why = why.lines().next().unwrap_or(why);
@@ -499,7 +506,7 @@ impl StepRunner {
         }
         frame.cut |= went.outcome == Conclusion::Cancelled;
         if frame.stage == ActionStage::Main {
-            frame.add_step(&step.id, went.outcome, conclusion, &went.outputs);
+            frame.add_finished_step(&step.id, went.outcome, conclusion, &went.outputs);
         }
         left.entries.extend(went.entries);
         if let Some(summary) = went.summary {
@@ -521,7 +528,7 @@ struct RunStep<'s> {
 }
 
 /// The conclusion of a step: `continue-on-error` turns a failure into a success.
-pub(crate) fn concluded(outcome: Conclusion, continues: bool) -> Conclusion {
+pub(crate) fn apply_continue_on_error(outcome: Conclusion, continues: bool) -> Conclusion {
     match outcome {
         Conclusion::Failure if continues => Conclusion::Success,
         other => other,
@@ -529,7 +536,7 @@ pub(crate) fn concluded(outcome: Conclusion, continues: bool) -> Conclusion {
 }
 
 /// Removes duplicate outputs: the last value wins.
-fn last_of_each(outputs: Vec<(String, String)>) -> Vec<(String, String)> {
+fn last_value_per_name(outputs: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut each = EnvVars::default();
     each.extend(outputs);
     each.into_vec()

@@ -105,7 +105,7 @@ impl From<PostStep> for StepTask {
     fn from(post: PostStep) -> Self {
         Self {
             condition: match &post.action {
-                Some(action) => action.condition(ActionStage::Post),
+                Some(action) => action.stage_condition(ActionStage::Post),
                 // `success()`: built-in actions only save their results (caches) when all went well.
                 None => Condition::default(),
             },
@@ -119,7 +119,7 @@ impl From<PostStep> for StepTask {
 
 impl StepScope {
     /// The scope of the composite action that the step `key` uses.
-    pub(crate) fn within(
+    pub(crate) fn for_action(
         &self,
         key: &str,
         env: EnvVars,
@@ -137,17 +137,17 @@ impl StepScope {
     }
 
     /// The key of the step at `index`.
-    pub(crate) fn key(&self, index: usize) -> String {
+    pub(crate) fn step_key(&self, index: usize) -> String {
         format!("{}{index}", self.key)
     }
 
     /// The inputs of the action; `None` for the job itself, whose `inputs` are those of the workflow.
-    pub(crate) fn inputs(&self) -> Option<&Value> {
+    pub(crate) fn action_inputs(&self) -> Option<&Value> {
         self.within.as_ref().map(|within| &within.inputs)
     }
 
     /// The `github` fields for the step `id`. Steps of an action have those of the step that uses the action.
-    pub(crate) fn seen(&self, id: &str) -> StepIdentity {
+    pub(crate) fn step_identity(&self, id: &str) -> StepIdentity {
         match &self.within {
             Some(within) => within.seen.clone(),
             None => StepIdentity {
@@ -158,13 +158,13 @@ impl StepScope {
     }
 
     /// The `steps` context.
-    pub(crate) fn steps(&self) -> Value {
+    pub(crate) fn steps_context(&self) -> Value {
         Value::Object(Arc::new(self.steps.clone()))
     }
 
     /// The results of `success()`, `failure()` and `cancelled()`. Steps of an action refer to the earlier steps of
     /// that action; pre and post steps refer to the job.
-    pub(crate) fn status(&self, job: &JobVerdict) -> Status {
+    pub(crate) fn expression_status(&self, job: &JobVerdict) -> Status {
         if self.within.is_none() || self.stage != ActionStage::Main {
             return job.status();
         }
@@ -176,21 +176,21 @@ impl StepScope {
     }
 
     /// Adds a post step, unless the step has one.
-    pub(crate) fn register(&mut self, post: PostStep) {
+    pub(crate) fn register_post_step(&mut self, post: PostStep) {
         if !self.posts.iter().any(|known| known.key == post.key) {
             self.posts.push(post);
         }
     }
 
     /// Takes the pending post steps of the composite action that the step `key` uses.
-    pub(crate) fn take_posts(&mut self, key: &str) -> Vec<PostStep> {
+    pub(crate) fn take_post_steps(&mut self, key: &str) -> Vec<PostStep> {
         let post = self.posts.iter_mut().find(|post| post.key == key);
         let inner = post.and_then(|post| post.inner.as_mut());
         inner.map_or_else(Vec::new, |inner| std::mem::take(&mut inner.posts))
     }
 
     /// Adds a post step, or replaces that of the same step.
-    pub(crate) fn put_post(&mut self, post: PostStep) {
+    pub(crate) fn set_post_step(&mut self, post: PostStep) {
         match self.posts.iter_mut().find(|known| known.key == post.key) {
             Some(known) => *known = post,
             None => self.posts.push(post),
@@ -198,7 +198,7 @@ impl StepScope {
     }
 
     /// Adds a finished step to the `steps` context.
-    pub(crate) fn add_step(
+    pub(crate) fn add_finished_step(
         &mut self,
         id: &str,
         outcome: Conclusion,

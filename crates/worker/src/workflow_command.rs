@@ -54,7 +54,7 @@ pub(crate) struct WorkflowCommand {
 
 impl WorkflowCommand {
     /// The value of a property; names are case-insensitive.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
         let found = self
             .properties
             .iter()
@@ -63,14 +63,14 @@ impl WorkflowCommand {
     }
 }
 
-pub(crate) fn is_name(word: &str) -> bool {
+pub(crate) fn is_command_name(word: &str) -> bool {
     NAMES
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case(word))
 }
 
 /// Cheap filter for lines that can't be commands. May have false positives, but no false negatives.
-pub(crate) fn may_be(line: &[u8]) -> bool {
+pub(crate) fn may_be_command(line: &[u8]) -> bool {
     let begun = line.trim_ascii_start();
     let newer = match begun.first() {
         Some(b':') => begun.starts_with(b"::"),
@@ -84,21 +84,21 @@ pub(crate) fn may_be(line: &[u8]) -> bool {
 }
 
 /// Parses a line; `None` if it is no command. `resume` is the token that ends `stop-commands`.
-pub(crate) fn parse(line: &str, resume: Option<&str>) -> Option<WorkflowCommand> {
-    newer(line, resume).or_else(|| older(line, resume))
+pub(crate) fn parse_command(line: &str, resume: Option<&str>) -> Option<WorkflowCommand> {
+    parse_double_colon(line, resume).or_else(|| parse_bracketed(line, resume))
 }
 
-fn newer(line: &str, resume: Option<&str>) -> Option<WorkflowCommand> {
+fn parse_double_colon(line: &str, resume: Option<&str>) -> Option<WorkflowCommand> {
     let (head, value) = line.trim_start().strip_prefix("::")?.split_once("::")?;
-    read(head, value, resume, ',', &VALUE, &PROPERTY)
+    parse_head(head, value, resume, ',', &VALUE, &PROPERTY)
 }
 
-fn older(line: &str, resume: Option<&str>) -> Option<WorkflowCommand> {
+fn parse_bracketed(line: &str, resume: Option<&str>) -> Option<WorkflowCommand> {
     let (head, value) = line[line.find("##[")? + 3..].split_once(']')?;
-    read(head, value, resume, ';', &OLDER, &OLDER)
+    parse_head(head, value, resume, ';', &OLDER, &OLDER)
 }
 
-fn read(
+fn parse_head(
     head: &str,
     value: &str,
     resume: Option<&str>,
@@ -160,19 +160,19 @@ mod tests {
     #[test]
     fn both_forms_are_read() {
         let line = "::error file=src/a.rs,line=3,title=No%3A way::it%0Abroke%250A";
-        let command = parse(line, None).unwrap();
+        let command = parse_command(line, None).unwrap();
         assert_eq!(command.name, CommandName::Error);
-        assert_eq!(command.get("file"), Some("src/a.rs"));
-        assert_eq!(command.get("LINE"), Some("3"));
-        assert_eq!(command.get("title"), Some("No: way"));
+        assert_eq!(command.property("file"), Some("src/a.rs"));
+        assert_eq!(command.property("LINE"), Some("3"));
+        assert_eq!(command.property("title"), Some("No: way"));
         assert_eq!(command.value, "it\nbroke%0A");
-        let older = parse("12:00 ##[Error file=a;line=2]x%5D", None).unwrap();
+        let older = parse_command("12:00 ##[Error file=a;line=2]x%5D", None).unwrap();
         assert_eq!(
-            (older.name, older.get("line"), older.value.as_str()),
+            (older.name, older.property("line"), older.value.as_str()),
             (CommandName::Error, Some("2"), "x]")
         );
         assert_eq!(
-            parse("  ::endgroup::", None).unwrap().name,
+            parse_command("  ::endgroup::", None).unwrap().name,
             CommandName::EndGroup
         );
     }
@@ -192,14 +192,14 @@ mod tests {
             "::error",
             "##[command]git status",
         ] {
-            assert_eq!(parse(plain, None), None, "{plain}");
+            assert_eq!(parse_command(plain, None), None, "{plain}");
         }
     }
 
     #[test]
     fn a_word_of_ones_own_resumes() {
-        assert_eq!(parse("::t0ken::", None), None);
-        let resumed = parse("::T0ken::", Some("t0ken")).unwrap();
+        assert_eq!(parse_command("::t0ken::", None), None);
+        let resumed = parse_command("::T0ken::", Some("t0ken")).unwrap();
         assert_eq!(resumed.name, CommandName::Resume);
     }
 
@@ -207,8 +207,8 @@ mod tests {
         #[test]
         fn any_line_is_read_without_panic(line in "[:#\\[\\]%=,; a-zé0-9-]{0,60}", prefix in "(::|##\\[|)(error|group|)") {
             let line = format!("{prefix}{line}");
-            if parse(&line, Some("error-")).is_some() {
-                prop_assert!(may_be(line.as_bytes()), "{}", line);
+            if parse_command(&line, Some("error-")).is_some() {
+                prop_assert!(may_be_command(line.as_bytes()), "{}", line);
             }
         }
     }

@@ -373,7 +373,7 @@ fn sweep(bench: &Bench, engine: &Engine) {
 #[ignore = "not a test: whoever finds a worker lost"]
 async fn as_who_finds_it_lost() {
     let folder = std::env::var_os("WORKER_FOLDER").expect("the folder of a job");
-    shipway_worker::remove_leftovers(folder.as_ref()).await;
+    shipway_worker::remove_leftover_containers(folder.as_ref()).await;
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use host::{Door, Host};
-use shipway_worker::forge::{Forge as Remote, Workflows};
+use shipway_worker::forge::{Forge as Remote, WorkflowReader};
 use shipway_workflow::job::{ActionSource, Conclusion::*};
 use support::{Bench, Forge};
 
@@ -149,15 +149,24 @@ async fn one_run_sees_each_repository_at_one_commit() {
     let scratch = tempfile::tempdir().unwrap();
     let fresh = || {
         let cache = scratch.path().join("cache");
-        Workflows::new(Remote::new(&source, cache, scratch.path().to_owned()))
+        WorkflowReader::new(Remote::new(&source, cache, scratch.path().to_owned()))
     };
     let mut workflows = fresh();
-    let read = workflows.read("acme/flows", path, "main").await.unwrap();
+    let read = workflows
+        .read_workflow("acme/flows", path, "main")
+        .await
+        .unwrap();
     assert_eq!((read.text.as_str(), &read.commit), ("on: push", &first));
     let second = forge.commit("acme/flows", "v2", &[(path, "on: pull_request")]);
-    let again = workflows.read("Acme/Flows", path, "main").await.unwrap();
+    let again = workflows
+        .read_workflow("Acme/Flows", path, "main")
+        .await
+        .unwrap();
     assert_eq!(again.commit, first);
-    let next = fresh().read("acme/flows", path, "main").await.unwrap();
+    let next = fresh()
+        .read_workflow("acme/flows", path, "main")
+        .await
+        .unwrap();
     assert_eq!(next.commit, second);
     for (repository, path, reference, expected) in [
         (
@@ -179,7 +188,7 @@ async fn one_run_sees_each_repository_at_one_commit() {
             "there is no such file",
         ),
     ] {
-        let read = workflows.read(repository, path, reference).await;
+        let read = workflows.read_workflow(repository, path, reference).await;
         let why = read.unwrap_err();
         assert!(why.contains(expected), "{why}");
     }

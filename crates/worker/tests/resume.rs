@@ -4,7 +4,9 @@ mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use shipway_worker::{KEPT_FILE, Lost, Secrets, look_back, stand};
+use shipway_worker::{
+    RESUME_STATE_FILE, ResumeError, SecretAccess, build_debug_shell_context, read_attempt_progress,
+};
 use shipway_workflow::job::{Conclusion::*, JournalBody, Resume};
 use support::{Bench, Forge, until};
 
@@ -71,10 +73,10 @@ fn bench() -> Bench {
 fn a_job_goes_on_at_its_failed_step_with_what_the_steps_before_have_left() {
     let bench = bench();
     assert_eq!(bench.run().conclusion, Failure);
-    let kept = bench.folder().join(KEPT_FILE);
+    let kept = bench.folder().join(RESUME_STATE_FILE);
     let mode = fs::metadata(&kept).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let standing = look_back(bench.folder(), &bench.spec.steps).unwrap();
+    let standing = read_attempt_progress(bench.folder(), &bench.spec.steps).unwrap();
     assert_eq!(standing.failed.as_deref(), Some("outside"));
     assert_eq!(
         standing.steps,
@@ -152,7 +154,9 @@ fn what_cannot_be_gone_on_from_is_refused_with_what_to_do() {
         let mut bench = next(bench, if spoil == "later" { "last" } else { "outside" });
         match spoil {
             "workspace" => fs::remove_dir_all(bench.root.path().join("job/workspace")).unwrap(),
-            "kept" => fs::remove_file(bench.root.path().join("job").join(KEPT_FILE)).unwrap(),
+            "kept" => {
+                fs::remove_file(bench.root.path().join("job").join(RESUME_STATE_FILE)).unwrap()
+            }
             "steps" => {
                 bench.spec.steps.remove(1);
             }
@@ -178,7 +182,7 @@ fn a_job_whose_worker_was_lost_goes_on_at_the_step_that_ran() {
     until("the second step", || here.exists());
     worker.kill().unwrap();
     worker.wait().unwrap();
-    let standing = look_back(bench.folder(), &bench.spec.steps).unwrap();
+    let standing = read_attempt_progress(bench.folder(), &bench.spec.steps).unwrap();
     assert_eq!(standing.failed.as_deref(), Some("b"));
     fs::write(bench.folder().join("up"), "").unwrap();
     let ran = bench.folder().join("ran");
@@ -273,7 +277,7 @@ fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are
         let found = env.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone())
     };
-    let given = stand(&bench.spec, &resume, Secrets::Given).unwrap();
+    let given = build_debug_shell_context(&bench.spec, &resume, SecretAccess::Granted).unwrap();
     assert_eq!(of("LATER", &given.env).as_deref(), Some("of first"));
     assert_eq!(of("HIDDEN", &given.env).as_deref(), Some("hunter2!"));
     assert_eq!(of("LEFT", &given.env), None);
@@ -281,7 +285,7 @@ fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are
     assert_eq!(given.folder, bench.folder().join("workspace"));
     assert!(given.command.contains("test -e ../up"), "{}", given.command);
     bench = bench.secrets(&[]);
-    let withheld = stand(&bench.spec, &resume, Secrets::Withheld).unwrap();
+    let withheld = build_debug_shell_context(&bench.spec, &resume, SecretAccess::Withheld).unwrap();
     assert_eq!(of("LATER", &withheld.env).as_deref(), Some("of first"));
     assert_eq!(withheld.left_out, ["HIDDEN"]);
     assert!(!format!("{withheld:?}").contains("hunter2"));
@@ -289,6 +293,6 @@ fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are
         folder: bench.root.path().join("nowhere"),
         ..resume
     };
-    let lost = stand(&bench.spec, &gone, Secrets::Withheld).unwrap_err();
-    assert_eq!(lost, Lost::Workspace);
+    let lost = build_debug_shell_context(&bench.spec, &gone, SecretAccess::Withheld).unwrap_err();
+    assert_eq!(lost, ResumeError::WorkspaceGone);
 }

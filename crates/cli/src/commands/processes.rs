@@ -49,7 +49,7 @@ pub fn worker(args: &Worker) -> std::process::ExitCode {
     } else {
         Durability::Durable
     };
-    shipway_worker::run(&args.dir, keeping)
+    shipway_worker::run_job(&args.dir, keeping)
 }
 
 /// Run one instance; started by the server

@@ -11,7 +11,9 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shipway_core::run::{JobView, RunView, Status};
-use shipway_worker::{DebugShellContext, SecretAccess, look_back, stand};
+use shipway_worker::{
+    DebugShellContext, SecretAccess, build_debug_shell_context, read_attempt_progress,
+};
 use shipway_workflow::job::{JobSpec, Resume};
 
 use super::ids::{Kind, path_of};
@@ -98,7 +100,7 @@ pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         error_line("no shell is opened: this is no terminal");
         return Ok(());
     }
-    let failed = look_back(&spec.folder, &spec.steps).ok();
+    let failed = read_attempt_progress(&spec.folder, &spec.steps).ok();
     let Some(step) = failed.and_then(|standing| standing.failed) else {
         error_line(&format!(
             "no shell is opened: no step of {} failed",
@@ -196,7 +198,7 @@ fn stood(
     resume: &Resume,
     secrets: SecretAccess,
 ) -> Result<DebugShellContext, Failure> {
-    stand(spec, resume, secrets)
+    build_debug_shell_context(spec, resume, secrets)
         .map_err(|lost| Failure::Failed(format!("no shell can be opened in {}: {lost}", spec.name)))
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_worker::remove_leftovers;
+use shipway_worker::remove_leftover_containers;
 use shipway_workflow::job::{JournalBody, JournalEntry};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,7 @@ impl Journal {
                 if let Some(worker) = self.worker {
                     kill_session(worker).await;
                 }
-                remove_leftovers(&self.folder).await;
+                remove_leftover_containers(&self.folder).await;
                 return Err(JobError::WorkerLost(last_words(&self.folder)));
             }
             tokio::select! {

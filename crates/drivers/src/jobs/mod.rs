@@ -41,7 +41,7 @@ mod watch;
 pub use journal::Journal;
 pub use log::Log;
 pub use room::{Place, Room};
-pub use shipway_worker::{AttemptProgress, RESUME_STATE_FILE, can_isolate, look_back};
+pub use shipway_worker::{AttemptProgress, RESUME_STATE_FILE, can_isolate, read_attempt_progress};
 
 use watch::Watcher;
 

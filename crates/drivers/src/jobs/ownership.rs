@@ -19,7 +19,7 @@ use std::{
 };
 
 use shipway_core::ids::{RunId, RunUid};
-use shipway_worker::remove_leftovers;
+use shipway_worker::remove_leftover_containers;
 
 use super::{JobRunner, worker_of};
 use crate::process::proc::kill_session;
@@ -77,7 +77,7 @@ async fn end_worker(job: &Path) {
     if let Some(worker) = worker_of(job).filter(|worker| worker.is_alive()) {
         tracing::warn!(job = %job.display(), "a job of a run that is not in the log is killed");
         kill_session(worker).await;
-        remove_leftovers(job).await;
+        remove_leftover_containers(job).await;
     }
 }
 

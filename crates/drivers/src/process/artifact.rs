@@ -1,10 +1,10 @@
 //! Artifacts unpacked: whole or not at all, and never outside of their folder. Which entries are refused is said by
-//! [`shipway_worker::check_entry`].
+//! [`shipway_worker::check_archive_entry`].
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use shipway_core::ids::Digest;
-use shipway_worker::check_entry;
+use shipway_worker::check_archive_entry;
 use tokio_util::io::SyncIoBridge;
 
 use super::Artifacts;
@@ -116,7 +116,7 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
         let path = entry.path().map_err(|error| damaged(&error))?.into_owned();
         let link = entry.link_name().map_err(|error| damaged(&error))?;
         let link = link.unwrap_or_default();
-        check_entry(&path, entry.header().entry_type(), &link, to)
+        check_archive_entry(&path, entry.header().entry_type(), &link, to)
             .map_err(|error| error.to_string())?;
         if entry.header().entry_type().is_dir() {
             fs::create_dir_all(to.join(&path))

@@ -13,7 +13,7 @@ use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
     run::{Again, FromStep, Input, Left, RunView},
 };
-use shipway_drivers::jobs::{AttemptProgress, look_back};
+use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_workflow::job::ParseJobKeyError;
 use utoipa::{IntoParams, ToSchema};
 
@@ -166,7 +166,8 @@ async fn from_step(
         let Some((found, _)) = found else { continue };
         let steps = found.workflow.jobs[found.job].steps.clone();
         let folder = app.jobs.folder_of(id, &key, attempt);
-        let read = tokio::task::spawn_blocking(move || look_back(&folder, &steps)).await;
+        let read =
+            tokio::task::spawn_blocking(move || read_attempt_progress(&folder, &steps)).await;
         left.insert(
             key,
             match read {

@@ -22,7 +22,7 @@ use shipway_core::{
     ids::RunId,
     run::{self, Input, Rejection, job_spec},
 };
-use shipway_drivers::jobs::{AttemptProgress, look_back};
+use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_workflow::{
     expr::{Value, listed},
     job::{JobKey, JobSpec, ParseJobKeyError, Resume},
@@ -128,7 +128,7 @@ async fn place(
     let folder = std::path::absolute(&folder).unwrap_or(folder);
     let read = {
         let folder = folder.clone();
-        tokio::task::spawn_blocking(move || look_back(&folder, &steps)).await
+        tokio::task::spawn_blocking(move || read_attempt_progress(&folder, &steps)).await
     };
     let AttemptProgress { failed, steps } = match read {
         Ok(Ok(standing)) => standing,

@@ -18,8 +18,8 @@ use crate::{
     environment::EnvVars,
     file_hash::WorkspaceFiles,
     program_runner::{ProgramInvocation, RunOutcome},
-    shell::{CommandLine, which},
-    step_runner::{StepPlan, StepRunner, StepTask},
+    shell::{CommandLine, find_program},
+    step_runner::{PlannedStep, StepRunner, StepTask},
     step_scope::{ActionStage, PostStep, StepIdentity, StepScope},
 };
 
@@ -36,51 +36,56 @@ pub(super) struct PreparedAction<'m> {
 
 impl StepRunner {
     /// Runs the action of a step.
-    pub(crate) async fn uses(
+    pub(crate) async fn run_action(
         &mut self,
         frame: &mut StepScope,
         task: StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         uses: ActionUse<'_>,
         left: &mut ActionEffects,
     ) -> RunOutcome {
         let found = match &task.known {
             Some(known) => Ok(Some(Arc::clone(known))),
-            None => self.find(frame, uses.action).await,
+            None => self.resolve_action(frame, uses.action).await,
         };
         let known = match found {
             Ok(Some(known)) => known,
             Ok(None) => {
-                let ended = self.built_in(frame, &task, plan, &uses, left).await;
+                let ended = self
+                    .run_built_in_action(frame, &task, plan, &uses, left)
+                    .await;
                 return match left.missing_tool.take() {
                     None => ended,
                     Some(missing) => {
-                        self.download_tool(frame, task, plan, &uses, missing, left)
+                        self.run_real_action(frame, task, plan, &uses, missing, left)
                             .await
                     }
                 };
             }
             Err(why) => return RunOutcome::Failed(why),
         };
-        match self.perform(frame, task, plan, &uses, &known, left).await {
+        match self
+            .run_resolved_action(frame, task, plan, &uses, &known, left)
+            .await
+        {
             Ok(ended) => ended,
             Err(why) => RunOutcome::Failed(why),
         }
     }
 
     /// Runs the real action instead of the built-in one, to install a tool that this machine lacks.
-    async fn download_tool(
+    async fn run_real_action(
         &mut self,
         frame: &mut StepScope,
         task: StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         uses: &ActionUse<'_>,
         missing: MissingTool,
         left: &mut ActionEffects,
     ) -> RunOutcome {
         let action = uses.action;
         self.output
-            .say(&format!("{missing}; {action} is run, which downloads it"));
+            .log_message(&format!("{missing}; {action} is run, which downloads it"));
         self.output.log.flush();
         let failed = |why: String| {
             let advice = missing.advice();
@@ -88,61 +93,66 @@ impl StepRunner {
                 "{missing}, and {action} did not provide it: {why}\n{advice}"
             ))
         };
-        let known = match ActionReference::of(action, false) {
-            Ok(ActionReference::Remote(remote)) => match self.fetched(&remote).await {
+        let known = match ActionReference::parse(action, false) {
+            Ok(ActionReference::Remote(remote)) => match self.fetch_action(&remote).await {
                 Ok(known) => known,
                 Err(why) => return failed(why),
             },
             Ok(_) => return failed("it is not an action of a repository".to_owned()),
             Err(why) => return failed(why),
         };
-        match self.perform(frame, task, plan, uses, &known, left).await {
+        match self
+            .run_resolved_action(frame, task, plan, uses, &known, left)
+            .await
+        {
             Ok(RunOutcome::Failed(why)) | Err(why) => failed(why),
             Ok(ended) => ended,
         }
     }
 
     /// Resolves `uses:` of a step; `None` for a built-in action.
-    async fn find(
+    async fn resolve_action(
         &mut self,
         frame: &StepScope,
         action: &str,
     ) -> Result<Option<Arc<ResolvedAction>>, String> {
-        let reference = ActionReference::of(action, self.library.built_in)?;
+        let reference = ActionReference::parse(action, self.library.built_in)?;
         if reference != ActionReference::BuiltIn && frame.depth > DEPTH_MAX {
-            return Err(too_deep(action));
+            return Err(too_deep_message(action));
         }
         match reference {
             ActionReference::BuiltIn => Ok(None),
             ActionReference::Docker(image) => {
-                let action = super::docker_action::of_image(&image, self.workspace());
+                let action = super::docker_action::action_from_image(&image, self.workspace());
                 Ok(Some(Arc::new(action)))
             }
             ActionReference::Local(path) => {
-                let known = ActionLibrary::local(self.workspace(), &path)?;
-                self.gather(&known, frame.depth + 1).await?;
+                let known = ActionLibrary::read_local(self.workspace(), &path)?;
+                self.fetch_nested_actions(&known, frame.depth + 1).await?;
                 Ok(Some(known))
             }
-            ActionReference::Remote(remote) => self.fetched(&remote).await.map(Some),
+            ActionReference::Remote(remote) => self.fetch_action(&remote).await.map(Some),
         }
     }
 
-    async fn perform(
+    async fn run_resolved_action(
         &mut self,
         frame: &mut StepScope,
         task: StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         uses: &ActionUse<'_>,
         known: &Arc<ResolvedAction>,
         left: &mut ActionEffects,
     ) -> Result<RunOutcome, String> {
-        let mut seen = frame.seen(&task.step.id);
+        let mut seen = frame.step_identity(&task.step.id);
         seen.remote = known
             .remote
             .as_ref()
             .map(|it| (it.repository.clone(), it.reference.clone()));
-        let inputs = self.inputs(frame, &seen, plan, uses.with, &known.file)?;
-        if frame.stage == ActionStage::Main && known.remote.is_none() && self.library.has_pre(known)
+        let inputs = self.evaluate_inputs(frame, &seen, plan, uses.with, &known.file)?;
+        if frame.stage == ActionStage::Main
+            && known.remote.is_none()
+            && self.library.has_pre_part(known)
         {
             let text = format!(
                 "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
@@ -157,34 +167,37 @@ impl StepRunner {
             channel: uses.channel,
         };
         match &known.file.runs {
-            Runs::Composite { steps } => self.composite(frame, task, plan, steps, made, left).await,
+            Runs::Composite { steps } => {
+                self.run_composite(frame, task, plan, steps, made, left)
+                    .await
+            }
             Runs::JavaScript { node, main, .. } => {
                 let entry = match frame.stage {
                     ActionStage::Main => Some(main.as_str()),
-                    stage => known.part(stage).map(|part| part.entry.as_str()),
+                    stage => known.stage_part(stage).map(|part| part.entry.as_str()),
                 };
                 let Some(entry) = entry else {
                     return Ok(RunOutcome::Succeeded);
                 };
-                register(frame, &task, known);
-                self.javascript(&task, plan, made, *node, entry).await
+                register_post_part(frame, &task, known);
+                self.run_javascript(&task, plan, made, *node, entry).await
             }
-            Runs::Docker { .. } => self.container(frame, &task, plan, made).await,
+            Runs::Docker { .. } => self.run_docker_action(frame, &task, plan, made).await,
         }
     }
 
     /// The inputs of the action: `with:` and the defaults of the others.
-    fn inputs(
+    fn evaluate_inputs(
         &mut self,
         frame: &StepScope,
         seen: &StepIdentity,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         with: &Table,
         file: &ActionFile,
     ) -> Result<Vec<(String, String)>, String> {
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.contexts(frame, seen, &plan.env, &files);
+        let contexts = self.expression_contexts(frame, seen, &plan.env, &files);
         let failed = |what: &str, error: shipway_workflow::expr::EvalError| {
             format!("{what}: {error}\n{}", error.snippet())
         };
@@ -207,22 +220,22 @@ impl StepRunner {
         let is_image =
             matches!(&file.runs, Runs::Docker { image, .. } if image.starts_with("docker://"));
         if frame.stage == ActionStage::Main && !(is_image && file.inputs.is_empty()) {
-            self.remark(&given, file);
+            self.warn_about_inputs(&given, file);
         }
         let shown = inputs.iter().filter(|(_, value)| !value.is_empty());
         let head: Vec<String> = shown
             .map(|(name, value)| format!("  {name}: {value}"))
             .collect();
         if !head.is_empty() {
-            self.output.say(&head.join("\n"));
+            self.output.log_message(&head.join("\n"));
         }
-        self.output.say("##[endgroup]");
+        self.output.log_message("##[endgroup]");
         self.output.log.flush();
         Ok(inputs)
     }
 
     /// Warns of unknown and deprecated inputs.
-    fn remark(&mut self, given: &[String], file: &ActionFile) {
+    fn warn_about_inputs(&mut self, given: &[String], file: &ActionFile) {
         let docker = matches!(file.runs, Runs::Docker { .. });
         let is_odd = |name: &str| !(docker && matches!(name, "entrypoint" | "args"));
         for name in given {
@@ -247,11 +260,11 @@ impl StepRunner {
         }
     }
 
-    async fn composite(
+    async fn run_composite(
         &mut self,
         frame: &mut StepScope,
         task: StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         steps: &[Step],
         made: PreparedAction<'_>,
         left: &mut ActionEffects,
@@ -262,22 +275,24 @@ impl StepRunner {
         seen.path = Some(made.action.folder.clone());
         let mut inner = match task.inner {
             Some(inner) => *inner,
-            None => frame.within(&task.key, plan.own.clone(), Value::object(inputs), seen),
+            None => frame.for_action(&task.key, plan.own.clone(), Value::object(inputs), seen),
         };
         inner.stage = frame.stage;
         inner.goes_on = plan.goes_on;
         inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
         let mut ended = None;
         match frame.stage {
-            ActionStage::Pre => self.pres(&mut inner, steps, left).await,
-            ActionStage::Post => self.posts(&mut inner, left).await,
+            ActionStage::Pre => self.run_pre_parts(&mut inner, steps, left).await,
+            ActionStage::Post => self.run_post_parts(&mut inner, left).await,
             ActionStage::Main => {
-                inner.posts = frame.take_posts(&task.key);
+                inner.posts = frame.take_post_steps(&task.key);
                 for (index, step) in steps.iter().enumerate() {
-                    let task = StepTask::of(inner.key(index), step);
-                    self.nested(&mut inner, task, left).await;
+                    let task = StepTask::new(inner.step_key(index), step);
+                    self.run_nested_step(&mut inner, task, left).await;
                 }
-                ended = self.composite_outputs(&inner, made.action, left).err();
+                ended = self
+                    .evaluate_composite_outputs(&inner, made.action, left)
+                    .err();
             }
         }
         let ended = match (inner.cut, inner.late, inner.failed.take(), ended) {
@@ -287,7 +302,7 @@ impl StepRunner {
             _ => RunOutcome::Succeeded,
         };
         if !inner.posts.is_empty() {
-            frame.put_post(PostStep {
+            frame.set_post_step(PostStep {
                 key: task.key,
                 step: task.step,
                 action: Some(Arc::clone(made.action)),
@@ -298,25 +313,31 @@ impl StepRunner {
     }
 
     /// Runs the pre parts of a composite action's steps.
-    async fn pres(&mut self, inner: &mut StepScope, steps: &[Step], left: &mut ActionEffects) {
+    async fn run_pre_parts(
+        &mut self,
+        inner: &mut StepScope,
+        steps: &[Step],
+        left: &mut ActionEffects,
+    ) {
         for (index, step) in steps.iter().enumerate() {
-            if let Some(known) = self.library.pre_of(step) {
-                let mut task = StepTask::of(inner.key(index), step);
-                task.condition = known.condition(ActionStage::Pre);
+            if let Some(known) = self.library.action_with_pre_part(step) {
+                let mut task = StepTask::new(inner.step_key(index), step);
+                task.condition = known.stage_condition(ActionStage::Pre);
                 task.known = Some(known);
-                self.nested(inner, task, left).await;
+                self.run_nested_step(inner, task, left).await;
             }
         }
     }
 
     /// Runs the pending post parts of a composite action's steps.
-    async fn posts(&mut self, inner: &mut StepScope, left: &mut ActionEffects) {
+    async fn run_post_parts(&mut self, inner: &mut StepScope, left: &mut ActionEffects) {
         while let Some(post) = inner.posts.pop() {
-            self.nested(inner, StepTask::from(post), left).await;
+            self.run_nested_step(inner, StepTask::from(post), left)
+                .await;
         }
     }
 
-    fn composite_outputs(
+    fn evaluate_composite_outputs(
         &self,
         inner: &StepScope,
         action: &ResolvedAction,
@@ -324,8 +345,8 @@ impl StepRunner {
     ) -> Result<(), String> {
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
-        let env = self.scope.env_of(inner);
-        let contexts = self.contexts(inner, &inner.seen(""), &env, &files);
+        let env = self.scope.scope_env(inner);
+        let contexts = self.expression_contexts(inner, &inner.step_identity(""), &env, &files);
         for ActionOutput { name, value } in &action.file.outputs {
             if let Some(value) = value {
                 let value = value.resolve_text(&contexts);
@@ -337,10 +358,10 @@ impl StepRunner {
         Ok(())
     }
 
-    async fn javascript(
+    async fn run_javascript(
         &mut self,
         task: &StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         made: PreparedAction<'_>,
         wanted: u32,
         entry: &str,
@@ -351,10 +372,10 @@ impl StepRunner {
                 "the action has no file {entry}; if it is made by a build, that must be committed"
             ));
         }
-        let mut env = self.environment(&made.seen, &plan.env, made.channel);
-        let contained = self.containers.inside().is_some();
-        env.extend(self.endpoints(contained).await);
-        let node = self.node(wanted, &env).await?;
+        let mut env = self.step_environment(&made.seen, &plan.env, made.channel);
+        let contained = self.containers.job_container().is_some();
+        env.extend(self.endpoint_variables(contained).await);
+        let node = self.node_for_action(wanted, &env).await?;
         for (name, value) in &made.inputs {
             let name = name.replace(' ', "_").to_uppercase();
             env.set(format!("INPUT_{name}"), value.as_str());
@@ -375,30 +396,32 @@ impl StepRunner {
             workdir: self.folders.workspace.clone(),
             env: env.into_vec(),
         };
-        let ended = self.run(&invocation, plan).await;
+        let ended = self.run_program(&invocation, plan).await;
         Ok(match ended {
-            RunOutcome::Failed(why) if node.major() != wanted => RunOutcome::Failed(format!(
-                "{why} (the action asks for node {wanted}, and was run by node {})",
-                node.version
-            )),
+            RunOutcome::Failed(why) if node.major_version() != wanted => {
+                RunOutcome::Failed(format!(
+                    "{why} (the action asks for node {wanted}, and was run by node {})",
+                    node.version
+                ))
+            }
             ended => ended,
         })
     }
 
     /// The variables of the runtime endpoints. Like GitHub's runner, only actions get them, not scripts.
-    pub(crate) async fn endpoints(&mut self, contained: bool) -> Vec<(String, String)> {
+    pub(crate) async fn endpoint_variables(&mut self, contained: bool) -> Vec<(String, String)> {
         let at = if contained {
-            self.containers.gateway().await
+            self.containers.gateway_address().await
         } else {
             Some(Ipv4Addr::LOCALHOST)
         };
         let env = match at {
-            Some(at) => self.runtime.env(at, &mut self.output.masker),
+            Some(at) => self.runtime.endpoint_variables(at, &mut self.output.masker),
             None => Err("containers of this engine don't see this machine".to_owned()),
         };
         env.unwrap_or_else(|why| {
             // Not an error: few actions need the endpoints.
-            self.output.say(&format!(
+            self.output.log_message(&format!(
                 "The action can't store artifacts or caches: {why}"
             ));
             Vec::new()
@@ -406,17 +429,17 @@ impl StepRunner {
     }
 
     /// The NodeProgram.js that runs actions: the machine's, not one that an earlier step has put into `PATH`.
-    async fn node(&mut self, wanted: u32, env: &EnvVars) -> Result<NodeProgram, String> {
+    async fn node_for_action(&mut self, wanted: u32, env: &EnvVars) -> Result<NodeProgram, String> {
         let node = match &self.library.node {
             Some(node) => node.clone(),
             None => {
-                let found = match self.containers.inside() {
+                let found = match self.containers.job_container() {
                     Some(inside) => inside
-                        .ask(&["node", "--version"])
+                        .query_program(&["node", "--version"])
                         .await
-                        .map(|version| NodeProgram::of("node".into(), &version))
+                        .map(|version| NodeProgram::parse("node".into(), &version))
                         .ok_or_else(|| "the job's container has no node".to_owned()),
-                    None => find_node(env).await,
+                    None => find_machine_node(env).await,
                 };
                 let node = found.map_err(|why| {
                     format!("the action needs node {wanted}, and {why}; install node {wanted}")
@@ -424,7 +447,7 @@ impl StepRunner {
                 self.library.node.insert(node).clone()
             }
         };
-        if node.major() < wanted {
+        if node.major_version() < wanted {
             let text = format!(
                 "the action asks for node {wanted}; node {} is there and is used",
                 node.version
@@ -436,9 +459,13 @@ impl StepRunner {
 }
 
 /// Registers the post part before the main part starts, so that it also runs if that fails.
-pub(super) fn register(frame: &mut StepScope, task: &StepTask, known: &Arc<ResolvedAction>) {
-    if frame.stage != ActionStage::Post && known.part(ActionStage::Post).is_some() {
-        frame.register(PostStep {
+pub(super) fn register_post_part(
+    frame: &mut StepScope,
+    task: &StepTask,
+    known: &Arc<ResolvedAction>,
+) {
+    if frame.stage != ActionStage::Post && known.stage_part(ActionStage::Post).is_some() {
+        frame.register_post_step(PostStep {
             key: task.key.clone(),
             step: task.step.clone(),
             action: Some(Arc::clone(known)),
@@ -447,16 +474,16 @@ pub(super) fn register(frame: &mut StepScope, task: &StepTask, known: &Arc<Resol
     }
 }
 
-pub(super) fn too_deep(action: &str) -> String {
+pub(super) fn too_deep_message(action: &str) -> String {
     format!(
         "the action {action} is used by an action that is used by an action …: more than {DEPTH_MAX} deep; does one use itself?"
     )
 }
 
-async fn find_node(env: &EnvVars) -> Result<NodeProgram, String> {
+async fn find_machine_node(env: &EnvVars) -> Result<NodeProgram, String> {
     let of_machine = std::env::var("PATH").unwrap_or_default();
-    let program = which("node", &of_machine)
-        .or_else(|| which("node", env.get("PATH").unwrap_or_default()))
+    let program = find_program("node", &of_machine)
+        .or_else(|| find_program("node", env.get("PATH").unwrap_or_default()))
         .ok_or("there is no node on this machine")?;
     let asked = Command::new(&program)
         .arg("--version")
@@ -466,7 +493,7 @@ async fn find_node(env: &EnvVars) -> Result<NodeProgram, String> {
         .output()
         .await;
     let output = asked.map_err(|error| format!("{}: {error}", program.display()))?;
-    let node = NodeProgram::of(program, &String::from_utf8_lossy(&output.stdout));
+    let node = NodeProgram::parse(program, &String::from_utf8_lossy(&output.stdout));
     if !output.status.success() || node.version.is_empty() {
         let program = node.program.display();
         return Err(format!("{program} doesn't say which version it is"));

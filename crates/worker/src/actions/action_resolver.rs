@@ -16,7 +16,7 @@ use shipway_workflow::{
     parse_action,
 };
 
-use super::{action_store::ActionStore, is_built_in};
+use super::{action_store::ActionStore, has_built_in};
 use crate::{
     forge::{is_reference, is_repository},
     step_scope::ActionStage,
@@ -48,7 +48,7 @@ pub(crate) struct RemoteAction {
 
 impl ActionReference {
     /// Parses `uses:`. Without `built_in` only Shipway's own actions are built in.
-    pub(crate) fn of(action: &str, built_in: bool) -> Result<Self, String> {
+    pub(crate) fn parse(action: &str, built_in: bool) -> Result<Self, String> {
         if let Some(image) = action.strip_prefix("docker://") {
             return Ok(Self::Docker(image.to_owned()));
         }
@@ -56,17 +56,17 @@ impl ActionReference {
             return Ok(Self::Local(action.to_owned()));
         }
         let (name, reference) = action.split_once('@').unwrap_or((action, ""));
-        if name.to_ascii_lowercase().starts_with("shipway/") || (built_in && is_built_in(name)) {
+        if name.to_ascii_lowercase().starts_with("shipway/") || (built_in && has_built_in(name)) {
             return Ok(Self::BuiltIn);
         }
-        let remote = RemoteAction::of(name, reference);
+        let remote = RemoteAction::parse(name, reference);
         let remote = remote.map_err(|why| format!("the action {action}: {why}"))?;
         Ok(Self::Remote(remote))
     }
 }
 
 impl RemoteAction {
-    fn of(name: &str, reference: &str) -> Result<Self, String> {
+    fn parse(name: &str, reference: &str) -> Result<Self, String> {
         let mut parts = name.split('/').filter(|part| !part.is_empty());
         let (Some(owner), Some(repo)) = (parts.next(), parts.next()) else {
             return Err("write owner/repo@ref, ./path or docker://image".to_owned());
@@ -111,7 +111,7 @@ pub(crate) struct ResolvedAction {
 
 impl ResolvedAction {
     /// Reads the action in `folder`; `name` is used in messages.
-    pub(crate) fn read(
+    pub(crate) fn read_action(
         folder: PathBuf,
         name: &str,
         remote: Option<RemoteAction>,
@@ -121,7 +121,7 @@ impl ResolvedAction {
             if path.is_file() {
                 let text = fs::read(&path).map_err(|error| format!("{name}/{file}: {error}"))?;
                 let text = String::from_utf8_lossy(&text);
-                let file = parsed(&format!("{name}/{file}"), &text)?;
+                let file = parse_action_file(&format!("{name}/{file}"), &text)?;
                 return Ok(Self {
                     folder,
                     file,
@@ -131,7 +131,7 @@ impl ResolvedAction {
         }
         if folder.join("Dockerfile").is_file() {
             let text = "runs: { using: docker, image: Dockerfile }";
-            let file = parsed(&format!("{name}/Dockerfile"), text)?;
+            let file = parse_action_file(&format!("{name}/Dockerfile"), text)?;
             return Ok(Self {
                 folder,
                 file,
@@ -151,7 +151,7 @@ impl ResolvedAction {
     }
 
     /// The pre or post part of a JavaScript or container action.
-    pub(crate) fn part(&self, stage: ActionStage) -> Option<&Part> {
+    pub(crate) fn stage_part(&self, stage: ActionStage) -> Option<&Part> {
         match (&self.file.runs, stage) {
             (Runs::JavaScript { pre, .. } | Runs::Docker { pre, .. }, ActionStage::Pre) => {
                 pre.as_ref()
@@ -164,15 +164,15 @@ impl ResolvedAction {
     }
 
     /// The condition of the pre or post part; default: `always()`.
-    pub(crate) fn condition(&self, stage: ActionStage) -> Condition {
-        match self.part(stage) {
+    pub(crate) fn stage_condition(&self, stage: ActionStage) -> Condition {
+        match self.stage_part(stage) {
             Some(part) => part.condition.clone(),
             None => Condition::parse("always()", 0).unwrap_or_default(),
         }
     }
 }
 
-fn parsed(path: &str, text: &str) -> Result<ActionFile, String> {
+fn parse_action_file(path: &str, text: &str) -> Result<ActionFile, String> {
     let source = Source::new(path, text);
     let parsed = parse_action(&source);
     parsed.action.ok_or_else(|| {
@@ -204,14 +204,14 @@ pub(crate) struct NodeProgram {
 
 impl NodeProgram {
     /// From the output of `node --version`.
-    pub(crate) fn of(program: PathBuf, version: &str) -> Self {
+    pub(crate) fn parse(program: PathBuf, version: &str) -> Self {
         Self {
             program,
             version: version.trim().trim_start_matches('v').to_owned(),
         }
     }
 
-    pub(crate) fn major(&self) -> u32 {
+    pub(crate) fn major_version(&self) -> u32 {
         let major = self.version.split('.').next();
         major.and_then(|it| it.parse().ok()).unwrap_or_default()
     }
@@ -228,33 +228,36 @@ impl ActionLibrary {
     }
 
     /// Reads an action in the workspace.
-    pub(crate) fn local(workspace: &Path, path: &str) -> Result<Arc<ResolvedAction>, String> {
-        ResolvedAction::read(workspace.join(path), path, None).map(Arc::new)
+    pub(crate) fn read_local(workspace: &Path, path: &str) -> Result<Arc<ResolvedAction>, String> {
+        ResolvedAction::read_action(workspace.join(path), path, None).map(Arc::new)
     }
 
     /// Whether the action has a pre part.
-    pub(crate) fn has_pre(&self, action: &ResolvedAction) -> bool {
+    pub(crate) fn has_pre_part(&self, action: &ResolvedAction) -> bool {
         match &action.file.runs {
-            Runs::Composite { steps } => steps.iter().any(|step| self.pre_of(step).is_some()),
+            Runs::Composite { steps } => steps
+                .iter()
+                .any(|step| self.action_with_pre_part(step).is_some()),
             Runs::JavaScript { .. } | Runs::Docker { .. } => {
-                action.part(ActionStage::Pre).is_some()
+                action.stage_part(ActionStage::Pre).is_some()
             }
         }
     }
 
     /// The action of a step, if it was fetched and has a pre part.
-    pub(crate) fn pre_of(
+    pub(crate) fn action_with_pre_part(
         &self,
         step: &shipway_workflow::model::Step,
     ) -> Option<Arc<ResolvedAction>> {
         let shipway_workflow::model::Action::Uses { action, .. } = &step.action else {
             return None;
         };
-        let Ok(ActionReference::Remote(remote)) = ActionReference::of(action, self.built_in) else {
+        let Ok(ActionReference::Remote(remote)) = ActionReference::parse(action, self.built_in)
+        else {
             return None;
         };
         let known = self.fetched.get(&remote)?;
-        self.has_pre(known).then(|| Arc::clone(known))
+        self.has_pre_part(known).then(|| Arc::clone(known))
     }
 }
 
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_uses_means_is_read_as_github_reads_it() {
-        let of = |action: &str| ActionReference::of(action, true);
+        let of = |action: &str| ActionReference::parse(action, true);
         assert_eq!(of("actions/checkout@v4"), Ok(ActionReference::BuiltIn));
         assert_eq!(of("shipway/deploy"), Ok(ActionReference::BuiltIn));
         assert_eq!(of("./a/b"), Ok(ActionReference::Local("./a/b".to_owned())));
@@ -278,11 +281,11 @@ mod tests {
         assert_eq!(remote.to_string(), "acme/tools/a/b@release/v1");
         assert_eq!(remote.path, "a/b");
         assert!(matches!(
-            ActionReference::of("actions/checkout@v4", false),
+            ActionReference::parse("actions/checkout@v4", false),
             Ok(ActionReference::Remote(_))
         ));
         assert_eq!(
-            ActionReference::of("shipway/deploy", false),
+            ActionReference::parse("shipway/deploy", false),
             Ok(ActionReference::BuiltIn)
         );
         for bad in [

@@ -7,7 +7,7 @@ use std::{
 
 use shipway_workflow::job::ActionSource;
 
-use super::{action_resolver::RemoteAction, blocking};
+use super::{action_resolver::RemoteAction, run_blocking};
 use crate::forge::{FetchedRepository, Forge};
 
 /// Fetches actions of repositories.
@@ -28,8 +28,14 @@ impl ActionStore {
     }
 
     /// Fetches an action's repository at its ref and copies it into the job's folder.
-    pub(crate) async fn fetch(&self, remote: &RemoteAction) -> Result<FetchedRepository, String> {
-        let held = self.forge.hold(&remote.repository, &remote.reference).await;
+    pub(crate) async fn fetch_copy(
+        &self,
+        remote: &RemoteAction,
+    ) -> Result<FetchedRepository, String> {
+        let held = self
+            .forge
+            .fetch_repository(&remote.repository, &remote.reference)
+            .await;
         let held = held.map_err(|why| {
             let forge = self.forge.address();
             format!(
@@ -39,14 +45,16 @@ impl ActionStore {
         let name = remote.repository.to_ascii_lowercase().replace('/', "_");
         let folder = self.own.join(name + "_" + &held.commit);
         let (from, to) = (held.folder.clone(), folder.clone());
-        blocking(move || copied(&from, &to).map_err(|error| format!("{}: {error}", to.display())))
-            .await?;
+        run_blocking(move || {
+            copy_once(&from, &to).map_err(|error| format!("{}: {error}", to.display()))
+        })
+        .await?;
         Ok(FetchedRepository { folder, ..held })
     }
 }
 
 /// Copies a folder, unless the copy exists.
-fn copied(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_once(from: &Path, to: &Path) -> io::Result<()> {
     if to.is_dir() {
         return Ok(());
     }
@@ -54,17 +62,17 @@ fn copied(from: &Path, to: &Path) -> io::Result<()> {
     if temp.exists() {
         fs::remove_dir_all(&temp)?;
     }
-    copy(from, &temp)?;
+    copy_folder(from, &temp)?;
     fs::rename(&temp, to)
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
-            copy(&entry.path(), &target)?;
+            copy_folder(&entry.path(), &target)?;
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
         } else {

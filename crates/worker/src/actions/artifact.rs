@@ -2,28 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ActionContext, ActionEffects, artifact_tar, blocking, cross_run_artifacts::OtherRun};
+use super::{
+    ActionContext, ActionEffects, artifact_tar, cross_run_artifacts::OtherRun, run_blocking,
+};
 use crate::{
     path_patterns::{self, HiddenFiles, PathMatches, SearchRoots},
-    runtime::{ArtifactEntry, checked_name, place},
+    runtime::{ArtifactEntry, check_name, free_path},
 };
 
 /// `actions/upload-artifact`
-pub(super) async fn upload(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
-    let name = checked_name(call.get("name").unwrap_or("artifact"))?.to_owned();
+pub(super) async fn upload_artifact(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    let name = check_name(call.input("name").unwrap_or("artifact"))?.to_owned();
     let patterns = call
-        .get("path")
+        .input("path")
         .ok_or("upload-artifact needs `path`")?
         .to_owned();
-    number(call, "compression-level", 9)?;
-    number(call, "retention-days", 400)?;
-    let hidden = if call.flag("include-hidden-files")? {
+    check_number(call, "compression-level", 9)?;
+    check_number(call, "retention-days", 400)?;
+    let hidden = if call.bool_input("include-hidden-files")? {
         HiddenFiles::Include
     } else {
         HiddenFiles::Exclude
     };
-    let overwrite = call.flag("overwrite")?;
-    let missing = match call.get("if-no-files-found").unwrap_or("warn") {
+    let overwrite = call.bool_input("overwrite")?;
+    let missing = match call.input("if-no-files-found").unwrap_or("warn") {
         known @ ("warn" | "error" | "ignore") => known.to_owned(),
         other => {
             return Err(format!(
@@ -31,28 +33,29 @@ pub(super) async fn upload(call: &mut ActionContext<'_>) -> Result<ActionEffects
             ));
         }
     };
-    let (ground, looked_for) = (call.ground(), patterns.clone());
-    let found = blocking(move || path_patterns::find_on(&ground, &[looked_for], hidden)).await?;
+    let (ground, looked_for) = (call.search_roots(), patterns.clone());
+    let found =
+        run_blocking(move || path_patterns::find_in_roots(&ground, &[looked_for], hidden)).await?;
     if found.files.is_empty() {
         let shown: Vec<&str> = patterns.lines().map(str::trim).collect();
         let what = format!("no files were found for {}", shown.join(", "));
         match missing.as_str() {
             "error" => return Err(what),
-            "ignore" => call.say(&what),
+            "ignore" => call.log_message(&what),
             _ => call.warn(&format!("{what}; no artifact is uploaded")),
         }
         return Ok(ActionEffects::default());
     }
-    if !overwrite && !call.shelf.is_free(&name) {
+    if !overwrite && !call.shelf.is_name_free(&name) {
         return Err(format!(
             "the run has an artifact {name} already; choose another name, or say `overwrite: true` to replace it"
         ));
     }
-    let base = base(&found);
-    let path = place(&call.folders.artifacts, &name);
+    let base = artifact_base(&found);
+    let path = free_path(&call.folders.artifacts, &name);
     let (tar, count) = (path.clone(), found.files.len());
-    let written = blocking(move || {
-        let written = artifact_tar::write(&tar, &base, &found.files);
+    let written = run_blocking(move || {
+        let written = artifact_tar::write_tar(&tar, &base, &found.files);
         if written.is_err() {
             // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&tar);
@@ -60,29 +63,29 @@ pub(super) async fn upload(call: &mut ActionContext<'_>) -> Result<ActionEffects
         written
     });
     let artifact_tar::WrittenTar { digest, size } = written.await?;
-    call.say(&format!(
+    call.log_message(&format!(
         "Artifact {name}: {count} files, {size} bytes, {digest}"
     ));
-    let kept = call.shelf.put(name, path, digest, size);
+    let kept = call.shelf.add_artifact(name, path, digest, size);
     let hex = kept.digest.trim_start_matches("sha256:").to_owned();
-    Ok(ActionEffects::outputs([
+    Ok(ActionEffects::with_outputs([
         ("artifact-id", kept.id().to_string()),
         ("artifact-digest", hex),
-        ("artifact-url", url(call, &kept)),
+        ("artifact-url", artifact_url(call, &kept)),
     ]))
 }
 
 /// Validates an input that has no effect: tars are not compressed, and artifacts are kept as long as their run.
-fn number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), String> {
+fn check_number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), String> {
     let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
-    match call.get(name) {
+    match call.input(name) {
         Some(text) if !is_sane(text) => Err(format!("`{name}` is 0 to {max}, not {text:?}")),
         _ => Ok(()),
     }
 }
 
 /// The artifact's URL on the run's page; empty without a server.
-fn url(call: &ActionContext<'_>, kept: &ArtifactEntry) -> String {
+fn artifact_url(call: &ActionContext<'_>, kept: &ArtifactEntry) -> String {
     let github = &call.spec.contexts.github;
     let text = |name: &str| github.get(name).to_text().to_string();
     let repository = text("repository");
@@ -100,16 +103,16 @@ fn url(call: &ActionContext<'_>, kept: &ArtifactEntry) -> String {
 
 /// The folder that paths in the artifact are relative to, by GitHub's rules. For one pattern: its part before the
 /// first wildcard; for a single file without wildcards: its folder; for several patterns: their common ancestor.
-fn base(found: &PathMatches) -> PathBuf {
+fn artifact_base(found: &PathMatches) -> PathBuf {
     match (found.search_paths.as_slice(), found.files.as_slice()) {
         ([one], [file]) if one == file => one.parent().unwrap_or(one).to_owned(),
         ([one], _) => one.clone(),
-        (several, _) => common(several),
+        (several, _) => common_ancestor(several),
     }
 }
 
 /// The nearest common ancestor, given that no path is an ancestor of another.
-fn common(paths: &[PathBuf]) -> PathBuf {
+fn common_ancestor(paths: &[PathBuf]) -> PathBuf {
     let mut base = paths.first().cloned().unwrap_or_default();
     while !paths.iter().all(|path| path.starts_with(&base)) && base.pop() {}
     base
@@ -124,11 +127,11 @@ enum ArtifactSelection {
 }
 
 impl ArtifactSelection {
-    fn of(call: &ActionContext<'_>) -> Result<Self, String> {
+    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, String> {
         match (
-            call.get("name"),
-            call.get("artifact-ids"),
-            call.get("pattern"),
+            call.input("name"),
+            call.input("artifact-ids"),
+            call.input("pattern"),
         ) {
             (Some(_), Some(_), _) => {
                 Err("`name` and `artifact-ids` can't be used together".to_owned())
@@ -155,8 +158,8 @@ impl ArtifactSelection {
         }
     }
 
-    /// Selects artifacts. One that is named or numbered must exist.
-    fn of_all(&self, all: Vec<ArtifactEntry>) -> Result<Vec<ArtifactEntry>, String> {
+    /// Selects artifacts. An error if a name or id doesn't exist.
+    fn select(&self, all: Vec<ArtifactEntry>) -> Result<Vec<ArtifactEntry>, String> {
         let known = || match all.as_slice() {
             [] => "none".to_owned(),
             all => {
@@ -192,19 +195,23 @@ impl ArtifactSelection {
 }
 
 /// `actions/download-artifact`: one artifact into a folder, or several, each into a folder with its name.
-pub(super) async fn download(
+pub(super) async fn download_artifact(
     call: &mut ActionContext<'_>,
     version: Option<u32>,
 ) -> Result<ActionEffects, String> {
-    let other = OtherRun::named(call)?;
-    let to = call.inside(call.get("path").unwrap_or("."))?;
-    let wanted = ArtifactSelection::of(call)?;
-    let merge = call.flag("merge-multiple")?;
+    let other = OtherRun::from_inputs(call)?;
+    let to = call.resolve_path(call.input("path").unwrap_or("."))?;
+    let wanted = ArtifactSelection::from_inputs(call)?;
+    let merge = call.bool_input("merge-multiple")?;
     let all = match &other {
-        Some(other) => other.all(&call.folders.artifacts.join("elsewhere")).await?,
-        None => call.shelf.all(),
+        Some(other) => {
+            other
+                .list_artifacts(&call.folders.artifacts.join("elsewhere"))
+                .await?
+        }
+        None => call.shelf.list_artifacts(),
     };
-    let taken = wanted.of_all(all)?;
+    let taken = wanted.select(all)?;
     // From v5 on a single artifact downloaded by id is not put into a subfolder.
     let directly = match &wanted {
         ArtifactSelection::Name(_) => true,
@@ -213,34 +220,34 @@ pub(super) async fn download(
     };
     for kept in &taken {
         if let Some(other) = &other {
-            other.fetch(kept).await?;
+            other.download_artifact(kept).await?;
         }
         let to = if directly {
             to.clone()
         } else {
             to.join(&kept.name)
         };
-        unpack(call, kept, &to).await?;
+        unpack_artifact(call, kept, &to).await?;
     }
     if !matches!(wanted, ArtifactSelection::Name(_)) {
-        call.say(&format!("Downloaded {} artifacts", taken.len()));
+        call.log_message(&format!("Downloaded {} artifacts", taken.len()));
     }
-    Ok(ActionEffects::outputs([(
+    Ok(ActionEffects::with_outputs([(
         "download-path",
         to.display().to_string(),
     )]))
 }
 
-async fn unpack(
+async fn unpack_artifact(
     call: &mut ActionContext<'_>,
     kept: &ArtifactEntry,
     to: &Path,
 ) -> Result<(), String> {
     let ArtifactEntry { name, .. } = kept;
     let (path, digest, place) = (kept.path.clone(), kept.digest.clone(), to.to_owned());
-    let unpacked = blocking(move || artifact_tar::unpack(&path, &digest, &place)).await;
+    let unpacked = run_blocking(move || artifact_tar::unpack_tar(&path, &digest, &place)).await;
     let count = unpacked.map_err(|why| format!("the artifact {name} can't be unpacked: {why}"))?;
-    call.say(&format!(
+    call.log_message(&format!(
         "Downloaded {name}: {count} files to {}",
         to.display()
     ));
@@ -249,7 +256,7 @@ async fn unpack(
 
 impl ActionContext<'_> {
     /// Searches only the job's folders, so that a mistaken pattern uploads no other files.
-    fn ground(&self) -> SearchRoots {
+    fn search_roots(&self) -> SearchRoots {
         let folders = self.folders;
         SearchRoots {
             root: folders.workspace.clone(),
@@ -288,7 +295,7 @@ mod tests {
                 folders: Vec::new(),
                 search_paths: paths(search_paths),
             };
-            assert_eq!(base(&found), Path::new(expected), "{found:?}");
+            assert_eq!(artifact_base(&found), Path::new(expected), "{found:?}");
         }
     }
 }

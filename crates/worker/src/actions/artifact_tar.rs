@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    artifact_links::{check_entry, link_inside, stays_inside},
+    artifact_links::{check_archive_entry, is_contained_link, to_contained_link},
     file_hash,
 };
 
@@ -30,30 +30,35 @@ pub(crate) struct WrittenTar {
 }
 
 /// Writes the files below `base`, which must be sorted, to a tar file.
-pub(crate) fn write(path: &Path, base: &Path, files: &[PathBuf]) -> Result<WrittenTar, String> {
+pub(crate) fn write_tar(path: &Path, base: &Path, files: &[PathBuf]) -> Result<WrittenTar, String> {
     let mut builder = TarWriter::create(path)?;
     for file in files {
         let name = file.strip_prefix(base);
         let name =
             name.map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
-        append(&mut builder, base, file, name)?;
+        append_path(&mut builder, base, file, name)?;
     }
     builder.finish()
 }
 
-fn append(builder: &mut TarWriter, base: &Path, file: &Path, name: &Path) -> Result<(), String> {
+fn append_path(
+    builder: &mut TarWriter,
+    base: &Path,
+    file: &Path,
+    name: &Path,
+) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", name.display());
     let found = file.symlink_metadata().map_err(failed)?;
     if found.is_symlink() {
         let target = fs::read_link(file).map_err(failed)?;
         // A link that leaves the artifact is rejected by `Builder::link`, with its original target in the message.
-        let target = link_inside(base, name, &target).unwrap_or(target);
-        builder.link(name, &target)
+        let target = to_contained_link(base, name, &target).unwrap_or(target);
+        builder.add_link(name, &target)
     } else if found.is_file() {
         let mode = found.permissions().mode();
         let file = File::open(file).map_err(failed)?;
         // `take`: the file may be growing.
-        builder.file(name, mode, found.len(), file.take(found.len()))
+        builder.add_file(name, mode, found.len(), file.take(found.len()))
     } else {
         Err(format!("{} is neither a file nor a link", name.display()))
     }
@@ -83,7 +88,7 @@ impl TarWriter {
     }
 
     /// Adds a file of `size` bytes.
-    pub(crate) fn file(
+    pub(crate) fn add_file(
         &mut self,
         name: &Path,
         mode: u32,
@@ -99,8 +104,8 @@ impl TarWriter {
     }
 
     /// Adds a symlink, whose target must stay inside the artifact.
-    pub(crate) fn link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
-        if !stays_inside(name, target) {
+    pub(crate) fn add_link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
+        if !is_contained_link(name, target) {
             return Err(format!(
                 "the link {} → {} leaves the artifact's folder, and an artifact must hold all that it needs; upload the file itself",
                 name.display(),
@@ -126,16 +131,16 @@ impl TarWriter {
             .map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
         Ok(WrittenTar {
-            digest: format!("sha256:{}", file_hash::hex(&hashing.hash.finalize())),
+            digest: format!("sha256:{}", file_hash::to_hex(&hashing.hash.finalize())),
             size: hashing.size,
         })
     }
 }
 
 /// Unpacks a tar file after verifying its digest. Returns the number of files.
-pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
-    let found = file_hash::of_file(path).map_err(|error| error.to_string())?;
-    let found = format!("sha256:{}", file_hash::hex(&found));
+pub(crate) fn unpack_tar(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
+    let found = file_hash::hash_file(path).map_err(|error| error.to_string())?;
+    let found = format!("sha256:{}", file_hash::to_hex(&found));
     if found != digest {
         return Err(format!("its bytes are {found}, not {digest}"));
     }
@@ -154,7 +159,7 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
             .into_owned();
         let link = entry.link_name().map_err(|error| error.to_string())?;
         let link = link.unwrap_or_default();
-        check_entry(&name, entry.header().entry_type(), &link, to)
+        check_archive_entry(&name, entry.header().entry_type(), &link, to)
             .map_err(|error| error.to_string())?;
         count += usize::from(entry.header().entry_type().is_file());
         if count > ENTRIES_MAX {
@@ -179,7 +184,7 @@ pub(crate) fn unpack(path: &Path, digest: &str, to: &Path) -> Result<usize, Stri
     Ok(count)
 }
 
-/// Hashes and counts what is written.
+/// Hashes and counts the written bytes.
 struct HashingWriter {
     inner: io::BufWriter<File>,
     hash: Sha256,
@@ -220,13 +225,13 @@ mod tests {
         let of = |name: &str| {
             let base = folder.path().join(name);
             let files = tree(&base);
-            write(&folder.path().join(format!("{name}.tar")), &base, &files).unwrap()
+            write_tar(&folder.path().join(format!("{name}.tar")), &base, &files).unwrap()
         };
         let (one, two) = (of("one"), of("two"));
         assert_eq!(one, two);
         let to = folder.path().join("out");
         assert_eq!(
-            unpack(&folder.path().join("one.tar"), &one.digest, &to),
+            unpack_tar(&folder.path().join("one.tar"), &one.digest, &to),
             Ok(2)
         );
         let mode = to.join("bin/run").metadata().unwrap().permissions().mode();
@@ -241,7 +246,7 @@ mod tests {
             let link = folder.path().join("link");
             let _ = fs::remove_file(&link);
             std::os::unix::fs::symlink(target, &link).unwrap();
-            let refused = write(&folder.path().join("a.tar"), folder.path(), &[link]);
+            let refused = write_tar(&folder.path().join("a.tar"), folder.path(), &[link]);
             assert!(refused.unwrap_err().contains("leaves"), "{target}");
         }
     }
@@ -264,9 +269,9 @@ mod tests {
         builder.into_inner().unwrap().sync_all().unwrap();
         let digest = format!(
             "sha256:{}",
-            file_hash::hex(&file_hash::of_file(&path).unwrap())
+            file_hash::to_hex(&file_hash::hash_file(&path).unwrap())
         );
-        let refused = unpack(&path, &digest, &to).unwrap_err();
+        let refused = unpack_tar(&path, &digest, &to).unwrap_err();
         assert!(refused.contains("a link is in the place"), "{refused}");
         let mode = victim.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
@@ -283,13 +288,13 @@ mod tests {
         std::os::unix::fs::symlink("../packages/pkg", &link).unwrap();
         let files = [link, base.join("packages/pkg/index.js")];
         let tar = folder.path().join("a.tar");
-        let written = write(&tar, &base, &files).unwrap();
+        let written = write_tar(&tar, &base, &files).unwrap();
         let to = folder.path().join("out");
-        unpack(&tar, &written.digest, &to).unwrap();
+        unpack_tar(&tar, &written.digest, &to).unwrap();
         let text = fs::read_to_string(to.join("node_modules/pkg/index.js"));
         assert_eq!(text.unwrap(), "1");
         // Unpacking over an existing copy works, too.
-        unpack(&tar, &written.digest, &to).unwrap();
+        unpack_tar(&tar, &written.digest, &to).unwrap();
     }
 
     #[test]
@@ -325,16 +330,16 @@ mod tests {
             builder.into_inner().unwrap().sync_all().unwrap();
             let digest = format!(
                 "sha256:{}",
-                file_hash::hex(&file_hash::of_file(&path).unwrap())
+                file_hash::to_hex(&file_hash::hash_file(&path).unwrap())
             );
             let to = folder.path().join("deep/to");
-            assert!(unpack(&path, &digest, &to).is_err(), "{headers:?}");
+            assert!(unpack_tar(&path, &digest, &to).is_err(), "{headers:?}");
             assert!(
                 !folder.path().join("out").exists() && !folder.path().join("deep/out").exists()
             );
         }
         let other = format!("sha256:{}", "0".repeat(64));
-        let refused = unpack(&path, &other, &folder.path().join("to"));
+        let refused = unpack_tar(&path, &other, &folder.path().join("to"));
         assert!(refused.unwrap_err().contains("not sha256:000"));
     }
 }

@@ -3,9 +3,9 @@
 //! Outputs are exactly GitHub's: `cache-hit` is `true` for an exact match of the key, `false` for a match of a
 //! restore key, and unset if nothing was found.
 
-use super::{ActionContext, ActionEffects, blocking};
+use super::{ActionContext, ActionEffects, run_blocking};
 use crate::{
-    cache::{CacheEntry, JobCaches, SaveCacheError, cache_archive, checked_key},
+    cache::{CacheEntry, JobCaches, SaveCacheError, cache_archive, check_key},
     path_patterns::SearchRoots,
     step_scope::ActionStage,
 };
@@ -22,51 +22,53 @@ struct CacheInputs {
 }
 
 impl CacheInputs {
-    fn of(call: &ActionContext<'_>) -> Result<Self, String> {
+    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, String> {
         let given = |name: &str| {
-            let value = call.get(name);
+            let value = call.input(name);
             value.ok_or_else(|| format!("actions/cache needs `{name}`"))
         };
-        let lines = call.get("restore-keys").unwrap_or_default().lines();
+        let lines = call.input("restore-keys").unwrap_or_default().lines();
         let lines = lines.map(str::trim).filter(|line| !line.is_empty());
         Ok(Self {
             paths: given("path")?.to_owned(),
-            key: checked_key(given("key")?)?.to_owned(),
+            key: check_key(given("key")?)?.to_owned(),
             restore_keys: lines.map(str::to_owned).collect(),
         })
     }
 }
 
 /// `actions/cache`: the main part restores, the post part saves.
-pub(super) async fn both(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn run_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
     if call.stage == ActionStage::Post {
-        save(call).await?;
+        save_cache(call).await?;
         return Ok(ActionEffects::default());
     }
-    let mut left = restore(call).await?;
+    let mut left = restore_cache(call).await?;
     left.post = true;
     Ok(left)
 }
 
 /// `actions/cache/restore`
-pub(super) async fn restore(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
-    let asked = CacheInputs::of(call)?;
-    let lookup_only = call.flag("lookup-only")?;
-    let must_hit = call.flag("fail-on-cache-miss")?;
+pub(super) async fn restore_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    let asked = CacheInputs::from_inputs(call)?;
+    let lookup_only = call.bool_input("lookup-only")?;
+    let must_hit = call.bool_input("fail-on-cache-miss")?;
     let primary = ("cache-primary-key", asked.key.clone());
     let Some(caches) = call.caches.cloned() else {
         call.notice("this run has nowhere to keep caches; nothing is restored or saved");
-        return Ok(ActionEffects::outputs([
+        return Ok(ActionEffects::with_outputs([
             primary,
             ("cache-hit", "false".to_owned()),
         ]));
     };
     let state = (PRIMARY_KEY.to_owned(), asked.key.clone());
-    let (ground, key) = (ground(call), asked.key.clone());
+    let (ground, key) = (cache_roots(call), asked.key.clone());
     let keys = std::iter::once(&key).chain(&asked.restore_keys);
     let keys = keys.cloned().collect::<Vec<_>>().join(", ");
     let scratch = call.folders.temp.clone();
-    let found = blocking(move || find(&caches, &ground, &asked, lookup_only, &scratch)).await;
+    let found =
+        run_blocking(move || find_and_unpack(&caches, &ground, &asked, lookup_only, &scratch))
+            .await;
     let found = found.unwrap_or_else(|why| {
         // Treat a broken cache as a miss: it must not fail the job.
         call.warn(&why);
@@ -78,19 +80,19 @@ pub(super) async fn restore(call: &mut ActionContext<'_>) -> Result<ActionEffect
                 "there is no cache for the key {key}, and `fail-on-cache-miss` is set"
             ));
         }
-        call.say(&format!("Cache not found for input keys: {keys}"));
-        let mut left = ActionEffects::outputs([primary]);
+        call.log_message(&format!("Cache not found for input keys: {keys}"));
+        let mut left = ActionEffects::with_outputs([primary]);
         left.state.push(state);
         return Ok(left);
     };
-    call.say(&if lookup_only {
+    call.log_message(&if lookup_only {
         format!("Cache found and can be restored from key: {}", entry.key)
     } else {
         let CacheEntry { key, size, .. } = &entry;
         format!("Cache restored from key: {key} ({files} files, {size} bytes)")
     });
-    let hit = is_same(&key, &entry.key).to_string();
-    let mut left = ActionEffects::outputs([
+    let hit = is_same_key(&key, &entry.key).to_string();
+    let mut left = ActionEffects::with_outputs([
         primary,
         ("cache-hit", hit),
         ("cache-matched-key", entry.key.clone()),
@@ -100,18 +102,18 @@ pub(super) async fn restore(call: &mut ActionContext<'_>) -> Result<ActionEffect
 }
 
 /// `actions/cache/save`. Like at GitHub, a cache that can't be saved doesn't fail the step.
-pub(super) async fn save(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
-    let mut asked = CacheInputs::of(call)?;
+pub(super) async fn save_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+    let mut asked = CacheInputs::from_inputs(call)?;
     // Use the key of the main part: files that went into `hashFiles` may have changed.
-    if let Some(key) = call.state(PRIMARY_KEY) {
+    if let Some(key) = call.saved_state(PRIMARY_KEY) {
         asked.key = key.to_owned();
     }
     let key = asked.key.clone();
     if call
-        .state(MATCHED_KEY)
-        .is_some_and(|matched| is_same(&key, matched))
+        .saved_state(MATCHED_KEY)
+        .is_some_and(|matched| is_same_key(&key, matched))
     {
-        call.say(&format!(
+        call.log_message(&format!(
             "Cache hit occurred on the primary key {key}, not saving cache."
         ));
         return Ok(ActionEffects::default());
@@ -120,17 +122,17 @@ pub(super) async fn save(call: &mut ActionContext<'_>) -> Result<ActionEffects, 
         call.notice("this run has nowhere to keep caches; nothing is saved");
         return Ok(ActionEffects::default());
     };
-    let (ground, scratch) = (ground(call), call.folders.temp.clone());
-    let saved = blocking(move || keep(&caches, &ground, &asked, &scratch)).await?;
+    let (ground, scratch) = (cache_roots(call), call.folders.temp.clone());
+    let saved = run_blocking(move || pack_and_save(&caches, &ground, &asked, &scratch)).await?;
     match saved {
-        SaveOutcome::Saved(entry) => call.say(&format!(
+        SaveOutcome::Saved(entry) => call.log_message(&format!(
             "Cache saved with key: {key} ({} bytes)",
             entry.size
         )),
         SaveOutcome::Nothing => call.warn(
             "none of the paths to be cached is there, so no cache is saved; look at `path` of the step",
         ),
-        SaveOutcome::Refused(SaveCacheError::Taken) => call.say(&format!(
+        SaveOutcome::Refused(SaveCacheError::Taken) => call.log_message(&format!(
             "Failed to save: there is a cache with the key {key}, another job may have saved it."
         )),
         SaveOutcome::Refused(why) => call.warn(&format!("the cache {key} is not saved: {why}")),
@@ -145,48 +147,48 @@ enum SaveOutcome {
 }
 
 /// Finds an entry and unpacks it, unless `lookup_only`; returns it with the number of its files.
-fn find(
+fn find_and_unpack(
     caches: &JobCaches,
     ground: &SearchRoots,
     asked: &CacheInputs,
     lookup_only: bool,
     scratch: &std::path::Path,
 ) -> Result<Option<(CacheEntry, usize)>, String> {
-    let version = cache_archive::version(&asked.paths);
-    let Some(entry) = caches.find(&version, &asked.key, &asked.restore_keys)? else {
+    let version = cache_archive::archive_version(&asked.paths);
+    let Some(entry) = caches.find_entry(&version, &asked.key, &asked.restore_keys)? else {
         return Ok(None);
     };
     if lookup_only {
         return Ok(Some((entry, 0)));
     }
-    let own = tempfile_in(scratch);
+    let own = unique_file_in(scratch);
     let unpacked = caches
-        .lend(&entry, &own)
+        .link_entry(&entry, &own)
         .map_err(|error| error.to_string())
-        .and_then(|path| cache_archive::unpack(&path, ground, &asked.paths));
+        .and_then(|path| cache_archive::unpack_cache(&path, ground, &asked.paths));
     let _ = std::fs::remove_file(own);
     let files =
         unpacked.map_err(|why| format!("the cache {} can't be restored: {why}", entry.key))?;
     Ok(Some((entry, files)))
 }
 
-fn keep(
+fn pack_and_save(
     caches: &JobCaches,
     ground: &SearchRoots,
     asked: &CacheInputs,
     scratch: &std::path::Path,
 ) -> Result<SaveOutcome, String> {
-    let version = cache_archive::version(&asked.paths);
-    if caches.has(&version, &asked.key) {
+    let version = cache_archive::archive_version(&asked.paths);
+    if caches.has_entry(&version, &asked.key) {
         return Ok(SaveOutcome::Refused(SaveCacheError::Taken));
     }
-    let own = tempfile_in(scratch);
-    let packed = cache_archive::pack(ground, &asked.paths, &own);
+    let own = unique_file_in(scratch);
+    let packed = cache_archive::pack_cache(ground, &asked.paths, &own);
     let saved = packed.map(|any| {
         if !any {
             return SaveOutcome::Nothing;
         }
-        let kept = caches.put(&version, &asked.key, &own);
+        let kept = caches.save_entry(&version, &asked.key, &own);
         kept.map_or_else(SaveOutcome::Refused, SaveOutcome::Saved)
     });
     let _ = std::fs::remove_file(own);
@@ -194,13 +196,13 @@ fn keep(
 }
 
 /// A unique file name.
-fn tempfile_in(folder: &std::path::Path) -> std::path::PathBuf {
+fn unique_file_in(folder: &std::path::Path) -> std::path::PathBuf {
     let now = jiff::Timestamp::now().as_nanosecond();
     folder.join(format!("_cache-{now}"))
 }
 
 /// Not restricted to the job's folders: tools keep caches anywhere.
-fn ground(call: &ActionContext<'_>) -> SearchRoots {
+fn cache_roots(call: &ActionContext<'_>) -> SearchRoots {
     SearchRoots {
         root: call.folders.workspace.clone(),
         home: call.folders.home.clone(),
@@ -209,6 +211,6 @@ fn ground(call: &ActionContext<'_>) -> SearchRoots {
 }
 
 /// Like GitHub: case-insensitive.
-fn is_same(one: &str, other: &str) -> bool {
+fn is_same_key(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
 }

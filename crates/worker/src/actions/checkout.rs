@@ -9,13 +9,13 @@ use std::{
 use shipway_workflow::job::SourceTree;
 use tokio::process::Command;
 
-use super::{ActionContext, ActionEffects, blocking};
+use super::{ActionContext, ActionEffects, run_blocking};
 use crate::path_patterns::{self, HiddenFiles};
 
-pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn run_checkout(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
     let own = call.spec.contexts.github.get("repository").to_text();
     if let Some(other) = call
-        .get("repository")
+        .input("repository")
         .filter(|it| !it.eq_ignore_ascii_case(&own))
     {
         return Err(format!(
@@ -27,24 +27,24 @@ pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, S
         ("lfs", "large files are not fetched"),
     ] {
         if call
-            .get(input)
+            .input(input)
             .is_some_and(|value| !value.eq_ignore_ascii_case("false"))
         {
             call.warn(&format!("{what} by this version of Shipway"));
         }
     }
-    let to = call.inside(call.get("path").unwrap_or("."))?;
+    let to = call.resolve_path(call.input("path").unwrap_or("."))?;
     match call.spec.source.clone() {
         SourceTree::Git {
             git_dir,
             commit,
             reference,
-        } => from_git(call, &git_dir, &commit, &reference, &to).await,
-        SourceTree::Directory { path } => from_folder(call, &path, &to).await,
+        } => checkout_from_git(call, &git_dir, &commit, &reference, &to).await,
+        SourceTree::Directory { path } => copy_source_folder(call, &path, &to).await,
     }
 }
 
-async fn from_git(
+async fn checkout_from_git(
     call: &mut ActionContext<'_>,
     git_dir: &Path,
     commit: &str,
@@ -52,39 +52,39 @@ async fn from_git(
     to: &Path,
 ) -> Result<ActionEffects, String> {
     let failed = |error: io::Error| format!("{}: {error}", to.display());
-    let asked = call.get("ref").map(str::to_owned);
-    // `clean` (default): a second checkout into the same folder removes what is there.
+    let asked = call.input("ref").map(str::to_owned);
+    // `clean` (default): a second checkout into the same folder removes all files first.
     if call
-        .get("clean")
+        .input("clean")
         .is_none_or(|clean| !clean.eq_ignore_ascii_case("false"))
         && to.join(".git").exists()
     {
-        empty(to).map_err(failed)?;
+        remove_contents(to).map_err(failed)?;
     }
     fs::create_dir_all(to).map_err(failed)?;
-    git(call, to, &["init", "--quiet"]).await?;
+    run_git(call, to, &["init", "--quiet"]).await?;
     // Use the repository's objects instead of copying them: it is on this machine and outlives the job.
     let borrowed = format!("{}\n", git_dir.join("objects").display());
     fs::write(to.join(".git/objects/info/alternates"), borrowed).map_err(failed)?;
     let source = git_dir.display().to_string();
-    git(call, to, &["config", "remote.origin.url", &source]).await?;
+    run_git(call, to, &["config", "remote.origin.url", &source]).await?;
     let all = "+refs/heads/*:refs/remotes/origin/*";
-    git(call, to, &["config", "remote.origin.fetch", all]).await?;
-    git(call, to, &["fetch", "--quiet", "--tags", "origin", all]).await?;
+    run_git(call, to, &["config", "remote.origin.fetch", all]).await?;
+    run_git(call, to, &["fetch", "--quiet", "--tags", "origin", all]).await?;
     let wanted = asked.as_deref().unwrap_or(commit);
-    let commit = resolve(call, to, wanted).await?;
+    let commit = resolve_commit(call, to, wanted).await?;
     let reference = asked.unwrap_or_else(|| reference.to_owned());
     let branch = match reference.strip_prefix("refs/heads/") {
         Some(branch) => Some(branch.to_owned()),
         None => {
             let remote = format!("refs/remotes/origin/{reference}");
-            let known = git(call, to, &["rev-parse", "--verify", "--quiet", &remote]).await;
+            let known = run_git(call, to, &["rev-parse", "--verify", "--quiet", &remote]).await;
             known.is_ok().then(|| reference.clone())
         }
     };
     match &branch {
         Some(branch) => {
-            git(
+            run_git(
                 call,
                 to,
                 &["checkout", "--quiet", "--force", "-B", branch, &commit],
@@ -92,7 +92,7 @@ async fn from_git(
             .await?
         }
         None => {
-            git(
+            run_git(
                 call,
                 to,
                 &["checkout", "--quiet", "--force", "--detach", &commit],
@@ -100,15 +100,19 @@ async fn from_git(
             .await?
         }
     };
-    call.say(&format!("Checked out {commit} ({reference})"));
-    Ok(ActionEffects::outputs([
+    call.log_message(&format!("Checked out {commit} ({reference})"));
+    Ok(ActionEffects::with_outputs([
         ("commit", commit),
         ("ref", reference),
     ]))
 }
 
 /// Resolves a branch, tag or commit id.
-async fn resolve(call: &ActionContext<'_>, at: &Path, wanted: &str) -> Result<String, String> {
+async fn resolve_commit(
+    call: &ActionContext<'_>,
+    at: &Path,
+    wanted: &str,
+) -> Result<String, String> {
     let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
     for name in [
         &format!("refs/remotes/origin/{branch}"),
@@ -119,7 +123,7 @@ async fn resolve(call: &ActionContext<'_>, at: &Path, wanted: &str) -> Result<St
             continue;
         }
         let commit = format!("{name}^{{commit}}");
-        if let Ok(found) = git(call, at, &["rev-parse", "--verify", "--quiet", &commit]).await {
+        if let Ok(found) = run_git(call, at, &["rev-parse", "--verify", "--quiet", &commit]).await {
             return Ok(found.trim().to_owned());
         }
     }
@@ -128,7 +132,7 @@ async fn resolve(call: &ActionContext<'_>, at: &Path, wanted: &str) -> Result<St
     ))
 }
 
-fn empty(folder: &Path) -> io::Result<()> {
+fn remove_contents(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.symlink_metadata()?.is_dir() {
@@ -141,12 +145,12 @@ fn empty(folder: &Path) -> io::Result<()> {
 }
 
 /// Copies tracked and untracked, but not ignored files; all files if the folder is no git repository.
-async fn from_folder(
+async fn copy_source_folder(
     call: &mut ActionContext<'_>,
     from: &Path,
     to: &Path,
 ) -> Result<ActionEffects, String> {
-    if let Some(reference) = call.get("ref") {
+    if let Some(reference) = call.input("ref") {
         let text = format!(
             "`ref: {reference}` has no effect: without a server the folder is taken as it is"
         );
@@ -159,16 +163,16 @@ async fn from_folder(
         "--others",
         "--exclude-standard",
     ];
-    let listed = git(call, from, &listing).await.ok();
+    let listed = run_git(call, from, &listing).await.ok();
     let (source, target) = (from.to_owned(), to.to_owned());
-    let count = blocking(move || {
+    let count = run_blocking(move || {
         let files: Vec<PathBuf> = match listed {
             Some(text) => text
                 .split('\0')
                 .filter(|name| !name.is_empty())
                 .map(PathBuf::from)
                 .collect(),
-            None => path_patterns::find(&source, &["**".to_owned()], HiddenFiles::Include)?
+            None => path_patterns::find_files(&source, &["**".to_owned()], HiddenFiles::Include)?
                 .files
                 .iter()
                 .filter_map(|path| path.strip_prefix(&source).ok().map(Path::to_owned))
@@ -176,18 +180,18 @@ async fn from_folder(
         };
         let mut copied = 0_usize;
         for file in files {
-            let taken = copy(&source.join(&file), &target.join(&file));
+            let taken = copy_file(&source.join(&file), &target.join(&file));
             copied += usize::from(taken.map_err(|error| format!("{}: {error}", file.display()))?);
         }
         Ok(copied)
     });
     let count = count.await?;
-    call.say(&format!("Copied {count} files of {}", from.display()));
+    call.log_message(&format!("Copied {count} files of {}", from.display()));
     Ok(ActionEffects::default())
 }
 
 /// Copies a file or a symlink; false if it is something else or was deleted meanwhile.
-fn copy(from: &Path, to: &Path) -> io::Result<bool> {
+fn copy_file(from: &Path, to: &Path) -> io::Result<bool> {
     let Ok(kind) = from.symlink_metadata() else {
         return Ok(false);
     };
@@ -208,7 +212,11 @@ fn copy(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 /// Runs git with a clean environment; returns its stdout.
-async fn git(call: &ActionContext<'_>, at: &Path, arguments: &[&str]) -> Result<String, String> {
+async fn run_git(
+    call: &ActionContext<'_>,
+    at: &Path,
+    arguments: &[&str],
+) -> Result<String, String> {
     let passed = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "TMPDIR");
     let env = call.env.iter().filter(|(name, _)| passed(name));
     let output = Command::new("git")

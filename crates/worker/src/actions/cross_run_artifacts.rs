@@ -11,8 +11,9 @@ use serde::Deserialize;
 use shipway_workflow::job::ServerAccess;
 
 use super::{
-    ActionContext, blocking,
-    deploy::{agent, bearer},
+    ActionContext,
+    deploy::{bearer_header, http_agent},
+    run_blocking,
 };
 use crate::runtime::ArtifactEntry;
 
@@ -38,17 +39,17 @@ pub(super) struct OtherRun {
 
 impl OtherRun {
     /// The run given by `run-id`; `None` if it is the job's own run.
-    pub(super) fn named(call: &ActionContext<'_>) -> Result<Option<Self>, String> {
+    pub(super) fn from_inputs(call: &ActionContext<'_>) -> Result<Option<Self>, String> {
         let github = &call.spec.contexts.github;
         let own = |name: &str| github.get(name).to_text().to_string();
         let repository = own("repository");
-        let asked = call.get("repository");
+        let asked = call.input("repository");
         if asked.is_some_and(|asked| !asked.eq_ignore_ascii_case(&repository)) {
             return Err(format!(
                 "`repository`: only artifacts of {repository} can be downloaded here; leave it out"
             ));
         }
-        let Some(id) = call.get("run-id").filter(|id| *id != own("run_id")) else {
+        let Some(id) = call.input("run-id").filter(|id| *id != own("run_id")) else {
             return Ok(None);
         };
         let number: u32 = id
@@ -64,10 +65,10 @@ impl OtherRun {
     }
 
     /// The artifacts of the run, with the paths below `folder` to download them to.
-    pub(super) async fn all(&self, folder: &Path) -> Result<Vec<ArtifactEntry>, String> {
+    pub(super) async fn list_artifacts(&self, folder: &Path) -> Result<Vec<ArtifactEntry>, String> {
         let (server, path) = (self.server.clone(), self.path.clone());
-        let run: RunResponse = blocking(move || {
-            let mut answer = get(&server, &path)?;
+        let run: RunResponse = run_blocking(move || {
+            let mut answer = get_from_server(&server, &path)?;
             let read = answer.body_mut().read_json();
             read.map_err(|error| format!("what the server says of the run: {error}"))
         })
@@ -75,28 +76,28 @@ impl OtherRun {
         let place = |digest: &str| folder.join(digest.replace(':', "-"));
         let listed = run.artifacts.into_iter();
         Ok(listed
-            .map(|it| ArtifactEntry::listed(it.name, place(&it.digest), it.digest, it.size))
+            .map(|it| ArtifactEntry::from_listing(it.name, place(&it.digest), it.digest, it.size))
             .collect())
     }
 
     /// Downloads an artifact, unless that was done before.
-    pub(super) async fn fetch(&self, kept: &ArtifactEntry) -> Result<(), String> {
+    pub(super) async fn download_artifact(&self, kept: &ArtifactEntry) -> Result<(), String> {
         if kept.path.exists() {
             return Ok(());
         }
         let server = self.server.clone();
-        let path = format!("{}/artifacts/{}", self.path, encoded(&kept.name));
+        let path = format!("{}/artifacts/{}", self.path, percent_encode(&kept.name));
         let to = kept.path.clone();
-        blocking(move || {
-            let answer = get(&server, &path)?;
-            stored(answer.into_body().into_reader(), &to)
+        run_blocking(move || {
+            let answer = get_from_server(&server, &path)?;
+            save_download(answer.into_body().into_reader(), &to)
                 .map_err(|error| format!("{}: {error}", to.display()))
         })
         .await
     }
 }
 
-fn stored(mut from: impl io::Read, to: &PathBuf) -> io::Result<()> {
+fn save_download(mut from: impl io::Read, to: &PathBuf) -> io::Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(Path::new("/")))?;
     let temp = to.with_extension("new");
     let mut file = fs::File::create(&temp)?;
@@ -105,10 +106,13 @@ fn stored(mut from: impl io::Read, to: &PathBuf) -> io::Result<()> {
     fs::rename(temp, to)
 }
 
-fn get(server: &ServerAccess, path: &str) -> Result<ureq::http::Response<ureq::Body>, String> {
-    let asked = agent(None)
+fn get_from_server(
+    server: &ServerAccess,
+    path: &str,
+) -> Result<ureq::http::Response<ureq::Body>, String> {
+    let asked = http_agent(None)
         .get(format!("{}{path}", server.url))
-        .header("authorization", bearer(server))
+        .header("authorization", bearer_header(server))
         .call();
     let mut answer = asked.map_err(|error| format!("the server can't be reached: {error}"))?;
     if answer.status().is_success() {
@@ -121,7 +125,7 @@ fn get(server: &ServerAccess, path: &str) -> Result<ureq::http::Response<ureq::B
 }
 
 /// Percent-encodes a name for use in a URL.
-fn encoded(name: &str) -> String {
+fn percent_encode(name: &str) -> String {
     let one = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
             char::from(byte).to_string()
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn any_name_can_be_asked_for() {
-        assert_eq!(encoded("dist-1.2"), "dist-1.2");
-        assert_eq!(encoded("a b%ü"), "a%20b%25%C3%BC");
+        assert_eq!(percent_encode("dist-1.2"), "dist-1.2");
+        assert_eq!(percent_encode("a b%ü"), "a%20b%25%C3%BC");
     }
 }

@@ -9,39 +9,39 @@ use serde_json::{Value, json};
 use shipway_workflow::job::{JournalBody, ServerAccess};
 use tokio::sync::mpsc;
 
-use super::{ActionContext, ActionEffects, blocking};
+use super::{ActionContext, ActionEffects, run_blocking};
 
-/// Polling interval for a rollout, besides the server's change notifications, which stop when the server restarts.
+/// Polling interval for a rollout, in addition to change notifications, which stop when the server restarts.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long an unreachable server is retried: it may be restarting.
 const RETRY: Duration = Duration::from_secs(60);
 /// Timeout of one request.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
     let environment = call
-        .get("environment")
+        .input("environment")
         .ok_or("shipway/deploy needs `environment`")?
         .to_owned();
-    let artifact = call.get("artifact").map(str::to_owned);
-    let waits = call.get("wait").is_none() || call.flag("wait")?;
+    let artifact = call.input("artifact").map(str::to_owned);
+    let waits = call.input("wait").is_none() || call.bool_input("wait")?;
     let Some(server) = call.spec.server.clone().map(DeployClient) else {
-        return Ok(ActionEffects::left_out(format!(
+        return Ok(ActionEffects::unsupported(format!(
             "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
         )));
     };
     let github = |name: &str| call.spec.contexts.github.get(name).to_text().to_string();
     let repository = github("repository");
     let own = repository.rsplit('/').next().unwrap_or_default();
-    let service = call.get("service").unwrap_or(own).to_owned();
+    let service = call.input("service").unwrap_or(own).to_owned();
     let body = json!({
         "run": github("run_number"),
         "commit": github("sha"),
         "environment": environment,
         "artifact": artifact,
-        "reason": call.get("release-notes").or(call.get("reason")),
+        "reason": call.input("release-notes").or(call.input("reason")),
     });
-    let answer = server.deploy(&service, &body).await?;
+    let answer = server.request_deploy(&service, &body).await?;
     if let Some(why) = answer["dropped"].as_str() {
         return Err(format!("nothing is deployed: {why}"));
     }
@@ -52,10 +52,10 @@ pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, S
     });
     let waiting = held.as_deref().unwrap_or("waits for its turn");
     let shown = rollout.as_deref().unwrap_or(waiting);
-    call.say(&format!(
+    call.log_message(&format!(
         "Release #{release} goes to {environment}: {shown}"
     ));
-    let mut left = ActionEffects::outputs([
+    let mut left = ActionEffects::with_outputs([
         ("release", release),
         ("rollout", rollout.clone().unwrap_or_default()),
     ]);
@@ -65,27 +65,27 @@ pub(super) async fn run(call: &mut ActionContext<'_>) -> Result<ActionEffects, S
         rollout: rollout.clone(),
     });
     if let Some(rollout) = rollout.filter(|_| waits) {
-        follow(call, &server, &rollout.replace("/ro", "/")).await?;
+        follow_rollout(call, &server, &rollout.replace("/ro", "/")).await?;
     }
     Ok(left)
 }
 
 /// Prints a rollout's notes until it ends; an error if it didn't succeed.
-async fn follow(
+async fn follow_rollout(
     call: &mut ActionContext<'_>,
     server: &DeployClient,
     rollout: &str,
 ) -> Result<(), String> {
-    let mut changes = server.changes(format!("rollout/{rollout}"));
+    let mut changes = server.watch_stream(format!("rollout/{rollout}"));
     let mut told = 0;
     loop {
         let view = server
-            .request(format!("/api/v1/rollouts/{rollout}"), None)
+            .send_with_retries(format!("/api/v1/rollouts/{rollout}"), None)
             .await
-            .map_err(RequestError::into_text)?;
+            .map_err(RequestError::into_message)?;
         let notes = view["notes"].as_array().map_or(&[][..], Vec::as_slice);
         for note in notes.iter().skip(told) {
-            call.say(note["text"].as_str().unwrap_or_default());
+            call.log_message(note["text"].as_str().unwrap_or_default());
         }
         told = notes.len();
         match view["status"].as_str().unwrap_or_default() {
@@ -116,7 +116,7 @@ enum RequestError {
 }
 
 impl RequestError {
-    fn into_text(self) -> String {
+    fn into_message(self) -> String {
         match self {
             Self::Unreachable(why) => format!("the server can't be reached: {why}"),
             Self::Response(_, why) => why,
@@ -126,27 +126,32 @@ impl RequestError {
 
 impl DeployClient {
     /// Requests a deployment. Retries while an artifact of this job is not yet in the server's store.
-    async fn deploy(&self, service: &str, body: &Value) -> Result<Value, String> {
+    async fn request_deploy(&self, service: &str, body: &Value) -> Result<Value, String> {
         let begun = Instant::now();
         loop {
             let path = format!("/api/v1/services/{service}/deploys");
-            match self.request(path, Some(body.clone())).await {
+            match self.send_with_retries(path, Some(body.clone())).await {
                 Err(RequestError::Response(409, why))
                     if why.contains("no such artifact") && begun.elapsed() < ANSWER =>
                 {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                answer => return answer.map_err(RequestError::into_text),
+                answer => return answer.map_err(RequestError::into_message),
             }
         }
     }
 
     /// Sends a request, which must be idempotent: it is repeated while the server is unreachable.
-    async fn request(&self, path: String, body: Option<Value>) -> Result<Value, RequestError> {
+    async fn send_with_retries(
+        &self,
+        path: String,
+        body: Option<Value>,
+    ) -> Result<Value, RequestError> {
         let begun = Instant::now();
         loop {
             let (access, path, body) = (self.0.clone(), path.clone(), body.clone());
-            let answer = blocking(move || Ok(send(&access, &path, body.as_ref()))).await;
+            let answer =
+                run_blocking(move || Ok(send_request(&access, &path, body.as_ref()))).await;
             match answer.unwrap_or_else(|why| Err(RequestError::Unreachable(why))) {
                 Err(RequestError::Unreachable(_)) if begun.elapsed() < RETRY => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -157,16 +162,16 @@ impl DeployClient {
     }
 
     /// Notifies of events in a stream of the server's log. Best effort: ends silently when the connection does.
-    fn changes(&self, stream: String) -> mpsc::Receiver<()> {
+    fn watch_stream(&self, stream: String) -> mpsc::Receiver<()> {
         let (sender, receiver) = mpsc::channel(1);
         let access = self.0.clone();
         // Ends with the process, or with the first event after the receiver was dropped.
         std::thread::spawn(move || {
             let url = format!("{}/api/v1/events?stream={stream}", access.url);
-            let agent = agent(None);
+            let agent = http_agent(None);
             let Ok(answer) = agent
                 .get(url)
-                .header("authorization", bearer(&access))
+                .header("authorization", bearer_header(&access))
                 .call()
             else {
                 return;
@@ -184,11 +189,11 @@ impl DeployClient {
     }
 }
 
-pub(super) fn bearer(access: &ServerAccess) -> String {
+pub(super) fn bearer_header(access: &ServerAccess) -> String {
     format!("Bearer {}", access.token)
 }
 
-pub(super) fn agent(timeout: Option<Duration>) -> ureq::Agent {
+pub(super) fn http_agent(timeout: Option<Duration>) -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
@@ -197,16 +202,20 @@ pub(super) fn agent(timeout: Option<Duration>) -> ureq::Agent {
         .into()
 }
 
-fn send(access: &ServerAccess, path: &str, body: Option<&Value>) -> Result<Value, RequestError> {
-    let (agent, url) = (agent(Some(ANSWER)), format!("{}{path}", access.url));
+fn send_request(
+    access: &ServerAccess,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, RequestError> {
+    let (agent, url) = (http_agent(Some(ANSWER)), format!("{}{path}", access.url));
     let sent = match body {
         Some(body) => agent
             .post(url)
-            .header("authorization", bearer(access))
+            .header("authorization", bearer_header(access))
             .send_json(body),
         None => agent
             .get(url)
-            .header("authorization", bearer(access))
+            .header("authorization", bearer_header(access))
             .call(),
     };
     let mut answer = sent.map_err(|error| RequestError::Unreachable(error.to_string()))?;

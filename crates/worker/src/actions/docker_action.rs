@@ -7,7 +7,7 @@ use shipway_workflow::{
 };
 
 use super::{
-    action_handlers::{PreparedAction, register},
+    action_handlers::{PreparedAction, register_post_part},
     action_resolver::ResolvedAction,
 };
 use crate::{
@@ -15,12 +15,12 @@ use crate::{
     environment::EnvVars,
     file_hash::WorkspaceFiles,
     program_runner::RunOutcome,
-    step_runner::{StepPlan, StepRunner, StepTask},
+    step_runner::{PlannedStep, StepRunner, StepTask},
     step_scope::{ActionStage, StepScope},
 };
 
 /// The action for `uses: docker://image`.
-pub(super) fn of_image(image: &str, folder: &std::path::Path) -> ResolvedAction {
+pub(super) fn action_from_image(image: &str, folder: &std::path::Path) -> ResolvedAction {
     ResolvedAction {
         folder: folder.to_owned(),
         file: ActionFile {
@@ -42,11 +42,11 @@ pub(super) fn of_image(image: &str, folder: &std::path::Path) -> ResolvedAction 
 
 impl StepRunner {
     /// Runs a container action, or its pre or post part.
-    pub(super) async fn container(
+    pub(super) async fn run_docker_action(
         &mut self,
         frame: &mut StepScope,
         task: &StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         made: PreparedAction<'_>,
     ) -> Result<RunOutcome, String> {
         let known = made.action;
@@ -69,24 +69,25 @@ impl StepRunner {
         };
         let entrypoint = match frame.stage {
             ActionStage::Main => entrypoint.clone().or_else(|| input("entrypoint")),
-            stage => match known.part(stage) {
+            stage => match known.stage_part(stage) {
                 Some(part) => Some(part.entry.clone()),
                 None => return Ok(RunOutcome::Succeeded),
             },
         };
-        register(frame, task, known);
-        let mut env = self.environment(&made.seen, &plan.env, made.channel);
+        register_post_part(frame, task, known);
+        let mut env = self.step_environment(&made.seen, &plan.env, made.channel);
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
         let inputs = made.inputs.iter();
         let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        let within = frame.within(
+        let within = frame.for_action(
             &task.key,
             plan.own.clone(),
             Value::object(inputs),
             made.seen,
         );
-        let contexts = self.contexts(&within, &within.seen(""), &plan.env, &files);
+        let contexts =
+            self.expression_contexts(&within, &within.step_identity(""), &plan.env, &files);
         let told = |what: &str, error: EvalError| format!("{what}: {error}\n{}", error.snippet());
         let more = more.resolve(&contexts).map_err(|it| told("runs.env", it))?;
         for (name, value) in more {
@@ -100,7 +101,7 @@ impl StepRunner {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| told("runs.args", error))?;
         if args.is_empty() {
-            arguments = ContainerAction::arguments(&input("args").unwrap_or_default())?;
+            arguments = ContainerAction::split_arguments(&input("args").unwrap_or_default())?;
         }
         for (name, value) in &made.inputs {
             let name = name.replace(' ', "_").to_uppercase();

@@ -10,23 +10,23 @@ use shipway_workflow::{
 
 use super::action_resolver::ActionLibrary;
 use super::{
-    action_handlers::{DEPTH_MAX, too_deep},
+    action_handlers::{DEPTH_MAX, too_deep_message},
     action_resolver::{ActionReference, RemoteAction, ResolvedAction},
 };
 use crate::{output_processor::OutputProcessor, step_runner::StepRunner};
 
 impl StepRunner {
     /// Fetches all actions that the job's steps use.
-    pub(crate) async fn set_up(&mut self) -> Result<(), String> {
+    pub(crate) async fn fetch_job_actions(&mut self) -> Result<(), String> {
         let spec = Arc::clone(&self.spec);
         tokio::select! {
-            result = fetch_all(&mut self.library, &mut self.output, &spec.steps, 0) => result,
-            _ = self.cancel.must_end(false) => Ok(()),
+            result = fetch_recursively(&mut self.library, &mut self.output, &spec.steps, 0) => result,
+            _ = self.cancel.wait_for_stop(false) => Ok(()),
         }
     }
 
     /// Fetches the actions that the steps of a composite action use.
-    pub(crate) async fn gather(
+    pub(crate) async fn fetch_nested_actions(
         &mut self,
         known: &ResolvedAction,
         depth: usize,
@@ -35,25 +35,25 @@ impl StepRunner {
             return Ok(());
         };
         tokio::select! {
-            result = fetch_all(&mut self.library, &mut self.output, steps, depth) => result,
-            _ = self.cancel.must_end(false) => Err("cancelled".to_owned()),
+            result = fetch_recursively(&mut self.library, &mut self.output, steps, depth) => result,
+            _ = self.cancel.wait_for_stop(false) => Err("cancelled".to_owned()),
         }
     }
 
     /// Fetches an action of a repository.
-    pub(crate) async fn fetched(
+    pub(crate) async fn fetch_action(
         &mut self,
         remote: &RemoteAction,
     ) -> Result<Arc<ResolvedAction>, String> {
         tokio::select! {
-            result = fetch(&mut self.library, &mut self.output, remote) => result,
-            _ = self.cancel.must_end(false) => Err("cancelled".to_owned()),
+            result = fetch_into_library(&mut self.library, &mut self.output, remote) => result,
+            _ = self.cancel.wait_for_stop(false) => Err("cancelled".to_owned()),
         }
     }
 }
 
 /// Fetches the actions that `steps` use, recursively.
-fn fetch_all<'f>(
+fn fetch_recursively<'f>(
     library: &'f mut ActionLibrary,
     output: &'f mut OutputProcessor,
     steps: &'f [Step],
@@ -64,23 +64,23 @@ fn fetch_all<'f>(
             let Action::Uses { action, .. } = &step.action else {
                 continue;
             };
-            let ActionReference::Remote(remote) = ActionReference::of(action, library.built_in)?
+            let ActionReference::Remote(remote) = ActionReference::parse(action, library.built_in)?
             else {
                 continue;
             };
             if depth > DEPTH_MAX {
-                return Err(too_deep(action));
+                return Err(too_deep_message(action));
             }
-            let known = fetch(library, output, &remote).await?;
+            let known = fetch_into_library(library, output, &remote).await?;
             if let Runs::Composite { steps } = &known.file.runs {
-                fetch_all(library, output, steps, depth + 1).await?;
+                fetch_recursively(library, output, steps, depth + 1).await?;
             }
         }
         Ok(())
     })
 }
 
-async fn fetch(
+async fn fetch_into_library(
     library: &mut ActionLibrary,
     output: &mut OutputProcessor,
     remote: &RemoteAction,
@@ -88,7 +88,7 @@ async fn fetch(
     if let Some(known) = library.fetched.get(remote) {
         return Ok(Arc::clone(known));
     }
-    let fetched = library.store.fetch(remote).await?;
+    let fetched = library.store.fetch_copy(remote).await?;
     if let Some(why) = &fetched.stale {
         let text = format!(
             "{} does not answer ({why}); {remote} is the one that was fetched last",
@@ -96,10 +96,10 @@ async fn fetch(
         );
         output.annotate(Level::Warning, &text);
     }
-    output.say(&format!("{remote} ({})", fetched.commit));
+    output.log_message(&format!("{remote} ({})", fetched.commit));
     output.log.flush();
     let folder = fetched.folder.join(&remote.path);
-    let known = ResolvedAction::read(folder, &remote.to_string(), Some(remote.clone()))?;
+    let known = ResolvedAction::read_action(folder, &remote.to_string(), Some(remote.clone()))?;
     let known = Arc::new(known);
     library.fetched.insert(remote.clone(), Arc::clone(&known));
     Ok(known)

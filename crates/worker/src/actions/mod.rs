@@ -38,7 +38,7 @@ use crate::{
     output_processor::OutputProcessor,
     program_runner::RunOutcome,
     runtime::{ArtifactStore, RuntimeEndpoints},
-    step_runner::{StepPlan, StepRunner, StepTask},
+    step_runner::{PlannedStep, StepRunner, StepTask},
     step_scope::{ActionStage, PostStep, StepScope},
 };
 
@@ -87,7 +87,7 @@ pub(crate) struct ActionUse<'u> {
 }
 
 impl ActionEffects {
-    fn outputs(outputs: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+    fn with_outputs(outputs: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let outputs = outputs.into_iter();
         Self {
             outputs: outputs
@@ -97,7 +97,7 @@ impl ActionEffects {
         }
     }
 
-    fn left_out(why: String) -> Self {
+    fn unsupported(why: String) -> Self {
         Self {
             left_out: Some(why),
             ..Self::default()
@@ -139,19 +139,19 @@ impl<'c> ActionContext<'c> {
     }
 
     /// A non-empty input.
-    fn get(&self, name: &str) -> Option<&str> {
+    fn input(&self, name: &str) -> Option<&str> {
         let value = self.with.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
     }
 
     /// A value of the saved state.
-    fn state(&self, name: &str) -> Option<&str> {
+    fn saved_state(&self, name: &str) -> Option<&str> {
         self.state.and_then(|state| state.get(name))
     }
 
     /// A boolean input.
-    fn flag(&self, name: &str) -> Result<bool, String> {
-        match self.get(name) {
+    fn bool_input(&self, name: &str) -> Result<bool, String> {
+        match self.input(name) {
             None => Ok(false),
             Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
             Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
@@ -159,8 +159,8 @@ impl<'c> ActionContext<'c> {
         }
     }
 
-    fn say(&mut self, text: &str) {
-        self.output.say(text);
+    fn log_message(&mut self, text: &str) {
+        self.output.log_message(text);
         self.output.log.flush();
     }
 
@@ -173,7 +173,7 @@ impl<'c> ActionContext<'c> {
     }
 
     /// Resolves a path, which must stay in the workspace, the home or the temporary folder.
-    fn inside(&self, path: &str) -> Result<PathBuf, String> {
+    fn resolve_path(&self, path: &str) -> Result<PathBuf, String> {
         let JobFolders { home, temp, .. } = self.folders;
         let leaves = || format!("the path {path} leaves the workspace");
         let asked = Path::new(path);
@@ -208,7 +208,7 @@ impl<'c> ActionContext<'c> {
 }
 
 /// Runs blocking work on another thread, so that the job can be cancelled meanwhile.
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -217,27 +217,29 @@ async fn blocking<T: Send + 'static>(
 
 impl StepRunner {
     /// Runs a built-in action.
-    async fn built_in(
+    async fn run_built_in_action(
         &mut self,
         frame: &mut StepScope,
         task: &StepTask,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         uses: &ActionUse<'_>,
         left: &mut ActionEffects,
     ) -> RunOutcome {
-        let seen = frame.seen(&task.step.id);
-        let env = self.environment(&seen, &plan.env, uses.channel).into_vec();
+        let seen = frame.step_identity(&task.step.id);
+        let env = self
+            .step_environment(&seen, &plan.env, uses.channel)
+            .into_vec();
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.contexts(frame, &seen, &plan.env, &files);
+        let contexts = self.expression_contexts(frame, &seen, &plan.env, &files);
         let with = match uses.with.resolve(&contexts) {
-            Ok(with) => self.with_paths_here(with),
+            Ok(with) => self.translate_input_paths(with),
             Err(error) => return RunOutcome::Failed(format!("with: {error}\n{}", error.snippet())),
         };
         for (name, value) in &with {
-            self.output.say(&format!("  {name}: {value}"));
+            self.output.log_message(&format!("  {name}: {value}"));
         }
-        self.output.say("##[endgroup]");
+        self.output.log_message("##[endgroup]");
         self.output.log.flush();
         let mut call = ActionContext::new(
             &self.spec,
@@ -247,33 +249,33 @@ impl StepRunner {
             &env,
             &mut self.output,
         );
-        call.container = self.containers.inside();
+        call.container = self.containers.job_container();
         call.stage = frame.stage;
         call.state = self.states.get(&task.key);
         let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
         tokio::select! {
-            result = run(uses.action, call) => match result {
+            result = dispatch_built_in(uses.action, call) => match result {
                 Ok(done) => {
                     *left = done;
-                    self.keep_for_later(frame, task, left);
+                    self.save_for_later(frame, task, left);
                     left.left_out.take().map_or(RunOutcome::Succeeded, RunOutcome::Unsupported)
                 }
                 Err(why) => RunOutcome::Failed(why),
             },
             // Built-in actions need no grace period.
-            StopMode::Graceful | StopMode::Immediate = self.cancel.must_end(plan.goes_on) => RunOutcome::Cancelled,
+            StopMode::Graceful | StopMode::Immediate = self.cancel.wait_for_stop(plan.goes_on) => RunOutcome::Cancelled,
             () = late => RunOutcome::TimedOut,
         }
     }
 
     /// Saves state and post part of a built-in action.
-    fn keep_for_later(&mut self, frame: &mut StepScope, task: &StepTask, left: &mut ActionEffects) {
+    fn save_for_later(&mut self, frame: &mut StepScope, task: &StepTask, left: &mut ActionEffects) {
         if !left.state.is_empty() {
             let states = self.states.entry(task.key.clone()).or_default();
             states.extend(left.state.drain(..));
         }
         if left.post {
-            frame.register(PostStep {
+            frame.register_post_step(PostStep {
                 key: task.key.clone(),
                 step: task.step.clone(),
                 action: None,
@@ -283,7 +285,7 @@ impl StepRunner {
     }
 }
 
-/// GitHub's actions with a built-in equivalent, besides `actions/setup-*`.
+/// GitHub's actions with a built-in equivalent, without `actions/setup-*`.
 const BUILT_IN: [&str; 6] = [
     "actions/checkout",
     "actions/upload-artifact",
@@ -294,32 +296,37 @@ const BUILT_IN: [&str; 6] = [
 ];
 
 /// Whether the action (name without version) has a built-in equivalent.
-fn is_built_in(name: &str) -> bool {
+fn has_built_in(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     BUILT_IN.contains(&name.as_str())
-        || (name.strip_prefix("actions/setup-")).is_some_and(setup_tools::is_known)
+        || (name.strip_prefix("actions/setup-")).is_some_and(setup_tools::is_supported)
 }
 
 /// The major version in `owner/name@v4`.
-fn major(action: &str) -> Option<u32> {
+fn major_version(action: &str) -> Option<u32> {
     let version = action.split_once("@v")?.1;
     version.split('.').next()?.parse().ok()
 }
 
 /// Dispatches to a built-in action.
-async fn run(action: &str, mut call: ActionContext<'_>) -> Result<ActionEffects, String> {
+async fn dispatch_built_in(
+    action: &str,
+    mut call: ActionContext<'_>,
+) -> Result<ActionEffects, String> {
     let name = action.split('@').next().unwrap_or(action);
     let name = name.to_ascii_lowercase();
     match name.as_str() {
-        "actions/checkout" => checkout::run(&mut call).await,
-        "actions/upload-artifact" => artifact::upload(&mut call).await,
-        "actions/download-artifact" => artifact::download(&mut call, major(action)).await,
-        "actions/cache" => cache::both(&mut call).await,
-        "actions/cache/restore" => cache::restore(&mut call).await,
-        "actions/cache/save" => cache::save(&mut call).await,
-        "shipway/deploy" => deploy::run(&mut call).await,
+        "actions/checkout" => checkout::run_checkout(&mut call).await,
+        "actions/upload-artifact" => artifact::upload_artifact(&mut call).await,
+        "actions/download-artifact" => {
+            artifact::download_artifact(&mut call, major_version(action)).await
+        }
+        "actions/cache" => cache::run_cache(&mut call).await,
+        "actions/cache/restore" => cache::restore_cache(&mut call).await,
+        "actions/cache/save" => cache::save_cache(&mut call).await,
+        "shipway/deploy" => deploy::run_deploy(&mut call).await,
         _ => match name.strip_prefix("actions/setup-") {
-            Some(tool) => setup_tools::run(tool, &mut call).await,
+            Some(tool) => setup_tools::set_up_tool(tool, &mut call).await,
             None => Err(format!(
                 "{action} is none of Shipway's own actions; there is shipway/deploy"
             )),

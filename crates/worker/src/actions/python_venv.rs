@@ -9,22 +9,22 @@ use std::{
 use tokio::process::Command;
 
 use super::ActionContext;
-use crate::{environment::arch, shell::which};
+use crate::{environment::runner_arch, shell::find_program};
 
 /// Creates a virtual environment with `program` and puts it before `PATH`; returns its Python.
-pub(super) async fn create(
+pub(super) async fn create_venv(
     program: &str,
     version: &str,
     call: &mut ActionContext<'_>,
 ) -> Result<PathBuf, String> {
-    let root = call.folders.tools().join("Python").join(version);
-    let root = root.join(arch().to_ascii_lowercase());
+    let root = call.folders.tools_folder().join("Python").join(version);
+    let root = root.join(runner_arch().to_ascii_lowercase());
     let python = root.join("bin/python");
     if !python.exists() {
         let path = call.env.iter().find(|(name, _)| name == "PATH");
-        let base = which(program, path.map_or("", |(_, path)| path))
+        let base = find_program(program, path.map_or("", |(_, path)| path))
             .ok_or_else(|| format!("there is no {program} on this machine"))?;
-        make(&base, &root, call)
+        run_venv_script(&base, &root, call)
             .await
             .map_err(|why| format!("a virtual environment can't be made: {why}"))?;
     }
@@ -40,7 +40,7 @@ pub(super) async fn create(
 
 const SCRIPT: &str = include_str!("make_venv.py");
 
-async fn make(base: &Path, root: &Path, call: &ActionContext<'_>) -> Result<(), String> {
+async fn run_venv_script(base: &Path, root: &Path, call: &ActionContext<'_>) -> Result<(), String> {
     let env = call.env.iter().map(|(name, value)| (name, value));
     let output = Command::new(base)
         .args(["-I", "-c", SCRIPT])

@@ -5,8 +5,8 @@ use std::{fmt, fs, path::Path, process::Stdio};
 
 use tokio::process::Command;
 
-use super::{ActionContext, ActionEffects, python_venv, version_ranges::fits};
-use crate::{environment::arch, shell::which};
+use super::{ActionContext, ActionEffects, python_venv, version_ranges::matches_range};
+use crate::{environment::runner_arch, shell::find_program};
 
 /// A tool and its programs, the preferred one first.
 struct SetupTool {
@@ -19,7 +19,7 @@ struct SetupTool {
     ask: &'static str,
 }
 
-fn tool(name: &str) -> Option<SetupTool> {
+fn find_tool(name: &str) -> Option<SetupTool> {
     let (programs, input, file, ask): (&[_], _, _, _) = match name {
         "python" => (
             &["python3", "python"],
@@ -49,8 +49,8 @@ fn tool(name: &str) -> Option<SetupTool> {
     })
 }
 
-pub(super) fn is_known(name: &str) -> bool {
-    tool(name).is_some()
+pub(super) fn is_supported(name: &str) -> bool {
+    find_tool(name).is_some()
 }
 
 /// A tool, or a version of it, that this machine lacks.
@@ -93,21 +93,25 @@ impl MissingTool {
     }
 }
 
-pub(super) async fn run(name: &str, call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
-    let Some(tool) = tool(name) else {
+pub(super) async fn set_up_tool(
+    name: &str,
+    call: &mut ActionContext<'_>,
+) -> Result<ActionEffects, String> {
+    let Some(tool) = find_tool(name) else {
         return Err(format!(
             "actions/setup-{name} is not known here; have the tool on the machine and leave the step out"
         ));
     };
-    let wanted = wanted(name, &tool, call)?;
-    let described = wanted.as_deref().map(in_words);
+    let wanted = requested_version(name, &tool, call)?;
+    let described = wanted.as_deref().map(describe_versions);
     let allows_other = call.spec.actions.allow_other_versions;
     let mut present = None;
     for program in tool.programs {
-        let Some(version) = version(program, tool.ask, call).await else {
+        let Some(version) = installed_version(program, tool.ask, call).await else {
             continue;
         };
-        let fits = wanted.as_ref().is_none_or(|it| fits(&version, it)) && fits_architecture(call);
+        let fits = wanted.as_ref().is_none_or(|it| matches_range(&version, it))
+            && matches_architecture(call);
         if !fits && !allows_other {
             present.get_or_insert(format!("{program} {version}"));
             continue;
@@ -116,9 +120,9 @@ pub(super) async fn run(name: &str, call: &mut ActionContext<'_>) -> Result<Acti
             Some(wanted) if !fits => call.warn(&format!(
                 "{program} {version} is on this machine and is used, although the workflow asks for version {wanted} (--allow-other-versions)"
             )),
-            _ => call.say(&format!("{program} {version} is on this machine and is used")),
+            _ => call.log_message(&format!("{program} {version} is on this machine and is used")),
         }
-        return provide(name, &tool, program, version, call).await;
+        return provide_program(name, &tool, program, version, call).await;
     }
     let missing = MissingTool {
         programs: tool.programs.join(" or "),
@@ -132,7 +136,7 @@ pub(super) async fn run(name: &str, call: &mut ActionContext<'_>) -> Result<Acti
 }
 
 /// Sets up a program of this machine.
-async fn provide(
+async fn provide_program(
     name: &str,
     tool: &SetupTool,
     program: &str,
@@ -141,7 +145,7 @@ async fn provide(
 ) -> Result<ActionEffects, String> {
     let mut more = Vec::new();
     if name == "python" && call.container.is_none() {
-        let python = python_venv::create(program, &version, call).await?;
+        let python = python_venv::create_venv(program, &version, call).await?;
         more.push(("python-path", python.display().to_string()));
     }
     if name == "java" {
@@ -151,13 +155,13 @@ async fn provide(
         "node" => format!("v{version}"),
         _ => version,
     };
-    Ok(ActionEffects::outputs(
+    Ok(ActionEffects::with_outputs(
         std::iter::once((tool.input, shown)).chain(more),
     ))
 }
 
 /// Formats several versions, one per line, as one text.
-fn in_words(wanted: &str) -> String {
+fn describe_versions(wanted: &str) -> String {
     let lines = wanted
         .lines()
         .map(str::trim)
@@ -166,30 +170,30 @@ fn in_words(wanted: &str) -> String {
 }
 
 /// Whether the machine has the architecture that the workflow asks for.
-fn fits_architecture(call: &ActionContext<'_>) -> bool {
-    call.get("architecture")
-        .is_none_or(|wanted| wanted.eq_ignore_ascii_case(arch()))
+fn matches_architecture(call: &ActionContext<'_>) -> bool {
+    call.input("architecture")
+        .is_none_or(|wanted| wanted.eq_ignore_ascii_case(runner_arch()))
 }
 
 /// The version that the workflow asks for, by an input or a version file.
-fn wanted(
+fn requested_version(
     name: &str,
     tool: &SetupTool,
     call: &ActionContext<'_>,
 ) -> Result<Option<String>, String> {
-    if let Some(wanted) = call.get(tool.input) {
+    if let Some(wanted) = call.input(tool.input) {
         return Ok(Some(wanted.to_owned()));
     }
-    let Some(file) = call.get(tool.file) else {
+    let Some(file) = call.input(tool.file) else {
         return Ok(None);
     };
-    let path = call.inside(file)?;
+    let path = call.resolve_path(file)?;
     let text = fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
-    Ok(in_file(name, &path, &text))
+    Ok(version_in_file(name, &path, &text))
 }
 
 /// The version in a version file, if its format is known.
-fn in_file(name: &str, path: &Path, text: &str) -> Option<String> {
+fn version_in_file(name: &str, path: &Path, text: &str) -> Option<String> {
     let file = path.file_name()?.to_str()?;
     let mut lines = text
         .lines()
@@ -220,13 +224,13 @@ fn in_file(name: &str, path: &Path, text: &str) -> Option<String> {
     }
 }
 
-async fn version(program: &str, ask: &str, call: &ActionContext<'_>) -> Option<String> {
+async fn installed_version(program: &str, ask: &str, call: &ActionContext<'_>) -> Option<String> {
     if let Some(container) = call.container {
-        return found(&container.ask(&[program, ask]).await?);
+        return first_version_in(&container.query_program(&[program, ask]).await?);
     }
     let env = call.env.iter().map(|(name, value)| (name, value));
     let path = call.env.iter().find(|(name, _)| name == "PATH");
-    let file = which(program, path.map_or("", |(_, path)| path))?;
+    let file = find_program(program, path.map_or("", |(_, path)| path))?;
     let asked = Command::new(file)
         .arg(ask)
         .env_clear()
@@ -236,11 +240,11 @@ async fn version(program: &str, ask: &str, call: &ActionContext<'_>) -> Option<S
         .output();
     let output = asked.await.ok().filter(|output| output.status.success())?;
     let text = [output.stdout, output.stderr].concat();
-    found(&String::from_utf8_lossy(&text))
+    first_version_in(&String::from_utf8_lossy(&text))
 }
 
 /// The first version number in a text.
-fn found(text: &str) -> Option<String> {
+fn first_version_in(text: &str) -> Option<String> {
     let digits = text.find(|c: char| c.is_ascii_digit())?;
     let end = |c: char| !(c.is_ascii_digit() || c == '.');
     let version = text[digits..].split(end).next()?.trim_end_matches('.');
@@ -278,7 +282,7 @@ mod tests {
             ("python", ".python-version", "3.11\n", Some("3.11")),
             ("dotnet", "global.json", "{}", None),
         ] {
-            let found = in_file(tool, Path::new(file), text);
+            let found = version_in_file(tool, Path::new(file), text);
             assert_eq!(found.as_deref(), expected, "{file}");
         }
     }

@@ -9,18 +9,18 @@ const NEWEST_LTS: u64 = 24;
 /// Whether a version matches a range: `3`, `3.11`, `3.x`, `>=18 <21`, `^1.2`, `lts/*`, `1.8`. Alternatives are
 /// separated by `||`; of several lines all must match. Aliases such as `latest` and `stable` never match, because
 /// their meaning changes.
-pub(super) fn fits(version: &str, wanted: &str) -> bool {
-    let Some(have) = numbers(modern(version)) else {
+pub(super) fn matches_range(version: &str, wanted: &str) -> bool {
+    let Some(have) = parse_numbers(normalize_java(version)) else {
         return false;
     };
     let mut lines = wanted.lines().map(str::trim).filter(|it| !it.is_empty());
     lines.all(|line| {
         line.split("||")
-            .any(|wanted| fits_one(&have, wanted.trim()))
+            .any(|wanted| matches_alternative(&have, wanted.trim()))
     })
 }
 
-fn fits_one(have: &VersionNumbers, wanted: &str) -> bool {
+fn matches_alternative(have: &VersionNumbers, wanted: &str) -> bool {
     let major = have.first().copied().unwrap_or_default();
     let wanted = wanted.to_ascii_lowercase();
     match wanted.as_str() {
@@ -30,10 +30,10 @@ fn fits_one(have: &VersionNumbers, wanted: &str) -> bool {
         _ => {}
     }
     if let Some(name) = wanted.strip_prefix("lts/") {
-        return lts(name) == Some(major);
+        return lts_major(name) == Some(major);
     }
     if let Some((from, to)) = wanted.split_once(" - ") {
-        return meets(have, ">=", from) && meets(have, "<=", to);
+        return matches_operator(have, ">=", from) && matches_operator(have, "<=", to);
     }
     // Whitespace is allowed after an operator (`>= 18`).
     let mut wanted = wanted;
@@ -44,20 +44,20 @@ fn fits_one(have: &VersionNumbers, wanted: &str) -> bool {
     parts.all(|part| {
         let end = part.find(|c: char| !"<>=^~!".contains(c));
         let (sign, version) = part.split_at(end.unwrap_or(part.len()));
-        meets(have, sign, version)
+        matches_operator(have, sign, version)
     })
 }
 
 /// Whether a version matches an operator and a version.
-fn meets(have: &VersionNumbers, sign: &str, wanted: &str) -> bool {
-    let Some(wanted) = numbers(modern(wanted.trim())) else {
+fn matches_operator(have: &VersionNumbers, sign: &str, wanted: &str) -> bool {
+    let Some(wanted) = parse_numbers(normalize_java(wanted.trim())) else {
         return false;
     };
     let begins = |length: usize| {
         let part = &wanted[..length.min(wanted.len())];
         have.starts_with(part)
     };
-    let order = compare(have, &wanted);
+    let order = compare_versions(have, &wanted);
     match sign {
         "" | "=" | "==" => begins(wanted.len()),
         "!=" => !begins(wanted.len()),
@@ -75,7 +75,7 @@ fn meets(have: &VersionNumbers, sign: &str, wanted: &str) -> bool {
     }
 }
 
-fn compare(a: &VersionNumbers, b: &VersionNumbers) -> std::cmp::Ordering {
+fn compare_versions(a: &VersionNumbers, b: &VersionNumbers) -> std::cmp::Ordering {
     let length = a.len().max(b.len());
     let at = |version: &VersionNumbers, place: usize| version.get(place).copied().unwrap_or(0);
     let pairs = (0..length).map(|place| at(a, place).cmp(&at(b, place)));
@@ -86,7 +86,7 @@ fn compare(a: &VersionNumbers, b: &VersionNumbers) -> std::cmp::Ordering {
 }
 
 /// The numbers up to the first `x`; `None` if the text is no version.
-fn numbers(text: &str) -> Option<VersionNumbers> {
+fn parse_numbers(text: &str) -> Option<VersionNumbers> {
     // Strip pre-release and build metadata.
     let plain = text.split(['-', '+', '_']).next().unwrap_or(text);
     let plain = plain.trim_start_matches('v');
@@ -102,7 +102,7 @@ fn numbers(text: &str) -> Option<VersionNumbers> {
 }
 
 /// Java 8 calls itself 1.8.
-fn modern(version: &str) -> &str {
+fn normalize_java(version: &str) -> &str {
     match version.strip_prefix("1.") {
         Some(rest) if rest == "8" || rest.starts_with("8.") || rest.starts_with("8_") => rest,
         _ => version,
@@ -110,7 +110,7 @@ fn modern(version: &str) -> &str {
 }
 
 /// The major version of a NodeProgram.js code name.
-fn lts(name: &str) -> Option<u64> {
+fn lts_major(name: &str) -> Option<u64> {
     let names = [
         "argon", "boron", "carbon", "dubnium", "erbium", "fermium", "gallium", "hydrogen", "iron",
         "jod", "krypton",
@@ -165,7 +165,11 @@ mod tests {
             ("8.0.101", "latest", false),
             ("1.22.3", "stable", false),
         ] {
-            assert_eq!(fits(version, wanted), expected, "{version} {wanted}");
+            assert_eq!(
+                matches_range(version, wanted),
+                expected,
+                "{version} {wanted}"
+            );
         }
     }
 }

@@ -41,7 +41,7 @@ impl ArchiveRoot {
         (Self::Machine, "machine"),
     ];
 
-    fn folder(self, ground: &SearchRoots) -> &Path {
+    fn base_folder(self, ground: &SearchRoots) -> &Path {
         match self {
             Self::Workspace => &ground.root,
             Self::Home => &ground.home,
@@ -50,15 +50,15 @@ impl ArchiveRoot {
     }
 
     /// The name of a path in an archive.
-    fn name(path: &Path, ground: &SearchRoots) -> Option<PathBuf> {
+    fn archive_name(path: &Path, ground: &SearchRoots) -> Option<PathBuf> {
         Self::ALL.into_iter().find_map(|(root, word)| {
-            let inner = path.strip_prefix(root.folder(ground)).ok()?;
+            let inner = path.strip_prefix(root.base_folder(ground)).ok()?;
             Some(Path::new(word).join(inner))
         })
     }
 
     /// Parses a name in an archive into its root and the relative path.
-    fn of(name: &Path) -> Option<(Self, PathBuf)> {
+    fn parse_archive_name(name: &Path) -> Option<(Self, PathBuf)> {
         let mut steps = name.components();
         let first = steps.next()?;
         let (root, _) = Self::ALL
@@ -73,21 +73,21 @@ impl ArchiveRoot {
 }
 
 /// Identifies path list and format: only caches with the same version match.
-pub(crate) fn version(patterns: &str) -> String {
+pub(crate) fn archive_version(patterns: &str) -> String {
     let lines = patterns
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty());
     let lines: Vec<&str> = lines.collect();
-    file_hash::hex(&Sha256::digest(format!(
+    file_hash::to_hex(&Sha256::digest(format!(
         "shipway tar gzip 1\n{}",
         lines.join("\n")
     )))
 }
 
 /// Packs the matching files into `to`; false if there are none.
-pub(crate) fn pack(ground: &SearchRoots, patterns: &str, to: &Path) -> Result<bool, String> {
-    let found = path_patterns::find_on(ground, &[patterns.to_owned()], HiddenFiles::Include)?;
+pub(crate) fn pack_cache(ground: &SearchRoots, patterns: &str, to: &Path) -> Result<bool, String> {
+    let found = path_patterns::find_in_roots(ground, &[patterns.to_owned()], HiddenFiles::Include)?;
     if found.files.is_empty() && found.folders.is_empty() {
         return Ok(false);
     }
@@ -103,7 +103,7 @@ pub(crate) fn pack(ground: &SearchRoots, patterns: &str, to: &Path) -> Result<bo
     // JobFolders before their contents.
     let PathMatches { files, folders, .. } = found;
     for path in folders.iter().chain(&files) {
-        append(&mut builder, ground, path)?;
+        append_path(&mut builder, ground, path)?;
     }
     let gzip = builder.into_inner().map_err(failed)?;
     let buffer = gzip.finish().map_err(failed)?;
@@ -113,13 +113,13 @@ pub(crate) fn pack(ground: &SearchRoots, patterns: &str, to: &Path) -> Result<bo
     Ok(true)
 }
 
-fn append<W: io::Write>(
+fn append_path<W: io::Write>(
     builder: &mut tar::Builder<W>,
     ground: &SearchRoots,
     path: &Path,
 ) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let name = ArchiveRoot::name(path, ground);
+    let name = ArchiveRoot::archive_name(path, ground);
     let name = name.ok_or_else(|| format!("{} is no absolute path", path.display()))?;
     let found = path.symlink_metadata().map_err(failed)?;
     let mut header = tar::Header::new_gnu();
@@ -152,7 +152,11 @@ fn append<W: io::Write>(
 }
 
 /// Unpacks an archive to the paths that the patterns name; returns the number of files.
-pub(crate) fn unpack(from: &Path, ground: &SearchRoots, patterns: &str) -> Result<usize, String> {
+pub(crate) fn unpack_cache(
+    from: &Path,
+    ground: &SearchRoots,
+    patterns: &str,
+) -> Result<usize, String> {
     // The search paths determine where the archive may write, even if nothing exists there yet.
     let allowed = AllowedPaths::new(path_patterns::search_paths(ground, &[patterns.to_owned()])?)?;
     let damaged = |error: io::Error| format!("the cache is damaged: {error}");
@@ -166,8 +170,8 @@ pub(crate) fn unpack(from: &Path, ground: &SearchRoots, patterns: &str) -> Resul
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let name = entry.path().map_err(damaged)?.into_owned();
-        let path = ArchiveRoot::of(&name)
-            .map(|(root, inner)| root.folder(ground).join(inner))
+        let path = ArchiveRoot::parse_archive_name(&name)
+            .map(|(root, inner)| root.base_folder(ground).join(inner))
             .filter(|path| allowed.contains(path));
         let Some(path) = path else {
             return Err(format!(
@@ -180,12 +184,12 @@ pub(crate) fn unpack(from: &Path, ground: &SearchRoots, patterns: &str) -> Resul
         if kind.is_dir() {
             let real = allowed.resolve_folder(&path).map_err(failed)?;
             fs::create_dir_all(&real).map_err(|error| failed(error.to_string()))?;
-            // Set folder modes at the end: they may forbid to create what is in the folder.
+            // Set folder modes at the end: a read-only folder can't be filled.
             modes.push((real, entry.header().mode().unwrap_or(0o755)));
         } else if kind.is_file() || kind.is_symlink() {
             count += usize::from(kind.is_file());
             let real = allowed.resolve_file(&path).map_err(failed)?;
-            replace(&mut entry, &real).map_err(|error| failed(error.to_string()))?;
+            replace_entry(&mut entry, &real).map_err(|error| failed(error.to_string()))?;
         } else {
             return Err(format!(
                 "the cache holds {}, which is no file",
@@ -209,8 +213,8 @@ fn set_folder_mode(real: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(real, fs::Permissions::from_mode(mode & 0o777 | 0o700))
 }
 
-/// Creates a file or symlink at `real`, replacing what is there.
-fn replace<R: Read>(entry: &mut tar::Entry<'_, R>, real: &Path) -> io::Result<()> {
+/// Creates a file or symlink at `real`, replacing any existing one.
+fn replace_entry<R: Read>(entry: &mut tar::Entry<'_, R>, real: &Path) -> io::Result<()> {
     if let Some(folder) = real.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -239,10 +243,10 @@ impl AllowedPaths {
     fn new(paths: Vec<PathBuf>) -> Result<Self, String> {
         let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
         let allowed = paths.into_iter().map(|named| {
-            let content = without_links(&named).map_err(|error| failed(&named, error))?;
+            let content = resolve_links(&named).map_err(|error| failed(&named, error))?;
             let entry = match (named.parent(), named.file_name()) {
                 (Some(folder), Some(name)) => {
-                    let folder = without_links(folder).map_err(|error| failed(&named, error))?;
+                    let folder = resolve_links(folder).map_err(|error| failed(&named, error))?;
                     Some(folder.join(name))
                 }
                 _ => None,
@@ -262,7 +266,7 @@ impl AllowedPaths {
 
     /// Resolves the path of a folder that exists or will be created.
     fn resolve_folder(&self, path: &Path) -> Result<PathBuf, String> {
-        let real = without_links(path).map_err(|error| error.to_string())?;
+        let real = resolve_links(path).map_err(|error| error.to_string())?;
         let mut inside = self.0.iter().filter(|it| path.starts_with(&it.named));
         if inside.any(|it| real.starts_with(&it.content)) {
             return Ok(real);
@@ -275,7 +279,7 @@ impl AllowedPaths {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err("it would replace a whole folder".to_owned());
         };
-        let real = without_links(folder)
+        let real = resolve_links(folder)
             .map_err(|error| error.to_string())?
             .join(name);
         let is_inside = |it: &AllowedPath| match path == it.named {
@@ -290,7 +294,7 @@ impl AllowedPaths {
 }
 
 /// Resolves the symlinks in the existing part of a path.
-fn without_links(path: &Path) -> io::Result<PathBuf> {
+fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let exists = |path: &&Path| path.symlink_metadata().is_ok();
     let Some(existing) = path.ancestors().find(exists) else {
         return Ok(path.to_owned());
@@ -338,11 +342,11 @@ mod tests {
         fs::write(elsewhere.path().join("x"), "x").unwrap();
         let patterns = format!("deps\n~/.tool\n{}/*\n!**/*.log", elsewhere.path().display());
         let archive = one.path().join("cache");
-        assert_eq!(pack(&from, &patterns, &archive), Ok(true));
+        assert_eq!(pack_cache(&from, &patterns, &archive), Ok(true));
         fs::remove_file(elsewhere.path().join("x")).unwrap();
         fs::create_dir_all(to.root.join("deps")).unwrap();
         fs::write(to.root.join("deps/run"), "old").unwrap();
-        assert_eq!(unpack(&archive, &to, &patterns), Ok(3));
+        assert_eq!(unpack_cache(&archive, &to, &patterns), Ok(3));
         assert_eq!(
             fs::read_to_string(to.root.join("deps/link")).unwrap(),
             "run"
@@ -359,7 +363,7 @@ mod tests {
         assert!(!to.root.join("deps/skip.log").exists());
         assert_eq!(fs::read_to_string(to.home.join(".tool/db")).unwrap(), "db");
         assert_eq!(fs::read_to_string(elsewhere.path().join("x")).unwrap(), "x");
-        let refused = unpack(&archive, &to, "deps").unwrap_err();
+        let refused = unpack_cache(&archive, &to, "deps").unwrap_err();
         assert!(refused.contains("none of the paths"), "{refused}");
     }
 
@@ -368,10 +372,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ground = ground(folder.path());
         let to = folder.path().join("cache");
-        assert_eq!(pack(&ground, "nothing\n~/nor/this", &to), Ok(false));
+        assert_eq!(pack_cache(&ground, "nothing\n~/nor/this", &to), Ok(false));
         assert!(!to.exists());
-        assert_ne!(version("a\nb"), version("a"));
-        assert_eq!(version(" a \n\nb"), version("a\nb"));
+        assert_ne!(archive_version("a\nb"), archive_version("a"));
+        assert_eq!(archive_version(" a \n\nb"), archive_version("a\nb"));
     }
 
     #[test]
@@ -411,13 +415,17 @@ mod tests {
                 builder.append(header, io::empty()).unwrap();
             }
             builder.into_inner().unwrap().finish().unwrap();
-            assert!(unpack(&path, &ground, "d").is_err(), "{headers:?}");
+            assert!(unpack_cache(&path, &ground, "d").is_err(), "{headers:?}");
             for out in ["out", "h/out", "w/out"] {
                 assert!(!folder.path().join(out).exists(), "{headers:?}");
             }
         }
         fs::write(&path, "no gzip").unwrap();
-        assert!(unpack(&path, &ground, "d").unwrap_err().contains("damaged"));
+        assert!(
+            unpack_cache(&path, &ground, "d")
+                .unwrap_err()
+                .contains("damaged")
+        );
     }
 
     /// Writes an archive of empty entries, bypassing the builder's checks.
@@ -469,7 +477,7 @@ mod tests {
                 ("workspace/e", Symlink, 0o777, &to_file),
             ],
         );
-        assert_eq!(unpack(&path, &ground, "d\ne"), Ok(0));
+        assert_eq!(unpack_cache(&path, &ground, "d\ne"), Ok(0));
         assert!(ground.root.join("d").is_symlink() && ground.root.join("e").is_symlink());
         for (name, mode) in [("folder", 0o700), ("folder/inner", 0o700), ("file", 0o600)] {
             assert_eq!(mode_of(&victim(name)), mode, "{name}");
@@ -497,7 +505,7 @@ mod tests {
             ],
         ] {
             archive_of(&path, &entries);
-            let refused = unpack(&path, &ground, "d").unwrap_err();
+            let refused = unpack_cache(&path, &ground, "d").unwrap_err();
             assert!(refused.contains("leads out"), "{refused}: {entries:?}");
             assert!(!victim("folder/new").exists(), "{entries:?}");
             assert!(!ground.root.join("new").exists(), "{entries:?}");
@@ -521,7 +529,7 @@ mod tests {
             &path,
             &[(&link, Symlink, 0o777, ".."), (&file, Regular, 0o644, "")],
         );
-        let refused = unpack(&path, &ground, &tool).unwrap_err();
+        let refused = unpack_cache(&path, &ground, &tool).unwrap_err();
         assert!(refused.contains("leads out"), "{refused}");
         assert!(!real.join("new").exists());
     }
@@ -539,7 +547,7 @@ mod tests {
                 ("workspace/d/tool", Regular, 0o6755, ""),
             ],
         );
-        assert_eq!(unpack(&path, &ground, "d"), Ok(1));
+        assert_eq!(unpack_cache(&path, &ground, "d"), Ok(1));
         assert_eq!(mode_of(&ground.root.join("d/tool")), 0o755);
         assert_eq!(mode_of(&ground.root.join("d")), 0o755);
     }

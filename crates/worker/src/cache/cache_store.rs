@@ -69,13 +69,13 @@ pub(crate) enum SaveCacheError {
 
 impl CacheEntry {
     /// A numeric id that is exact as a JavaScript number.
-    pub(crate) fn number(&self) -> u64 {
+    pub(crate) fn numeric_id(&self) -> u64 {
         let name = self.folder.file_name().and_then(|name| name.to_str());
         let digits = name.and_then(|name| name.get(..12));
         digits.map_or(0, |digits| u64::from_str_radix(digits, 16).unwrap_or(0))
     }
 
-    fn blob(&self) -> PathBuf {
+    fn blob_path(&self) -> PathBuf {
         self.folder.join("blob")
     }
 }
@@ -90,14 +90,14 @@ impl CacheStore {
     }
 
     /// See [`super::JobCaches::find`].
-    pub(crate) fn find(
+    pub(crate) fn find_entry(
         &self,
         scopes: &[String],
         version: &str,
         key: &str,
         restore_keys: &[String],
     ) -> io::Result<Option<CacheEntry>> {
-        let mut entries = self.entries()?;
+        let mut entries = self.list_entries()?;
         entries.retain(|entry| entry.version == version);
         // The newest first; the key makes the order unambiguous.
         entries.sort_by(|one, other| (other.at, &other.key).cmp(&(one.at, &one.key)));
@@ -122,12 +122,12 @@ impl CacheStore {
         Ok(found)
     }
 
-    pub(crate) fn has(&self, scope: &str, version: &str, key: &str) -> bool {
-        read(self.place(scope, version, key)).is_ok()
+    pub(crate) fn has_entry(&self, scope: &str, version: &str, key: &str) -> bool {
+        read_entry(self.entry_folder(scope, version, key)).is_ok()
     }
 
     /// Saves `blob`, which is moved. Of two concurrent calls with one key, one succeeds.
-    pub(crate) fn put(
+    pub(crate) fn save_entry(
         &self,
         scope: &str,
         version: &str,
@@ -139,14 +139,14 @@ impl CacheStore {
             let max = self.bytes_max;
             return Err(SaveCacheError::TooLarge { size, max });
         }
-        let place = self.place(scope, version, key);
-        if read(place.clone()).is_ok() {
+        let place = self.entry_folder(scope, version, key);
+        if read_entry(place.clone()).is_ok() {
             return Err(SaveCacheError::Taken);
         }
         if place.exists() {
-            self.remove(&place)?;
+            self.remove_entry(&place)?;
         }
-        let making = self.fresh()?;
+        let making = self.create_unique_folder()?;
         let about = EntryMetadata {
             key: key.to_owned(),
             version: version.to_owned(),
@@ -154,7 +154,7 @@ impl CacheStore {
             size,
             at: Timestamp::now(),
         };
-        let kept = fill(&making, blob, &about).and_then(|()| fs::rename(&making, &place));
+        let kept = write_entry(&making, blob, &about).and_then(|()| fs::rename(&making, &place));
         if let Err(error) = kept {
             let _ = fs::remove_dir_all(&making);
             let taken = matches!(
@@ -168,27 +168,27 @@ impl CacheStore {
             });
         }
         File::open(self.folder.join("entries"))?.sync_all()?;
-        let entry = read(place)?;
-        self.make_room(&entry)?;
+        let entry = read_entry(place)?;
+        self.evict_entries(&entry)?;
         Ok(entry)
     }
 
     /// See [`super::JobCaches::lend`].
-    pub(crate) fn lend(&self, entry: &CacheEntry, to: &Path) -> io::Result<PathBuf> {
-        match fs::hard_link(entry.blob(), to) {
+    pub(crate) fn link_entry(&self, entry: &CacheEntry, to: &Path) -> io::Result<PathBuf> {
+        match fs::hard_link(entry.blob_path(), to) {
             Ok(()) => Ok(to.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             // Another file system: use the entry's own file, which may be evicted.
-            Err(_) => Ok(entry.blob()),
+            Err(_) => Ok(entry.blob_path()),
         }
     }
 
     /// Evicts the least recently used entries until the total size is within the limit; never `new`.
-    fn make_room(&self, new: &CacheEntry) -> io::Result<()> {
+    fn evict_entries(&self, new: &CacheEntry) -> io::Result<()> {
         let lock = File::create(self.folder.join("lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        self.sweep();
-        let mut entries = self.entries()?;
+        self.remove_unfinished();
+        let mut entries = self.list_entries()?;
         let mut all: u64 = entries.iter().map(|entry| entry.size).sum();
         entries.sort_by_key(|entry| entry.used);
         for entry in entries {
@@ -198,21 +198,21 @@ impl CacheStore {
             if entry.folder == new.folder {
                 continue;
             }
-            self.remove(&entry.folder)?;
+            self.remove_entry(&entry.folder)?;
             all -= entry.size;
         }
         Ok(())
     }
 
     /// Renames the entry first: it disappears at once, even if deleting it fails.
-    fn remove(&self, entry: &Path) -> io::Result<()> {
-        let going = self.fresh()?;
+    fn remove_entry(&self, entry: &Path) -> io::Result<()> {
+        let going = self.create_unique_folder()?;
         fs::rename(entry, &going)?;
         fs::remove_dir_all(&going)
     }
 
     /// Removes unfinished entries of crashed jobs.
-    fn sweep(&self) {
+    fn remove_unfinished(&self) {
         for entry in fs::read_dir(self.folder.join("making"))
             .into_iter()
             .flatten()
@@ -226,7 +226,7 @@ impl CacheStore {
         }
     }
 
-    fn entries(&self) -> io::Result<Vec<CacheEntry>> {
+    fn list_entries(&self) -> io::Result<Vec<CacheEntry>> {
         let listed = match fs::read_dir(self.folder.join("entries")) {
             Ok(listed) => listed,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -235,22 +235,22 @@ impl CacheStore {
         // Ignore entries that are damaged or being deleted.
         Ok(listed
             .flatten()
-            .filter_map(|entry| read(entry.path()).ok())
+            .filter_map(|entry| read_entry(entry.path()).ok())
             .collect())
     }
 
-    fn place(&self, scope: &str, version: &str, key: &str) -> PathBuf {
+    fn entry_folder(&self, scope: &str, version: &str, key: &str) -> PathBuf {
         let name = Sha256::digest(format!("{scope}\n{version}\n{key}"));
         self.folder
             .join("entries")
-            .join(&file_hash::hex(&name)[..32])
+            .join(&file_hash::to_hex(&name)[..32])
     }
 
     /// Creates a unique folder in `making/`.
-    fn fresh(&self) -> io::Result<PathBuf> {
+    fn create_unique_folder(&self) -> io::Result<PathBuf> {
         let mut name = [0; 16];
         getrandom(&mut name, GetRandomFlags::empty())?;
-        let making = self.folder.join("making").join(file_hash::hex(&name));
+        let making = self.folder.join("making").join(file_hash::to_hex(&name));
         fs::create_dir_all(self.folder.join("entries"))?;
         fs::create_dir_all(&making)?;
         Ok(making)
@@ -258,7 +258,7 @@ impl CacheStore {
 }
 
 /// Writes and fsyncs a complete entry.
-fn fill(folder: &Path, blob: &Path, about: &EntryMetadata) -> io::Result<()> {
+fn write_entry(folder: &Path, blob: &Path, about: &EntryMetadata) -> io::Result<()> {
     let to = folder.join("blob");
     // EXDEV: copy instead.
     if fs::rename(blob, &to).is_err() {
@@ -272,7 +272,7 @@ fn fill(folder: &Path, blob: &Path, about: &EntryMetadata) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn read(folder: PathBuf) -> io::Result<CacheEntry> {
+fn read_entry(folder: PathBuf) -> io::Result<CacheEntry> {
     let path = folder.join("about.json");
     let about: EntryMetadata = serde_json::from_slice(&fs::read(&path)?)?;
     if folder.join("blob").metadata()?.len() != about.size {
@@ -308,18 +308,20 @@ mod tests {
         fn put(&self, scope: &str, key: &str, text: &str) -> Result<CacheEntry, SaveCacheError> {
             let mut name = [0; 8];
             getrandom(&mut name, GetRandomFlags::empty()).unwrap();
-            let blob = self.root.path().join(file_hash::hex(&name));
+            let blob = self.root.path().join(file_hash::to_hex(&name));
             fs::write(&blob, text).unwrap();
-            self.store.put(scope, "v", key, &blob)
+            self.store.save_entry(scope, "v", key, &blob)
         }
 
         fn find(&self, scopes: &[&str], key: &str, restore: &[&str]) -> Option<String> {
             let owned = |texts: &[&str]| -> Vec<String> {
                 texts.iter().map(|text| (*text).to_owned()).collect()
             };
-            let found = self.store.find(&owned(scopes), "v", key, &owned(restore));
+            let found = self
+                .store
+                .find_entry(&owned(scopes), "v", key, &owned(restore));
             let entry = found.unwrap()?;
-            let text = fs::read_to_string(entry.blob()).unwrap();
+            let text = fs::read_to_string(entry.blob_path()).unwrap();
             Some(format!("{} {text}", entry.key))
         }
     }
@@ -358,7 +360,7 @@ mod tests {
         assert!(
             bench
                 .store
-                .find(&scopes, "w", "npm-1", &[])
+                .find_entry(&scopes, "w", "npm-1", &[])
                 .unwrap()
                 .is_none()
         );
@@ -372,10 +374,10 @@ mod tests {
             bench.put("main", "a", "two"),
             Err(SaveCacheError::Taken)
         ));
-        assert!(bench.store.has("main", "v", "a") && !bench.store.has("x", "v", "a"));
+        assert!(bench.store.has_entry("main", "v", "a") && !bench.store.has_entry("x", "v", "a"));
         assert_eq!(bench.find(&["main"], "a", &[]).as_deref(), Some("a one"));
         assert_eq!(bench.put("x", "a", "three").unwrap().key, "a");
-        assert!(first.number() > 0 && first.number() < 1 << 48);
+        assert!(first.numeric_id() > 0 && first.numeric_id() < 1 << 48);
     }
 
     #[test]
@@ -387,8 +389,12 @@ mod tests {
         assert!(bench.find(&["main"], "a", &[]).is_some());
         let lent = bench.root.path().join("lent");
         let scopes = ["main".to_owned()];
-        let entry = bench.store.find(&scopes, "v", "b", &[]).unwrap().unwrap();
-        let lent = bench.store.lend(&entry, &lent).unwrap();
+        let entry = bench
+            .store
+            .find_entry(&scopes, "v", "b", &[])
+            .unwrap()
+            .unwrap();
+        let lent = bench.store.link_entry(&entry, &lent).unwrap();
         assert!(bench.find(&["main"], "a", &[]).is_some());
         bench.put("main", "d", &"d".repeat(20)).unwrap();
         assert!(bench.find(&["main"], "a", &[]).is_some());
@@ -431,14 +437,14 @@ mod tests {
         let found = bench.find(&["main"], "one", &[]).unwrap();
         let text = found.strip_prefix("one ").unwrap();
         assert_eq!(text, &text[..1].repeat(10_000));
-        assert_eq!(bench.store.entries().unwrap().len(), 9);
+        assert_eq!(bench.store.list_entries().unwrap().len(), 9);
     }
 
     #[test]
     fn a_damaged_entry_is_none() {
         let bench = bench(1000);
         let entry = bench.put("main", "a", "whole").unwrap();
-        fs::write(entry.blob(), "torn").unwrap();
+        fs::write(entry.blob_path(), "torn").unwrap();
         assert_eq!(bench.find(&["main"], "a", &[]), None);
         bench.put("main", "a", "again").unwrap();
         assert_eq!(bench.find(&["main"], "a", &[]).as_deref(), Some("a again"));

@@ -33,24 +33,24 @@ pub(crate) struct JobCaches {
 
 impl JobCaches {
     /// `None` if the job has no cache store.
-    pub(crate) fn of(spec: &JobSpec) -> Option<Self> {
+    pub(crate) fn for_job(spec: &JobSpec) -> Option<Self> {
         Some(Self {
             store: Arc::new(CacheStore::new(spec.caches.as_deref()?, BYTES_MAX)),
-            scopes: scopes(&spec.contexts.github),
+            scopes: visible_scopes(&spec.contexts.github),
         })
     }
 
     #[cfg(test)]
-    pub(crate) fn at(folder: &Path, github: &Value) -> Self {
+    pub(crate) fn for_folder(folder: &Path, github: &Value) -> Self {
         Self {
             store: Arc::new(CacheStore::new(folder, BYTES_MAX)),
-            scopes: scopes(github),
+            scopes: visible_scopes(github),
         }
     }
 
     /// Finds an entry: in each scope first an exact match of `key`, then the newest entry with a prefix from `key`
     /// and `restore_keys`, in this order.
-    pub(crate) fn find(
+    pub(crate) fn find_entry(
         &self,
         version: &str,
         key: &str,
@@ -60,50 +60,56 @@ impl JobCaches {
             return Err(format!("at most {KEYS_MAX} keys are looked for"));
         }
         for key in restore_keys.iter().map(String::as_str).chain([key]) {
-            checked_key(key)?;
+            check_key(key)?;
         }
-        let found = self.store.find(&self.scopes, version, key, restore_keys);
+        let found = self
+            .store
+            .find_entry(&self.scopes, version, key, restore_keys);
         found.map_err(|error| format!("the caches can't be read: {error}"))
     }
 
     /// Whether the job's own scope has an entry for `key`.
-    pub(crate) fn has(&self, version: &str, key: &str) -> bool {
-        self.store.has(self.own(), version, key)
+    pub(crate) fn has_entry(&self, version: &str, key: &str) -> bool {
+        self.store.has_entry(self.own_scope(), version, key)
     }
 
     /// Saves the file at `blob` as an entry; the file is moved.
-    pub(crate) fn put(
+    pub(crate) fn save_entry(
         &self,
         version: &str,
         key: &str,
         blob: &Path,
     ) -> Result<CacheEntry, SaveCacheError> {
-        checked_key(key).map_err(SaveCacheError::Key)?;
-        self.store.put(self.own(), version, key, blob)
+        check_key(key).map_err(SaveCacheError::Key)?;
+        self.store.save_entry(self.own_scope(), version, key, blob)
     }
 
     /// Hard-links the blob of an entry to `to`, so that it survives eviction; returns the entry's own path if that is
     /// impossible.
-    pub(crate) fn lend(&self, entry: &CacheEntry, to: &Path) -> io::Result<std::path::PathBuf> {
-        self.store.lend(entry, to)
+    pub(crate) fn link_entry(
+        &self,
+        entry: &CacheEntry,
+        to: &Path,
+    ) -> io::Result<std::path::PathBuf> {
+        self.store.link_entry(entry, to)
     }
 
-    fn own(&self) -> &str {
+    fn own_scope(&self) -> &str {
         &self.scopes[0]
     }
 }
 
-fn scopes(github: &Value) -> Vec<String> {
+fn visible_scopes(github: &Value) -> Vec<String> {
     let text = |value: Value| value.to_text().to_string();
     let mut scopes = vec![text(github.get("ref"))];
     let base = text(github.get("base_ref"));
     if !base.is_empty() {
-        scopes.push(branch(&base));
+        scopes.push(branch_ref(&base));
     }
     let default = github.get("event").get("repository").get("default_branch");
     match text(default) {
         default if default.is_empty() => scopes.extend(FIRST_BRANCHES.map(str::to_owned)),
-        default => scopes.push(branch(&default)),
+        default => scopes.push(branch_ref(&default)),
     }
     let mut seen = Vec::new();
     scopes.retain(|scope| {
@@ -114,7 +120,7 @@ fn scopes(github: &Value) -> Vec<String> {
     scopes
 }
 
-fn branch(name: &str) -> String {
+fn branch_ref(name: &str) -> String {
     if name.starts_with("refs/") {
         name.to_owned()
     } else {
@@ -123,7 +129,7 @@ fn branch(name: &str) -> String {
 }
 
 /// Validates a key.
-pub(crate) fn checked_key(key: &str) -> Result<&str, String> {
+pub(crate) fn check_key(key: &str) -> Result<&str, String> {
     if key.is_empty() {
         return Err("the key of a cache is empty".to_owned());
     }
@@ -148,7 +154,7 @@ mod tests {
                 .map(|(name, value)| (*name, Value::from(*value)));
             Value::object(pairs)
         };
-        let of = |pairs: &[(&'static str, &str)]| scopes(&github(pairs));
+        let of = |pairs: &[(&'static str, &str)]| visible_scopes(&github(pairs));
         assert_eq!(
             of(&[("ref", "refs/heads/topic")]),
             ["refs/heads/topic", "refs/heads/main", "refs/heads/master"]
@@ -165,13 +171,16 @@ mod tests {
         let payload = Value::from(&serde_json::json!({"repository": {"default_branch": "trunk"}}));
         let mut with_payload = vec![("ref", Value::from("refs/heads/trunk"))];
         with_payload.push(("event", payload));
-        assert_eq!(scopes(&Value::object(with_payload)), ["refs/heads/trunk"]);
+        assert_eq!(
+            visible_scopes(&Value::object(with_payload)),
+            ["refs/heads/trunk"]
+        );
     }
 
     #[test]
     fn keys_are_as_github_takes_them() {
-        assert!(checked_key("").is_err() && checked_key("a,b").is_err());
-        assert!(checked_key(&"x".repeat(513)).is_err());
-        assert!(checked_key("Linux-é-/..").is_ok());
+        assert!(check_key("").is_err() && check_key("a,b").is_err());
+        assert!(check_key(&"x".repeat(513)).is_err());
+        assert!(check_key("Linux-é-/..").is_ok());
     }
 }

@@ -12,22 +12,22 @@ use tokio::time::Instant;
 
 use super::{
     INSTALL,
-    container_paths::{ContainerPaths, mount},
+    container_paths::{ContainerPaths, mount_argument},
     container_settings::ContainerSettings,
     engine::ContainerEngine,
-    job_container::{SOCKET, for_inside, named},
-    leftovers::labels,
-    note_use,
-    split_args::words,
+    job_container::{SOCKET, pass_variables, translate_environment},
+    leftovers::owner_labels,
+    mark_engine_used,
+    split_args::split_args,
 };
 use crate::{
     cancellation::StopMode,
     cgroup_limits::CgroupLimits,
     environment::EnvVars,
-    file_hash::hex,
+    file_hash::to_hex,
     program_runner::{self, ProgramInvocation, RunLimits, RunOutcome},
     shell::CommandLine,
-    step_runner::{StepPlan, StepRunner},
+    step_runner::{PlannedStep, StepRunner},
 };
 
 /// Limit for the size of an action's folder whose image is cached; larger ones are built in each job.
@@ -48,8 +48,8 @@ pub(crate) struct ContainerAction {
 
 impl ContainerAction {
     /// Splits the input `args`.
-    pub(crate) fn arguments(text: &str) -> Result<Vec<String>, String> {
-        words(text).ok_or_else(|| format!("`args`: a quote is not closed: {text}"))
+    pub(crate) fn split_arguments(text: &str) -> Result<Vec<String>, String> {
+        split_args(text).ok_or_else(|| format!("`args`: a quote is not closed: {text}"))
     }
 }
 
@@ -57,10 +57,10 @@ impl StepRunner {
     /// Runs the action until it ends.
     pub(crate) async fn run_container(
         &mut self,
-        plan: &StepPlan,
+        plan: &PlannedStep,
         mut action: ContainerAction,
     ) -> Result<RunOutcome, String> {
-        let engine = match self.containers.engine().await {
+        let engine = match self.containers.find_engine().await {
             Ok(engine) => engine,
             Err(absent) => {
                 let why = format!("the action is the container {}, and {absent}", action.image);
@@ -72,25 +72,26 @@ impl StepRunner {
                 };
             }
         };
-        action.env.extend(self.endpoints(true).await);
+        action.env.extend(self.endpoint_variables(true).await);
         let late = plan.timeout.and_then(|it| Instant::now().checked_add(it));
         let image = tokio::select! {
-            image = self.containers.image(&engine, &action, &self.folders.temp, &mut self.output) => image?,
-            StopMode::Graceful | StopMode::Immediate = self.cancel.must_end(plan.goes_on) => return Ok(RunOutcome::Cancelled),
-            () = until(late) => return Ok(RunOutcome::TimedOut),
+            image = self.containers.provide_image(&engine, &action, &self.folders.temp, &mut self.output) => image?,
+            StopMode::Graceful | StopMode::Immediate = self.cancel.wait_for_stop(plan.goes_on) => return Ok(RunOutcome::Cancelled),
+            () = sleep_until_some(late) => return Ok(RunOutcome::TimedOut),
         };
-        let (name, invocation) = self.container_run(&engine, &image, &action);
+        let (name, invocation) = self.build_run_command(&engine, &image, &action);
         let bounds = RunLimits {
             timeout: late.map(|late| late.saturating_duration_since(Instant::now())),
             cancel: &mut self.cancel,
             goes_on: plan.goes_on,
         };
         let ended =
-            program_runner::run(&invocation, bounds, &mut self.pipe, &mut self.output).await;
+            program_runner::run_program(&invocation, bounds, &mut self.pipe, &mut self.output)
+                .await;
         // A killed client leaves its container running.
         if !matches!(ended, Ok(RunOutcome::Succeeded | RunOutcome::Failed(_))) {
             let _ = engine
-                .make(&["rm", "--force", "--volumes", &name], &[])
+                .run_client(&["rm", "--force", "--volumes", &name], &[])
                 .await;
         }
         self.containers.made.retain(|made| *made != name);
@@ -98,37 +99,45 @@ impl StepRunner {
     }
 
     /// Builds the command that runs the container; also returns the container's name.
-    fn container_run(
+    fn build_run_command(
         &mut self,
         engine: &ContainerEngine,
         image: &str,
         action: &ContainerAction,
     ) -> (String, ProgramInvocation) {
-        note_use(&self.spec.folder);
+        mark_engine_used(&self.spec.folder);
         let number = self.containers.actions;
         self.containers.actions += 1;
         let folder = &self.spec.folder;
-        let name = self.containers.name(folder, &format!("action-{number}"));
+        let name = self
+            .containers
+            .resource_name(folder, &format!("action-{number}"));
         self.containers.made.push(name.clone());
-        let paths = ContainerPaths::of_action(&self.folders);
+        let paths = ContainerPaths::for_action(&self.folders);
         let mut arguments = ["run", "--rm", "--name", &name].map(str::to_owned).to_vec();
-        arguments.extend(labels(folder));
-        arguments.extend(CgroupLimits::of_container(&self.spec.limits));
+        arguments.extend(owner_labels(folder));
+        arguments.extend(CgroupLimits::container_arguments(&self.spec.limits));
         arguments.push("--workdir=/github/workspace".to_owned());
         if let Some(network) = &self.containers.network {
             arguments.push(format!("--network={network}"));
         }
         // In a job with a container, paths are first translated back to those of this machine.
-        let job = self.containers.inside();
+        let job = self.containers.job_container();
         let place = |value: &str| match job {
-            Some(job) => paths.inside(&job.paths.here(value)),
-            None => paths.inside(value),
+            Some(job) => paths.to_container(&job.paths.to_machine(value)),
+            None => paths.to_container(value),
         };
         let mut env = engine.env().to_vec();
-        let carried = for_inside(&action.env.clone().into_vec(), &self.folders, None, place);
-        named(carried, &mut arguments, &mut env);
-        arguments.extend(paths.mounts());
-        arguments.extend(engine.socket.as_deref().map(|it| mount(it, SOCKET)));
+        let carried =
+            translate_environment(&action.env.clone().into_vec(), &self.folders, None, place);
+        pass_variables(carried, &mut arguments, &mut env);
+        arguments.extend(paths.mount_arguments());
+        arguments.extend(
+            engine
+                .socket
+                .as_deref()
+                .map(|it| mount_argument(it, SOCKET)),
+        );
         if let Some(entrypoint) = &action.entrypoint {
             arguments.push(format!("--entrypoint={entrypoint}"));
         }
@@ -149,7 +158,7 @@ impl StepRunner {
 
 impl super::Containers {
     /// The image of an action: pulled or built on first use in the job.
-    async fn image(
+    async fn provide_image(
         &mut self,
         engine: &ContainerEngine,
         action: &ContainerAction,
@@ -164,22 +173,22 @@ impl super::Containers {
             return Ok(image.clone());
         }
         let image = if action.image.starts_with("docker://") {
-            output.say(&format!("##[group]Pulling the action's image {key}"));
+            output.log_message(&format!("##[group]Pulling the action's image {key}"));
             let settings = ContainerSettings {
                 image: key.clone(),
                 ..ContainerSettings::default()
             };
-            self.provide(engine, &settings, temp, output).await?;
+            self.pull_image(engine, &settings, temp, output).await?;
             key.clone()
         } else {
-            self.build(engine, Path::new(&key), output).await?
+            self.build_image(engine, Path::new(&key), output).await?
         };
-        output.say("##[endgroup]");
+        output.log_message("##[endgroup]");
         self.images.insert(key, image.clone());
         Ok(image)
     }
 
-    async fn build(
+    async fn build_image(
         &self,
         engine: &ContainerEngine,
         dockerfile: &Path,
@@ -190,17 +199,17 @@ impl super::Containers {
             return Err(format!("the action has no file {shown}"));
         }
         let context = dockerfile.parent().unwrap_or(dockerfile);
-        let digest = digest(dockerfile, context);
+        let digest = folder_digest(dockerfile, context);
         let tag = match &digest {
             Some(digest) => format!("shipway-action:{digest}"),
             None => format!("{}-action:{}", self.prefix, self.images.len()),
         };
         let known = ["image", "inspect", "--format", "{{.Id}}", &tag];
-        if digest.is_some() && engine.ask(&known).await.is_ok() {
-            output.say(&format!("the action's image is here: {tag}"));
+        if digest.is_some() && engine.query(&known).await.is_ok() {
+            output.log_message(&format!("the action's image is here: {tag}"));
             return Ok(tag);
         }
-        output.say(&format!(
+        output.log_message(&format!(
             "##[group]Building the action's image from {shown}"
         ));
         let (file, context) = (shown.to_string(), context.display().to_string());
@@ -209,14 +218,14 @@ impl super::Containers {
             vec!["--label=dev.shipway.action=true", &context],
         ]
         .concat();
-        let built = engine.fetch(&arguments, None, output).await;
+        let built = engine.run_with_output(&arguments, None, output).await;
         built.map_err(|error| error.to_string())?;
         Ok(tag)
     }
 }
 
 /// Digest of an action's folder, as tag of its image. `None` if the folder is too large or contains symlinks.
-fn digest(dockerfile: &Path, context: &Path) -> Option<String> {
+fn folder_digest(dockerfile: &Path, context: &Path) -> Option<String> {
     let mut hash = Sha256::new();
     let mut left = FOLDER_BYTES_MAX;
     hash.update(dockerfile.file_name()?.as_encoded_bytes());
@@ -246,10 +255,10 @@ fn digest(dockerfile: &Path, context: &Path) -> Option<String> {
         hash.update(about.len().to_le_bytes());
         hash.update(fs::read(&file).ok()?);
     }
-    Some(hex(&hash.finalize()[..16]))
+    Some(to_hex(&hash.finalize()[..16]))
 }
 
-async fn until(late: Option<Instant>) {
+async fn sleep_until_some(late: Option<Instant>) {
     match late {
         Some(late) => tokio::time::sleep_until(late).await,
         None => tokio::time::sleep(Duration::MAX).await,
@@ -267,7 +276,7 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
         write("Dockerfile", "FROM scratch");
         write("run.sh", "1");
-        let of = || digest(&path.join("Dockerfile"), path);
+        let of = || folder_digest(&path.join("Dockerfile"), path);
         let first = of();
         assert_eq!(first.as_ref().map(String::len), Some(32));
         fs::create_dir(path.join(".git")).unwrap();

@@ -16,31 +16,31 @@ struct MountedFolder {
 
 impl ContainerPaths {
     /// For the job's container.
-    pub(super) fn of_job(folders: &JobFolders, repository: &str) -> Self {
+    pub(super) fn for_job(folders: &JobFolders, repository: &str) -> Self {
         let name = repository.rsplit('/').next().unwrap_or_default();
         let name = if name.is_empty() { "repository" } else { name };
-        Self::from([
+        Self::from_folders([
             (folders.workspace.as_path(), &*format!("/__w/{name}/{name}")),
-            (&folders.workflow(), "/github/workflow"),
-            (&folders.tools(), "/__t"),
-            (&folders.actions(), "/__w/_actions"),
+            (&folders.event_folder(), "/github/workflow"),
+            (&folders.tools_folder(), "/__t"),
+            (&folders.actions_folder(), "/__w/_actions"),
             (&folders.temp, "/__w/_temp"),
             (&folders.home, "/github/home"),
         ])
     }
 
     /// For container actions.
-    pub(super) fn of_action(folders: &JobFolders) -> Self {
-        Self::from([
+    pub(super) fn for_action(folders: &JobFolders) -> Self {
+        Self::from_folders([
             (folders.workspace.as_path(), "/github/workspace"),
-            (&folders.workflow(), "/github/workflow"),
-            (&folders.commands(), "/github/file_commands"),
+            (&folders.event_folder(), "/github/workflow"),
+            (&folders.command_files_folder(), "/github/file_commands"),
             (&folders.home, "/github/home"),
         ])
     }
 
     /// A folder inside another must come before it.
-    fn from<const N: usize>(places: [(&Path, &str); N]) -> Self {
+    fn from_folders<const N: usize>(places: [(&Path, &str); N]) -> Self {
         let places = places.map(|(here, inside)| MountedFolder {
             here: here.to_owned(),
             inside: inside.to_owned(),
@@ -49,23 +49,23 @@ impl ContainerPaths {
     }
 
     /// Translates a path for use in the container; other values are unchanged.
-    pub(crate) fn inside(&self, value: &str) -> String {
+    pub(crate) fn to_container(&self, value: &str) -> String {
         let found = self.0.iter().find_map(|place| {
-            let rest = below(value, place.here.to_str()?)?;
+            let rest = path_below(value, place.here.to_str()?)?;
             Some(format!("{}{rest}", place.inside))
         });
         found.unwrap_or_else(|| value.to_owned())
     }
 
     /// Translates paths, one per line, for use on this machine.
-    pub(crate) fn here(&self, value: &str) -> String {
+    pub(crate) fn to_machine(&self, value: &str) -> String {
         let line = |line: &str| {
             let (sign, path) = match line.strip_prefix('!') {
                 Some(path) => ("!", path),
                 None => ("", line),
             };
             let found = self.0.iter().find_map(|place| {
-                let rest = below(path, &place.inside)?;
+                let rest = path_below(path, &place.inside)?;
                 Some(format!("{sign}{}{rest}", place.here.display()))
             });
             found.unwrap_or_else(|| line.to_owned())
@@ -75,13 +75,15 @@ impl ContainerPaths {
     }
 
     /// Arguments that mount the folders.
-    pub(super) fn mounts(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|place| mount(&place.here, &place.inside))
+    pub(super) fn mount_arguments(&self) -> impl Iterator<Item = String> {
+        self.0
+            .iter()
+            .map(|place| mount_argument(&place.here, &place.inside))
     }
 }
 
 /// ActionUse `--mount`, because `--volume` can't express all paths.
-pub(super) fn mount(here: &Path, inside: &str) -> String {
+pub(super) fn mount_argument(here: &Path, inside: &str) -> String {
     let source = format!("source={}", here.display());
     let source = if source.contains([',', '"']) {
         format!("\"{}\"", source.replace('"', "\"\""))
@@ -91,8 +93,8 @@ pub(super) fn mount(here: &Path, inside: &str) -> String {
     format!("--mount=type=bind,{source},target={inside}")
 }
 
-/// The relative path of a file in a container's workspace; `None` if it is elsewhere.
-pub(crate) fn in_workspace(path: &str) -> Option<&str> {
+/// The relative path of a file in a container's workspace; `None` outside of the workspace.
+pub(crate) fn workspace_relative(path: &str) -> Option<&str> {
     if let Some(rest) = path.strip_prefix("/github/workspace/") {
         return Some(rest);
     }
@@ -102,7 +104,7 @@ pub(crate) fn in_workspace(path: &str) -> Option<&str> {
 }
 
 /// The rest of a path below `folder`: empty, or with a leading slash.
-fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+fn path_below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(folder)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
@@ -115,7 +117,7 @@ mod tests {
     fn paths_go_in_and_out() {
         let folder = tempfile::tempdir().unwrap();
         let folders = JobFolders::create(folder.path(), folder.path()).unwrap();
-        let paths = ContainerPaths::of_job(&folders, "shipway/shop");
+        let paths = ContainerPaths::for_job(&folders, "shipway/shop");
         let at = |rest: &str| format!("{}/{rest}", folder.path().display());
         for (here, inside) in [
             (at("workspace"), "/__w/shop/shop"),
@@ -128,36 +130,39 @@ mod tests {
                 "/github/workflow/event.json",
             ),
         ] {
-            assert_eq!(paths.inside(&here), inside);
-            assert_eq!(paths.here(inside), here);
+            assert_eq!(paths.to_container(&here), inside);
+            assert_eq!(paths.to_machine(inside), here);
         }
         for other in ["", "/usr", &at("workspaces"), &at("artifacts/x")] {
-            assert_eq!(paths.inside(other), other);
+            assert_eq!(paths.to_container(other), other);
         }
         assert_eq!(
-            paths.here("dist\n!/__w/shop/shop/x\n/__w/_temp"),
+            paths.to_machine("dist\n!/__w/shop/shop/x\n/__w/_temp"),
             format!("dist\n!{}\n{}", at("workspace/x"), at("temp"))
         );
     }
 
     #[test]
     fn what_steps_in_containers_name_is_of_the_workspace() {
-        assert_eq!(in_workspace("/__w/shop/shop/src/a.rs"), Some("src/a.rs"));
-        assert_eq!(in_workspace("/github/workspace/a.rs"), Some("a.rs"));
+        assert_eq!(
+            workspace_relative("/__w/shop/shop/src/a.rs"),
+            Some("src/a.rs")
+        );
+        assert_eq!(workspace_relative("/github/workspace/a.rs"), Some("a.rs"));
         for other in [
             "/__w/_temp/x/y",
             "/__w/shop/shop",
             "src/a.rs",
             "/etc/passwd",
         ] {
-            assert_eq!(in_workspace(other), None, "{other}");
+            assert_eq!(workspace_relative(other), None, "{other}");
         }
     }
 
     #[test]
     fn a_mount_may_have_any_name() {
         assert_eq!(
-            mount(Path::new("/a,\"b:c"), "/x"),
+            mount_argument(Path::new("/a,\"b:c"), "/x"),
             r#"--mount=type=bind,"source=/a,""b:c",target=/x"#
         );
     }

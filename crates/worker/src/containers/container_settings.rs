@@ -5,7 +5,7 @@ use shipway_workflow::{
     model::Container,
 };
 
-use super::split_args::words;
+use super::split_args::split_args;
 
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct ContainerSettings {
@@ -22,13 +22,13 @@ pub(super) struct ContainerSettings {
 
 impl ContainerSettings {
     /// `None` if the image is empty: then no container is started.
-    pub(super) fn of(
+    pub(super) fn evaluate(
         container: &Container,
         contexts: &Contexts<'_>,
     ) -> Result<Option<Self>, String> {
-        let image = container.image.resolve(contexts).map_err(told)?;
+        let image = container.image.resolve(contexts).map_err(eval_error_text)?;
         let mut settings = match &image {
-            Value::Object(_) => Self::computed(&image)?,
+            Value::Object(_) => Self::from_value(&image)?,
             other => Self {
                 image: other.to_text().to_string(),
                 ..Self::default()
@@ -45,26 +45,32 @@ impl ContainerSettings {
         settings.image = image.to_owned();
         let texts = |templates: &[Template]| -> Result<Vec<String>, String> {
             let texts = templates.iter().map(|it| it.resolve_text(contexts));
-            texts.collect::<Result<_, _>>().map_err(told)
+            texts.collect::<Result<_, _>>().map_err(eval_error_text)
         };
         let text = |template: &Option<Template>| -> Result<String, String> {
             let text = template.as_ref().map(|it| it.resolve_text(contexts));
-            Ok(text.transpose().map_err(told)?.unwrap_or_default())
+            Ok(text
+                .transpose()
+                .map_err(eval_error_text)?
+                .unwrap_or_default())
         };
         settings
             .env
-            .extend(container.env.resolve(contexts).map_err(told)?);
+            .extend(container.env.resolve(contexts).map_err(eval_error_text)?);
         settings.ports.extend(texts(&container.ports)?);
         settings.volumes.extend(texts(&container.volumes)?);
         let options = text(&container.options)?;
-        settings.options.extend(split("options", &options)?);
+        settings.options.extend(split_option("options", &options)?);
         let command = text(&container.command)?;
-        settings.command.extend(split("command", &command)?);
+        settings.command.extend(split_option("command", &command)?);
         let entrypoint = Some(text(&container.entrypoint)?);
         settings.entrypoint = entrypoint
             .filter(|it| !it.is_empty())
             .or(settings.entrypoint);
-        let credentials = container.credentials.resolve(contexts).map_err(told)?;
+        let credentials = container
+            .credentials
+            .resolve(contexts)
+            .map_err(eval_error_text)?;
         let credential = |wanted: &str| {
             let found = credentials.iter().find(|(name, _)| name == wanted);
             found
@@ -80,7 +86,7 @@ impl ContainerSettings {
     }
 
     /// `container: ${{ fromJSON(…) }}`
-    fn computed(value: &Value) -> Result<Self, String> {
+    fn from_value(value: &Value) -> Result<Self, String> {
         let text = |name: &str| value.get(name).to_text().to_string();
         let list = |name: &str| match value.get(name) {
             Value::Array(items) => items.iter().map(|it| it.to_text().to_string()).collect(),
@@ -103,10 +109,10 @@ impl ContainerSettings {
             env,
             ports: list("ports"),
             volumes: list("volumes"),
-            options: split("options", &text("options"))?,
+            options: split_option("options", &text("options"))?,
             credentials: credential("username").zip(credential("password")),
             entrypoint: Some(text("entrypoint")).filter(|it| !it.is_empty()),
-            command: split("command", &text("command"))?,
+            command: split_option("command", &text("command"))?,
         })
     }
 
@@ -119,11 +125,11 @@ impl ContainerSettings {
     }
 }
 
-fn split(what: &str, text: &str) -> Result<Vec<String>, String> {
-    words(text).ok_or_else(|| format!("`{what}`: a quote is not closed: {text}"))
+fn split_option(what: &str, text: &str) -> Result<Vec<String>, String> {
+    split_args(text).ok_or_else(|| format!("`{what}`: a quote is not closed: {text}"))
 }
 
-fn told(error: EvalError) -> String {
+fn eval_error_text(error: EvalError) -> String {
     format!("{error}\n{}", error.snippet())
 }
 

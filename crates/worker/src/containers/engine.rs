@@ -17,7 +17,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{environment::PATH, output_processor::OutputProcessor, shell::which};
+use crate::{environment::PATH, output_processor::OutputProcessor, shell::find_program};
 
 /// The first that reaches an engine is used.
 const CLIENTS: [&str; 2] = ["docker", "podman"];
@@ -29,7 +29,7 @@ const MAKE: Duration = Duration::from_secs(120);
 /// Pulls and builds; the job's own timeout applies as well.
 const FETCH: Duration = Duration::from_secs(60 * 60);
 
-/// Lines of a failed command's output in the error.
+/// OutputLines of a failed command's output in the error.
 const SAID_LINES: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub(crate) struct EngineUnavailable(String);
 
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EngineError {
+pub(crate) enum ContainerEngineError {
     #[error("{client} can't be run: {why}")]
     Client { client: String, why: String },
     #[error("{what}: {said}")]
@@ -62,16 +62,16 @@ impl ContainerEngine {
         let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
         let mut silent = Vec::new();
         for name in CLIENTS {
-            let Some(client) = which(name, &path) else {
+            let Some(client) = find_program(name, &path) else {
                 continue;
             };
-            let mut engine = Self::of(client);
+            let mut engine = Self::with_client(client);
             match engine
-                .ask(&["version", "--format", "{{.Server.Version}}"])
+                .query(&["version", "--format", "{{.Server.Version}}"])
                 .await
             {
                 Ok(_) => {
-                    engine.settle().await;
+                    engine.resolve_host().await;
                     return Ok(engine);
                 }
                 Err(error) => silent.push(error.to_string()),
@@ -83,7 +83,7 @@ impl ContainerEngine {
         }))
     }
 
-    fn of(client: PathBuf) -> Self {
+    fn with_client(client: PathBuf) -> Self {
         let passed = ["PATH", "HOME", "XDG_RUNTIME_DIR"];
         let names = passed.iter().chain(&ENGINE).chain(&NETWORK);
         let env = names.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
@@ -96,13 +96,15 @@ impl ContainerEngine {
 
     /// Determines the engine's address and sets `DOCKER_HOST`: with another `DOCKER_CONFIG` (for a login) the client
     /// would ignore the current context.
-    async fn settle(&mut self) {
+    async fn resolve_host(&mut self) {
         let known = self.env.iter().find(|(name, _)| name == "DOCKER_HOST");
         let host = match known {
             Some((_, host)) => Some(host.clone()),
             None => {
                 let format = "{{.Endpoints.docker.Host}}";
-                let asked = self.ask(&["context", "inspect", "--format", format]).await;
+                let asked = self
+                    .query(&["context", "inspect", "--format", format])
+                    .await;
                 asked.ok().map(|host| host.trim().to_owned())
             }
         };
@@ -116,7 +118,7 @@ impl ContainerEngine {
     }
 
     /// Whether the engine is on this machine, so that folders can be mounted and ports are on this loopback.
-    pub(super) const fn is_here(&self) -> bool {
+    pub(super) const fn is_local(&self) -> bool {
         self.socket.is_some()
     }
 
@@ -130,29 +132,37 @@ impl ContainerEngine {
     }
 
     /// Runs a query.
-    pub(super) async fn ask(&self, arguments: &[&str]) -> Result<String, EngineError> {
-        let printed = self.call(self.command(arguments), arguments, ASK).await?;
+    pub(super) async fn query(&self, arguments: &[&str]) -> Result<String, ContainerEngineError> {
+        let printed = self
+            .run_with_timeout(self.client_command(arguments), arguments, ASK)
+            .await?;
         Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
     }
 
     /// The last lines that a container has printed to stdout and stderr.
-    pub(super) async fn logs(&self, container: &str, lines: usize) -> Result<String, EngineError> {
+    pub(super) async fn logs(
+        &self,
+        container: &str,
+        lines: usize,
+    ) -> Result<String, ContainerEngineError> {
         let arguments = ["logs", "--tail", &lines.to_string(), container];
-        let printed = self.call(self.command(&arguments), &arguments, ASK).await?;
+        let printed = self
+            .run_with_timeout(self.client_command(&arguments), &arguments, ASK)
+            .await?;
         let mut text = String::from_utf8_lossy(&printed.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&printed.stderr));
         Ok(text)
     }
 
     /// Creates, starts or removes something. `variables` are the values for `--env=NAME` arguments.
-    pub(super) async fn make(
+    pub(super) async fn run_client(
         &self,
         arguments: &[&str],
         variables: &[(String, String)],
-    ) -> Result<String, EngineError> {
-        let mut command = self.command(arguments);
+    ) -> Result<String, ContainerEngineError> {
+        let mut command = self.client_command(arguments);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        let printed = self.call(command, arguments, MAKE).await?;
+        let printed = self.run_with_timeout(command, arguments, MAKE).await?;
         Ok(String::from_utf8_lossy(&printed.stdout).trim().to_owned())
     }
 
@@ -162,12 +172,12 @@ impl ContainerEngine {
         registry: &str,
         (name, password): (&str, &str),
         config: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), ContainerEngineError> {
         let mut arguments = vec!["login", "--username", name, "--password-stdin"];
         if !registry.is_empty() {
             arguments.push(registry);
         }
-        let mut command = self.with_config(&arguments, Some(config));
+        let mut command = self.client_command_with_config(&arguments, Some(config));
         command.stdin(Stdio::piped());
         let call = async {
             let mut child = command.spawn()?;
@@ -178,27 +188,27 @@ impl ContainerEngine {
             drop(input);
             child.wait_with_output().await
         };
-        self.judged(call, "login", ASK * 4).await.map(drop)
+        self.check_result(call, "login", ASK * 4).await.map(drop)
     }
 
     /// Pulls or builds; output is logged as it comes.
-    pub(super) async fn fetch(
+    pub(super) async fn run_with_output(
         &self,
         arguments: &[&str],
         config: Option<&Path>,
         output: &mut OutputProcessor,
-    ) -> Result<(), EngineError> {
-        let mut command = self.with_config(arguments, config);
+    ) -> Result<(), ContainerEngineError> {
+        let mut command = self.client_command_with_config(arguments, config);
         let call = async {
             let mut child = command.spawn()?;
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-            let (mut out, mut err) = (lines(stdout), lines(stderr));
+            let (mut out, mut err) = (output_lines(stdout), output_lines(stderr));
             let mut last = Vec::new();
             let (mut more_out, mut more_err) = (out.is_some(), err.is_some());
             while more_out || more_err {
                 let line = tokio::select! {
-                    line = next(&mut out), if more_out => line.inspect(|it| more_out = it.is_some()),
-                    line = next(&mut err), if more_err => {
+                    line = next_line(&mut out), if more_out => line.inspect(|it| more_out = it.is_some()),
+                    line = next_line(&mut err), if more_err => {
                         let line = line.inspect(|it| more_err = it.is_some());
                         if let Ok(Some(line)) = &line {
                             last.extend_from_slice(line.as_bytes());
@@ -208,7 +218,7 @@ impl ContainerEngine {
                     }
                 };
                 if let Some(line) = line? {
-                    output.say(&line);
+                    output.log_message(&line);
                     output.log.flush();
                 }
             }
@@ -219,18 +229,18 @@ impl ContainerEngine {
             })
         };
         let what = arguments.first().copied().unwrap_or_default();
-        self.judged(call, what, FETCH).await.map(drop)
+        self.check_result(call, what, FETCH).await.map(drop)
     }
 
     /// Signals a process group in a container without waiting. `pid_file` contains the number of the group.
-    pub(super) fn signal(&self, container: &str, pid_file: &str, signal: Signal) {
+    pub(super) fn signal_group(&self, container: &str, pid_file: &str, signal: Signal) {
         let name = match signal {
             Signal::INT => "INT",
             Signal::TERM => "TERM",
             _ => "KILL",
         };
         let script = format!("kill -{name} -\"$(cat \"$0\")\"");
-        let mut command = self.command(&["exec", container, "sh", "-c", &script, pid_file]);
+        let mut command = self.client_command(&["exec", container, "sh", "-c", &script, pid_file]);
         command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -239,11 +249,11 @@ impl ContainerEngine {
         drop(command.spawn());
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        self.with_config(arguments, None)
+    fn client_command(&self, arguments: &[&str]) -> Command {
+        self.client_command_with_config(arguments, None)
     }
 
-    fn with_config(&self, arguments: &[&str], config: Option<&Path>) -> Command {
+    fn client_command_with_config(&self, arguments: &[&str], config: Option<&Path>) -> Command {
         let mut command = Command::new(&self.client);
         command
             .env_clear()
@@ -261,45 +271,45 @@ impl ContainerEngine {
         command
     }
 
-    async fn call(
+    async fn run_with_timeout(
         &self,
         mut command: Command,
         arguments: &[&str],
         time: Duration,
-    ) -> Result<Printed, EngineError> {
+    ) -> Result<Printed, ContainerEngineError> {
         let what = arguments.first().copied().unwrap_or_default();
-        self.judged(command.output(), what, time).await
+        self.check_result(command.output(), what, time).await
     }
 
-    async fn judged(
+    async fn check_result(
         &self,
         call: impl Future<Output = std::io::Result<Printed>>,
         what: &str,
         time: Duration,
-    ) -> Result<Printed, EngineError> {
+    ) -> Result<Printed, ContainerEngineError> {
         let client = self.client.file_name().unwrap_or_default();
         let client = client.to_string_lossy().into_owned();
         let what = format!("{client} {what}");
         match tokio::time::timeout(time, call).await {
-            Err(_) => Err(EngineError::TooLong {
+            Err(_) => Err(ContainerEngineError::TooLong {
                 what,
                 seconds: time.as_secs(),
             }),
-            Ok(Err(error)) => Err(EngineError::Client {
+            Ok(Err(error)) => Err(ContainerEngineError::Client {
                 client,
                 why: error.to_string(),
             }),
             Ok(Ok(printed)) if printed.status.success() => Ok(printed),
-            Ok(Ok(printed)) => Err(EngineError::Refused {
+            Ok(Ok(printed)) => Err(ContainerEngineError::Refused {
                 what,
-                said: said(&printed),
+                said: failure_text(&printed),
             }),
         }
     }
 }
 
 /// The last lines of a failed call's stderr, joined.
-fn said(printed: &Printed) -> String {
+fn failure_text(printed: &Printed) -> String {
     let text = String::from_utf8_lossy(&printed.stderr);
     let lines: Vec<&str> = text
         .lines()
@@ -312,13 +322,15 @@ fn said(printed: &Printed) -> String {
     }
 }
 
-type Lines<R> = Option<tokio::io::Lines<BufReader<R>>>;
+type OutputLines<R> = Option<tokio::io::Lines<BufReader<R>>>;
 
-fn lines<R: AsyncRead + Unpin>(from: Option<R>) -> Lines<R> {
+fn output_lines<R: AsyncRead + Unpin>(from: Option<R>) -> OutputLines<R> {
     from.map(|from| BufReader::new(from).lines())
 }
 
-async fn next<R: AsyncRead + Unpin>(lines: &mut Lines<R>) -> std::io::Result<Option<String>> {
+async fn next_line<R: AsyncRead + Unpin>(
+    lines: &mut OutputLines<R>,
+) -> std::io::Result<Option<String>> {
     match lines {
         Some(lines) => lines.next_line().await,
         None => Ok(None),

@@ -14,17 +14,16 @@ use rustix::process::Signal;
 use shipway_workflow::job::JobSpec;
 
 use super::{
-    Containers,
-    container_paths::{ContainerPaths, mount},
+    Containers, as_strs,
+    container_paths::{ContainerPaths, mount_argument},
     container_settings::ContainerSettings,
-    engine::{ContainerEngine, EngineError},
-    strs,
+    engine::{ContainerEngine, ContainerEngineError},
 };
 use crate::{
-    environment::{JobFolders, PATH, base},
+    environment::{JobFolders, PATH, base_environment},
     output_processor::OutputProcessor,
     program_runner::ProgramInvocation,
-    shell::{CommandLine, ShellError, command_line_inside},
+    shell::{CommandLine, ShellError, container_command_line},
 };
 
 /// The engine's socket inside of containers.
@@ -56,14 +55,15 @@ pub(crate) struct ContainerProcess {
 }
 
 impl ContainerProcess {
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.engine.signal(&self.container, &self.pid_file, signal);
+    pub(crate) fn send_signal(&self, signal: Signal) {
+        self.engine
+            .signal_group(&self.container, &self.pid_file, signal);
     }
 }
 
 impl Containers {
     /// Starts the job's container; returns its id.
-    pub(super) async fn start_job(
+    pub(super) async fn start_job_container(
         &mut self,
         engine: &ContainerEngine,
         settings: &ContainerSettings,
@@ -71,29 +71,37 @@ impl Containers {
         folders: &JobFolders,
         output: &mut OutputProcessor,
     ) -> Result<String, String> {
-        self.provide(engine, settings, &folders.temp, output)
+        self.pull_image(engine, settings, &folders.temp, output)
             .await?;
-        let told = |error: EngineError| error.to_string();
+        let told = |error: ContainerEngineError| error.to_string();
         let repository = spec.contexts.github.get("repository").to_text();
-        let paths = ContainerPaths::of_job(folders, &repository);
-        let name = self.name(&spec.folder, "job");
+        let paths = ContainerPaths::for_job(folders, &repository);
+        let name = self.resource_name(&spec.folder, "job");
         self.made.push(name.clone());
-        let mut arguments = self.create(engine, &name, settings, spec, None);
+        let mut arguments = self.create_arguments(engine, &name, settings, spec, None);
         let workspace = folders.workspace.display().to_string();
-        arguments.push(format!("--workdir={}", paths.inside(&workspace)));
+        arguments.push(format!("--workdir={}", paths.to_container(&workspace)));
         arguments.push("--env=HOME=/github/home".to_owned());
-        arguments.extend(paths.mounts());
-        arguments.extend(engine.socket.as_deref().map(|it| mount(it, SOCKET)));
+        arguments.extend(paths.mount_arguments());
+        arguments.extend(
+            engine
+                .socket
+                .as_deref()
+                .map(|it| mount_argument(it, SOCKET)),
+        );
         let rest = ["--entrypoint", "tail", &settings.image, "-f", "/dev/null"];
         arguments.extend(rest.map(str::to_owned));
         let id = engine
-            .make(&strs(&arguments), &settings.env)
+            .run_client(&as_strs(&arguments), &settings.env)
             .await
             .map_err(told)?;
-        engine.make(&["start", &id], &[]).await.map_err(told)?;
+        engine
+            .run_client(&["start", &id], &[])
+            .await
+            .map_err(told)?;
         let format = "{{range .Config.EnvVars}}{{println .}}{{end}}";
         let env = engine
-            .ask(&["inspect", "--format", format, &id])
+            .query(&["inspect", "--format", format, &id])
             .await
             .map_err(told)?;
         let path = env.lines().find_map(|line| line.strip_prefix("PATH="));
@@ -103,8 +111,10 @@ impl Containers {
         let made = fs::create_dir_all(&pids);
         made.and_then(|()| fs::set_permissions(&pids, fs::Permissions::from_mode(0o777)))
             .map_err(|error| format!("{}: {error}", pids.display()))?;
-        let has_shell = engine.make(&["exec", &id, "sh", "-c", ":"], &[]).await;
-        output.say(&format!(
+        let has_shell = engine
+            .run_client(&["exec", &id, "sh", "-c", ":"], &[])
+            .await;
+        output.log_message(&format!(
             "{} is {}",
             settings.image,
             &id[..id.len().min(12)]
@@ -123,47 +133,49 @@ impl Containers {
 
 impl JobContainer {
     /// The command line for a script. Without `shell`: sh, like at GitHub.
-    pub(crate) fn shell(
+    pub(crate) fn script_command_line(
         &self,
         shell: Option<&str>,
         script: &Path,
     ) -> Result<CommandLine, ShellError> {
-        let script = self.paths.inside(&script.display().to_string());
-        command_line_inside(shell, Path::new(&script))
+        let script = self.paths.to_container(&script.display().to_string());
+        container_command_line(shell, Path::new(&script))
     }
 
     /// Whether a folder exists; true if it is on no mounted path and can't be checked.
-    pub(crate) fn may_have(&self, folder: &Path) -> bool {
-        let shown = self.paths.inside(&folder.display().to_string());
-        let here = PathBuf::from(self.paths.here(&shown));
+    pub(crate) fn may_have_folder(&self, folder: &Path) -> bool {
+        let shown = self.paths.to_container(&folder.display().to_string());
+        let here = PathBuf::from(self.paths.to_machine(&shown));
         here == Path::new(&shown) || here.is_dir()
     }
 
     /// The output of a program in the container; `None` if it fails.
-    pub(crate) async fn ask(&self, program: &[&str]) -> Option<String> {
+    pub(crate) async fn query_program(&self, program: &[&str]) -> Option<String> {
         let arguments = [&["exec", &*self.id], program].concat();
-        self.engine.ask(&arguments).await.ok()
+        self.engine.query(&arguments).await.ok()
     }
 
     /// Translates `invocation` to one that runs in the container, and how to signal it.
-    pub(crate) fn enter(
+    pub(crate) fn translate_invocation(
         &self,
         invocation: &ProgramInvocation,
         folders: &JobFolders,
     ) -> (ProgramInvocation, Option<ContainerProcess>) {
         let mut arguments = vec!["exec".to_owned()];
-        let workdir = self.paths.inside(&invocation.workdir.display().to_string());
+        let workdir = self
+            .paths
+            .to_container(&invocation.workdir.display().to_string());
         arguments.push(format!("--workdir={workdir}"));
         let mut env = self.engine.env().to_vec();
-        let place = |value: &str| self.paths.inside(value);
-        let carried = for_inside(&invocation.env, folders, Some(&self.path), place);
-        named(carried, &mut arguments, &mut env);
+        let place = |value: &str| self.paths.to_container(value);
+        let carried = translate_environment(&invocation.env, folders, Some(&self.path), place);
+        pass_variables(carried, &mut arguments, &mut env);
         arguments.push(self.id.clone());
         let mut reach = None;
         if self.has_shell {
             let number = self.entered.fetch_add(1, Ordering::Relaxed);
             let pid_file = folders.temp.join(PIDS).join(number.to_string());
-            let pid_file = self.paths.inside(&pid_file.display().to_string());
+            let pid_file = self.paths.to_container(&pid_file.display().to_string());
             arguments.extend(["sh", "-c", ENTER, &pid_file].map(str::to_owned));
             reach = Some(ContainerProcess {
                 engine: self.engine.clone(),
@@ -171,9 +183,9 @@ impl JobContainer {
                 pid_file,
             });
         }
-        arguments.push(self.paths.inside(&invocation.line.program));
+        arguments.push(self.paths.to_container(&invocation.line.program));
         let given = invocation.line.arguments.iter();
-        arguments.extend(given.map(|it| self.paths.inside(it)));
+        arguments.extend(given.map(|it| self.paths.to_container(it)));
         let line = CommandLine {
             program: self.engine.program(),
             arguments,
@@ -187,7 +199,7 @@ impl JobContainer {
     }
 
     /// Changes the owner of files that root has created in the job's folders, so that they can be removed.
-    pub(super) async fn give_back(&self) {
+    pub(super) async fn restore_ownership(&self) {
         let user = rustix::process::geteuid();
         if user.is_root() || !self.has_shell {
             return;
@@ -196,19 +208,19 @@ impl JobContainer {
         let script = "chown -R \"$0\" /__w /__t /github 2>/dev/null";
         let arguments = ["exec", "--user=0", &self.id, "sh", "-c", script, &owner];
         // Best effort: the image may have no chown.
-        let _ = self.engine.make(&arguments, &[]).await;
+        let _ = self.engine.run_client(&arguments, &[]).await;
     }
 }
 
 /// Translates an environment for a container whose `PATH` is `path`: drops variables that only make sense on this
 /// machine, and maps paths with `placed`. Without `path`, the image's `PATH` is kept.
-pub(super) fn for_inside(
+pub(super) fn translate_environment(
     env: &[(String, String)],
     folders: &JobFolders,
     path: Option<&str>,
     placed: impl Fn(&str) -> String,
 ) -> Vec<(String, String)> {
-    let here = base(folders);
+    let here = base_environment(folders);
     let mut inside = Vec::new();
     for (name, value) in env {
         let is_heres = here.get(name) == Some(value);
@@ -231,13 +243,13 @@ pub(super) fn for_inside(
 }
 
 /// Adds variables to the client's arguments, with values in its environment, see [`super::engine`].
-pub(super) fn named(
+pub(super) fn pass_variables(
     variables: Vec<(String, String)>,
     arguments: &mut Vec<String>,
     env: &mut Vec<(String, String)>,
 ) {
     for (name, value) in variables {
-        if steers_the_client(&name) {
+        if affects_client(&name) {
             arguments.push(format!("--env={name}={value}"));
         } else {
             arguments.push(format!("--env={name}"));
@@ -247,7 +259,7 @@ pub(super) fn named(
 }
 
 /// Variables that would affect the client itself if set in its environment. None of them is a secret.
-fn steers_the_client(name: &str) -> bool {
+fn affects_client(name: &str) -> bool {
     const NAMES: [&str; 14] = [
         "PATH",
         "HOME",

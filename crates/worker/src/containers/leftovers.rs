@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use super::engine::{ContainerEngine, EngineError};
-use crate::processes::{start_time, start_time_of};
+use super::engine::{ContainerEngine, ContainerEngineError};
+use crate::processes::{own_start_time, process_start_time};
 
 /// Label with the job's folder.
 const JOB: &str = "dev.shipway.job";
@@ -11,8 +11,8 @@ const JOB: &str = "dev.shipway.job";
 const WORKER: &str = "dev.shipway.worker";
 
 /// Labels for everything that this worker creates for the job in `folder`.
-pub(super) fn labels(folder: &Path) -> [String; 2] {
-    let worker = WorkerIdentity::this();
+pub(super) fn owner_labels(folder: &Path) -> [String; 2] {
+    let worker = WorkerIdentity::current();
     [
         format!("--label={JOB}={}", folder.display()),
         format!("--label={WORKER}={worker}"),
@@ -20,7 +20,9 @@ pub(super) fn labels(folder: &Path) -> [String; 2] {
 }
 
 /// Removes containers and networks of workers that are gone.
-pub(super) async fn sweep(engine: &ContainerEngine) -> Result<usize, EngineError> {
+pub(super) async fn remove_orphans(
+    engine: &ContainerEngine,
+) -> Result<usize, ContainerEngineError> {
     let (filter, format) = (
         format!("label={WORKER}"),
         format!("{{{{.ID}}}} {{{{.Label \"{WORKER}\"}}}}"),
@@ -32,7 +34,7 @@ pub(super) async fn sweep(engine: &ContainerEngine) -> Result<usize, EngineError
     ];
     for (list, remove) in rounds {
         let list = [list, &["--filter", &filter, "--format", &format]].concat();
-        let listed = engine.ask(&list).await?;
+        let listed = engine.query(&list).await?;
         let orphans: Vec<&str> = listed
             .lines()
             .filter_map(|line| line.split_once(' '))
@@ -42,7 +44,7 @@ pub(super) async fn sweep(engine: &ContainerEngine) -> Result<usize, EngineError
             .map(|(id, _)| id)
             .collect();
         if !orphans.is_empty() {
-            engine.make(&[remove, &orphans].concat(), &[]).await?;
+            engine.run_client(&[remove, &orphans].concat(), &[]).await?;
             removed += orphans.len();
         }
     }
@@ -60,12 +62,12 @@ struct WorkerIdentity {
 }
 
 impl WorkerIdentity {
-    fn this() -> Self {
+    fn current() -> Self {
         Self {
-            boot: boot(),
-            namespace: namespace(),
+            boot: boot_id(),
+            namespace: pid_namespace(),
             pid: std::process::id(),
-            start_time: start_time(),
+            start_time: own_start_time(),
         }
     }
 
@@ -81,11 +83,11 @@ impl WorkerIdentity {
 
     /// When in doubt, false.
     fn is_gone(&self, engine: &ContainerEngine) -> bool {
-        if self.boot != boot() {
+        if self.boot != boot_id() {
             // Another boot: of this machine's past if the engine is local, otherwise maybe of another machine.
-            return engine.is_here();
+            return engine.is_local();
         }
-        self.namespace == namespace() && start_time_of(self.pid) != Some(self.start_time)
+        self.namespace == pid_namespace() && process_start_time(self.pid) != Some(self.start_time)
     }
 }
 
@@ -101,12 +103,12 @@ impl std::fmt::Display for WorkerIdentity {
     }
 }
 
-fn boot() -> String {
+fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }
 
-fn namespace() -> String {
+fn pid_namespace() -> String {
     let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let digits = link.to_string_lossy();
     digits.chars().filter(char::is_ascii_digit).collect()
@@ -118,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_worker_is_known_by_its_label() {
-        let this = WorkerIdentity::this();
+        let this = WorkerIdentity::current();
         assert!(WorkerIdentity::parse(&this.to_string()).is_some_and(|it| it == this));
         assert!(WorkerIdentity::parse("x.y.z").is_none());
-        assert!(start_time_of(this.pid) == Some(this.start_time));
+        assert!(process_start_time(this.pid) == Some(this.start_time));
     }
 }

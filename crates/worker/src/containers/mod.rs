@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - No secret is on a command line.
-//! - No port is published beyond this machine's loopback, unless the workflow says so.
+//! - No port is published beyond this machine's loopback, unless the workflow asks for it.
 //! - No container outlives its job; those of a killed worker are removed by the next one that uses the engine.
 
 mod container_action;
@@ -26,17 +26,17 @@ use shipway_workflow::{
 
 pub(crate) use self::{
     container_action::ContainerAction,
-    container_paths::{ContainerPaths, in_workspace},
+    container_paths::{ContainerPaths, workspace_relative},
     job_container::{ContainerProcess, JobContainer},
 };
 use self::{
     container_settings::ContainerSettings,
-    engine::{ContainerEngine, EngineError, EngineUnavailable},
-    leftovers::{labels, sweep},
+    engine::{ContainerEngine, ContainerEngineError, EngineUnavailable},
+    leftovers::{owner_labels, remove_orphans},
 };
 use crate::{
-    environment::JobFolders, file_hash::WorkspaceFiles, job_runner::JobRunner,
-    output_processor::OutputProcessor, processes::start_time, step_runner::StepRunner,
+    environment::JobFolders, file_hash::WorkspaceFiles, job_execution::JobExecution,
+    output_processor::OutputProcessor, processes::own_start_time, step_runner::StepRunner,
     step_scope::StepScope,
 };
 
@@ -69,50 +69,50 @@ struct RequestedContainers {
 }
 
 /// Why the containers can't be started.
-enum StartError {
+enum ContainerStartError {
     Absent(EngineUnavailable),
     Failed(String),
     Cancelled,
 }
 
-impl From<EngineError> for StartError {
-    fn from(error: EngineError) -> Self {
+impl From<ContainerEngineError> for ContainerStartError {
+    fn from(error: ContainerEngineError) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl JobRunner {
+impl JobExecution {
     /// Starts the job's containers and waits until they are healthy; false if the steps can't run.
-    pub(crate) async fn begin_containers(&mut self) -> bool {
+    pub(crate) async fn start_containers(&mut self) -> bool {
         let hand = &mut self.hand;
-        let wanted = match hand.wanted(&self.frame) {
+        let wanted = match hand.requested_containers(&self.frame) {
             Ok(wanted) if wanted.job.is_none() && wanted.services.is_empty() => return true,
             Ok(wanted) => wanted,
             Err(why) => {
-                hand.fail(why);
+                hand.fail_job(why);
                 return false;
             }
         };
         let begun = tokio::select! {
-            begun = hand.containers.begin(&wanted, &hand.spec, &hand.folders, &mut hand.output) => begun,
-            _ = hand.cancel.must_end(false) => Err(StartError::Cancelled),
+            begun = hand.containers.start_all(&wanted, &hand.spec, &hand.folders, &mut hand.output) => begun,
+            _ = hand.cancel.wait_for_stop(false) => Err(ContainerStartError::Cancelled),
         };
         hand.output.log.flush();
         match begun {
             Ok(context) => {
-                if let Some(inside) = hand.containers.inside() {
-                    hand.scope.relocate(&inside.paths);
+                if let Some(inside) = hand.containers.job_container() {
+                    hand.scope.map_paths(&inside.paths);
                 }
                 hand.scope.job = context;
                 return true;
             }
-            Err(StartError::Cancelled) => hand.cut_short(hand.cancel.cut()),
-            Err(StartError::Failed(why)) => hand.fail(why),
-            Err(StartError::Absent(absent)) => {
-                let parts = wanted.described();
+            Err(ContainerStartError::Cancelled) => hand.record_cancellation(hand.cancel.reason()),
+            Err(ContainerStartError::Failed(why)) => hand.fail_job(why),
+            Err(ContainerStartError::Absent(absent)) => {
+                let parts = wanted.describe();
                 match hand.spec.without_engine {
                     WithoutEngine::Refuse => {
-                        hand.fail(format!("the job needs {parts}, and {absent}; {INSTALL}"))
+                        hand.fail_job(format!("the job needs {parts}, and {absent}; {INSTALL}"))
                     }
                     WithoutEngine::LeaveOut => {
                         let why = format!("left out: it needs {parts}, and {absent}");
@@ -128,28 +128,32 @@ impl JobRunner {
 
 impl StepRunner {
     /// Removes all containers, after copying the output of services to the log.
-    pub(crate) async fn end_containers(&mut self) {
-        self.containers.end(&mut self.output).await;
+    pub(crate) async fn remove_containers(&mut self) {
+        self.containers.remove_all(&mut self.output).await;
     }
 
     /// Translates paths in the inputs of a built-in action, which runs on this machine even if steps run in a
     /// container.
-    pub(crate) fn with_paths_here(&self, with: Vec<(String, String)>) -> Vec<(String, String)> {
-        match self.containers.inside() {
+    pub(crate) fn translate_input_paths(
+        &self,
+        with: Vec<(String, String)>,
+    ) -> Vec<(String, String)> {
+        match self.containers.job_container() {
             None => with,
             Some(inside) => {
-                let here = |(name, value): (String, String)| (name, inside.paths.here(&value));
+                let here =
+                    |(name, value): (String, String)| (name, inside.paths.to_machine(&value));
                 with.into_iter().map(here).collect()
             }
         }
     }
 
-    fn fail(&mut self, why: String) {
+    fn fail_job(&mut self, why: String) {
         self.output.annotate(Level::Error, &why);
         self.scope.verdict.failed.get_or_insert(why);
     }
 
-    fn wanted(&self, frame: &StepScope) -> Result<RequestedContainers, String> {
+    fn requested_containers(&self, frame: &StepScope) -> Result<RequestedContainers, String> {
         if self.spec.container.is_none() && self.spec.services.is_empty() {
             return Ok(RequestedContainers {
                 job: None,
@@ -157,14 +161,15 @@ impl StepRunner {
             });
         }
         let files = WorkspaceFiles(&self.folders.workspace);
-        let contexts = self.contexts(frame, &frame.seen(""), &self.scope.env, &files);
+        let contexts =
+            self.expression_contexts(frame, &frame.step_identity(""), &self.scope.env, &files);
         let job = self.spec.container.as_ref();
         let job = job
-            .map(|it| ContainerSettings::of(it, &contexts))
+            .map(|it| ContainerSettings::evaluate(it, &contexts))
             .transpose();
         let mut services = Vec::new();
         for (name, container) in &self.spec.services {
-            let settings = ContainerSettings::of(container, &contexts);
+            let settings = ContainerSettings::evaluate(container, &contexts);
             let settings = settings.map_err(|why| format!("the service {name}: {why}"))?;
             services.extend(settings.map(|settings| (name.clone(), settings)));
         }
@@ -177,7 +182,7 @@ impl StepRunner {
 
 impl RequestedContainers {
     /// E.g. `the container node:20 and the service postgres`.
-    fn described(&self) -> String {
+    fn describe(&self) -> String {
         let job = self
             .job
             .iter()
@@ -196,12 +201,12 @@ impl RequestedContainers {
 
 impl Containers {
     /// The job's container.
-    pub(crate) fn inside(&self) -> Option<&JobContainer> {
+    pub(crate) fn job_container(&self) -> Option<&JobContainer> {
         self.inside.as_deref()
     }
 
     /// For a background step. Containers it creates are handed over with [`Self::take_over`].
-    pub(crate) fn beside(&self, number: usize) -> Self {
+    pub(crate) fn for_background_step(&self, number: usize) -> Self {
         Self {
             engine: self.engine.clone(),
             prefix: self.prefix.clone(),
@@ -215,7 +220,7 @@ impl Containers {
     }
 
     /// Takes over the containers of a finished background step.
-    pub(crate) fn take_over(&mut self, other: &mut Self) {
+    pub(crate) fn take_over_containers(&mut self, other: &mut Self) {
         self.made.append(&mut other.made);
         if self.engine.is_none() {
             self.engine = other.engine.take();
@@ -223,37 +228,37 @@ impl Containers {
     }
 
     /// The address of this machine in the containers' network.
-    pub(crate) async fn gateway(&self) -> Option<Ipv4Addr> {
+    pub(crate) async fn gateway_address(&self) -> Option<Ipv4Addr> {
         let engine = self.engine.as_ref()?;
         let network = self.network.as_deref().unwrap_or("bridge");
         let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
         let question = ["network", "inspect", "--format", format, network];
-        let told = engine.ask(&question).await.ok()?;
+        let told = engine.query(&question).await.ok()?;
         told.split_whitespace()
             .find_map(|address| address.parse().ok())
     }
 
     /// The engine, searched on first use.
-    async fn engine(&mut self) -> Result<ContainerEngine, EngineUnavailable> {
+    async fn find_engine(&mut self) -> Result<ContainerEngine, EngineUnavailable> {
         match &self.engine {
             Some(engine) => Ok(engine.clone()),
             None => {
                 let engine = ContainerEngine::find().await?;
                 // Best effort: leftovers of other workers are no reason to fail.
-                let _ = sweep(&engine).await;
+                let _ = remove_orphans(&engine).await;
                 Ok(self.engine.insert(engine).clone())
             }
         }
     }
 
     /// A unique name for a container or network.
-    fn name(&mut self, folder: &Path, what: &str) -> String {
+    fn resource_name(&mut self, folder: &Path, what: &str) -> String {
         if self.prefix.is_empty() {
             let unique = format!(
                 "{} {} {}",
                 folder.display(),
                 std::process::id(),
-                start_time()
+                own_start_time()
             );
             let digest = Sha256::digest(unique);
             let hex = digest.iter().take(6).map(|byte| format!("{byte:02x}"));
@@ -263,47 +268,50 @@ impl Containers {
     }
 
     /// Creates network, job container and services; returns entries for the `job` context.
-    async fn begin(
+    async fn start_all(
         &mut self,
         wanted: &RequestedContainers,
         spec: &JobSpec,
         folders: &JobFolders,
         output: &mut OutputProcessor,
-    ) -> Result<Vec<(&'static str, Value)>, StartError> {
-        let engine = self.engine().await.map_err(StartError::Absent)?;
-        note_use(&spec.folder);
-        let network = self.name(&spec.folder, "network");
+    ) -> Result<Vec<(&'static str, Value)>, ContainerStartError> {
+        let engine = self
+            .find_engine()
+            .await
+            .map_err(ContainerStartError::Absent)?;
+        mark_engine_used(&spec.folder);
+        let network = self.resource_name(&spec.folder, "network");
         let made = ["network", "create"].map(str::to_owned).into_iter();
         let made = made
-            .chain(labels(&spec.folder))
+            .chain(owner_labels(&spec.folder))
             .chain([network.clone()])
             .collect::<Vec<_>>();
         self.network = Some(network.clone());
-        engine.make(&strs(&made), &[]).await?;
+        engine.run_client(&as_strs(&made), &[]).await?;
         let mut container = vec![("network", Value::from(network.as_str()))];
         if let Some(settings) = &wanted.job {
-            output.say("##[group]Starting the job's container");
+            output.log_message("##[group]Starting the job's container");
             let id = self
-                .start_job(&engine, settings, spec, folders, output)
+                .start_job_container(&engine, settings, spec, folders, output)
                 .await
-                .map_err(|why| StartError::Failed(format!("container: {why}")))?;
+                .map_err(|why| ContainerStartError::Failed(format!("container: {why}")))?;
             container.push(("id", Value::from(id)));
-            output.say("##[endgroup]");
+            output.log_message("##[endgroup]");
         }
         let mut services = Vec::new();
         for (name, settings) in &wanted.services {
-            output.say(&format!("##[group]Starting the service {name}"));
+            output.log_message(&format!("##[group]Starting the service {name}"));
             let started = self
                 .start_service(&engine, (name, settings), spec, output)
                 .await;
-            let value =
-                started.map_err(|why| StartError::Failed(format!("the service {name}: {why}")))?;
+            let value = started
+                .map_err(|why| ContainerStartError::Failed(format!("the service {name}: {why}")))?;
             services.push((name.clone(), value));
-            output.say("##[endgroup]");
+            output.log_message("##[endgroup]");
         }
         self.await_services(&engine, output)
             .await
-            .map_err(StartError::Failed)?;
+            .map_err(ContainerStartError::Failed)?;
         let mut context = vec![("container", Value::object(container))];
         if !services.is_empty() {
             context.push(("services", Value::object(services)));
@@ -312,7 +320,7 @@ impl Containers {
     }
 
     /// Pulls an image. If that fails, a local image is used: it may have been built there.
-    async fn provide(
+    async fn pull_image(
         &self,
         engine: &ContainerEngine,
         settings: &ContainerSettings,
@@ -324,7 +332,7 @@ impl Containers {
         } = settings;
         let is_here = |engine: ContainerEngine| async move {
             let format = ["image", "inspect", "--format", "{{.Id}}", image];
-            engine.ask(&format).await.is_ok()
+            engine.query(&format).await.is_ok()
         };
         if image.contains("@sha256:") && is_here(engine.clone()).await {
             return Ok(());
@@ -332,7 +340,7 @@ impl Containers {
         let mut config = None;
         if let Some((name, password)) = credentials {
             output.masker.add(password);
-            let folder = tempfolder(folders_temp)?;
+            let folder = create_private_folder(folders_temp)?;
             let config = config.insert(folder);
             engine
                 .log_in(settings.registry(), (name, password), &config.0)
@@ -340,10 +348,13 @@ impl Containers {
                 .map_err(|error| error.to_string())?;
         }
         let config = config.as_ref().map(|config| config.0.as_path());
-        match engine.fetch(&["pull", image], config, output).await {
+        match engine
+            .run_with_output(&["pull", image], config, output)
+            .await
+        {
             Ok(()) => Ok(()),
             Err(_) if is_here(engine.clone()).await => {
-                output.say(&format!(
+                output.log_message(&format!(
                     "{image} could not be pulled; the one that is here is used"
                 ));
                 Ok(())
@@ -352,15 +363,15 @@ impl Containers {
         }
     }
 
-    async fn end(&mut self, output: &mut OutputProcessor) {
+    async fn remove_all(&mut self, output: &mut OutputProcessor) {
         let Some(engine) = self.engine.clone() else {
             return;
         };
-        self.keep_logs(&engine, output).await;
+        self.log_service_output(&engine, output).await;
         if let Some(inside) = self.inside.take() {
-            inside.give_back().await;
+            inside.restore_ownership().await;
         }
-        let complain = |error: &EngineError, output: &mut OutputProcessor| {
+        let complain = |error: &ContainerEngineError, output: &mut OutputProcessor| {
             let text = error.to_string();
             if !text.contains("No such") && !text.contains("not found") {
                 output.annotate(Level::Warning, &text);
@@ -369,12 +380,12 @@ impl Containers {
         if !self.made.is_empty() {
             let arguments = ["rm", "--force", "--volumes"].map(str::to_owned);
             let arguments: Vec<String> = arguments.into_iter().chain(self.made.drain(..)).collect();
-            if let Err(error) = engine.make(&strs(&arguments), &[]).await {
+            if let Err(error) = engine.run_client(&as_strs(&arguments), &[]).await {
                 complain(&error, output);
             }
         }
         if let Some(network) = self.network.take()
-            && let Err(error) = engine.make(&["network", "rm", &network], &[]).await
+            && let Err(error) = engine.run_client(&["network", "rm", &network], &[]).await
         {
             complain(&error, output);
         }
@@ -384,16 +395,16 @@ impl Containers {
 /// Exists if the job has used the engine, so that its worker may have left something.
 const USED_FILE: &str = "containers";
 
-fn note_use(folder: &Path) {
+fn mark_engine_used(folder: &Path) {
     // Best effort: without this marker leftovers are removed only when the next job uses the engine.
     let _ = std::fs::File::create(folder.join(USED_FILE));
 }
 
 /// Removes containers of dead workers if the lost worker of the job in `folder` had used the engine.
-pub async fn remove_leftovers(folder: &Path) {
+pub async fn remove_leftover_containers(folder: &Path) {
     if folder.join(USED_FILE).exists()
         && let Ok(engine) = ContainerEngine::find().await
-        && sweep(&engine).await.is_ok()
+        && remove_orphans(&engine).await.is_ok()
     {
         let _ = std::fs::remove_file(folder.join(USED_FILE));
     }
@@ -408,7 +419,7 @@ impl Drop for PrivateFolder {
     }
 }
 
-fn tempfolder(temp: &Path) -> Result<PrivateFolder, String> {
+fn create_private_folder(temp: &Path) -> Result<PrivateFolder, String> {
     use std::os::unix::fs::DirBuilderExt;
     let path = temp.join(".docker-login");
     let _ = std::fs::remove_dir_all(&path);
@@ -420,6 +431,6 @@ fn tempfolder(temp: &Path) -> Result<PrivateFolder, String> {
     Ok(PrivateFolder(path))
 }
 
-fn strs(texts: &[String]) -> Vec<&str> {
+fn as_strs(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }

@@ -9,11 +9,10 @@ use shipway_workflow::{
 };
 
 use super::{
-    Containers, LOG_LINES,
+    Containers, LOG_LINES, as_strs,
     container_settings::ContainerSettings,
-    engine::{ContainerEngine, EngineError},
-    leftovers::labels,
-    strs,
+    engine::{ContainerEngine, ContainerEngineError},
+    leftovers::owner_labels,
 };
 use crate::{cgroup_limits::CgroupLimits, output_processor::OutputProcessor};
 
@@ -33,36 +32,42 @@ impl Containers {
         output: &mut OutputProcessor,
     ) -> Result<Value, String> {
         let temp = spec.folder.join("temp");
-        self.provide(engine, settings, &temp, output).await?;
-        let told = |error: EngineError| error.to_string();
-        let container = self.name(&spec.folder, name);
+        self.pull_image(engine, settings, &temp, output).await?;
+        let told = |error: ContainerEngineError| error.to_string();
+        let container = self.resource_name(&spec.folder, name);
         self.made.push(container.clone());
-        let arguments = self.create(engine, &container, settings, spec, Some(name));
-        let mut arguments = strs(&arguments);
+        let arguments = self.create_arguments(engine, &container, settings, spec, Some(name));
+        let mut arguments = as_strs(&arguments);
         if let Some(entrypoint) = &settings.entrypoint {
             arguments.extend(["--entrypoint", entrypoint]);
         }
         arguments.push(&settings.image);
         arguments.extend(settings.command.iter().map(String::as_str));
-        let id = engine.make(&arguments, &settings.env).await.map_err(told)?;
+        let id = engine
+            .run_client(&arguments, &settings.env)
+            .await
+            .map_err(told)?;
         self.services.push((name.to_owned(), container.clone()));
         engine
-            .make(&["start", &container], &[])
+            .run_client(&["start", &container], &[])
             .await
             .map_err(told)?;
         let state = engine
-            .ask(&["inspect", "--format", "{{.State.Status}}", &container])
+            .query(&["inspect", "--format", "{{.State.Status}}", &container])
             .await
             .map_err(told)?;
         if state.trim() != "running" {
-            let last = last_words(engine, &container).await;
+            let last = recent_output(engine, &container).await;
             let text = format!("the service {name} is {}, not running{last}", state.trim());
             output.annotate(Level::Warning, &text);
         }
-        let ports = engine.ask(&["port", &container]).await.unwrap_or_default();
-        let ports = published(&ports);
+        let ports = engine
+            .query(&["port", &container])
+            .await
+            .unwrap_or_default();
+        let ports = parse_published_ports(&ports);
         for (inner, outer) in &ports {
-            output.say(&format!("port {inner} is {outer} on this machine"));
+            output.log_message(&format!("port {inner} is {outer} on this machine"));
         }
         let ports = ports
             .iter()
@@ -76,7 +81,7 @@ impl Containers {
     }
 
     /// The arguments of `docker create` before the image.
-    pub(super) fn create(
+    pub(super) fn create_arguments(
         &self,
         engine: &ContainerEngine,
         container: &str,
@@ -85,16 +90,19 @@ impl Containers {
         alias: Option<&str>,
     ) -> Vec<String> {
         let mut arguments = ["create", "--name", container].map(str::to_owned).to_vec();
-        arguments.extend(labels(&spec.folder));
+        arguments.extend(owner_labels(&spec.folder));
         if let Some(network) = &self.network {
             arguments.push(format!("--network={network}"));
         }
         arguments.extend(alias.map(|alias| format!("--network-alias={alias}")));
         for port in &settings.ports {
-            arguments.push(format!("--publish={}", on_loopback(engine.is_here(), port)));
+            arguments.push(format!(
+                "--publish={}",
+                publish_on_loopback(engine.is_local(), port)
+            ));
         }
         // Before the options, so that the workflow can override them.
-        arguments.extend(CgroupLimits::of_container(&spec.limits));
+        arguments.extend(CgroupLimits::container_arguments(&spec.limits));
         arguments.extend(settings.options.iter().cloned());
         let known = ["GITHUB_ACTIONS", "CI"];
         for (name, value) in known.iter().map(|name| (*name, "true")) {
@@ -118,16 +126,18 @@ impl Containers {
             let mut pause = SOON;
             let mut said = false;
             loop {
-                match health(engine, container).await?.as_str() {
+                match service_health(engine, container).await?.as_str() {
                     // No health check.
                     "" => break,
                     "healthy" => {
-                        output.say(&format!("the service {name} is healthy"));
+                        output.log_message(&format!("the service {name} is healthy"));
                         break;
                     }
                     "starting" => {
                         if !said || pause == LATE {
-                            output.say(&format!("waiting for the service {name}: it is starting"));
+                            output.log_message(&format!(
+                                "waiting for the service {name}: it is starting"
+                            ));
                             output.log.flush();
                             said = true;
                         }
@@ -135,7 +145,7 @@ impl Containers {
                         pause = (pause * 2).min(LATE);
                     }
                     other => {
-                        let last = last_words(engine, container).await;
+                        let last = recent_output(engine, container).await;
                         return Err(format!("the service {name} is {other}{last}"));
                     }
                 }
@@ -145,7 +155,7 @@ impl Containers {
     }
 
     /// Copies the output of the services to the log.
-    pub(super) async fn keep_logs(
+    pub(super) async fn log_service_output(
         &mut self,
         engine: &ContainerEngine,
         output: &mut OutputProcessor,
@@ -153,20 +163,20 @@ impl Containers {
         for (name, container) in std::mem::take(&mut self.services) {
             let text = engine.logs(&container, LOG_LINES).await.unwrap_or_default();
             if !text.is_empty() {
-                output.say(&format!("##[group]What the service {name} has printed"));
-                output.say(text.trim_end());
-                output.say("##[endgroup]");
+                output.log_message(&format!("##[group]What the service {name} has printed"));
+                output.log_message(text.trim_end());
+                output.log_message("##[endgroup]");
             }
         }
     }
 }
 
 /// `starting`, `healthy`, `unhealthy`, `exited with code 1`; empty without a health check.
-async fn health(engine: &ContainerEngine, container: &str) -> Result<String, String> {
+async fn service_health(engine: &ContainerEngine, container: &str) -> Result<String, String> {
     let format =
         "{{if .State.Health}}{{.State.Health.Status}} {{.State.Status}} {{.State.ExitCode}}{{end}}";
     let asked = engine
-        .ask(&["inspect", "--format", format, container])
+        .query(&["inspect", "--format", format, container])
         .await;
     let text = asked.map_err(|error| error.to_string())?;
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -178,7 +188,7 @@ async fn health(engine: &ContainerEngine, container: &str) -> Result<String, Str
 }
 
 /// The last output of a service, for an error message.
-async fn last_words(engine: &ContainerEngine, container: &str) -> String {
+async fn recent_output(engine: &ContainerEngine, container: &str) -> String {
     let text = engine.logs(container, LAST_LINES).await.unwrap_or_default();
     match text.trim_end() {
         "" => "; it has printed nothing".to_owned(),
@@ -187,7 +197,7 @@ async fn last_words(engine: &ContainerEngine, container: &str) -> String {
 }
 
 /// Publishes a port on the loopback address only, unless the workflow gives an address.
-fn on_loopback(is_here: bool, port: &str) -> String {
+fn publish_on_loopback(is_here: bool, port: &str) -> String {
     // Ports with an address have two colons: `127.0.0.1:8080:80`, `[::1]:8080:80`.
     if !is_here || port.matches(':').count() > 1 {
         return port.to_owned();
@@ -199,7 +209,7 @@ fn on_loopback(is_here: bool, port: &str) -> String {
 }
 
 /// Parses `docker port` into inner and outer ports. Lines are like `5432/tcp -> 127.0.0.1:49153`.
-fn published(text: &str) -> BTreeMap<String, String> {
+fn parse_published_ports(text: &str) -> BTreeMap<String, String> {
     let mut ports = BTreeMap::new();
     for line in text.lines() {
         let Some((inner, outer)) = line.split_once(" -> ") else {
@@ -227,14 +237,14 @@ mod tests {
             ("8000-8010:80", "127.0.0.1:8000-8010:80"),
             ("0.0.0.0:80:80", "0.0.0.0:80:80"),
         ] {
-            assert_eq!(on_loopback(true, port), expected);
-            assert_eq!(on_loopback(false, port), port);
+            assert_eq!(publish_on_loopback(true, port), expected);
+            assert_eq!(publish_on_loopback(false, port), port);
         }
     }
 
     #[test]
     fn published_ports_are_read() {
-        let ports = published(
+        let ports = parse_published_ports(
             "5432/tcp -> 127.0.0.1:49153\n5432/tcp -> [::1]:49154\n53/udp -> 0.0.0.0:53\n",
         );
         let ports: Vec<_> = ports.into_iter().collect();

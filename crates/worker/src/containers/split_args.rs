@@ -4,7 +4,7 @@
 /// isn't closed. Not `shlex`: GitHub's rules keep other backslashes and know no comments.
 ///
 /// `--health-cmd "pg_isready -U me" -m 1g` gives `--health-cmd`, `pg_isready -U me`, `-m`, `1g`.
-pub(super) fn words(text: &str) -> Option<Vec<String>> {
+pub(super) fn split_args(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -45,8 +45,12 @@ mod tests {
             ),
             (r"C:\x \'a", r#"["C:\\x", "'a"]"#),
         ] {
-            assert_eq!(format!("{:?}", words(text).unwrap()), expected, "{text:?}");
+            assert_eq!(
+                format!("{:?}", split_args(text).unwrap()),
+                expected,
+                "{text:?}"
+            );
         }
-        assert_eq!(words("a \"b"), None);
+        assert_eq!(split_args("a \"b"), None);
     }
 }

@@ -35,12 +35,17 @@ impl std::fmt::Debug for ForgeLogin {
 impl ForgeLogin {
     /// Splits a forge's address into the address without login and the login. For ssh the user name is part of the
     /// address.
-    pub(super) fn of(forge: &str, file: Option<PathBuf>) -> (String, Self) {
+    pub(super) fn split_address(forge: &str, file: Option<PathBuf>) -> (String, Self) {
         let found = forge.split_once("://").and_then(|(scheme, rest)| {
             let end = rest.find('/').unwrap_or(rest.len());
             let (user, host) = rest[..end].rsplit_once('@')?;
             let of_web = matches!(scheme, "http" | "https");
-            of_web.then(|| (format!("{scheme}://{host}{}", &rest[end..]), decoded(user)))
+            of_web.then(|| {
+                (
+                    format!("{scheme}://{host}{}", &rest[end..]),
+                    percent_decode(user),
+                )
+            })
         });
         match found {
             Some((address, given)) => {
@@ -52,14 +57,14 @@ impl ForgeLogin {
     }
 
     /// The value of the `Authorization` header; `None` without login.
-    pub(super) fn header(&self) -> Result<Option<String>, String> {
+    pub(super) fn authorization_header(&self) -> Result<Option<String>, String> {
         Ok(self
-            .pair()?
+            .user_and_password()?
             .map(|pair| format!("Basic {}", STANDARD.encode(pair))))
     }
 
     /// The source of the login, for messages.
-    pub(super) fn place(&self) -> Option<String> {
+    pub(super) fn describe_source(&self) -> Option<String> {
         match (&self.file, &self.given) {
             (Some(file), _) => Some(format!("the token in {}", file.display())),
             (None, Some(_)) => Some("the name and password in its address".to_owned()),
@@ -68,11 +73,11 @@ impl ForgeLogin {
     }
 
     /// `name:password`
-    fn pair(&self) -> Result<Option<String>, String> {
+    fn user_and_password(&self) -> Result<Option<String>, String> {
         let Some(file) = &self.file else {
             return Ok(self.given.clone());
         };
-        let token = token(file)?;
+        let token = read_token_file(file)?;
         Ok(Some(if token.contains(':') {
             token
         } else {
@@ -81,8 +86,8 @@ impl ForgeLogin {
     }
 
     /// What must be masked.
-    fn secrets(&self) -> Vec<String> {
-        let Ok(Some(pair)) = self.pair() else {
+    fn secrets_to_mask(&self) -> Vec<String> {
+        let Ok(Some(pair)) = self.user_and_password() else {
             return Vec::new();
         };
         let password = pair.split_once(':').map_or(pair.as_str(), |(_, it)| it);
@@ -92,33 +97,36 @@ impl ForgeLogin {
 
 /// What must be masked of a forge's login.
 #[must_use]
-pub fn secrets(source: &shipway_workflow::job::ActionSource) -> Vec<String> {
-    let (_, login) = ForgeLogin::of(&source.forge, source.token_file.clone());
-    login.secrets()
+pub fn secrets_to_mask(source: &shipway_workflow::job::ActionSource) -> Vec<String> {
+    let (_, login) = ForgeLogin::split_address(&source.forge, source.token_file.clone());
+    login.secrets_to_mask()
 }
 
 /// Moves the token from its file into the forge's address if the sandbox is about to hide the file. If the token
 /// can't be read, the error is reported when it is used.
-pub(crate) fn read_token_now(source: &mut shipway_workflow::job::ActionSource, hidden: &[PathBuf]) {
+pub(crate) fn move_token_into_address(
+    source: &mut shipway_workflow::job::ActionSource,
+    hidden: &[PathBuf],
+) {
     let file = source.token_file.take_if(|file| hidden.contains(file));
     let Some(file) = file else {
         return;
     };
-    let (address, _) = ForgeLogin::of(&source.forge, None);
+    let (address, _) = ForgeLogin::split_address(&source.forge, None);
     let login = ForgeLogin {
         given: None,
         file: Some(file.clone()),
     };
-    match (login.pair(), address.split_once("://")) {
+    match (login.user_and_password(), address.split_once("://")) {
         (Ok(Some(pair)), Some((scheme @ ("http" | "https"), host))) => {
-            source.forge = format!("{scheme}://{}@{host}", encoded(&pair));
+            source.forge = format!("{scheme}://{}@{host}", percent_encode(&pair));
         }
         _ => source.token_file = Some(file),
     }
 }
 
 /// Percent-encodes everything except the colon between name and password.
-fn encoded(pair: &str) -> String {
+fn percent_encode(pair: &str) -> String {
     let one = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'-' | b'_' | b'.' => {
             char::from(byte).to_string()
@@ -129,7 +137,7 @@ fn encoded(pair: &str) -> String {
 }
 
 /// Reads a token file: one line with a token or `name:token`. Errors never contain the file's contents.
-pub fn token(file: &Path) -> Result<String, String> {
+pub fn read_token_file(file: &Path) -> Result<String, String> {
     let shown = file.display();
     let unreadable = |error: std::io::Error| format!("the token of the forge in {shown}: {error}");
     let opened = fs::File::open(file).map_err(unreadable)?;
@@ -155,7 +163,7 @@ pub fn token(file: &Path) -> Result<String, String> {
 }
 
 /// Percent-decodes.
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -187,13 +195,16 @@ mod tests {
             ..Default::default()
         };
         let mut seen = source.clone();
-        read_token_now(&mut seen, &[]);
+        move_token_into_address(&mut seen, &[]);
         assert_eq!(seen, source, "it stays where it is");
-        read_token_now(&mut seen, &[file]);
+        move_token_into_address(&mut seen, &[file]);
         assert_eq!(seen.token_file, None);
-        let (address, login) = ForgeLogin::of(&seen.forge, None);
+        let (address, login) = ForgeLogin::split_address(&seen.forge, None);
         assert_eq!(address, "https://forge.example/x");
-        assert_eq!(login.pair(), Ok(Some("me:p@ss/w0rd".to_owned())));
+        assert_eq!(
+            login.user_and_password(),
+            Ok(Some("me:p@ss/w0rd".to_owned()))
+        );
     }
 
     #[test]
@@ -205,7 +216,7 @@ mod tests {
             ("ssh://git@host/x", "ssh://git@host/x", None),
             ("/srv/git", "/srv/git", None),
         ] {
-            let (shown, login) = ForgeLogin::of(address, None);
+            let (shown, login) = ForgeLogin::split_address(address, None);
             assert_eq!((shown.as_str(), login.given.as_deref()), (bare, given));
         }
     }
@@ -218,7 +229,11 @@ mod tests {
             fs::write(&file, text).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         };
-        let header = || ForgeLogin::of("https://x", Some(file.clone())).1.header();
+        let header = || {
+            ForgeLogin::split_address("https://x", Some(file.clone()))
+                .1
+                .authorization_header()
+        };
         assert!(header().unwrap_err().contains("token"));
         write("hunter2\n", 0o600);
         let encoded = STANDARD.encode("x-access-token:hunter2");

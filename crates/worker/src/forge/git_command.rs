@@ -10,7 +10,7 @@ use std::{
 use shipway_workflow::job::NETWORK;
 use tokio::process::Command;
 
-use super::{forge_login::ForgeLogin, temporary};
+use super::{forge_login::ForgeLogin, unique_name};
 
 /// Backoff for network errors: about five seconds in total, so that an outage is reported soon.
 const PAUSES: [Duration; 3] = [
@@ -57,7 +57,7 @@ pub(super) struct GitFailure {
 }
 
 impl GitResult {
-    pub(super) fn fine(self) -> Result<String, String> {
+    pub(super) fn into_stdout(self) -> Result<String, String> {
         match self {
             Self::Success(text) => Ok(text),
             Self::Failure(why) => Err(why.text),
@@ -81,14 +81,18 @@ impl GitCommand {
         // process that serves a local folder gets no configuration from the environment.
         let text = "[safe]\n\tdirectory = *\n[advice]\n\tdetachedHead = false\n";
         if fs::read_to_string(&config).ok().as_deref() != Some(text) {
-            let temp = scratch.join(temporary());
+            let temp = scratch.join(unique_name());
             fs::create_dir_all(scratch)
                 .and_then(|()| fs::write(&temp, text))
                 .and_then(|()| fs::rename(&temp, &config))
                 .map_err(|error| format!("{}: {error}", config.display()))?;
         }
         let of_web = address.starts_with("https://") || address.starts_with("http://");
-        let header = if of_web { login.header()? } else { None };
+        let header = if of_web {
+            login.authorization_header()?
+        } else {
+            None
+        };
         let settings = header.map(|header| {
             // The header is only sent to URLs with this prefix.
             let name = format!("http.{}/.extraHeader", address.trim_end_matches('/'));
@@ -98,15 +102,19 @@ impl GitCommand {
             home: scratch.to_owned(),
             config,
             settings: settings.into_iter().collect(),
-            login: login.place(),
+            login: login.describe_source(),
         })
     }
 
     /// Runs git with retries.
-    pub(super) async fn fetches(&self, at: &Path, arguments: &[&str]) -> Result<GitResult, String> {
+    pub(super) async fn run_with_retries(
+        &self,
+        at: &Path,
+        arguments: &[&str],
+    ) -> Result<GitResult, String> {
         let mut pauses = PAUSES.iter();
         loop {
-            match self.run(at, arguments).await? {
+            match self.run_once(at, arguments).await? {
                 GitResult::Failure(why) if why.may_pass => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
                     None => {
@@ -122,7 +130,11 @@ impl GitCommand {
         }
     }
 
-    pub(super) async fn run(&self, at: &Path, arguments: &[&str]) -> Result<GitResult, String> {
+    pub(super) async fn run_once(
+        &self,
+        at: &Path,
+        arguments: &[&str],
+    ) -> Result<GitResult, String> {
         let network = NETWORK
             .iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -157,10 +169,12 @@ impl GitCommand {
         if output.status.success() {
             return Ok(GitResult::Success(text(&output.stdout)));
         }
-        Ok(GitResult::Failure(self.why(&text(&output.stderr))))
+        Ok(GitResult::Failure(
+            self.describe_failure(&text(&output.stderr)),
+        ))
     }
 
-    fn why(&self, said: &str) -> GitFailure {
+    fn describe_failure(&self, said: &str) -> GitFailure {
         let may_pass = PASSING.iter().any(|words| said.contains(words));
         let lines: Vec<&str> = said.lines().map(str::trim).take(3).collect();
         let mut text = lines.join(" ");

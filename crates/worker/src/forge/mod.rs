@@ -10,7 +10,7 @@
 //! use shipway_worker::forge::Forge;
 //! let source = shipway_workflow::job::ActionSource::default();
 //! let forge = Forge::new(&source, "/tmp/cache".into(), "/tmp/scratch".into());
-//! let held = forge.hold("acme/tools", "v1").await?;
+//! let held = forge.fetch_repository("acme/tools", "v1").await?;
 //! println!("{} is {}", held.commit, held.folder.display());
 //! # Ok(()) }
 //! ```
@@ -31,7 +31,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use shipway_workflow::job::ActionSource;
 
-use crate::file_hash::hex;
+use crate::file_hash::to_hex;
 use forge_login::ForgeLogin;
 use git_command::{GitCommand, GitResult};
 pub use repository_names::{is_reference, is_repository};
@@ -66,10 +66,10 @@ impl Forge {
     /// The forge of `source`. `cache` is the default for its cache folder; `scratch` is for git.
     #[must_use]
     pub fn new(source: &ActionSource, cache: PathBuf, scratch: PathBuf) -> Self {
-        let (address, login) = ForgeLogin::of(&source.forge, source.token_file.clone());
+        let (address, login) = ForgeLogin::split_address(&source.forge, source.token_file.clone());
         let cache = source.cache.clone().unwrap_or(cache);
         Self {
-            cache: cache.join(folder_name(&address)),
+            cache: cache.join(forge_folder_name(&address)),
             address,
             login,
             scratch,
@@ -83,7 +83,7 @@ impl Forge {
     }
 
     /// Fetches a repository at a branch, a tag or a full commit id.
-    pub async fn hold(
+    pub async fn fetch_repository(
         &self,
         repository: &str,
         reference: &str,
@@ -95,20 +95,20 @@ impl Forge {
             return Err(format!("{reference:?} is not a branch, a tag or a commit"));
         }
         let fetching = RepositoryFetch {
-            url: self.url(repository),
+            url: self.repository_url(repository),
             folder: self.cache.join(repository.to_ascii_lowercase()),
             git: GitCommand::new(&self.address, &self.login, &self.scratch)?,
-            is_folder: self.is_folder(),
+            is_folder: self.is_local_folder(),
             cache: &self.cache,
             reference,
         };
-        let held = tokio::time::timeout(PATIENCE, fetching.hold()).await;
+        let held = tokio::time::timeout(PATIENCE, fetching.fetch_repository()).await;
         held.unwrap_or_else(|_| Err(format!("git took longer than {PATIENCE:?}")))
     }
 
     /// The URL or path of `owner/repo`.
-    fn url(&self, repository: &str) -> String {
-        if !self.is_folder() {
+    fn repository_url(&self, repository: &str) -> String {
+        if !self.is_local_folder() {
             let joint = if self.address.ends_with(':') { "" } else { "/" };
             return format!("{}{joint}{repository}", self.address);
         }
@@ -123,7 +123,7 @@ impl Forge {
         found.display().to_string()
     }
 
-    fn is_folder(&self) -> bool {
+    fn is_local_folder(&self) -> bool {
         self.address.starts_with('/')
     }
 }
@@ -139,19 +139,19 @@ struct RepositoryFetch<'r> {
 }
 
 impl RepositoryFetch<'_> {
-    async fn hold(&self) -> Result<FetchedRepository, String> {
+    async fn fetch_repository(&self) -> Result<FetchedRepository, String> {
         let failed = |error: io::Error| format!("{}: {error}", self.folder.display());
         fs::create_dir_all(self.folder.join("refs")).map_err(failed)?;
-        let (commit, stale) = self.resolve().await?;
+        let (commit, stale) = self.resolve_ref().await?;
         let folder = self.folder.join(&commit);
         if !folder.is_dir() {
             let lock = self.folder.join("lock");
             // Released at the end of this block. Another process may have fetched the commit meanwhile.
-            let _lock = locked(lock).await?;
+            let _lock = acquire_lock(lock).await?;
             if !folder.is_dir() {
-                self.sweep();
-                let temp = self.folder.join(temporary());
-                let result = self.get(&temp, &commit).await;
+                self.remove_unfinished();
+                let temp = self.folder.join(unique_name());
+                let result = self.fetch_commit(&temp, &commit).await;
                 let kept = result.and_then(|()| fs::rename(&temp, &folder).map_err(failed));
                 if kept.is_err() {
                     let _ = fs::remove_dir_all(&temp);
@@ -167,7 +167,7 @@ impl RepositoryFetch<'_> {
     }
 
     /// Removes unfinished folders of crashed processes. The caller holds the lock, so nothing else writes here.
-    fn sweep(&self) {
+    fn remove_unfinished(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("temp-") {
                 let _ = fs::remove_dir_all(entry.path());
@@ -177,12 +177,12 @@ impl RepositoryFetch<'_> {
 
     /// Resolves the ref to a commit. If the forge doesn't respond, uses the last known commit and returns the error,
     /// too.
-    async fn resolve(&self) -> Result<(String, Option<String>), String> {
+    async fn resolve_ref(&self) -> Result<(String, Option<String>), String> {
         let reference = self.reference;
         if reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok((reference.to_ascii_lowercase(), None));
         }
-        let note = self.folder.join("refs").join(digest(reference));
+        let note = self.folder.join("refs").join(hex_digest(reference));
         let names = [
             format!("refs/tags/{reference}^{{}}"),
             format!("refs/tags/{reference}"),
@@ -190,7 +190,7 @@ impl RepositoryFetch<'_> {
         ];
         let mut arguments = vec!["ls-remote", "--quiet", self.url.as_str()];
         arguments.extend(names.iter().map(String::as_str));
-        match self.git.fetches(self.cache, &arguments).await? {
+        match self.git.run_with_retries(self.cache, &arguments).await? {
             GitResult::Success(lines) => {
                 let find = |name: &String| {
                     let mut lines = lines.lines().filter_map(|line| line.split_once('\t'));
@@ -220,13 +220,13 @@ impl RepositoryFetch<'_> {
     }
 
     /// Fetches the files of a commit.
-    async fn get(&self, to: &Path, commit: &str) -> Result<(), String> {
+    async fn fetch_commit(&self, to: &Path, commit: &str) -> Result<(), String> {
         let folder = to.display().to_string();
-        self.must(&self.folder, &["init", "--quiet", "--template=", &folder])
+        self.run_git_checked(&self.folder, &["init", "--quiet", "--template=", &folder])
             .await?;
         let url = self.url.as_str();
         let one = ["fetch", "--quiet", "--no-tags", "--depth=1", url, commit];
-        match self.git.fetches(to, &one).await? {
+        match self.git.run_with_retries(to, &one).await? {
             GitResult::Success(_) => {}
             GitResult::Failure(why) if why.may_pass => return Err(why.text),
             // Some forges don't allow fetching a commit by id: fetch all refs.
@@ -234,22 +234,22 @@ impl RepositoryFetch<'_> {
                 let heads = "+refs/heads/*:refs/heads/*";
                 let tags = "+refs/tags/*:refs/tags/*";
                 let all = ["fetch", "--quiet", "--update-head-ok", url, heads, tags];
-                self.git.fetches(to, &all).await?.fine()?;
+                self.git.run_with_retries(to, &all).await?.into_stdout()?;
             }
         }
         let checkout = ["checkout", "--quiet", "--force", "--detach", commit];
-        let checked_out = self.must(to, &checkout).await;
+        let checked_out = self.run_git_checked(to, &checkout).await;
         checked_out.map_err(|_| format!("the repository has no commit {commit}"))?;
         fs::remove_dir_all(to.join(".git")).map_err(|error| format!("{folder}: {error}"))
     }
 
-    async fn must(&self, at: &Path, arguments: &[&str]) -> Result<String, String> {
-        self.git.run(at, arguments).await?.fine()
+    async fn run_git_checked(&self, at: &Path, arguments: &[&str]) -> Result<String, String> {
+        self.git.run_once(at, arguments).await?.into_stdout()
     }
 }
 
 /// Acquires a file lock without blocking the runtime.
-async fn locked(path: PathBuf) -> Result<fs::File, String> {
+async fn acquire_lock(path: PathBuf) -> Result<fs::File, String> {
     let locking = tokio::task::spawn_blocking(move || {
         let file = fs::File::create(&path)?;
         flock(&file, FlockOperation::LockExclusive)?;
@@ -260,14 +260,14 @@ async fn locked(path: PathBuf) -> Result<fs::File, String> {
 }
 
 /// A unique folder name.
-fn temporary() -> String {
+fn unique_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("temp-{}-{count}", std::process::id())
 }
 
 /// A unique, readable folder name for a forge.
-fn folder_name(forge: &str) -> String {
+fn forge_folder_name(forge: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '.' {
             c
@@ -276,11 +276,11 @@ fn folder_name(forge: &str) -> String {
         }
     };
     let name: String = forge.chars().map(plain).take(60).collect();
-    format!("{name}-{}", &digest(forge)[..8])
+    format!("{name}-{}", &hex_digest(forge)[..8])
 }
 
-fn digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
+fn hex_digest(text: &str) -> String {
+    to_hex(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -289,7 +289,10 @@ mod tests {
 
     #[test]
     fn each_forge_has_a_folder_of_its_own() {
-        assert_ne!(folder_name("https://a/b"), folder_name("https://a_b"));
+        assert_ne!(
+            forge_folder_name("https://a/b"),
+            forge_folder_name("https://a_b")
+        );
         let source = ActionSource {
             forge: "https://u:hunter2@host".to_owned(),
             ..ActionSource::default()
@@ -298,6 +301,6 @@ mod tests {
         assert_eq!(forge.address(), "https://host");
         assert!(!forge.cache.display().to_string().contains("hunter2"));
         assert!(!format!("{forge:?}").contains("hunter2"));
-        assert_eq!(forge.url("a/b"), "https://host/a/b");
+        assert_eq!(forge.repository_url("a/b"), "https://host/a/b");
     }
 }

@@ -42,7 +42,7 @@ impl WorkflowReader {
     }
 
     /// Reads the file at `path` in a repository at a ref.
-    pub async fn read(
+    pub async fn read_workflow(
         &mut self,
         repository: &str,
         path: &str,
@@ -50,7 +50,7 @@ impl WorkflowReader {
     ) -> Result<FetchedWorkflow, String> {
         let key = (repository.to_ascii_lowercase(), reference.to_owned());
         if !self.held.contains_key(&key) {
-            let held = self.forge.hold(repository, reference).await;
+            let held = self.forge.fetch_repository(repository, reference).await;
             self.held.insert(key.clone(), held);
         }
         let forge = self.forge.address();
@@ -59,7 +59,7 @@ impl WorkflowReader {
                 "{repository} at {reference} can't be fetched from {forge}: {why}; check its name and ref, or name a forge or a folder of bare repositories that has it with --forge (SHIPWAY_FORGE)"
             )
         })?;
-        let text = file(&held.folder, path).map_err(|why| {
+        let text = read_regular_file(&held.folder, path).map_err(|why| {
             let short: String = held.commit.chars().take(7).collect();
             format!("{repository} at {reference} ({short}): {why}")
         })?;
@@ -72,7 +72,7 @@ impl WorkflowReader {
 }
 
 /// Reads a regular file below `folder` without following symlinks, which could lead to other files of this machine.
-fn file(folder: &Path, path: &str) -> Result<String, String> {
+fn read_regular_file(folder: &Path, path: &str) -> Result<String, String> {
     let mut at = folder.to_owned();
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -114,7 +114,7 @@ mod tests {
         std::os::unix::fs::symlink(root.path().join("secret"), folder.join("w/b.yml")).unwrap();
         std::os::unix::fs::symlink(root.path(), folder.join("out")).unwrap();
         fs::write(folder.join("w/big.yml"), vec![b'x'; 2 << 20]).unwrap();
-        let of = |path: &str| file(&folder, path);
+        let of = |path: &str| read_regular_file(&folder, path);
         assert_eq!(of("w/a.yml").unwrap(), "on: push");
         for (path, expected) in [
             ("w/b.yml", "it is a link"),

@@ -21,22 +21,22 @@ impl MaskStream {
             .held
             .len()
             .saturating_sub(masker.longest.saturating_sub(1));
-        self.emit(masker, known, out);
+        self.write_until(masker, known, out);
     }
 
     /// Ends the text.
     pub fn finish(&mut self, masker: &Masker, out: &mut Vec<u8>) {
-        self.emit(masker, self.held.len(), out);
+        self.write_until(masker, self.held.len(), out);
         *self = Self::default();
     }
 
-    fn emit(&mut self, masker: &Masker, end: usize, out: &mut Vec<u8>) {
+    fn write_until(&mut self, masker: &Masker, end: usize, out: &mut Vec<u8>) {
         let (mut done, mut covered) = (0, self.covered.saturating_sub(end));
-        for range in masker.ranges(&self.held, self.covered) {
+        for range in masker.secret_ranges(&self.held, self.covered) {
             if range.start >= end {
                 break;
             }
-            self.plain(done..range.start, out);
+            self.write_plain(done..range.start, out);
             if !self.masked {
                 out.extend_from_slice(MASK.as_bytes());
                 self.masked = true;
@@ -44,12 +44,12 @@ impl MaskStream {
             done = range.end.min(end);
             covered = range.end - done;
         }
-        self.plain(done..end, out);
+        self.write_plain(done..end, out);
         self.held.drain(..end);
         self.covered = covered;
     }
 
-    fn plain(&mut self, range: std::ops::Range<usize>, out: &mut Vec<u8>) {
+    fn write_plain(&mut self, range: std::ops::Range<usize>, out: &mut Vec<u8>) {
         if !range.is_empty() {
             out.extend_from_slice(&self.held[range]);
             self.masked = false;

@@ -50,14 +50,14 @@ impl Masker {
 
     /// Adds a secret.
     pub fn add(&mut self, secret: &str) {
-        self.catch_up();
-        self.shared().push(secret.to_owned());
+        self.learn_shared_secrets();
+        self.lock_added().push(secret.to_owned());
         self.known += 1;
-        self.take(secret);
+        self.add_patterns(secret);
     }
 
     /// A masker for a background step: both learn each other's secrets.
-    pub(crate) fn beside(&self) -> Self {
+    pub(crate) fn for_background_step(&self) -> Self {
         Self {
             patterns: self.patterns.clone(),
             longest: self.longest,
@@ -68,32 +68,33 @@ impl Masker {
     }
 
     /// Learns secrets that were added to other maskers.
-    pub(crate) fn catch_up(&mut self) {
-        let new: Vec<String> = match self.shared().get(self.known..) {
+    pub(crate) fn learn_shared_secrets(&mut self) {
+        let new: Vec<String> = match self.lock_added().get(self.known..) {
             None | Some([]) => return,
             Some(new) => new.to_vec(),
         };
         self.known += new.len();
-        new.iter().for_each(|secret| self.take(secret));
+        new.iter().for_each(|secret| self.add_patterns(secret));
     }
 
     /// The added secrets from index `from` on.
-    pub(crate) fn added(&self, from: usize) -> Vec<String> {
-        let added = self.shared();
+    pub(crate) fn added_since(&self, from: usize) -> Vec<String> {
+        let added = self.lock_added();
         added
             .get(from..)
             .map(<[String]>::to_vec)
             .unwrap_or_default()
     }
 
-    fn shared(&self) -> MutexGuard<'_, Vec<String>> {
+    fn lock_added(&self) -> MutexGuard<'_, Vec<String>> {
         // A panic can't leave the list half-updated, so a poisoned lock is safe to use.
         self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&mut self, secret: &str) {
+    fn add_patterns(&mut self, secret: &str) {
         let before = self.patterns.len();
-        self.patterns.extend(secret_forms::of(secret));
+        self.patterns
+            .extend(secret_forms::list_secret_forms(secret));
         if self.patterns.len() > before {
             self.longest = self.patterns.iter().map(String::len).max().unwrap_or(0);
             self.automaton = OnceLock::new();
@@ -101,13 +102,13 @@ impl Masker {
     }
 
     /// All patterns.
-    pub(crate) fn forms(&self) -> Vec<&str> {
+    pub(crate) fn all_patterns(&self) -> Vec<&str> {
         self.patterns.iter().map(String::as_str).collect()
     }
 
     /// Whether the text contains a secret.
     #[must_use]
-    pub fn finds(&self, text: &str) -> bool {
+    pub fn contains_secret(&self, text: &str) -> bool {
         self.automaton()
             .is_some_and(|automaton| automaton.is_match(text))
     }
@@ -125,7 +126,7 @@ impl Masker {
     /// Masks bytes.
     #[must_use]
     pub fn mask_bytes<'t>(&self, text: &'t [u8]) -> Cow<'t, [u8]> {
-        let ranges = self.ranges(text, 0);
+        let ranges = self.secret_ranges(text, 0);
         if ranges.is_empty() {
             return Cow::Borrowed(text);
         }
@@ -142,7 +143,7 @@ impl Masker {
 
     /// The ranges to mask, sorted and disjoint. The first `covered` bytes of `text` belong to a secret that began
     /// before it.
-    fn ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
+    fn secret_ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         if covered > 0 {
             ranges.push(0..covered);

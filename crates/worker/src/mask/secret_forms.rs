@@ -13,7 +13,7 @@ const ENCODED_BYTES_MIN: usize = 4;
 const WIDTHS: [usize; 2] = [76, 64];
 
 /// All forms of a secret. They contain no line breaks, because logs are masked line by line.
-pub(super) fn of(secret: &str) -> Vec<String> {
+pub(super) fn list_secret_forms(secret: &str) -> Vec<String> {
     let mut forms = Vec::new();
     let whole = secret.trim_end_matches(['\r', '\n']);
     let lines = secret.split(['\r', '\n']);
@@ -24,7 +24,7 @@ pub(super) fn of(secret: &str) -> Vec<String> {
             }
             forms.push(text.to_owned());
             if text.len() >= ENCODED_BYTES_MIN {
-                encodings(text, &mut forms);
+                add_encodings(text, &mut forms);
             }
         }
     }
@@ -32,7 +32,7 @@ pub(super) fn of(secret: &str) -> Vec<String> {
     forms
 }
 
-fn encodings(text: &str, forms: &mut Vec<String>) {
+fn add_encodings(text: &str, forms: &mut Vec<String>) {
     // Escaped as in workflow commands.
     forms.push(text.replace('%', "%25"));
     let json = serde_json::to_string(text).unwrap_or_default();
@@ -40,7 +40,7 @@ fn encodings(text: &str, forms: &mut Vec<String>) {
     // PHP and others escape slashes in JSON.
     forms.push(json[1..json.len() - 1].replace('/', "\\/"));
     for form in [HexCase::Upper, HexCase::Lower] {
-        let percent = percent(text, form);
+        let percent = percent_encode(text, form);
         forms.push(percent.replace("%20", "+"));
         forms.push(percent);
     }
@@ -54,18 +54,18 @@ fn encodings(text: &str, forms: &mut Vec<String>) {
     // Shells: inside '…', inside "…", unquoted (`printf %q`); then expressions and PowerShell.
     forms.push(text.replace('\'', "'\\''"));
     forms.push(text.replace('\'', "'\"'\"'"));
-    forms.push(escaped(text, |c| "\"\\$`".contains(c)));
-    forms.push(escaped(text, |c| {
+    forms.push(escape_chars(text, |c| "\"\\$`".contains(c)));
+    forms.push(escape_chars(text, |c| {
         c.is_ascii() && !c.is_ascii_alphanumeric() && !"_-./:=@%+,".contains(c)
     }));
     forms.push(text.replace('\'', "''"));
     forms.push(text.trim_matches('"').to_owned());
     forms.retain(|form| !form.is_empty());
-    base64_forms(text.as_bytes(), forms);
+    add_base64_forms(text.as_bytes(), forms);
 }
 
 /// Base64 of the secret at each of the three possible alignments.
-fn base64_forms(secret: &[u8], forms: &mut Vec<String>) {
+fn add_base64_forms(secret: &[u8], forms: &mut Vec<String>) {
     for (offset, from) in [(0, 0), (1, 2), (2, 3)] {
         let bytes = [&[0; 2][..offset], secret].concat();
         // The end of the characters that don't depend on the bytes after the secret.
@@ -87,7 +87,7 @@ fn base64_forms(secret: &[u8], forms: &mut Vec<String>) {
     }
 }
 
-fn escaped(text: &str, needs_it: impl Fn(char) -> bool) -> String {
+fn escape_chars(text: &str, needs_it: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if needs_it(c) {
@@ -104,7 +104,7 @@ enum HexCase {
     Lower,
 }
 
-fn percent(text: &str, hex: HexCase) -> String {
+fn percent_encode(text: &str, hex: HexCase) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match hex {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use shipway_workflow::report::{Case, Coverage, Lines, Outcome, Report, Steadiness, TestId};
 
-use crate::{containers::in_workspace, mask::Masker};
+use crate::{containers::workspace_relative, mask::Masker};
 
 /// Limit for tests; a warning counts those beyond it.
 const CASES_MAX: usize = 200_000;
@@ -47,8 +47,8 @@ impl<'m> ReportAggregate<'m> {
     }
 
     /// Masks secrets. Must be called before a text is cut: a partial secret is not recognised.
-    pub(super) fn masked(&self, text: String) -> String {
-        if self.masker.finds(&text) {
+    pub(super) fn mask_text(&self, text: String) -> String {
+        if self.masker.contains_secret(&text) {
             self.masker.mask(&text).into_owned()
         } else {
             text
@@ -56,7 +56,7 @@ impl<'m> ReportAggregate<'m> {
     }
 
     /// Adds a test. If it is there with the opposite outcome, it is mixed (flaky): the last outcome counts.
-    pub(super) fn case(&mut self, mut case: Case) {
+    pub(super) fn add_case(&mut self, mut case: Case) {
         if let Some(known) = self.cases.get_mut(&case.id) {
             let disagree = |a: Outcome, b: Outcome| {
                 a.is_bad() && b == Outcome::Passed || a == Outcome::Passed && b.is_bad()
@@ -90,20 +90,27 @@ impl<'m> ReportAggregate<'m> {
     }
 
     /// Sets the workspace, whose path is removed from file names: it differs between jobs.
-    pub(super) fn within(mut self, workspace: &Path) -> Self {
+    pub(super) fn with_workspace(mut self, workspace: &Path) -> Self {
         self.workspace = format!("{}/", workspace.display());
         self
     }
 
     /// Adds the coverage of a source file: its lines, with whether they were run, and counts. Several reports of one
     /// file are merged.
-    pub(super) fn source(&mut self, name: &str, lines: &BTreeMap<u32, bool>, counted: Coverage) {
+    pub(super) fn add_source(
+        &mut self,
+        name: &str,
+        lines: &BTreeMap<u32, bool>,
+        counted: Coverage,
+    ) {
         let name = name.strip_prefix(&self.workspace).unwrap_or(name);
-        let name = in_workspace(name).unwrap_or(name).trim_start_matches("./");
-        let name = self.masked(name.to_owned());
+        let name = workspace_relative(name)
+            .unwrap_or(name)
+            .trim_start_matches("./");
+        let name = self.mask_text(name.to_owned());
         self.lines_known += lines.len();
         if self.lines.files() >= SOURCES_MAX || self.lines_known > LINES_MAX {
-            return self.warn(format!(
+            return self.add_warning(format!(
                 "coverage of more than {SOURCES_MAX} files or {LINES_MAX} lines is left out"
             ));
         }
@@ -112,22 +119,22 @@ impl<'m> ReportAggregate<'m> {
     }
 
     /// Adds a warning.
-    pub(super) fn warn(&mut self, warning: String) {
-        let warning = self.masked(warning);
+    pub(super) fn add_warning(&mut self, warning: String) {
+        let warning = self.mask_text(warning);
         if self.warnings.len() < WARNINGS_MAX && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
     /// Number of failed tests so far.
-    pub(super) fn failures(&self) -> usize {
+    pub(super) fn failed_tests(&self) -> usize {
         self.cases.values().filter(|case| case.is_failure()).count()
     }
 
-    pub(super) fn report(mut self) -> Report {
+    pub(super) fn into_report(mut self) -> Report {
         if self.left_out > 0 {
             let left_out = self.left_out;
-            self.warn(format!(
+            self.add_warning(format!(
                 "{left_out} tests beyond the first {CASES_MAX} are left out"
             ));
         }

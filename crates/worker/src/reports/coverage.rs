@@ -11,15 +11,18 @@ use super::aggregate::ReportAggregate;
 const LINES_MAX: usize = 1_000_000;
 
 /// Reads a report; false if it has neither format, which is common for files named `coverage.xml`.
-pub(super) fn read(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, String> {
+pub(super) fn read_coverage(
+    text: &str,
+    gathered: &mut ReportAggregate<'_>,
+) -> Result<bool, String> {
     if text
         .trim_start_matches('\u{feff}')
         .trim_start()
         .starts_with('<')
     {
-        cobertura(text, gathered)
+        read_cobertura(text, gathered)
     } else {
-        Ok(lcov(text, gathered))
+        Ok(read_lcov(text, gathered))
     }
 }
 
@@ -35,14 +38,14 @@ struct SourceCoverage {
 }
 
 impl SourceCoverage {
-    fn line(&mut self, number: u32, hits: &str) {
+    fn add_line(&mut self, number: u32, hits: &str) {
         let run = hits.trim().parse::<f64>().is_ok_and(|hits| hits > 0.0);
         if self.lines.len() < LINES_MAX {
             *self.lines.entry(number).or_default() |= run;
         }
     }
 
-    fn into(self, gathered: &mut ReportAggregate<'_>) {
+    fn add_to(self, gathered: &mut ReportAggregate<'_>) {
         // The given totals are used only where single lines are missing.
         let mut counted = Coverage {
             branches: self.branches,
@@ -59,20 +62,20 @@ impl SourceCoverage {
             part.covered = part.covered.min(part.total);
         }
         if counted.lines.total > 0 || !self.lines.is_empty() {
-            gathered.source(&self.name, &self.lines, counted);
+            gathered.add_source(&self.name, &self.lines, counted);
         }
     }
 }
 
 /// `SF:` … `end_of_record`.
-fn lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
+fn read_lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
     let mut source: Option<SourceCoverage> = None;
     let mut any = false;
     for line in text.lines() {
         let line = line.trim();
         if line == "end_of_record" {
             if let Some(source) = source.take() {
-                source.into(gathered);
+                source.add_to(gathered);
             }
             continue;
         }
@@ -92,7 +95,7 @@ fn lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
             "DA" => {
                 let mut parts = value.split(',');
                 if let (Some(Ok(at)), Some(hits)) = (parts.next().map(str::parse), parts.next()) {
-                    source.line(at, hits);
+                    source.add_line(at, hits);
                 }
             }
             "LF" => source.said.lines.total = number(),
@@ -107,7 +110,7 @@ fn lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
 
 /// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines may occur both in methods
 /// and in their class: each is counted once.
-fn cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, String> {
+fn read_cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, String> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
     let mut sources: BTreeMap<String, SourceCoverage> = BTreeMap::new();
@@ -163,10 +166,10 @@ fn cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, Str
                         ..SourceCoverage::default()
                     });
                 let known = source.lines.contains_key(&at);
-                source.line(at, &get("hits").unwrap_or_default());
+                source.add_line(at, &get("hits").unwrap_or_default());
                 if let Some(branches) = get("condition-coverage")
                     .as_deref()
-                    .and_then(conditions)
+                    .and_then(parse_conditions)
                     .filter(|_| !known)
                 {
                     source.branches = source.branches.plus(branches);
@@ -176,16 +179,16 @@ fn cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, Str
         }
     }
     if sources.is_empty() {
-        whole.into(gathered);
+        whole.add_to(gathered);
     }
     sources
         .into_values()
-        .for_each(|source| source.into(gathered));
+        .for_each(|source| source.add_to(gathered));
     Ok(seen_root)
 }
 
 /// `50% (1/2)`
-fn conditions(text: &str) -> Option<Covered> {
+fn parse_conditions(text: &str) -> Option<Covered> {
     let inner = text.split_once('(')?.1.split_once(')')?.0;
     let (covered, total) = inner.split_once('/')?;
     Some(Covered {

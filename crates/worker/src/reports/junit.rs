@@ -40,7 +40,7 @@ struct JunitReader<'g, 'm> {
 }
 
 /// Reads a report into `gathered`.
-pub(super) fn read(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<(), String> {
+pub(super) fn read_junit(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<(), String> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.expand_empty_elements = true;
@@ -58,11 +58,11 @@ pub(super) fn read(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<(),
             format!("it is broken at byte {}: {error}", reader.error_position())
         })?;
         match event {
-            Event::Start(start) => reading.start(&start)?,
-            Event::End(end) => reading.end(end.local_name().as_ref()),
-            Event::Text(text) => reading.text(&text),
-            Event::CData(text) => reading.text(&text),
-            Event::GeneralRef(reference) => reading.reference(&reference),
+            Event::Start(start) => reading.start_element(&start)?,
+            Event::End(end) => reading.end_element(end.local_name().as_ref()),
+            Event::Text(text) => reading.add_text(&text),
+            Event::CData(text) => reading.add_text(&text),
+            Event::GeneralRef(reference) => reading.add_reference(&reference),
             Event::Eof if reading.depth > 0 => return Err("it breaks off".to_owned()),
             Event::Eof if !reading.is_report => {
                 return Err("it has no <testsuite> or <testcase>".to_owned());
@@ -78,7 +78,7 @@ pub(super) fn read(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<(),
 }
 
 impl JunitReader<'_, '_> {
-    fn start(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
+    fn start_element(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(format!("it is more than {DEPTH_MAX} elements deep"));
@@ -91,7 +91,7 @@ impl JunitReader<'_, '_> {
                     name: String::new(),
                     file: None,
                 };
-                for (key, value) in self.attributes(start) {
+                for (key, value) in self.masked_attributes(start) {
                     match key.as_str() {
                         "name" => suite.name = value,
                         "file" | "filepath" => suite.file = Some(value),
@@ -102,24 +102,24 @@ impl JunitReader<'_, '_> {
             }
             "testcase" => {
                 self.is_report = true;
-                self.test = Some(self.open(start));
+                self.test = Some(self.open_test_case(start));
             }
-            tag => self.within(tag, start),
+            tag => self.start_in_test(tag, start),
         }
         Ok(())
     }
 
-    fn open(&self, start: &BytesStart<'_>) -> OpenTestCase {
+    fn open_test_case(&self, start: &BytesStart<'_>) -> OpenTestCase {
         let (mut class, mut name) = (String::new(), String::new());
         let (mut took_ms, mut file, mut line) = (0, None, None);
         let mut outcome = Outcome::Passed;
-        for (key, value) in self.attributes(start) {
+        for (key, value) in self.masked_attributes(start) {
             match key.as_str() {
                 // PHPUnit has both `class` and `classname`.
                 "classname" => class = value,
                 "class" if class.is_empty() => class = value,
                 "name" => name = value,
-                "time" => took_ms = millis(&value),
+                "time" => took_ms = parse_millis(&value),
                 "file" | "filepath" => file = Some(value),
                 "line" | "lineno" => line = value.parse().ok(),
                 // GoogleTest and CTest report skipped tests only by this attribute.
@@ -146,8 +146,8 @@ impl JunitReader<'_, '_> {
     }
 
     /// Handles an element inside a test case.
-    fn within(&mut self, tag: &str, start: &BytesStart<'_>) {
-        let said = self.attributes(start);
+    fn start_in_test(&mut self, tag: &str, start: &BytesStart<'_>) {
+        let said = self.masked_attributes(start);
         let Some(test) = &mut self.test else { return };
         match tag {
             "failure" => test.case.outcome = Outcome::Failed,
@@ -169,7 +169,7 @@ impl JunitReader<'_, '_> {
     }
 
     /// The attributes with entities resolved and secrets masked; invalid ones are ignored.
-    fn attributes(&self, start: &BytesStart<'_>) -> Vec<(String, String)> {
+    fn masked_attributes(&self, start: &BytesStart<'_>) -> Vec<(String, String)> {
         let mut attributes = start.attributes();
         let list = attributes.with_checks(false).flatten();
         list.map(|attribute| {
@@ -177,13 +177,13 @@ impl JunitReader<'_, '_> {
             let value = value.map_or_else(|_| attribute.value.to_string(), Into::into);
             (
                 attribute.key.local_name().as_ref().to_owned(),
-                self.gathered.masked(value),
+                self.gathered.mask_text(value),
             )
         })
         .collect()
     }
 
-    fn text(&mut self, text: &str) {
+    fn add_text(&mut self, text: &str) {
         if let Some(test) = self.test.as_mut().filter(|_| self.in_failure) {
             let room = TEXT_MAX.saturating_sub(test.text.len());
             test.text.push_str(&text[..text.floor_char_boundary(room)]);
@@ -191,7 +191,7 @@ impl JunitReader<'_, '_> {
     }
 
     /// Resolves `&amp;`, `&#10;`; custom entities are ignored.
-    fn reference(&mut self, reference: &BytesRef<'_>) {
+    fn add_reference(&mut self, reference: &BytesRef<'_>) {
         let plain = match &**reference {
             "lt" => Some('<'),
             "gt" => Some('>'),
@@ -201,11 +201,11 @@ impl JunitReader<'_, '_> {
             _ => reference.resolve_char_ref().ok().flatten(),
         };
         if let Some(plain) = plain {
-            self.text(plain.encode_utf8(&mut [0; 4]));
+            self.add_text(plain.encode_utf8(&mut [0; 4]));
         }
     }
 
-    fn end(&mut self, tag: &str) {
+    fn end_element(&mut self, tag: &str) {
         self.depth = self.depth.saturating_sub(1);
         match tag {
             "testsuite" => {
@@ -213,8 +213,8 @@ impl JunitReader<'_, '_> {
             }
             "testcase" => {
                 if let Some(mut test) = self.test.take() {
-                    test.text = self.gathered.masked(test.text);
-                    self.gathered.case(closed(test));
+                    test.text = self.gathered.mask_text(test.text);
+                    self.gathered.add_case(finish_case(test));
                 }
             }
             "failure" | "error" | "flakyFailure" | "flakyError" => self.in_failure = false,
@@ -223,7 +223,7 @@ impl JunitReader<'_, '_> {
     }
 }
 
-fn closed(test: OpenTestCase) -> Case {
+fn finish_case(test: OpenTestCase) -> Case {
     let OpenTestCase {
         mut case,
         retried,
@@ -234,12 +234,12 @@ fn closed(test: OpenTestCase) -> Case {
     }
     if case.outcome.is_bad() || retried {
         let message = case.message.take().unwrap_or_default();
-        let said =
-            telling(&message, &case.id.name).filter(|line| !SAYS_NOTHING.contains(&line.as_str()));
+        let said = informative_line(&message, &case.id.name)
+            .filter(|line| !SAYS_NOTHING.contains(&line.as_str()));
         case.message = said
             .filter(|line| !line.contains("panicked at"))
-            .or_else(|| telling(&text, &case.id.name))
-            .or_else(|| telling(&message, &case.id.name));
+            .or_else(|| informative_line(&text, &case.id.name))
+            .or_else(|| informative_line(&message, &case.id.name));
     } else {
         case.message = None;
     }
@@ -251,7 +251,7 @@ const SAYS_NOTHING: [&str; 3] = ["Failed", "FAILED", "Error"];
 
 /// The first informative line. Skips Rust's `panicked at` line, and the test's name, which Go and PHPUnit print
 /// first.
-fn telling(text: &str, name: &str) -> Option<String> {
+fn informative_line(text: &str, name: &str) -> Option<String> {
     let mut lines = text
         .lines()
         .map(str::trim)
@@ -263,7 +263,7 @@ fn telling(text: &str, name: &str) -> Option<String> {
 }
 
 /// Parses seconds: `0.012`, `1,234.5`, `1e-3`; invalid text is 0.
-fn millis(text: &str) -> u64 {
+fn parse_millis(text: &str) -> u64 {
     let seconds: f64 = text.trim().replace(',', "").parse().unwrap_or(0.0);
     // `as` saturates, and converts NaN to 0.
     (seconds * 1_000.0).round() as u64

@@ -52,7 +52,7 @@ struct StepSpan {
     index: usize,
     began: SystemTime,
     ended: SystemTime,
-    /// Whether the step brings files from elsewhere (checkout, cache, artifact).
+    /// Whether the step brings files of other jobs or commits (checkout, cache, artifact).
     fetches: bool,
     conclusion: Conclusion,
     why: Option<String>,
@@ -61,24 +61,24 @@ struct StepSpan {
 }
 
 impl StepSpan {
-    fn wrote(&self, at: SystemTime) -> bool {
+    fn covers_time(&self, at: SystemTime) -> bool {
         at + TICK >= self.began && at <= self.ended + TICK
     }
 }
 
 /// Reads all reports and stores them in the job's `folder`; `None` if there are none.
-pub(crate) fn collect(
+pub(crate) fn collect_reports(
     spec: &JobSpec,
     workspace: &Path,
     folder: &Path,
     entries: &[JournalEntry],
     masker: &Masker,
 ) -> io::Result<Option<StoredReport>> {
-    let spans = spans(spec, entries);
+    let spans = step_spans(spec, entries);
     let Some(began) = spans.iter().map(|span| span.began).min() else {
         return Ok(None);
     };
-    let (report, explains) = read(&spec.reports, workspace, began, &spans, masker);
+    let (report, explains) = read_reports(&spec.reports, workspace, began, &spans, masker);
     if report == Report::default() {
         return Ok(None);
     }
@@ -93,7 +93,10 @@ pub(crate) fn collect(
     // fsync before the journal refers to this file.
     file.get_ref().sync_all()?;
     let size = file.get_ref().metadata()?.len();
-    let digest = format!("sha256:{}", file_hash::hex(&file_hash::of_file(&path)?));
+    let digest = format!(
+        "sha256:{}",
+        file_hash::to_hex(&file_hash::hash_file(&path)?)
+    );
     Ok(Some(StoredReport {
         path,
         digest,
@@ -102,50 +105,51 @@ pub(crate) fn collect(
     }))
 }
 
-fn read(
+fn read_reports(
     paths: &Paths,
     workspace: &Path,
     began: SystemTime,
     spans: &[StepSpan],
     masker: &Masker,
 ) -> (Report, Option<usize>) {
-    let mut gathered = ReportAggregate::new(masker).within(workspace);
-    let wanted = match wanted(paths) {
+    let mut gathered = ReportAggregate::new(masker).with_workspace(workspace);
+    let wanted = match report_patterns(paths) {
         Ok(wanted) => wanted,
         Err(why) => {
-            gathered.warn(format!("reports can't be looked for: {why}"));
-            return (gathered.report(), None);
+            gathered.add_warning(format!("reports can't be looked for: {why}"));
+            return (gathered.into_report(), None);
         }
     };
-    let (found, trouble) = report_finder::find(workspace, &wanted);
+    let (found, trouble) = report_finder::find_reports(workspace, &wanted);
     if let Some(trouble) = trouble {
-        gathered.warn(trouble);
+        gathered.add_warning(trouble);
     }
     let (deadline, mut bytes_left) = (Instant::now() + PATIENCE, ALL_BYTES_MAX);
-    let mut explained = failed(spans);
+    let mut explained = only_failed_step(spans);
     for report in &found {
         if Instant::now() > deadline || bytes_left == 0 {
-            gathered.warn(format!(
+            gathered.add_warning(format!(
                 "reports from {} on are left out: there are too many, or they are too large",
                 report.name
             ));
             break;
         }
-        let before = gathered.failures();
-        match one(report, began, spans, paths, bytes_left, &mut gathered) {
+        let before = gathered.failed_tests();
+        match read_one_report(report, began, spans, paths, bytes_left, &mut gathered) {
             Ok(read) => {
                 bytes_left = bytes_left.saturating_sub(read.bytes);
                 // A test that failed in another step doesn't explain why this one failed.
-                let elsewhere = |span: &&StepSpan| !read.written.is_some_and(|at| span.wrote(at));
-                if gathered.failures() > before && explained.as_ref().is_some_and(elsewhere) {
+                let elsewhere =
+                    |span: &&StepSpan| !read.written.is_some_and(|at| span.covers_time(at));
+                if gathered.failed_tests() > before && explained.as_ref().is_some_and(elsewhere) {
                     explained = None;
                 }
             }
-            Err(why) => gathered.warn(format!("{}: {why}", report.name)),
+            Err(why) => gathered.add_warning(format!("{}: {why}", report.name)),
         }
     }
-    let explains = explained.filter(|_| gathered.failures() > 0);
-    (gathered.report(), explains.map(|span| span.index))
+    let explains = explained.filter(|_| gathered.failed_tests() > 0);
+    (gathered.into_report(), explains.map(|span| span.index))
 }
 
 /// The result of reading a file.
@@ -156,7 +160,7 @@ struct ReadReport {
     written: Option<SystemTime>,
 }
 
-fn one(
+fn read_one_report(
     report: &FoundReport,
     began: SystemTime,
     spans: &[StepSpan],
@@ -164,23 +168,23 @@ fn one(
     bytes_left: u64,
     gathered: &mut ReportAggregate<'_>,
 ) -> Result<ReadReport, String> {
-    let text = report_finder::read(report, FILE_BYTES_MAX.min(bytes_left))?;
+    let text = report_finder::read_report(report, FILE_BYTES_MAX.min(bytes_left))?;
     let fetched = spans
         .iter()
-        .any(|span| span.fetches && span.wrote(text.written))
+        .any(|span| span.fetches && span.covers_time(text.written))
         && !spans
             .iter()
-            .any(|span| !span.fetches && span.wrote(text.written));
+            .any(|span| !span.fetches && span.covers_time(text.written));
     // Written by the failed step of the previous attempt, which runs again.
-    let outdated =
-        spans.iter().any(|span| span.earlier) && !spans.iter().any(|span| span.wrote(text.written));
+    let outdated = spans.iter().any(|span| span.earlier)
+        && !spans.iter().any(|span| span.covers_time(text.written));
     if text.written + TICK < began || fetched || outdated {
         return Ok(ReadReport::default());
     }
     match report.kind {
-        ReportKind::Tests => junit::read(&text.text, gathered)?,
+        ReportKind::Tests => junit::read_junit(&text.text, gathered)?,
         ReportKind::Coverage => {
-            let known = coverage::read(&text.text, gathered)?;
+            let known = coverage::read_coverage(&text.text, gathered)?;
             // With the default patterns, the file may belong to another tool.
             if !known && !paths.coverage.is_empty() {
                 return Err("it is neither Cobertura XML nor LCOV".to_owned());
@@ -193,7 +197,7 @@ fn one(
     })
 }
 
-fn wanted(paths: &Paths) -> Result<ReportPatterns, String> {
+fn report_patterns(paths: &Paths) -> Result<ReportPatterns, String> {
     let named = |named: &'_ [String]| -> Vec<String> { named.to_vec() };
     let usual = |usual: &[&str]| usual.iter().map(|pattern| (*pattern).to_owned()).collect();
     let (tests, coverage) = (named(&paths.junit), named(&paths.coverage));
@@ -212,7 +216,7 @@ fn wanted(paths: &Paths) -> Result<ReportPatterns, String> {
 }
 
 /// The finished steps in the journal.
-fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<StepSpan> {
+fn step_spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<StepSpan> {
     let mut spans: Vec<StepSpan> = Vec::new();
     for entry in entries {
         let at = SystemTime::from(entry.at);
@@ -223,7 +227,7 @@ fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<StepSpan> {
                     index: *index,
                     began: at,
                     ended: at,
-                    fetches: step.is_some_and(|step| fetches(&step.action)),
+                    fetches: step.is_some_and(|step| brings_files(&step.action)),
                     conclusion: Conclusion::Skipped,
                     why: None,
                     earlier: false,
@@ -252,8 +256,8 @@ fn spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<StepSpan> {
     spans
 }
 
-/// Whether an action brings files from elsewhere, which may include reports.
-fn fetches(action: &Action) -> bool {
+/// Whether an action brings files of other jobs or commits, which may include reports.
+fn brings_files(action: &Action) -> bool {
     let Action::Uses { action, .. } = action else {
         return false;
     };
@@ -272,7 +276,7 @@ fn fetches(action: &Action) -> bool {
 }
 
 /// The failed step, if there is exactly one and it failed with an exit code of its own.
-fn failed(spans: &[StepSpan]) -> Option<&StepSpan> {
+fn only_failed_step(spans: &[StepSpan]) -> Option<&StepSpan> {
     let mut failed = spans.iter().filter(|span| {
         span.conclusion != Conclusion::Success && span.conclusion != Conclusion::Skipped
     });

@@ -63,7 +63,7 @@ impl ReportPatterns {
         })
     }
 
-    fn kind(&self, name: &str) -> Option<ReportKind> {
+    fn report_kind(&self, name: &str) -> Option<ReportKind> {
         if self.tests.is_match(name) {
             Some(ReportKind::Tests)
         } else {
@@ -73,14 +73,17 @@ impl ReportPatterns {
 
     /// Whether a folder is excluded: git and npm folders, and caches with a `CACHEDIR.TAG`. Cargo's `target` has that
     /// tag; Maven's, which contains reports, doesn't.
-    fn leaves_out(&self, path: &Path, name: &str) -> bool {
+    fn is_excluded(&self, path: &Path, name: &str) -> bool {
         let kept = matches!(name, ".git" | "node_modules") || path.join("CACHEDIR.TAG").exists();
         kept && !self.named.iter().any(|named| named == name)
     }
 }
 
 /// Finds the reports below `root`, sorted by name; the second value says why some may be missing.
-pub(super) fn find(root: &Path, wanted: &ReportPatterns) -> (Vec<FoundReport>, Option<String>) {
+pub(super) fn find_reports(
+    root: &Path,
+    wanted: &ReportPatterns,
+) -> (Vec<FoundReport>, Option<String>) {
     let (mut found, mut entries) = (Vec::new(), 0);
     let mut folders = vec![(root.to_owned(), String::new(), 0)];
     let mut trouble = None;
@@ -101,12 +104,12 @@ pub(super) fn find(root: &Path, wanted: &ReportPatterns) -> (Vec<FoundReport>, O
             };
             let path = entry.path();
             if kind.is_dir() {
-                if depth < DEPTH_MAX && !wanted.leaves_out(&path, &name) {
+                if depth < DEPTH_MAX && !wanted.is_excluded(&path, &name) {
                     folders.push((path, format!("{prefix}{name}/"), depth + 1));
                 }
             } else if kind.is_file() {
                 let name = format!("{prefix}{name}");
-                if let Some(kind) = wanted.kind(&name) {
+                if let Some(kind) = wanted.report_kind(&name) {
                     found.push(FoundReport { name, kind, path });
                 }
             }
@@ -125,7 +128,7 @@ pub(super) struct ReportText {
 
 /// Reads a report of at most `bytes_max` bytes. The path may have been replaced meanwhile, so symlinks, FIFOs and
 /// devices are refused.
-pub(super) fn read(found: &FoundReport, bytes_max: u64) -> Result<ReportText, String> {
+pub(super) fn read_report(found: &FoundReport, bytes_max: u64) -> Result<ReportText, String> {
     let failed = |error: std::io::Error| format!("it can't be read: {error}");
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = File::options()

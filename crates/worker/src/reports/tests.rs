@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use shipway_workflow::report::{Coverage, Covered, Report};
 
-use super::{StepSpan, aggregate::ReportAggregate, coverage, junit, read, report_finder, wanted};
+use super::{
+    StepSpan, aggregate::ReportAggregate, coverage, junit, read_reports, report_finder,
+    report_patterns,
+};
 use crate::mask::Masker;
 
 fn nobody() -> Masker {
@@ -14,8 +17,8 @@ fn nobody() -> Masker {
 fn tests(text: &str) -> (Report, Result<(), String>) {
     let masker = nobody();
     let mut gathered = ReportAggregate::new(&masker);
-    let done = junit::read(text, &mut gathered);
-    (gathered.report(), done)
+    let done = junit::read_junit(text, &mut gathered);
+    (gathered.into_report(), done)
 }
 
 /// One line per test.
@@ -171,10 +174,10 @@ fn a_hundred_thousand_tests_are_read_and_more_than_enough_are_counted() {
         for part in 0..3 {
             let mut case = case.clone();
             case.id.class = format!("c{part}");
-            gathered.case(case);
+            gathered.add_case(case);
         }
     }
-    let report = gathered.report();
+    let report = gathered.into_report();
     assert_eq!(report.cases.len(), 200_000);
     assert_eq!(
         report.warnings,
@@ -191,9 +194,9 @@ fn secrets_are_masked_before_anything_is_cut() {
         "<testsuite><testcase classname='hunter2' name='{name}'><failure message='{}hunter2'/></testcase></testsuite>",
         "y".repeat(995)
     );
-    junit::read(&text, &mut gathered).unwrap();
-    gathered.warn("hunter2.xml: broken".to_owned());
-    let shown = serde_json::to_string(&gathered.report()).unwrap();
+    junit::read_junit(&text, &mut gathered).unwrap();
+    gathered.add_warning("hunter2.xml: broken".to_owned());
+    let shown = serde_json::to_string(&gathered.into_report()).unwrap();
     assert!(
         !shown.contains("hunter") && !shown.contains("yhu") && !shown.contains("xhu"),
         "{shown}"
@@ -202,11 +205,11 @@ fn secrets_are_masked_before_anything_is_cut() {
 
 fn covered(texts: &[&str]) -> Option<Coverage> {
     let masker = nobody();
-    let mut gathered = ReportAggregate::new(&masker).within(std::path::Path::new("/work"));
+    let mut gathered = ReportAggregate::new(&masker).with_workspace(std::path::Path::new("/work"));
     for text in texts {
-        coverage::read(text, &mut gathered).unwrap();
+        coverage::read_coverage(text, &mut gathered).unwrap();
     }
-    gathered.report().coverage
+    gathered.into_report().coverage
 }
 
 #[test]
@@ -289,7 +292,8 @@ fn caches_and_packages_are_left_out_unless_named() {
                 .collect(),
             ..Default::default()
         };
-        let (found, trouble) = report_finder::find(folder.path(), &wanted(&paths).unwrap());
+        let (found, trouble) =
+            report_finder::find_reports(folder.path(), &report_patterns(&paths).unwrap());
         assert_eq!(trouble, None);
         found
             .into_iter()
@@ -337,7 +341,7 @@ fn explained(written: SystemTime, began: SystemTime, more: &str) -> (Report, Opt
         step(2, 20, 30, Some("exit code 1")),
     ];
     let masker = nobody();
-    read(&Default::default(), folder.path(), began, &spans, &masker)
+    read_reports(&Default::default(), folder.path(), began, &spans, &masker)
 }
 
 #[test]

@@ -13,9 +13,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    artifact_store::{ArtifactEntry, ArtifactStore, checked_name},
+    artifact_store::{ArtifactEntry, ArtifactStore, check_name},
     artifact_zip,
-    http_server::{RequestAddress, aside},
+    http_server::{RequestAddress, run_blocking_call},
     signed_blobs::{FinishedUpload, SignedBlobs},
     twirp::{self, TwirpCode, TwirpError},
 };
@@ -50,31 +50,35 @@ enum UploadFormat {
 }
 
 #[derive(Deserialize)]
-struct CreateRequest {
+struct CreateArtifactRequest {
     name: String,
     #[serde(default, alias = "mimeType")]
     mime_type: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct FinalizeRequest {
+struct FinalizeArtifactRequest {
     name: String,
-    #[serde(default, deserialize_with = "twirp::number")]
+    #[serde(default, deserialize_with = "twirp::deserialize_number")]
     size: Option<u64>,
     #[serde(default)]
     hash: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct ListRequest {
+struct ListArtifactsRequest {
     #[serde(default, alias = "nameFilter")]
     name_filter: Option<String>,
-    #[serde(default, alias = "idFilter", deserialize_with = "twirp::number")]
+    #[serde(
+        default,
+        alias = "idFilter",
+        deserialize_with = "twirp::deserialize_number"
+    )]
     id_filter: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct NameRequest {
+struct ArtifactNameRequest {
     name: String,
 }
 
@@ -107,18 +111,21 @@ impl ArtifactService {
     }
 
     /// Handles a call; `address` is the base of URLs in the response.
-    pub(super) async fn call(
+    pub(super) async fn handle_call(
         self: &Arc<Self>,
         method: &str,
         body: &[u8],
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
         match method {
-            "CreateArtifact" => self.create(&twirp::read(body)?, address),
-            "FinalizeArtifact" => self.finalize(twirp::read(body)?).await,
-            "ListArtifacts" => self.list(&twirp::read(body)?),
-            "GetSignedArtifactURL" => self.offer(twirp::read(body)?, address).await,
-            "DeleteArtifact" => self.delete(&twirp::read(body)?),
+            "CreateArtifact" => self.create_upload(&twirp::parse_request(body)?, address),
+            "FinalizeArtifact" => self.finalize_upload(twirp::parse_request(body)?).await,
+            "ListArtifacts" => self.list_artifacts(&twirp::parse_request(body)?),
+            "GetSignedArtifactURL" => {
+                self.sign_download(twirp::parse_request(body)?, address)
+                    .await
+            }
+            "DeleteArtifact" => self.delete_artifact(&twirp::parse_request(body)?),
             _ => Err(TwirpError::new(
                 TwirpCode::BadRoute,
                 format!("there is no {method}"),
@@ -126,14 +133,14 @@ impl ArtifactService {
         }
     }
 
-    fn create(
+    fn create_upload(
         &self,
-        request: &CreateRequest,
+        request: &CreateArtifactRequest,
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
         let invalid = |why| TwirpError::new(TwirpCode::InvalidArgument, why);
-        let name = checked_name(&request.name).map_err(invalid)?.to_owned();
-        if !self.shelf.is_free(&name) {
+        let name = check_name(&request.name).map_err(invalid)?.to_owned();
+        if !self.shelf.is_name_free(&name) {
             let why = "an artifact with this name already exists on the workflow run";
             return Err(TwirpError::new(TwirpCode::AlreadyExists, why));
         }
@@ -141,33 +148,42 @@ impl ArtifactService {
             None | Some("" | "application/zip") => UploadFormat::Zip,
             Some(_) => UploadFormat::File,
         };
-        let (upload, signature) = self.blobs.open()?;
+        let (upload, signature) = self.blobs.open_upload()?;
         let begun = PendingUpload { upload, form };
-        if let Some(given_up) = self.lock().insert(name, begun) {
-            self.blobs.close(given_up.upload);
+        if let Some(given_up) = self.lock_uploads().insert(name, begun) {
+            self.blobs.close_upload(given_up.upload);
         }
-        twirp::write(&serde_json::json!({
+        twirp::serialize_response(&serde_json::json!({
             "ok": true,
-            "signed_upload_url": address.of("artifacts", upload, &signature),
+            "signed_upload_url": address.signed_url("artifacts", upload, &signature),
         }))
     }
 
-    async fn finalize(self: &Arc<Self>, request: FinalizeRequest) -> Result<Vec<u8>, TwirpError> {
-        let begun = self.lock().remove(&request.name);
+    async fn finalize_upload(
+        self: &Arc<Self>,
+        request: FinalizeArtifactRequest,
+    ) -> Result<Vec<u8>, TwirpError> {
+        let begun = self.lock_uploads().remove(&request.name);
         let not_begun = || TwirpError::new(TwirpCode::NotFound, "no upload of this name was begun");
         let begun = begun.ok_or_else(not_begun)?;
-        let upload = self.blobs.close(begun.upload).ok_or_else(not_begun)?;
+        let upload = self
+            .blobs
+            .close_upload(begun.upload)
+            .ok_or_else(not_begun)?;
         let this = Arc::clone(self);
-        let kept = aside(move || this.keep(&upload, begun.form, &request)).await?;
-        twirp::write(&serde_json::json!({ "ok": true, "artifact_id": kept.id().to_string() }))
+        let kept =
+            run_blocking_call(move || this.store_upload(&upload, begun.form, &request)).await?;
+        twirp::serialize_response(
+            &serde_json::json!({ "ok": true, "artifact_id": kept.id().to_string() }),
+        )
     }
 
     /// Converts an upload to an artifact and stores it.
-    fn keep(
+    fn store_upload(
         &self,
         upload: &FinishedUpload,
         form: UploadFormat,
-        request: &FinalizeRequest,
+        request: &FinalizeArtifactRequest,
     ) -> Result<ArtifactEntry, TwirpError> {
         let invalid = |why: String| {
             let name = &request.name;
@@ -176,39 +192,44 @@ impl ArtifactService {
                 format!("the artifact {name}: {why}"),
             )
         };
-        let blob = upload.blob();
+        let blob = upload.blob_path();
         let blob = blob.ok_or_else(|| invalid("nothing was uploaded".to_owned()))?;
         let size = blob.metadata()?.len();
         if let Some(said) = request.size.filter(|said| *said != size) {
             return Err(invalid(format!("{size} bytes came, not {said}")));
         }
         if let Some(said) = request.hash.as_deref().filter(|said| !said.is_empty()) {
-            let found = format!("sha256:{}", file_hash::hex(&file_hash::of_file(&blob)?));
+            let found = format!(
+                "sha256:{}",
+                file_hash::to_hex(&file_hash::hash_file(&blob)?)
+            );
             if found != said {
                 return Err(invalid(format!("what came is {found}, not {said}")));
             }
         }
-        let to = place(&self.kept, &request.name);
+        let to = free_path(&self.kept, &request.name);
         let written = match form {
-            UploadFormat::Zip => artifact_zip::to_tar(&blob, &to),
-            UploadFormat::File => alone(&blob, &request.name, &to),
+            UploadFormat::Zip => artifact_zip::zip_to_tar(&blob, &to),
+            UploadFormat::File => write_single_file_tar(&blob, &request.name, &to),
         };
         let WrittenTar { digest, size } = written.map_err(|why| {
             // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&to);
             invalid(why)
         })?;
-        Ok(self.shelf.put(request.name.clone(), to, digest, size))
+        Ok(self
+            .shelf
+            .add_artifact(request.name.clone(), to, digest, size))
     }
 
-    fn list(&self, request: &ListRequest) -> Result<Vec<u8>, TwirpError> {
+    fn list_artifacts(&self, request: &ListArtifactsRequest) -> Result<Vec<u8>, TwirpError> {
         let (run, job) = &self.ids;
         let wanted = |kept: &ArtifactEntry| {
             let name = request.name_filter.as_ref();
             name.is_none_or(|name| *name == kept.name)
                 && request.id_filter.is_none_or(|id| id == kept.id())
         };
-        let all = self.shelf.all().into_iter().filter(wanted);
+        let all = self.shelf.list_artifacts().into_iter().filter(wanted);
         // Without digests: clients would compare them with the zip, but they are those of the tar.
         let listed = all.map(|kept| ArtifactListing {
             workflow_run_backend_id: run.clone(),
@@ -218,24 +239,27 @@ impl ArtifactService {
             created_at: kept.at.to_string(),
             name: kept.name,
         });
-        twirp::write(&serde_json::json!({ "artifacts": listed.collect::<Vec<_>>() }))
+        twirp::serialize_response(&serde_json::json!({ "artifacts": listed.collect::<Vec<_>>() }))
     }
 
-    async fn offer(
+    async fn sign_download(
         self: &Arc<Self>,
-        request: NameRequest,
+        request: ArtifactNameRequest,
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
-        let kept = self.shelf.get(&request.name).ok_or_else(not_there)?;
+        let kept = self
+            .shelf
+            .find_artifact(&request.name)
+            .ok_or_else(unknown_artifact)?;
         let this = Arc::clone(self);
-        let zip = aside(move || this.zipped(&kept)).await?;
-        let (id, signature) = self.blobs.offer(zip)?;
-        let url = address.of("artifacts", id, &signature);
-        twirp::write(&serde_json::json!({ "signed_url": url }))
+        let zip = run_blocking_call(move || this.zip_artifact(&kept)).await?;
+        let (id, signature) = self.blobs.sign_readable(zip)?;
+        let url = address.signed_url("artifacts", id, &signature);
+        twirp::serialize_response(&serde_json::json!({ "signed_url": url }))
     }
 
     /// The artifact as a zip, created once.
-    fn zipped(&self, kept: &ArtifactEntry) -> Result<PathBuf, TwirpError> {
+    fn zip_artifact(&self, kept: &ArtifactEntry) -> Result<PathBuf, TwirpError> {
         let zip = self.scratch.join(format!("{}.zip", kept.id()));
         if zip.exists() {
             return Ok(zip);
@@ -244,7 +268,7 @@ impl ArtifactService {
         let folder = self.scratch.join(unique.as_str());
         let part = folder.with_extension("part");
         std::fs::create_dir_all(&self.scratch)?;
-        let made = artifact_zip::of_tar(&kept.path, &kept.digest, &folder, &part);
+        let made = artifact_zip::tar_to_zip(&kept.path, &kept.digest, &folder, &part);
         made.map_err(|why| {
             let name = &kept.name;
             TwirpError::new(
@@ -256,31 +280,36 @@ impl ArtifactService {
         Ok(zip)
     }
 
-    fn delete(&self, request: &NameRequest) -> Result<Vec<u8>, TwirpError> {
-        let gone = self.shelf.remove(&request.name).ok_or_else(not_there)?;
-        twirp::write(&serde_json::json!({ "ok": true, "artifact_id": gone.id().to_string() }))
+    fn delete_artifact(&self, request: &ArtifactNameRequest) -> Result<Vec<u8>, TwirpError> {
+        let gone = self
+            .shelf
+            .remove_artifact(&request.name)
+            .ok_or_else(unknown_artifact)?;
+        twirp::serialize_response(
+            &serde_json::json!({ "ok": true, "artifact_id": gone.id().to_string() }),
+        )
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, PendingUpload>> {
+    fn lock_uploads(&self) -> std::sync::MutexGuard<'_, HashMap<String, PendingUpload>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn not_there() -> TwirpError {
+fn unknown_artifact() -> TwirpError {
     TwirpError::new(TwirpCode::NotFound, "there is no artifact of this name")
 }
 
 /// Writes a tar with one file.
-fn alone(file: &Path, name: &str, to: &Path) -> Result<WrittenTar, String> {
+fn write_single_file_tar(file: &Path, name: &str, to: &Path) -> Result<WrittenTar, String> {
     let open = File::open(file).and_then(|file| Ok((file.metadata()?.len(), file)));
     let (size, file) = open.map_err(|error| error.to_string())?;
     let mut builder = artifact_tar::TarWriter::create(to)?;
-    builder.file(Path::new(name), 0o644, size, file)?;
+    builder.add_file(Path::new(name), 0o644, size, file)?;
     builder.finish()
 }
 
 /// A new path for an artifact. Never an existing one, which the journal may refer to.
-pub(crate) fn place(folder: &Path, name: &str) -> PathBuf {
+pub(crate) fn free_path(folder: &Path, name: &str) -> PathBuf {
     let mut path = folder.join(format!("{name}.tar"));
     for number in 2.. {
         if !path.exists() {

@@ -47,7 +47,7 @@ enum ArtifactOrigin {
 
 impl ArtifactEntry {
     /// An artifact of another run, to be downloaded to `path`.
-    pub(crate) fn listed(name: String, path: PathBuf, digest: String, size: u64) -> Self {
+    pub(crate) fn from_listing(name: String, path: PathBuf, digest: String, size: u64) -> Self {
         Self {
             name,
             digest,
@@ -91,24 +91,27 @@ impl ArtifactStore {
     }
 
     /// All artifacts, sorted by name.
-    pub(crate) fn all(&self) -> Vec<ArtifactEntry> {
-        let mut all = self.lock().clone();
+    pub(crate) fn list_artifacts(&self) -> Vec<ArtifactEntry> {
+        let mut all = self.lock_entries().clone();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<ArtifactEntry> {
-        self.lock().iter().find(|kept| kept.name == name).cloned()
+    pub(crate) fn find_artifact(&self, name: &str) -> Option<ArtifactEntry> {
+        self.lock_entries()
+            .iter()
+            .find(|kept| kept.name == name)
+            .cloned()
     }
 
     /// Whether the name can be used: like at GitHub, an artifact can't be uploaded twice.
-    pub(crate) fn is_free(&self, name: &str) -> bool {
-        let kept = self.get(name);
+    pub(crate) fn is_name_free(&self, name: &str) -> bool {
+        let kept = self.find_artifact(name);
         kept.is_none_or(|kept| kept.origin == ArtifactOrigin::Earlier && self.again)
     }
 
     /// Adds an artifact, replacing one with the same name.
-    pub(crate) fn put(
+    pub(crate) fn add_artifact(
         &self,
         name: String,
         path: PathBuf,
@@ -123,23 +126,23 @@ impl ArtifactStore {
             at: Timestamp::now(),
             origin: ArtifactOrigin::Fresh,
         };
-        let mut kept = self.lock();
+        let mut kept = self.lock_entries();
         kept.retain(|kept| kept.name != new.name);
         kept.push(new.clone());
         new
     }
 
-    /// Removes an artifact for this job. One that is in the journal stays in the run until another of its name is
+    /// Removes an artifact for this job. An artifact in the journal stays in the run until another of its name is
     /// stored.
-    pub(crate) fn remove(&self, name: &str) -> Option<ArtifactEntry> {
-        let mut kept = self.lock();
+    pub(crate) fn remove_artifact(&self, name: &str) -> Option<ArtifactEntry> {
+        let mut kept = self.lock_entries();
         let at = kept.iter().position(|kept| kept.name == name)?;
         Some(kept.remove(at))
     }
 
     /// Journal entries for artifacts that are not yet in the journal.
-    pub(crate) fn take_fresh(&self) -> Vec<JournalBody> {
-        let mut kept = self.lock();
+    pub(crate) fn take_unrecorded(&self) -> Vec<JournalBody> {
+        let mut kept = self.lock_entries();
         let fresh = kept
             .iter_mut()
             .filter(|kept| kept.origin == ArtifactOrigin::Fresh);
@@ -156,14 +159,14 @@ impl ArtifactStore {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<ArtifactEntry>> {
+    fn lock_entries(&self) -> MutexGuard<'_, Vec<ArtifactEntry>> {
         // A panic can't leave the list half-updated, so a poisoned lock is safe to use.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Validates a name.
-pub(crate) fn checked_name(name: &str) -> Result<&str, String> {
+pub(crate) fn check_name(name: &str) -> Result<&str, String> {
     if name.is_empty()
         || name.len() > NAME_BYTES_MAX
         || name.starts_with('.')
@@ -192,30 +195,35 @@ mod tests {
     #[test]
     fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
         let shelf = ArtifactStore::new(&earlier(), false);
-        assert!(shelf.take_fresh().is_empty());
-        let put = |digest: &str| shelf.put("a".to_owned(), "/a".into(), digest.to_owned(), 7);
+        assert!(shelf.take_unrecorded().is_empty());
+        let put =
+            |digest: &str| shelf.add_artifact("a".to_owned(), "/a".into(), digest.to_owned(), 7);
         let one = put("sha256:1");
-        assert_eq!(shelf.get("a").unwrap().id(), one.id());
+        assert_eq!(shelf.find_artifact("a").unwrap().id(), one.id());
         assert_ne!(put("sha256:2").id(), one.id());
-        assert_eq!(shelf.take_fresh().len(), 1);
-        assert!(shelf.take_fresh().is_empty());
-        let names: Vec<String> = shelf.all().into_iter().map(|kept| kept.name).collect();
+        assert_eq!(shelf.take_unrecorded().len(), 1);
+        assert!(shelf.take_unrecorded().is_empty());
+        let names: Vec<String> = shelf
+            .list_artifacts()
+            .into_iter()
+            .map(|kept| kept.name)
+            .collect();
         assert_eq!(names, ["a", "shop"]);
-        assert!(shelf.remove("a").is_some() && shelf.remove("a").is_none());
+        assert!(shelf.remove_artifact("a").is_some() && shelf.remove_artifact("a").is_none());
     }
 
     #[test]
     fn a_name_is_taken_once_unless_the_run_is_run_again() {
-        assert!(!ArtifactStore::new(&earlier(), false).is_free("shop"));
-        assert!(ArtifactStore::new(&earlier(), true).is_free("shop"));
-        assert!(ArtifactStore::new(&earlier(), false).is_free("other"));
+        assert!(!ArtifactStore::new(&earlier(), false).is_name_free("shop"));
+        assert!(ArtifactStore::new(&earlier(), true).is_name_free("shop"));
+        assert!(ArtifactStore::new(&earlier(), false).is_name_free("other"));
     }
 
     #[test]
     fn names_that_would_be_paths_are_refused() {
         for bad in ["", ".", "..", ".a", "a/b", "a\\b", "a:b", "a\nb", "a\0"] {
-            assert!(checked_name(bad).is_err(), "{bad:?}");
+            assert!(check_name(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(checked_name("dist 1.2"), Ok("dist 1.2"));
+        assert_eq!(check_name("dist 1.2"), Ok("dist 1.2"));
     }
 }

@@ -27,7 +27,7 @@ const LINK_BYTES_MAX: u64 = 4096;
 const LARGE_BYTES: u64 = u32::MAX as u64;
 
 /// Converts a zip to a tar.
-pub(super) fn to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar, String> {
+pub(super) fn zip_to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar, String> {
     let file = File::open(from).map_err(|error| error.to_string())?;
     let packed = file.metadata().map_err(|error| error.to_string())?.len();
     let unpacked_max = UNPACKED_BYTES_FREE.max(packed.saturating_mul(RATIO_MAX));
@@ -42,7 +42,7 @@ pub(super) fn to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar,
         let entry = archive.by_index_raw(index);
         let entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
         if !entry.is_dir() {
-            names.push((inner_name(&entry)?, index));
+            names.push((checked_entry_path(&entry)?, index));
             unpacked = unpacked.saturating_add(entry.size());
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar,
             let mut target = String::new();
             let read = entry.take(LINK_BYTES_MAX).read_to_string(&mut target);
             read.map_err(|error| failed(&error))?;
-            builder.link(&name, Path::new(&target))?;
+            builder.add_link(&name, Path::new(&target))?;
             continue;
         }
         // The declared size was checked against the limit: read no more than that.
@@ -73,7 +73,7 @@ pub(super) fn to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar,
             inner: (&mut entry).take(size),
             count: 0,
         };
-        builder.file(&name, mode, size, &mut counted)?;
+        builder.add_file(&name, mode, size, &mut counted)?;
         if counted.count != size || entry.read(&mut [0]).map_err(|error| failed(&error))? > 0 {
             return Err(failed(&"its length is not the one it says"));
         }
@@ -81,12 +81,12 @@ pub(super) fn to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar,
     builder.finish()
 }
 
-fn inner_name<R: Read>(entry: &ZipFile<'_, R>) -> Result<PathBuf, String> {
+fn checked_entry_path<R: Read>(entry: &ZipFile<'_, R>) -> Result<PathBuf, String> {
     let name = entry.name();
     let name = name.map_err(|error| format!("a name in it is no text: {error}"))?;
     let path = Path::new(name.as_ref());
     let leaves = name.contains(['\\', '\0'])
-        || artifact_links::depth(path).is_none()
+        || artifact_links::path_depth(path).is_none()
         || entry.enclosed_name().is_none();
     if leaves {
         return Err(format!("the entry {name:?} leaves its folder"));
@@ -111,18 +111,24 @@ impl<R: Read> Read for CountingReader<R> {
 /// Converts the tar at `from` to a zip, after verifying its digest. `scratch` is a temporary folder.
 ///
 /// Symlinks are replaced by their targets: GitHub's artifacts contain none, and not every unzip tool supports them.
-pub(super) fn of_tar(from: &Path, digest: &str, scratch: &Path, to: &Path) -> Result<(), String> {
-    let made = artifact_tar::unpack(from, digest, scratch).and_then(|_| of_folder(scratch, to));
+pub(super) fn tar_to_zip(
+    from: &Path,
+    digest: &str,
+    scratch: &Path,
+    to: &Path,
+) -> Result<(), String> {
+    let made =
+        artifact_tar::unpack_tar(from, digest, scratch).and_then(|_| zip_folder(scratch, to));
     // Best effort: otherwise it is removed with the job's folder.
     let _ = fs::remove_dir_all(scratch);
     made
 }
 
-fn of_folder(folder: &Path, to: &Path) -> Result<(), String> {
+fn zip_folder(folder: &Path, to: &Path) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", to.display());
     let file = File::create(to).map_err(|error| failed(&error))?;
     let mut writer = ZipWriter::new(BufWriter::with_capacity(256 * 1024, file));
-    for path in path_patterns::find(folder, &["**".to_owned()], HiddenFiles::Include)?.files {
+    for path in path_patterns::find_files(folder, &["**".to_owned()], HiddenFiles::Include)?.files {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let Ok(found) = path.metadata() else {
             // A dangling symlink.
@@ -182,13 +188,13 @@ mod tests {
             ("empty", b"", 0o644),
         ];
         zip(&at("a.zip"), &entries);
-        let tar = to_tar(&at("a.zip"), &at("a.tar")).unwrap();
+        let tar = zip_to_tar(&at("a.zip"), &at("a.tar")).unwrap();
         zip(
             &at("b.zip"),
             &[entries[1], entries[2], entries[0], entries[3]],
         );
-        assert_eq!(to_tar(&at("b.zip"), &at("b.tar")).unwrap(), tar);
-        of_tar(&at("a.tar"), &tar.digest, &at("scratch"), &at("c.zip")).unwrap();
+        assert_eq!(zip_to_tar(&at("b.zip"), &at("b.tar")).unwrap(), tar);
+        tar_to_zip(&at("a.tar"), &tar.digest, &at("scratch"), &at("c.zip")).unwrap();
         assert!(!at("scratch").exists());
         let mut archive = ZipArchive::new(File::open(at("c.zip")).unwrap()).unwrap();
         let mut names: Vec<String> = archive
@@ -211,7 +217,7 @@ mod tests {
         let path = folder.path().join("a.zip");
         let refused = |entries: &[(&str, &[u8], u32)], why: &str| {
             zip(&path, entries);
-            let refused = to_tar(&path, &folder.path().join("a.tar")).unwrap_err();
+            let refused = zip_to_tar(&path, &folder.path().join("a.tar")).unwrap_err();
             assert!(refused.contains(why), "{refused}");
         };
         refused(&[("../out", b"x", 0o644)], "leaves its folder");
@@ -221,7 +227,7 @@ mod tests {
         refused(&[("a", b"/etc/passwd", 0o120_777)], LEAVES);
         refused(&[("a", b"../../x", 0o120_777)], LEAVES);
         fs::write(&path, "no zip").unwrap();
-        let refused = to_tar(&path, &folder.path().join("a.tar")).unwrap_err();
+        let refused = zip_to_tar(&path, &folder.path().join("a.tar")).unwrap_err();
         assert!(refused.contains("no zip file"), "{refused}");
     }
 
@@ -239,7 +245,7 @@ mod tests {
         }
         writer.finish().unwrap();
         assert!(path.metadata().unwrap().len() < 1 << 20);
-        let refused = to_tar(&path, Path::new("/nowhere/a.tar")).unwrap_err();
+        let refused = zip_to_tar(&path, Path::new("/nowhere/a.tar")).unwrap_err();
         assert!(refused.contains("made to fill disks"), "{refused}");
     }
 }

@@ -10,12 +10,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    http_server::{RequestAddress, aside},
+    http_server::{RequestAddress, run_blocking_call},
     runtime_secret::RuntimeSecret,
     signed_blobs::SignedBlobs,
     twirp::{self, TwirpCode, TwirpError},
 };
-use crate::cache::{CacheEntry, JobCaches, SaveCacheError, checked_key};
+use crate::cache::{CacheEntry, JobCaches, SaveCacheError, check_key};
 
 pub(super) struct CacheService {
     /// `None` if the job has no cache store.
@@ -28,21 +28,25 @@ pub(super) struct CacheService {
 }
 
 #[derive(Deserialize)]
-struct CreateRequest {
+struct CreateCacheRequest {
     key: String,
     version: String,
 }
 
 #[derive(Deserialize)]
-struct FinalizeRequest {
+struct FinalizeCacheRequest {
     key: String,
     version: String,
-    #[serde(default, alias = "sizeBytes", deserialize_with = "twirp::number")]
+    #[serde(
+        default,
+        alias = "sizeBytes",
+        deserialize_with = "twirp::deserialize_number"
+    )]
     size_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct FindRequest {
+struct FindCacheRequest {
     key: String,
     version: String,
     #[serde(default, alias = "restoreKeys")]
@@ -64,16 +68,19 @@ impl CacheService {
     }
 
     /// Handles a call; `address` is the base of URLs in the response.
-    pub(super) async fn call(
+    pub(super) async fn handle_call(
         self: &Arc<Self>,
         method: &str,
         body: &[u8],
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
         match method {
-            "CreateCacheEntry" => self.create(twirp::read(body)?, address),
-            "FinalizeCacheEntryUpload" => self.finalize(twirp::read(body)?).await,
-            "GetCacheEntryDownloadURL" => self.offer(twirp::read(body)?, address).await,
+            "CreateCacheEntry" => self.create_upload(twirp::parse_request(body)?, address),
+            "FinalizeCacheEntryUpload" => self.finalize_upload(twirp::parse_request(body)?).await,
+            "GetCacheEntryDownloadURL" => {
+                self.sign_download(twirp::parse_request(body)?, address)
+                    .await
+            }
             _ => Err(TwirpError::new(
                 TwirpCode::BadRoute,
                 format!("there is no {method}"),
@@ -81,85 +88,95 @@ impl CacheService {
         }
     }
 
-    fn create(
+    fn create_upload(
         &self,
-        request: CreateRequest,
+        request: CreateCacheRequest,
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
-        let CreateRequest { key, version } = request;
-        checked_key(&key).map_err(|why| TwirpError::new(TwirpCode::InvalidArgument, why))?;
+        let CreateCacheRequest { key, version } = request;
+        check_key(&key).map_err(|why| TwirpError::new(TwirpCode::InvalidArgument, why))?;
         let Some(caches) = &self.caches else {
             let answer = json!({ "ok": false, "message": "this run has nowhere to keep caches" });
-            return twirp::write(&answer);
+            return twirp::serialize_response(&answer);
         };
-        if caches.has(&version, &key) {
+        if caches.has_entry(&version, &key) {
             return Err(TwirpError::new(
                 TwirpCode::AlreadyExists,
                 SaveCacheError::Taken.to_string(),
             ));
         }
-        let (upload, signature) = self.blobs.open()?;
-        if let Some(given_up) = self.lock().insert((key, version), upload) {
-            self.blobs.close(given_up);
+        let (upload, signature) = self.blobs.open_upload()?;
+        if let Some(given_up) = self.lock_uploads().insert((key, version), upload) {
+            self.blobs.close_upload(given_up);
         }
-        let url = address.of("caches", upload, &signature);
-        twirp::write(&json!({ "ok": true, "signed_upload_url": url }))
+        let url = address.signed_url("caches", upload, &signature);
+        twirp::serialize_response(&json!({ "ok": true, "signed_upload_url": url }))
     }
 
-    async fn finalize(self: &Arc<Self>, request: FinalizeRequest) -> Result<Vec<u8>, TwirpError> {
-        let FinalizeRequest {
+    async fn finalize_upload(
+        self: &Arc<Self>,
+        request: FinalizeCacheRequest,
+    ) -> Result<Vec<u8>, TwirpError> {
+        let FinalizeCacheRequest {
             key,
             version,
             size_bytes,
         } = request;
         let not_begun = || TwirpError::new(TwirpCode::NotFound, "no upload for this key was begun");
-        let upload = self.lock().remove(&(key.clone(), version.clone()));
-        let upload = upload.and_then(|upload| self.blobs.close(upload));
+        let upload = self.lock_uploads().remove(&(key.clone(), version.clone()));
+        let upload = upload.and_then(|upload| self.blobs.close_upload(upload));
         let (upload, caches) = upload.zip(self.caches.clone()).ok_or_else(not_begun)?;
-        let entry = aside(move || {
+        let entry = run_blocking_call(move || {
             let invalid = |why: String| TwirpError::new(TwirpCode::InvalidArgument, why);
-            let blob = upload.blob();
+            let blob = upload.blob_path();
             let blob = blob.ok_or_else(|| invalid("nothing was uploaded".to_owned()))?;
             let size = blob.metadata()?.len();
             if let Some(said) = size_bytes.filter(|said| *said != size) {
                 return Err(invalid(format!("{size} bytes came, not {said}")));
             }
-            caches.put(&version, &key, &blob).map_err(refused)
+            caches
+                .save_entry(&version, &key, &blob)
+                .map_err(twirp_error)
         });
         let entry = entry.await?;
-        twirp::write(&json!({ "ok": true, "entry_id": entry.number().to_string() }))
+        twirp::serialize_response(
+            &json!({ "ok": true, "entry_id": entry.numeric_id().to_string() }),
+        )
     }
 
-    async fn offer(
+    async fn sign_download(
         self: &Arc<Self>,
-        request: FindRequest,
+        request: FindCacheRequest,
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
         let this = Arc::clone(self);
-        let found = aside(move || this.find(&request)).await?;
+        let found = run_blocking_call(move || this.find_entry(&request)).await?;
         let Some((entry, path)) = found else {
-            return twirp::write(&json!({ "ok": false }));
+            return twirp::serialize_response(&json!({ "ok": false }));
         };
-        let (id, signature) = self.blobs.offer(path)?;
-        twirp::write(&json!({
+        let (id, signature) = self.blobs.sign_readable(path)?;
+        twirp::serialize_response(&json!({
             "ok": true,
-            "signed_download_url": address.of("caches", id, &signature),
+            "signed_download_url": address.signed_url("caches", id, &signature),
             "matched_key": entry.key,
         }))
     }
 
-    fn find(&self, request: &FindRequest) -> Result<Option<(CacheEntry, PathBuf)>, TwirpError> {
+    fn find_entry(
+        &self,
+        request: &FindCacheRequest,
+    ) -> Result<Option<(CacheEntry, PathBuf)>, TwirpError> {
         let Some(caches) = &self.caches else {
             return Ok(None);
         };
-        let found = caches.find(&request.version, &request.key, &request.restore_keys);
+        let found = caches.find_entry(&request.version, &request.key, &request.restore_keys);
         let Some(entry) = found.map_err(|why| TwirpError::new(TwirpCode::InvalidArgument, why))?
         else {
             return Ok(None);
         };
         std::fs::create_dir_all(&self.scratch)?;
         let to = self.scratch.join(RuntimeSecret::random()?.as_str());
-        match caches.lend(&entry, &to) {
+        match caches.link_entry(&entry, &to) {
             Ok(path) => Ok(Some((entry, path))),
             // Another job has evicted the entry meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -167,12 +184,12 @@ impl CacheService {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), u64>> {
+    fn lock_uploads(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), u64>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn refused(error: SaveCacheError) -> TwirpError {
+fn twirp_error(error: SaveCacheError) -> TwirpError {
     let code = match &error {
         SaveCacheError::Taken => TwirpCode::AlreadyExists,
         SaveCacheError::TooLarge { .. } | SaveCacheError::Key(_) => TwirpCode::InvalidArgument,

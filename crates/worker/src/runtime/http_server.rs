@@ -32,7 +32,7 @@ use super::{
     artifact_service::ArtifactService,
     cache_service::CacheService,
     runtime_secret::RuntimeSecret,
-    signed_blobs::{self, BlobError, SignedBlobs},
+    signed_blobs::{self, BlobResponseError, SignedBlobs},
     twirp::{TwirpCode, TwirpError},
 };
 use crate::file_hash;
@@ -46,7 +46,7 @@ const ACCOUNT: &str = "blobs";
 /// Timeout for a request's head.
 const HEAD: Duration = Duration::from_secs(30);
 
-type Body = BoxBody<Bytes, io::Error>;
+type ResponseBody = BoxBody<Bytes, io::Error>;
 
 pub(super) struct EndpointServices {
     token: RuntimeSecret,
@@ -62,7 +62,7 @@ pub(super) struct RequestAddress {
 }
 
 impl RequestAddress {
-    fn of_request(headers: &HeaderMap) -> Self {
+    fn from_headers(headers: &HeaderMap) -> Self {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
@@ -72,7 +72,7 @@ impl RequestAddress {
     }
 
     /// The signed URL of a file.
-    pub(super) fn of(&self, container: &str, id: u64, signature: &RuntimeSecret) -> String {
+    pub(super) fn signed_url(&self, container: &str, id: u64, signature: &RuntimeSecret) -> String {
         format!(
             "http://{}/{ACCOUNT}/{container}/{id}?sig={}",
             self.host,
@@ -106,7 +106,7 @@ impl EndpointServices {
 }
 
 /// Serves until `stop` is cancelled: the main function of the thread.
-pub(super) fn run(
+pub(super) fn serve_until_stopped(
     mut listeners: mpsc::Receiver<TcpListener>,
     services: EndpointServices,
     stop: CancellationToken,
@@ -118,15 +118,15 @@ pub(super) fn run(
     let services = Arc::new(services);
     runtime.block_on(stop.run_until_cancelled(async {
         while let Some(listener) = listeners.recv().await {
-            tokio::spawn(accept(listener, Arc::clone(&services)));
+            tokio::spawn(accept_connections(listener, Arc::clone(&services)));
         }
         std::future::pending::<()>().await;
     }));
-    // The job is over, so are its clients.
+    // The job has ended, and so have its clients.
     runtime.shutdown_background();
 }
 
-async fn accept(listener: TcpListener, services: Arc<EndpointServices>) {
+async fn accept_connections(listener: TcpListener, services: Arc<EndpointServices>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -144,7 +144,7 @@ async fn accept(listener: TcpListener, services: Arc<EndpointServices>) {
         tokio::spawn(async move {
             let answer = service_fn(|request| {
                 let services = Arc::clone(&services);
-                async move { Ok::<_, std::convert::Infallible>(services.answer(request).await) }
+                async move { Ok::<_, std::convert::Infallible>(services.handle_request(request).await) }
             });
             let mut server = http1::Builder::new();
             let server = server.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -156,23 +156,23 @@ async fn accept(listener: TcpListener, services: Arc<EndpointServices>) {
 }
 
 impl EndpointServices {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn handle_request(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let path = request.uri().path().trim_start_matches('/').to_owned();
         let steps: Vec<&str> = path.split('/').collect();
         match steps.as_slice() {
-            ["twirp", service, method] => match self.call(service, method, request).await {
-                Ok(answer) => json(200, answer),
+            ["twirp", service, method] => match self.handle_twirp_call(service, method, request).await {
+                Ok(answer) => json_response(200, answer),
                 Err(TwirpError { code, msg }) => {
-                    let body = serde_json::json!({ "code": code.word(), "msg": msg });
-                    json(code.status(), body.to_string().into_bytes())
+                    let body = serde_json::json!({ "code": code.as_str(), "msg": msg });
+                    json_response(code.http_status(), body.to_string().into_bytes())
                 }
             },
             [ACCOUNT, _, id] => {
                 let id = id.parse().unwrap_or(u64::MAX);
-                let done = self.storage(id, request).await;
-                done.unwrap_or_else(|refusal| refused(&refusal))
+                let done = self.handle_blob_request(id, request).await;
+                done.unwrap_or_else(|refusal| blob_error_response(&refusal))
             }
-            _ => json(
+            _ => json_response(
                 404,
                 br#"{"code":"bad_route","msg":"Shipway serves artifacts and caches here, in the versions of actions/upload-artifact@v4 and actions/cache@v4"}"#
                     .to_vec(),
@@ -180,7 +180,7 @@ impl EndpointServices {
         }
     }
 
-    async fn call(
+    async fn handle_twirp_call(
         &self,
         service: &str,
         method: &str,
@@ -190,7 +190,7 @@ impl EndpointServices {
         let shown = shown.and_then(|value| value.to_str().ok());
         let shown = shown.and_then(|value| value.split_once(' '));
         if !shown.is_some_and(|(scheme, token)| {
-            scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim())
+            scheme.eq_ignore_ascii_case("bearer") && self.token.matches(token.trim())
         }) {
             let why = "the token is not the one of this job: it is in ACTIONS_RUNTIME_TOKEN";
             return Err(TwirpError::new(TwirpCode::Unauthenticated, why));
@@ -201,7 +201,7 @@ impl EndpointServices {
                 "calls are made with POST",
             ));
         }
-        let address = RequestAddress::of_request(request.headers());
+        let address = RequestAddress::from_headers(request.headers());
         let body = Limited::new(request.into_body(), CALL_BYTES_MAX)
             .collect()
             .await;
@@ -210,10 +210,10 @@ impl EndpointServices {
             .to_bytes();
         match service {
             "github.actions.results.api.v1.ArtifactService" => {
-                self.artifacts.call(method, &body, &address).await
+                self.artifacts.handle_call(method, &body, &address).await
             }
             "github.actions.results.api.v1.CacheService" => {
-                self.caches.call(method, &body, &address).await
+                self.caches.handle_call(method, &body, &address).await
             }
             _ => Err(TwirpError::new(
                 TwirpCode::BadRoute,
@@ -223,45 +223,47 @@ impl EndpointServices {
     }
 
     /// Handles a request to the blob storage.
-    async fn storage(
+    async fn handle_blob_request(
         &self,
         id: u64,
         request: Request<Incoming>,
-    ) -> Result<Response<Body>, BlobError> {
-        let query = query(request.uri().query().unwrap_or_default());
+    ) -> Result<Response<ResponseBody>, BlobResponseError> {
+        let query = parse_query(request.uri().query().unwrap_or_default());
         let get = |name: &str| query.get(name).map_or("", String::as_str);
         let signature = get("sig");
         match (request.method().clone(), get("comp")) {
             (Method::PUT, "") => {
-                self.blobs.put(id, signature, request.into_body()).await?;
-                Ok(made())
+                self.blobs
+                    .store_blob(id, signature, request.into_body())
+                    .await?;
+                Ok(created_response())
             }
             (Method::PUT, "block") => {
                 let block = get("blockid");
                 let body = request.into_body();
-                self.blobs.put_block(id, signature, block, body).await?;
-                Ok(made())
+                self.blobs.store_block(id, signature, block, body).await?;
+                Ok(created_response())
             }
             (Method::PUT, "blocklist") => {
                 self.blobs
-                    .put_list(id, signature, request.into_body())
+                    .store_block_list(id, signature, request.into_body())
                     .await?;
-                Ok(made())
+                Ok(created_response())
             }
             (method @ (Method::GET | Method::HEAD), "") => {
-                let path = self.blobs.readable(id, signature)?;
-                send(&path, &method, request.headers()).await
+                let path = self.blobs.readable_path(id, signature)?;
+                send_file(&path, &method, request.headers()).await
             }
             _ => {
                 let why = "files are put, in blocks or whole, and read";
-                Err(BlobError::new(405, "UnsupportedHttpVerb", why))
+                Err(BlobResponseError::new(405, "UnsupportedHttpVerb", why))
             }
         }
     }
 }
 
 /// Runs blocking work on another thread.
-pub(super) async fn aside<T: Send + 'static>(
+pub(super) async fn run_blocking_call<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TwirpError> + Send + 'static,
 ) -> Result<T, TwirpError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -269,14 +271,14 @@ pub(super) async fn aside<T: Send + 'static>(
 }
 
 /// Parses and decodes a query string.
-fn query(text: &str) -> HashMap<String, String> {
+fn parse_query(text: &str) -> HashMap<String, String> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs
-        .map(|(name, value)| (name.to_owned(), decoded(value)))
+        .map(|(name, value)| (name.to_owned(), percent_decode(value)))
         .collect()
 }
 
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -297,11 +299,11 @@ fn decoded(text: &str) -> String {
 }
 
 /// Sends a file, or the requested range.
-async fn send(
+async fn send_file(
     path: &Path,
     method: &Method,
     asked: &HeaderMap,
-) -> Result<Response<Body>, BlobError> {
+) -> Result<Response<ResponseBody>, BlobResponseError> {
     let mut file = tokio::fs::File::open(path).await?;
     let found = file.metadata().await?;
     let length = found.len();
@@ -312,10 +314,10 @@ async fn send(
         && wanted.as_bytes() != etag.as_bytes()
     {
         let why = "the file is another by now";
-        return Err(BlobError::new(412, "ConditionNotMet", why));
+        return Err(BlobResponseError::new(412, "ConditionNotMet", why));
     }
     let range = asked.get("x-ms-range").or_else(|| asked.get(header::RANGE));
-    let range = signed_blobs::range(range.and_then(|range| range.to_str().ok()), length)?;
+    let range = signed_blobs::parse_range(range.and_then(|range| range.to_str().ok()), length)?;
     let (from, count) = range.map_or((0, length), |(from, to)| (from, to - from + 1));
     let mut response = Response::builder()
         .status(if range.is_some() { 206 } else { 200 })
@@ -351,7 +353,7 @@ fn etag(path: &Path, length: u64, modified: SystemTime) -> String {
     let text = format!("{}\n{length}\n{modified:?}", path.display());
     format!(
         "\"0x{}\"",
-        file_hash::hex(&Sha256::digest(text)[..8]).to_uppercase()
+        file_hash::to_hex(&Sha256::digest(text)[..8]).to_uppercase()
     )
 }
 
@@ -362,7 +364,7 @@ fn http_date(time: SystemTime) -> String {
 }
 
 /// Azure's response to a successful write.
-fn made() -> Response<Body> {
+fn created_response() -> Response<ResponseBody> {
     let now = SystemTime::now();
     Response::builder()
         .status(201)
@@ -375,8 +377,8 @@ fn made() -> Response<Body> {
         .expect("these headers are sound")
 }
 
-fn refused(refusal: &BlobError) -> Response<Body> {
-    let BlobError { status, code, why } = refusal;
+fn blob_error_response(refusal: &BlobResponseError) -> Response<ResponseBody> {
+    let BlobResponseError { status, code, why } = refusal;
     let why = why.replace('&', "&amp;").replace('<', "&lt;");
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><TwirpError><TwirpCode>{code}</TwirpCode><Message>{why}</Message></TwirpError>"
@@ -389,7 +391,7 @@ fn refused(refusal: &BlobError) -> Response<Body> {
         .expect("these headers are sound")
 }
 
-fn json(status: u16, body: Vec<u8>) -> Response<Body> {
+fn json_response(status: u16, body: Vec<u8>) -> Response<ResponseBody> {
     let mut response = Response::new(text_body(body));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
     let kind = HeaderValue::from_static("application/json");
@@ -397,7 +399,7 @@ fn json(status: u16, body: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn text_body(bytes: Vec<u8>) -> Body {
+fn text_body(bytes: Vec<u8>) -> ResponseBody {
     let full = Full::new(Bytes::from(bytes));
     full.map_err(|never| match never {}).boxed()
 }
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
-        let query = query("comp=block&blockid=YW%2FiPQ%3D%3D&sig=a+b%2&x");
+        let query = parse_query("comp=block&blockid=YW%2FiPQ%3D%3D&sig=a+b%2&x");
         assert_eq!(query["comp"], "block");
         assert_eq!(query["blockid"], "YW/iPQ==");
         assert_eq!(query["sig"], "a+b%2");

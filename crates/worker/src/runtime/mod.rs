@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 use self::{http_server::EndpointServices, runtime_secret::RuntimeSecret};
 use crate::{cache::JobCaches, environment::JobFolders, file_hash, mask::Masker};
 
-pub(crate) use artifact_service::place;
-pub(crate) use artifact_store::{ArtifactEntry, ArtifactStore, checked_name};
+pub(crate) use artifact_service::free_path;
+pub(crate) use artifact_store::{ArtifactEntry, ArtifactStore, check_name};
 
 /// The toolkit refuses to upload to a server that it takes for an older GitHub Enterprise: any except `github.com`,
 /// `*.ghe.com` and `*.localhost`.
@@ -65,11 +65,11 @@ impl RuntimeEndpoints {
         let again = !matches!(text("run_attempt").as_str(), "" | "1");
         let run = format!("{}/{}", text("repository"), text("run_id"));
         let shelf = ArtifactStore::new(&spec.artifacts, again);
-        let caches = JobCaches::of(spec);
-        Self::of(shelf, caches, &run, &format!("{run}/{}", spec.key), folders)
+        let caches = JobCaches::for_job(spec);
+        Self::with_ids(shelf, caches, &run, &format!("{run}/{}", spec.key), folders)
     }
 
-    fn of(
+    fn with_ids(
         shelf: ArtifactStore,
         caches: Option<JobCaches>,
         run: &str,
@@ -81,13 +81,13 @@ impl RuntimeEndpoints {
             caches,
             artifacts: folders.artifacts.clone(),
             scratch: folders.temp.join("_runtime"),
-            ids: (id_of(run), id_of(job)),
+            ids: (backend_id(run), backend_id(job)),
             served: None,
         }
     }
 
     /// Separate endpoints for a background step, for the same artifacts and caches.
-    pub(crate) fn beside(&self, number: usize) -> Self {
+    pub(crate) fn for_background_step(&self, number: usize) -> Self {
         Self {
             shelf: self.shelf.clone(),
             caches: self.caches.clone(),
@@ -100,21 +100,21 @@ impl RuntimeEndpoints {
 
     /// Starts the endpoints and returns the variables that actions find them by. `at` is this machine's address from
     /// the action's point of view. Registers the token as a secret.
-    pub(crate) fn env(
+    pub(crate) fn endpoint_variables(
         &mut self,
         at: Ipv4Addr,
         masker: &mut Masker,
     ) -> Result<Vec<(String, String)>, String> {
         let failed = |error| format!("the endpoints for actions can't be served at {at}: {error}");
         if self.served.is_none() {
-            let served = self.start().map_err(failed)?;
+            let served = self.start_server().map_err(failed)?;
             masker.add(served.token.as_str());
             self.served = Some(served);
         }
         let Some(served) = &mut self.served else {
             return Ok(Vec::new());
         };
-        let url = format!("http://{at}:{}/", served.port(at).map_err(failed)?);
+        let url = format!("http://{at}:{}/", served.port_at(at).map_err(failed)?);
         // Not `ACTIONS_CACHE_URL`: it stands for the old cache API, which GitHub has shut down.
         let env = [
             ("ACTIONS_RUNTIME_URL", url.as_str()),
@@ -128,9 +128,9 @@ impl RuntimeEndpoints {
             .to_vec())
     }
 
-    fn start(&self) -> io::Result<RunningServer> {
+    fn start_server(&self) -> io::Result<RunningServer> {
         let (run, job) = &self.ids;
-        let token = RuntimeSecret::token(run, job)?;
+        let token = RuntimeSecret::new_token(run, job)?;
         let services = EndpointServices::new(self, token.clone());
         let stop = CancellationToken::new();
         let (listeners, heard) = mpsc::channel(ADDRESSES_MAX);
@@ -138,7 +138,7 @@ impl RuntimeEndpoints {
         let thread = std::thread::Builder::new().name("endpoints".to_owned());
         let thread = thread.spawn({
             let stop = stop.clone();
-            move || http_server::run(heard, services, stop)
+            move || http_server::serve_until_stopped(heard, services, stop)
         })?;
         Ok(RunningServer {
             token,
@@ -162,7 +162,7 @@ struct RunningServer {
 
 impl RunningServer {
     /// The port at an address, which is bound on first use.
-    fn port(&mut self, at: Ipv4Addr) -> io::Result<u16> {
+    fn port_at(&mut self, at: Ipv4Addr) -> io::Result<u16> {
         if let Some((_, port)) = self.ports.iter().find(|(known, _)| *known == at) {
             return Ok(*port);
         }
@@ -188,8 +188,8 @@ impl Drop for RunningServer {
 }
 
 /// An id in GitHub's format, the same for all jobs of a run.
-fn id_of(name: &str) -> String {
-    let hex = file_hash::hex(&Sha256::digest(name)[..16]);
+fn backend_id(name: &str) -> String {
+    let hex = file_hash::to_hex(&Sha256::digest(name)[..16]);
     let (a, b, c, d, e) = (
         &hex[..8],
         &hex[8..12],

@@ -16,12 +16,12 @@ pub(super) struct RuntimeSecret(String);
 impl RuntimeSecret {
     /// 32 random bytes in hex.
     pub(super) fn random() -> std::io::Result<Self> {
-        random_bytes().map(|bytes| Self(file_hash::hex(&bytes)))
+        random_bytes().map(|bytes| Self(file_hash::to_hex(&bytes)))
     }
 
     /// A token like that of GitHub's runner: the toolkit parses run and job from its claims. Its signature is random
     /// and only makes the token secret.
-    pub(super) fn token(run: &str, job: &str) -> std::io::Result<Self> {
+    pub(super) fn new_token(run: &str, job: &str) -> std::io::Result<Self> {
         let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let head = encode(json!({"typ": "JWT", "alg": "HS256"}));
         // Keep it short: all its forms are searched for in every line of the log.
@@ -39,7 +39,7 @@ impl RuntimeSecret {
     }
 
     /// Whether `shown` is this secret.
-    pub(super) fn is(&self, shown: &str) -> bool {
+    pub(super) fn matches(&self, shown: &str) -> bool {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }
 }
@@ -57,13 +57,15 @@ mod tests {
 
     #[test]
     fn a_token_says_run_and_job_and_is_never_the_same() {
-        let token = RuntimeSecret::token("run-1", "job-2").unwrap();
+        let token = RuntimeSecret::new_token("run-1", "job-2").unwrap();
         let parts: Vec<&str> = token.as_str().split('.').collect();
         let claims = URL_SAFE_NO_PAD.decode(parts[1]).unwrap();
         let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
         let scopes = claims["scp"].as_str().unwrap();
         assert_eq!(scopes, "Actions.Results:run-1:job-2");
-        let other = RuntimeSecret::token("run-1", "job-2").unwrap();
-        assert!(token.is(token.as_str()) && !token.is(other.as_str()) && !token.is(""));
+        let other = RuntimeSecret::new_token("run-1", "job-2").unwrap();
+        assert!(
+            token.matches(token.as_str()) && !token.matches(other.as_str()) && !token.matches("")
+        );
     }
 }

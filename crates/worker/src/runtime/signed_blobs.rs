@@ -51,13 +51,13 @@ enum BlobAccess {
 
 /// An error response, with Azure's codes.
 #[derive(Debug)]
-pub(super) struct BlobError {
+pub(super) struct BlobResponseError {
     pub(super) status: u16,
     pub(super) code: &'static str,
     pub(super) why: String,
 }
 
-impl BlobError {
+impl BlobResponseError {
     pub(super) fn new(status: u16, code: &'static str, why: impl Into<String>) -> Self {
         Self {
             status,
@@ -67,7 +67,7 @@ impl BlobError {
     }
 }
 
-impl From<io::Error> for BlobError {
+impl From<io::Error> for BlobResponseError {
     fn from(error: io::Error) -> Self {
         Self::new(500, "InternalError", error.to_string())
     }
@@ -82,31 +82,35 @@ impl SignedBlobs {
     }
 
     /// Opens an upload; returns its id and signature.
-    pub(super) fn open(&self) -> io::Result<(u64, RuntimeSecret)> {
-        let mut slots = self.lock();
+    pub(super) fn open_upload(&self) -> io::Result<(u64, RuntimeSecret)> {
+        let mut slots = self.lock_slots();
         let folder = self.folder.join(slots.next.to_string());
         fs::create_dir_all(&folder)?;
-        slots.add(BlobAccess::Write(folder))
+        slots.add_slot(BlobAccess::Write(folder))
     }
 
     /// Makes a file readable; returns its id and signature.
-    pub(super) fn offer(&self, path: PathBuf) -> io::Result<(u64, RuntimeSecret)> {
-        self.lock().add(BlobAccess::Read(path))
+    pub(super) fn sign_readable(&self, path: PathBuf) -> io::Result<(u64, RuntimeSecret)> {
+        self.lock_slots().add_slot(BlobAccess::Read(path))
     }
 
     /// Closes an upload.
-    pub(super) fn close(&self, id: u64) -> Option<FinishedUpload> {
-        match self.lock().open.remove(&id)?.file {
+    pub(super) fn close_upload(&self, id: u64) -> Option<FinishedUpload> {
+        match self.lock_slots().open.remove(&id)?.file {
             BlobAccess::Write(folder) => Some(FinishedUpload { folder }),
             BlobAccess::Read(_) => None,
         }
     }
 
     /// The path of a file that may be read with this signature.
-    pub(super) fn readable(&self, id: u64, signature: &str) -> Result<PathBuf, BlobError> {
-        match self.access(id, signature)? {
+    pub(super) fn readable_path(
+        &self,
+        id: u64,
+        signature: &str,
+    ) -> Result<PathBuf, BlobResponseError> {
+        match self.check_signature(id, signature)? {
             BlobAccess::Read(path) => Ok(path),
-            BlobAccess::Write(_) => Err(BlobError::new(
+            BlobAccess::Write(_) => Err(BlobResponseError::new(
                 403,
                 "AuthorizationPermissionMismatch",
                 "this address is for writing",
@@ -114,10 +118,10 @@ impl SignedBlobs {
         }
     }
 
-    fn writable(&self, id: u64, signature: &str) -> Result<PathBuf, BlobError> {
-        match self.access(id, signature)? {
+    fn writable_folder(&self, id: u64, signature: &str) -> Result<PathBuf, BlobResponseError> {
+        match self.check_signature(id, signature)? {
             BlobAccess::Write(folder) => Ok(folder),
-            BlobAccess::Read(_) => Err(BlobError::new(
+            BlobAccess::Read(_) => Err(BlobResponseError::new(
                 403,
                 "AuthorizationPermissionMismatch",
                 "this address is for reading",
@@ -125,14 +129,14 @@ impl SignedBlobs {
         }
     }
 
-    fn access(&self, id: u64, signature: &str) -> Result<BlobAccess, BlobError> {
-        let slots = self.lock();
+    fn check_signature(&self, id: u64, signature: &str) -> Result<BlobAccess, BlobResponseError> {
+        let slots = self.lock_slots();
         let slot = slots
             .open
             .get(&id)
-            .filter(|slot| slot.signature.is(signature));
+            .filter(|slot| slot.signature.matches(signature));
         let refused = || {
-            BlobError::new(
+            BlobResponseError::new(
                 403,
                 "AuthenticationFailed",
                 "the signature is not the one of this file",
@@ -142,51 +146,57 @@ impl SignedBlobs {
     }
 
     /// Stores a whole blob.
-    pub(super) async fn put(&self, id: u64, sig: &str, body: Incoming) -> Result<(), BlobError> {
-        let folder = self.writable(id, sig)?;
-        take(body, &folder.join("whole.part")).await?;
+    pub(super) async fn store_blob(
+        &self,
+        id: u64,
+        sig: &str,
+        body: Incoming,
+    ) -> Result<(), BlobResponseError> {
+        let folder = self.writable_folder(id, sig)?;
+        write_body(body, &folder.join("whole.part")).await?;
         Ok(fs::rename(folder.join("whole.part"), folder.join("whole"))?)
     }
 
     /// Stores a block.
-    pub(super) async fn put_block(
+    pub(super) async fn store_block(
         &self,
         id: u64,
         sig: &str,
         block: &str,
         body: Incoming,
-    ) -> Result<(), BlobError> {
-        let folder = self.writable(id, sig)?;
+    ) -> Result<(), BlobResponseError> {
+        let folder = self.writable_folder(id, sig)?;
         let name = block_name(block)?;
         // A random name, so that concurrent attempts at one block don't mix.
         let part = folder.join(format!("{name}.{}", RuntimeSecret::random()?.as_str()));
-        take(body, &part).await?;
+        write_body(body, &part).await?;
         Ok(fs::rename(part, folder.join(name))?)
     }
 
     /// Joins blocks to a blob, in the order of the list.
-    pub(super) async fn put_list(
+    pub(super) async fn store_block_list(
         &self,
         id: u64,
         sig: &str,
         body: Incoming,
-    ) -> Result<(), BlobError> {
-        let folder = self.writable(id, sig)?;
+    ) -> Result<(), BlobResponseError> {
+        let folder = self.writable_folder(id, sig)?;
         let list = http_body_util::Limited::new(body, 8 << 20).collect().await;
-        let list = list.map_err(|error| invalid(format!("the block list: {error}")))?;
+        let list = list.map_err(|error| invalid_input(format!("the block list: {error}")))?;
         let list = String::from_utf8(list.to_bytes().to_vec());
-        let names = block_list(&list.map_err(|_| invalid("the block list is no text"))?)?;
-        let joined = tokio::task::spawn_blocking(move || join(&folder, &names)).await;
+        let names =
+            parse_block_list(&list.map_err(|_| invalid_input("the block list is no text"))?)?;
+        let joined = tokio::task::spawn_blocking(move || join_blocks(&folder, &names)).await;
         joined.map_err(io::Error::other)?
     }
 
-    fn lock(&self) -> MutexGuard<'_, BlobSlots> {
+    fn lock_slots(&self) -> MutexGuard<'_, BlobSlots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl BlobSlots {
-    fn add(&mut self, file: BlobAccess) -> io::Result<(u64, RuntimeSecret)> {
+    fn add_slot(&mut self, file: BlobAccess) -> io::Result<(u64, RuntimeSecret)> {
         let (id, signature) = (self.next, RuntimeSecret::random()?);
         self.next += 1;
         let slot = BlobSlot {
@@ -205,7 +215,7 @@ pub(super) struct FinishedUpload {
 
 impl FinishedUpload {
     /// The blob; `None` if the upload is incomplete.
-    pub(super) fn blob(&self) -> Option<PathBuf> {
+    pub(super) fn blob_path(&self) -> Option<PathBuf> {
         let path = self.folder.join("whole");
         path.is_file().then_some(path)
     }
@@ -217,22 +227,22 @@ impl Drop for FinishedUpload {
     }
 }
 
-fn invalid(why: impl Into<String>) -> BlobError {
-    BlobError::new(400, "InvalidInput", why)
+fn invalid_input(why: impl Into<String>) -> BlobResponseError {
+    BlobResponseError::new(400, "InvalidInput", why)
 }
 
 /// Block ids are arbitrary bytes in base64, which may contain `/`.
-fn block_name(id: &str) -> Result<String, BlobError> {
+fn block_name(id: &str) -> Result<String, BlobResponseError> {
     let bytes = STANDARD
         .decode(id)
         .ok()
         .filter(|bytes| !bytes.is_empty() && bytes.len() <= 64);
-    let bytes = bytes.ok_or_else(|| invalid("a block id is 1 to 64 bytes as base64"))?;
-    Ok(file_hash::hex(&bytes))
+    let bytes = bytes.ok_or_else(|| invalid_input("a block id is 1 to 64 bytes as base64"))?;
+    Ok(file_hash::to_hex(&bytes))
 }
 
 /// Parses `<BlockList><Latest>ID</Latest>…</BlockList>` to file names.
-fn block_list(xml: &str) -> Result<Vec<String>, BlobError> {
+fn parse_block_list(xml: &str) -> Result<Vec<String>, BlobResponseError> {
     let mut names = Vec::new();
     let mut rest = xml;
     while let Some(at) = rest.find('<') {
@@ -246,17 +256,22 @@ fn block_list(xml: &str) -> Result<Vec<String>, BlobError> {
         rest = inner;
     }
     if names.len() > BLOCKS_MAX {
-        return Err(BlobError::new(400, "BlockListTooLong", "too many blocks"));
+        return Err(BlobResponseError::new(
+            400,
+            "BlockListTooLong",
+            "too many blocks",
+        ));
     }
     Ok(names)
 }
 
 /// Writes a request's body to a file.
-async fn take(mut body: Incoming, path: &Path) -> Result<(), BlobError> {
+async fn write_body(mut body: Incoming, path: &Path) -> Result<(), BlobResponseError> {
     let mut file = File::create(path)?;
     let mut size = 0_u64;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| invalid(format!("the upload broke off: {error}")))?;
+        let frame =
+            frame.map_err(|error| invalid_input(format!("the upload broke off: {error}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -264,20 +279,20 @@ async fn take(mut body: Incoming, path: &Path) -> Result<(), BlobError> {
         if size > UPLOAD_BYTES_MAX {
             drop(file);
             let _ = fs::remove_file(path);
-            return Err(too_large());
+            return Err(too_large_error());
         }
         file.write_all(&data)?;
     }
     Ok(())
 }
 
-fn too_large() -> BlobError {
+fn too_large_error() -> BlobResponseError {
     let why = format!("at most {UPLOAD_BYTES_MAX} bytes are taken");
-    BlobError::new(413, "RequestBodyTooLarge", why)
+    BlobResponseError::new(413, "RequestBodyTooLarge", why)
 }
 
 /// Joins blocks. `io::copy` uses copy_file_range, which shares extents where the file system can.
-fn join(folder: &Path, names: &[String]) -> Result<(), BlobError> {
+fn join_blocks(folder: &Path, names: &[String]) -> Result<(), BlobResponseError> {
     let part = folder.join("whole.part");
     let mut whole = OpenOptions::new()
         .create(true)
@@ -287,11 +302,11 @@ fn join(folder: &Path, names: &[String]) -> Result<(), BlobError> {
     let mut size = 0;
     for name in names {
         let block = File::open(folder.join(name)).map_err(|_| {
-            BlobError::new(400, "InvalidBlockList", "a block of the list never came")
+            BlobResponseError::new(400, "InvalidBlockList", "a block of the list never came")
         })?;
         size += block.metadata()?.len();
         if size > UPLOAD_BYTES_MAX {
-            return Err(too_large());
+            return Err(too_large_error());
         }
         io::copy(&mut &block, &mut whole)?;
     }
@@ -305,7 +320,10 @@ fn join(folder: &Path, names: &[String]) -> Result<(), BlobError> {
 }
 
 /// Parses `bytes=FROM-TO`; `None` (the whole file) for other text.
-pub(super) fn range(header: Option<&str>, length: u64) -> Result<Option<(u64, u64)>, BlobError> {
+pub(super) fn parse_range(
+    header: Option<&str>,
+    length: u64,
+) -> Result<Option<(u64, u64)>, BlobResponseError> {
     let Some((from, to)) = header
         .and_then(|text| text.trim().strip_prefix("bytes="))
         .and_then(|text| text.split_once('-'))
@@ -322,7 +340,7 @@ pub(super) fn range(header: Option<&str>, length: u64) -> Result<Option<(u64, u6
     };
     match found {
         Some((from, to)) if from <= to && from < length => Ok(Some((from, to))),
-        _ => Err(BlobError::new(
+        _ => Err(BlobResponseError::new(
             416,
             "InvalidRange",
             format!("the file has {length} bytes"),
@@ -337,9 +355,12 @@ mod tests {
     #[test]
     fn block_lists_are_read_and_names_stay_names() {
         let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?><BlockList><Latest>YWI=</Latest><Uncommitted>Li4vLi4vYQ==</Uncommitted></BlockList>";
-        assert_eq!(block_list(xml).unwrap(), ["6162", "2e2e2f2e2e2f61"]);
-        assert_eq!(block_list("<BlockList/>").unwrap(), Vec::<String>::new());
-        assert!(block_list("<Latest>../x</Latest>").is_err());
+        assert_eq!(parse_block_list(xml).unwrap(), ["6162", "2e2e2f2e2e2f61"]);
+        assert_eq!(
+            parse_block_list("<BlockList/>").unwrap(),
+            Vec::<String>::new()
+        );
+        assert!(parse_block_list("<Latest>../x</Latest>").is_err());
     }
 
     #[test]
@@ -354,7 +375,7 @@ mod tests {
             (Some("bytes=10-"), Err(416)),
             (Some("bytes=3-2"), Err(416)),
         ] {
-            let found = range(header, 10).map_err(|refusal| refusal.status);
+            let found = parse_range(header, 10).map_err(|refusal| refusal.status);
             assert_eq!(found, expected, "{header:?}");
         }
     }
@@ -363,21 +384,21 @@ mod tests {
     fn a_signature_is_for_one_file_and_one_use() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = SignedBlobs::new(folder.path().to_owned());
-        let (write, writes) = blobs.open().unwrap();
-        let (read, reads) = blobs.offer("/etc/hostname".into()).unwrap();
-        assert!(blobs.writable(write, writes.as_str()).is_ok());
-        assert!(blobs.readable(read, reads.as_str()).is_ok());
+        let (write, writes) = blobs.open_upload().unwrap();
+        let (read, reads) = blobs.sign_readable("/etc/hostname".into()).unwrap();
+        assert!(blobs.writable_folder(write, writes.as_str()).is_ok());
+        assert!(blobs.readable_path(read, reads.as_str()).is_ok());
         for refused in [
-            blobs.readable(write, writes.as_str()),
-            blobs.writable(read, reads.as_str()),
-            blobs.writable(write, reads.as_str()),
-            blobs.readable(read, ""),
-            blobs.readable(99, reads.as_str()),
+            blobs.readable_path(write, writes.as_str()),
+            blobs.writable_folder(read, reads.as_str()),
+            blobs.writable_folder(write, reads.as_str()),
+            blobs.readable_path(read, ""),
+            blobs.readable_path(99, reads.as_str()),
         ] {
             assert_eq!(refused.unwrap_err().status, 403);
         }
-        drop(blobs.close(write).unwrap());
-        assert!(blobs.writable(write, writes.as_str()).is_err());
+        drop(blobs.close_upload(write).unwrap());
+        assert!(blobs.writable_folder(write, writes.as_str()).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

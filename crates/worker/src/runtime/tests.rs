@@ -27,10 +27,12 @@ impl Bench {
         let shelf = ArtifactStore::new(earlier, false);
         let github = json!({"ref": "refs/heads/topic"});
         let github = shipway_workflow::expr::Value::from(&github);
-        let caches = JobCaches::at(&root.path().join("caches"), &github);
-        let mut runtime = RuntimeEndpoints::of(shelf, Some(caches), "run", "job", &folders);
+        let caches = JobCaches::for_folder(&root.path().join("caches"), &github);
+        let mut runtime = RuntimeEndpoints::with_ids(shelf, Some(caches), "run", "job", &folders);
         let mut masker = Masker::default();
-        let env = runtime.env(Ipv4Addr::LOCALHOST, &mut masker).unwrap();
+        let env = runtime
+            .endpoint_variables(Ipv4Addr::LOCALHOST, &mut masker)
+            .unwrap();
         Self {
             root,
             runtime,
@@ -117,14 +119,14 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
     let list = "<BlockList><Latest>MQ==</Latest><Latest>Mg==</Latest></BlockList>";
     assert_eq!(put(&format!("{url}&comp=blocklist"), list.as_bytes()), 201);
     let size = zip.len().to_string();
-    let hash = format!("sha256:{}", file_hash::hex(&Sha256::digest(&zip)));
+    let hash = format!("sha256:{}", file_hash::to_hex(&Sha256::digest(&zip)));
     let finalize = json!({"name": "shop", "size": size, "hash": hash});
     let (status, answer) = bench.artifact("FinalizeArtifact", finalize);
     assert_eq!(status, 200, "{answer}");
     // The URL is valid for one upload.
     assert_eq!(put(&url, &zip), 403);
 
-    let told = bench.runtime.shelf.take_fresh();
+    let told = bench.runtime.shelf.take_unrecorded();
     let [
         shipway_workflow::job::JournalBody::ArtifactSaved {
             name,
@@ -141,7 +143,7 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
         ("shop", path.metadata().unwrap().len())
     );
     let out = bench.root.path().join("out");
-    assert_eq!(artifact_tar::unpack(path, digest, &out), Ok(2));
+    assert_eq!(artifact_tar::unpack_tar(path, digest, &out), Ok(2));
     assert_eq!(fs::read_to_string(out.join("sub/b.txt")).unwrap(), "two");
 
     let by_id = json!({"id_filter": answer["artifact_id"]});
@@ -217,7 +219,7 @@ fn nobody_gets_in_without_the_token_or_a_signature() {
     let bench = Bench::new();
     let token = bench.env("ACTIONS_RUNTIME_TOKEN");
     assert_eq!(bench.masker.mask(token), "***");
-    let other = RuntimeSecret::token("run", "job").unwrap();
+    let other = RuntimeSecret::new_token("run", "job").unwrap();
     for wrong in ["", "x", &token[..token.len() - 1], other.as_str()] {
         let (status, answer) =
             bench.call_with(wrong, "ArtifactService", "ListArtifacts", json!({}));
@@ -282,7 +284,7 @@ fn what_is_not_what_it_says_is_refused_and_leaves_nothing() {
             .0,
         404
     );
-    assert!(bench.runtime.shelf.all().is_empty());
+    assert!(bench.runtime.shelf.list_artifacts().is_empty());
     let artifacts = fs::read_dir(bench.root.path().join("artifacts"));
     assert_eq!(artifacts.into_iter().flatten().count(), 0);
     let uploads = bench.root.path().join("temp/_runtime/uploads");

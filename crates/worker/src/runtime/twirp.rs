@@ -22,7 +22,7 @@ pub(super) enum TwirpCode {
 }
 
 impl TwirpCode {
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyExists => "already_exists",
             Self::BadRoute => "bad_route",
@@ -34,7 +34,7 @@ impl TwirpCode {
         }
     }
 
-    pub(super) const fn status(self) -> u16 {
+    pub(super) const fn http_status(self) -> u16 {
         match self {
             Self::InvalidArgument | Self::Malformed => 400,
             Self::Unauthenticated => 401,
@@ -61,19 +61,21 @@ impl From<std::io::Error> for TwirpError {
 }
 
 /// Parses a request.
-pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, TwirpError> {
+pub(super) fn parse_request<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, TwirpError> {
     serde_json::from_slice(body)
         .map_err(|error| TwirpError::new(TwirpCode::Malformed, error.to_string()))
 }
 
 /// Serialises a response.
-pub(super) fn write(answer: &impl Serialize) -> Result<Vec<u8>, TwirpError> {
+pub(super) fn serialize_response(answer: &impl Serialize) -> Result<Vec<u8>, TwirpError> {
     serde_json::to_vec(answer)
         .map_err(|error| TwirpError::new(TwirpCode::Internal, error.to_string()))
 }
 
 /// Deserialises a 64-bit number: protobuf's JSON uses strings, and allows numbers.
-pub(super) fn number<'d, D: Deserializer<'d>>(from: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn deserialize_number<'d, D: Deserializer<'d>>(
+    from: D,
+) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum NumberForm {

@@ -370,5 +370,5 @@ pub(crate) fn is_alive(pid_file: &Path) -> bool {
 /// The worker's main function.
 pub(crate) fn be_the_worker() {
     let folder = std::env::var_os("WORKER_FOLDER").expect("the folder of a job");
-    let _ = shipway_worker::run(Path::new(&folder), shipway_worker::Keeping::Durable);
+    let _ = shipway_worker::run_job(Path::new(&folder), shipway_worker::Durability::Durable);
 }

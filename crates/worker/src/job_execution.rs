@@ -26,12 +26,12 @@ use crate::{
     environment::JobFolders,
     file_hash::WorkspaceFiles,
     job_log::JobLog,
-    job_scope::{JobScope, shows_debug},
+    job_scope::{JobScope, is_debug_enabled},
     journal::{Durability, JournalWriter, read_journal},
     mask::Masker,
     output_processor::OutputProcessor,
     previous_attempt::{PreviousAttempt, ResumeError},
-    processes::{end_strays, start_time},
+    processes::{kill_stray_processes, own_start_time},
     program_runner::OutputPipe,
     reports,
     resume_state::ResumeStateWriter,
@@ -48,7 +48,7 @@ pub const JOURNAL_FILE: &str = "journal.jsonl";
 /// File name of the log, in the job's folder.
 pub const LOG_FILE: &str = "log";
 
-/// Exists when the job was cancelled. A running worker gets a signal as well; the file is for one that is still
+/// Exists when the job was cancelled. A running worker gets a signal as well; the file is for a worker that is still
 /// starting.
 const CANCEL_FILE: &str = "cancel";
 
@@ -60,8 +60,8 @@ const LOCK_FILE: &str = "worker.lock";
 /// Exit code 0: the job succeeded; 1: it did not; 2: it could not be run, and stderr has the reason. A second worker
 /// for the same folder waits for the first one and then exits.
 #[must_use]
-pub fn run(folder: &Path, keeping: Durability) -> ExitCode {
-    match begin(folder, keeping) {
+pub fn run_job(folder: &Path, keeping: Durability) -> ExitCode {
+    match start(folder, keeping) {
         Ok(None | Some(Conclusion::Success | Conclusion::Skipped)) => ExitCode::SUCCESS,
         Ok(Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)) => {
             ExitCode::FAILURE
@@ -73,7 +73,7 @@ pub fn run(folder: &Path, keeping: Durability) -> ExitCode {
     }
 }
 
-fn begin(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
+fn start(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
     // The kernel releases the lock when the process ends. A second worker blocks here until the first has finished
     // the job.
     let lock = File::create(folder.join(LOCK_FILE))?;
@@ -88,8 +88,8 @@ fn begin(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
     let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
     // Read the forge's token now: the sandbox hides its file.
-    crate::forge::forge_login::read_token_now(&mut spec.actions, &spec.hidden);
-    match sandbox::enter(&spec) {
+    crate::forge::forge_login::move_token_into_address(&mut spec.actions, &spec.hidden);
+    match sandbox::enter_sandbox(&spec) {
         Err(error) if !error.is_harmless() => return Err(io::Error::other(error)),
         // Run unsandboxed; the server has reported at startup that it can't isolate jobs.
         Err(_) | Ok(()) => {}
@@ -104,32 +104,32 @@ fn begin(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
         .build()?;
     // BackgroundSteps steps are local tasks.
     let beside = tokio::task::LocalSet::new();
-    let ended = runtime.block_on(beside.run_until(work(spec, folder, keeping)));
+    let ended = runtime.block_on(beside.run_until(run_spec(spec, folder, keeping)));
     // Don't wait for blocking tasks: an action that was cancelled may still be hashing a file.
     runtime.shutdown_background();
     ended.map(Some)
 }
 
-async fn work(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Result<Conclusion> {
+async fn run_spec(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Result<Conclusion> {
     // Install signal handlers before the journal publishes the pid, from when on the job may be cancelled.
-    let cancel = JobCancellation::after(Duration::from_millis(spec.timeout_ms))?;
-    let mut job = JobRunner::begin(spec, folder, cancel, keeping)?;
-    // Check the file after the journal has published the pid: whoever writes it later also sends a signal.
+    let cancel = JobCancellation::with_timeout(Duration::from_millis(spec.timeout_ms))?;
+    let mut job = JobExecution::start(spec, folder, cancel, keeping)?;
+    // Check the file after the journal has published the pid: a server that writes it later also sends a signal.
     if folder.join(CANCEL_FILE).exists() {
-        job.hand.cancel.ask();
+        job.hand.cancel.request();
     }
-    if job.prepare() && job.set_up().await? && job.begin_containers().await {
-        let from = job.take_up()?;
-        job.pre_steps().await?;
-        job.main_steps(from).await?;
-        job.post_steps().await?;
+    if job.evaluate_job_env() && job.fetch_step_actions().await? && job.start_containers().await {
+        let from = job.restore_previous_steps()?;
+        job.run_pre_steps().await?;
+        job.run_main_steps(from).await?;
+        job.run_post_steps().await?;
     }
-    job.hand.end_containers().await;
-    job.end()
+    job.hand.remove_containers().await;
+    job.finish_job()
 }
 
 /// A running job.
-pub(crate) struct JobRunner {
+pub(crate) struct JobExecution {
     pub(crate) hand: StepRunner,
     pub(crate) journal: JournalWriter,
     pub(crate) frame: StepScope,
@@ -143,17 +143,17 @@ pub(crate) struct JobRunner {
     pub(crate) pre_done: Vec<String>,
 }
 
-impl JobRunner {
-    fn begin(
+impl JobExecution {
+    fn start(
         spec: JobSpec,
         folder: &Path,
         cancel: JobCancellation,
         keeping: Durability,
     ) -> io::Result<Self> {
         let mut journal = JournalWriter::open(&folder.join(JOURNAL_FILE), keeping)?;
-        journal.note(JournalBody::Started {
+        journal.append(JournalBody::Started {
             pid: std::process::id(),
-            start_time: start_time(),
+            start_time: own_start_time(),
         })?;
         let past = spec.resume.as_ref();
         let past = past
@@ -167,10 +167,11 @@ impl JobRunner {
         let folders = JobFolders::create(folder, base)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
         let library = ActionLibrary::new(&spec.actions, base);
-        let mut output = OutputProcessor::new(JobLog::open(&folder.join(LOG_FILE))?, masker(&spec));
+        let mut output =
+            OutputProcessor::new(JobLog::open(&folder.join(LOG_FILE))?, build_masker(&spec));
         output.workspace.clone_from(&folders.workspace);
-        output.debug = shows_debug(&spec);
-        let keeper = ResumeStateWriter::new(folder, keeping, output.masker.added(0).len());
+        output.debug = is_debug_enabled(&spec);
+        let keeper = ResumeStateWriter::new(folder, keeping, output.masker.added_since(0).len());
         // Register the previous attempt's secrets before the first line of output.
         let masks = past.as_ref().map_or(&[][..], |past| &past.masks);
         masks.iter().for_each(|mask| output.masker.add(mask));
@@ -203,13 +204,13 @@ impl JobRunner {
             pre_done: Vec::new(),
         };
         if let Some(lost) = lost {
-            job.refuse_to_go_on(&lost);
+            job.fail_resume(&lost);
         }
         Ok(job)
     }
 
     /// Fails the job, with the reason why it can't be resumed.
-    fn refuse_to_go_on(&mut self, lost: &ResumeError) {
+    fn fail_resume(&mut self, lost: &ResumeError) {
         let spec = &self.hand.spec;
         let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
         let why = format!(
@@ -222,7 +223,7 @@ impl JobRunner {
     }
 
     /// Evaluates the job's variables. On an error the job fails and no step runs.
-    fn prepare(&mut self) -> bool {
+    fn evaluate_job_env(&mut self) -> bool {
         if self.hand.scope.verdict.failed.is_some() {
             return false;
         }
@@ -230,7 +231,7 @@ impl JobRunner {
         let prepared = self
             .hand
             .scope
-            .begin(&self.hand.spec, &WorkspaceFiles(&workspace));
+            .evaluate_env_layers(&self.hand.spec, &WorkspaceFiles(&workspace));
         if let Err(error) = &prepared {
             let why = format!("env: {error}\n{}", error.snippet());
             self.hand.output.annotate(Level::Error, &why);
@@ -240,29 +241,29 @@ impl JobRunner {
     }
 
     /// Fetches the actions of all steps. On an error the job fails and no step runs.
-    async fn set_up(&mut self) -> io::Result<bool> {
-        let result = self.hand.set_up().await;
-        self.hand.cut_short(self.hand.cancel.cut());
+    async fn fetch_step_actions(&mut self) -> io::Result<bool> {
+        let result = self.hand.fetch_job_actions().await;
+        self.hand.record_cancellation(self.hand.cancel.reason());
         if let Err(why) = &result {
             self.hand.output.annotate(Level::Error, why);
             self.hand.scope.verdict.failed = Some(why.clone());
         }
         for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
-            self.journal.note(annotation)?;
+            self.journal.append(annotation)?;
         }
         Ok(result.is_ok())
     }
 
-    fn end(mut self) -> io::Result<Conclusion> {
-        for stray in end_strays() {
+    fn finish_job(mut self) -> io::Result<Conclusion> {
+        for stray in kill_stray_processes() {
             let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
             let text = format!("ended what the job had left running: {name} (pid {pid})");
             self.hand.output.annotate(Level::Warning, &text);
         }
-        self.report_tests();
-        let outputs = self.outputs();
-        if let Some(url) = self.environment_url() {
-            self.journal.note(JournalBody::EnvironmentUrl { url })?;
+        self.store_test_reports();
+        let outputs = self.evaluate_outputs();
+        if let Some(url) = self.evaluate_environment_url() {
+            self.journal.append(JournalBody::EnvironmentUrl { url })?;
         }
         let verdict = self.hand.scope.verdict.clone();
         let conclusion = verdict.conclusion();
@@ -270,9 +271,9 @@ impl JobRunner {
             .into_iter()
             .flatten()
             .collect();
-        self.hand.output.end();
-        if self.hand.output.log.lost() > 0 {
-            let lost = self.hand.output.log.lost();
+        self.hand.output.finish();
+        if self.hand.output.log.lost_lines() > 0 {
+            let lost = self.hand.output.log.lost_lines();
             why.push(format!(
                 "{lost} lines of the log were lost, the disk was full"
             ));
@@ -280,11 +281,11 @@ impl JobRunner {
         let why =
             (!why.is_empty()).then(|| self.hand.output.masker.mask(&why.join("; ")).into_owned());
         let annotations = std::mem::take(&mut self.hand.output.heard.annotations);
-        let artifacts = self.hand.runtime.shelf.take_fresh();
+        let artifacts = self.hand.runtime.shelf.take_unrecorded();
         for entry in artifacts.into_iter().chain(annotations) {
-            self.journal.note(entry)?;
+            self.journal.append(entry)?;
         }
-        self.journal.record(JournalBody::Finished {
+        self.journal.append_durably(JournalBody::Finished {
             conclusion,
             outputs,
             why,
@@ -294,16 +295,17 @@ impl JobRunner {
 
     /// Stores the test reports. Skipped for a cancelled job; if they can't be stored (disk full), the job fails,
     /// because its test results would be lost.
-    fn report_tests(&mut self) {
+    fn store_test_reports(&mut self) {
         if self.hand.scope.verdict.cut.is_some() {
             return;
         }
         let (spec, masker) = (&self.hand.spec, &self.hand.output.masker);
         let workspace = &self.hand.folders.workspace;
-        let collected = read_journal(&spec.folder.join(JOURNAL_FILE))
-            .and_then(|entries| reports::collect(spec, workspace, &spec.folder, &entries, masker));
+        let collected = read_journal(&spec.folder.join(JOURNAL_FILE)).and_then(|entries| {
+            reports::collect_reports(spec, workspace, &spec.folder, &entries, masker)
+        });
         let noted = collected.and_then(|stored| match stored {
-            Some(stored) => self.journal.note(JournalBody::Reports(Box::new(stored))),
+            Some(stored) => self.journal.append(JournalBody::Reports(Box::new(stored))),
             None => Ok(()),
         });
         if let Err(error) = noted {
@@ -314,20 +316,21 @@ impl JobRunner {
     }
 
     /// Evaluates something in the job's contexts after its last step.
-    fn after_steps<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
+    fn with_final_contexts<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
         let files = WorkspaceFiles(&self.hand.folders.workspace);
         let env = &self.hand.scope.env;
-        read(
-            &self
-                .hand
-                .contexts(&self.frame, &self.frame.seen(""), env, &files),
-        )
+        read(&self.hand.expression_contexts(
+            &self.frame,
+            &self.frame.step_identity(""),
+            env,
+            &files,
+        ))
     }
 
     /// The value of `environment.url`. An evaluation error is only a warning, since the job has done its work.
-    fn environment_url(&mut self) -> Option<String> {
+    fn evaluate_environment_url(&mut self) -> Option<String> {
         let template = self.hand.spec.environment_url.as_ref()?;
-        match self.after_steps(|contexts| template.resolve_text(contexts)) {
+        match self.with_final_contexts(|contexts| template.resolve_text(contexts)) {
             Ok(url) => {
                 let url = self.hand.output.masker.mask(url.trim()).into_owned();
                 Some(url).filter(|url| !url.is_empty())
@@ -341,11 +344,11 @@ impl JobRunner {
     }
 
     /// The job's outputs. One that contains a secret is dropped with a warning.
-    fn outputs(&mut self) -> Vec<(String, String)> {
-        match self.after_steps(|contexts| self.hand.spec.outputs.resolve(contexts)) {
+    fn evaluate_outputs(&mut self) -> Vec<(String, String)> {
+        match self.with_final_contexts(|contexts| self.hand.spec.outputs.resolve(contexts)) {
             Ok(mut outputs) => {
                 outputs.retain(|(name, value)| {
-                    let secret = self.hand.output.masker.finds(value);
+                    let secret = self.hand.output.masker.contains_secret(value);
                     if secret {
                         let text = format!("the output {name} is left out: it may hold a secret");
                         self.hand.output.annotate(Level::Warning, &text);
@@ -364,22 +367,22 @@ impl JobRunner {
     }
 }
 
-fn is_switch(name: &str) -> bool {
+fn is_debug_switch(name: &str) -> bool {
     ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"]
         .iter()
         .any(|switch| name.eq_ignore_ascii_case(switch))
 }
 
 /// The masker for everything that is secret from the start.
-pub(crate) fn masker(spec: &JobSpec) -> Masker {
+pub(crate) fn build_masker(spec: &JobSpec) -> Masker {
     let mut secrets: Vec<String> = Vec::new();
     if let Value::Object(object) = &spec.contexts.secrets {
         // Not secrets but switches; masking their value `true` would garble every log.
-        let secret = object.iter().filter(|(name, _)| !is_switch(name));
+        let secret = object.iter().filter(|(name, _)| !is_debug_switch(name));
         secrets.extend(secret.map(|(_, value)| value.to_text().to_string()));
     }
     secrets.push(spec.contexts.github.get("token").to_text().to_string());
     secrets.extend(spec.server.as_ref().map(|server| server.token.clone()));
-    secrets.extend(crate::forge::forge_login::secrets(&spec.actions));
+    secrets.extend(crate::forge::forge_login::secrets_to_mask(&spec.actions));
     Masker::new(secrets)
 }
