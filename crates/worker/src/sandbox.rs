@@ -1,27 +1,27 @@
-//! What a job must not see or touch of its machine: the server's files, and other processes (ADR 17).
+//! Isolates a job from the server's files and from other processes of the machine (ADR 17).
 //!
 //! # How
 //!
-//! The worker moves into a mount namespace of its own, before it has threads. There the data directory is an empty file system
-//! with only the job's own folders in it, and files with secrets are empty. Then the worker gives up, for itself and all its
-//! steps, the capabilities that would undo this ([`DROPPED`]): no step can mount, unmount, enter another namespace, or look into
-//! a process that has more capabilities (`/proc/PID/root`, `environ`, `mem` of the server). Landlock, where the kernel has it,
-//! forbids the same once more, and to signal processes outside of the job.
+//! The worker enters a mount namespace before it starts threads. There the data directory is an empty tmpfs that
+//! contains only the job's own folders, and files with secrets are empty. Then the worker drops, for itself and all
+//! its steps, the capabilities that could undo this ([`DROPPED_CAPABILITIES`]): no step can mount, unmount, enter
+//! another namespace, or read a process with more capabilities (`/proc/PID/root`, `environ`, `mem` of the server).
+//! Landlock, if the kernel supports it, forbids the same again, and to signal processes outside of the job.
 //!
-//! All else is as before: the same user, the same paths, the same tools. That is why it is no user of its own: jobs use what the
-//! server's user has installed, often in a home that nobody else may enter.
+//! User, paths and tools stay the same. There is no separate user, because jobs use what the server's user has
+//! installed, often in a home folder that other users can't enter.
 //!
 //! # Failure modes
 //!
-//! - Not root, or without the capability to mount (as in most containers): the job runs unprotected; the server says so when it
-//!   starts, by [`can_isolate`].
-//! - A kernel without Landlock: steps of root's jobs can signal other processes of root.
-//! - Anything later: the job fails, as half of a sandbox hides what the job needs.
+//! - Not root, or no CAP_SYS_ADMIN (as in most containers): the job runs unprotected; the server reports this at
+//!   startup, see [`can_isolate`].
+//! - Kernel without Landlock: steps of a job that runs as root can signal other processes of root.
+//! - Any later error: the job fails, because a partial sandbox hides folders that the job needs.
 //!
 //! # Limits
 //!
-//! Steps of root's jobs are root: they can open block devices, and a container engine's socket is as good as root. Whoever runs
-//! code of strangers needs a machine for it.
+//! Steps of a job that runs as root are root: they can open block devices, and access to the socket of a container
+//! engine is equivalent to root. Untrusted code needs a machine of its own.
 
 use std::{
     fs, io,
@@ -46,33 +46,33 @@ use rustix::{
 };
 use shipway_workflow::job::{JobSpec, SourceTree};
 
-/// The newest interface of Landlock that is used; older kernels enforce what they know.
+/// The newest Landlock ABI in use; older kernels enforce what they support.
 const LANDLOCK: ABI = ABI::V6;
 
 /// Why a job is not isolated.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// Only root may.
+    /// The server doesn't run as root.
     #[error("only root can hide files from a job, and the server does not run as root")]
     NotRoot,
-    /// No namespace can be made, or nothing be mounted in it.
+    /// Creating the namespace or changing mount propagation failed.
     #[error("no mount namespace can be made here ({0}); in a container it needs CAP_SYS_ADMIN")]
     NoNamespace(io::Error),
-    /// The capabilities that undo the sandbox can't be given up.
+    /// A capability could not be dropped.
     #[error("capabilities can't be dropped here ({0})")]
     Capabilities(io::Error),
-    /// The sandbox is half made.
+    /// Setting up the sandbox failed halfway.
     #[error("isolating the job: {what}: {source}")]
     Broken {
-        /// What was being done.
+        /// The path or feature that failed.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl SandboxError {
-    /// Whether nothing has changed: the job can run unprotected.
+    /// Whether the process is unchanged, so that the job can run unprotected.
     pub(crate) const fn is_harmless(&self) -> bool {
         match self {
             Self::NotRoot | Self::NoNamespace(_) => true,
@@ -81,12 +81,12 @@ impl SandboxError {
     }
 }
 
-/// Whether jobs can be isolated on this machine.
+/// Checks whether jobs can be isolated on this machine.
 pub fn can_isolate() -> Result<(), SandboxError> {
-    // A thread has a namespace of its own, which ends with it.
+    // In a thread, whose namespace ends with it.
     let probe = std::thread::spawn(|| {
-        new_namespace()?;
-        restrict()?;
+        enter_namespace()?;
+        restrict_with_landlock()?;
         drop_capabilities()
     });
     let panicked = || SandboxError::Broken {
@@ -96,32 +96,32 @@ pub fn can_isolate() -> Result<(), SandboxError> {
     probe.join().unwrap_or_else(|_| Err(panicked()))
 }
 
-/// Hides what the spec says from this process and all that it starts. Must be called before there are threads.
-pub(crate) fn enter(spec: &JobSpec) -> Result<(), SandboxError> {
+/// Hides the files that the spec lists from this process and its children. Must be called before threads are started.
+pub(crate) fn enter_sandbox(spec: &JobSpec) -> Result<(), SandboxError> {
     if spec.hidden.is_empty() {
         return Ok(());
     }
-    new_namespace()?;
+    enter_namespace()?;
     for hidden in &spec.hidden {
         let is_folder = fs::metadata(hidden).is_ok_and(|it| it.is_dir());
         let done = match is_folder {
             true => hide_folder(hidden, &needed_below(spec, hidden)),
             false => hide_file(hidden),
         };
-        done.map_err(broken(hidden))?;
+        done.map_err(broken_at(hidden))?;
     }
-    restrict()?;
+    restrict_with_landlock()?;
     drop_capabilities()?;
-    // It was in the folder that is hidden now.
-    rustix::process::chdir(&spec.folder).map_err(|errno| broken(&spec.folder)(errno.into()))
+    // The working directory may be in a folder that is hidden now.
+    rustix::process::chdir(&spec.folder).map_err(|errno| broken_at(&spec.folder)(errno.into()))
 }
 
-fn broken(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+fn broken_at(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
     let what = path.display().to_string();
     move |source| SandboxError::Broken { what, source }
 }
 
-fn new_namespace() -> Result<(), SandboxError> {
+fn enter_namespace() -> Result<(), SandboxError> {
     if !rustix::process::geteuid().is_root() {
         return Err(SandboxError::NotRoot);
     }
@@ -130,20 +130,20 @@ fn new_namespace() -> Result<(), SandboxError> {
         reason = "its successor is unsafe for descriptors that threads share; files stay shared here"
     )]
     let unshared = rustix::thread::unshare(UnshareFlags::NEWNS);
-    // What is mounted here stays here, and what is mounted outside comes in.
+    // Mounts made here are not propagated; mounts made outside are received.
     let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     unshared
         .and_then(|()| mount_change("/", propagation))
         .map_err(|errno| SandboxError::NoNamespace(errno.into()))
 }
 
-/// A path below a hidden folder that the job needs.
-struct Needed {
+/// A path in a hidden folder that the job needs.
+struct NeededPath {
     path: PathBuf,
     is_read_only: bool,
 }
 
-fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<Needed> {
+fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<NeededPath> {
     let own = [spec.folder.clone()]
         .into_iter()
         .chain(earlier_attempts(spec));
@@ -153,7 +153,7 @@ fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<Needed> {
         SourceTree::Git { git_dir, .. } => git_dir,
         SourceTree::Directory { path } => path,
     };
-    let as_needed = |is_read_only| move |path| Needed { path, is_read_only };
+    let as_needed = |is_read_only| move |path| NeededPath { path, is_read_only };
     let writable = own.chain(shared.cloned()).map(as_needed(false));
     let read_only = artifacts.chain([source]).cloned().map(as_needed(true));
     let all = writable.chain(read_only);
@@ -161,7 +161,7 @@ fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<Needed> {
         .collect()
 }
 
-/// Folders of earlier attempts at the job: it may go on in the workspace of any of them.
+/// The folders of earlier attempts at the job, in one of which it may be resumed.
 fn earlier_attempts(spec: &JobSpec) -> Vec<PathBuf> {
     let attempt_at = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -177,10 +177,10 @@ fn earlier_attempts(spec: &JobSpec) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Puts an empty file system over a folder, with what the job needs at its old paths.
-fn hide_folder(folder: &Path, needed: &[Needed]) -> io::Result<()> {
-    // Opened before it is hidden: the mounts are made from here.
-    let mut open: Vec<(OwnedFd, &Needed)> = Vec::new();
+/// Mounts an empty tmpfs over a folder, with the needed paths mounted into it.
+fn hide_folder(folder: &Path, needed: &[NeededPath]) -> io::Result<()> {
+    // Open the paths before the tmpfs hides them: the bind mounts are made from the descriptors.
+    let mut open: Vec<(OwnedFd, &NeededPath)> = Vec::new();
     for needed in needed {
         if !needed.is_read_only {
             fs::create_dir_all(&needed.path)?;
@@ -188,7 +188,7 @@ fn hide_folder(folder: &Path, needed: &[Needed]) -> io::Result<()> {
         let opened = rustix::fs::open(&needed.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         match opened {
             Ok(fd) => open.push((fd, needed)),
-            // The step that asks for it says that it is missing.
+            // A missing path is reported by the step that needs it.
             Err(rustix::io::Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -211,11 +211,11 @@ fn hide_folder(folder: &Path, needed: &[Needed]) -> io::Result<()> {
             mount_remount(&needed.path, MountFlags::BIND | MountFlags::RDONLY, "")?;
         }
     }
-    // Nothing that is written beside the job's own folders is kept: it is refused.
+    // Read-only: writes next to the job's folders fail instead of being lost.
     Ok(mount_remount(folder, flags | MountFlags::RDONLY, "")?)
 }
 
-/// Puts the empty device over a file.
+/// Mounts `/dev/null` over a file.
 fn hide_file(file: &Path) -> io::Result<()> {
     match mount_bind("/dev/null", file) {
         Err(rustix::io::Errno::NOENT) => Ok(()),
@@ -223,10 +223,10 @@ fn hide_file(file: &Path) -> io::Result<()> {
     }
 }
 
-/// What undoes the sandbox: mounts and namespaces (`SYS_ADMIN`), other processes (`SYS_PTRACE`, `PERFMON`, `BPF`,
-/// `CHECKPOINT_RESTORE`), files by their handle instead of their path (`DAC_READ_SEARCH`), the kernel's and the machine's memory
-/// (`SYS_MODULE`, `SYS_RAWIO`).
-const DROPPED: [CapabilitySet; 8] = [
+/// Capabilities that could undo the sandbox: mounts and namespaces (`SYS_ADMIN`), other processes (`SYS_PTRACE`,
+/// `PERFMON`, `BPF`, `CHECKPOINT_RESTORE`), opening files by handle (`DAC_READ_SEARCH`), memory of the kernel and the
+/// machine (`SYS_MODULE`, `SYS_RAWIO`).
+const DROPPED_CAPABILITIES: [CapabilitySet; 8] = [
     CapabilitySet::SYS_ADMIN,
     CapabilitySet::SYS_PTRACE,
     CapabilitySet::PERFMON,
@@ -237,12 +237,12 @@ const DROPPED: [CapabilitySet; 8] = [
     CapabilitySet::SYS_RAWIO,
 ];
 
-/// Gives up [`DROPPED`] for this thread and all that it starts, programs of root included.
+/// Drops [`DROPPED_CAPABILITIES`] for this thread and its children, including setuid programs.
 fn drop_capabilities() -> Result<(), SandboxError> {
     let failed = |errno: rustix::io::Errno| SandboxError::Capabilities(errno.into());
     let mut sets = capabilities(None).map_err(failed)?;
-    for dropped in DROPPED {
-        // An old kernel doesn't know all of them: what it doesn't know, nothing can use.
+    for dropped in DROPPED_CAPABILITIES {
+        // EINVAL: an old kernel doesn't know the capability, so it can't be used.
         match remove_capability_from_bounding_set(dropped) {
             Ok(()) | Err(rustix::io::Errno::INVAL) => {}
             Err(errno) => return Err(failed(errno)),
@@ -254,8 +254,8 @@ fn drop_capabilities() -> Result<(), SandboxError> {
     set_capabilities(None, sets).map_err(failed)
 }
 
-/// Forbids with Landlock what would undo the sandbox, and to reach other processes; nothing where the kernel has no Landlock.
-fn restrict() -> Result<(), SandboxError> {
+/// Forbids with Landlock to undo the sandbox and to access other processes. No effect on kernels without Landlock.
+fn restrict_with_landlock() -> Result<(), SandboxError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::Broken {
         what: "Landlock".to_owned(),
         source: io::Error::other(error),
@@ -268,7 +268,7 @@ fn restrict() -> Result<(), SandboxError> {
             .handle_access(all)?
             .scope(Scope::Signal)?
             .create()?
-            // `sudo` and `su` go on working; root needs no promise.
+            // `no_new_privs` would break `sudo` and `su`; root doesn't need it for Landlock.
             .no_new_privs(false)
             .add_rule(PathBeneath::new(root, all))?
             .restrict_self()
