@@ -57,7 +57,7 @@ impl Forge {
         let Some(file) = named.filter(|file| !file.as_os_str().is_empty()) else {
             return Ok(None);
         };
-        read_token_file(file).map_err(Failure::usage)?;
+        read_token_file(file).map_err(|error| Failure::usage(error.to_string()))?;
         let path = file.canonicalize();
         path.map(Some)
             .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))

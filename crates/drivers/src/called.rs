@@ -45,11 +45,12 @@ pub async fn read_elsewhere(
         };
         let reading =
             tokio::time::timeout_at(end, workflows.read_workflow(repository, path, reference));
-        let read = reading.await.unwrap_or_else(|_| {
-            Err(format!(
+        let read = match reading.await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(_) => Err(format!(
                 "the forge took longer than {PATIENCE:?} for all that is called"
-            ))
-        });
+            )),
+        };
         let mut commit = None;
         let text = read.map(|read| {
             if let Some(why) = read.stale {

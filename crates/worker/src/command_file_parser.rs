@@ -1,45 +1,68 @@
 //! Parser for command files: `GITHUB_OUTPUT`, `GITHUB_ENV` and `GITHUB_STATE` contain names and values. Follows
 //! GitHub's runner.
 
+/// An invalid line of a command file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {number} ({shown:?}): {problem}")]
+pub(crate) struct CommandFileError {
+    number: usize,
+    /// The beginning of the line.
+    shown: String,
+    problem: LineProblem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum LineProblem {
+    #[error("a name is missing before `=`")]
+    NoName,
+    #[error("`name<<DELIMITER` needs both")]
+    IncompleteHeredoc,
+    #[error("the delimiter {0:?} never comes")]
+    UnclosedHeredoc(String),
+    #[error("neither `name=value` nor `name<<DELIMITER`")]
+    UnknownForm,
+}
+
 /// Parses `name=value` lines and `name<<DELIMITER` blocks: the first of `=` and `<<` determines the form.
 ///
 /// Returns the pairs before the first error, and that error.
-pub(crate) fn parse_pairs(text: &str) -> (Vec<(String, String)>, Result<(), String>) {
+pub(crate) fn parse_pairs(text: &str) -> (Vec<(String, String)>, Result<(), CommandFileError>) {
     let mut found = Vec::new();
     let mut lines = text.split('\n').enumerate();
     while let Some((number, line)) = lines.next() {
         if line.is_empty() {
             continue;
         }
-        let failed = |why: &str| {
+        let failed = |problem: LineProblem| {
             let shown: String = line.chars().take(80).collect();
-            Err(format!("line {} ({shown:?}): {why}", number + 1))
+            Err(CommandFileError {
+                number: number + 1,
+                shown,
+                problem,
+            })
         };
         let (equals, heredoc) = (line.find('='), line.find("<<"));
         match (equals, heredoc) {
             (Some(at), heredoc) if heredoc.is_none_or(|heredoc| at < heredoc) => {
                 if at == 0 {
-                    return (found, failed("a name is missing before `=`"));
+                    return (found, failed(LineProblem::NoName));
                 }
                 found.push((line[..at].to_owned(), line[at + 1..].to_owned()));
             }
             (_, Some(at)) => {
                 let (name, delimiter) = (&line[..at], &line[at + 2..]);
                 if name.is_empty() || delimiter.is_empty() {
-                    return (found, failed("`name<<DELIMITER` needs both"));
+                    return (found, failed(LineProblem::IncompleteHeredoc));
                 }
                 match read_heredoc(&mut lines, delimiter) {
                     Some(value) => found.push((name.to_owned(), value)),
                     None => {
-                        let why = format!("the delimiter {delimiter:?} never comes");
-                        return (found, failed(&why));
+                        let problem = LineProblem::UnclosedHeredoc(delimiter.to_owned());
+                        return (found, failed(problem));
                     }
                 }
             }
-            _ => {
-                let why = "neither `name=value` nor `name<<DELIMITER`";
-                return (found, failed(why));
-            }
+            _ => return (found, failed(LineProblem::UnknownForm)),
         }
     }
     (found, Ok(()))
@@ -101,7 +124,7 @@ mod tests {
         ] {
             let (found, result) = parse_pairs(text);
             assert_eq!(found.len(), before, "{text:?}");
-            assert!(result.unwrap_err().contains(why), "{text:?}");
+            assert!(result.unwrap_err().to_string().contains(why), "{text:?}");
         }
     }
 

@@ -33,7 +33,10 @@ impl HashFiles for WorkspaceFiles<'_> {
             _ => patterns,
         };
         let (mut all, mut any) = (Sha256::new(), false);
-        for file in path_patterns::find_files(self.0, patterns, HiddenFiles::Include)?.files {
+        for file in path_patterns::find_files(self.0, patterns, HiddenFiles::Include)
+            .map_err(|error| error.to_string())?
+            .files
+        {
             // A link is hashed as its target, unless that is outside of the workspace.
             let Ok(real) = file.canonicalize() else {
                 continue;

@@ -244,9 +244,10 @@ impl JobExecution {
     async fn fetch_step_actions(&mut self) -> io::Result<bool> {
         let result = self.hand.fetch_job_actions().await;
         self.hand.record_cancellation(self.hand.cancel.reason());
-        if let Err(why) = &result {
-            self.hand.output.annotate(Level::Error, why);
-            self.hand.scope.verdict.failed = Some(why.clone());
+        if let Err(error) = &result {
+            let why = error.to_string();
+            self.hand.output.annotate(Level::Error, &why);
+            self.hand.scope.verdict.failed = Some(why);
         }
         for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
             self.journal.append(annotation)?;

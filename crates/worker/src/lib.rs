@@ -30,6 +30,7 @@ mod command_files;
 mod containers;
 mod debug_shell;
 mod environment;
+mod expression_error;
 mod file_hash;
 pub mod forge;
 #[doc(hidden)]
@@ -43,6 +44,7 @@ mod job_steps;
 mod journal;
 mod mask;
 mod output_processor;
+mod path_error;
 mod path_patterns;
 mod previous_attempt;
 mod problem_matcher;
@@ -55,6 +57,7 @@ mod sandbox;
 mod shell;
 mod step_runner;
 mod step_scope;
+mod untrusted_archive;
 mod workflow_command;
 
 pub use artifact_links::{EntryError, check_archive_entry};

@@ -8,6 +8,22 @@ use std::{
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use crate::path_error::PathError;
+
+/// Why patterns can't be searched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PatternError {
+    #[error("the pattern {0:?} leaves the workspace")]
+    LeavesWorkspace(String),
+    #[error("the pattern {pattern:?}: {source}")]
+    Invalid {
+        pattern: String,
+        source: globset::Error,
+    },
+    #[error(transparent)]
+    Search(#[from] PathError),
+}
+
 /// The matches of several patterns.
 #[derive(Debug, Default)]
 pub(crate) struct PathMatches {
@@ -57,7 +73,7 @@ pub(crate) fn find_files(
     root: &Path,
     patterns: &[String],
     hidden: HiddenFiles,
-) -> Result<PathMatches, String> {
+) -> Result<PathMatches, PatternError> {
     let ground = SearchRoots {
         root: root.to_owned(),
         home: root.join("~"),
@@ -71,7 +87,7 @@ pub(crate) fn find_in_roots(
     ground: &SearchRoots,
     patterns: &[String],
     hidden: HiddenFiles,
-) -> Result<PathMatches, String> {
+) -> Result<PathMatches, PatternError> {
     let mut found = PathMatches::default();
     let (rules, paths) = parse_patterns(ground, patterns)?;
     found.search_paths = paths;
@@ -97,7 +113,7 @@ pub(crate) fn find_in_roots(
                 (false, _) => {}
             }
         });
-        walked.map_err(|error| format!("{}: {error}", start.display()))?;
+        walked.map_err(PathError::at(start))?;
     }
     found.files.sort();
     found.folders.sort();
@@ -108,7 +124,7 @@ pub(crate) fn find_in_roots(
 fn parse_patterns(
     ground: &SearchRoots,
     patterns: &[String],
-) -> Result<(Vec<PatternRule>, Vec<PathBuf>), String> {
+) -> Result<(Vec<PatternRule>, Vec<PathBuf>), PatternError> {
     let (mut rules, mut paths) = (Vec::new(), Vec::new());
     let lines = patterns.iter().flat_map(|text| text.lines()).map(str::trim);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -118,13 +134,16 @@ fn parse_patterns(
         };
         let (base, glob) = ground
             .split_pattern(pattern)
-            .ok_or_else(|| format!("the pattern {line:?} leaves the workspace"))?;
+            .ok_or_else(|| PatternError::LeavesWorkspace(line.to_owned()))?;
         if takes {
             paths.push(base.join(literal_prefix(&glob)));
         }
         rules.push(PatternRule {
             takes,
-            set: compile_glob(&glob).map_err(|error| format!("the pattern {line:?}: {error}"))?,
+            set: compile_glob(&glob).map_err(|source| PatternError::Invalid {
+                pattern: line.to_owned(),
+                source,
+            })?,
             base,
         });
     }
@@ -135,7 +154,7 @@ fn parse_patterns(
 pub(crate) fn search_paths(
     ground: &SearchRoots,
     patterns: &[String],
-) -> Result<Vec<PathBuf>, String> {
+) -> Result<Vec<PathBuf>, PatternError> {
     parse_patterns(ground, patterns).map(|(_, paths)| paths)
 }
 
@@ -270,7 +289,10 @@ mod tests {
         let folder = workspace(&[]);
         for pattern in ["../x", "/etc/passwd", "a/../../x", "!/etc"] {
             let refused = find_files(folder.path(), &[pattern.to_owned()], HiddenFiles::Include);
-            assert!(refused.unwrap_err().contains("leaves"), "{pattern}");
+            assert!(
+                refused.unwrap_err().to_string().contains("leaves"),
+                "{pattern}"
+            );
         }
     }
 
@@ -287,16 +309,16 @@ mod tests {
             let found = find_in_roots(ground, &[pattern.to_owned()], HiddenFiles::Include);
             found.map(|found| found.files)
         };
-        assert_eq!(find(&ground, "~/.cache"), Ok(vec![at("h/.cache/b")]));
-        assert_eq!(find(&ground, "~/../w/*"), Ok(vec![at("w/a")]));
-        assert_eq!(find(&ground, "../h/.c*/b"), Ok(vec![at("h/.cache/b")]));
+        assert_eq!(find(&ground, "~/.cache").unwrap(), vec![at("h/.cache/b")]);
+        assert_eq!(find(&ground, "~/../w/*").unwrap(), vec![at("w/a")]);
+        assert_eq!(find(&ground, "../h/.c*/b").unwrap(), vec![at("h/.cache/b")]);
         let absolute = at("t/d").display().to_string();
         assert!(find(&ground, &absolute).is_err() && find(&ground, "../t").is_err());
         ground.within.clear();
-        assert_eq!(find(&ground, &absolute), Ok(vec![at("t/d")]));
+        assert_eq!(find(&ground, &absolute).unwrap(), vec![at("t/d")]);
         // Wildcards in the path of a root folder are not special.
         ground.root = at("h/[x]");
-        assert_eq!(find(&ground, "*"), Ok(vec![at("h/[x]/c")]));
+        assert_eq!(find(&ground, "*").unwrap(), vec![at("h/[x]/c")]);
     }
 
     #[test]

@@ -5,7 +5,12 @@
 //! bounded in length, so no pattern can stall a job. Lookaround and backreferences are not supported and rejected
 //! with that reason.
 
-use std::{borrow::Cow, fs, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -104,19 +109,71 @@ struct PatternDefinition {
     wanted: GroupIndices,
 }
 
+/// Why the matchers of a file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the matchers in {}: {problem}", path.display())]
+pub(crate) struct MatcherFileError {
+    path: PathBuf,
+    problem: MatcherProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MatcherProblem {
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    #[error("the file has {size} bytes, and {FILE_BYTES_MAX} are read")]
+    TooLarge { size: u64 },
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("there are {MATCHERS_MAX} already")]
+    TooManyMatchers,
+    #[error("one has no `owner`")]
+    NoOwner,
+    #[error("{owner}: {problem}")]
+    Definition {
+        owner: String,
+        problem: DefinitionProblem,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DefinitionProblem {
+    #[error("the severity {0:?} is none")]
+    UnknownSeverity(String),
+    #[error("it has {count} patterns, and 1 to {PATTERNS_MAX} are possible")]
+    PatternCount { count: usize },
+    #[error("only the last of several patterns may `loop`, and it says which group is the message")]
+    InvalidLoop,
+    #[error("`{0}` is set twice")]
+    DuplicateField(&'static str),
+    #[error("`{field}` is the group {group}, which {regexp:?} doesn't have")]
+    UnknownGroup {
+        field: &'static str,
+        group: usize,
+        regexp: String,
+    },
+    #[error("no pattern says which group is the message")]
+    NoMessage,
+    #[error("the pattern {pattern:?} can't be used: {reason}")]
+    Unsupported { pattern: String, reason: String },
+}
+
 impl ProblemMatchers {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds the matchers of a file, replacing those with the same owner.
-    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), String> {
-        let failed = |why: String| format!("the matchers in {}: {why}", path.display());
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), MatcherFileError> {
+        let failed = |problem| MatcherFileError {
+            path: path.to_owned(),
+            problem,
+        };
         for file in read_definitions(path).map_err(failed)? {
             let matcher = ProblemMatcher::from_parts(file).map_err(failed)?;
             self.remove_owner(&matcher.owner);
             if self.0.len() >= MATCHERS_MAX {
-                return Err(failed(format!("there are {MATCHERS_MAX} already")));
+                return Err(failed(MatcherProblem::TooManyMatchers));
             }
             self.0.insert(0, matcher);
         }
@@ -128,7 +185,7 @@ impl ProblemMatchers {
         self.0.iter().map(|it| Arc::clone(&it.text)).collect()
     }
 
-    /// Restores matchers from [`Self::texts`]; ignores invalid ones.
+    /// Restores matchers from [`Self::definitions`]; ignores invalid ones.
     pub(crate) fn from_definitions<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
         let matchers = texts.into_iter().filter_map(|text| {
             let file = serde_json::from_str(text).ok()?;
@@ -143,9 +200,12 @@ impl ProblemMatchers {
     }
 
     /// Removes the matchers whose owners are in a file.
-    pub(crate) fn remove_file(&mut self, path: &Path) -> Result<(), String> {
+    pub(crate) fn remove_file(&mut self, path: &Path) -> Result<(), MatcherFileError> {
         let files = read_definitions(path);
-        let files = files.map_err(|why| format!("the matchers in {}: {why}", path.display()))?;
+        let files = files.map_err(|problem| MatcherFileError {
+            path: path.to_owned(),
+            problem,
+        })?;
         files.iter().for_each(|file| self.remove_owner(&file.owner));
         Ok(())
     }
@@ -174,57 +234,58 @@ impl ProblemMatchers {
     }
 }
 
-fn read_definitions(path: &Path) -> Result<Vec<MatcherDefinition>, String> {
-    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
+fn read_definitions(path: &Path) -> Result<Vec<MatcherDefinition>, MatcherProblem> {
+    let size = fs::metadata(path)?.len();
     if size > FILE_BYTES_MAX {
-        return Err(format!(
-            "the file has {size} bytes, and {FILE_BYTES_MAX} are read"
-        ));
+        return Err(MatcherProblem::TooLarge { size });
     }
-    let text = fs::read(path).map_err(|error| error.to_string())?;
+    let text = fs::read(path)?;
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
-    let file: MatcherFile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let file: MatcherFile = serde_json::from_slice(text)?;
     Ok(file.matchers)
 }
 
 impl ProblemMatcher {
-    fn from_parts(file: MatcherDefinition) -> Result<Self, String> {
+    fn from_parts(file: MatcherDefinition) -> Result<Self, MatcherProblem> {
         // Can't fail: the definition consists of strings and numbers.
         let text = serde_json::to_string(&file).unwrap_or_default();
         let owner = file.owner;
         if owner.is_empty() {
-            return Err("one has no `owner`".to_owned());
+            return Err(MatcherProblem::NoOwner);
         }
-        let failed = |why: String| format!("{owner}: {why}");
+        let failed = |problem| MatcherProblem::Definition {
+            owner: owner.clone(),
+            problem,
+        };
         if let Some(severity) = file
             .severity
             .as_deref()
             .filter(|it| parse_severity(it).is_none())
         {
-            return Err(failed(format!("the severity {severity:?} is none")));
+            let severity = severity.to_owned();
+            return Err(failed(DefinitionProblem::UnknownSeverity(severity)));
         }
         let count = file.pattern.len();
         if count == 0 || count > PATTERNS_MAX {
-            return Err(failed(format!(
-                "it has {count} patterns, and 1 to {PATTERNS_MAX} are possible"
-            )));
+            return Err(failed(DefinitionProblem::PatternCount { count }));
         }
         let (mut patterns, mut set) = (Vec::new(), Vec::new());
         for (index, pattern) in file.pattern.into_iter().enumerate() {
             let is_last = index + 1 == count;
             if pattern.repeats && (!is_last || count == 1 || pattern.wanted.message.is_none()) {
-                return Err(failed("only the last of several patterns may `loop`, and it says which group is the message".to_owned()));
+                return Err(failed(DefinitionProblem::InvalidLoop));
             }
             let regex = compile_pattern(&pattern.regexp).map_err(&failed)?;
             for (name, group) in pattern.wanted.named_groups() {
                 if set.contains(&name) {
-                    return Err(failed(format!("`{name}` is set twice")));
+                    return Err(failed(DefinitionProblem::DuplicateField(name)));
                 }
                 if group >= regex.captures_len() {
-                    return Err(failed(format!(
-                        "`{name}` is the group {group}, which {:?} doesn't have",
-                        pattern.regexp
-                    )));
+                    return Err(failed(DefinitionProblem::UnknownGroup {
+                        field: name,
+                        group,
+                        regexp: pattern.regexp.clone(),
+                    }));
                 }
                 set.push(name);
             }
@@ -235,9 +296,7 @@ impl ProblemMatcher {
             });
         }
         if !set.contains(&"message") {
-            return Err(failed(
-                "no pattern says which group is the message".to_owned(),
-            ));
+            return Err(failed(DefinitionProblem::NoMessage));
         }
         Ok(Self {
             owner,
@@ -357,7 +416,7 @@ fn parse_severity(word: &str) -> Option<Level> {
     })
 }
 
-fn compile_pattern(pattern: &str) -> Result<Regex, String> {
+fn compile_pattern(pattern: &str) -> Result<Regex, DefinitionProblem> {
     let translated = translate_pattern(pattern);
     let build = |unicode: bool| {
         RegexBuilder::new(&translated)
@@ -371,10 +430,10 @@ fn compile_pattern(pattern: &str) -> Result<Regex, String> {
     built.map_err(|error| {
         let text = error.to_string();
         let why = text.lines().last().unwrap_or_default();
-        format!(
-            "the pattern {pattern:?} can't be used: {}",
-            why.trim_start_matches("error: ")
-        )
+        DefinitionProblem::Unsupported {
+            pattern: pattern.to_owned(),
+            reason: why.trim_start_matches("error: ").to_owned(),
+        }
     })
 }
 
@@ -447,7 +506,7 @@ mod tests {
 
     use super::*;
 
-    fn with(matcher: &Value) -> Result<ProblemMatchers, String> {
+    fn with(matcher: &Value) -> Result<ProblemMatchers, MatcherFileError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.json");
         fs::write(&path, json!({ "problemMatcher": [matcher] }).to_string()).unwrap();
@@ -537,6 +596,7 @@ mod tests {
             with(&json!({"owner": "x", "pattern": patterns}))
                 .err()
                 .unwrap()
+                .to_string()
         };
         for (patterns, why) in [
             (json!([]), "0 patterns"),
@@ -568,14 +628,22 @@ mod tests {
             with(&json!({"pattern": []}))
                 .err()
                 .unwrap()
+                .to_string()
                 .contains("no `owner`")
         );
         let severity =
             json!({"owner": "x", "severity": "bad", "pattern": [{"regexp": "(a)", "message": 1}]});
-        assert!(with(&severity).err().unwrap().contains("severity"));
+        assert!(
+            with(&severity)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("severity")
+        );
         let missing = ProblemMatchers::default()
             .add_file(Path::new("/nowhere.json"))
-            .unwrap_err();
+            .unwrap_err()
+            .to_string();
         assert!(missing.contains("/nowhere.json"), "{missing}");
     }
 

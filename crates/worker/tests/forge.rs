@@ -189,7 +189,7 @@ async fn one_run_sees_each_repository_at_one_commit() {
         ),
     ] {
         let read = workflows.read_workflow(repository, path, reference).await;
-        let why = read.unwrap_err();
+        let why = read.unwrap_err().to_string();
         assert!(why.contains(expected), "{why}");
     }
 }

@@ -200,6 +200,9 @@ fn require_own_run(job: &JobIdentity, wanted: &Deploy) -> Result<(), Problem> {
     )))
 }
 
+/// The problem type by which a worker knows that it may try again: its artifact may not have arrived yet.
+const ARTIFACT_MISSING: &str = "urn:shipway:problem:artifact-missing";
+
 async fn deploy_step(
     app: &App,
     service: &ServiceName,
@@ -240,9 +243,13 @@ async fn deploy_step(
     {
         [one] => (*one).clone(),
         [] => {
-            return Err(Problem::conflict(format!(
+            let missing = Problem::conflict(format!(
                 "run {run} has uploaded no such artifact; actions/upload-artifact must come before the deploy"
-            )));
+            ));
+            return Err(Problem {
+                r#type: ARTIFACT_MISSING.to_owned(),
+                ..missing
+            });
         }
         _ => {
             return Err(Problem::bad_request(format!(

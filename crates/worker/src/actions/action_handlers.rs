@@ -10,13 +10,14 @@ use shipway_workflow::{
 use tokio::{process::Command, time::Instant};
 
 use super::{
-    ActionEffects, ActionUse, MissingTool,
+    ActionEffects, ActionError, ActionUse, EndpointError, MissingTool, NodeProblem,
     action_resolver::{ActionLibrary, ActionReference, NodeProgram, ResolvedAction},
 };
 use crate::{
     command_files::CommandFiles,
     environment::EnvVars,
     file_hash::WorkspaceFiles,
+    path_error::PathError,
     program_runner::{ProgramInvocation, RunOutcome},
     shell::{CommandLine, find_program},
     step_runner::{PlannedStep, StepRunner, StepTask},
@@ -62,14 +63,14 @@ impl StepRunner {
                     }
                 };
             }
-            Err(why) => return RunOutcome::Failed(why),
+            Err(error) => return RunOutcome::Failed(error.to_string()),
         };
         match self
             .run_resolved_action(frame, task, plan, &uses, &known, left)
             .await
         {
             Ok(ended) => ended,
-            Err(why) => RunOutcome::Failed(why),
+            Err(error) => RunOutcome::Failed(error.to_string()),
         }
     }
 
@@ -87,25 +88,28 @@ impl StepRunner {
         self.output
             .log_message(&format!("{missing}; {action} is run, which downloads it"));
         self.output.log.flush();
-        let failed = |why: String| {
-            let advice = missing.advice();
-            RunOutcome::Failed(format!(
-                "{missing}, and {action} did not provide it: {why}\n{advice}"
-            ))
+        let failed = |reason: String| {
+            let error = ActionError::ToolNotProvided {
+                missing: missing.clone(),
+                action: action.to_owned(),
+                reason,
+            };
+            RunOutcome::Failed(error.to_string())
         };
         let known = match ActionReference::parse(action, false) {
             Ok(ActionReference::Remote(remote)) => match self.fetch_action(&remote).await {
                 Ok(known) => known,
-                Err(why) => return failed(why),
+                Err(error) => return failed(error.to_string()),
             },
-            Ok(_) => return failed("it is not an action of a repository".to_owned()),
-            Err(why) => return failed(why),
+            Ok(_) => return failed(ActionError::NotOfRepository.to_string()),
+            Err(error) => return failed(error.to_string()),
         };
         match self
             .run_resolved_action(frame, task, plan, uses, &known, left)
             .await
         {
-            Ok(RunOutcome::Failed(why)) | Err(why) => failed(why),
+            Ok(RunOutcome::Failed(reason)) => failed(reason),
+            Err(error) => failed(error.to_string()),
             Ok(ended) => ended,
         }
     }
@@ -115,10 +119,10 @@ impl StepRunner {
         &mut self,
         frame: &StepScope,
         action: &str,
-    ) -> Result<Option<Arc<ResolvedAction>>, String> {
+    ) -> Result<Option<Arc<ResolvedAction>>, ActionError> {
         let reference = ActionReference::parse(action, self.library.built_in)?;
         if reference != ActionReference::BuiltIn && frame.depth > DEPTH_MAX {
-            return Err(too_deep_message(action));
+            return Err(too_deep(action));
         }
         match reference {
             ActionReference::BuiltIn => Ok(None),
@@ -143,7 +147,7 @@ impl StepRunner {
         uses: &ActionUse<'_>,
         known: &Arc<ResolvedAction>,
         left: &mut ActionEffects,
-    ) -> Result<RunOutcome, String> {
+    ) -> Result<RunOutcome, ActionError> {
         let mut seen = frame.step_identity(&task.step.id);
         seen.remote = known
             .remote
@@ -194,25 +198,27 @@ impl StepRunner {
         plan: &PlannedStep,
         with: &Table,
         file: &ActionFile,
-    ) -> Result<Vec<(String, String)>, String> {
+    ) -> Result<Vec<(String, String)>, ActionError> {
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
         let contexts = self.expression_contexts(frame, seen, &plan.env, &files);
-        let failed = |what: &str, error: shipway_workflow::expr::EvalError| {
-            format!("{what}: {error}\n{}", error.snippet())
-        };
         let mut inputs = with
             .resolve(&contexts)
-            .map_err(|error| failed("with", error))?;
+            .map_err(ActionError::in_expression("with"))?;
         let given: Vec<String> = inputs.iter().map(|(name, _)| name.clone()).collect();
         for input in &file.inputs {
             if given.iter().any(|it| it.eq_ignore_ascii_case(&input.name)) {
                 continue;
             }
             let value = match &input.default {
-                Some(default) => default
-                    .resolve_text(&contexts)
-                    .map_err(|error| failed(&format!("the input {}", input.name), error))?,
+                Some(default) => {
+                    default
+                        .resolve_text(&contexts)
+                        .map_err(ActionError::in_expression(format!(
+                            "the input {}",
+                            input.name
+                        )))?
+                }
                 None => String::new(),
             };
             inputs.push((input.name.clone(), value));
@@ -268,7 +274,7 @@ impl StepRunner {
         steps: &[Step],
         made: PreparedAction<'_>,
         left: &mut ActionEffects,
-    ) -> Result<RunOutcome, String> {
+    ) -> Result<RunOutcome, ActionError> {
         let inputs = made.inputs.iter();
         let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
         let mut seen = made.seen;
@@ -292,7 +298,8 @@ impl StepRunner {
                 }
                 ended = self
                     .evaluate_composite_outputs(&inner, made.action, left)
-                    .err();
+                    .err()
+                    .map(|error| error.to_string());
             }
         }
         let ended = match (inner.cut, inner.late, inner.failed.take(), ended) {
@@ -342,7 +349,7 @@ impl StepRunner {
         inner: &StepScope,
         action: &ResolvedAction,
         left: &mut ActionEffects,
-    ) -> Result<(), String> {
+    ) -> Result<(), ActionError> {
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
         let env = self.scope.scope_env(inner);
@@ -350,8 +357,8 @@ impl StepRunner {
         for ActionOutput { name, value } in &action.file.outputs {
             if let Some(value) = value {
                 let value = value.resolve_text(&contexts);
-                let value = value
-                    .map_err(|error| format!("the output {name}: {error}\n{}", error.snippet()))?;
+                let value =
+                    value.map_err(ActionError::in_expression(format!("the output {name}")))?;
                 left.outputs.push((name.clone(), value));
             }
         }
@@ -365,12 +372,10 @@ impl StepRunner {
         made: PreparedAction<'_>,
         wanted: u32,
         entry: &str,
-    ) -> Result<RunOutcome, String> {
+    ) -> Result<RunOutcome, ActionError> {
         let program = made.action.folder.join(entry);
         if !program.is_file() {
-            return Err(format!(
-                "the action has no file {entry}; if it is made by a build, that must be committed"
-            ));
+            return Err(ActionError::NoEntryFile(entry.to_owned()));
         }
         let mut env = self.step_environment(&made.seen, &plan.env, made.channel);
         let contained = self.containers.job_container().is_some();
@@ -417,7 +422,7 @@ impl StepRunner {
         };
         let env = match at {
             Some(at) => self.runtime.endpoint_variables(at, &mut self.output.masker),
-            None => Err("containers of this engine don't see this machine".to_owned()),
+            None => Err(EndpointError::NoGateway),
         };
         env.unwrap_or_else(|why| {
             // Not an error: few actions need the endpoints.
@@ -429,7 +434,11 @@ impl StepRunner {
     }
 
     /// The NodeProgram.js that runs actions: the machine's, not one that an earlier step has put into `PATH`.
-    async fn node_for_action(&mut self, wanted: u32, env: &EnvVars) -> Result<NodeProgram, String> {
+    async fn node_for_action(
+        &mut self,
+        wanted: u32,
+        env: &EnvVars,
+    ) -> Result<NodeProgram, ActionError> {
         let node = match &self.library.node {
             Some(node) => node.clone(),
             None => {
@@ -438,12 +447,10 @@ impl StepRunner {
                         .query_program(&["node", "--version"])
                         .await
                         .map(|version| NodeProgram::parse("node".into(), &version))
-                        .ok_or_else(|| "the job's container has no node".to_owned()),
+                        .ok_or(NodeProblem::NotInContainer),
                     None => find_machine_node(env).await,
                 };
-                let node = found.map_err(|why| {
-                    format!("the action needs node {wanted}, and {why}; install node {wanted}")
-                })?;
+                let node = found.map_err(|problem| ActionError::NoNode { wanted, problem })?;
                 self.library.node.insert(node).clone()
             }
         };
@@ -474,17 +481,18 @@ pub(super) fn register_post_part(
     }
 }
 
-pub(super) fn too_deep_message(action: &str) -> String {
-    format!(
-        "the action {action} is used by an action that is used by an action …: more than {DEPTH_MAX} deep; does one use itself?"
-    )
+pub(super) fn too_deep(action: &str) -> ActionError {
+    ActionError::TooDeep {
+        action: action.to_owned(),
+        max: DEPTH_MAX,
+    }
 }
 
-async fn find_machine_node(env: &EnvVars) -> Result<NodeProgram, String> {
+async fn find_machine_node(env: &EnvVars) -> Result<NodeProgram, NodeProblem> {
     let of_machine = std::env::var("PATH").unwrap_or_default();
     let program = find_program("node", &of_machine)
         .or_else(|| find_program("node", env.get("PATH").unwrap_or_default()))
-        .ok_or("there is no node on this machine")?;
+        .ok_or(NodeProblem::NotInstalled)?;
     let asked = Command::new(&program)
         .arg("--version")
         .env_clear()
@@ -492,11 +500,10 @@ async fn find_machine_node(env: &EnvVars) -> Result<NodeProgram, String> {
         .kill_on_drop(true)
         .output()
         .await;
-    let output = asked.map_err(|error| format!("{}: {error}", program.display()))?;
+    let output = asked.map_err(PathError::at(&program))?;
     let node = NodeProgram::parse(program, &String::from_utf8_lossy(&output.stdout));
     if !output.status.success() || node.version.is_empty() {
-        let program = node.program.display();
-        return Err(format!("{program} doesn't say which version it is"));
+        return Err(NodeProblem::NoVersion(node.program));
     }
     Ok(node)
 }

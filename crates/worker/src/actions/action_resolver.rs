@@ -22,6 +22,49 @@ use crate::{
     step_scope::ActionStage,
 };
 
+/// Why `uses:` can't be resolved to an action.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActionFileError {
+    #[error("the action {action}: {problem}")]
+    InvalidReference {
+        action: String,
+        problem: ReferenceProblem,
+    },
+    #[error("{file}: {source}")]
+    Unreadable {
+        file: String,
+        source: std::io::Error,
+    },
+    /// With the diagnostics of the action file, one per line.
+    #[error("{0}")]
+    Invalid(String),
+    #[error(
+        "there is no action.yml, action.yaml or Dockerfile in {name}: its repository has no action at this path and ref"
+    )]
+    NoneInRepository { name: String },
+    #[error(
+        "there is no action.yml, action.yaml or Dockerfile in {name}: the folder is there, the file isn't"
+    )]
+    NoneInFolder { name: String },
+    #[error(
+        "there is no action.yml, action.yaml or Dockerfile in {name}: the folder isn't in the workspace; an action of the repository needs a step with actions/checkout before it"
+    )]
+    NoFolder { name: String },
+}
+
+/// Why the text of `uses:` is invalid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReferenceProblem {
+    #[error("write owner/repo@ref, ./path or docker://image")]
+    NoRepository,
+    #[error("{0} is not the name of a repository")]
+    InvalidRepository(String),
+    #[error("its path leaves the repository")]
+    PathLeavesRepository,
+    #[error("{0:?} is not a branch, a tag or a commit")]
+    InvalidReference(String),
+}
+
 /// The meaning of `uses:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ActionReference {
@@ -48,7 +91,7 @@ pub(crate) struct RemoteAction {
 
 impl ActionReference {
     /// Parses `uses:`. Without `built_in` only Shipway's own actions are built in.
-    pub(crate) fn parse(action: &str, built_in: bool) -> Result<Self, String> {
+    pub(crate) fn parse(action: &str, built_in: bool) -> Result<Self, ActionFileError> {
         if let Some(image) = action.strip_prefix("docker://") {
             return Ok(Self::Docker(image.to_owned()));
         }
@@ -60,27 +103,30 @@ impl ActionReference {
             return Ok(Self::BuiltIn);
         }
         let remote = RemoteAction::parse(name, reference);
-        let remote = remote.map_err(|why| format!("the action {action}: {why}"))?;
+        let remote = remote.map_err(|problem| ActionFileError::InvalidReference {
+            action: action.to_owned(),
+            problem,
+        })?;
         Ok(Self::Remote(remote))
     }
 }
 
 impl RemoteAction {
-    fn parse(name: &str, reference: &str) -> Result<Self, String> {
+    fn parse(name: &str, reference: &str) -> Result<Self, ReferenceProblem> {
         let mut parts = name.split('/').filter(|part| !part.is_empty());
         let (Some(owner), Some(repo)) = (parts.next(), parts.next()) else {
-            return Err("write owner/repo@ref, ./path or docker://image".to_owned());
+            return Err(ReferenceProblem::NoRepository);
         };
         let path: Vec<&str> = parts.collect();
         let repository = format!("{owner}/{repo}");
         if !is_repository(&repository) {
-            return Err(format!("{repository} is not the name of a repository"));
+            return Err(ReferenceProblem::InvalidRepository(repository));
         }
         if path.iter().any(|part| matches!(*part, "." | "..")) {
-            return Err("its path leaves the repository".to_owned());
+            return Err(ReferenceProblem::PathLeavesRepository);
         }
         if !is_reference(reference) {
-            return Err(format!("{reference:?} is not a branch, a tag or a commit"));
+            return Err(ReferenceProblem::InvalidReference(reference.to_owned()));
         }
         Ok(Self {
             repository,
@@ -115,11 +161,14 @@ impl ResolvedAction {
         folder: PathBuf,
         name: &str,
         remote: Option<RemoteAction>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ActionFileError> {
         for file in ["action.yml", "action.yaml"] {
             let path = folder.join(file);
             if path.is_file() {
-                let text = fs::read(&path).map_err(|error| format!("{name}/{file}: {error}"))?;
+                let text = fs::read(&path).map_err(|source| ActionFileError::Unreadable {
+                    file: format!("{name}/{file}"),
+                    source,
+                })?;
                 let text = String::from_utf8_lossy(&text);
                 let file = parse_action_file(&format!("{name}/{file}"), &text)?;
                 return Ok(Self {
@@ -138,16 +187,14 @@ impl ResolvedAction {
                 remote,
             });
         }
-        let help = if remote.is_some() {
-            "its repository has no action at this path and ref"
+        let name = name.to_owned();
+        Err(if remote.is_some() {
+            ActionFileError::NoneInRepository { name }
         } else if folder.is_dir() {
-            "the folder is there, the file isn't"
+            ActionFileError::NoneInFolder { name }
         } else {
-            "the folder isn't in the workspace; an action of the repository needs a step with actions/checkout before it"
-        };
-        Err(format!(
-            "there is no action.yml, action.yaml or Dockerfile in {name}: {help}"
-        ))
+            ActionFileError::NoFolder { name }
+        })
     }
 
     /// The pre or post part of a JavaScript or container action.
@@ -172,13 +219,13 @@ impl ResolvedAction {
     }
 }
 
-fn parse_action_file(path: &str, text: &str) -> Result<ActionFile, String> {
+fn parse_action_file(path: &str, text: &str) -> Result<ActionFile, ActionFileError> {
     let source = Source::new(path, text);
     let parsed = parse_action(&source);
     parsed.action.ok_or_else(|| {
         let mistakes = parsed.diagnostics.iter().filter(|it| it.is_error());
         let lines: Vec<String> = mistakes.take(5).map(|it| it.one_line(&source)).collect();
-        lines.join("\n")
+        ActionFileError::Invalid(lines.join("\n"))
     })
 }
 
@@ -228,7 +275,10 @@ impl ActionLibrary {
     }
 
     /// Reads an action in the workspace.
-    pub(crate) fn read_local(workspace: &Path, path: &str) -> Result<Arc<ResolvedAction>, String> {
+    pub(crate) fn read_local(
+        workspace: &Path,
+        path: &str,
+    ) -> Result<Arc<ResolvedAction>, ActionFileError> {
         ResolvedAction::read_action(workspace.join(path), path, None).map(Arc::new)
     }
 
@@ -267,15 +317,18 @@ mod tests {
 
     #[test]
     fn what_uses_means_is_read_as_github_reads_it() {
-        let of = |action: &str| ActionReference::parse(action, true);
-        assert_eq!(of("actions/checkout@v4"), Ok(ActionReference::BuiltIn));
-        assert_eq!(of("shipway/deploy"), Ok(ActionReference::BuiltIn));
-        assert_eq!(of("./a/b"), Ok(ActionReference::Local("./a/b".to_owned())));
+        let of = |action: &str| ActionReference::parse(action, true).ok();
+        assert_eq!(of("actions/checkout@v4"), Some(ActionReference::BuiltIn));
+        assert_eq!(of("shipway/deploy"), Some(ActionReference::BuiltIn));
+        assert_eq!(
+            of("./a/b"),
+            Some(ActionReference::Local("./a/b".to_owned()))
+        );
         assert_eq!(
             of("docker://x:1"),
-            Ok(ActionReference::Docker("x:1".to_owned()))
+            Some(ActionReference::Docker("x:1".to_owned()))
         );
-        let Ok(ActionReference::Remote(remote)) = of("acme/tools/a/b@release/v1") else {
+        let Some(ActionReference::Remote(remote)) = of("acme/tools/a/b@release/v1") else {
             panic!("not remote");
         };
         assert_eq!(remote.to_string(), "acme/tools/a/b@release/v1");
@@ -285,8 +338,8 @@ mod tests {
             Ok(ActionReference::Remote(_))
         ));
         assert_eq!(
-            ActionReference::parse("shipway/deploy", false),
-            Ok(ActionReference::BuiltIn)
+            ActionReference::parse("shipway/deploy", false).ok(),
+            Some(ActionReference::BuiltIn)
         );
         for bad in [
             "acme/x/../y@v1",
@@ -300,7 +353,7 @@ mod tests {
             "acme/x@a b",
             "acme/x@a..b",
         ] {
-            assert!(of(bad).is_err(), "{bad}");
+            assert!(of(bad).is_none(), "{bad}");
         }
     }
 }

@@ -7,8 +7,9 @@ use std::{
 
 use shipway_workflow::job::ActionSource;
 
-use super::{action_resolver::RemoteAction, run_blocking};
+use super::{ActionError, action_resolver::RemoteAction, run_blocking};
 use crate::forge::{FetchedRepository, Forge};
+use crate::path_error::PathError;
 
 /// Fetches actions of repositories.
 #[derive(Clone, Debug)]
@@ -31,24 +32,20 @@ impl ActionStore {
     pub(crate) async fn fetch_copy(
         &self,
         remote: &RemoteAction,
-    ) -> Result<FetchedRepository, String> {
+    ) -> Result<FetchedRepository, ActionError> {
         let held = self
             .forge
             .fetch_repository(&remote.repository, &remote.reference)
             .await;
-        let held = held.map_err(|why| {
-            let forge = self.forge.address();
-            format!(
-                "the action {remote} can't be fetched from {forge}: {why}; check its name and ref, name a forge or a folder of bare repositories that has it with --forge (SHIPWAY_FORGE), or copy it into the repository and use it as ./path"
-            )
+        let held = held.map_err(|source| ActionError::NotFetched {
+            action: remote.to_string(),
+            forge: self.forge.address().to_owned(),
+            source,
         })?;
         let name = remote.repository.to_ascii_lowercase().replace('/', "_");
         let folder = self.own.join(name + "_" + &held.commit);
         let (from, to) = (held.folder.clone(), folder.clone());
-        run_blocking(move || {
-            copy_once(&from, &to).map_err(|error| format!("{}: {error}", to.display()))
-        })
-        .await?;
+        run_blocking(move || copy_once(&from, &to).map_err(PathError::at(&to))).await?;
         Ok(FetchedRepository { folder, ..held })
     }
 }

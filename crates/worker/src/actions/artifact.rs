@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ActionContext, ActionEffects, artifact_tar, cross_run_artifacts::OtherRun, run_blocking,
+    ActionContext, ActionEffects, ActionError, artifact_tar, cross_run_artifacts::OtherRun,
+    run_blocking,
 };
 use crate::{
     path_patterns::{self, HiddenFiles, PathMatches, SearchRoots},
@@ -11,11 +12,16 @@ use crate::{
 };
 
 /// `actions/upload-artifact`
-pub(super) async fn upload_artifact(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn upload_artifact(
+    call: &mut ActionContext<'_>,
+) -> Result<ActionEffects, ActionError> {
     let name = check_name(call.input("name").unwrap_or("artifact"))?.to_owned();
     let patterns = call
         .input("path")
-        .ok_or("upload-artifact needs `path`")?
+        .ok_or_else(|| ActionError::MissingInput {
+            action: "upload-artifact",
+            input: "path".to_owned(),
+        })?
         .to_owned();
     check_number(call, "compression-level", 9)?;
     check_number(call, "retention-days", 400)?;
@@ -28,9 +34,11 @@ pub(super) async fn upload_artifact(call: &mut ActionContext<'_>) -> Result<Acti
     let missing = match call.input("if-no-files-found").unwrap_or("warn") {
         known @ ("warn" | "error" | "ignore") => known.to_owned(),
         other => {
-            return Err(format!(
-                "`if-no-files-found` is warn, error or ignore, not {other:?}"
-            ));
+            return Err(ActionError::InvalidInput {
+                input: "if-no-files-found".to_owned(),
+                expected: "warn, error or ignore".to_owned(),
+                value: other.to_owned(),
+            });
         }
     };
     let (ground, looked_for) = (call.search_roots(), patterns.clone());
@@ -38,18 +46,16 @@ pub(super) async fn upload_artifact(call: &mut ActionContext<'_>) -> Result<Acti
         run_blocking(move || path_patterns::find_in_roots(&ground, &[looked_for], hidden)).await?;
     if found.files.is_empty() {
         let shown: Vec<&str> = patterns.lines().map(str::trim).collect();
-        let what = format!("no files were found for {}", shown.join(", "));
+        let error = ActionError::NoFiles(shown.join(", "));
         match missing.as_str() {
-            "error" => return Err(what),
-            "ignore" => call.log_message(&what),
-            _ => call.warn(&format!("{what}; no artifact is uploaded")),
+            "error" => return Err(error),
+            "ignore" => call.log_message(&error.to_string()),
+            _ => call.warn(&format!("{error}; no artifact is uploaded")),
         }
         return Ok(ActionEffects::default());
     }
     if !overwrite && !call.shelf.is_name_free(&name) {
-        return Err(format!(
-            "the run has an artifact {name} already; choose another name, or say `overwrite: true` to replace it"
-        ));
+        return Err(ActionError::ArtifactExists(name));
     }
     let base = artifact_base(&found);
     let path = free_path(&call.folders.artifacts, &name);
@@ -76,10 +82,14 @@ pub(super) async fn upload_artifact(call: &mut ActionContext<'_>) -> Result<Acti
 }
 
 /// Validates an input that has no effect: tars are not compressed, and artifacts are kept as long as their run.
-fn check_number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), String> {
+fn check_number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), ActionError> {
     let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
     match call.input(name) {
-        Some(text) if !is_sane(text) => Err(format!("`{name}` is 0 to {max}, not {text:?}")),
+        Some(text) if !is_sane(text) => Err(ActionError::InvalidInput {
+            input: name.to_owned(),
+            expected: format!("0 to {max}"),
+            value: text.to_owned(),
+        }),
         _ => Ok(()),
     }
 }
@@ -127,23 +137,19 @@ enum ArtifactSelection {
 }
 
 impl ArtifactSelection {
-    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, String> {
+    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, ActionError> {
         match (
             call.input("name"),
             call.input("artifact-ids"),
             call.input("pattern"),
         ) {
-            (Some(_), Some(_), _) => {
-                Err("`name` and `artifact-ids` can't be used together".to_owned())
-            }
+            (Some(_), Some(_), _) => Err(ActionError::NameAndIds),
             (Some(name), None, _) => Ok(Self::Name(name.to_owned())),
             (None, Some(ids), _) => {
                 let ids = ids.split([',', '\n']).map(str::trim);
                 let ids = ids.filter(|id| !id.is_empty()).map(|id| {
                     let number = id.parse();
-                    number.map_err(|_| {
-                        format!("`artifact-ids` are numbers with commas between them, not {id:?}")
-                    })
+                    number.map_err(|_| ActionError::InvalidArtifactId(id.to_owned()))
                 });
                 ids.collect::<Result<_, _>>().map(Self::Ids)
             }
@@ -152,14 +158,14 @@ impl ArtifactSelection {
                 let glob = globset::GlobBuilder::new(pattern)
                     .literal_separator(true)
                     .build();
-                let glob = glob.map_err(|error| format!("`pattern`: {error}"))?;
+                let glob = glob.map_err(ActionError::InvalidArtifactPattern)?;
                 Ok(Self::Pattern(Some(glob.compile_matcher())))
             }
         }
     }
 
     /// Selects artifacts. An error if a name or id doesn't exist.
-    fn select(&self, all: Vec<ArtifactEntry>) -> Result<Vec<ArtifactEntry>, String> {
+    fn select(&self, all: Vec<ArtifactEntry>) -> Result<Vec<ArtifactEntry>, ActionError> {
         let known = || match all.as_slice() {
             [] => "none".to_owned(),
             all => {
@@ -167,11 +173,9 @@ impl ArtifactSelection {
                 names.join(", ")
             }
         };
-        let missing = |what: String| {
-            format!(
-                "there is no artifact {what} in the run; there are: {}",
-                known()
-            )
+        let missing = |wanted: String| ActionError::UnknownArtifact {
+            wanted,
+            known: known(),
         };
         match self {
             Self::Name(name) if !all.iter().any(|kept| kept.name == *name) => {
@@ -198,7 +202,7 @@ impl ArtifactSelection {
 pub(super) async fn download_artifact(
     call: &mut ActionContext<'_>,
     version: Option<u32>,
-) -> Result<ActionEffects, String> {
+) -> Result<ActionEffects, ActionError> {
     let other = OtherRun::from_inputs(call)?;
     let to = call.resolve_path(call.input("path").unwrap_or("."))?;
     let wanted = ArtifactSelection::from_inputs(call)?;
@@ -242,11 +246,14 @@ async fn unpack_artifact(
     call: &mut ActionContext<'_>,
     kept: &ArtifactEntry,
     to: &Path,
-) -> Result<(), String> {
+) -> Result<(), ActionError> {
     let ArtifactEntry { name, .. } = kept;
     let (path, digest, place) = (kept.path.clone(), kept.digest.clone(), to.to_owned());
     let unpacked = run_blocking(move || artifact_tar::unpack_tar(&path, &digest, &place)).await;
-    let count = unpacked.map_err(|why| format!("the artifact {name} can't be unpacked: {why}"))?;
+    let count = unpacked.map_err(|error| ActionError::ArtifactUnreadable {
+        name: name.clone(),
+        source: Box::new(error),
+    })?;
     call.log_message(&format!(
         "Downloaded {name}: {count} files to {}",
         to.display()

@@ -11,14 +11,43 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    artifact_links::{check_archive_entry, is_contained_link, to_contained_link},
+    artifact_links::{EntryError, check_archive_entry, is_contained_link, to_contained_link},
     file_hash,
+    path_error::PathError,
+    path_patterns::PatternError,
+    untrusted_archive::{ArchiveError, ENTRIES_MAX, TarEntry, TarLimits, read_tar},
 };
 
 /// Modification time of all entries, for deterministic archives: 2000-01-01. Not 0, which zip files can't represent.
 const MODIFIED: u64 = 946_684_800;
-/// Limit for the entries of an artifact.
-pub(crate) const ENTRIES_MAX: usize = 500_000;
+/// Why an artifact can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArtifactError {
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Patterns(#[from] PatternError),
+    #[error("{} is outside of {}", file.display(), base.display())]
+    OutsideBase { file: PathBuf, base: PathBuf },
+    #[error("{} is neither a file nor a link", .0.display())]
+    UnsupportedFile(PathBuf),
+    #[error(
+        "the link {} → {} leaves the artifact's folder, and an artifact must hold all that it needs; upload the file itself",
+        link.display(),
+        target.display()
+    )]
+    LinkLeaves { link: PathBuf, target: PathBuf },
+    #[error("its bytes are {found}, not {expected}")]
+    WrongDigest { found: String, expected: String },
+    #[error("a link is in the place of the folder {}", .0.display())]
+    LinkInPlaceOfFolder(PathBuf),
+    #[error("{}: its name is no text", .0.display())]
+    InvalidName(PathBuf),
+}
 
 /// A finished tar file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +59,18 @@ pub(crate) struct WrittenTar {
 }
 
 /// Writes the files below `base`, which must be sorted, to a tar file.
-pub(crate) fn write_tar(path: &Path, base: &Path, files: &[PathBuf]) -> Result<WrittenTar, String> {
+pub(crate) fn write_tar(
+    path: &Path,
+    base: &Path,
+    files: &[PathBuf],
+) -> Result<WrittenTar, ArtifactError> {
     let mut builder = TarWriter::create(path)?;
     for file in files {
         let name = file.strip_prefix(base);
-        let name =
-            name.map_err(|_| format!("{} is outside of {}", file.display(), base.display()))?;
+        let name = name.map_err(|_| ArtifactError::OutsideBase {
+            file: file.clone(),
+            base: base.to_owned(),
+        })?;
         append_path(&mut builder, base, file, name)?;
     }
     builder.finish()
@@ -46,21 +81,21 @@ fn append_path(
     base: &Path,
     file: &Path,
     name: &Path,
-) -> Result<(), String> {
-    let failed = |error: io::Error| format!("{}: {error}", name.display());
-    let found = file.symlink_metadata().map_err(failed)?;
+) -> Result<(), ArtifactError> {
+    let failed = PathError::at(name);
+    let found = file.symlink_metadata().map_err(&failed)?;
     if found.is_symlink() {
-        let target = fs::read_link(file).map_err(failed)?;
+        let target = fs::read_link(file).map_err(&failed)?;
         // A link that leaves the artifact is rejected by `Builder::link`, with its original target in the message.
         let target = to_contained_link(base, name, &target).unwrap_or(target);
         builder.add_link(name, &target)
     } else if found.is_file() {
         let mode = found.permissions().mode();
-        let file = File::open(file).map_err(failed)?;
+        let file = File::open(file).map_err(&failed)?;
         // `take`: the file may be growing.
         builder.add_file(name, mode, found.len(), file.take(found.len()))
     } else {
-        Err(format!("{} is neither a file nor a link", name.display()))
+        Err(ArtifactError::UnsupportedFile(name.to_owned()))
     }
 }
 
@@ -71,11 +106,11 @@ pub(crate) struct TarWriter {
 }
 
 impl TarWriter {
-    pub(crate) fn create(path: &Path) -> Result<Self, String> {
+    pub(crate) fn create(path: &Path) -> Result<Self, ArtifactError> {
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let file = made
             .and_then(|()| File::create(path))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+            .map_err(PathError::at(path))?;
         let inner = tar::Builder::new(HashingWriter {
             inner: io::BufWriter::with_capacity(256 * 1024, file),
             hash: Sha256::new(),
@@ -94,23 +129,22 @@ impl TarWriter {
         mode: u32,
         size: u64,
         content: impl Read,
-    ) -> Result<(), String> {
+    ) -> Result<(), ArtifactError> {
         let mut header = tar::Header::new_gnu();
         header.set_mtime(MODIFIED);
         header.set_mode(mode & 0o755 | 0o644);
         header.set_size(size);
         let added = self.inner.append_data(&mut header, name, content);
-        added.map_err(|error| format!("{}: {error}", name.display()))
+        Ok(added.map_err(PathError::at(name))?)
     }
 
     /// Adds a symlink, whose target must stay inside the artifact.
-    pub(crate) fn add_link(&mut self, name: &Path, target: &Path) -> Result<(), String> {
+    pub(crate) fn add_link(&mut self, name: &Path, target: &Path) -> Result<(), ArtifactError> {
         if !is_contained_link(name, target) {
-            return Err(format!(
-                "the link {} → {} leaves the artifact's folder, and an artifact must hold all that it needs; upload the file itself",
-                name.display(),
-                target.display()
-            ));
+            return Err(ArtifactError::LinkLeaves {
+                link: name.to_owned(),
+                target: target.to_owned(),
+            });
         }
         let mut header = tar::Header::new_gnu();
         header.set_mtime(MODIFIED);
@@ -118,18 +152,18 @@ impl TarWriter {
         header.set_mode(0o777);
         header.set_size(0);
         let added = self.inner.append_link(&mut header, name, target);
-        added.map_err(|error| format!("{}: {error}", name.display()))
+        Ok(added.map_err(PathError::at(name))?)
     }
 
     /// Finishes the file and fsyncs it.
-    pub(crate) fn finish(self) -> Result<WrittenTar, String> {
-        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
-        let hashing = self.inner.into_inner().map_err(failed)?;
+    pub(crate) fn finish(self) -> Result<WrittenTar, ArtifactError> {
+        let failed = PathError::at(&self.path);
+        let hashing = self.inner.into_inner().map_err(&failed)?;
         let file = hashing
             .inner
             .into_inner()
             .map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
+        file.sync_all().map_err(&failed)?;
         Ok(WrittenTar {
             digest: format!("sha256:{}", file_hash::to_hex(&hashing.hash.finalize())),
             size: hashing.size,
@@ -138,50 +172,40 @@ impl TarWriter {
 }
 
 /// Unpacks a tar file after verifying its digest. Returns the number of files.
-pub(crate) fn unpack_tar(path: &Path, digest: &str, to: &Path) -> Result<usize, String> {
-    let found = file_hash::hash_file(path).map_err(|error| error.to_string())?;
+pub(crate) fn unpack_tar(path: &Path, digest: &str, to: &Path) -> Result<usize, ArtifactError> {
+    let found = file_hash::hash_file(path).map_err(PathError::at(path))?;
     let found = format!("sha256:{}", file_hash::to_hex(&found));
     if found != digest {
-        return Err(format!("its bytes are {found}, not {digest}"));
+        let expected = digest.to_owned();
+        return Err(ArtifactError::WrongDigest { found, expected });
     }
-    fs::create_dir_all(to).map_err(|error| format!("{}: {error}", to.display()))?;
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut archive = tar::Archive::new(io::BufReader::with_capacity(256 * 1024, file));
-    archive.set_preserve_permissions(true);
-    // Keep the executable bits, drop setuid, setgid and the sticky bit.
-    archive.set_mask(0o7000);
-    let mut count = 0;
-    for entry in archive.entries().map_err(|error| error.to_string())? {
-        let mut entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
-        let name = entry
-            .path()
-            .map_err(|error| error.to_string())?
-            .into_owned();
-        let link = entry.link_name().map_err(|error| error.to_string())?;
-        let link = link.unwrap_or_default();
-        check_archive_entry(&name, entry.header().entry_type(), &link, to)
-            .map_err(|error| error.to_string())?;
-        count += usize::from(entry.header().entry_type().is_file());
-        if count > ENTRIES_MAX {
-            return Err(format!("it has more than {ENTRIES_MAX} files"));
-        }
-        let place = to.join(&name);
-        if entry.header().entry_type().is_dir() && place.is_symlink() {
+    fs::create_dir_all(to).map_err(PathError::at(to))?;
+    let file = File::open(path).map_err(PathError::at(path))?;
+    let file = io::BufReader::with_capacity(256 * 1024, file);
+    let limits = TarLimits {
+        files_max: ENTRIES_MAX,
+        bytes_max: u64::MAX,
+    };
+    read_tar(file, limits, |mut entry| {
+        let TarEntry {
+            path,
+            kind,
+            link_target,
+            inner,
+            ..
+        } = &mut entry;
+        check_archive_entry(path, *kind, link_target, to)?;
+        if kind.is_dir() && to.join(&*path).is_symlink() {
             // Otherwise the mode of the entry would be set on the link's target.
-            return Err(format!(
-                "a link is in the place of the folder {}",
-                name.display()
-            ));
+            return Err(ArtifactError::LinkInPlaceOfFolder(path.clone()));
         }
         // `unpack_in` resolves symlinks and refuses paths outside of `to`.
-        let unpacked = entry
-            .unpack_in(to)
-            .map_err(|error| format!("{}: {error}", name.display()))?;
-        if !unpacked {
-            return Err(format!("the entry {} leaves its folder", name.display()));
+        let unpacked = inner.unpack_in(to).map_err(PathError::at(path))?;
+        match unpacked {
+            true => Ok(()),
+            false => Err(EntryError::LeavesFolder(path.clone()).into()),
         }
-    }
-    Ok(count)
+    })
 }
 
 /// Hashes and counts the written bytes.
@@ -231,8 +255,8 @@ mod tests {
         assert_eq!(one, two);
         let to = folder.path().join("out");
         assert_eq!(
-            unpack_tar(&folder.path().join("one.tar"), &one.digest, &to),
-            Ok(2)
+            unpack_tar(&folder.path().join("one.tar"), &one.digest, &to).unwrap(),
+            2
         );
         let mode = to.join("bin/run").metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o744);
@@ -247,7 +271,10 @@ mod tests {
             let _ = fs::remove_file(&link);
             std::os::unix::fs::symlink(target, &link).unwrap();
             let refused = write_tar(&folder.path().join("a.tar"), folder.path(), &[link]);
-            assert!(refused.unwrap_err().contains("leaves"), "{target}");
+            assert!(
+                refused.unwrap_err().to_string().contains("leaves"),
+                "{target}"
+            );
         }
     }
 
@@ -271,7 +298,7 @@ mod tests {
             "sha256:{}",
             file_hash::to_hex(&file_hash::hash_file(&path).unwrap())
         );
-        let refused = unpack_tar(&path, &digest, &to).unwrap_err();
+        let refused = unpack_tar(&path, &digest, &to).unwrap_err().to_string();
         assert!(refused.contains("a link is in the place"), "{refused}");
         let mode = victim.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
@@ -340,6 +367,6 @@ mod tests {
         }
         let other = format!("sha256:{}", "0".repeat(64));
         let refused = unpack_tar(&path, &other, &folder.path().join("to"));
-        assert!(refused.unwrap_err().contains("not sha256:000"));
+        assert!(refused.unwrap_err().to_string().contains("not sha256:000"));
     }
 }

@@ -3,7 +3,7 @@
 //! Outputs are exactly GitHub's: `cache-hit` is `true` for an exact match of the key, `false` for a match of a
 //! restore key, and unset if nothing was found.
 
-use super::{ActionContext, ActionEffects, run_blocking};
+use super::{ActionContext, ActionEffects, ActionError, run_blocking};
 use crate::{
     cache::{CacheEntry, JobCaches, SaveCacheError, cache_archive, check_key},
     path_patterns::SearchRoots,
@@ -22,10 +22,13 @@ struct CacheInputs {
 }
 
 impl CacheInputs {
-    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, String> {
+    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, ActionError> {
         let given = |name: &str| {
             let value = call.input(name);
-            value.ok_or_else(|| format!("actions/cache needs `{name}`"))
+            value.ok_or_else(|| ActionError::MissingInput {
+                action: "actions/cache",
+                input: name.to_owned(),
+            })
         };
         let lines = call.input("restore-keys").unwrap_or_default().lines();
         let lines = lines.map(str::trim).filter(|line| !line.is_empty());
@@ -38,7 +41,7 @@ impl CacheInputs {
 }
 
 /// `actions/cache`: the main part restores, the post part saves.
-pub(super) async fn run_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn run_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, ActionError> {
     if call.stage == ActionStage::Post {
         save_cache(call).await?;
         return Ok(ActionEffects::default());
@@ -49,7 +52,9 @@ pub(super) async fn run_cache(call: &mut ActionContext<'_>) -> Result<ActionEffe
 }
 
 /// `actions/cache/restore`
-pub(super) async fn restore_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn restore_cache(
+    call: &mut ActionContext<'_>,
+) -> Result<ActionEffects, ActionError> {
     let asked = CacheInputs::from_inputs(call)?;
     let lookup_only = call.bool_input("lookup-only")?;
     let must_hit = call.bool_input("fail-on-cache-miss")?;
@@ -71,14 +76,12 @@ pub(super) async fn restore_cache(call: &mut ActionContext<'_>) -> Result<Action
             .await;
     let found = found.unwrap_or_else(|why| {
         // Treat a broken cache as a miss: it must not fail the job.
-        call.warn(&why);
+        call.warn(&why.to_string());
         None
     });
     let Some((entry, files)) = found else {
         if must_hit {
-            return Err(format!(
-                "there is no cache for the key {key}, and `fail-on-cache-miss` is set"
-            ));
+            return Err(ActionError::CacheMiss(key));
         }
         call.log_message(&format!("Cache not found for input keys: {keys}"));
         let mut left = ActionEffects::with_outputs([primary]);
@@ -102,7 +105,7 @@ pub(super) async fn restore_cache(call: &mut ActionContext<'_>) -> Result<Action
 }
 
 /// `actions/cache/save`. Like at GitHub, a cache that can't be saved doesn't fail the step.
-pub(super) async fn save_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn save_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, ActionError> {
     let mut asked = CacheInputs::from_inputs(call)?;
     // Use the key of the main part: files that went into `hashFiles` may have changed.
     if let Some(key) = call.saved_state(PRIMARY_KEY) {
@@ -153,7 +156,7 @@ fn find_and_unpack(
     asked: &CacheInputs,
     lookup_only: bool,
     scratch: &std::path::Path,
-) -> Result<Option<(CacheEntry, usize)>, String> {
+) -> Result<Option<(CacheEntry, usize)>, ActionError> {
     let version = cache_archive::archive_version(&asked.paths);
     let Some(entry) = caches.find_entry(&version, &asked.key, &asked.restore_keys)? else {
         return Ok(None);
@@ -164,11 +167,13 @@ fn find_and_unpack(
     let own = unique_file_in(scratch);
     let unpacked = caches
         .link_entry(&entry, &own)
-        .map_err(|error| error.to_string())
-        .and_then(|path| cache_archive::unpack_cache(&path, ground, &asked.paths));
+        .map_err(ActionError::from)
+        .and_then(|path| Ok(cache_archive::unpack_cache(&path, ground, &asked.paths)?));
     let _ = std::fs::remove_file(own);
-    let files =
-        unpacked.map_err(|why| format!("the cache {} can't be restored: {why}", entry.key))?;
+    let files = unpacked.map_err(|error| ActionError::CacheNotRestored {
+        key: entry.key.clone(),
+        source: Box::new(error),
+    })?;
     Ok(Some((entry, files)))
 }
 
@@ -177,7 +182,7 @@ fn pack_and_save(
     ground: &SearchRoots,
     asked: &CacheInputs,
     scratch: &std::path::Path,
-) -> Result<SaveOutcome, String> {
+) -> Result<SaveOutcome, ActionError> {
     let version = cache_archive::archive_version(&asked.paths);
     if caches.has_entry(&version, &asked.key) {
         return Ok(SaveOutcome::Refused(SaveCacheError::Taken));
@@ -192,7 +197,7 @@ fn pack_and_save(
         kept.map_or_else(SaveOutcome::Refused, SaveOutcome::Saved)
     });
     let _ = std::fs::remove_file(own);
-    saved
+    Ok(saved?)
 }
 
 /// A unique file name.

@@ -9,18 +9,19 @@ use std::{
 use shipway_workflow::job::SourceTree;
 use tokio::process::Command;
 
-use super::{ActionContext, ActionEffects, run_blocking};
+use super::{ActionContext, ActionEffects, ActionError, run_blocking};
+use crate::path_error::PathError;
 use crate::path_patterns::{self, HiddenFiles};
 
-pub(super) async fn run_checkout(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn run_checkout(
+    call: &mut ActionContext<'_>,
+) -> Result<ActionEffects, ActionError> {
     let own = call.spec.contexts.github.get("repository").to_text();
     if let Some(other) = call
         .input("repository")
         .filter(|it| !it.eq_ignore_ascii_case(&own))
     {
-        return Err(format!(
-            "only the run's own repository can be checked out, not {other}"
-        ));
+        return Err(ActionError::OtherRepository(other.to_owned()));
     }
     for (input, what) in [
         ("submodules", "submodules are not fetched"),
@@ -50,8 +51,8 @@ async fn checkout_from_git(
     commit: &str,
     reference: &str,
     to: &Path,
-) -> Result<ActionEffects, String> {
-    let failed = |error: io::Error| format!("{}: {error}", to.display());
+) -> Result<ActionEffects, ActionError> {
+    let failed = PathError::at(to);
     let asked = call.input("ref").map(str::to_owned);
     // `clean` (default): a second checkout into the same folder removes all files first.
     if call
@@ -59,13 +60,13 @@ async fn checkout_from_git(
         .is_none_or(|clean| !clean.eq_ignore_ascii_case("false"))
         && to.join(".git").exists()
     {
-        remove_contents(to).map_err(failed)?;
+        remove_contents(to).map_err(&failed)?;
     }
-    fs::create_dir_all(to).map_err(failed)?;
+    fs::create_dir_all(to).map_err(&failed)?;
     run_git(call, to, &["init", "--quiet"]).await?;
     // Use the repository's objects instead of copying them: it is on this machine and outlives the job.
     let borrowed = format!("{}\n", git_dir.join("objects").display());
-    fs::write(to.join(".git/objects/info/alternates"), borrowed).map_err(failed)?;
+    fs::write(to.join(".git/objects/info/alternates"), borrowed).map_err(&failed)?;
     let source = git_dir.display().to_string();
     run_git(call, to, &["config", "remote.origin.url", &source]).await?;
     let all = "+refs/heads/*:refs/remotes/origin/*";
@@ -112,7 +113,7 @@ async fn resolve_commit(
     call: &ActionContext<'_>,
     at: &Path,
     wanted: &str,
-) -> Result<String, String> {
+) -> Result<String, ActionError> {
     let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
     for name in [
         &format!("refs/remotes/origin/{branch}"),
@@ -127,9 +128,7 @@ async fn resolve_commit(
             return Ok(found.trim().to_owned());
         }
     }
-    Err(format!(
-        "there is no branch, tag or commit {wanted} in the repository"
-    ))
+    Err(ActionError::UnknownReference(wanted.to_owned()))
 }
 
 fn remove_contents(folder: &Path) -> io::Result<()> {
@@ -149,7 +148,7 @@ async fn copy_source_folder(
     call: &mut ActionContext<'_>,
     from: &Path,
     to: &Path,
-) -> Result<ActionEffects, String> {
+) -> Result<ActionEffects, ActionError> {
     if let Some(reference) = call.input("ref") {
         let text = format!(
             "`ref: {reference}` has no effect: without a server the folder is taken as it is"
@@ -181,9 +180,9 @@ async fn copy_source_folder(
         let mut copied = 0_usize;
         for file in files {
             let taken = copy_file(&source.join(&file), &target.join(&file));
-            copied += usize::from(taken.map_err(|error| format!("{}: {error}", file.display()))?);
+            copied += usize::from(taken.map_err(PathError::at(&file))?);
         }
-        Ok(copied)
+        Ok::<_, ActionError>(copied)
     });
     let count = count.await?;
     call.log_message(&format!("Copied {count} files of {}", from.display()));
@@ -216,7 +215,7 @@ async fn run_git(
     call: &ActionContext<'_>,
     at: &Path,
     arguments: &[&str],
-) -> Result<String, String> {
+) -> Result<String, ActionError> {
     let passed = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "TMPDIR");
     let env = call.env.iter().filter(|(name, _)| passed(name));
     let output = Command::new("git")
@@ -231,11 +230,14 @@ async fn run_git(
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| format!("git can't be run: {error}"))?;
+        .map_err(ActionError::GitMissing)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let why = String::from_utf8_lossy(&output.stderr);
     let why = why.trim().lines().last().unwrap_or("it failed");
-    Err(format!("git {}: {why}", arguments.first().unwrap_or(&"")))
+    Err(ActionError::Git {
+        command: arguments.first().unwrap_or(&"").to_string(),
+        reason: why.to_owned(),
+    })
 }

@@ -11,11 +11,11 @@ use serde::Deserialize;
 use shipway_workflow::job::ServerAccess;
 
 use super::{
-    ActionContext,
-    deploy::{bearer_header, http_agent},
+    ActionContext, ActionError,
+    deploy::{RequestError, bearer_header, http_agent},
     run_blocking,
 };
-use crate::runtime::ArtifactEntry;
+use crate::{path_error::PathError, runtime::ArtifactEntry};
 
 #[derive(Deserialize)]
 struct ListedArtifact {
@@ -39,38 +39,41 @@ pub(super) struct OtherRun {
 
 impl OtherRun {
     /// The run given by `run-id`; `None` if it is the job's own run.
-    pub(super) fn from_inputs(call: &ActionContext<'_>) -> Result<Option<Self>, String> {
+    pub(super) fn from_inputs(call: &ActionContext<'_>) -> Result<Option<Self>, ActionError> {
         let github = &call.spec.contexts.github;
         let own = |name: &str| github.get(name).to_text().to_string();
         let repository = own("repository");
         let asked = call.input("repository");
         if asked.is_some_and(|asked| !asked.eq_ignore_ascii_case(&repository)) {
-            return Err(format!(
-                "`repository`: only artifacts of {repository} can be downloaded here; leave it out"
-            ));
+            return Err(ActionError::OtherRepositorysArtifacts(repository));
         }
         let Some(id) = call.input("run-id").filter(|id| *id != own("run_id")) else {
             return Ok(None);
         };
-        let number: u32 = id
-            .trim_start_matches('r')
-            .parse()
-            .map_err(|_| format!("`run-id` is the number of a run, such as 12, not {id:?}"))?;
-        let server = call.spec.server.clone().ok_or(
-            "`run-id`: artifacts of other runs are with a server, and this run has none; leave it out",
-        )?;
+        let number: u32 =
+            id.trim_start_matches('r')
+                .parse()
+                .map_err(|_| ActionError::InvalidInput {
+                    input: "run-id".to_owned(),
+                    expected: "the number of a run, such as 12".to_owned(),
+                    value: id.to_owned(),
+                })?;
+        let server = call.spec.server.clone().ok_or(ActionError::NoServer)?;
         let service = repository.rsplit('/').next().unwrap_or_default();
         let path = format!("/api/v1/runs/{service}/{number}");
         Ok(Some(Self { server, path }))
     }
 
     /// The artifacts of the run, with the paths below `folder` to download them to.
-    pub(super) async fn list_artifacts(&self, folder: &Path) -> Result<Vec<ArtifactEntry>, String> {
+    pub(super) async fn list_artifacts(
+        &self,
+        folder: &Path,
+    ) -> Result<Vec<ArtifactEntry>, ActionError> {
         let (server, path) = (self.server.clone(), self.path.clone());
         let run: RunResponse = run_blocking(move || {
             let mut answer = get_from_server(&server, &path)?;
             let read = answer.body_mut().read_json();
-            read.map_err(|error| format!("what the server says of the run: {error}"))
+            read.map_err(ActionError::InvalidRunDescription)
         })
         .await?;
         let place = |digest: &str| folder.join(digest.replace(':', "-"));
@@ -81,7 +84,7 @@ impl OtherRun {
     }
 
     /// Downloads an artifact, unless that was done before.
-    pub(super) async fn download_artifact(&self, kept: &ArtifactEntry) -> Result<(), String> {
+    pub(super) async fn download_artifact(&self, kept: &ArtifactEntry) -> Result<(), ActionError> {
         if kept.path.exists() {
             return Ok(());
         }
@@ -90,8 +93,8 @@ impl OtherRun {
         let to = kept.path.clone();
         run_blocking(move || {
             let answer = get_from_server(&server, &path)?;
-            save_download(answer.into_body().into_reader(), &to)
-                .map_err(|error| format!("{}: {error}", to.display()))
+            let saved = save_download(answer.into_body().into_reader(), &to);
+            Ok::<_, ActionError>(saved.map_err(PathError::at(&to))?)
         })
         .await
     }
@@ -109,19 +112,18 @@ fn save_download(mut from: impl io::Read, to: &PathBuf) -> io::Result<()> {
 fn get_from_server(
     server: &ServerAccess,
     path: &str,
-) -> Result<ureq::http::Response<ureq::Body>, String> {
+) -> Result<ureq::http::Response<ureq::Body>, ActionError> {
     let asked = http_agent(None)
         .get(format!("{}{path}", server.url))
         .header("authorization", bearer_header(server))
         .call();
-    let mut answer = asked.map_err(|error| format!("the server can't be reached: {error}"))?;
+    let mut answer = asked.map_err(|error| RequestError::Unreachable(error.to_string()))?;
     if answer.status().is_success() {
         return Ok(answer);
     }
     let status = answer.status();
     let problem: serde_json::Value = answer.body_mut().read_json().unwrap_or_default();
-    let told = problem["detail"].as_str().map(str::to_owned);
-    Err(told.unwrap_or_else(|| format!("the server answers {status}")))
+    Err(RequestError::from_problem(status, &problem).into())
 }
 
 /// Percent-encodes a name for use in a URL.

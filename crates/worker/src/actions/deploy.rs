@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shipway_workflow::job::{JournalBody, ServerAccess};
 use tokio::sync::mpsc;
 
-use super::{ActionContext, ActionEffects, run_blocking};
+use super::{ActionContext, ActionEffects, ActionError};
 
 /// Polling interval for a rollout, in addition to change notifications, which stop when the server restarts.
 const LOOK: Duration = Duration::from_secs(5);
@@ -18,10 +18,13 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Timeout of one request.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEffects, String> {
+pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEffects, ActionError> {
     let environment = call
         .input("environment")
-        .ok_or("shipway/deploy needs `environment`")?
+        .ok_or_else(|| ActionError::MissingInput {
+            action: "shipway/deploy",
+            input: "environment".to_owned(),
+        })?
         .to_owned();
     let artifact = call.input("artifact").map(str::to_owned);
     let waits = call.input("wait").is_none() || call.bool_input("wait")?;
@@ -43,7 +46,7 @@ pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEff
     });
     let answer = server.request_deploy(&service, &body).await?;
     if let Some(why) = answer["dropped"].as_str() {
-        return Err(format!("nothing is deployed: {why}"));
+        return Err(ActionError::NotDeployed(why.to_owned()));
     }
     let release = answer["release"].to_string();
     let rollout = answer["rollouts"][0].as_str().map(str::to_owned);
@@ -75,14 +78,13 @@ async fn follow_rollout(
     call: &mut ActionContext<'_>,
     server: &DeployClient,
     rollout: &str,
-) -> Result<(), String> {
+) -> Result<(), ActionError> {
     let mut changes = server.watch_stream(format!("rollout/{rollout}"));
     let mut told = 0;
     loop {
         let view = server
             .send_with_retries(format!("/api/v1/rollouts/{rollout}"), None)
-            .await
-            .map_err(RequestError::into_message)?;
+            .await?;
         let notes = view["notes"].as_array().map_or(&[][..], Vec::as_slice);
         for note in notes.iter().skip(told) {
             call.log_message(note["text"].as_str().unwrap_or_default());
@@ -94,7 +96,7 @@ async fn follow_rollout(
                 let why = view["ended"]["why"]
                     .as_str()
                     .unwrap_or("it was rolled back");
-                return Err(format!("the rollout ended: {why}"));
+                return Err(ActionError::RolloutFailed(why.to_owned()));
             }
             _ => {}
         }
@@ -107,36 +109,45 @@ async fn follow_rollout(
 
 struct DeployClient(ServerAccess);
 
-/// Why a request failed.
-enum RequestError {
-    /// No response.
+/// Why a request to the server failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("the server can't be reached: {0}")]
     Unreachable(String),
-    /// Status and message of the server's error response.
-    Response(u16, String),
+    /// The run's artifact is not, or not yet, in the server's store.
+    #[error("{0}")]
+    ArtifactMissing(String),
+    /// Another error response.
+    #[error("{0}")]
+    Refused(String),
 }
 
+/// The server's problem type for an artifact that the run has not uploaded (`server/api/deploys.rs`).
+const ARTIFACT_MISSING: &str = "urn:shipway:problem:artifact-missing";
+
 impl RequestError {
-    fn into_message(self) -> String {
-        match self {
-            Self::Unreachable(why) => format!("the server can't be reached: {why}"),
-            Self::Response(_, why) => why,
+    /// From an error response with a problem document (RFC 9457).
+    pub(super) fn from_problem(status: ureq::http::StatusCode, problem: &Value) -> Self {
+        let detail = problem["detail"].as_str().map(str::to_owned);
+        let detail = detail.unwrap_or_else(|| format!("the server answers {status}"));
+        match problem["type"].as_str() {
+            Some(ARTIFACT_MISSING) => Self::ArtifactMissing(detail),
+            _ => Self::Refused(detail),
         }
     }
 }
 
 impl DeployClient {
     /// Requests a deployment. Retries while an artifact of this job is not yet in the server's store.
-    async fn request_deploy(&self, service: &str, body: &Value) -> Result<Value, String> {
+    async fn request_deploy(&self, service: &str, body: &Value) -> Result<Value, ActionError> {
         let begun = Instant::now();
         loop {
             let path = format!("/api/v1/services/{service}/deploys");
             match self.send_with_retries(path, Some(body.clone())).await {
-                Err(RequestError::Response(409, why))
-                    if why.contains("no such artifact") && begun.elapsed() < ANSWER =>
-                {
+                Err(RequestError::ArtifactMissing(_)) if begun.elapsed() < ANSWER => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                answer => return answer.map_err(RequestError::into_message),
+                answer => return Ok(answer?),
             }
         }
     }
@@ -151,8 +162,9 @@ impl DeployClient {
         loop {
             let (access, path, body) = (self.0.clone(), path.clone(), body.clone());
             let answer =
-                run_blocking(move || Ok(send_request(&access, &path, body.as_ref()))).await;
-            match answer.unwrap_or_else(|why| Err(RequestError::Unreachable(why))) {
+                tokio::task::spawn_blocking(move || send_request(&access, &path, body.as_ref()))
+                    .await;
+            match answer.unwrap_or_else(|error| Err(RequestError::Unreachable(error.to_string()))) {
                 Err(RequestError::Unreachable(_)) if begun.elapsed() < RETRY => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
@@ -224,8 +236,5 @@ fn send_request(
     if status.is_success() {
         return Ok(document);
     }
-    let why = document["detail"]
-        .as_str()
-        .map_or_else(|| format!("the server answers {status}"), str::to_owned);
-    Err(RequestError::Response(status.as_u16(), why))
+    Err(RequestError::from_problem(status, &document))
 }

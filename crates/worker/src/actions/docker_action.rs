@@ -2,11 +2,12 @@
 //! [`crate::containers`] runs them.
 
 use shipway_workflow::{
-    expr::{EvalError, Value},
+    expr::Value,
     model::{ActionFile, Runs, Table},
 };
 
 use super::{
+    ActionError,
     action_handlers::{PreparedAction, register_post_part},
     action_resolver::ResolvedAction,
 };
@@ -48,7 +49,7 @@ impl StepRunner {
         task: &StepTask,
         plan: &PlannedStep,
         made: PreparedAction<'_>,
-    ) -> Result<RunOutcome, String> {
+    ) -> Result<RunOutcome, ActionError> {
         let known = made.action;
         let Runs::Docker {
             image,
@@ -88,8 +89,9 @@ impl StepRunner {
         );
         let contexts =
             self.expression_contexts(&within, &within.step_identity(""), &plan.env, &files);
-        let told = |what: &str, error: EvalError| format!("{what}: {error}\n{}", error.snippet());
-        let more = more.resolve(&contexts).map_err(|it| told("runs.env", it))?;
+        let more = more
+            .resolve(&contexts)
+            .map_err(ActionError::in_expression("runs.env"))?;
         for (name, value) in more {
             // Variables of the workflow take precedence.
             if env.get(&name).is_none() {
@@ -99,7 +101,7 @@ impl StepRunner {
         let arguments = args.iter().map(|arg| arg.resolve_text(&contexts));
         let mut arguments = arguments
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| told("runs.args", error))?;
+            .map_err(ActionError::in_expression("runs.args"))?;
         if args.is_empty() {
             arguments = ContainerAction::split_arguments(&input("args").unwrap_or_default())?;
         }
@@ -122,6 +124,6 @@ impl StepRunner {
             arguments,
             env,
         };
-        self.run_container(plan, action).await
+        Ok(self.run_container(plan, action).await?)
     }
 }

@@ -10,14 +10,15 @@ use shipway_workflow::{
 
 use super::action_resolver::ActionLibrary;
 use super::{
-    action_handlers::{DEPTH_MAX, too_deep_message},
+    ActionError,
+    action_handlers::{DEPTH_MAX, too_deep},
     action_resolver::{ActionReference, RemoteAction, ResolvedAction},
 };
 use crate::{output_processor::OutputProcessor, step_runner::StepRunner};
 
 impl StepRunner {
     /// Fetches all actions that the job's steps use.
-    pub(crate) async fn fetch_job_actions(&mut self) -> Result<(), String> {
+    pub(crate) async fn fetch_job_actions(&mut self) -> Result<(), ActionError> {
         let spec = Arc::clone(&self.spec);
         tokio::select! {
             result = fetch_recursively(&mut self.library, &mut self.output, &spec.steps, 0) => result,
@@ -30,13 +31,13 @@ impl StepRunner {
         &mut self,
         known: &ResolvedAction,
         depth: usize,
-    ) -> Result<(), String> {
+    ) -> Result<(), ActionError> {
         let Runs::Composite { steps } = &known.file.runs else {
             return Ok(());
         };
         tokio::select! {
             result = fetch_recursively(&mut self.library, &mut self.output, steps, depth) => result,
-            _ = self.cancel.wait_for_stop(false) => Err("cancelled".to_owned()),
+            _ = self.cancel.wait_for_stop(false) => Err(ActionError::Cancelled),
         }
     }
 
@@ -44,10 +45,10 @@ impl StepRunner {
     pub(crate) async fn fetch_action(
         &mut self,
         remote: &RemoteAction,
-    ) -> Result<Arc<ResolvedAction>, String> {
+    ) -> Result<Arc<ResolvedAction>, ActionError> {
         tokio::select! {
             result = fetch_into_library(&mut self.library, &mut self.output, remote) => result,
-            _ = self.cancel.wait_for_stop(false) => Err("cancelled".to_owned()),
+            _ = self.cancel.wait_for_stop(false) => Err(ActionError::Cancelled),
         }
     }
 }
@@ -58,7 +59,7 @@ fn fetch_recursively<'f>(
     output: &'f mut OutputProcessor,
     steps: &'f [Step],
     depth: usize,
-) -> Pin<Box<dyn Future<Output = Result<(), String>> + 'f>> {
+) -> Pin<Box<dyn Future<Output = Result<(), ActionError>> + 'f>> {
     Box::pin(async move {
         for step in steps {
             let Action::Uses { action, .. } = &step.action else {
@@ -69,7 +70,7 @@ fn fetch_recursively<'f>(
                 continue;
             };
             if depth > DEPTH_MAX {
-                return Err(too_deep_message(action));
+                return Err(too_deep(action));
             }
             let known = fetch_into_library(library, output, &remote).await?;
             if let Runs::Composite { steps } = &known.file.runs {
@@ -84,7 +85,7 @@ async fn fetch_into_library(
     library: &mut ActionLibrary,
     output: &mut OutputProcessor,
     remote: &RemoteAction,
-) -> Result<Arc<ResolvedAction>, String> {
+) -> Result<Arc<ResolvedAction>, ActionError> {
     if let Some(known) = library.fetched.get(remote) {
         return Ok(Arc::clone(known));
     }

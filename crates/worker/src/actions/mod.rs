@@ -1,5 +1,6 @@
 //! Actions: built-in equivalents of GitHub's, which need no network, and all others ([`perform`], [`known`]).
 
+mod action_error;
 mod action_handlers;
 pub(crate) mod action_resolver;
 pub(crate) mod action_store;
@@ -26,6 +27,7 @@ use shipway_workflow::{
     model::Table,
 };
 
+pub(crate) use action_error::{ActionError, EndpointError, NodeProblem};
 use setup_tools::MissingTool;
 
 use crate::{
@@ -150,12 +152,16 @@ impl<'c> ActionContext<'c> {
     }
 
     /// A boolean input.
-    fn bool_input(&self, name: &str) -> Result<bool, String> {
+    fn bool_input(&self, name: &str) -> Result<bool, ActionError> {
         match self.input(name) {
             None => Ok(false),
             Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
             Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
-            Some(value) => Err(format!("`{name}` is true or false, not {value:?}")),
+            Some(value) => Err(ActionError::InvalidInput {
+                input: name.to_owned(),
+                expected: "true or false".to_owned(),
+                value: value.to_owned(),
+            }),
         }
     }
 
@@ -173,9 +179,9 @@ impl<'c> ActionContext<'c> {
     }
 
     /// Resolves a path, which must stay in the workspace, the home or the temporary folder.
-    fn resolve_path(&self, path: &str) -> Result<PathBuf, String> {
+    fn resolve_path(&self, path: &str) -> Result<PathBuf, ActionError> {
         let JobFolders { home, temp, .. } = self.folders;
-        let leaves = || format!("the path {path} leaves the workspace");
+        let leaves = || ActionError::PathLeavesWorkspace(path.to_owned());
         let asked = Path::new(path);
         let (root, relative) = match (asked.strip_prefix("~"), asked.strip_prefix(temp)) {
             (Ok(relative), _) => (home, relative),
@@ -208,11 +214,10 @@ impl<'c> ActionContext<'c> {
 }
 
 /// Runs blocking work on another thread, so that the job can be cancelled meanwhile.
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| error.to_string())?
+async fn run_blocking<T: Send + 'static, E: Into<ActionError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, ActionError> {
+    tokio::task::spawn_blocking(work).await?.map_err(Into::into)
 }
 
 impl StepRunner {
@@ -234,7 +239,9 @@ impl StepRunner {
         let contexts = self.expression_contexts(frame, &seen, &plan.env, &files);
         let with = match uses.with.resolve(&contexts) {
             Ok(with) => self.translate_input_paths(with),
-            Err(error) => return RunOutcome::Failed(format!("with: {error}\n{}", error.snippet())),
+            Err(error) => {
+                return RunOutcome::Failed(ActionError::in_expression("with")(error).to_string());
+            }
         };
         for (name, value) in &with {
             self.output.log_message(&format!("  {name}: {value}"));
@@ -260,7 +267,7 @@ impl StepRunner {
                     self.save_for_later(frame, task, left);
                     left.left_out.take().map_or(RunOutcome::Succeeded, RunOutcome::Unsupported)
                 }
-                Err(why) => RunOutcome::Failed(why),
+                Err(error) => RunOutcome::Failed(error.to_string()),
             },
             // Built-in actions need no grace period.
             StopMode::Graceful | StopMode::Immediate = self.cancel.wait_for_stop(plan.goes_on) => RunOutcome::Cancelled,
@@ -312,7 +319,7 @@ fn major_version(action: &str) -> Option<u32> {
 async fn dispatch_built_in(
     action: &str,
     mut call: ActionContext<'_>,
-) -> Result<ActionEffects, String> {
+) -> Result<ActionEffects, ActionError> {
     let name = action.split('@').next().unwrap_or(action);
     let name = name.to_ascii_lowercase();
     match name.as_str() {
@@ -327,9 +334,7 @@ async fn dispatch_built_in(
         "shipway/deploy" => deploy::run_deploy(&mut call).await,
         _ => match name.strip_prefix("actions/setup-") {
             Some(tool) => setup_tools::set_up_tool(tool, &mut call).await,
-            None => Err(format!(
-                "{action} is none of Shipway's own actions; there is shipway/deploy"
-            )),
+            None => Err(ActionError::UnknownBuiltIn(action.to_owned())),
         },
     }
 }

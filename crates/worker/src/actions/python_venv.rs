@@ -8,7 +8,7 @@ use std::{
 
 use tokio::process::Command;
 
-use super::ActionContext;
+use super::{ActionContext, ActionError};
 use crate::{environment::runner_arch, shell::find_program};
 
 /// Creates a virtual environment with `program` and puts it before `PATH`; returns its Python.
@@ -16,17 +16,15 @@ pub(super) async fn create_venv(
     program: &str,
     version: &str,
     call: &mut ActionContext<'_>,
-) -> Result<PathBuf, String> {
+) -> Result<PathBuf, ActionError> {
     let root = call.folders.tools_folder().join("Python").join(version);
     let root = root.join(runner_arch().to_ascii_lowercase());
     let python = root.join("bin/python");
     if !python.exists() {
         let path = call.env.iter().find(|(name, _)| name == "PATH");
         let base = find_program(program, path.map_or("", |(_, path)| path))
-            .ok_or_else(|| format!("there is no {program} on this machine"))?;
-        run_venv_script(&base, &root, call)
-            .await
-            .map_err(|why| format!("a virtual environment can't be made: {why}"))?;
+            .ok_or_else(|| ActionError::NoProgram(program.to_owned()))?;
+        run_venv_script(&base, &root, call).await?;
     }
     let heard = &mut call.output.heard;
     heard.paths.push(root.join("bin").display().to_string());
@@ -40,7 +38,11 @@ pub(super) async fn create_venv(
 
 const SCRIPT: &str = include_str!("make_venv.py");
 
-async fn run_venv_script(base: &Path, root: &Path, call: &ActionContext<'_>) -> Result<(), String> {
+async fn run_venv_script(
+    base: &Path,
+    root: &Path,
+    call: &ActionContext<'_>,
+) -> Result<(), ActionError> {
     let env = call.env.iter().map(|(name, value)| (name, value));
     let output = Command::new(base)
         .args(["-I", "-c", SCRIPT])
@@ -51,16 +53,18 @@ async fn run_venv_script(base: &Path, root: &Path, call: &ActionContext<'_>) -> 
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| format!("{}: {error}", base.display()))?;
+        .map_err(|error| ActionError::VirtualEnvironment {
+            program: base.to_owned(),
+            reason: error.to_string(),
+        })?;
     if output.status.success() {
         return Ok(());
     }
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let last = text.lines().rfind(|line| !line.trim().is_empty());
-    Err(format!(
-        "{}: {}",
-        base.display(),
-        last.unwrap_or("it failed")
-    ))
+    Err(ActionError::VirtualEnvironment {
+        program: base.to_owned(),
+        reason: last.unwrap_or("it failed").to_owned(),
+    })
 }

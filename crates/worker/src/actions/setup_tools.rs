@@ -5,8 +5,10 @@ use std::{fmt, fs, path::Path, process::Stdio};
 
 use tokio::process::Command;
 
-use super::{ActionContext, ActionEffects, python_venv, version_ranges::matches_range};
-use crate::{environment::runner_arch, shell::find_program};
+use super::{
+    ActionContext, ActionEffects, ActionError, python_venv, version_ranges::matches_range,
+};
+use crate::{environment::runner_arch, path_error::PathError, shell::find_program};
 
 /// A tool and its programs, the preferred one first.
 struct SetupTool {
@@ -55,7 +57,7 @@ pub(super) fn is_supported(name: &str) -> bool {
 
 /// A tool, or a version of it, that this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MissingTool {
+pub(crate) struct MissingTool {
     /// E.g. `python3 or python`.
     programs: String,
     /// The version that the workflow asks for.
@@ -96,11 +98,9 @@ impl MissingTool {
 pub(super) async fn set_up_tool(
     name: &str,
     call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, String> {
+) -> Result<ActionEffects, ActionError> {
     let Some(tool) = find_tool(name) else {
-        return Err(format!(
-            "actions/setup-{name} is not known here; have the tool on the machine and leave the step out"
-        ));
+        return Err(ActionError::UnknownTool(name.to_owned()));
     };
     let wanted = requested_version(name, &tool, call)?;
     let described = wanted.as_deref().map(describe_versions);
@@ -142,7 +142,7 @@ async fn provide_program(
     program: &str,
     version: String,
     call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, String> {
+) -> Result<ActionEffects, ActionError> {
     let mut more = Vec::new();
     if name == "python" && call.container.is_none() {
         let python = python_venv::create_venv(program, &version, call).await?;
@@ -180,7 +180,7 @@ fn requested_version(
     name: &str,
     tool: &SetupTool,
     call: &ActionContext<'_>,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, ActionError> {
     if let Some(wanted) = call.input(tool.input) {
         return Ok(Some(wanted.to_owned()));
     }
@@ -188,7 +188,7 @@ fn requested_version(
         return Ok(None);
     };
     let path = call.resolve_path(file)?;
-    let text = fs::read_to_string(&path).map_err(|error| format!("{file}: {error}"))?;
+    let text = fs::read_to_string(&path).map_err(PathError::at(Path::new(file)))?;
     Ok(version_in_file(name, &path, &text))
 }
 

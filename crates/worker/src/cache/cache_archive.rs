@@ -16,14 +16,35 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     file_hash,
-    path_patterns::{self, HiddenFiles, PathMatches, SearchRoots},
+    path_error::PathError,
+    path_patterns::{self, HiddenFiles, PathMatches, PatternError, SearchRoots},
+    untrusted_archive::{ArchiveError, TarLimits, read_tar},
 };
 
 /// Limit for the unpacked size: ten times that of all packed caches.
 const UNPACKED_BYTES_MAX: u64 = 100 << 30;
 const CHUNK_BYTES: usize = 256 * 1024;
-/// setuid, setgid and the sticky bit are never restored.
-const SPECIAL_MODE_BITS: u32 = 0o7000;
+
+/// Why a cache can't be packed or restored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CacheArchiveError {
+    #[error(transparent)]
+    Patterns(#[from] PatternError),
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error("the cache is damaged: {0}")]
+    Archive(#[from] ArchiveError),
+    #[error("{} is no absolute path", .0.display())]
+    NotAbsolute(PathBuf),
+    #[error("the cache holds {}, which is none of the paths that are asked for", .0.display())]
+    UnexpectedPath(PathBuf),
+    #[error("the cache holds {}, which is no file", .0.display())]
+    UnexpectedKind(PathBuf),
+    #[error("{}: a link in the way leads out", .0.display())]
+    LinkLeadsOut(PathBuf),
+    #[error("{}: it would replace a whole folder", .0.display())]
+    ReplacesRoot(PathBuf),
+}
 
 /// The folder that a stored path is relative to; the first component of its name in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +107,17 @@ pub(crate) fn archive_version(patterns: &str) -> String {
 }
 
 /// Packs the matching files into `to`; false if there are none.
-pub(crate) fn pack_cache(ground: &SearchRoots, patterns: &str, to: &Path) -> Result<bool, String> {
+pub(crate) fn pack_cache(
+    ground: &SearchRoots,
+    patterns: &str,
+    to: &Path,
+) -> Result<bool, CacheArchiveError> {
     let found = path_patterns::find_in_roots(ground, &[patterns.to_owned()], HiddenFiles::Include)?;
     if found.files.is_empty() && found.folders.is_empty() {
         return Ok(false);
     }
-    let failed = |error: io::Error| format!("{}: {error}", to.display());
-    let file = File::create(to).map_err(failed)?;
+    let failed = PathError::at(to);
+    let file = File::create(to).map_err(&failed)?;
     // Level 1: at higher levels compression, not the disk, is the bottleneck.
     let gzip = GzEncoder::new(
         BufWriter::with_capacity(CHUNK_BYTES, file),
@@ -100,13 +125,13 @@ pub(crate) fn pack_cache(ground: &SearchRoots, patterns: &str, to: &Path) -> Res
     );
     let mut builder = tar::Builder::new(gzip);
     builder.follow_symlinks(false);
-    // JobFolders before their contents.
+    // Folders before their contents.
     let PathMatches { files, folders, .. } = found;
     for path in folders.iter().chain(&files) {
         append_path(&mut builder, ground, path)?;
     }
-    let gzip = builder.into_inner().map_err(failed)?;
-    let buffer = gzip.finish().map_err(failed)?;
+    let gzip = builder.into_inner().map_err(&failed)?;
+    let buffer = gzip.finish().map_err(&failed)?;
     buffer
         .into_inner()
         .map_err(|error| failed(error.into_error()))?;
@@ -117,38 +142,37 @@ fn append_path<W: io::Write>(
     builder: &mut tar::Builder<W>,
     ground: &SearchRoots,
     path: &Path,
-) -> Result<(), String> {
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
+) -> Result<(), CacheArchiveError> {
+    let failed = PathError::at(path);
     let name = ArchiveRoot::archive_name(path, ground);
-    let name = name.ok_or_else(|| format!("{} is no absolute path", path.display()))?;
-    let found = path.symlink_metadata().map_err(failed)?;
+    let name = name.ok_or_else(|| CacheArchiveError::NotAbsolute(path.to_owned()))?;
+    let found = path.symlink_metadata().map_err(&failed)?;
     let mut header = tar::Header::new_gnu();
     header.set_metadata(&found);
     header.set_uid(0);
     header.set_gid(0);
     if found.is_symlink() {
-        let target = fs::read_link(path).map_err(failed)?;
+        let target = fs::read_link(path).map_err(&failed)?;
         header.set_size(0);
         builder
             .append_link(&mut header, name, target)
-            .map_err(failed)
+            .map_err(&failed)?;
     } else if found.is_dir() {
         header.set_size(0);
         builder
             .append_data(&mut header, name, io::empty())
-            .map_err(failed)
+            .map_err(&failed)?;
     } else if found.is_file() {
-        let file = File::open(path).map_err(failed)?;
+        let file = File::open(path).map_err(&failed)?;
         let size = found.len();
         // The file may change meanwhile: cut off or pad with zeros to the size in the header.
         let content = file.take(size).chain(io::repeat(0)).take(size);
         builder
             .append_data(&mut header, name, content)
-            .map_err(failed)
-    } else {
-        // Skip sockets, FIFOs and devices.
-        Ok(())
+            .map_err(&failed)?;
     }
+    // Sockets, FIFOs and devices are skipped.
+    Ok(())
 }
 
 /// Unpacks an archive to the paths that the patterns name; returns the number of files.
@@ -156,49 +180,36 @@ pub(crate) fn unpack_cache(
     from: &Path,
     ground: &SearchRoots,
     patterns: &str,
-) -> Result<usize, String> {
+) -> Result<usize, CacheArchiveError> {
     // The search paths determine where the archive may write, even if nothing exists there yet.
     let allowed = AllowedPaths::new(path_patterns::search_paths(ground, &[patterns.to_owned()])?)?;
-    let damaged = |error: io::Error| format!("the cache is damaged: {error}");
-    let file = File::open(from).map_err(damaged)?;
+    let file = File::open(from).map_err(PathError::at(from))?;
     let gzip = GzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, file));
-    let mut archive = tar::Archive::new(gzip.take(UNPACKED_BYTES_MAX));
-    archive.set_preserve_permissions(true);
-    archive.set_mask(SPECIAL_MODE_BITS);
-    archive.set_unpack_xattrs(false);
-    let (mut count, mut modes) = (0, Vec::new());
-    for entry in archive.entries().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
-        let name = entry.path().map_err(damaged)?.into_owned();
-        let path = ArchiveRoot::parse_archive_name(&name)
+    let limits = TarLimits {
+        files_max: usize::MAX,
+        bytes_max: UNPACKED_BYTES_MAX,
+    };
+    let mut modes = Vec::new();
+    let count = read_tar(gzip, limits, |mut entry| {
+        let path = ArchiveRoot::parse_archive_name(&entry.path)
             .map(|(root, inner)| root.base_folder(ground).join(inner))
             .filter(|path| allowed.contains(path));
-        let Some(path) = path else {
-            return Err(format!(
-                "the cache holds {}, which is none of the paths that are asked for",
-                name.display()
-            ));
-        };
-        let failed = |why: String| format!("{}: {why}", path.display());
-        let kind = entry.header().entry_type();
-        if kind.is_dir() {
-            let real = allowed.resolve_folder(&path).map_err(failed)?;
-            fs::create_dir_all(&real).map_err(|error| failed(error.to_string()))?;
+        let path = path.ok_or_else(|| CacheArchiveError::UnexpectedPath(entry.path.clone()))?;
+        if entry.kind.is_dir() {
+            let real = allowed.resolve_folder(&path)?;
+            fs::create_dir_all(&real).map_err(PathError::at(&path))?;
             // Set folder modes at the end: a read-only folder can't be filled.
-            modes.push((real, entry.header().mode().unwrap_or(0o755)));
-        } else if kind.is_file() || kind.is_symlink() {
-            count += usize::from(kind.is_file());
-            let real = allowed.resolve_file(&path).map_err(failed)?;
-            replace_entry(&mut entry, &real).map_err(|error| failed(error.to_string()))?;
+            modes.push((real, entry.mode.unwrap_or(0o755)));
+        } else if entry.kind.is_file() || entry.kind.is_symlink() {
+            let real = allowed.resolve_file(&path)?;
+            replace_entry(&mut entry.inner, &real).map_err(PathError::at(&path))?;
         } else {
-            return Err(format!(
-                "the cache holds {}, which is no file",
-                name.display()
-            ));
+            return Err(CacheArchiveError::UnexpectedKind(entry.path));
         }
-    }
+        Ok(())
+    })?;
     for (real, mode) in modes.into_iter().rev() {
-        set_folder_mode(&real, mode).map_err(damaged)?;
+        set_folder_mode(&real, mode).map_err(PathError::at(&real))?;
     }
     Ok(count)
 }
@@ -240,13 +251,12 @@ struct AllowedPath {
 }
 
 impl AllowedPaths {
-    fn new(paths: Vec<PathBuf>) -> Result<Self, String> {
-        let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    fn new(paths: Vec<PathBuf>) -> Result<Self, CacheArchiveError> {
         let allowed = paths.into_iter().map(|named| {
-            let content = resolve_links(&named).map_err(|error| failed(&named, error))?;
+            let content = resolve_links(&named).map_err(PathError::at(&named))?;
             let entry = match (named.parent(), named.file_name()) {
                 (Some(folder), Some(name)) => {
-                    let folder = resolve_links(folder).map_err(|error| failed(&named, error))?;
+                    let folder = resolve_links(folder).map_err(PathError::at(&named))?;
                     Some(folder.join(name))
                 }
                 _ => None,
@@ -265,22 +275,22 @@ impl AllowedPaths {
     }
 
     /// Resolves the path of a folder that exists or will be created.
-    fn resolve_folder(&self, path: &Path) -> Result<PathBuf, String> {
-        let real = resolve_links(path).map_err(|error| error.to_string())?;
+    fn resolve_folder(&self, path: &Path) -> Result<PathBuf, CacheArchiveError> {
+        let real = resolve_links(path).map_err(PathError::at(path))?;
         let mut inside = self.0.iter().filter(|it| path.starts_with(&it.named));
         if inside.any(|it| real.starts_with(&it.content)) {
             return Ok(real);
         }
-        Err("a link in the way leads out".to_owned())
+        Err(CacheArchiveError::LinkLeadsOut(path.to_owned()))
     }
 
     /// Resolves the path of a file or symlink that will be created; the last component is not resolved.
-    fn resolve_file(&self, path: &Path) -> Result<PathBuf, String> {
+    fn resolve_file(&self, path: &Path) -> Result<PathBuf, CacheArchiveError> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err("it would replace a whole folder".to_owned());
+            return Err(CacheArchiveError::ReplacesRoot(path.to_owned()));
         };
         let real = resolve_links(folder)
-            .map_err(|error| error.to_string())?
+            .map_err(PathError::at(path))?
             .join(name);
         let is_inside = |it: &AllowedPath| match path == it.named {
             true => it.entry.as_ref() == Some(&real),
@@ -289,7 +299,7 @@ impl AllowedPaths {
         if self.0.iter().any(is_inside) {
             return Ok(real);
         }
-        Err("a link in the way leads out".to_owned())
+        Err(CacheArchiveError::LinkLeadsOut(path.to_owned()))
     }
 }
 
@@ -342,11 +352,11 @@ mod tests {
         fs::write(elsewhere.path().join("x"), "x").unwrap();
         let patterns = format!("deps\n~/.tool\n{}/*\n!**/*.log", elsewhere.path().display());
         let archive = one.path().join("cache");
-        assert_eq!(pack_cache(&from, &patterns, &archive), Ok(true));
+        assert_eq!(pack_cache(&from, &patterns, &archive).unwrap(), true);
         fs::remove_file(elsewhere.path().join("x")).unwrap();
         fs::create_dir_all(to.root.join("deps")).unwrap();
         fs::write(to.root.join("deps/run"), "old").unwrap();
-        assert_eq!(unpack_cache(&archive, &to, &patterns), Ok(3));
+        assert_eq!(unpack_cache(&archive, &to, &patterns).unwrap(), 3);
         assert_eq!(
             fs::read_to_string(to.root.join("deps/link")).unwrap(),
             "run"
@@ -363,7 +373,7 @@ mod tests {
         assert!(!to.root.join("deps/skip.log").exists());
         assert_eq!(fs::read_to_string(to.home.join(".tool/db")).unwrap(), "db");
         assert_eq!(fs::read_to_string(elsewhere.path().join("x")).unwrap(), "x");
-        let refused = unpack_cache(&archive, &to, "deps").unwrap_err();
+        let refused = unpack_cache(&archive, &to, "deps").unwrap_err().to_string();
         assert!(refused.contains("none of the paths"), "{refused}");
     }
 
@@ -372,7 +382,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ground = ground(folder.path());
         let to = folder.path().join("cache");
-        assert_eq!(pack_cache(&ground, "nothing\n~/nor/this", &to), Ok(false));
+        assert_eq!(
+            pack_cache(&ground, "nothing\n~/nor/this", &to).unwrap(),
+            false
+        );
         assert!(!to.exists());
         assert_ne!(archive_version("a\nb"), archive_version("a"));
         assert_eq!(archive_version(" a \n\nb"), archive_version("a\nb"));
@@ -424,6 +437,7 @@ mod tests {
         assert!(
             unpack_cache(&path, &ground, "d")
                 .unwrap_err()
+                .to_string()
                 .contains("damaged")
         );
     }
@@ -477,7 +491,7 @@ mod tests {
                 ("workspace/e", Symlink, 0o777, &to_file),
             ],
         );
-        assert_eq!(unpack_cache(&path, &ground, "d\ne"), Ok(0));
+        assert_eq!(unpack_cache(&path, &ground, "d\ne").unwrap(), 0);
         assert!(ground.root.join("d").is_symlink() && ground.root.join("e").is_symlink());
         for (name, mode) in [("folder", 0o700), ("folder/inner", 0o700), ("file", 0o600)] {
             assert_eq!(mode_of(&victim(name)), mode, "{name}");
@@ -505,7 +519,7 @@ mod tests {
             ],
         ] {
             archive_of(&path, &entries);
-            let refused = unpack_cache(&path, &ground, "d").unwrap_err();
+            let refused = unpack_cache(&path, &ground, "d").unwrap_err().to_string();
             assert!(refused.contains("leads out"), "{refused}: {entries:?}");
             assert!(!victim("folder/new").exists(), "{entries:?}");
             assert!(!ground.root.join("new").exists(), "{entries:?}");
@@ -529,7 +543,7 @@ mod tests {
             &path,
             &[(&link, Symlink, 0o777, ".."), (&file, Regular, 0o644, "")],
         );
-        let refused = unpack_cache(&path, &ground, &tool).unwrap_err();
+        let refused = unpack_cache(&path, &ground, &tool).unwrap_err().to_string();
         assert!(refused.contains("leads out"), "{refused}");
         assert!(!real.join("new").exists());
     }
@@ -547,7 +561,7 @@ mod tests {
                 ("workspace/d/tool", Regular, 0o6755, ""),
             ],
         );
-        assert_eq!(unpack_cache(&path, &ground, "d"), Ok(1));
+        assert_eq!(unpack_cache(&path, &ground, "d").unwrap(), 1);
         assert_eq!(mode_of(&ground.root.join("d/tool")), 0o755);
         assert_eq!(mode_of(&ground.root.join("d")), 0o755);
     }

@@ -61,8 +61,8 @@ pub(crate) enum SaveCacheError {
     Taken,
     #[error("it has {size} bytes, and all caches of a service together may have {max}")]
     TooLarge { size: u64, max: u64 },
-    #[error("{0}")]
-    Key(String),
+    #[error(transparent)]
+    Key(#[from] super::CacheKeyError),
     #[error("it can't be stored: {0}")]
     Io(#[from] io::Error),
 }

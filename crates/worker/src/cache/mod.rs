@@ -23,6 +23,28 @@ const KEYS_MAX: usize = 10;
 /// Default branches to try if the event doesn't name one.
 const FIRST_BRANCHES: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 
+/// Why a cache can't be looked up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FindCacheError {
+    #[error("at most {KEYS_MAX} keys are looked for")]
+    TooManyKeys,
+    #[error(transparent)]
+    Key(#[from] CacheKeyError),
+    #[error("the caches can't be read: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+/// Why a text can't be a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CacheKeyError {
+    #[error("the key of a cache is empty")]
+    Empty,
+    #[error(
+        "{0:?} can't be the key of a cache: it has at most {KEY_CHARS_MAX} characters, and no comma"
+    )]
+    Invalid(String),
+}
+
 /// The caches that a job can access.
 #[derive(Clone, Debug)]
 pub(crate) struct JobCaches {
@@ -55,9 +77,9 @@ impl JobCaches {
         version: &str,
         key: &str,
         restore_keys: &[String],
-    ) -> Result<Option<CacheEntry>, String> {
+    ) -> Result<Option<CacheEntry>, FindCacheError> {
         if restore_keys.len() >= KEYS_MAX {
-            return Err(format!("at most {KEYS_MAX} keys are looked for"));
+            return Err(FindCacheError::TooManyKeys);
         }
         for key in restore_keys.iter().map(String::as_str).chain([key]) {
             check_key(key)?;
@@ -65,7 +87,7 @@ impl JobCaches {
         let found = self
             .store
             .find_entry(&self.scopes, version, key, restore_keys);
-        found.map_err(|error| format!("the caches can't be read: {error}"))
+        Ok(found?)
     }
 
     /// Whether the job's own scope has an entry for `key`.
@@ -129,15 +151,13 @@ fn branch_ref(name: &str) -> String {
 }
 
 /// Validates a key.
-pub(crate) fn check_key(key: &str) -> Result<&str, String> {
+pub(crate) fn check_key(key: &str) -> Result<&str, CacheKeyError> {
     if key.is_empty() {
-        return Err("the key of a cache is empty".to_owned());
+        return Err(CacheKeyError::Empty);
     }
     if key.chars().count() > KEY_CHARS_MAX || key.contains(',') {
         let begin: String = key.chars().take(60).collect();
-        return Err(format!(
-            "{begin:?} can't be the key of a cache: it has at most {KEY_CHARS_MAX} characters, and no comma"
-        ));
+        return Err(CacheKeyError::Invalid(begin));
     }
     Ok(key)
 }

@@ -11,7 +11,7 @@ use shipway_workflow::job::WithoutEngine;
 use tokio::time::Instant;
 
 use super::{
-    INSTALL,
+    ContainerError,
     container_paths::{ContainerPaths, mount_argument},
     container_settings::ContainerSettings,
     engine::ContainerEngine,
@@ -48,8 +48,11 @@ pub(crate) struct ContainerAction {
 
 impl ContainerAction {
     /// Splits the input `args`.
-    pub(crate) fn split_arguments(text: &str) -> Result<Vec<String>, String> {
-        split_args(text).ok_or_else(|| format!("`args`: a quote is not closed: {text}"))
+    pub(crate) fn split_arguments(text: &str) -> Result<Vec<String>, ContainerError> {
+        split_args(text).ok_or_else(|| ContainerError::UnclosedQuote {
+            option: "args",
+            text: text.to_owned(),
+        })
     }
 }
 
@@ -59,16 +62,19 @@ impl StepRunner {
         &mut self,
         plan: &PlannedStep,
         mut action: ContainerAction,
-    ) -> Result<RunOutcome, String> {
+    ) -> Result<RunOutcome, ContainerError> {
         let engine = match self.containers.find_engine().await {
             Ok(engine) => engine,
             Err(absent) => {
-                let why = format!("the action is the container {}, and {absent}", action.image);
+                let image = action.image;
                 return match self.spec.without_engine {
-                    WithoutEngine::Refuse => Err(format!("{why}; {INSTALL}")),
-                    WithoutEngine::LeaveOut => {
-                        Ok(RunOutcome::Unsupported(format!("left out: {why}")))
-                    }
+                    WithoutEngine::Refuse => Err(ContainerError::ActionWithoutEngine {
+                        image,
+                        source: absent,
+                    }),
+                    WithoutEngine::LeaveOut => Ok(RunOutcome::Unsupported(format!(
+                        "left out: the action is the container {image}, and {absent}"
+                    ))),
                 };
             }
         };
@@ -95,7 +101,10 @@ impl StepRunner {
                 .await;
         }
         self.containers.made.retain(|made| *made != name);
-        ended.map_err(|error| format!("{}: {error}", engine.program()))
+        ended.map_err(|source| ContainerError::Client {
+            client: engine.program(),
+            source,
+        })
     }
 
     /// Builds the command that runs the container; also returns the container's name.
@@ -164,7 +173,7 @@ impl super::Containers {
         action: &ContainerAction,
         temp: &Path,
         output: &mut crate::output_processor::OutputProcessor,
-    ) -> Result<String, String> {
+    ) -> Result<String, ContainerError> {
         let key = match action.image.strip_prefix("docker://") {
             Some(image) => image.to_owned(),
             None => action.folder.join(&action.image).display().to_string(),
@@ -193,10 +202,10 @@ impl super::Containers {
         engine: &ContainerEngine,
         dockerfile: &Path,
         output: &mut crate::output_processor::OutputProcessor,
-    ) -> Result<String, String> {
+    ) -> Result<String, ContainerError> {
         let shown = dockerfile.display();
         if !dockerfile.is_file() {
-            return Err(format!("the action has no file {shown}"));
+            return Err(ContainerError::NoDockerfile(shown.to_string()));
         }
         let context = dockerfile.parent().unwrap_or(dockerfile);
         let digest = folder_digest(dockerfile, context);
@@ -219,7 +228,7 @@ impl super::Containers {
         ]
         .concat();
         let built = engine.run_with_output(&arguments, None, output).await;
-        built.map_err(|error| error.to_string())?;
+        built?;
         Ok(tag)
     }
 }

@@ -1,11 +1,11 @@
 //! Container settings of a workflow, with expressions evaluated.
 
 use shipway_workflow::{
-    expr::{Contexts, EvalError, Template, Value},
+    expr::{Contexts, Template, Value},
     model::Container,
 };
 
-use super::split_args::split_args;
+use super::{ContainerError, split_args::split_args};
 
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct ContainerSettings {
@@ -25,8 +25,11 @@ impl ContainerSettings {
     pub(super) fn evaluate(
         container: &Container,
         contexts: &Contexts<'_>,
-    ) -> Result<Option<Self>, String> {
-        let image = container.image.resolve(contexts).map_err(eval_error_text)?;
+    ) -> Result<Option<Self>, ContainerError> {
+        let image = container
+            .image
+            .resolve(contexts)
+            .map_err(ContainerError::from)?;
         let mut settings = match &image {
             Value::Object(_) => Self::from_value(&image)?,
             other => Self {
@@ -43,20 +46,25 @@ impl ContainerSettings {
             return Ok(None);
         }
         settings.image = image.to_owned();
-        let texts = |templates: &[Template]| -> Result<Vec<String>, String> {
+        let texts = |templates: &[Template]| -> Result<Vec<String>, ContainerError> {
             let texts = templates.iter().map(|it| it.resolve_text(contexts));
-            texts.collect::<Result<_, _>>().map_err(eval_error_text)
+            texts
+                .collect::<Result<_, _>>()
+                .map_err(ContainerError::from)
         };
-        let text = |template: &Option<Template>| -> Result<String, String> {
+        let text = |template: &Option<Template>| -> Result<String, ContainerError> {
             let text = template.as_ref().map(|it| it.resolve_text(contexts));
             Ok(text
                 .transpose()
-                .map_err(eval_error_text)?
+                .map_err(ContainerError::from)?
                 .unwrap_or_default())
         };
-        settings
-            .env
-            .extend(container.env.resolve(contexts).map_err(eval_error_text)?);
+        settings.env.extend(
+            container
+                .env
+                .resolve(contexts)
+                .map_err(ContainerError::from)?,
+        );
         settings.ports.extend(texts(&container.ports)?);
         settings.volumes.extend(texts(&container.volumes)?);
         let options = text(&container.options)?;
@@ -70,7 +78,7 @@ impl ContainerSettings {
         let credentials = container
             .credentials
             .resolve(contexts)
-            .map_err(eval_error_text)?;
+            .map_err(ContainerError::from)?;
         let credential = |wanted: &str| {
             let found = credentials.iter().find(|(name, _)| name == wanted);
             found
@@ -86,7 +94,7 @@ impl ContainerSettings {
     }
 
     /// `container: ${{ fromJSON(…) }}`
-    fn from_value(value: &Value) -> Result<Self, String> {
+    fn from_value(value: &Value) -> Result<Self, ContainerError> {
         let text = |name: &str| value.get(name).to_text().to_string();
         let list = |name: &str| match value.get(name) {
             Value::Array(items) => items.iter().map(|it| it.to_text().to_string()).collect(),
@@ -125,12 +133,11 @@ impl ContainerSettings {
     }
 }
 
-fn split_option(what: &str, text: &str) -> Result<Vec<String>, String> {
-    split_args(text).ok_or_else(|| format!("`{what}`: a quote is not closed: {text}"))
-}
-
-fn eval_error_text(error: EvalError) -> String {
-    format!("{error}\n{}", error.snippet())
+fn split_option(option: &'static str, text: &str) -> Result<Vec<String>, ContainerError> {
+    split_args(text).ok_or_else(|| ContainerError::UnclosedQuote {
+        option,
+        text: text.to_owned(),
+    })
 }
 
 #[cfg(test)]

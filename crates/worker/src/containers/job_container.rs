@@ -14,14 +14,15 @@ use rustix::process::Signal;
 use shipway_workflow::job::JobSpec;
 
 use super::{
-    Containers, as_strs,
+    ContainerError, Containers, as_strs,
     container_paths::{ContainerPaths, mount_argument},
     container_settings::ContainerSettings,
-    engine::{ContainerEngine, ContainerEngineError},
+    engine::ContainerEngine,
 };
 use crate::{
     environment::{JobFolders, PATH, base_environment},
     output_processor::OutputProcessor,
+    path_error::PathError,
     program_runner::ProgramInvocation,
     shell::{CommandLine, ShellError, container_command_line},
 };
@@ -70,10 +71,9 @@ impl Containers {
         spec: &JobSpec,
         folders: &JobFolders,
         output: &mut OutputProcessor,
-    ) -> Result<String, String> {
+    ) -> Result<String, ContainerError> {
         self.pull_image(engine, settings, &folders.temp, output)
             .await?;
-        let told = |error: ContainerEngineError| error.to_string();
         let repository = spec.contexts.github.get("repository").to_text();
         let paths = ContainerPaths::for_job(folders, &repository);
         let name = self.resource_name(&spec.folder, "job");
@@ -93,24 +93,17 @@ impl Containers {
         arguments.extend(rest.map(str::to_owned));
         let id = engine
             .run_client(&as_strs(&arguments), &settings.env)
-            .await
-            .map_err(told)?;
-        engine
-            .run_client(&["start", &id], &[])
-            .await
-            .map_err(told)?;
+            .await?;
+        engine.run_client(&["start", &id], &[]).await?;
         let format = "{{range .Config.EnvVars}}{{println .}}{{end}}";
-        let env = engine
-            .query(&["inspect", "--format", format, &id])
-            .await
-            .map_err(told)?;
+        let env = engine.query(&["inspect", "--format", format, &id]).await?;
         let path = env.lines().find_map(|line| line.strip_prefix("PATH="));
         let path = path.unwrap_or(PATH).to_owned();
         let pids = folders.temp.join(PIDS);
         // The image may use any user id. Access from outside is prevented by the mode of the job's folder.
         let made = fs::create_dir_all(&pids);
         made.and_then(|()| fs::set_permissions(&pids, fs::Permissions::from_mode(0o777)))
-            .map_err(|error| format!("{}: {error}", pids.display()))?;
+            .map_err(PathError::at(&pids))?;
         let has_shell = engine
             .run_client(&["exec", &id, "sh", "-c", ":"], &[])
             .await;

@@ -8,6 +8,7 @@
 //! - No container outlives its job; those of a killed worker are removed by the next one that uses the engine.
 
 mod container_action;
+mod container_error;
 mod container_paths;
 mod container_settings;
 mod engine;
@@ -26,6 +27,7 @@ use shipway_workflow::{
 
 pub(crate) use self::{
     container_action::ContainerAction,
+    container_error::ContainerError,
     container_paths::{ContainerPaths, workspace_relative},
     job_container::{ContainerProcess, JobContainer},
 };
@@ -36,8 +38,8 @@ use self::{
 };
 use crate::{
     environment::JobFolders, file_hash::WorkspaceFiles, job_execution::JobExecution,
-    output_processor::OutputProcessor, processes::own_start_time, step_runner::StepRunner,
-    step_scope::StepScope,
+    output_processor::OutputProcessor, path_error::PathError, processes::own_start_time,
+    step_runner::StepRunner, step_scope::StepScope,
 };
 
 const INSTALL: &str = "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
@@ -71,13 +73,13 @@ struct RequestedContainers {
 /// Why the containers can't be started.
 enum ContainerStartError {
     Absent(EngineUnavailable),
-    Failed(String),
+    Failed(ContainerError),
     Cancelled,
 }
 
 impl From<ContainerEngineError> for ContainerStartError {
     fn from(error: ContainerEngineError) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed(error.into())
     }
 }
 
@@ -88,8 +90,8 @@ impl JobExecution {
         let wanted = match hand.requested_containers(&self.frame) {
             Ok(wanted) if wanted.job.is_none() && wanted.services.is_empty() => return true,
             Ok(wanted) => wanted,
-            Err(why) => {
-                hand.fail_job(why);
+            Err(error) => {
+                hand.fail_job(error.to_string());
                 return false;
             }
         };
@@ -107,7 +109,7 @@ impl JobExecution {
                 return true;
             }
             Err(ContainerStartError::Cancelled) => hand.record_cancellation(hand.cancel.reason()),
-            Err(ContainerStartError::Failed(why)) => hand.fail_job(why),
+            Err(ContainerStartError::Failed(error)) => hand.fail_job(error.to_string()),
             Err(ContainerStartError::Absent(absent)) => {
                 let parts = wanted.describe();
                 match hand.spec.without_engine {
@@ -153,7 +155,10 @@ impl StepRunner {
         self.scope.verdict.failed.get_or_insert(why);
     }
 
-    fn requested_containers(&self, frame: &StepScope) -> Result<RequestedContainers, String> {
+    fn requested_containers(
+        &self,
+        frame: &StepScope,
+    ) -> Result<RequestedContainers, ContainerError> {
         if self.spec.container.is_none() && self.spec.services.is_empty() {
             return Ok(RequestedContainers {
                 job: None,
@@ -170,11 +175,16 @@ impl StepRunner {
         let mut services = Vec::new();
         for (name, container) in &self.spec.services {
             let settings = ContainerSettings::evaluate(container, &contexts);
-            let settings = settings.map_err(|why| format!("the service {name}: {why}"))?;
+            let settings = settings.map_err(|source| ContainerError::Service {
+                name: name.clone(),
+                source: Box::new(source),
+            })?;
             services.extend(settings.map(|settings| (name.clone(), settings)));
         }
         Ok(RequestedContainers {
-            job: job.map_err(|why| format!("container: {why}"))?.flatten(),
+            job: job
+                .map_err(|source| ContainerError::Job(Box::new(source)))?
+                .flatten(),
             services,
         })
     }
@@ -294,7 +304,9 @@ impl Containers {
             let id = self
                 .start_job_container(&engine, settings, spec, folders, output)
                 .await
-                .map_err(|why| ContainerStartError::Failed(format!("container: {why}")))?;
+                .map_err(|source| {
+                    ContainerStartError::Failed(ContainerError::Job(Box::new(source)))
+                })?;
             container.push(("id", Value::from(id)));
             output.log_message("##[endgroup]");
         }
@@ -304,8 +316,12 @@ impl Containers {
             let started = self
                 .start_service(&engine, (name, settings), spec, output)
                 .await;
-            let value = started
-                .map_err(|why| ContainerStartError::Failed(format!("the service {name}: {why}")))?;
+            let value = started.map_err(|source| {
+                ContainerStartError::Failed(ContainerError::Service {
+                    name: name.clone(),
+                    source: Box::new(source),
+                })
+            })?;
             services.push((name.clone(), value));
             output.log_message("##[endgroup]");
         }
@@ -326,7 +342,7 @@ impl Containers {
         settings: &ContainerSettings,
         folders_temp: &Path,
         output: &mut OutputProcessor,
-    ) -> Result<(), String> {
+    ) -> Result<(), ContainerError> {
         let ContainerSettings {
             image, credentials, ..
         } = settings;
@@ -344,8 +360,7 @@ impl Containers {
             let config = config.insert(folder);
             engine
                 .log_in(settings.registry(), (name, password), &config.0)
-                .await
-                .map_err(|error| error.to_string())?;
+                .await?;
         }
         let config = config.as_ref().map(|config| config.0.as_path());
         match engine
@@ -359,7 +374,7 @@ impl Containers {
                 ));
                 Ok(())
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -419,7 +434,7 @@ impl Drop for PrivateFolder {
     }
 }
 
-fn create_private_folder(temp: &Path) -> Result<PrivateFolder, String> {
+fn create_private_folder(temp: &Path) -> Result<PrivateFolder, ContainerError> {
     use std::os::unix::fs::DirBuilderExt;
     let path = temp.join(".docker-login");
     let _ = std::fs::remove_dir_all(&path);
@@ -427,7 +442,7 @@ fn create_private_folder(temp: &Path) -> Result<PrivateFolder, String> {
         .recursive(true)
         .mode(0o700)
         .create(&path)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+        .map_err(PathError::at(&path))?;
     Ok(PrivateFolder(path))
 }
 

@@ -9,10 +9,8 @@ use shipway_workflow::{
 };
 
 use super::{
-    Containers, LOG_LINES, as_strs,
-    container_settings::ContainerSettings,
-    engine::{ContainerEngine, ContainerEngineError},
-    leftovers::owner_labels,
+    ContainerError, Containers, LOG_LINES, as_strs, container_settings::ContainerSettings,
+    engine::ContainerEngine, leftovers::owner_labels,
 };
 use crate::{cgroup_limits::CgroupLimits, output_processor::OutputProcessor};
 
@@ -30,10 +28,9 @@ impl Containers {
         (name, settings): (&str, &ContainerSettings),
         spec: &JobSpec,
         output: &mut OutputProcessor,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, ContainerError> {
         let temp = spec.folder.join("temp");
         self.pull_image(engine, settings, &temp, output).await?;
-        let told = |error: ContainerEngineError| error.to_string();
         let container = self.resource_name(&spec.folder, name);
         self.made.push(container.clone());
         let arguments = self.create_arguments(engine, &container, settings, spec, Some(name));
@@ -43,19 +40,12 @@ impl Containers {
         }
         arguments.push(&settings.image);
         arguments.extend(settings.command.iter().map(String::as_str));
-        let id = engine
-            .run_client(&arguments, &settings.env)
-            .await
-            .map_err(told)?;
+        let id = engine.run_client(&arguments, &settings.env).await?;
         self.services.push((name.to_owned(), container.clone()));
-        engine
-            .run_client(&["start", &container], &[])
-            .await
-            .map_err(told)?;
+        engine.run_client(&["start", &container], &[]).await?;
         let state = engine
             .query(&["inspect", "--format", "{{.State.Status}}", &container])
-            .await
-            .map_err(told)?;
+            .await?;
         if state.trim() != "running" {
             let last = recent_output(engine, &container).await;
             let text = format!("the service {name} is {}, not running{last}", state.trim());
@@ -121,7 +111,7 @@ impl Containers {
         &self,
         engine: &ContainerEngine,
         output: &mut OutputProcessor,
-    ) -> Result<(), String> {
+    ) -> Result<(), ContainerError> {
         for (name, container) in &self.services {
             let mut pause = SOON;
             let mut said = false;
@@ -146,7 +136,11 @@ impl Containers {
                     }
                     other => {
                         let last = recent_output(engine, container).await;
-                        return Err(format!("the service {name} is {other}{last}"));
+                        return Err(ContainerError::ServiceFailed {
+                            name: name.clone(),
+                            state: other.to_owned(),
+                            output: last,
+                        });
                     }
                 }
             }
@@ -172,13 +166,16 @@ impl Containers {
 }
 
 /// `starting`, `healthy`, `unhealthy`, `exited with code 1`; empty without a health check.
-async fn service_health(engine: &ContainerEngine, container: &str) -> Result<String, String> {
+async fn service_health(
+    engine: &ContainerEngine,
+    container: &str,
+) -> Result<String, ContainerError> {
     let format =
         "{{if .State.Health}}{{.State.Health.Status}} {{.State.Status}} {{.State.ExitCode}}{{end}}";
     let asked = engine
         .query(&["inspect", "--format", format, container])
         .await;
-    let text = asked.map_err(|error| error.to_string())?;
+    let text = asked?;
     let words: Vec<&str> = text.split_whitespace().collect();
     Ok(match words.as_slice() {
         [_, "exited" | "dead", code] => format!("exited with code {code}"),

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::TokenFileError;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const TOKEN_BYTES_MAX: u64 = 8 << 10;
@@ -57,7 +58,7 @@ impl ForgeLogin {
     }
 
     /// The value of the `Authorization` header; `None` without login.
-    pub(super) fn authorization_header(&self) -> Result<Option<String>, String> {
+    pub(super) fn authorization_header(&self) -> Result<Option<String>, TokenFileError> {
         Ok(self
             .user_and_password()?
             .map(|pair| format!("Basic {}", STANDARD.encode(pair))))
@@ -73,7 +74,7 @@ impl ForgeLogin {
     }
 
     /// `name:password`
-    fn user_and_password(&self) -> Result<Option<String>, String> {
+    fn user_and_password(&self) -> Result<Option<String>, TokenFileError> {
         let Some(file) = &self.file else {
             return Ok(self.given.clone());
         };
@@ -137,27 +138,26 @@ fn percent_encode(pair: &str) -> String {
 }
 
 /// Reads a token file: one line with a token or `name:token`. Errors never contain the file's contents.
-pub fn read_token_file(file: &Path) -> Result<String, String> {
-    let shown = file.display();
-    let unreadable = |error: std::io::Error| format!("the token of the forge in {shown}: {error}");
+pub fn read_token_file(file: &Path) -> Result<String, TokenFileError> {
+    let path = || file.to_owned();
+    let unreadable = |source| TokenFileError::Unreadable {
+        path: path(),
+        source,
+    };
     let opened = fs::File::open(file).map_err(unreadable)?;
     let about = opened.metadata().map_err(unreadable)?;
     if !about.is_file() {
-        return Err(format!("the token of the forge: {shown} is not a file"));
+        return Err(TokenFileError::NotAFile(path()));
     }
     if about.permissions().mode() & 0o077 != 0 {
-        return Err(format!(
-            "the token of the forge in {shown} may be read by others: chmod 600 {shown}"
-        ));
+        return Err(TokenFileError::ReadableByOthers(path()));
     }
     let mut text = String::new();
     let mut limited = opened.take(TOKEN_BYTES_MAX);
     limited.read_to_string(&mut text).map_err(unreadable)?;
     let token = text.trim();
     if token.is_empty() || token.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(format!(
-            "the token of the forge in {shown} is not one line with a token, or with name:token"
-        ));
+        return Err(TokenFileError::NotOneLine(path()));
     }
     Ok(token.to_owned())
 }
@@ -202,8 +202,8 @@ mod tests {
         let (address, login) = ForgeLogin::split_address(&seen.forge, None);
         assert_eq!(address, "https://forge.example/x");
         assert_eq!(
-            login.user_and_password(),
-            Ok(Some("me:p@ss/w0rd".to_owned()))
+            login.user_and_password().unwrap(),
+            Some("me:p@ss/w0rd".to_owned())
         );
     }
 
@@ -234,7 +234,7 @@ mod tests {
                 .1
                 .authorization_header()
         };
-        assert!(header().unwrap_err().contains("token"));
+        assert!(header().unwrap_err().to_string().contains("token"));
         write("hunter2\n", 0o600);
         let encoded = STANDARD.encode("x-access-token:hunter2");
         assert_eq!(header().unwrap(), Some(format!("Basic {encoded}")));
@@ -247,7 +247,7 @@ mod tests {
             ("hunter2\nmore", 0o600, "not one line"),
         ] {
             write(text, mode);
-            let why = header().unwrap_err();
+            let why = header().unwrap_err().to_string();
             assert!(why.contains(expected) && !why.contains("hunter2"), "{why}");
         }
     }

@@ -10,17 +10,17 @@ use std::{
 use shipway_workflow::job::NETWORK;
 use tokio::process::Command;
 
-use super::{forge_login::ForgeLogin, unique_name};
+use super::{ForgeError, cache_error, forge_login::ForgeLogin, unique_name};
 
 /// Backoff for network errors: about five seconds in total, so that an outage is reported soon.
-const PAUSES: [Duration; 3] = [
+const BACKOFF: [Duration; 3] = [
     Duration::from_millis(300),
     Duration::from_millis(1_200),
     Duration::from_millis(3_500),
 ];
 
 /// Messages of git for errors that may be transient.
-const PASSING: [&str; 22] = [
+const TRANSIENT: [&str; 22] = [
     "Could not resolve host",
     "Couldn't resolve host",
     "Failed to connect",
@@ -45,6 +45,13 @@ const PASSING: [&str; 22] = [
     "Temporary failure in name resolution",
 ];
 
+/// Messages of git for a missing or refused login.
+const LOGIN_REFUSED: [&str; 3] = [
+    "could not read Username",
+    "could not read Password",
+    "Authentication failed",
+];
+
 pub(super) enum GitResult {
     Success(String),
     Failure(GitFailure),
@@ -57,10 +64,10 @@ pub(super) struct GitFailure {
 }
 
 impl GitResult {
-    pub(super) fn into_stdout(self) -> Result<String, String> {
+    pub(super) fn into_stdout(self) -> Result<String, ForgeError> {
         match self {
             Self::Success(text) => Ok(text),
-            Self::Failure(why) => Err(why.text),
+            Self::Failure(why) => Err(ForgeError::Git(why.text)),
         }
     }
 }
@@ -75,7 +82,11 @@ pub(super) struct GitCommand {
 }
 
 impl GitCommand {
-    pub(super) fn new(address: &str, login: &ForgeLogin, scratch: &Path) -> Result<Self, String> {
+    pub(super) fn new(
+        address: &str,
+        login: &ForgeLogin,
+        scratch: &Path,
+    ) -> Result<Self, ForgeError> {
         let config = scratch.join("gitconfig");
         // The repository may belong to another user; only files are read from it. This must be in a file: the git
         // process that serves a local folder gets no configuration from the environment.
@@ -85,7 +96,7 @@ impl GitCommand {
             fs::create_dir_all(scratch)
                 .and_then(|()| fs::write(&temp, text))
                 .and_then(|()| fs::rename(&temp, &config))
-                .map_err(|error| format!("{}: {error}", config.display()))?;
+                .map_err(cache_error(&config))?;
         }
         let of_web = address.starts_with("https://") || address.starts_with("http://");
         let header = if of_web {
@@ -111,14 +122,14 @@ impl GitCommand {
         &self,
         at: &Path,
         arguments: &[&str],
-    ) -> Result<GitResult, String> {
-        let mut pauses = PAUSES.iter();
+    ) -> Result<GitResult, ForgeError> {
+        let mut pauses = BACKOFF.iter();
         loop {
             match self.run_once(at, arguments).await? {
                 GitResult::Failure(why) if why.may_pass => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
                     None => {
-                        let text = format!("{} (tried {} times)", why.text, PAUSES.len() + 1);
+                        let text = format!("{} (tried {} times)", why.text, BACKOFF.len() + 1);
                         return Ok(GitResult::Failure(GitFailure {
                             text,
                             may_pass: true,
@@ -134,7 +145,7 @@ impl GitCommand {
         &self,
         at: &Path,
         arguments: &[&str],
-    ) -> Result<GitResult, String> {
+    ) -> Result<GitResult, ForgeError> {
         let network = NETWORK
             .iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -164,7 +175,7 @@ impl GitCommand {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|error| format!("git can't be run: {error}"))?;
+            .map_err(ForgeError::GitMissing)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() {
             return Ok(GitResult::Success(text(&output.stdout)));
@@ -174,14 +185,11 @@ impl GitCommand {
         ))
     }
 
-    fn describe_failure(&self, said: &str) -> GitFailure {
-        let may_pass = PASSING.iter().any(|words| said.contains(words));
-        let lines: Vec<&str> = said.lines().map(str::trim).take(3).collect();
+    fn describe_failure(&self, stderr: &str) -> GitFailure {
+        let may_pass = TRANSIENT.iter().any(|text| stderr.contains(text));
+        let lines: Vec<&str> = stderr.lines().map(str::trim).take(3).collect();
         let mut text = lines.join(" ");
-        let refused = ["could not read Username", "could not read Password"];
-        let refused = refused.iter().any(|words| said.contains(words))
-            || said.contains("Authentication failed");
-        if refused {
+        if LOGIN_REFUSED.iter().any(|text| stderr.contains(text)) {
             text = match &self.login {
                 Some(login) => format!("it refuses {login}"),
                 None => "it wants to know who asks: put a token into a file that only you can read and name it with --forge-token-file (SHIPWAY_FORGE_TOKEN_FILE)".to_owned(),

@@ -6,7 +6,7 @@
 //! never on a command line or in a message ([`login`]).
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), String> {
+//! # async fn example() -> Result<(), ForgeError> {
 //! use shipway_worker::forge::Forge;
 //! let source = shipway_workflow::job::ActionSource::default();
 //! let forge = Forge::new(&source, "/tmp/cache".into(), "/tmp/scratch".into());
@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod forge_error;
 pub mod forge_login;
 mod git_command;
 mod repository_names;
@@ -32,6 +33,7 @@ use sha2::{Digest, Sha256};
 use shipway_workflow::job::ActionSource;
 
 use crate::file_hash::to_hex;
+pub use forge_error::{ForgeError, TokenFileError, WorkflowError, WorkflowFileProblem};
 use forge_login::ForgeLogin;
 use git_command::{GitCommand, GitResult};
 pub use repository_names::{is_reference, is_repository};
@@ -87,12 +89,12 @@ impl Forge {
         &self,
         repository: &str,
         reference: &str,
-    ) -> Result<FetchedRepository, String> {
+    ) -> Result<FetchedRepository, ForgeError> {
         if !is_repository(repository) {
-            return Err(format!("{repository} is not the name of a repository"));
+            return Err(ForgeError::InvalidRepository(repository.to_owned()));
         }
         if !is_reference(reference) {
-            return Err(format!("{reference:?} is not a branch, a tag or a commit"));
+            return Err(ForgeError::InvalidReference(reference.to_owned()));
         }
         let fetching = RepositoryFetch {
             url: self.repository_url(repository),
@@ -103,7 +105,7 @@ impl Forge {
             reference,
         };
         let held = tokio::time::timeout(PATIENCE, fetching.fetch_repository()).await;
-        held.unwrap_or_else(|_| Err(format!("git took longer than {PATIENCE:?}")))
+        held.unwrap_or(Err(ForgeError::TimedOut))
     }
 
     /// The URL or path of `owner/repo`.
@@ -139,9 +141,9 @@ struct RepositoryFetch<'r> {
 }
 
 impl RepositoryFetch<'_> {
-    async fn fetch_repository(&self) -> Result<FetchedRepository, String> {
-        let failed = |error: io::Error| format!("{}: {error}", self.folder.display());
-        fs::create_dir_all(self.folder.join("refs")).map_err(failed)?;
+    async fn fetch_repository(&self) -> Result<FetchedRepository, ForgeError> {
+        let failed = cache_error(&self.folder);
+        fs::create_dir_all(self.folder.join("refs")).map_err(&failed)?;
         let (commit, stale) = self.resolve_ref().await?;
         let folder = self.folder.join(&commit);
         if !folder.is_dir() {
@@ -152,7 +154,7 @@ impl RepositoryFetch<'_> {
                 self.remove_unfinished();
                 let temp = self.folder.join(unique_name());
                 let result = self.fetch_commit(&temp, &commit).await;
-                let kept = result.and_then(|()| fs::rename(&temp, &folder).map_err(failed));
+                let kept = result.and_then(|()| fs::rename(&temp, &folder).map_err(&failed));
                 if kept.is_err() {
                     let _ = fs::remove_dir_all(&temp);
                 }
@@ -177,7 +179,7 @@ impl RepositoryFetch<'_> {
 
     /// Resolves the ref to a commit. If the forge doesn't respond, uses the last known commit and returns the error,
     /// too.
-    async fn resolve_ref(&self) -> Result<(String, Option<String>), String> {
+    async fn resolve_ref(&self) -> Result<(String, Option<String>), ForgeError> {
         let reference = self.reference;
         if reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok((reference.to_ascii_lowercase(), None));
@@ -197,30 +199,31 @@ impl RepositoryFetch<'_> {
                     let found = lines.find(|(_, known)| known == name);
                     found.map(|(commit, _)| commit.to_owned())
                 };
-                let commit = names.iter().find_map(find).ok_or_else(|| {
-                    format!("the repository has no branch or tag {reference}; a commit is written with all its 40 digits")
-                })?;
+                let commit = names
+                    .iter()
+                    .find_map(find)
+                    .ok_or_else(|| ForgeError::UnknownReference(reference.to_owned()))?;
                 // Best effort: only needed when the forge is unreachable.
                 let _ = fs::write(&note, &commit);
                 Ok((commit, None))
             }
             GitResult::Failure(why) => {
-                let why = if self.is_folder && !Path::new(&self.url).is_dir() {
-                    format!("there is no repository at {}", self.url)
+                let error = if self.is_folder && !Path::new(&self.url).is_dir() {
+                    ForgeError::NoRepository(self.url.clone())
                 } else {
-                    why.text
+                    ForgeError::Git(why.text)
                 };
                 let known = fs::read_to_string(&note).unwrap_or_default();
                 if known.is_empty() || !self.folder.join(&known).is_dir() {
-                    return Err(why);
+                    return Err(error);
                 }
-                Ok((known, Some(why)))
+                Ok((known, Some(error.to_string())))
             }
         }
     }
 
     /// Fetches the files of a commit.
-    async fn fetch_commit(&self, to: &Path, commit: &str) -> Result<(), String> {
+    async fn fetch_commit(&self, to: &Path, commit: &str) -> Result<(), ForgeError> {
         let folder = to.display().to_string();
         self.run_git_checked(&self.folder, &["init", "--quiet", "--template=", &folder])
             .await?;
@@ -228,7 +231,7 @@ impl RepositoryFetch<'_> {
         let one = ["fetch", "--quiet", "--no-tags", "--depth=1", url, commit];
         match self.git.run_with_retries(to, &one).await? {
             GitResult::Success(_) => {}
-            GitResult::Failure(why) if why.may_pass => return Err(why.text),
+            GitResult::Failure(why) if why.may_pass => return Err(ForgeError::Git(why.text)),
             // Some forges don't allow fetching a commit by id: fetch all refs.
             GitResult::Failure(_) => {
                 let heads = "+refs/heads/*:refs/heads/*";
@@ -239,24 +242,33 @@ impl RepositoryFetch<'_> {
         }
         let checkout = ["checkout", "--quiet", "--force", "--detach", commit];
         let checked_out = self.run_git_checked(to, &checkout).await;
-        checked_out.map_err(|_| format!("the repository has no commit {commit}"))?;
-        fs::remove_dir_all(to.join(".git")).map_err(|error| format!("{folder}: {error}"))
+        checked_out.map_err(|_| ForgeError::UnknownCommit(commit.to_owned()))?;
+        fs::remove_dir_all(to.join(".git")).map_err(cache_error(to))
     }
 
-    async fn run_git_checked(&self, at: &Path, arguments: &[&str]) -> Result<String, String> {
+    async fn run_git_checked(&self, at: &Path, arguments: &[&str]) -> Result<String, ForgeError> {
         self.git.run_once(at, arguments).await?.into_stdout()
     }
 }
 
 /// Acquires a file lock without blocking the runtime.
-async fn acquire_lock(path: PathBuf) -> Result<fs::File, String> {
+async fn acquire_lock(path: PathBuf) -> Result<fs::File, ForgeError> {
+    let lock = path.clone();
     let locking = tokio::task::spawn_blocking(move || {
-        let file = fs::File::create(&path)?;
+        let file = fs::File::create(&lock)?;
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     });
-    let locked = locking.await.map_err(|error| error.to_string())?;
-    locked.map_err(|error: io::Error| error.to_string())
+    let locked = locking.await.unwrap_or_else(|error| Err(error.into()));
+    locked.map_err(cache_error(&path))
+}
+
+/// Adds the path in the cache to an error.
+fn cache_error(path: &Path) -> impl Fn(io::Error) -> ForgeError {
+    move |source| ForgeError::Cache {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// A unique folder name.

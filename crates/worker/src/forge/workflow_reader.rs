@@ -5,19 +5,20 @@ use std::{
     fs,
     io::Read as _,
     path::{Component, Path},
+    sync::Arc,
 };
 
-use super::{FetchedRepository, Forge};
+use super::{FetchedRepository, Forge, ForgeError, WorkflowError, WorkflowFileProblem};
 
 /// Limit for a workflow file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads workflow files for one run.
 #[derive(Debug)]
 pub struct WorkflowReader {
     forge: Forge,
     /// By repository (in lower case) and ref.
-    held: BTreeMap<(String, String), Result<FetchedRepository, String>>,
+    held: BTreeMap<(String, String), Result<FetchedRepository, Arc<ForgeError>>>,
 }
 
 /// A workflow file.
@@ -47,21 +48,25 @@ impl WorkflowReader {
         repository: &str,
         path: &str,
         reference: &str,
-    ) -> Result<FetchedWorkflow, String> {
+    ) -> Result<FetchedWorkflow, WorkflowError> {
         let key = (repository.to_ascii_lowercase(), reference.to_owned());
         if !self.held.contains_key(&key) {
             let held = self.forge.fetch_repository(repository, reference).await;
-            self.held.insert(key.clone(), held);
+            self.held.insert(key.clone(), held.map_err(Arc::new));
         }
-        let forge = self.forge.address();
-        let held = self.held[&key].as_ref().map_err(|why| {
-            format!(
-                "{repository} at {reference} can't be fetched from {forge}: {why}; check its name and ref, or name a forge or a folder of bare repositories that has it with --forge (SHIPWAY_FORGE)"
-            )
+        let held = self.held[&key].as_ref();
+        let held = held.map_err(|source| WorkflowError::NotFetched {
+            repository: repository.to_owned(),
+            reference: reference.to_owned(),
+            forge: self.forge.address().to_owned(),
+            source: Arc::clone(source),
         })?;
-        let text = read_regular_file(&held.folder, path).map_err(|why| {
-            let short: String = held.commit.chars().take(7).collect();
-            format!("{repository} at {reference} ({short}): {why}")
+        let text = read_regular_file(&held.folder, path);
+        let text = text.map_err(|problem| WorkflowError::File {
+            repository: repository.to_owned(),
+            reference: reference.to_owned(),
+            commit: held.commit.chars().take(7).collect(),
+            problem,
         })?;
         Ok(FetchedWorkflow {
             text,
@@ -72,30 +77,26 @@ impl WorkflowReader {
 }
 
 /// Reads a regular file below `folder` without following symlinks, which could lead to other files of this machine.
-fn read_regular_file(folder: &Path, path: &str) -> Result<String, String> {
+fn read_regular_file(folder: &Path, path: &str) -> Result<String, WorkflowFileProblem> {
     let mut at = folder.to_owned();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => error.to_string(),
-    };
     for part in Path::new(path).components() {
         let Component::Normal(part) = part else {
-            return Err("its path leaves the repository".to_owned());
+            return Err(WorkflowFileProblem::LeavesRepository);
         };
         at.push(part);
-        if fs::symlink_metadata(&at).map_err(failed)?.is_symlink() {
-            return Err("it is a link; only files can be called".to_owned());
+        if fs::symlink_metadata(&at)?.is_symlink() {
+            return Err(WorkflowFileProblem::IsLink);
         }
     }
-    let opened = fs::File::open(&at).map_err(failed)?;
-    if !opened.metadata().map_err(failed)?.is_file() {
-        return Err("it is not a file".to_owned());
+    let opened = fs::File::open(&at)?;
+    if !opened.metadata()?.is_file() {
+        return Err(WorkflowFileProblem::NotAFile);
     }
     let mut bytes = Vec::new();
     let mut limited = opened.take(FILE_BYTES_MAX + 1);
-    limited.read_to_end(&mut bytes).map_err(failed)?;
+    limited.read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
+        return Err(WorkflowFileProblem::TooLarge);
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -124,7 +125,10 @@ mod tests {
             ("w", "not a file"),
             ("w/big.yml", "larger than"),
         ] {
-            assert!(of(path).unwrap_err().contains(expected), "{path}");
+            assert!(
+                of(path).unwrap_err().to_string().contains(expected),
+                "{path}"
+            );
         }
     }
 }

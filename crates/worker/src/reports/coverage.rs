@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use quick_xml::{Reader, events::Event};
+use quick_xml::{
+    Reader,
+    events::{BytesStart, Event},
+};
 use shipway_workflow::report::{Coverage, Covered};
 
 use super::aggregate::ReportAggregate;
+use super::report_error::ReportError;
 
 /// Limit for the lines of one source file.
 const LINES_MAX: usize = 1_000_000;
@@ -14,7 +18,7 @@ const LINES_MAX: usize = 1_000_000;
 pub(super) fn read_coverage(
     text: &str,
     gathered: &mut ReportAggregate<'_>,
-) -> Result<bool, String> {
+) -> Result<bool, ReportError> {
     if text
         .trim_start_matches('\u{feff}')
         .trim_start()
@@ -110,81 +114,112 @@ fn read_lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
 
 /// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines may occur both in methods
 /// and in their class: each is counted once.
-fn read_cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, String> {
+fn read_cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, ReportError> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
-    let mut sources: BTreeMap<String, SourceCoverage> = BTreeMap::new();
-    let (mut current, mut seen_root, mut whole) = (None, false, SourceCoverage::default());
+    let mut report = CoberturaReport::default();
     loop {
-        let event = reader.read_event().map_err(|error| {
-            format!("it is broken at byte {}: {error}", reader.error_position())
-        })?;
-        let start = match event {
-            Event::Start(start) => start,
-            Event::End(end) if end.local_name().as_ref() == "class" => {
-                current = None;
-                continue;
-            }
-            Event::Eof => break,
-            _ => continue,
-        };
-        let get = |name: &str| {
-            let value = start.try_get_attribute(name).ok().flatten()?;
-            Some(value.value.into_owned())
-        };
-        match start.local_name().as_ref() {
-            "coverage" if !seen_root => {
-                seen_root = true;
-                // JaCoCo and Clover have no `line-rate`.
-                if get("line-rate").is_none() {
+        let event = reader
+            .read_event()
+            .map_err(|source| ReportError::BrokenXml {
+                position: reader.error_position(),
+                source,
+            })?;
+        match event {
+            Event::Start(start) => {
+                if !report.start_element(&start) {
                     return Ok(false);
                 }
-                let number = |name: &str| get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
-                whole.said = Coverage {
-                    lines: Covered {
-                        covered: number("lines-covered"),
-                        total: number("lines-valid"),
-                    },
-                    branches: Covered {
-                        covered: number("branches-covered"),
-                        total: number("branches-valid"),
-                    },
-                };
             }
-            _ if !seen_root => return Ok(false),
-            "class" => current = get("filename").or_else(|| get("name")),
-            "line" => {
-                let (Some(name), Some(at)) =
-                    (&current, get("number").and_then(|at| at.parse().ok()))
-                else {
-                    continue;
-                };
-                let source = sources
-                    .entry(name.clone())
-                    .or_insert_with(|| SourceCoverage {
-                        name: name.clone(),
-                        ..SourceCoverage::default()
-                    });
-                let known = source.lines.contains_key(&at);
-                source.add_line(at, &get("hits").unwrap_or_default());
-                if let Some(branches) = get("condition-coverage")
-                    .as_deref()
-                    .and_then(parse_conditions)
-                    .filter(|_| !known)
-                {
-                    source.branches = source.branches.plus(branches);
-                }
-            }
+            Event::End(end) if end.local_name().as_ref() == "class" => report.class = None,
+            Event::Eof => break,
             _ => {}
         }
     }
-    if sources.is_empty() {
-        whole.add_to(gathered);
+    if report.sources.is_empty() {
+        report.totals.add_to(gathered);
     }
-    sources
+    report
+        .sources
         .into_values()
         .for_each(|source| source.add_to(gathered));
-    Ok(seen_root)
+    Ok(report.has_root)
+}
+
+/// State of the Cobertura parser.
+#[derive(Default)]
+struct CoberturaReport {
+    has_root: bool,
+    /// The totals of the root element.
+    totals: SourceCoverage,
+    /// File name of the current class.
+    class: Option<String>,
+    sources: BTreeMap<String, SourceCoverage>,
+}
+
+impl CoberturaReport {
+    /// Handles a start tag; false if this is no Cobertura report.
+    fn start_element(&mut self, start: &BytesStart<'_>) -> bool {
+        match start.local_name().as_ref() {
+            "coverage" if !self.has_root => {
+                self.has_root = true;
+                return self.read_totals(start);
+            }
+            _ if !self.has_root => return false,
+            "class" => {
+                self.class = attribute(start, "filename").or_else(|| attribute(start, "name"));
+            }
+            "line" => self.read_line(start),
+            _ => {}
+        }
+        true
+    }
+
+    fn read_totals(&mut self, root: &BytesStart<'_>) -> bool {
+        // JaCoCo and Clover have no `line-rate`.
+        if attribute(root, "line-rate").is_none() {
+            return false;
+        }
+        let number = |name| {
+            let text = attribute(root, name);
+            text.and_then(|text| text.parse().ok()).unwrap_or(0)
+        };
+        self.totals.said = Coverage {
+            lines: Covered {
+                covered: number("lines-covered"),
+                total: number("lines-valid"),
+            },
+            branches: Covered {
+                covered: number("branches-covered"),
+                total: number("branches-valid"),
+            },
+        };
+        true
+    }
+
+    fn read_line(&mut self, line: &BytesStart<'_>) {
+        let number = attribute(line, "number").and_then(|number| number.parse().ok());
+        let (Some(name), Some(number)) = (&self.class, number) else {
+            return;
+        };
+        let source = self.sources.entry(name.clone());
+        let source = source.or_insert_with(|| SourceCoverage {
+            name: name.clone(),
+            ..SourceCoverage::default()
+        });
+        let is_known = source.lines.contains_key(&number);
+        source.add_line(number, &attribute(line, "hits").unwrap_or_default());
+        let branches = attribute(line, "condition-coverage");
+        let branches = branches.as_deref().and_then(parse_conditions);
+        if let Some(branches) = branches.filter(|_| !is_known) {
+            source.branches = source.branches.plus(branches);
+        }
+    }
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let value = element.try_get_attribute(name).ok().flatten()?;
+    Some(value.value.into_owned())
 }
 
 /// `50% (1/2)`

@@ -8,9 +8,10 @@ use quick_xml::{
 use shipway_workflow::report::{Case, Outcome, Steadiness, TestId};
 
 use super::aggregate::ReportAggregate;
+use super::report_error::ReportError;
 
 /// Limit for the nesting of elements.
-const DEPTH_MAX: usize = 100;
+pub(super) const DEPTH_MAX: usize = 100;
 /// Limit for the text of a failure.
 const TEXT_MAX: usize = 16 * 1024;
 
@@ -40,7 +41,10 @@ struct JunitReader<'g, 'm> {
 }
 
 /// Reads a report into `gathered`.
-pub(super) fn read_junit(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<(), String> {
+pub(super) fn read_junit(
+    text: &str,
+    gathered: &mut ReportAggregate<'_>,
+) -> Result<(), ReportError> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.expand_empty_elements = true;
@@ -54,18 +58,21 @@ pub(super) fn read_junit(text: &str, gathered: &mut ReportAggregate<'_>) -> Resu
         is_report: false,
     };
     loop {
-        let event = reader.read_event().map_err(|error| {
-            format!("it is broken at byte {}: {error}", reader.error_position())
-        })?;
+        let event = reader
+            .read_event()
+            .map_err(|source| ReportError::BrokenXml {
+                position: reader.error_position(),
+                source,
+            })?;
         match event {
             Event::Start(start) => reading.start_element(&start)?,
             Event::End(end) => reading.end_element(end.local_name().as_ref()),
             Event::Text(text) => reading.add_text(&text),
             Event::CData(text) => reading.add_text(&text),
             Event::GeneralRef(reference) => reading.add_reference(&reference),
-            Event::Eof if reading.depth > 0 => return Err("it breaks off".to_owned()),
+            Event::Eof if reading.depth > 0 => return Err(ReportError::Truncated),
             Event::Eof if !reading.is_report => {
-                return Err("it has no <testsuite> or <testcase>".to_owned());
+                return Err(ReportError::NoTests);
             }
             Event::Eof => return Ok(()),
             Event::Empty(_)
@@ -78,10 +85,10 @@ pub(super) fn read_junit(text: &str, gathered: &mut ReportAggregate<'_>) -> Resu
 }
 
 impl JunitReader<'_, '_> {
-    fn start_element(&mut self, start: &BytesStart<'_>) -> Result<(), String> {
+    fn start_element(&mut self, start: &BytesStart<'_>) -> Result<(), ReportError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(format!("it is more than {DEPTH_MAX} elements deep"));
+            return Err(ReportError::TooDeep);
         }
         match start.local_name().as_ref() {
             "testsuites" => self.is_report = true,

@@ -27,11 +27,13 @@ use crate::{file_hash, mask::Masker};
 mod aggregate;
 mod coverage;
 mod junit;
+mod report_error;
 mod report_finder;
 #[cfg(test)]
 mod tests;
 
 use aggregate::ReportAggregate;
+use report_error::ReportError;
 use report_finder::{FoundReport, ReportKind, ReportPatterns};
 
 /// File name of the stored report, in the job's folder.
@@ -167,7 +169,7 @@ fn read_one_report(
     paths: &Paths,
     bytes_left: u64,
     gathered: &mut ReportAggregate<'_>,
-) -> Result<ReadReport, String> {
+) -> Result<ReadReport, ReportError> {
     let text = report_finder::read_report(report, FILE_BYTES_MAX.min(bytes_left))?;
     let fetched = spans
         .iter()
@@ -187,7 +189,7 @@ fn read_one_report(
             let known = coverage::read_coverage(&text.text, gathered)?;
             // With the default patterns, the file may belong to another tool.
             if !known && !paths.coverage.is_empty() {
-                return Err("it is neither Cobertura XML nor LCOV".to_owned());
+                return Err(ReportError::UnknownCoverageFormat);
             }
         }
     }
@@ -197,7 +199,7 @@ fn read_one_report(
     })
 }
 
-fn report_patterns(paths: &Paths) -> Result<ReportPatterns, String> {
+fn report_patterns(paths: &Paths) -> Result<ReportPatterns, ReportError> {
     let named = |named: &'_ [String]| -> Vec<String> { named.to_vec() };
     let usual = |usual: &[&str]| usual.iter().map(|pattern| (*pattern).to_owned()).collect();
     let (tests, coverage) = (named(&paths.junit), named(&paths.coverage));

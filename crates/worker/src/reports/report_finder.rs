@@ -11,6 +11,8 @@ use std::{
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::report_error::ReportError;
+
 /// Limit for directory entries: a large monorepo has about 100,000 files.
 const ENTRIES_MAX: usize = 500_000;
 const DEPTH_MAX: usize = 64;
@@ -42,15 +44,18 @@ pub(super) struct ReportPatterns {
 
 impl ReportPatterns {
     /// Patterns with `*`, `**`, `?`, relative to the workspace.
-    pub(super) fn new(tests: &[String], coverage: &[String]) -> Result<Self, String> {
+    pub(super) fn new(tests: &[String], coverage: &[String]) -> Result<Self, ReportError> {
         let set = |patterns: &[String]| {
             let mut set = GlobSetBuilder::new();
             for pattern in patterns {
                 let pattern = pattern.trim_start_matches("./");
                 let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-                set.add(glob.map_err(|error| format!("the pattern {pattern:?}: {error}"))?);
+                set.add(glob.map_err(|source| ReportError::InvalidPattern {
+                    pattern: pattern.to_owned(),
+                    source,
+                })?);
             }
-            set.build().map_err(|error| error.to_string())
+            set.build().map_err(ReportError::from)
         };
         let steps = tests.iter().chain(coverage);
         let steps = steps
@@ -128,25 +133,22 @@ pub(super) struct ReportText {
 
 /// Reads a report of at most `bytes_max` bytes. The path may have been replaced meanwhile, so symlinks, FIFOs and
 /// devices are refused.
-pub(super) fn read_report(found: &FoundReport, bytes_max: u64) -> Result<ReportText, String> {
-    let failed = |error: std::io::Error| format!("it can't be read: {error}");
+pub(super) fn read_report(found: &FoundReport, bytes_max: u64) -> Result<ReportText, ReportError> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = File::options()
         .read(true)
         .custom_flags(flags.bits() as i32)
-        .open(&found.path)
-        .map_err(failed)?;
-    let about = file.metadata().map_err(failed)?;
+        .open(&found.path)?;
+    let about = file.metadata()?;
     if !about.is_file() {
-        return Err("it is no file".to_owned());
+        return Err(ReportError::NotAFile);
     }
     let mut bytes = Vec::new();
-    let read = file
-        .take(bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if read as u64 > bytes_max {
-        return Err(format!("it is larger than {} MiB", bytes_max >> 20));
+        return Err(ReportError::TooLarge {
+            mebibytes: bytes_max >> 20,
+        });
     }
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,

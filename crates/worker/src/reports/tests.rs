@@ -18,6 +18,7 @@ fn tests(text: &str) -> (Report, Result<(), String>) {
     let masker = nobody();
     let mut gathered = ReportAggregate::new(&masker);
     let done = junit::read_junit(text, &mut gathered);
+    let done = done.map_err(|error| error.to_string());
     (gathered.into_report(), done)
 }
 

@@ -13,15 +13,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    artifact_store::{ArtifactEntry, ArtifactStore, check_name},
+    artifact_store::{ArtifactEntry, ArtifactNameError, ArtifactStore, check_name},
     artifact_zip,
     http_server::{RequestAddress, run_blocking_call},
     signed_blobs::{FinishedUpload, SignedBlobs},
     twirp::{self, TwirpCode, TwirpError},
 };
 use crate::{
-    actions::artifact_tar::{self, WrittenTar},
+    actions::artifact_tar::{self, ArtifactError, WrittenTar},
     file_hash,
+    path_error::PathError,
 };
 
 pub(super) struct ArtifactService {
@@ -138,7 +139,9 @@ impl ArtifactService {
         request: &CreateArtifactRequest,
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
-        let invalid = |why| TwirpError::new(TwirpCode::InvalidArgument, why);
+        let invalid = |error: ArtifactNameError| {
+            TwirpError::new(TwirpCode::InvalidArgument, error.to_string())
+        };
         let name = check_name(&request.name).map_err(invalid)?.to_owned();
         if !self.shelf.is_name_free(&name) {
             let why = "an artifact with this name already exists on the workflow run";
@@ -215,7 +218,7 @@ impl ArtifactService {
         let WrittenTar { digest, size } = written.map_err(|why| {
             // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&to);
-            invalid(why)
+            invalid(why.to_string())
         })?;
         Ok(self
             .shelf
@@ -300,9 +303,9 @@ fn unknown_artifact() -> TwirpError {
 }
 
 /// Writes a tar with one file.
-fn write_single_file_tar(file: &Path, name: &str, to: &Path) -> Result<WrittenTar, String> {
+fn write_single_file_tar(file: &Path, name: &str, to: &Path) -> Result<WrittenTar, ArtifactError> {
     let open = File::open(file).and_then(|file| Ok((file.metadata()?.len(), file)));
-    let (size, file) = open.map_err(|error| error.to_string())?;
+    let (size, file) = open.map_err(PathError::at(file))?;
     let mut builder = artifact_tar::TarWriter::create(to)?;
     builder.add_file(Path::new(name), 0o644, size, file)?;
     builder.finish()

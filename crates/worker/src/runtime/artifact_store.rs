@@ -165,17 +165,22 @@ impl ArtifactStore {
     }
 }
 
+/// A text that can't be the name of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} can't be the name of an artifact: it has 1 to {NAME_BYTES_MAX} bytes, doesn't begin with a dot, and holds none of / \\ \" : < > | * ?"
+)]
+pub(crate) struct ArtifactNameError(String);
+
 /// Validates a name.
-pub(crate) fn check_name(name: &str) -> Result<&str, String> {
+pub(crate) fn check_name(name: &str) -> Result<&str, ArtifactNameError> {
     if name.is_empty()
         || name.len() > NAME_BYTES_MAX
         || name.starts_with('.')
         || name.contains(FORBIDDEN)
         || name.contains(char::is_control)
     {
-        return Err(format!(
-            "{name:?} can't be the name of an artifact: it has 1 to {NAME_BYTES_MAX} bytes, doesn't begin with a dot, and holds none of / \\ \" : < > | * ?"
-        ));
+        return Err(ArtifactNameError(name.to_owned()));
     }
     Ok(name)
 }

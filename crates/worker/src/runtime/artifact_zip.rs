@@ -4,108 +4,32 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Read},
+    io::{self, BufWriter},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use zip::{CompressionMethod, ZipArchive, ZipWriter, read::ZipFile, write::SimpleFileOptions};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
-    actions::artifact_tar::{self, ENTRIES_MAX},
-    artifact_links,
+    actions::artifact_tar::{self, ArtifactError, TarWriter, WrittenTar},
+    path_error::PathError,
     path_patterns::{self, HiddenFiles},
+    untrusted_archive::{UntrustedZip, ZipContent},
 };
 
-/// Unpacked size that is always accepted.
-const UNPACKED_BYTES_FREE: u64 = 1 << 30;
-/// Beyond that, the largest compression ratio. Logs shrink to a hundredth; more suggests a zip bomb.
-const RATIO_MAX: u64 = 200;
-/// Limit for the target of a symlink.
-const LINK_BYTES_MAX: u64 = 4096;
 /// Files of this size need Zip64.
 const LARGE_BYTES: u64 = u32::MAX as u64;
 
 /// Converts a zip to a tar.
-pub(super) fn zip_to_tar(from: &Path, to: &Path) -> Result<artifact_tar::WrittenTar, String> {
-    let file = File::open(from).map_err(|error| error.to_string())?;
-    let packed = file.metadata().map_err(|error| error.to_string())?.len();
-    let unpacked_max = UNPACKED_BYTES_FREE.max(packed.saturating_mul(RATIO_MAX));
-    let reader = BufReader::with_capacity(256 * 1024, file);
-    let mut archive =
-        ZipArchive::new(reader).map_err(|error| format!("it is no zip file: {error}"))?;
-    if archive.len() > ENTRIES_MAX {
-        return Err(format!("it has more than {ENTRIES_MAX} entries"));
-    }
-    let (mut names, mut unpacked) = (Vec::with_capacity(archive.len()), 0_u64);
-    for index in 0..archive.len() {
-        let entry = archive.by_index_raw(index);
-        let entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
-        if !entry.is_dir() {
-            names.push((checked_entry_path(&entry)?, index));
-            unpacked = unpacked.saturating_add(entry.size());
-        }
-    }
-    if unpacked > unpacked_max {
-        return Err(format!(
-            "its {packed} bytes unpack to {unpacked}, as those of archives do that are made to fill disks; at most {unpacked_max} are taken"
-        ));
-    }
-    names.sort();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(format!("it has {} twice", twice[0].0.display()));
-    }
-    let mut builder = artifact_tar::TarWriter::create(to)?;
-    for (name, index) in names {
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", name.display());
-        let mut entry = archive.by_index(index).map_err(|error| failed(&error))?;
-        if entry.is_symlink() {
-            let mut target = String::new();
-            let read = entry.take(LINK_BYTES_MAX).read_to_string(&mut target);
-            read.map_err(|error| failed(&error))?;
-            builder.add_link(&name, Path::new(&target))?;
-            continue;
-        }
-        // The declared size was checked against the limit: read no more than that.
-        let size = entry.size();
-        let mode = entry.unix_mode().unwrap_or(0o644);
-        let mut counted = CountingReader {
-            inner: (&mut entry).take(size),
-            count: 0,
-        };
-        builder.add_file(&name, mode, size, &mut counted)?;
-        if counted.count != size || entry.read(&mut [0]).map_err(|error| failed(&error))? > 0 {
-            return Err(failed(&"its length is not the one it says"));
-        }
-    }
+pub(super) fn zip_to_tar(from: &Path, to: &Path) -> Result<WrittenTar, ArtifactError> {
+    let zip = UntrustedZip::open(from)?;
+    let mut builder = TarWriter::create(to)?;
+    zip.read_entries(|path, content| match content {
+        ZipContent::Symlink(target) => builder.add_link(path, &target),
+        ZipContent::File { mode, size, reader } => builder.add_file(path, mode, size, reader),
+    })?;
     builder.finish()
-}
-
-fn checked_entry_path<R: Read>(entry: &ZipFile<'_, R>) -> Result<PathBuf, String> {
-    let name = entry.name();
-    let name = name.map_err(|error| format!("a name in it is no text: {error}"))?;
-    let path = Path::new(name.as_ref());
-    let leaves = name.contains(['\\', '\0'])
-        || artifact_links::path_depth(path).is_none()
-        || entry.enclosed_name().is_none();
-    if leaves {
-        return Err(format!("the entry {name:?} leaves its folder"));
-    }
-    // Removes `./`.
-    Ok(path.components().collect())
-}
-
-struct CountingReader<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: Read> Read for CountingReader<R> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(bytes)?;
-        self.count += count as u64;
-        Ok(count)
-    }
 }
 
 /// Converts the tar at `from` to a zip, after verifying its digest. `scratch` is a temporary folder.
@@ -116,7 +40,7 @@ pub(super) fn tar_to_zip(
     digest: &str,
     scratch: &Path,
     to: &Path,
-) -> Result<(), String> {
+) -> Result<(), ArtifactError> {
     let made =
         artifact_tar::unpack_tar(from, digest, scratch).and_then(|_| zip_folder(scratch, to));
     // Best effort: otherwise it is removed with the job's folder.
@@ -124,12 +48,10 @@ pub(super) fn tar_to_zip(
     made
 }
 
-fn zip_folder(folder: &Path, to: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", to.display());
-    let file = File::create(to).map_err(|error| failed(&error))?;
+fn zip_folder(folder: &Path, to: &Path) -> Result<(), ArtifactError> {
+    let file = File::create(to).map_err(PathError::at(to))?;
     let mut writer = ZipWriter::new(BufWriter::with_capacity(256 * 1024, file));
     for path in path_patterns::find_files(folder, &["**".to_owned()], HiddenFiles::Include)?.files {
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let Ok(found) = path.metadata() else {
             // A dangling symlink.
             continue;
@@ -137,28 +59,29 @@ fn zip_folder(folder: &Path, to: &Path) -> Result<(), String> {
         if !found.is_file() {
             continue;
         }
-        let name = path.strip_prefix(folder).map_err(|error| failed(&error))?;
-        let name = name
-            .to_str()
-            .ok_or_else(|| failed(&"its name is no text"))?;
+        let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
+        let name = name.ok_or_else(|| ArtifactError::InvalidName(path.clone()))?;
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .compression_level(Some(1))
             .unix_permissions(found.permissions().mode() & 0o777)
             .large_file(found.len() >= LARGE_BYTES);
         let started = writer.start_file(name, options);
-        started.map_err(|error| failed(&error))?;
-        let mut file = File::open(&path).map_err(|error| failed(&error))?;
-        io::copy(&mut file, &mut writer).map_err(|error| failed(&error))?;
+        started.map_err(|error| PathError::at(&path)(error.into()))?;
+        let mut file = File::open(&path).map_err(PathError::at(&path))?;
+        io::copy(&mut file, &mut writer).map_err(PathError::at(&path))?;
     }
-    let writer = writer.finish().map_err(|error| failed(&error))?;
+    let writer = writer.finish();
+    let writer = writer.map_err(|error| PathError::at(to)(error.into()))?;
     let done = writer.into_inner().map(drop);
-    done.map_err(|error| failed(error.error()))
+    done.map_err(|error| PathError::at(to)(error.into_error()).into())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
+
+    use zip::ZipArchive;
 
     use super::*;
 
@@ -217,7 +140,9 @@ mod tests {
         let path = folder.path().join("a.zip");
         let refused = |entries: &[(&str, &[u8], u32)], why: &str| {
             zip(&path, entries);
-            let refused = zip_to_tar(&path, &folder.path().join("a.tar")).unwrap_err();
+            let refused = zip_to_tar(&path, &folder.path().join("a.tar"))
+                .unwrap_err()
+                .to_string();
             assert!(refused.contains(why), "{refused}");
         };
         refused(&[("../out", b"x", 0o644)], "leaves its folder");
@@ -227,7 +152,9 @@ mod tests {
         refused(&[("a", b"/etc/passwd", 0o120_777)], LEAVES);
         refused(&[("a", b"../../x", 0o120_777)], LEAVES);
         fs::write(&path, "no zip").unwrap();
-        let refused = zip_to_tar(&path, &folder.path().join("a.tar")).unwrap_err();
+        let refused = zip_to_tar(&path, &folder.path().join("a.tar"))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("no zip file"), "{refused}");
     }
 
@@ -245,7 +172,9 @@ mod tests {
         }
         writer.finish().unwrap();
         assert!(path.metadata().unwrap().len() < 1 << 20);
-        let refused = zip_to_tar(&path, Path::new("/nowhere/a.tar")).unwrap_err();
+        let refused = zip_to_tar(&path, Path::new("/nowhere/a.tar"))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("made to fill disks"), "{refused}");
     }
 }

@@ -94,7 +94,8 @@ impl CacheService {
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
         let CreateCacheRequest { key, version } = request;
-        check_key(&key).map_err(|why| TwirpError::new(TwirpCode::InvalidArgument, why))?;
+        check_key(&key)
+            .map_err(|error| TwirpError::new(TwirpCode::InvalidArgument, error.to_string()))?;
         let Some(caches) = &self.caches else {
             let answer = json!({ "ok": false, "message": "this run has nowhere to keep caches" });
             return twirp::serialize_response(&answer);
@@ -170,7 +171,8 @@ impl CacheService {
             return Ok(None);
         };
         let found = caches.find_entry(&request.version, &request.key, &request.restore_keys);
-        let Some(entry) = found.map_err(|why| TwirpError::new(TwirpCode::InvalidArgument, why))?
+        let Some(entry) = found
+            .map_err(|error| TwirpError::new(TwirpCode::InvalidArgument, error.to_string()))?
         else {
             return Ok(None);
         };

@@ -33,10 +33,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{http_server::EndpointServices, runtime_secret::RuntimeSecret};
-use crate::{cache::JobCaches, environment::JobFolders, file_hash, mask::Masker};
+use crate::{
+    actions::EndpointError, cache::JobCaches, environment::JobFolders, file_hash, mask::Masker,
+};
 
 pub(crate) use artifact_service::free_path;
-pub(crate) use artifact_store::{ArtifactEntry, ArtifactStore, check_name};
+pub(crate) use artifact_store::{ArtifactEntry, ArtifactNameError, ArtifactStore, check_name};
 
 /// The toolkit refuses to upload to a server that it takes for an older GitHub Enterprise: any except `github.com`,
 /// `*.ghe.com` and `*.localhost`.
@@ -104,8 +106,11 @@ impl RuntimeEndpoints {
         &mut self,
         at: Ipv4Addr,
         masker: &mut Masker,
-    ) -> Result<Vec<(String, String)>, String> {
-        let failed = |error| format!("the endpoints for actions can't be served at {at}: {error}");
+    ) -> Result<Vec<(String, String)>, EndpointError> {
+        let failed = |source| EndpointError::NotServed {
+            address: at,
+            source,
+        };
         if self.served.is_none() {
             let served = self.start_server().map_err(failed)?;
             masker.add(served.token.as_str());

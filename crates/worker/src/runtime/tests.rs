@@ -143,7 +143,7 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
         ("shop", path.metadata().unwrap().len())
     );
     let out = bench.root.path().join("out");
-    assert_eq!(artifact_tar::unpack_tar(path, digest, &out), Ok(2));
+    assert_eq!(artifact_tar::unpack_tar(path, digest, &out).unwrap(), 2);
     assert_eq!(fs::read_to_string(out.join("sub/b.txt")).unwrap(), "two");
 
     let by_id = json!({"id_filter": answer["artifact_id"]});

@@ -1,0 +1,34 @@
+//! Why a report can't be read.
+
+use super::junit;
+
+/// Why a report can't be read; shown as a warning.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReportError {
+    #[error("the pattern {pattern:?}: {source}")]
+    InvalidPattern {
+        pattern: String,
+        source: globset::Error,
+    },
+    #[error(transparent)]
+    InvalidPatterns(#[from] globset::Error),
+    #[error("it can't be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("it is no file")]
+    NotAFile,
+    #[error("it is larger than {mebibytes} MiB")]
+    TooLarge { mebibytes: u64 },
+    #[error("it is broken at byte {position}: {source}")]
+    BrokenXml {
+        position: u64,
+        source: quick_xml::Error,
+    },
+    #[error("it breaks off")]
+    Truncated,
+    #[error("it has no <testsuite> or <testcase>")]
+    NoTests,
+    #[error("it is more than {} elements deep", junit::DEPTH_MAX)]
+    TooDeep,
+    #[error("it is neither Cobertura XML nor LCOV")]
+    UnknownCoverageFormat,
+}
