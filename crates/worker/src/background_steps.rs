@@ -1,4 +1,4 @@
-//! BackgroundSteps steps: steps that run concurrently with those after them.
+//! Background steps: steps that run concurrently with those after them.
 //!
 //! Each has its own runner with a copy of the job's state from when it started. Its changes are applied to the job
 //! when a later step waits for it. At most ten run at once, like at GitHub; the others wait for a slot. Their output

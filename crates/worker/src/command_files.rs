@@ -183,7 +183,7 @@ mod tests {
         let channel = CommandFiles::create(folder.path(), 0).unwrap();
         fill(&channel);
         let written = channel.collect(UnusedFiles::Reuse);
-        // CommandFileValues files are removed, unused ones stay for the next step.
+        // Written files are removed, unused ones stay for the next step.
         for left in fs::read_dir(folder.path().join(COMMANDS)).unwrap() {
             assert_eq!(left.unwrap().metadata().unwrap().len(), 0);
         }

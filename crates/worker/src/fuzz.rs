@@ -88,7 +88,7 @@ pub fn masks(data: &[u8]) {
     assert_eq!(pieces, expected, "{secrets:?} in pieces of {piece}");
 }
 
-/// ActionReference implementation of masking: marks each byte of each form and replaces each marked range by `***`.
+/// Reference implementation of masking: marks each byte of each form and replaces each marked range by `***`.
 fn reference_masking(forms: &[&str], text: &[u8]) -> Vec<u8> {
     let mut covered = vec![false; text.len()];
     for form in forms {

@@ -112,7 +112,7 @@ fn pip_shim(name: &str, program: &Path) -> String {
     let program = program.display().to_string().replace('\'', r"'\''");
     format!(
         r#"#!/bin/sh
-# PreparedAction by Shipway: outside of virtual environments, pip installs into the job's home.
+# Made by Shipway: outside of virtual environments, pip installs into the job's home.
 if {calls_pip}; then
   case " $* " in
     *" --target"* | *" -t "* | *" --prefix"* | *" --root"* | *" --no-user "*) ;;

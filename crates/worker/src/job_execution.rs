@@ -102,7 +102,7 @@ fn start(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // BackgroundSteps steps are local tasks.
+    // Background steps are local tasks.
     let beside = tokio::task::LocalSet::new();
     let ended = runtime.block_on(beside.run_until(run_spec(spec, folder, keeping)));
     // Don't wait for blocking tasks: an action that was cancelled may still be hashing a file.

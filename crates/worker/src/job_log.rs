@@ -103,7 +103,7 @@ impl SharedLog {
             Ok(()) => self.offset += self.buffer.len() as u64,
             Err(_) => {
                 self.lost += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-                // CancelReason off a partial line, to which the next one would be appended.
+                // Cut off a partial line, to which the next one would be appended.
                 let _ = self.file.set_len(self.offset);
             }
         }

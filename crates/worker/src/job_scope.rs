@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct JobScope {
     /// The variables of the workflow and the job, and those that steps set with `GITHUB_ENV`.
     pub(crate) env: EnvVars,
-    /// JobFolders that steps put before `PATH`, the newest last.
+    /// Folders that steps put before `PATH`, the newest last.
     pub(crate) paths: Vec<String>,
     pub(crate) verdict: JobVerdict,
     /// Changes by steps since the last call of `mem::take`: a background step's changes are applied to the job when

@@ -450,10 +450,10 @@ mod tests {
             OutputProcessor::new(JobLog::open(&folder.path().join("log")).unwrap(), masker);
         output.workspace = folder.path().to_owned();
         output.process_bytes(
-            b"a.c:1:1: before\n::add-problem_matcher::cc.json\none\n\x1b[31ma.c:3:4: no hunter2\x1b[0m\n",
+            b"a.c:1:1: before\n::add-matcher::cc.json\none\n\x1b[31ma.c:3:4: no hunter2\x1b[0m\n",
         );
         output.process_bytes(b"two\ngone.c:5:6: x\n::remove-matcher owner=CC::\na.c:7:8: after\n");
-        output.process_bytes(b"::remove-problem_matcher::\n");
+        output.process_bytes(b"::remove-matcher::\n");
         output.finish();
         let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| &line[25..]).collect();
@@ -554,7 +554,7 @@ mod tests {
             (b"##[set-output]x\n", "without a name"),
             (b"::stop-commands::error\n", "nobody else"),
             (b"::echo::loud\n", "on or off"),
-            (b"::add-problem_matcher::/nowhere.json\n", "/nowhere.json"),
+            (b"::add-matcher::/nowhere.json\n", "/nowhere.json"),
         ] {
             let (text, heard) = logged(&[], &[printed]);
             assert!(text.contains(help), "{text}");

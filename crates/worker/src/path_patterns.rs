@@ -29,7 +29,7 @@ pub(crate) enum PatternError {
 pub(crate) struct PathMatches {
     /// Files and symlinks, sorted by path.
     pub(crate) files: Vec<PathBuf>,
-    /// JobFolders that match themselves, each before the folders below it.
+    /// Folders that match themselves, each before the folders below it.
     pub(crate) folders: Vec<PathBuf>,
     /// The patterns up to their first wildcard, without paths below other ones.
     pub(crate) search_paths: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! MatchedProblem matchers: patterns that setup actions register (`::add-problem_matcher::FILE`) to turn a tool's output into
+//! Problem matchers: patterns that setup actions register (`::add-matcher::FILE`) to turn a tool's output into
 //! annotations.
 //!
 //! The patterns are written for JavaScript's backtracking engine. The `regex` crate takes linear time, and lines are
@@ -561,12 +561,12 @@ mod tests {
             ]
         );
         let python = json!({"owner": "python", "pattern": [
-            {"regexp": "^\\s*MatcherFile\\s\\\"(.*)\\\",\\sline\\s(\\d+),\\sin\\s(.*)$", "file": 1, "line": 2},
+            {"regexp": "^\\s*File\\s\\\"(.*)\\\",\\sline\\s(\\d+),\\sin\\s(.*)$", "file": 1, "line": 2},
             {"regexp": "^\\s*raise\\s(.*)\\(\\'(.*)\\'\\)$", "message": 2}]});
         assert_eq!(
             problems(
                 &mut with(&python).unwrap(),
-                "Traceback:\n  MatcherFile \"a.py\", line 4, in <module>\n    raise ValueError('no')"
+                "Traceback:\n  File \"a.py\", line 4, in <module>\n    raise ValueError('no')"
             ),
             ["Error a.py:4:- no [-]"]
         );

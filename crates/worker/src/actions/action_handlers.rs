@@ -433,7 +433,7 @@ impl StepRunner {
         })
     }
 
-    /// The NodeProgram.js that runs actions: the machine's, not one that an earlier step has put into `PATH`.
+    /// The Node.js that runs actions: the machine's, not one that an earlier step has put into `PATH`.
     async fn node_for_action(
         &mut self,
         wanted: u32,

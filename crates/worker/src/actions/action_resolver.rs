@@ -241,7 +241,7 @@ pub(crate) struct ActionLibrary {
     pub(crate) node: Option<NodeProgram>,
 }
 
-/// A NodeProgram.js installation.
+/// A Node.js installation.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeProgram {
     pub(crate) program: PathBuf,

@@ -1,9 +1,9 @@
-//! VersionNumbers ranges of `actions/setup-*`: npm's syntax and the actions' own aliases.
+//! Version ranges of `actions/setup-*`: npm's syntax and the actions' own aliases.
 
 /// The numbers that are given, e.g. `[3, 11]`.
 type VersionNumbers = Vec<u64>;
 
-/// The newest LTS line of NodeProgram.js at the time of writing. Later LTS lines are accepted for `lts/*` as well.
+/// The newest LTS line of Node.js at the time of writing. Later LTS lines are accepted for `lts/*` as well.
 const NEWEST_LTS: u64 = 24;
 
 /// Whether a version matches a range: `3`, `3.11`, `3.x`, `>=18 <21`, `^1.2`, `lts/*`, `1.8`. Alternatives are
@@ -25,7 +25,7 @@ fn matches_alternative(have: &VersionNumbers, wanted: &str) -> bool {
     let wanted = wanted.to_ascii_lowercase();
     match wanted.as_str() {
         "*" | "x" => return true,
-        // Even major versions of NodeProgram.js are LTS releases.
+        // Even major versions of Node.js are LTS releases.
         "lts/*" | "lts" => return major % 2 == 0 && major >= NEWEST_LTS,
         _ => {}
     }
@@ -109,7 +109,7 @@ fn normalize_java(version: &str) -> &str {
     }
 }
 
-/// The major version of a NodeProgram.js code name.
+/// The major version of a Node.js code name.
 fn lts_major(name: &str) -> Option<u64> {
     let names = [
         "argon", "boron", "carbon", "dubnium", "erbium", "fermium", "gallium", "hydrogen", "iron",

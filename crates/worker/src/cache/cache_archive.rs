@@ -512,7 +512,7 @@ mod tests {
                 ("workspace/d", Symlink, 0o777, to_folder.as_str()),
                 ("workspace/d/new", Regular, 0o644, ""),
             ],
-            // JobContainer the workspace, but outside of the requested paths.
+            // Inside the workspace, but outside of the requested paths.
             vec![
                 ("workspace/d/l", Symlink, 0o777, ".."),
                 ("workspace/d/l/new", Regular, 0o644, ""),

@@ -1,4 +1,4 @@
-//! JobCaches of a service: entries are found by key with GitHub's rules.
+//! Caches of a service: entries are found by key with GitHub's rules.
 //!
 //! # Invariants
 //!

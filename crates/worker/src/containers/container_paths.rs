@@ -82,7 +82,7 @@ impl ContainerPaths {
     }
 }
 
-/// ActionUse `--mount`, because `--volume` can't express all paths.
+/// Uses `--mount`, because `--volume` can't express all paths.
 pub(super) fn mount_argument(here: &Path, inside: &str) -> String {
     let source = format!("source={}", here.display());
     let source = if source.contains([',', '"']) {

@@ -95,7 +95,7 @@ impl Containers {
             .run_client(&as_strs(&arguments), &settings.env)
             .await?;
         engine.run_client(&["start", &id], &[]).await?;
-        let format = "{{range .Config.EnvVars}}{{println .}}{{end}}";
+        let format = "{{range .Config.Env}}{{println .}}{{end}}";
         let env = engine.query(&["inspect", "--format", format, &id]).await?;
         let path = env.lines().find_map(|line| line.strip_prefix("PATH="));
         let path = path.unwrap_or(PATH).to_owned();

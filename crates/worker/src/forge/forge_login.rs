@@ -1,6 +1,6 @@
-//! ForgeLogin at a private forge: a token in a file, or user name and password in the forge's address.
+//! Login at a private forge: a token in a file, or user name and password in the forge's address.
 //!
-//! GitCommand gets it as a header for this forge only, through its environment: not on a command line, where every user of
+//! Git gets it as a header for this forge only, through its environment: not on a command line, where every user of
 //! the machine could read it, and not in a file. The token file is read for each fetch, so that the token can be
 //! replaced.
 
@@ -19,7 +19,7 @@ const TOKEN_BYTES_MAX: u64 = 8 << 10;
 /// User name for a token without one; forges ignore it.
 const NAME: &str = "x-access-token";
 
-/// ForgeLogin data, or the file that contains it.
+/// Login data, or the file that contains it.
 #[derive(Clone, Default)]
 pub struct ForgeLogin {
     /// `name:password` from the address.

@@ -381,7 +381,7 @@ fn blob_error_response(refusal: &BlobResponseError) -> Response<ResponseBody> {
     let BlobResponseError { status, code, why } = refusal;
     let why = why.replace('&', "&amp;").replace('<', "&lt;");
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"utf-8\"?><TwirpError><TwirpCode>{code}</TwirpCode><Message>{why}</Message></TwirpError>"
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>{code}</Code><Message>{why}</Message></Error>"
     );
     Response::builder()
         .status(*status)
