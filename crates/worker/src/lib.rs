@@ -43,6 +43,8 @@ mod job_scope;
 mod job_steps;
 mod journal;
 mod mask;
+mod matcher_error;
+mod matcher_regex;
 mod output_processor;
 mod path_error;
 mod path_patterns;

@@ -5,25 +5,23 @@
 //! bounded in length, so no pattern can stall a job. Lookaround and backreferences are not supported and rejected
 //! with that reason.
 
-use std::{
-    borrow::Cow,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{borrow::Cow, fs, path::Path, sync::Arc};
 
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex};
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Level;
 
+use crate::{
+    matcher_error::{DefinitionProblem, MatcherFileError, MatcherProblem},
+    matcher_regex::compile_pattern,
+};
+
 /// Longer lines are not matched.
 const LINE_BYTES_MAX: usize = 16 * 1024;
-const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Size of a compiled pattern; those of GitHub's setup actions take a few KiB.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Per job; the next limit is per matcher.
-const MATCHERS_MAX: usize = 100;
-const PATTERNS_MAX: usize = 20;
+pub(crate) const MATCHERS_MAX: usize = 100;
+pub(crate) const PATTERNS_MAX: usize = 20;
 
 /// The active problem matchers, the newest first.
 #[derive(Clone, Default)]
@@ -107,55 +105,6 @@ struct PatternDefinition {
     repeats: bool,
     #[serde(flatten)]
     wanted: GroupIndices,
-}
-
-/// Why the matchers of a file can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the matchers in {}: {problem}", path.display())]
-pub(crate) struct MatcherFileError {
-    path: PathBuf,
-    problem: MatcherProblem,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum MatcherProblem {
-    #[error(transparent)]
-    Unreadable(#[from] std::io::Error),
-    #[error("the file has {size} bytes, and {FILE_BYTES_MAX} are read")]
-    TooLarge { size: u64 },
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    #[error("there are {MATCHERS_MAX} already")]
-    TooManyMatchers,
-    #[error("one has no `owner`")]
-    NoOwner,
-    #[error("{owner}: {problem}")]
-    Definition {
-        owner: String,
-        problem: DefinitionProblem,
-    },
-}
-
-#[derive(Debug, thiserror::Error)]
-enum DefinitionProblem {
-    #[error("the severity {0:?} is none")]
-    UnknownSeverity(String),
-    #[error("it has {count} patterns, and 1 to {PATTERNS_MAX} are possible")]
-    PatternCount { count: usize },
-    #[error("only the last of several patterns may `loop`, and it says which group is the message")]
-    InvalidLoop,
-    #[error("`{0}` is set twice")]
-    DuplicateField(&'static str),
-    #[error("`{field}` is the group {group}, which {regexp:?} doesn't have")]
-    UnknownGroup {
-        field: &'static str,
-        group: usize,
-        regexp: String,
-    },
-    #[error("no pattern says which group is the message")]
-    NoMessage,
-    #[error("the pattern {pattern:?} can't be used: {reason}")]
-    Unsupported { pattern: String, reason: String },
 }
 
 impl ProblemMatchers {
@@ -414,73 +363,6 @@ fn parse_severity(word: &str) -> Option<Level> {
         "notice" => Level::Notice,
         _ => return None,
     })
-}
-
-fn compile_pattern(pattern: &str) -> Result<Regex, DefinitionProblem> {
-    let translated = translate_pattern(pattern);
-    let build = |unicode: bool| {
-        RegexBuilder::new(&translated)
-            .unicode(unicode)
-            .size_limit(PATTERN_BYTES_MAX)
-            .build()
-    };
-    // JavaScript's classes (`\d`, `\w`) are ASCII, so try without Unicode first; patterns with non-ASCII characters
-    // in a class need it.
-    let built = build(false).or_else(|_| build(true));
-    built.map_err(|error| {
-        let text = error.to_string();
-        let why = text.lines().last().unwrap_or_default();
-        DefinitionProblem::Unsupported {
-            pattern: pattern.to_owned(),
-            reason: why.trim_start_matches("error: ").to_owned(),
-        }
-    })
-}
-
-/// Translates JavaScript's syntax: escapes characters that only this engine treats as special.
-fn translate_pattern(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len() + 8);
-    let (mut in_class, mut rest) = (false, pattern);
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        match c {
-            '\\' => {
-                let next = rest.chars().next();
-                rest = &rest[next.map_or(0, char::len_utf8)..];
-                match next {
-                    // `\<` and `\>` are word boundaries in this engine.
-                    Some(plain @ ('<' | '>')) => out.push(plain),
-                    Some('/') => out.push('/'),
-                    Some(next) => out.extend(['\\', next]),
-                    None => out.push_str("\\\\"),
-                }
-            }
-            '[' if in_class => out.push_str("\\["),
-            // Set operators in this engine.
-            '&' | '~' if in_class => out.extend(['\\', c]),
-            '[' => {
-                in_class = true;
-                out.push('[');
-            }
-            ']' => {
-                in_class = false;
-                out.push(']');
-            }
-            '{' if !in_class && !is_repetition(rest) => out.push_str("\\{"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Whether the text after `{` makes it a repetition such as `{2,3}`.
-fn is_repetition(rest: &str) -> bool {
-    let Some((inner, _)) = rest.split_once('}') else {
-        return false;
-    };
-    let (from, to) = inner.split_once(',').unwrap_or((inner, ""));
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    !from.is_empty() && digits(from) && digits(to)
 }
 
 /// Removes ANSI colour codes.

@@ -1,0 +1,54 @@
+//! Why problem matchers can't be used.
+
+use std::path::PathBuf;
+
+use crate::problem_matcher::{FILE_BYTES_MAX, MATCHERS_MAX, PATTERNS_MAX};
+
+/// Why the matchers of a file can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the matchers in {}: {problem}", path.display())]
+pub(crate) struct MatcherFileError {
+    pub(crate) path: PathBuf,
+    pub(crate) problem: MatcherProblem,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MatcherProblem {
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    #[error("the file has {size} bytes, and {FILE_BYTES_MAX} are read")]
+    TooLarge { size: u64 },
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("there are {MATCHERS_MAX} already")]
+    TooManyMatchers,
+    #[error("one has no `owner`")]
+    NoOwner,
+    #[error("{owner}: {problem}")]
+    Definition {
+        owner: String,
+        problem: DefinitionProblem,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DefinitionProblem {
+    #[error("the severity {0:?} is none")]
+    UnknownSeverity(String),
+    #[error("it has {count} patterns, and 1 to {PATTERNS_MAX} are possible")]
+    PatternCount { count: usize },
+    #[error("only the last of several patterns may `loop`, and it says which group is the message")]
+    InvalidLoop,
+    #[error("`{0}` is set twice")]
+    DuplicateField(&'static str),
+    #[error("`{field}` is the group {group}, which {regexp:?} doesn't have")]
+    UnknownGroup {
+        field: &'static str,
+        group: usize,
+        regexp: String,
+    },
+    #[error("no pattern says which group is the message")]
+    NoMessage,
+    #[error("the pattern {pattern:?} can't be used: {reason}")]
+    Unsupported { pattern: String, reason: String },
+}
