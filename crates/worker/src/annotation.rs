@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use shipway_workflow::job::{JournalBody, Level};
 
 use crate::{
-    containers::workspace_relative, mask::Masker, problem_matcher::MatchedProblem,
-    workflow_command::WorkflowCommand,
+    mask::Masker, problem_matcher::MatchedProblem, workflow_command::WorkflowCommand,
+    workspace_paths::workspace_relative,
 };
 
 /// A range in a file.

@@ -17,15 +17,13 @@ use crate::{
     job_execution::JobExecution,
     job_steps::StartedStep,
     program_runner::OutputPipe,
-    step_runner::{PlannedStep, StepOutcome, StepRunner, StepTask, apply_continue_on_error},
+    step_runner::StepRunner,
     step_scope::StepScope,
+    step_task::{IMPLICIT_WAIT, OnFailure, PlannedStep, StepOutcome, StepTask},
 };
 
 /// GitHub's limit.
 const AT_ONCE_MAX: usize = 10;
-
-/// Id of the step that waits for the remaining background steps at the end of a job.
-pub(crate) const IMPLICIT_WAIT: &str = "__implicit_wait_all";
 
 /// The background steps of a job.
 pub(crate) struct BackgroundSteps {
@@ -47,16 +45,16 @@ impl Default for BackgroundSteps {
 
 struct RunningStep {
     line: StartedStep,
-    continues: bool,
+    on_failure: OnFailure,
     stop: CancellationToken,
     handle: JoinHandle<FinishedStep>,
 }
 
 struct FinishedStep {
     key: String,
-    hand: StepRunner,
-    frame: StepScope,
-    went: StepOutcome,
+    runner: StepRunner,
+    step_scope: StepScope,
+    outcome: StepOutcome,
     took: std::time::Duration,
 }
 
@@ -92,29 +90,32 @@ impl JobExecution {
     ) -> io::Result<()> {
         let number = self.background.begun;
         self.background.begun += 1;
-        let mut hand = self.hand.for_background_step(&line.id, number)?;
-        let mut frame = self.frame.clone();
-        frame.posts.clear();
-        let (stop, slots) = (hand.cancel.step_token(), Rc::clone(&self.background.slots));
-        let (name, continues) = (line.name.clone(), plan.continues);
+        let mut runner = self.runner.for_background_step(&line.id, number)?;
+        let mut step_scope = self.step_scope.clone();
+        step_scope.posts.clear();
+        let (stop, slots) = (
+            runner.cancel.step_token(),
+            Rc::clone(&self.background.slots),
+        );
+        let (name, on_failure) = (line.name.clone(), plan.on_failure);
         let handle = spawn_local(async move {
             // Only fails when the semaphore is closed, which never happens.
             let _slot = slots.acquire().await;
             let begun = Instant::now();
-            hand.output.log_message(&name);
+            runner.output.log_message(&name);
             let key = task.key.clone();
-            let went = hand.run_step(&mut frame, task, plan).await;
+            let outcome = runner.run_step(&mut step_scope, task, plan).await;
             FinishedStep {
                 key,
-                hand,
-                frame,
-                went,
+                runner,
+                step_scope,
+                outcome,
                 took: begun.elapsed(),
             }
         });
         self.background.running.push(RunningStep {
             line,
-            continues,
+            on_failure,
             stop,
             handle,
         });
@@ -142,8 +143,8 @@ impl JobExecution {
             let why = self.join_background_step(running).await?;
             failed.extend(why.map(|why| format!("{id}: {why}")));
         }
-        let cut = self.hand.cancel.update();
-        self.hand.record_cancellation(cut);
+        let cut = self.runner.cancel.update();
+        self.runner.record_cancellation(cut);
         Ok(if failed.is_empty() {
             StepOutcome::without_output(Conclusion::Success, None)
         } else {
@@ -158,8 +159,8 @@ impl JobExecution {
         }
         let begun = Instant::now();
         let line = self.record_step_start(IMPLICIT_WAIT, "Wait for all background steps", "")?;
-        let went = self.run_control_step(&Action::WaitAll).await?;
-        self.finish_step(line, went, false, begun.elapsed())
+        let outcome = self.run_control_step(&Action::WaitAll).await?;
+        self.finish_step(line, outcome, OnFailure::Fail, begun.elapsed())
     }
 
     /// Waits for a background step and applies its changes; returns why it failed.
@@ -167,24 +168,22 @@ impl JobExecution {
         let done = running.handle.await.map_err(io::Error::other)?;
         let FinishedStep {
             key,
-            mut hand,
-            frame,
-            went,
+            mut runner,
+            step_scope,
+            outcome,
             took,
         } = done;
-        self.hand.apply_background_changes(&key, &mut hand);
-        for post in frame.posts {
-            self.frame.set_post_step(post);
+        self.runner.apply_background_changes(&key, &mut runner);
+        for post in step_scope.posts {
+            self.step_scope.set_post_step(post);
         }
-        let failed =
-            apply_continue_on_error(went.outcome, running.continues) == Conclusion::Failure;
-        let why = went.why.as_deref().unwrap_or("failed");
-        let why = why.lines().next().unwrap_or(why).to_owned();
-        let heard = std::mem::take(&mut hand.output.heard);
-        let outer = std::mem::replace(&mut self.hand.output.heard, heard);
+        let failed = outcome.conclusion(running.on_failure) == Conclusion::Failure;
+        let why = outcome.short_reason().to_owned();
+        let heard = std::mem::take(&mut runner.output.heard);
+        let outer = std::mem::replace(&mut self.runner.output.heard, heard);
         // Not `finish`: the failure is that of the waiting step.
-        self.record_step_end(running.line, went, running.continues, took)?;
-        self.hand.output.heard = outer;
+        self.record_step_end(running.line, outcome, running.on_failure, took)?;
+        self.runner.output.heard = outer;
         Ok(failed.then_some(why))
     }
 }

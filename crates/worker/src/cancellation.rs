@@ -20,6 +20,21 @@ pub(crate) enum CancelReason {
     TimedOut,
 }
 
+/// What a step does when the job is cancelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WhenCancelled {
+    #[default]
+    Stop,
+    /// Until the end of the grace period (`if: always()`).
+    KeepRunning,
+}
+
+impl WhenCancelled {
+    pub(crate) const fn keeps_running(self) -> bool {
+        matches!(self, Self::KeepRunning)
+    }
+}
+
 /// How to stop a running process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopMode {
@@ -119,9 +134,10 @@ impl JobCancellation {
         self.cut.is_some() && (self.asked_again.is_cancelled() || Instant::now() >= self.deadline)
     }
 
-    /// Waits until a running process must be stopped. One that `goes_on` in a cancelled job only has to stop at the
+    /// Waits until a running process must be stopped. One that keeps running in a cancelled job only has to stop at the
     /// end of the grace period.
-    pub(crate) async fn wait_for_stop(&mut self, goes_on: bool) -> StopMode {
+    pub(crate) async fn wait_for_stop(&mut self, when_cancelled: WhenCancelled) -> StopMode {
+        let goes_on = when_cancelled.keeps_running();
         if self.cut.is_none() {
             let cut = tokio::select! {
                 () = self.alone.cancelled() => {
@@ -162,11 +178,17 @@ mod tests {
     async fn what_goes_on_ends_with_the_grace_and_the_rest_at_once() {
         let mut cancel = JobCancellation::without_signals(Duration::from_secs(60));
         assert_eq!(cancel.update(), None);
-        assert_eq!(cancel.wait_for_stop(false).await, StopMode::Graceful);
+        assert_eq!(
+            cancel.wait_for_stop(WhenCancelled::Stop).await,
+            StopMode::Graceful
+        );
         assert_eq!(cancel.update(), Some(CancelReason::TimedOut));
         assert!(!cancel.is_grace_over());
         let before = Instant::now();
-        assert_eq!(cancel.wait_for_stop(true).await, StopMode::Immediate);
+        assert_eq!(
+            cancel.wait_for_stop(WhenCancelled::KeepRunning).await,
+            StopMode::Immediate
+        );
         assert_eq!(before.elapsed().as_secs(), GRACE.as_secs());
         assert!(cancel.is_grace_over());
     }
@@ -176,16 +198,28 @@ mod tests {
         let job = JobCancellation::without_signals(Duration::MAX);
         let (mut one, mut other) = (job.for_background_step(), job.for_background_step());
         one.step_token().cancel();
-        assert_eq!(one.wait_for_stop(true).await, StopMode::Graceful);
+        assert_eq!(
+            one.wait_for_stop(WhenCancelled::KeepRunning).await,
+            StopMode::Graceful
+        );
         job.request();
         other.step_token().cancel();
-        assert_eq!(other.wait_for_stop(true).await, StopMode::Graceful);
+        assert_eq!(
+            other.wait_for_stop(WhenCancelled::KeepRunning).await,
+            StopMode::Graceful
+        );
         let before = Instant::now();
-        assert_eq!(other.wait_for_stop(true).await, StopMode::Immediate);
+        assert_eq!(
+            other.wait_for_stop(WhenCancelled::KeepRunning).await,
+            StopMode::Immediate
+        );
         assert_eq!(before.elapsed().as_secs(), GRACE.as_secs());
         let mut third = job.for_background_step();
         assert_eq!(third.update(), Some(CancelReason::Requested));
-        assert_eq!(third.wait_for_stop(true).await, StopMode::Immediate);
+        assert_eq!(
+            third.wait_for_stop(WhenCancelled::KeepRunning).await,
+            StopMode::Immediate
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,7 +227,10 @@ mod tests {
         let mut cancel = JobCancellation::without_signals(Duration::MAX);
         cancel.asked.cancel();
         cancel.asked_again.cancel();
-        assert_eq!(cancel.wait_for_stop(true).await, StopMode::Immediate);
+        assert_eq!(
+            cancel.wait_for_stop(WhenCancelled::KeepRunning).await,
+            StopMode::Immediate
+        );
         assert_eq!(cancel.reason(), Some(CancelReason::Requested));
         assert!(cancel.is_grace_over());
     }

@@ -6,19 +6,22 @@
 use std::path::PathBuf;
 
 use shipway_workflow::{
-    expr::{EvalError, Template},
+    expr::Template,
     job::{JobSpec, Resume},
     model::{Action, Step, Table},
 };
 
 use crate::{
+    action_stage::ActionStage,
     environment::{EnvVars, JobFolders},
+    expression_error::ExpressionError,
     file_hash::WorkspaceFiles,
-    job_execution::build_masker,
     job_scope::JobScope,
+    job_secrets::build_masker,
     mask::Masker,
     previous_attempt::{PreviousAttempt, ResumeError},
-    step_scope::{ActionStage, StepScope},
+    resume_state::SecretAccess,
+    step_scope::StepScope,
 };
 
 /// The context of a step.
@@ -41,7 +44,7 @@ pub struct DebugShellContext {
 }
 
 /// The command files of a step. In a debug shell they are `/dev/null`.
-const CHANNEL: [&str; 5] = [
+const COMMAND_FILES: [&str; 5] = [
     "GITHUB_OUTPUT",
     "GITHUB_ENV",
     "GITHUB_PATH",
@@ -49,48 +52,25 @@ const CHANNEL: [&str; 5] = [
     "GITHUB_STEP_SUMMARY",
 ];
 
-/// Whether variables with secrets are included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretAccess {
-    /// SecretAccess of the spec and secrets that steps have set.
-    Granted,
-    /// No secrets. The spec should contain none either.
-    Withheld,
-}
-
 /// The context of the step that `resume` names, in the job of `spec`.
 pub fn build_debug_shell_context(
     spec: &JobSpec,
     resume: &Resume,
-    secrets: SecretAccess,
+    access: SecretAccess,
 ) -> Result<DebugShellContext, ResumeError> {
     let past = PreviousAttempt::read(resume, &spec.steps)?;
-    let secrets = secrets == SecretAccess::Granted;
     let folders = JobFolders::at(&spec.folder, &past.base);
     let step = &spec.steps[past.place];
-    let unknown =
-        |error: EvalError| ResumeError::Unreadable(format!("{error}\n{}", error.snippet()));
-    let (mut scope, mut frame) = (JobScope::new(spec, &folders), StepScope::default());
+    let unknown = |error| ResumeError::Unreadable(ExpressionError::from(error).to_string());
     let files = WorkspaceFiles(&folders.workspace);
+    let mut scope = JobScope::new(spec, &folders);
     scope.evaluate_env_layers(spec, &files).map_err(unknown)?;
-    let mut left_out = Vec::new();
-    for done in &past.done {
-        let kept = done.kept.as_ref();
-        if let Some(kept) = kept {
-            kept.restore_into(&mut scope, secrets);
-            left_out.extend(kept.secret.iter().filter(|_| !secrets).cloned());
-        }
-        if done.stage == ActionStage::Main {
-            let hidden = kept.filter(|_| secrets).map_or(&[][..], |it| &it.outputs);
-            let outputs: Vec<_> = done.outputs.iter().chain(hidden).cloned().collect();
-            frame.add_finished_step(&done.id, done.outcome, done.conclusion, &outputs);
-        }
-    }
-    let seen = frame.step_identity(&step.id);
+    let (step_scope, mut left_out) = restore_steps(&past, &mut scope, access);
+    let identity = step_scope.step_identity(&step.id);
     let mut own = scope.env.clone();
-    let contexts = scope.expression_contexts(spec, &frame, &seen, &own, &files);
+    let contexts = scope.expression_contexts(spec, &step_scope, &identity, &own, &files);
     own.extend(step.env.resolve(&contexts).map_err(unknown)?);
-    let contexts = scope.expression_contexts(spec, &frame, &seen, &own, &files);
+    let contexts = scope.expression_contexts(spec, &step_scope, &identity, &own, &files);
     let text = |template: &Template| {
         let resolved = template.resolve_text(&contexts);
         resolved.unwrap_or_else(|_| template.text().to_owned())
@@ -99,29 +79,19 @@ pub fn build_debug_shell_context(
     let mut masker = build_masker(spec);
     past.masks.iter().for_each(|mask| masker.add(mask));
     let masked = |text: &str| masker.mask(text).into_owned();
-    let mut env = scope.process_environment(spec, &folders, &seen, &own);
-    if !secrets {
+    let mut env = scope.process_environment(spec, &folders, &identity, &own);
+    if access == SecretAccess::Withheld {
         let tables = spec.env.iter().chain([&step.env]);
-        let of_secrets: Vec<&str> = tables.flat_map(variables_with_secrets).collect();
-        left_out.extend(remove_variables(&mut env, &of_secrets, &past.masks));
+        let secret: Vec<&str> = tables.flat_map(variables_with_secrets).collect();
+        left_out.extend(remove_variables(&mut env, &secret, &past.masks));
     }
-    for name in CHANNEL {
+    for name in COMMAND_FILES {
         env.set(name, "/dev/null");
     }
-    let workdir = match &step.action {
-        Action::Run {
-            working_directory, ..
-        } => working_directory
-            .as_ref()
-            .or(spec.defaults.working_directory.as_ref()),
-        Action::Uses { .. } | Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => None,
-    };
-    let workdir = match workdir.map(text).as_deref() {
-        None | Some("") => folders.workspace.clone(),
-        Some(folder) => folders.workspace.join(folder),
-    };
     left_out.sort();
     left_out.dedup();
+    let workdir = working_directory(spec, step).map(text);
+    let workdir = folders.workspace.join(workdir.unwrap_or_default());
     Ok(DebugShellContext {
         folder: if workdir.is_dir() {
             workdir
@@ -135,6 +105,42 @@ pub fn build_debug_shell_context(
         left_out,
         differs: describe_differences(spec, step),
     })
+}
+
+/// Applies the state of the completed steps to `scope`; returns their scope, and the variables that are left out.
+fn restore_steps(
+    past: &PreviousAttempt,
+    scope: &mut JobScope,
+    access: SecretAccess,
+) -> (StepScope, Vec<String>) {
+    let (mut step_scope, mut left_out) = (StepScope::default(), Vec::new());
+    let has_access = access == SecretAccess::Granted;
+    for done in &past.done {
+        let state = done.kept.as_ref();
+        if let Some(state) = state {
+            state.restore_into(scope, access);
+            left_out.extend(state.secret.iter().filter(|_| !has_access).cloned());
+        }
+        if done.stage == ActionStage::Main {
+            let state = state.filter(|_| has_access);
+            let secret = state.map_or(&[][..], |it| &it.outputs);
+            let outputs: Vec<_> = done.outputs.iter().chain(secret).cloned().collect();
+            step_scope.add_finished_step(&done.id, done.outcome, done.conclusion, &outputs);
+        }
+    }
+    (step_scope, left_out)
+}
+
+/// `working-directory` of a step, or the job's default.
+fn working_directory<'s>(spec: &'s JobSpec, step: &'s Step) -> Option<&'s Template> {
+    match &step.action {
+        Action::Run {
+            working_directory, ..
+        } => working_directory
+            .as_ref()
+            .or(spec.defaults.working_directory.as_ref()),
+        Action::Uses { .. } | Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => None,
+    }
 }
 
 /// The script or action that a step runs.

@@ -13,22 +13,22 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use shipway_workflow::{
-    expr::{Contexts, Value},
+    expr::Contexts,
     job::{Conclusion, JobSpec, JournalBody, Level},
 };
 
 use crate::{
-    actions::action_resolver::ActionLibrary,
+    actions::action_library::ActionLibrary,
     background_steps::BackgroundSteps,
     cancellation::JobCancellation,
     cgroup_limits::CgroupLimits,
     containers::Containers,
     environment::JobFolders,
     file_hash::WorkspaceFiles,
-    job_log::JobLog,
+    job_log::{JobLog, LOG_FILE},
     job_scope::{JobScope, is_debug_enabled},
-    journal::{Durability, JournalWriter, read_journal},
-    mask::Masker,
+    job_secrets::build_masker,
+    journal::{Durability, JOURNAL_FILE, JournalWriter, read_journal},
     output_processor::OutputProcessor,
     previous_attempt::{PreviousAttempt, ResumeError},
     processes::{kill_stray_processes, own_start_time},
@@ -43,10 +43,6 @@ use crate::{
 
 /// The spec of the job, in the job's folder. It contains secrets and is removed after reading.
 pub const JOB_FILE: &str = "job.json";
-/// File name of the journal, in the job's folder.
-pub const JOURNAL_FILE: &str = "journal.jsonl";
-/// File name of the log, in the job's folder.
-pub const LOG_FILE: &str = "log";
 
 /// Exists when the job was cancelled. A running worker gets a signal as well; the file is for a worker that is still
 /// starting.
@@ -116,7 +112,7 @@ async fn run_spec(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Resu
     let mut job = JobExecution::start(spec, folder, cancel, keeping)?;
     // Check the file after the journal has published the pid: a server that writes it later also sends a signal.
     if folder.join(CANCEL_FILE).exists() {
-        job.hand.cancel.request();
+        job.runner.cancel.request();
     }
     if job.evaluate_job_env() && job.fetch_step_actions().await? && job.start_containers().await {
         let from = job.restore_previous_steps()?;
@@ -124,15 +120,16 @@ async fn run_spec(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Resu
         job.run_main_steps(from).await?;
         job.run_post_steps().await?;
     }
-    job.hand.remove_containers().await;
+    let runner = &mut job.runner;
+    runner.containers.remove_all(&mut runner.output).await;
     job.finish_job()
 }
 
 /// A running job.
 pub(crate) struct JobExecution {
-    pub(crate) hand: StepRunner,
+    pub(crate) runner: StepRunner,
     pub(crate) journal: JournalWriter,
-    pub(crate) frame: StepScope,
+    pub(crate) step_scope: StepScope,
     /// Number of started steps: the next index in the journal.
     pub(crate) begun: usize,
     pub(crate) background: BackgroundSteps,
@@ -179,7 +176,7 @@ impl JobExecution {
         if let Some(why) = refused {
             output.annotate(Level::Warning, &why);
         }
-        let hand = StepRunner {
+        let runner = StepRunner {
             confinement,
             output,
             pipe: OutputPipe::new()?,
@@ -194,9 +191,9 @@ impl JobExecution {
             containers: Containers::default(),
         };
         let mut job = Self {
-            hand,
+            runner,
             journal,
-            frame: StepScope::default(),
+            step_scope: StepScope::default(),
             begun: 0,
             background: BackgroundSteps::default(),
             keeper,
@@ -211,45 +208,51 @@ impl JobExecution {
 
     /// Fails the job, with the reason why it can't be resumed.
     fn fail_resume(&mut self, lost: &ResumeError) {
-        let spec = &self.hand.spec;
+        let spec = &self.runner.spec;
         let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
         let why = format!(
             "the job can't go on from attempt {attempt}: {lost}; run it from its first step: shipway retry r{} --job {}",
             spec.contexts.github.get("run_number").to_text(),
             spec.key
         );
-        self.hand.output.annotate(Level::Error, &why);
-        self.hand.scope.verdict.failed = Some(why);
+        self.runner.output.annotate(Level::Error, &why);
+        self.runner.scope.verdict.failed = Some(why);
     }
 
     /// Evaluates the job's variables. On an error the job fails and no step runs.
     fn evaluate_job_env(&mut self) -> bool {
-        if self.hand.scope.verdict.failed.is_some() {
+        if self.runner.scope.verdict.failed.is_some() {
             return false;
         }
-        let workspace = self.hand.folders.workspace.clone();
+        let workspace = self.runner.folders.workspace.clone();
         let prepared = self
-            .hand
+            .runner
             .scope
-            .evaluate_env_layers(&self.hand.spec, &WorkspaceFiles(&workspace));
+            .evaluate_env_layers(&self.runner.spec, &WorkspaceFiles(&workspace));
         if let Err(error) = &prepared {
             let why = format!("env: {error}\n{}", error.snippet());
-            self.hand.output.annotate(Level::Error, &why);
-            self.hand.scope.verdict.failed = Some(why);
+            self.runner.output.annotate(Level::Error, &why);
+            self.runner.scope.verdict.failed = Some(why);
         }
         prepared.is_ok()
     }
 
     /// Fetches the actions of all steps. On an error the job fails and no step runs.
     async fn fetch_step_actions(&mut self) -> io::Result<bool> {
-        let result = self.hand.fetch_job_actions().await;
-        self.hand.record_cancellation(self.hand.cancel.reason());
+        let runner = &mut self.runner;
+        let spec = Arc::clone(&runner.spec);
+        let (output, cancel) = (&mut runner.output, &mut runner.cancel);
+        let fetched = runner
+            .library
+            .fetch_job_actions(&spec.steps, output, cancel);
+        let result = fetched.await;
+        self.runner.record_cancellation(self.runner.cancel.reason());
         if let Err(error) = &result {
             let why = error.to_string();
-            self.hand.output.annotate(Level::Error, &why);
-            self.hand.scope.verdict.failed = Some(why);
+            self.runner.output.annotate(Level::Error, &why);
+            self.runner.scope.verdict.failed = Some(why);
         }
-        for annotation in std::mem::take(&mut self.hand.output.heard.annotations) {
+        for annotation in std::mem::take(&mut self.runner.output.heard.annotations) {
             self.journal.append(annotation)?;
         }
         Ok(result.is_ok())
@@ -259,30 +262,30 @@ impl JobExecution {
         for stray in kill_stray_processes() {
             let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
             let text = format!("ended what the job had left running: {name} (pid {pid})");
-            self.hand.output.annotate(Level::Warning, &text);
+            self.runner.output.annotate(Level::Warning, &text);
         }
         self.store_test_reports();
         let outputs = self.evaluate_outputs();
         if let Some(url) = self.evaluate_environment_url() {
             self.journal.append(JournalBody::EnvironmentUrl { url })?;
         }
-        let verdict = self.hand.scope.verdict.clone();
+        let verdict = self.runner.scope.verdict.clone();
         let conclusion = verdict.conclusion();
         let mut why: Vec<String> = [verdict.cut, verdict.failed, verdict.left_out]
             .into_iter()
             .flatten()
             .collect();
-        self.hand.output.finish();
-        if self.hand.output.log.lost_lines() > 0 {
-            let lost = self.hand.output.log.lost_lines();
+        self.runner.output.finish();
+        if self.runner.output.log.lost_lines() > 0 {
+            let lost = self.runner.output.log.lost_lines();
             why.push(format!(
                 "{lost} lines of the log were lost, the disk was full"
             ));
         }
         let why =
-            (!why.is_empty()).then(|| self.hand.output.masker.mask(&why.join("; ")).into_owned());
-        let annotations = std::mem::take(&mut self.hand.output.heard.annotations);
-        let artifacts = self.hand.runtime.shelf.take_unrecorded();
+            (!why.is_empty()).then(|| self.runner.output.masker.mask(&why.join("; ")).into_owned());
+        let annotations = std::mem::take(&mut self.runner.output.heard.annotations);
+        let artifacts = self.runner.runtime.shelf.take_unrecorded();
         for entry in artifacts.into_iter().chain(annotations) {
             self.journal.append(entry)?;
         }
@@ -297,11 +300,11 @@ impl JobExecution {
     /// Stores the test reports. Skipped for a cancelled job; if they can't be stored (disk full), the job fails,
     /// because its test results would be lost.
     fn store_test_reports(&mut self) {
-        if self.hand.scope.verdict.cut.is_some() {
+        if self.runner.scope.verdict.cut.is_some() {
             return;
         }
-        let (spec, masker) = (&self.hand.spec, &self.hand.output.masker);
-        let workspace = &self.hand.folders.workspace;
+        let (spec, masker) = (&self.runner.spec, &self.runner.output.masker);
+        let workspace = &self.runner.folders.workspace;
         let collected = read_journal(&spec.folder.join(JOURNAL_FILE)).and_then(|entries| {
             reports::collect_reports(spec, workspace, &spec.folder, &entries, masker)
         });
@@ -311,18 +314,18 @@ impl JobExecution {
         });
         if let Err(error) = noted {
             let why = format!("the reports of the tests could not be stored: {error}");
-            self.hand.output.annotate(Level::Error, &why);
-            self.hand.scope.verdict.failed.get_or_insert(why);
+            self.runner.output.annotate(Level::Error, &why);
+            self.runner.scope.verdict.failed.get_or_insert(why);
         }
     }
 
     /// Evaluates something in the job's contexts after its last step.
     fn with_final_contexts<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
-        let files = WorkspaceFiles(&self.hand.folders.workspace);
-        let env = &self.hand.scope.env;
-        read(&self.hand.expression_contexts(
-            &self.frame,
-            &self.frame.step_identity(""),
+        let files = WorkspaceFiles(&self.runner.folders.workspace);
+        let env = &self.runner.scope.env;
+        read(&self.runner.expression_contexts(
+            &self.step_scope,
+            &self.step_scope.step_identity(""),
             env,
             &files,
         ))
@@ -330,15 +333,15 @@ impl JobExecution {
 
     /// The value of `environment.url`. An evaluation error is only a warning, since the job has done its work.
     fn evaluate_environment_url(&mut self) -> Option<String> {
-        let template = self.hand.spec.environment_url.as_ref()?;
+        let template = self.runner.spec.environment_url.as_ref()?;
         match self.with_final_contexts(|contexts| template.resolve_text(contexts)) {
             Ok(url) => {
-                let url = self.hand.output.masker.mask(url.trim()).into_owned();
+                let url = self.runner.output.masker.mask(url.trim()).into_owned();
                 Some(url).filter(|url| !url.is_empty())
             }
             Err(error) => {
                 let text = format!("environment.url has no value: {error}");
-                self.hand.output.annotate(Level::Warning, &text);
+                self.runner.output.annotate(Level::Warning, &text);
                 None
             }
         }
@@ -346,13 +349,13 @@ impl JobExecution {
 
     /// The job's outputs. One that contains a secret is dropped with a warning.
     fn evaluate_outputs(&mut self) -> Vec<(String, String)> {
-        match self.with_final_contexts(|contexts| self.hand.spec.outputs.resolve(contexts)) {
+        match self.with_final_contexts(|contexts| self.runner.spec.outputs.resolve(contexts)) {
             Ok(mut outputs) => {
                 outputs.retain(|(name, value)| {
-                    let secret = self.hand.output.masker.contains_secret(value);
+                    let secret = self.runner.output.masker.contains_secret(value);
                     if secret {
                         let text = format!("the output {name} is left out: it may hold a secret");
-                        self.hand.output.annotate(Level::Warning, &text);
+                        self.runner.output.annotate(Level::Warning, &text);
                     }
                     !secret
                 });
@@ -360,30 +363,10 @@ impl JobExecution {
             }
             Err(error) => {
                 let why = format!("outputs: {error}");
-                self.hand.output.annotate(Level::Error, &why);
-                self.hand.scope.verdict.failed.get_or_insert(why);
+                self.runner.output.annotate(Level::Error, &why);
+                self.runner.scope.verdict.failed.get_or_insert(why);
                 Vec::new()
             }
         }
     }
-}
-
-fn is_debug_switch(name: &str) -> bool {
-    ["ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG"]
-        .iter()
-        .any(|switch| name.eq_ignore_ascii_case(switch))
-}
-
-/// The masker for everything that is secret from the start.
-pub(crate) fn build_masker(spec: &JobSpec) -> Masker {
-    let mut secrets: Vec<String> = Vec::new();
-    if let Value::Object(object) = &spec.contexts.secrets {
-        // Not secrets but switches; masking their value `true` would garble every log.
-        let secret = object.iter().filter(|(name, _)| !is_debug_switch(name));
-        secrets.extend(secret.map(|(_, value)| value.to_text().to_string()));
-    }
-    secrets.push(spec.contexts.github.get("token").to_text().to_string());
-    secrets.extend(spec.server.as_ref().map(|server| server.token.clone()));
-    secrets.extend(crate::forge::forge_login::secrets_to_mask(&spec.actions));
-    Masker::new(secrets)
 }

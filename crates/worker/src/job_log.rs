@@ -11,6 +11,9 @@ use std::{
 
 use jiff::Timestamp;
 
+/// File name of the log, in the job's folder.
+pub const LOG_FILE: &str = "log";
+
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A writer to the log. Writers for background steps share the file.

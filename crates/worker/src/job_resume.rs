@@ -5,17 +5,17 @@ use std::{fs, io};
 use shipway_workflow::job::JournalBody;
 
 use crate::{
+    action_stage::ActionStage,
     job_execution::JobExecution,
     previous_attempt::{CompletedStep, PreviousAttempt},
-    resume_state::{StepResumeState, restore_matchers},
-    step_runner::StepOutcome,
-    step_scope::ActionStage,
+    resume_state::{SecretAccess, StepChanges, StepResumeState, restore_matchers},
+    step_task::StepOutcome,
 };
 
 impl JobExecution {
     /// Restores the completed steps of the previous attempt; returns the index of the first step to run.
     pub(crate) fn restore_previous_steps(&mut self) -> io::Result<usize> {
-        let (Some(past), Some(resume)) = (self.past.take(), self.hand.spec.resume.clone()) else {
+        let (Some(past), Some(resume)) = (self.past.take(), self.runner.spec.resume.clone()) else {
             return Ok(0);
         };
         self.journal.append(JournalBody::Resumed {
@@ -31,7 +31,7 @@ impl JobExecution {
             ..StepResumeState::default()
         });
         self.log_resume_head(&done, resume.attempt);
-        self.hand.output.matchers =
+        self.runner.output.matchers =
             restore_matchers(done.iter().filter_map(|done| done.kept.as_ref()));
         for done in done {
             self.restore_step(done, &resume.folder.join("summaries"))?;
@@ -41,7 +41,7 @@ impl JobExecution {
 
     /// Writes the head of the log: which steps are not run again.
     fn log_resume_head(&mut self, done: &[CompletedStep], attempt: u32) {
-        let output = &mut self.hand.output;
+        let output = &mut self.runner.output;
         output.log_message(&format!("##[group]Goes on from attempt {attempt}"));
         output.log_message(
             "  the workspace is that attempt's, as it was left; what is done is not run again:",
@@ -51,7 +51,7 @@ impl JobExecution {
             output.log_message(&format!("  {}: {outcome} in attempt {attempt}", done.name));
         }
         output.log_message("##[endgroup]");
-        let spec = &self.hand.spec;
+        let spec = &self.runner.spec;
         let new = match (&spec.container, spec.services.is_empty()) {
             (Some(_), true) => Some("the job's container is new"),
             (Some(_), false) => Some("the job's container and services are new"),
@@ -63,30 +63,35 @@ impl JobExecution {
                 "{new}: what earlier steps changed there, outside of the job's folders, is not there"
             );
             let level = shipway_workflow::job::Level::Warning;
-            self.hand.output.annotate(level, &text);
+            self.runner.output.annotate(level, &text);
         }
     }
 
     fn restore_step(&mut self, done: CompletedStep, summaries: &std::path::Path) -> io::Result<()> {
-        let key = self.frame.step_key(done.place);
+        let key = self.step_scope.step_key(done.place);
         let line = self.record_step_start(&done.id, &done.name, &key)?;
         let mut kept = done.kept.unwrap_or_default();
-        kept.restore_into(&mut self.hand.scope, true);
-        self.hand.states.extend(kept.states.clone());
+        kept.restore_into(&mut self.runner.scope, SecretAccess::Granted);
+        self.runner.states.extend(kept.states.clone());
         if let Some(post) = kept.post.clone() {
-            self.frame.set_post_step(post);
+            self.step_scope.set_post_step(post);
         }
         let outputs: Vec<(String, String)> =
             done.outputs.iter().chain(&kept.outputs).cloned().collect();
         match done.stage {
             ActionStage::Pre => self.pre_done.push(key),
             ActionStage::Main => {
-                (self.frame).add_finished_step(&done.id, done.outcome, done.conclusion, &outputs);
+                (self.step_scope).add_finished_step(
+                    &done.id,
+                    done.outcome,
+                    done.conclusion,
+                    &outputs,
+                );
             }
             ActionStage::Post => {}
         }
         let (old, new) = (done.index, line.index);
-        let folder = &self.hand.folders.summaries;
+        let folder = &self.runner.folders.summaries;
         let copied = done.summary
             && fs::create_dir_all(folder).is_ok()
             && fs::copy(
@@ -104,7 +109,7 @@ impl JobExecution {
             conclusion: done.conclusion,
             outputs: done.outputs,
             took_ms: done.took_ms,
-            log_offset: self.hand.output.log.offset(),
+            log_offset: self.runner.output.log.offset(),
             summary: copied,
             annotations: 0,
             why: done.why,
@@ -114,16 +119,27 @@ impl JobExecution {
     }
 
     /// Writes the resume state of a step; returns whether there was any.
-    pub(crate) fn record_resume_state(&mut self, step: (usize, &str), went: &StepOutcome) -> bool {
-        match self.frame.stage {
-            ActionStage::Pre | ActionStage::Main => {
-                let posts = &self.frame.posts;
-                self.keeper
-                    .record_step(step, &mut self.hand, posts, &went.outputs)
-            }
+    pub(crate) fn record_resume_state(
+        &mut self,
+        index: usize,
+        key: &str,
+        outcome: &StepOutcome,
+    ) -> bool {
+        let runner = &mut self.runner;
+        match self.step_scope.stage {
+            ActionStage::Pre | ActionStage::Main => self.keeper.record_step(StepChanges {
+                index,
+                key,
+                changes: std::mem::take(&mut runner.scope.changes),
+                states: &runner.states,
+                posts: &self.step_scope.posts,
+                outputs: &outcome.outputs,
+                masker: &runner.output.masker,
+                matchers: runner.output.matchers.definitions(),
+            }),
             // Post steps are never resumed from: only their masks matter.
             ActionStage::Post => {
-                self.keeper.record_masks(&self.hand.output.masker);
+                self.keeper.record_masks(&runner.output.masker);
                 false
             }
         }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    expr::{Contexts, EvalError, Names, Object, Status, Value},
-    job::{Conclusion, JobSpec},
+    expr::{Contexts, EvalError, Names, Object, Value},
+    job::JobSpec,
 };
 
 use crate::{
     containers::ContainerPaths,
     environment::{EnvVars, JobFolders, base_environment, fixed_environment, runner_arch},
     file_hash::WorkspaceFiles,
+    job_verdict::JobVerdict,
     step_scope::{StepIdentity, StepScope},
 };
 
@@ -41,43 +42,6 @@ pub(crate) enum StepChange {
     Env(String, String),
     /// A folder to put before `PATH`.
     Path(String),
-}
-
-/// The result of a job so far.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct JobVerdict {
-    /// Why the job has failed.
-    pub(crate) failed: Option<String>,
-    /// Why the job was cancelled.
-    pub(crate) cut: Option<String>,
-    /// Why the job, or one of its steps, could not be run here.
-    pub(crate) left_out: Option<String>,
-}
-
-impl JobVerdict {
-    /// Like at GitHub, cancelled takes precedence over failed.
-    pub(crate) const fn conclusion(&self) -> Conclusion {
-        if self.cut.is_some() {
-            Conclusion::Cancelled
-        } else if self.failed.is_some() {
-            Conclusion::Failure
-        } else if self.left_out.is_some() {
-            Conclusion::Incomplete
-        } else {
-            Conclusion::Success
-        }
-    }
-
-    /// The status that conditions of steps see. A step that could not be run here doesn't keep later steps from
-    /// running.
-    pub(crate) const fn status(&self) -> Status {
-        let (cut, failed) = (self.cut.is_some(), self.failed.is_some());
-        Status {
-            success: !cut && !failed,
-            failure: !cut && failed,
-            cancelled: cut,
-        }
-    }
 }
 
 impl JobScope {
@@ -133,11 +97,11 @@ impl JobScope {
         spec: &JobSpec,
         files: &WorkspaceFiles<'_>,
     ) -> Result<(), EvalError> {
-        let frame = StepScope::default();
+        let step_scope = StepScope::default();
         for layer in &spec.env {
             let resolved = layer.resolve(&self.expression_contexts(
                 spec,
-                &frame,
+                &step_scope,
                 &StepIdentity::default(),
                 &self.env,
                 files,
@@ -147,11 +111,11 @@ impl JobScope {
         Ok(())
     }
 
-    /// The contexts that expressions in `frame` see, with `env` as the `env` context.
+    /// The contexts that expressions in `step_scope` see, with `env` as the `env` context.
     pub(crate) fn expression_contexts<'c>(
         &self,
         spec: &JobSpec,
-        frame: &StepScope,
+        step_scope: &StepScope,
         seen: &StepIdentity,
         env: &EnvVars,
         files: &'c WorkspaceFiles<'c>,
@@ -160,7 +124,7 @@ impl JobScope {
         for (name, value) in spec.contexts.iter() {
             contexts.set(name, value.clone());
         }
-        if let Some(inputs) = frame.action_inputs() {
+        if let Some(inputs) = step_scope.action_inputs() {
             contexts.set("inputs", inputs.clone());
         }
         contexts.set("github", self.github_context(seen));
@@ -170,12 +134,12 @@ impl JobScope {
             variables.insert(name.as_str(), Value::from(value.as_str()));
         }
         contexts.set("env", Value::Object(Arc::new(variables)));
-        contexts.set("steps", frame.steps_context());
+        contexts.set("steps", step_scope.steps_context());
         let status = Value::from(self.verdict.conclusion().in_expressions());
         let job = [("status", status)].into_iter().chain(self.job.clone());
         contexts.set("job", Value::object(job));
         contexts
-            .with_status(frame.expression_status(&self.verdict))
+            .with_status(step_scope.expression_status(&self.verdict))
             .with_files(files)
     }
 
@@ -234,10 +198,10 @@ impl JobScope {
         env
     }
 
-    /// The variables of the job and of the steps that enclose `frame`.
-    pub(crate) fn scope_env(&self, frame: &StepScope) -> EnvVars {
+    /// The variables of the job and of the steps that enclose `step_scope`.
+    pub(crate) fn scope_env(&self, step_scope: &StepScope) -> EnvVars {
         let mut env = self.env.clone();
-        env.extend(frame.env.iter().cloned());
+        env.extend(step_scope.env.iter().cloned());
         env
     }
 }

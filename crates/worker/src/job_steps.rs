@@ -11,10 +11,10 @@ use shipway_workflow::{
 };
 
 use crate::{
+    action_stage::ActionStage,
     job_execution::JobExecution,
     output_processor::CommandEffects,
-    step_runner::{StepOutcome, StepTask, apply_continue_on_error},
-    step_scope::ActionStage,
+    step_task::{OnFailure, StepOutcome, StepTask},
 };
 
 /// A started step, as the journal knows it.
@@ -28,26 +28,24 @@ pub(crate) struct StartedStep {
 impl JobExecution {
     /// Runs the pre steps of all actions.
     pub(crate) async fn run_pre_steps(&mut self) -> io::Result<()> {
-        self.frame.stage = ActionStage::Pre;
-        for (place, step) in self.hand.spec.clone().steps.iter().enumerate() {
-            if self.pre_done.contains(&self.frame.step_key(place)) {
+        self.step_scope.stage = ActionStage::Pre;
+        for (place, step) in self.runner.spec.clone().steps.iter().enumerate() {
+            if self.pre_done.contains(&self.step_scope.step_key(place)) {
                 continue;
             }
-            if let Some(known) = self.hand.library.action_with_pre_part(step) {
-                let mut task = StepTask::new(self.frame.step_key(place), step);
-                task.condition = known.stage_condition(ActionStage::Pre);
-                task.known = Some(known);
+            if let Some(known) = self.runner.library.action_with_pre_part(step) {
+                let task = StepTask::for_pre_part(self.step_scope.step_key(place), step, known);
                 self.run_job_step(task).await?;
             }
         }
-        self.frame.stage = ActionStage::Main;
+        self.step_scope.stage = ActionStage::Main;
         Ok(())
     }
 
     /// Runs the job's steps, beginning at index `from`.
     pub(crate) async fn run_main_steps(&mut self, from: usize) -> io::Result<()> {
-        for (place, step) in self.hand.spec.clone().steps.iter().enumerate().skip(from) {
-            let task = StepTask::new(self.frame.step_key(place), step);
+        for (place, step) in self.runner.spec.clone().steps.iter().enumerate().skip(from) {
+            let task = StepTask::new(self.step_scope.step_key(place), step);
             self.run_job_step(task).await?;
         }
         self.await_remaining_steps().await
@@ -55,8 +53,8 @@ impl JobExecution {
 
     /// Runs pending post steps, the last one first.
     pub(crate) async fn run_post_steps(&mut self) -> io::Result<()> {
-        self.frame.stage = ActionStage::Post;
-        while let Some(post) = self.frame.posts.pop() {
+        self.step_scope.stage = ActionStage::Post;
+        while let Some(post) = self.step_scope.posts.pop() {
             self.run_job_step(StepTask::from(post)).await?;
         }
         Ok(())
@@ -65,16 +63,16 @@ impl JobExecution {
     /// Runs or skips a step and records its result. A background step is only started.
     async fn run_job_step(&mut self, task: StepTask) -> io::Result<()> {
         let begun = Instant::now();
-        let (hand, frame) = (&mut self.hand, &self.frame);
+        let (runner, step_scope) = (&mut self.runner, &self.step_scope);
         let step = task.step.clone();
-        let cut = hand.cancel.update();
-        hand.record_cancellation(cut);
-        hand.output.heard = CommandEffects::default();
-        let plan = hand.plan_step(frame, &task);
+        let cut = runner.cancel.update();
+        runner.record_cancellation(cut);
+        runner.output.heard = CommandEffects::default();
+        let plan = runner.plan_step(step_scope, &task);
         let name = plan
             .as_ref()
-            .map_or_else(|_| task.title(frame.stage), |plan| plan.name.clone());
-        let id = match frame.stage {
+            .map_or_else(|_| task.title(step_scope.stage), |plan| plan.name.clone());
+        let id = match step_scope.stage {
             ActionStage::Pre => format!("{}.pre", step.id),
             ActionStage::Main => step.id.clone(),
             ActionStage::Post => format!("{}.post", step.id),
@@ -84,30 +82,32 @@ impl JobExecution {
             step.action,
             Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. }
         );
-        let (went, continues) = match plan {
+        let (outcome, on_failure) = match plan {
             // Also in a cancelled job: no background step may be left running.
             Ok(plan) if is_control => {
-                let continues = plan.continues;
-                (self.run_control_step(&step.action).await?, continues)
+                let on_failure = plan.on_failure;
+                (self.run_control_step(&step.action).await?, on_failure)
             }
-            Ok(plan) if plan.runs && step.background && self.frame.stage == ActionStage::Main => {
+            Ok(plan)
+                if plan.runs && step.background && self.step_scope.stage == ActionStage::Main =>
+            {
                 return self.start_background_step(line, task, plan);
             }
             Ok(plan) if plan.runs => {
                 let name = format!("##[group]{}", line.name);
-                self.hand.output.log_message(&name);
-                let continues = plan.continues;
-                let went = self.hand.run_step(&mut self.frame, task, plan).await;
-                (went, continues)
+                self.runner.output.log_message(&name);
+                let on_failure = plan.on_failure;
+                let outcome = self.runner.run_step(&mut self.step_scope, task, plan).await;
+                (outcome, on_failure)
             }
             Ok(_) => (
                 StepOutcome::without_output(Conclusion::Skipped, None),
-                false,
+                OnFailure::Fail,
             ),
-            Err(error) => (StepOutcome::from_eval_error(&step, &error), false),
+            Err(error) => (StepOutcome::from_eval_error(&step, error), OnFailure::Fail),
         };
-        self.hand.record_cancellation(self.hand.cancel.reason());
-        self.finish_step(line, went, continues, begun.elapsed())
+        self.runner.record_cancellation(self.runner.cancel.reason());
+        self.finish_step(line, outcome, on_failure, begun.elapsed())
     }
 
     /// Records that a step has started.
@@ -117,7 +117,7 @@ impl JobExecution {
         name: &str,
         key: &str,
     ) -> io::Result<StartedStep> {
-        let output = &mut self.hand.output;
+        let output = &mut self.runner.output;
         let line = StartedStep {
             index: self.begun,
             id: id.to_owned(),
@@ -138,54 +138,52 @@ impl JobExecution {
     pub(crate) fn finish_step(
         &mut self,
         line: StartedStep,
-        went: StepOutcome,
-        continues: bool,
+        outcome: StepOutcome,
+        on_failure: OnFailure,
         took: Duration,
     ) -> io::Result<()> {
-        if apply_continue_on_error(went.outcome, continues) == Conclusion::Failure {
-            let why = went.why.as_deref().unwrap_or("failed");
-            let why = why.lines().next().unwrap_or(why);
-            let why = format!("step {:?}: {why}", line.name);
-            self.hand.scope.verdict.failed.get_or_insert(why);
+        if outcome.conclusion(on_failure) == Conclusion::Failure {
+            let why = format!("step {:?}: {}", line.name, outcome.short_reason());
+            self.runner.scope.verdict.failed.get_or_insert(why);
         }
-        self.record_step_end(line, went, continues, took)
+        self.record_step_end(line, outcome, on_failure, took)
     }
 
     /// Records a finished step, and makes its outputs visible to later steps.
     pub(crate) fn record_step_end(
         &mut self,
         line: StartedStep,
-        went: StepOutcome,
-        continues: bool,
+        outcome: StepOutcome,
+        on_failure: OnFailure,
         took: Duration,
     ) -> io::Result<()> {
         let StartedStep { index, id, key, .. } = line;
-        let kept = self.record_resume_state((index, &key), &went);
-        let hand = &mut self.hand;
-        if let Some(why) = &went.why
-            && went.outcome != Conclusion::Skipped
+        let kept = self.record_resume_state(index, &key, &outcome);
+        let runner = &mut self.runner;
+        if let Some(why) = &outcome.why
+            && outcome.outcome != Conclusion::Skipped
         {
-            hand.output.log_message(&format!("##[error]{why}"));
+            runner.output.log_message(&format!("##[error]{why}"));
         }
-        let conclusion = apply_continue_on_error(went.outcome, continues);
-        if self.frame.stage == ActionStage::Main {
-            self.frame
-                .add_finished_step(&id, went.outcome, conclusion, &went.outputs);
+        let conclusion = outcome.conclusion(on_failure);
+        if self.step_scope.stage == ActionStage::Main {
+            self.step_scope
+                .add_finished_step(&id, outcome.outcome, conclusion, &outcome.outputs);
         }
-        let annotations = std::mem::take(&mut hand.output.heard.annotations);
+        let annotations = std::mem::take(&mut runner.output.heard.annotations);
         let count = u32::try_from(annotations.len()).unwrap_or(u32::MAX);
-        let artifacts = hand.runtime.shelf.take_unrecorded();
-        for entry in (went.entries.into_iter())
+        let artifacts = runner.runtime.shelf.take_unrecorded();
+        for entry in (outcome.entries.into_iter())
             .chain(artifacts)
             .chain(annotations)
         {
             self.journal.append(entry)?;
         }
-        let masker = &hand.output.masker;
-        if let Some(summary) = &went.summary {
-            let path = hand.folders.summaries.join(format!("{index}.md"));
+        let masker = &runner.output.masker;
+        if let Some(summary) = &outcome.summary {
+            let path = runner.folders.summaries.join(format!("{index}.md"));
             // Best effort: a missing summary doesn't fail the step.
-            let _ = fs::create_dir_all(&hand.folders.summaries)
+            let _ = fs::create_dir_all(&runner.folders.summaries)
                 .and_then(|()| fs::write(path, masker.mask(summary).as_bytes()));
         }
         // Outputs that contain a secret are visible to later steps, but never written to the journal.
@@ -193,14 +191,14 @@ impl JobExecution {
         let body = JournalBody::StepFinished {
             index,
             id,
-            outcome: went.outcome,
+            outcome: outcome.outcome,
             conclusion,
-            outputs: went.outputs.into_iter().filter(plain).collect(),
+            outputs: outcome.outputs.into_iter().filter(plain).collect(),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            log_offset: hand.output.log.offset(),
-            summary: went.summary.is_some(),
+            log_offset: runner.output.log.offset(),
+            summary: outcome.summary.is_some(),
             annotations: count,
-            why: went.why.map(|why| masker.mask(&why).into_owned()),
+            why: outcome.why.map(|why| masker.mask(&why).into_owned()),
             kept,
             earlier: None,
         };

@@ -10,6 +10,9 @@ use jiff::Timestamp;
 use rustix::fs::FallocateFlags;
 use shipway_workflow::job::{JournalBody, JournalEntry};
 
+/// File name of the journal, in the job's folder.
+pub const JOURNAL_FILE: &str = "journal.jsonl";
+
 /// Disk space that is reserved ahead, so that a job's result can be written even when logs have filled the disk.
 const RESERVE_BYTES: u64 = 256 * 1024;
 

@@ -18,9 +18,12 @@
 //! - A step's result is on disk before the next step starts.
 //! - The job never waits for the server.
 
+mod action_runner;
+mod action_stage;
 mod actions;
 mod annotation;
 mod artifact_links;
+mod artifact_tar;
 mod background_steps;
 mod cache;
 mod cancellation;
@@ -36,11 +39,14 @@ pub mod forge;
 #[doc(hidden)]
 pub mod fuzz;
 mod install_folders;
+mod job_containers;
 mod job_execution;
 mod job_log;
 mod job_resume;
 mod job_scope;
+mod job_secrets;
 mod job_steps;
+mod job_verdict;
 mod journal;
 mod mask;
 mod matcher_error;
@@ -59,15 +65,18 @@ mod sandbox;
 mod shell;
 mod step_runner;
 mod step_scope;
+mod step_task;
 mod untrusted_archive;
 mod workflow_command;
+mod workspace_paths;
 
 pub use artifact_links::{EntryError, check_archive_entry};
 pub use containers::remove_leftover_containers;
-pub use debug_shell::{DebugShellContext, SecretAccess, build_debug_shell_context};
-pub use job_execution::{JOB_FILE, JOURNAL_FILE, LOG_FILE, run_job};
-pub use journal::{Durability, read_journal};
+pub use debug_shell::{DebugShellContext, build_debug_shell_context};
+pub use job_execution::{JOB_FILE, run_job};
+pub use job_log::LOG_FILE;
+pub use journal::{Durability, JOURNAL_FILE, read_journal};
 pub use mask::{MaskStream, Masker};
 pub use previous_attempt::{AttemptProgress, ResumeError, read_attempt_progress};
-pub use resume_state::RESUME_STATE_FILE;
+pub use resume_state::{RESUME_STATE_FILE, SecretAccess};
 pub use sandbox::{SandboxError, can_isolate};

@@ -15,11 +15,10 @@ use shipway_workflow::{
 };
 
 use crate::{
-    background_steps::IMPLICIT_WAIT,
-    job_execution::JOURNAL_FILE,
-    journal::read_journal,
+    action_stage::ActionStage,
+    journal::{JOURNAL_FILE, read_journal},
     resume_state::{StepResumeState, read_resume_states},
-    step_scope::ActionStage,
+    step_task::IMPLICIT_WAIT,
 };
 
 /// Why a job can't be resumed.

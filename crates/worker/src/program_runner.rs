@@ -20,9 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    cancellation::{JobCancellation, StopMode},
+    cancellation::{JobCancellation, StopMode, WhenCancelled},
     cgroup_limits::prefer_for_oom_kill,
-    containers::ContainerProcess,
     output_processor::OutputProcessor,
     processes::{ENDING, signal_group},
     shell::{CommandLine, find_program},
@@ -48,17 +47,22 @@ pub(crate) struct ProgramInvocation {
     pub(crate) env: Vec<(String, String)>,
 }
 
+/// A process that is signalled by other means than its pid, such as one in a container.
+pub(crate) trait RemoteProcess {
+    fn send_signal(&self, signal: Signal);
+}
+
 /// When a program has to be stopped.
 pub(crate) struct RunLimits<'c> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) cancel: &'c mut JobCancellation,
-    /// Whether the program keeps running when the job is cancelled.
-    pub(crate) goes_on: bool,
+    pub(crate) when_cancelled: WhenCancelled,
 }
 
 /// How a program or an action ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RunOutcome {
+    #[default]
     Succeeded,
     /// With the reason.
     Failed(String),
@@ -113,11 +117,11 @@ pub(crate) async fn run_program(
     run_container_client(invocation, None, bounds, pipe, output).await
 }
 
-/// Like [`run`], for the client of a process in a container: signals are sent to that process, whose end also ends
+/// Like [`run_program`], for the client of a process in a container: signals are sent to that process, whose end also ends
 /// the client.
 pub(crate) async fn run_container_client(
     invocation: &ProgramInvocation,
-    reach: Option<ContainerProcess>,
+    reach: Option<&dyn RemoteProcess>,
     bounds: RunLimits<'_>,
     pipe: &mut OutputPipe,
     output: &mut OutputProcessor,
@@ -148,7 +152,7 @@ pub(crate) async fn run_container_client(
 
 async fn supervise_program(
     child: &mut Child,
-    reach: Option<ContainerProcess>,
+    reach: Option<&dyn RemoteProcess>,
     bounds: RunLimits<'_>,
     pipe: &mut OutputPipe,
     output: &mut OutputProcessor,
@@ -168,7 +172,7 @@ async fn supervise_program(
         tokio::select! {
             status = child.wait() => break status?,
             read = pipe.forward_output(output) => read?,
-            manner = bounds.cancel.wait_for_stop(bounds.goes_on), if !ending.as_ref().is_some_and(ProgramTermination::was_killed) => {
+            manner = bounds.cancel.wait_for_stop(bounds.when_cancelled), if !ending.as_ref().is_some_and(ProgramTermination::was_killed) => {
                 let ending = ending.get_or_insert_with(|| ProgramTermination::new(RunOutcome::Cancelled));
                 match manner {
                     StopMode::Graceful => ending.send_next_signal(&target),
@@ -210,13 +214,13 @@ fn outcome_from_status(status: ExitStatus) -> RunOutcome {
 }
 
 /// The processes to signal.
-struct SignalTarget {
+struct SignalTarget<'r> {
     group: Option<Pid>,
     /// Set if `group` is only the client of a process in a container.
-    reach: Option<ContainerProcess>,
+    reach: Option<&'r dyn RemoteProcess>,
 }
 
-impl SignalTarget {
+impl SignalTarget<'_> {
     fn send_signal(&self, signal: Signal) {
         match &self.reach {
             Some(reach) => reach.send_signal(signal),
@@ -242,7 +246,7 @@ impl ProgramTermination {
     }
 
     /// Sends the next signal.
-    fn send_next_signal(&mut self, target: &SignalTarget) {
+    fn send_next_signal(&mut self, target: &SignalTarget<'_>) {
         match ENDING.get(self.said) {
             Some((signal, grace)) => {
                 target.send_signal(*signal);
@@ -253,7 +257,7 @@ impl ProgramTermination {
         }
     }
 
-    fn send_kill(&mut self, target: &SignalTarget) {
+    fn send_kill(&mut self, target: &SignalTarget<'_>) {
         if target.reach.is_some() && !self.was_killed() {
             target.send_signal(Signal::KILL);
             self.next = Some(Instant::now() + GONE);

@@ -33,12 +33,20 @@ use crate::{
     journal::Durability,
     mask::Masker,
     problem_matcher::ProblemMatchers,
-    step_runner::StepRunner,
     step_scope::PostStep,
 };
 
 /// File name of the resume state, in the job's folder.
 pub const RESUME_STATE_FILE: &str = "kept.jsonl";
+
+/// Whether variables with secrets are included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretAccess {
+    /// SecretAccess of the spec and secrets that steps have set.
+    Granted,
+    /// No secrets. The spec should contain none either.
+    Withheld,
+}
 
 /// The state that one step leaves to later steps.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -77,16 +85,34 @@ impl StepResumeState {
             && self.matchers.is_none()
     }
 
-    /// Applies the changes to `scope`; without `secrets` only those that contain none.
-    pub(crate) fn restore_into(&self, scope: &mut JobScope, secrets: bool) {
+    /// Applies the changes to `scope`; without access to secrets only those that contain none.
+    pub(crate) fn restore_into(&self, scope: &mut JobScope, secrets: SecretAccess) {
         let may = |change: &&StepChange| match change {
-            StepChange::Env(name, _) => secrets || !self.secret.contains(name),
+            StepChange::Env(name, _) => {
+                secrets == SecretAccess::Granted || !self.secret.contains(name)
+            }
             StepChange::Path(_) => true,
         };
         scope.apply_changes(self.changes.iter().filter(may).cloned().collect());
         // `changes` collects what a background step changes itself: restored changes don't belong there.
         scope.changes.clear();
     }
+}
+
+/// What a finished step has changed.
+pub(crate) struct StepChanges<'s> {
+    /// Index of the step in the journal.
+    pub(crate) index: usize,
+    pub(crate) key: &'s str,
+    pub(crate) changes: Vec<StepChange>,
+    /// The saved state of all actions, by step key.
+    pub(crate) states: &'s BTreeMap<String, EnvVars>,
+    /// The pending post steps of the job.
+    pub(crate) posts: &'s [PostStep],
+    pub(crate) outputs: &'s [(String, String)],
+    pub(crate) masker: &'s Masker,
+    /// All active problem matchers.
+    pub(crate) matchers: Vec<Arc<str>>,
 }
 
 /// Writes the resume state.
@@ -114,25 +140,26 @@ impl ResumeStateWriter {
         }
     }
 
-    /// Writes the state of the step `key`, which has this index in the journal. Returns whether there was any.
-    pub(crate) fn record_step(
-        &mut self,
-        (index, key): (usize, &str),
-        hand: &mut StepRunner,
-        posts: &[PostStep],
-        outputs: &[(String, String)],
-    ) -> bool {
-        let masker = &hand.output.masker;
-        let changes = std::mem::take(&mut hand.scope.changes);
+    /// Writes the state that a step leaves. Returns whether there was any.
+    pub(crate) fn record_step(&mut self, step: StepChanges<'_>) -> bool {
+        let StepChanges {
+            index,
+            key,
+            changes,
+            states,
+            posts,
+            outputs,
+            masker,
+            matchers,
+        } = step;
         let secret = changes.iter().filter_map(|change| match change {
             StepChange::Env(name, value) if masker.contains_secret(value) => Some(name.clone()),
             StepChange::Env(..) | StepChange::Path(_) => None,
         });
-        let mine =
+        let is_own =
             |of: &str| of == key || of.strip_prefix(key).is_some_and(|it| it.starts_with('.'));
-        let states = hand.states.iter().filter(|(of, _)| mine(of));
-        let matchers = hand.output.matchers.definitions();
-        let kept = StepResumeState {
+        let states = states.iter().filter(|(of, _)| is_own(of));
+        let state = StepResumeState {
             index: Some(index),
             secret: secret.collect(),
             changes,
@@ -148,7 +175,7 @@ impl ResumeStateWriter {
             masks: masker.added_since(self.masks),
             matchers: (matchers != self.matchers).then_some(matchers),
         };
-        self.write_state(&kept)
+        self.write_state(&state)
     }
 
     /// Writes the masks that were added since the last write.

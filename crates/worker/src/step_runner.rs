@@ -3,34 +3,37 @@
 //! Knows nothing of the journal; [`crate::job_execution::JobExecution`] records what a step of the job did.
 
 use std::{
-    cell::Cell, collections::BTreeMap, fs, path::Path, pin::Pin, rc::Rc, sync::Arc, time::Duration,
+    cell::Cell, collections::BTreeMap, fs, path::PathBuf, pin::Pin, rc::Rc, sync::Arc,
+    time::Duration,
 };
 
 use shipway_workflow::{
-    expr::{Condition, Contexts, EvalError, Status, Template},
-    job::{Conclusion, JobSpec, JournalBody, Level},
-    model::{Action, Step},
+    expr::{Contexts, EvalError, Status, Template},
+    job::{Conclusion, JobSpec, Level},
+    model::Action,
 };
 use tokio::time::Instant;
 
 use crate::{
-    actions::{
-        ActionEffects,
-        action_resolver::{ActionLibrary, ResolvedAction},
-    },
-    cancellation::{CancelReason, JobCancellation},
+    action_runner::ActionUse,
+    action_stage::ActionStage,
+    actions::{StepResult, action_library::ActionLibrary},
+    cancellation::{CancelReason, JobCancellation, WhenCancelled},
     cgroup_limits::CgroupLimits,
     command_files::{CommandFileValues, CommandFiles, UnusedFiles},
     containers::{Containers, JobContainer},
     environment::{EnvVars, JobFolders},
+    expression_error::ExpressionError,
     file_hash::WorkspaceFiles,
     job_scope::{JobScope, StepChange},
     output_processor::OutputProcessor,
+    path_error::PathError,
     processes::has_children,
-    program_runner::{self, OutputPipe, ProgramInvocation, RunLimits, RunOutcome},
+    program_runner::{self, OutputPipe, ProgramInvocation, RemoteProcess, RunOutcome},
     runtime::RuntimeEndpoints,
-    shell,
-    step_scope::{ActionStage, StepIdentity, StepScope},
+    shell::{self, ShellError},
+    step_scope::{StepIdentity, StepScope},
+    step_task::{OnFailure, PlannedStep, StepOutcome, StepTask},
 };
 
 /// Everything that running a step needs.
@@ -51,86 +54,6 @@ pub(crate) struct StepRunner {
     pub(crate) confinement: CgroupLimits,
 }
 
-/// A step to run.
-pub(crate) struct StepTask {
-    /// Unique within the job, e.g. `2.0` for the first step of the action of the third step.
-    pub(crate) key: String,
-    pub(crate) step: Step,
-    /// The condition to check: the step's own, or `pre-if` or `post-if` of its action.
-    pub(crate) condition: Condition,
-    /// The resolved action, if an earlier stage resolved it.
-    pub(crate) known: Option<Arc<ResolvedAction>>,
-    /// The scope of its composite action, if an earlier stage created it.
-    pub(crate) inner: Option<Box<StepScope>>,
-}
-
-/// A step with its evaluated condition, name, variables and limits.
-pub(crate) struct PlannedStep {
-    pub(crate) runs: bool,
-    /// Whether the step also runs, or keeps running, in a cancelled job (`if: always()`).
-    pub(crate) goes_on: bool,
-    pub(crate) name: String,
-    /// All variables: those of the job, of the enclosing steps and of the step itself.
-    pub(crate) env: EnvVars,
-    /// The variables of the step itself and of the enclosing steps.
-    pub(crate) own: EnvVars,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) continues: bool,
-}
-
-/// How a step ended, before `continue-on-error` is applied.
-#[derive(Debug)]
-pub(crate) struct StepOutcome {
-    pub(crate) outcome: Conclusion,
-    pub(crate) why: Option<String>,
-    pub(crate) outputs: Vec<(String, String)>,
-    pub(crate) entries: Vec<JournalBody>,
-    pub(crate) summary: Option<String>,
-}
-
-impl StepOutcome {
-    pub(crate) fn without_output(outcome: Conclusion, why: Option<String>) -> Self {
-        Self {
-            outcome,
-            why,
-            outputs: Vec::new(),
-            entries: Vec::new(),
-            summary: None,
-        }
-    }
-
-    /// A step whose expressions can't be evaluated has failed.
-    pub(crate) fn from_eval_error(step: &Step, error: &EvalError) -> Self {
-        let why = format!("line {}: {error}\n{}", step.at.line, error.snippet());
-        Self::without_output(Conclusion::Failure, Some(why))
-    }
-}
-
-impl StepTask {
-    pub(crate) fn new(key: String, step: &Step) -> Self {
-        Self {
-            key,
-            condition: step.if_.clone(),
-            step: step.clone(),
-            known: None,
-            inner: None,
-        }
-    }
-
-    /// The title with its stage, for a step whose `name` can't be evaluated.
-    pub(crate) fn title(&self, stage: ActionStage) -> String {
-        stage_title(stage, self.step.title())
-    }
-}
-
-fn stage_title(stage: ActionStage, name: String) -> String {
-    match stage {
-        ActionStage::Pre => format!("Pre {name}"),
-        ActionStage::Main => name,
-        ActionStage::Post => format!("Post {name}"),
-    }
-}
-
 impl StepRunner {
     pub(crate) fn record_cancellation(&mut self, cut: Option<CancelReason>) {
         if let Some(cut) = cut {
@@ -142,58 +65,58 @@ impl StepRunner {
         }
     }
 
-    /// The contexts that expressions in `frame` see; `files` are those of [`Hand::workspace`].
+    /// The contexts that expressions in `step_scope` see; `files` are those of the workspace.
     pub(crate) fn expression_contexts<'c>(
         &self,
-        frame: &StepScope,
+        step_scope: &StepScope,
         seen: &StepIdentity,
         env: &EnvVars,
         files: &'c WorkspaceFiles<'c>,
     ) -> Contexts<'c> {
         self.scope
-            .expression_contexts(&self.spec, frame, seen, env, files)
+            .expression_contexts(&self.spec, step_scope, seen, env, files)
     }
 
     pub(crate) fn plan_step(
         &self,
-        frame: &StepScope,
+        step_scope: &StepScope,
         task: &StepTask,
     ) -> Result<PlannedStep, EvalError> {
         let step = &task.step;
         let files = WorkspaceFiles(&self.folders.workspace);
-        let seen = frame.step_identity(&step.id);
-        let mut env = self.scope.scope_env(frame);
-        let outer = self.expression_contexts(frame, &seen, &env, &files);
+        let seen = step_scope.step_identity(&step.id);
+        let mut env = self.scope.scope_env(step_scope);
+        let outer = self.expression_contexts(step_scope, &seen, &env, &files);
         let named = |contexts: &Contexts<'_>| match &step.name {
             Some(name) => name.resolve_text(contexts),
             None => Ok(step.title()),
         };
-        let left = frame
+        let left = step_scope
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let may = !self.cancel.is_grace_over()
             && left.is_none_or(|left| !left.is_zero())
-            && (frame.depth == 0 || frame.goes_on || self.cancel.reason().is_none());
+            && (step_scope.depth == 0 || step_scope.goes_on || self.cancel.reason().is_none());
         if !(may && task.condition.holds(&outer)?) {
             // The name of a skipped step may refer to outputs that don't exist: show it unevaluated.
             let name = named(&outer).unwrap_or_else(|_| step.title());
             return Ok(PlannedStep {
                 runs: false,
-                goes_on: false,
-                name: stage_title(frame.stage, name),
+                when_cancelled: WhenCancelled::Stop,
+                name: step_scope.stage.title(name),
                 env,
-                own: EnvVars::default(),
+                own_env: EnvVars::default(),
                 timeout: None,
-                continues: false,
+                on_failure: OnFailure::Fail,
             });
         }
-        let mut own = frame.env.clone();
+        let mut own = step_scope.env.clone();
         own.extend(step.env.resolve(&outer)?);
         env.extend(own.iter().cloned());
-        let contexts = self.expression_contexts(frame, &seen, &env, &files);
+        let contexts = self.expression_contexts(step_scope, &seen, &env, &files);
         let cancelled = outer.with_status(Status {
-            success: frame.depth > 0 && frame.failed.is_none(),
-            failure: frame.failed.is_some(),
+            success: step_scope.depth > 0 && step_scope.failed.is_none(),
+            failure: step_scope.failed.is_some(),
             cancelled: true,
         });
         let minutes = step.timeout_minutes.as_ref();
@@ -201,32 +124,39 @@ impl StepRunner {
             .map(|minutes| minutes.resolve(&contexts))
             .transpose()?;
         let own_time = minutes.and_then(|it| Duration::try_from_secs_f64(it * 60.0).ok());
+        let runs_when_cancelled = (step_scope.depth == 0 || step_scope.goes_on)
+            && task.condition.holds(&cancelled).unwrap_or(false);
         Ok(PlannedStep {
             runs: true,
-            goes_on: (frame.depth == 0 || frame.goes_on)
-                && task.condition.holds(&cancelled).unwrap_or(false),
-            name: stage_title(frame.stage, named(&contexts)?),
+            when_cancelled: match runs_when_cancelled {
+                true => WhenCancelled::KeepRunning,
+                false => WhenCancelled::Stop,
+            },
+            name: step_scope.stage.title(named(&contexts)?),
             timeout: own_time.into_iter().chain(left).min(),
-            continues: step.continue_on_error.resolve(&contexts)?,
+            on_failure: match step.continue_on_error.resolve(&contexts)? {
+                true => OnFailure::Continue,
+                false => OnFailure::Fail,
+            },
             env,
-            own,
+            own_env: own,
         })
     }
 
     /// Runs a step as planned.
     pub(crate) fn run_step<'h>(
         &'h mut self,
-        frame: &'h mut StepScope,
+        step_scope: &'h mut StepScope,
         task: StepTask,
         plan: PlannedStep,
     ) -> Pin<Box<dyn Future<Output = StepOutcome> + 'h>> {
         // Boxed: a composite action runs further steps.
-        Box::pin(self.run_step_unboxed(frame, task, plan))
+        Box::pin(self.run_step_unboxed(step_scope, task, plan))
     }
 
     async fn run_step_unboxed(
         &mut self,
-        frame: &mut StepScope,
+        step_scope: &mut StepScope,
         task: StepTask,
         plan: PlannedStep,
     ) -> StepOutcome {
@@ -238,9 +168,8 @@ impl StepRunner {
             Err(error) => return failed(format!("the step's files can't be made: {error}")),
         };
         let (key, timeout) = (task.key.clone(), plan.timeout);
-        let mut left = ActionEffects::default();
         let action = task.step.action.clone();
-        let ended = match &action {
+        let result: StepResult = match &action {
             Action::Run {
                 script,
                 shell,
@@ -251,21 +180,21 @@ impl StepRunner {
                     shell: shell.as_deref(),
                     folder: working_directory.as_ref(),
                 };
-                match self.prepare_script(frame, &task, &plan, &channel, script, number) {
-                    Ok(invocation) => self.run_program(&invocation, &plan).await,
-                    Err(why) => RunOutcome::Failed(why),
+                match self.prepare_script(step_scope, &task, &plan, &channel, script, number) {
+                    Ok(invocation) => self.run_program(&invocation, &plan).await.into(),
+                    Err(error) => StepResult::failed(error.to_string()),
                 }
             }
             Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => {
-                RunOutcome::Failed("only a job can wait for its steps".to_owned())
+                StepResult::failed("only a job can wait for its steps")
             }
             Action::Uses { action, with } => {
-                let uses = crate::actions::ActionUse {
+                let uses = ActionUse {
                     action,
                     with,
-                    channel: &channel,
+                    command_files: &channel,
                 };
-                self.run_action(frame, task, &plan, uses, &mut left).await
+                self.run_action(step_scope, task, &plan, uses).await
             }
         };
         let may_come_late = self.containers.job_container().is_some() || has_children();
@@ -275,7 +204,7 @@ impl StepRunner {
             UnusedFiles::Reuse
         };
         let written = channel.collect(unwritten);
-        self.conclude_step(&key, timeout, ended, written, left)
+        self.conclude_step(&key, timeout, result, written)
     }
 
     /// Combines how a step ended with what it wrote to its command files and printed as commands.
@@ -283,20 +212,20 @@ impl StepRunner {
         &mut self,
         key: &str,
         timeout: Option<Duration>,
-        ended: RunOutcome,
+        mut result: StepResult,
         mut written: CommandFileValues,
-        mut left: ActionEffects,
     ) -> StepOutcome {
         let heard = &mut self.output.heard;
         written.mistake = heard.failed.take().or(written.mistake);
-        left.outputs.append(&mut heard.outputs);
-        left.outputs.append(&mut written.outputs);
+        result.outputs.append(&mut heard.outputs);
+        result.outputs.append(&mut written.outputs);
         let state = heard.state.drain(..).chain(written.state.drain(..));
         let state: Vec<_> = state.collect();
         if !state.is_empty() {
             self.states.entry(key.to_owned()).or_default().extend(state);
         }
         self.apply_written_changes(&mut written);
+        let ended = std::mem::take(&mut result.ended);
         let (outcome, why) = match (ended, written.mistake) {
             (RunOutcome::Succeeded, None) => (Conclusion::Success, None),
             (RunOutcome::Succeeded, Some(why)) | (RunOutcome::Failed(why), _) => {
@@ -319,14 +248,14 @@ impl StepRunner {
             }
         };
         if let Some(summary) = written.summary {
-            left.add_summary(&summary);
+            result.add_summary(&summary);
         }
         StepOutcome {
             outcome,
             why,
-            outputs: last_value_per_name(left.outputs),
-            entries: left.entries,
-            summary: (!left.summary.is_empty()).then_some(left.summary),
+            outputs: last_value_per_name(result.outputs),
+            entries: result.entries,
+            summary: (!result.summary.is_empty()).then_some(result.summary),
         }
     }
 
@@ -361,27 +290,27 @@ impl StepRunner {
 
     fn prepare_script(
         &mut self,
-        frame: &StepScope,
+        step_scope: &StepScope,
         task: &StepTask,
         plan: &PlannedStep,
         channel: &CommandFiles,
         script: RunStep<'_>,
         number: usize,
-    ) -> Result<ProgramInvocation, String> {
+    ) -> Result<ProgramInvocation, ScriptError> {
         let workspace = self.folders.workspace.clone();
-        let mut seen = frame.step_identity(&task.step.id);
+        let mut seen = step_scope.step_identity(&task.step.id);
         // GitHub sets `github.action_repository` and `github.action_ref` for action steps only, not for scripts
         // inside an action.
         seen.remote = None;
         let env = self.step_environment(&seen, &plan.env, channel);
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.expression_contexts(frame, &seen, &plan.env, &files);
+        let contexts = self.expression_contexts(step_scope, &seen, &plan.env, &files);
         let text = |template: &Template| {
             let text = template.resolve_text(&contexts);
-            text.map_err(|error| format!("{error}\n{}", error.snippet()))
+            text.map_err(ExpressionError::from)
         };
         // `defaults.run` of a job doesn't apply to the steps of composite actions.
-        let defaults = (frame.depth == 0).then_some(&self.spec.defaults);
+        let defaults = (step_scope.depth == 0).then_some(&self.spec.defaults);
         let default_shell = defaults.and_then(|it| it.shell.as_ref());
         let shell_name = match script.shell {
             Some(shell) => Some(shell.to_owned()),
@@ -399,17 +328,14 @@ impl StepRunner {
         let line = match self.containers.job_container() {
             Some(inside) => inside.script_command_line(shell_name, &file),
             None => shell::command_line(shell_name, &file, path),
-        }
-        .map_err(|error| error.to_string())?;
+        }?;
         self.log_script_head(&script, &line);
         let may = |inside: &JobContainer| inside.may_have_folder(&workdir);
         let inside = self.containers.job_container();
         if !inside.map_or_else(|| workdir.is_dir(), may) {
-            let workdir = workdir.display();
-            return Err(format!("the working directory {workdir} does not exist"));
+            return Err(ScriptError::NoWorkdir(workdir));
         }
-        fs::write(&file, shell::script_text(shell_name, &script))
-            .map_err(|error| format!("{}: {error}", file.display()))?;
+        fs::write(&file, shell::script_text(shell_name, &script)).map_err(PathError::at(&file))?;
         Ok(ProgramInvocation {
             line,
             workdir,
@@ -435,15 +361,12 @@ impl StepRunner {
         invocation: &ProgramInvocation,
         plan: &PlannedStep,
     ) -> RunOutcome {
-        let bounds = RunLimits {
-            timeout: plan.timeout,
-            cancel: &mut self.cancel,
-            goes_on: plan.goes_on,
-        };
+        let bounds = plan.limits(&mut self.cancel);
         let (pipe, output) = (&mut self.pipe, &mut self.output);
         let result = match self.containers.job_container() {
             Some(inside) => {
                 let (entered, reach) = inside.translate_invocation(invocation, &self.folders);
+                let reach = reach.as_ref().map(|it| it as &dyn RemoteProcess);
                 program_runner::run_container_client(&entered, reach, bounds, pipe, output).await
             }
             None => program_runner::run_program(invocation, bounds, pipe, output).await,
@@ -462,33 +385,34 @@ impl StepRunner {
     /// Runs a step of a composite action.
     pub(crate) async fn run_nested_step(
         &mut self,
-        frame: &mut StepScope,
+        step_scope: &mut StepScope,
         task: StepTask,
-        left: &mut ActionEffects,
+        result: &mut StepResult,
     ) {
         let cut = self.cancel.update();
         self.record_cancellation(cut);
         let outer = self.output.start_nested_step();
         let step = task.step.clone();
-        let (name, went, continues) = match self.plan_step(frame, &task) {
+        let (name, outcome, on_failure) = match self.plan_step(step_scope, &task) {
             Ok(plan) if plan.runs => {
-                let (name, continues) = (plan.name.clone(), plan.continues);
+                let (name, on_failure) = (plan.name.clone(), plan.on_failure);
                 self.output.log_message(&format!("##[group]{name}"));
-                (name, self.run_step(frame, task, plan).await, continues)
+                let outcome = self.run_step(step_scope, task, plan).await;
+                (name, outcome, on_failure)
             }
             Ok(plan) => (
                 plan.name,
                 StepOutcome::without_output(Conclusion::Skipped, None),
-                false,
+                OnFailure::Fail,
             ),
             Err(error) => (
-                task.title(frame.stage),
-                StepOutcome::from_eval_error(&step, &error),
-                false,
+                task.title(step_scope.stage),
+                StepOutcome::from_eval_error(&step, error),
+                OnFailure::Fail,
             ),
         };
-        let late = frame.deadline.is_some_and(|it| it <= Instant::now());
-        match &went.why {
+        let late = step_scope.deadline.is_some_and(|it| it <= Instant::now());
+        match &outcome.why {
             Some(_) if late => self
                 .output
                 .log_message("##[error]the time of the whole action is over"),
@@ -496,28 +420,34 @@ impl StepRunner {
             None => {}
         }
         self.output.finish_nested_step(outer);
-        let conclusion = apply_continue_on_error(went.outcome, continues);
+        let conclusion = outcome.conclusion(on_failure);
         if conclusion == Conclusion::Failure {
-            let why = went.why.as_deref().unwrap_or("failed");
-            let why = why.lines().next().unwrap_or(why);
-            let failed = format!("its step {name:?}: {why}");
-            frame.failed.get_or_insert(failed);
-            frame.late |= late;
+            let failed = format!("its step {name:?}: {}", outcome.short_reason());
+            step_scope.failed.get_or_insert(failed);
+            step_scope.late |= late;
         }
-        frame.cut |= went.outcome == Conclusion::Cancelled;
-        if frame.stage == ActionStage::Main {
-            frame.add_finished_step(&step.id, went.outcome, conclusion, &went.outputs);
+        step_scope.cut |= outcome.outcome == Conclusion::Cancelled;
+        if step_scope.stage == ActionStage::Main {
+            step_scope.add_finished_step(&step.id, outcome.outcome, conclusion, &outcome.outputs);
         }
-        left.entries.extend(went.entries);
-        if let Some(summary) = went.summary {
-            left.add_summary(&summary);
+        result.entries.extend(outcome.entries);
+        if let Some(summary) = outcome.summary {
+            result.add_summary(&summary);
         }
     }
+}
 
-    /// The working directory of the job's steps.
-    pub(crate) fn workspace(&self) -> &Path {
-        &self.folders.workspace
-    }
+/// Why a script can't be run.
+#[derive(Debug, thiserror::Error)]
+enum ScriptError {
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
+    #[error(transparent)]
+    Shell(#[from] ShellError),
+    #[error("the working directory {} does not exist", .0.display())]
+    NoWorkdir(PathBuf),
+    #[error(transparent)]
+    File(#[from] PathError),
 }
 
 /// The parts of a `run:` step.
@@ -525,14 +455,6 @@ struct RunStep<'s> {
     text: &'s Template,
     shell: Option<&'s str>,
     folder: Option<&'s Template>,
-}
-
-/// The conclusion of a step: `continue-on-error` turns a failure into a success.
-pub(crate) fn apply_continue_on_error(outcome: Conclusion, continues: bool) -> Conclusion {
-    match outcome {
-        Conclusion::Failure if continues => Conclusion::Success,
-        other => other,
-    }
 }
 
 /// Removes duplicate outputs: the last value wins.

@@ -6,28 +6,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    expr::{Condition, Object, Status, Value},
+    expr::{Object, Status, Value},
     job::Conclusion,
     model::Step,
 };
 use tokio::time::Instant;
 
 use crate::{
-    actions::action_resolver::ResolvedAction, environment::EnvVars, job_scope::JobVerdict,
-    step_runner::StepTask,
+    action_stage::ActionStage, actions::resolved_action::ResolvedAction, environment::EnvVars,
+    job_verdict::JobVerdict,
 };
-
-/// The part of an action to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ActionStage {
-    /// Before the job's first step.
-    Pre,
-    /// In place of the step itself.
-    #[default]
-    Main,
-    /// After the job's last step.
-    Post,
-}
 
 /// The state of a list of steps. Serialised, because a composite action with pending post steps must survive a
 /// resumed job.
@@ -99,22 +87,6 @@ pub(crate) struct PostStep {
     pub(crate) action: Option<Arc<ResolvedAction>>,
     /// The scope of a composite action.
     pub(crate) inner: Option<Box<StepScope>>,
-}
-
-impl From<PostStep> for StepTask {
-    fn from(post: PostStep) -> Self {
-        Self {
-            condition: match &post.action {
-                Some(action) => action.stage_condition(ActionStage::Post),
-                // `success()`: built-in actions only save their results (caches) when all went well.
-                None => Condition::default(),
-            },
-            key: post.key,
-            step: post.step,
-            known: post.action,
-            inner: post.inner,
-        }
-    }
 }
 
 impl StepScope {

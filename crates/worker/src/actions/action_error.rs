@@ -1,12 +1,12 @@
 //! Why an action failed.
 
-use std::{io, net::Ipv4Addr, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use super::{
-    action_resolver::ActionFileError, artifact_tar::ArtifactError, deploy::RequestError,
-    setup_tools::MissingTool,
+    action_reference::ActionFileError, server_request::RequestError, tool_table::MissingTool,
 };
 use crate::{
+    artifact_tar::ArtifactError,
     cache::{CacheKeyError, FindCacheError, cache_archive::CacheArchiveError},
     containers::ContainerError,
     expression_error::ExpressionError,
@@ -156,18 +156,6 @@ pub(crate) enum NodeProblem {
     NotExecutable(#[from] PathError),
     #[error("{} doesn't say which version it is", .0.display())]
     NoVersion(PathBuf),
-}
-
-/// Why the endpoints for actions are not available.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EndpointError {
-    #[error("containers of this engine don't see this machine")]
-    NoGateway,
-    #[error("the endpoints for actions can't be served at {address}: {source}")]
-    NotServed {
-        address: Ipv4Addr,
-        source: io::Error,
-    },
 }
 
 impl ActionError {

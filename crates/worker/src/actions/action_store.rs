@@ -7,7 +7,9 @@ use std::{
 
 use shipway_workflow::job::ActionSource;
 
-use super::{ActionError, action_resolver::RemoteAction, run_blocking};
+use super::{
+    action_error::ActionError, action_reference::RemoteAction, blocking_task::run_blocking,
+};
 use crate::forge::{FetchedRepository, Forge};
 use crate::path_error::PathError;
 

@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ActionContext, ActionEffects, ActionError, artifact_tar, cross_run_artifacts::OtherRun,
-    run_blocking,
+    action_error::ActionError, blocking_task::run_blocking, cross_run_artifacts::OtherRun,
+    step_context::StepContext, step_context::StepResult,
 };
 use crate::{
+    artifact_tar,
     path_patterns::{self, HiddenFiles, PathMatches, SearchRoots},
     runtime::{ArtifactEntry, check_name, free_path},
 };
 
 /// `actions/upload-artifact`
-pub(super) async fn upload_artifact(
-    call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, ActionError> {
+pub(super) async fn upload_artifact(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
     let name = check_name(call.input("name").unwrap_or("artifact"))?.to_owned();
     let patterns = call
         .input("path")
@@ -52,7 +51,7 @@ pub(super) async fn upload_artifact(
             "ignore" => call.log_message(&error.to_string()),
             _ => call.warn(&format!("{error}; no artifact is uploaded")),
         }
-        return Ok(ActionEffects::default());
+        return Ok(StepResult::default());
     }
     if !overwrite && !call.shelf.is_name_free(&name) {
         return Err(ActionError::ArtifactExists(name));
@@ -74,7 +73,7 @@ pub(super) async fn upload_artifact(
     ));
     let kept = call.shelf.add_artifact(name, path, digest, size);
     let hex = kept.digest.trim_start_matches("sha256:").to_owned();
-    Ok(ActionEffects::with_outputs([
+    Ok(StepResult::with_outputs([
         ("artifact-id", kept.id().to_string()),
         ("artifact-digest", hex),
         ("artifact-url", artifact_url(call, &kept)),
@@ -82,7 +81,7 @@ pub(super) async fn upload_artifact(
 }
 
 /// Validates an input that has no effect: tars are not compressed, and artifacts are kept as long as their run.
-fn check_number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), ActionError> {
+fn check_number(call: &StepContext<'_>, name: &str, max: u32) -> Result<(), ActionError> {
     let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
     match call.input(name) {
         Some(text) if !is_sane(text) => Err(ActionError::InvalidInput {
@@ -95,7 +94,7 @@ fn check_number(call: &ActionContext<'_>, name: &str, max: u32) -> Result<(), Ac
 }
 
 /// The artifact's URL on the run's page; empty without a server.
-fn artifact_url(call: &ActionContext<'_>, kept: &ArtifactEntry) -> String {
+fn artifact_url(call: &StepContext<'_>, kept: &ArtifactEntry) -> String {
     let github = &call.spec.contexts.github;
     let text = |name: &str| github.get(name).to_text().to_string();
     let repository = text("repository");
@@ -137,7 +136,7 @@ enum ArtifactSelection {
 }
 
 impl ArtifactSelection {
-    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, ActionError> {
+    fn from_inputs(call: &StepContext<'_>) -> Result<Self, ActionError> {
         match (
             call.input("name"),
             call.input("artifact-ids"),
@@ -200,9 +199,9 @@ impl ArtifactSelection {
 
 /// `actions/download-artifact`: one artifact into a folder, or several, each into a folder with its name.
 pub(super) async fn download_artifact(
-    call: &mut ActionContext<'_>,
+    call: &mut StepContext<'_>,
     version: Option<u32>,
-) -> Result<ActionEffects, ActionError> {
+) -> Result<StepResult, ActionError> {
     let other = OtherRun::from_inputs(call)?;
     let to = call.resolve_path(call.input("path").unwrap_or("."))?;
     let wanted = ArtifactSelection::from_inputs(call)?;
@@ -236,14 +235,14 @@ pub(super) async fn download_artifact(
     if !matches!(wanted, ArtifactSelection::Name(_)) {
         call.log_message(&format!("Downloaded {} artifacts", taken.len()));
     }
-    Ok(ActionEffects::with_outputs([(
+    Ok(StepResult::with_outputs([(
         "download-path",
         to.display().to_string(),
     )]))
 }
 
 async fn unpack_artifact(
-    call: &mut ActionContext<'_>,
+    call: &mut StepContext<'_>,
     kept: &ArtifactEntry,
     to: &Path,
 ) -> Result<(), ActionError> {
@@ -261,7 +260,7 @@ async fn unpack_artifact(
     Ok(())
 }
 
-impl ActionContext<'_> {
+impl StepContext<'_> {
     /// Searches only the job's folders, so that a mistaken pattern uploads no other files.
     fn search_roots(&self) -> SearchRoots {
         let folders = self.folders;

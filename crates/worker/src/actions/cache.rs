@@ -3,11 +3,14 @@
 //! Outputs are exactly GitHub's: `cache-hit` is `true` for an exact match of the key, `false` for a match of a
 //! restore key, and unset if nothing was found.
 
-use super::{ActionContext, ActionEffects, ActionError, run_blocking};
+use super::{
+    action_error::ActionError, blocking_task::run_blocking, step_context::StepContext,
+    step_context::StepResult,
+};
 use crate::{
+    action_stage::ActionStage,
     cache::{CacheEntry, JobCaches, SaveCacheError, cache_archive, check_key},
     path_patterns::SearchRoots,
-    step_scope::ActionStage,
 };
 
 /// State that the main part of `actions/cache` saves for its post part.
@@ -22,7 +25,7 @@ struct CacheInputs {
 }
 
 impl CacheInputs {
-    fn from_inputs(call: &ActionContext<'_>) -> Result<Self, ActionError> {
+    fn from_inputs(call: &StepContext<'_>) -> Result<Self, ActionError> {
         let given = |name: &str| {
             let value = call.input(name);
             value.ok_or_else(|| ActionError::MissingInput {
@@ -41,27 +44,28 @@ impl CacheInputs {
 }
 
 /// `actions/cache`: the main part restores, the post part saves.
-pub(super) async fn run_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, ActionError> {
+pub(super) async fn run_cache(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
     if call.stage == ActionStage::Post {
         save_cache(call).await?;
-        return Ok(ActionEffects::default());
+        return Ok(StepResult::default());
     }
     let mut left = restore_cache(call).await?;
-    left.post = true;
+    left.has_post_part = true;
     Ok(left)
 }
 
 /// `actions/cache/restore`
-pub(super) async fn restore_cache(
-    call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, ActionError> {
+pub(super) async fn restore_cache(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
     let asked = CacheInputs::from_inputs(call)?;
-    let lookup_only = call.bool_input("lookup-only")?;
+    let mode = match call.bool_input("lookup-only")? {
+        true => RestoreMode::LookupOnly,
+        false => RestoreMode::Unpack,
+    };
     let must_hit = call.bool_input("fail-on-cache-miss")?;
     let primary = ("cache-primary-key", asked.key.clone());
     let Some(caches) = call.caches.cloned() else {
         call.notice("this run has nowhere to keep caches; nothing is restored or saved");
-        return Ok(ActionEffects::with_outputs([
+        return Ok(StepResult::with_outputs([
             primary,
             ("cache-hit", "false".to_owned()),
         ]));
@@ -72,8 +76,7 @@ pub(super) async fn restore_cache(
     let keys = keys.cloned().collect::<Vec<_>>().join(", ");
     let scratch = call.folders.temp.clone();
     let found =
-        run_blocking(move || find_and_unpack(&caches, &ground, &asked, lookup_only, &scratch))
-            .await;
+        run_blocking(move || find_and_unpack(&caches, &ground, &asked, mode, &scratch)).await;
     let found = found.unwrap_or_else(|why| {
         // Treat a broken cache as a miss: it must not fail the job.
         call.warn(&why.to_string());
@@ -84,18 +87,18 @@ pub(super) async fn restore_cache(
             return Err(ActionError::CacheMiss(key));
         }
         call.log_message(&format!("Cache not found for input keys: {keys}"));
-        let mut left = ActionEffects::with_outputs([primary]);
+        let mut left = StepResult::with_outputs([primary]);
         left.state.push(state);
         return Ok(left);
     };
-    call.log_message(&if lookup_only {
+    call.log_message(&if mode == RestoreMode::LookupOnly {
         format!("Cache found and can be restored from key: {}", entry.key)
     } else {
         let CacheEntry { key, size, .. } = &entry;
         format!("Cache restored from key: {key} ({files} files, {size} bytes)")
     });
     let hit = is_same_key(&key, &entry.key).to_string();
-    let mut left = ActionEffects::with_outputs([
+    let mut left = StepResult::with_outputs([
         primary,
         ("cache-hit", hit),
         ("cache-matched-key", entry.key.clone()),
@@ -105,7 +108,7 @@ pub(super) async fn restore_cache(
 }
 
 /// `actions/cache/save`. Like at GitHub, a cache that can't be saved doesn't fail the step.
-pub(super) async fn save_cache(call: &mut ActionContext<'_>) -> Result<ActionEffects, ActionError> {
+pub(super) async fn save_cache(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
     let mut asked = CacheInputs::from_inputs(call)?;
     // Use the key of the main part: files that went into `hashFiles` may have changed.
     if let Some(key) = call.saved_state(PRIMARY_KEY) {
@@ -119,11 +122,11 @@ pub(super) async fn save_cache(call: &mut ActionContext<'_>) -> Result<ActionEff
         call.log_message(&format!(
             "Cache hit occurred on the primary key {key}, not saving cache."
         ));
-        return Ok(ActionEffects::default());
+        return Ok(StepResult::default());
     }
     let Some(caches) = call.caches.cloned() else {
         call.notice("this run has nowhere to keep caches; nothing is saved");
-        return Ok(ActionEffects::default());
+        return Ok(StepResult::default());
     };
     let (ground, scratch) = (cache_roots(call), call.folders.temp.clone());
     let saved = run_blocking(move || pack_and_save(&caches, &ground, &asked, &scratch)).await?;
@@ -140,7 +143,14 @@ pub(super) async fn save_cache(call: &mut ActionContext<'_>) -> Result<ActionEff
         )),
         SaveOutcome::Refused(why) => call.warn(&format!("the cache {key} is not saved: {why}")),
     }
-    Ok(ActionEffects::default())
+    Ok(StepResult::default())
+}
+
+/// Whether a cache is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RestoreMode {
+    Unpack,
+    LookupOnly,
 }
 
 enum SaveOutcome {
@@ -149,19 +159,19 @@ enum SaveOutcome {
     Refused(SaveCacheError),
 }
 
-/// Finds an entry and unpacks it, unless `lookup_only`; returns it with the number of its files.
+/// Finds an entry and unpacks it, unless only looked up; returns it with the number of its files.
 fn find_and_unpack(
     caches: &JobCaches,
     ground: &SearchRoots,
     asked: &CacheInputs,
-    lookup_only: bool,
+    mode: RestoreMode,
     scratch: &std::path::Path,
 ) -> Result<Option<(CacheEntry, usize)>, ActionError> {
     let version = cache_archive::archive_version(&asked.paths);
     let Some(entry) = caches.find_entry(&version, &asked.key, &asked.restore_keys)? else {
         return Ok(None);
     };
-    if lookup_only {
+    if mode == RestoreMode::LookupOnly {
         return Ok(Some((entry, 0)));
     }
     let own = unique_file_in(scratch);
@@ -207,7 +217,7 @@ fn unique_file_in(folder: &std::path::Path) -> std::path::PathBuf {
 }
 
 /// Not restricted to the job's folders: tools keep caches anywhere.
-fn cache_roots(call: &ActionContext<'_>) -> SearchRoots {
+fn cache_roots(call: &StepContext<'_>) -> SearchRoots {
     SearchRoots {
         root: call.folders.workspace.clone(),
         home: call.folders.home.clone(),

@@ -9,13 +9,14 @@ use std::{
 use shipway_workflow::job::SourceTree;
 use tokio::process::Command;
 
-use super::{ActionContext, ActionEffects, ActionError, run_blocking};
+use super::{
+    action_error::ActionError, blocking_task::run_blocking, step_context::StepContext,
+    step_context::StepResult,
+};
 use crate::path_error::PathError;
 use crate::path_patterns::{self, HiddenFiles};
 
-pub(super) async fn run_checkout(
-    call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, ActionError> {
+pub(super) async fn run_checkout(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
     let own = call.spec.contexts.github.get("repository").to_text();
     if let Some(other) = call
         .input("repository")
@@ -46,12 +47,12 @@ pub(super) async fn run_checkout(
 }
 
 async fn checkout_from_git(
-    call: &mut ActionContext<'_>,
+    call: &mut StepContext<'_>,
     git_dir: &Path,
     commit: &str,
     reference: &str,
     to: &Path,
-) -> Result<ActionEffects, ActionError> {
+) -> Result<StepResult, ActionError> {
     let failed = PathError::at(to);
     let asked = call.input("ref").map(str::to_owned);
     // `clean` (default): a second checkout into the same folder removes all files first.
@@ -102,7 +103,7 @@ async fn checkout_from_git(
         }
     };
     call.log_message(&format!("Checked out {commit} ({reference})"));
-    Ok(ActionEffects::with_outputs([
+    Ok(StepResult::with_outputs([
         ("commit", commit),
         ("ref", reference),
     ]))
@@ -110,7 +111,7 @@ async fn checkout_from_git(
 
 /// Resolves a branch, tag or commit id.
 async fn resolve_commit(
-    call: &ActionContext<'_>,
+    call: &StepContext<'_>,
     at: &Path,
     wanted: &str,
 ) -> Result<String, ActionError> {
@@ -145,10 +146,10 @@ fn remove_contents(folder: &Path) -> io::Result<()> {
 
 /// Copies tracked and untracked, but not ignored files; all files if the folder is no git repository.
 async fn copy_source_folder(
-    call: &mut ActionContext<'_>,
+    call: &mut StepContext<'_>,
     from: &Path,
     to: &Path,
-) -> Result<ActionEffects, ActionError> {
+) -> Result<StepResult, ActionError> {
     if let Some(reference) = call.input("ref") {
         let text = format!(
             "`ref: {reference}` has no effect: without a server the folder is taken as it is"
@@ -186,7 +187,7 @@ async fn copy_source_folder(
     });
     let count = count.await?;
     call.log_message(&format!("Copied {count} files of {}", from.display()));
-    Ok(ActionEffects::default())
+    Ok(StepResult::default())
 }
 
 /// Copies a file or a symlink; false if it is something else or was deleted meanwhile.
@@ -212,7 +213,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<bool> {
 
 /// Runs git with a clean environment; returns its stdout.
 async fn run_git(
-    call: &ActionContext<'_>,
+    call: &StepContext<'_>,
     at: &Path,
     arguments: &[&str],
 ) -> Result<String, ActionError> {

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use shipway_workflow::job::ServerAccess;
 
 use super::{
-    ActionContext, ActionError,
-    deploy::{RequestError, bearer_header, http_agent},
-    run_blocking,
+    action_error::ActionError,
+    blocking_task::run_blocking,
+    server_request::{RequestError, bearer_header, http_agent},
+    step_context::StepContext,
 };
 use crate::{path_error::PathError, runtime::ArtifactEntry};
 
@@ -39,7 +40,7 @@ pub(super) struct OtherRun {
 
 impl OtherRun {
     /// The run given by `run-id`; `None` if it is the job's own run.
-    pub(super) fn from_inputs(call: &ActionContext<'_>) -> Result<Option<Self>, ActionError> {
+    pub(super) fn from_inputs(call: &StepContext<'_>) -> Result<Option<Self>, ActionError> {
         let github = &call.spec.contexts.github;
         let own = |name: &str| github.get(name).to_text().to_string();
         let repository = own("repository");

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use shipway_workflow::job::{JournalBody, ServerAccess};
 use tokio::sync::mpsc;
 
-use super::{ActionContext, ActionEffects, ActionError};
+use super::{
+    action_error::ActionError,
+    server_request::{RequestError, bearer_header, http_agent},
+    step_context::{StepContext, StepResult},
+};
 
 /// Polling interval for a rollout, in addition to change notifications, which stop when the server restarts.
 const LOOK: Duration = Duration::from_secs(5);
@@ -18,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Timeout of one request.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEffects, ActionError> {
+pub(super) async fn run_deploy(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
     let environment = call
         .input("environment")
         .ok_or_else(|| ActionError::MissingInput {
@@ -29,7 +33,7 @@ pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEff
     let artifact = call.input("artifact").map(str::to_owned);
     let waits = call.input("wait").is_none() || call.bool_input("wait")?;
     let Some(server) = call.spec.server.clone().map(DeployClient) else {
-        return Ok(ActionEffects::unsupported(format!(
+        return Ok(StepResult::unsupported(format!(
             "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
         )));
     };
@@ -58,7 +62,7 @@ pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEff
     call.log_message(&format!(
         "Release #{release} goes to {environment}: {shown}"
     ));
-    let mut left = ActionEffects::with_outputs([
+    let mut left = StepResult::with_outputs([
         ("release", release),
         ("rollout", rollout.clone().unwrap_or_default()),
     ]);
@@ -75,7 +79,7 @@ pub(super) async fn run_deploy(call: &mut ActionContext<'_>) -> Result<ActionEff
 
 /// Prints a rollout's notes until it ends; an error if it didn't succeed.
 async fn follow_rollout(
-    call: &mut ActionContext<'_>,
+    call: &mut StepContext<'_>,
     server: &DeployClient,
     rollout: &str,
 ) -> Result<(), ActionError> {
@@ -108,34 +112,6 @@ async fn follow_rollout(
 }
 
 struct DeployClient(ServerAccess);
-
-/// Why a request to the server failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RequestError {
-    #[error("the server can't be reached: {0}")]
-    Unreachable(String),
-    /// The run's artifact is not, or not yet, in the server's store.
-    #[error("{0}")]
-    ArtifactMissing(String),
-    /// Another error response.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// The server's problem type for an artifact that the run has not uploaded (`server/api/deploys.rs`).
-const ARTIFACT_MISSING: &str = "urn:shipway:problem:artifact-missing";
-
-impl RequestError {
-    /// From an error response with a problem document (RFC 9457).
-    pub(super) fn from_problem(status: ureq::http::StatusCode, problem: &Value) -> Self {
-        let detail = problem["detail"].as_str().map(str::to_owned);
-        let detail = detail.unwrap_or_else(|| format!("the server answers {status}"));
-        match problem["type"].as_str() {
-            Some(ARTIFACT_MISSING) => Self::ArtifactMissing(detail),
-            _ => Self::Refused(detail),
-        }
-    }
-}
 
 impl DeployClient {
     /// Requests a deployment. Retries while an artifact of this job is not yet in the server's store.
@@ -199,19 +175,6 @@ impl DeployClient {
         });
         receiver
     }
-}
-
-pub(super) fn bearer_header(access: &ServerAccess) -> String {
-    format!("Bearer {}", access.token)
-}
-
-pub(super) fn http_agent(timeout: Option<Duration>) -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .timeout_global(timeout)
-        .build()
-        .into()
 }
 
 fn send_request(

@@ -1,27 +1,22 @@
-//! Container actions, of a repository or from an image (`uses: docker://…`): their inputs, arguments and variables.
+//! Container actions, of a repository or from an image (`uses: docker://…`): their entrypoint, arguments and variables.
 //! [`crate::containers`] runs them.
 
+use std::path::Path;
+
 use shipway_workflow::{
-    expr::Value,
+    expr::Contexts,
     model::{ActionFile, Runs, Table},
 };
 
-use super::{
-    ActionError,
-    action_handlers::{PreparedAction, register_post_part},
-    action_resolver::ResolvedAction,
-};
+use super::{action_error::ActionError, resolved_action::ResolvedAction};
 use crate::{
-    containers::ContainerAction,
+    action_stage::ActionStage,
+    containers::{ContainerAction, ContainerError, EngineUnavailable},
     environment::EnvVars,
-    file_hash::WorkspaceFiles,
-    program_runner::RunOutcome,
-    step_runner::{PlannedStep, StepRunner, StepTask},
-    step_scope::{ActionStage, StepScope},
 };
 
 /// The action for `uses: docker://image`.
-pub(super) fn action_from_image(image: &str, folder: &std::path::Path) -> ResolvedAction {
+pub(crate) fn action_from_image(image: &str, folder: &Path) -> ResolvedAction {
     ResolvedAction {
         folder: folder.to_owned(),
         file: ActionFile {
@@ -41,89 +36,83 @@ pub(super) fn action_from_image(image: &str, folder: &std::path::Path) -> Resolv
     }
 }
 
-impl StepRunner {
-    /// Runs a container action, or its pre or post part.
-    pub(super) async fn run_docker_action(
-        &mut self,
-        frame: &mut StepScope,
-        task: &StepTask,
-        plan: &PlannedStep,
-        made: PreparedAction<'_>,
-    ) -> Result<RunOutcome, ActionError> {
-        let known = made.action;
-        let Runs::Docker {
-            image,
-            entrypoint,
-            args,
-            env: more,
-            ..
-        } = &known.file.runs
-        else {
-            return Ok(RunOutcome::Succeeded);
-        };
-        let input = |wanted: &str| {
-            let mut inputs = made.inputs.iter();
-            let found = inputs.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-            found
-                .map(|(_, value)| value.clone())
-                .filter(|it| !it.is_empty())
-        };
-        let entrypoint = match frame.stage {
-            ActionStage::Main => entrypoint.clone().or_else(|| input("entrypoint")),
-            stage => match known.stage_part(stage) {
-                Some(part) => Some(part.entry.clone()),
-                None => return Ok(RunOutcome::Succeeded),
-            },
-        };
-        register_post_part(frame, task, known);
-        let mut env = self.step_environment(&made.seen, &plan.env, made.channel);
-        let workspace = self.folders.workspace.clone();
-        let files = WorkspaceFiles(&workspace);
-        let inputs = made.inputs.iter();
-        let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        let within = frame.for_action(
-            &task.key,
-            plan.own.clone(),
-            Value::object(inputs),
-            made.seen,
-        );
-        let contexts =
-            self.expression_contexts(&within, &within.step_identity(""), &plan.env, &files);
-        let more = more
-            .resolve(&contexts)
-            .map_err(ActionError::in_expression("runs.env"))?;
-        for (name, value) in more {
-            // Variables of the workflow take precedence.
-            if env.get(&name).is_none() {
-                env.set(name, value);
-            }
-        }
-        let arguments = args.iter().map(|arg| arg.resolve_text(&contexts));
-        let mut arguments = arguments
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(ActionError::in_expression("runs.args"))?;
-        if args.is_empty() {
-            arguments = ContainerAction::split_arguments(&input("args").unwrap_or_default())?;
-        }
-        for (name, value) in &made.inputs {
-            let name = name.replace(' ', "_").to_uppercase();
-            env.set(format!("INPUT_{name}"), value.as_str());
-        }
-        for (name, value) in self
-            .states
-            .get(&task.key)
-            .into_iter()
-            .flat_map(EnvVars::iter)
-        {
-            env.set(format!("STATE_{name}"), value.as_str());
-        }
-        let action = ContainerAction {
-            image: image.clone(),
-            folder: known.folder.clone(),
-            entrypoint,
-            arguments,
-            env,
-        };
-        Ok(self.run_container(plan, action).await?)
+/// `docker://image`, or the path of a Dockerfile.
+pub(crate) fn image_name(action: &ResolvedAction) -> &str {
+    match &action.file.runs {
+        Runs::Docker { image, .. } => image,
+        Runs::Composite { .. } | Runs::JavaScript { .. } => "",
     }
+}
+
+/// The entrypoint of a part; the outer `None` if the action has no such part, the inner one for the image's own entrypoint.
+pub(crate) fn find_entrypoint(
+    action: &ResolvedAction,
+    inputs: &[(String, String)],
+    stage: ActionStage,
+) -> Option<Option<String>> {
+    match (&action.file.runs, stage) {
+        (Runs::Docker { entrypoint, .. }, ActionStage::Main) => Some(
+            entrypoint
+                .clone()
+                .or_else(|| find_input(inputs, "entrypoint")),
+        ),
+        (_, stage) => Some(Some(action.stage_part(stage)?.entry.clone())),
+    }
+}
+
+/// Evaluates the arguments, and adds the action's variables to `env`.
+pub(crate) fn evaluate(
+    action: &ResolvedAction,
+    inputs: &[(String, String)],
+    contexts: &Contexts<'_>,
+    env: &mut EnvVars,
+) -> Result<Vec<String>, ActionError> {
+    let Runs::Docker { args, env: own, .. } = &action.file.runs else {
+        return Ok(Vec::new());
+    };
+    let own = own.resolve(contexts);
+    for (name, value) in own.map_err(ActionError::in_expression("runs.env"))? {
+        // Variables of the workflow take precedence.
+        if env.get(&name).is_none() {
+            env.set(name, value);
+        }
+    }
+    if args.is_empty() {
+        let text = find_input(inputs, "args").unwrap_or_default();
+        return Ok(ContainerAction::split_arguments(&text)?);
+    }
+    let arguments = args.iter().map(|argument| argument.resolve_text(contexts));
+    let arguments: Result<_, _> = arguments.collect();
+    arguments.map_err(ActionError::in_expression("runs.args"))
+}
+
+/// The container to run.
+pub(crate) fn build(
+    action: &ResolvedAction,
+    entrypoint: Option<String>,
+    arguments: Vec<String>,
+    env: EnvVars,
+) -> ContainerAction {
+    ContainerAction {
+        image: image_name(action).to_owned(),
+        folder: action.folder.clone(),
+        entrypoint,
+        arguments,
+        env,
+    }
+}
+
+pub(crate) fn without_engine(action: &ResolvedAction, source: EngineUnavailable) -> ContainerError {
+    ContainerError::ActionWithoutEngine {
+        image: image_name(action).to_owned(),
+        source,
+    }
+}
+
+/// A non-empty input.
+fn find_input(inputs: &[(String, String)], name: &str) -> Option<String> {
+    let mut inputs = inputs.iter();
+    let found = inputs.find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let value = found.map(|(_, value)| value.clone());
+    value.filter(|value| !value.is_empty())
 }

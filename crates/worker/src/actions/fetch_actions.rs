@@ -8,36 +8,48 @@ use shipway_workflow::{
     model::{Action, Runs, Step},
 };
 
-use super::action_resolver::ActionLibrary;
 use super::{
-    ActionError,
-    action_handlers::{DEPTH_MAX, too_deep},
-    action_resolver::{ActionReference, RemoteAction, ResolvedAction},
+    action_error::ActionError,
+    action_library::ActionLibrary,
+    action_reference::{ActionReference, RemoteAction},
+    resolved_action::ResolvedAction,
 };
-use crate::{output_processor::OutputProcessor, step_runner::StepRunner};
+use crate::{
+    cancellation::{JobCancellation, WhenCancelled},
+    output_processor::OutputProcessor,
+};
 
-impl StepRunner {
-    /// Fetches all actions that the job's steps use.
-    pub(crate) async fn fetch_job_actions(&mut self) -> Result<(), ActionError> {
-        let spec = Arc::clone(&self.spec);
+/// GitHub's limit for nested actions.
+pub(crate) const DEPTH_MAX: usize = 9;
+
+impl ActionLibrary {
+    /// Fetches all actions that the job's steps use. Returns early, without an error, when the job is cancelled.
+    pub(crate) async fn fetch_job_actions(
+        &mut self,
+        steps: &[Step],
+        output: &mut OutputProcessor,
+        cancel: &mut JobCancellation,
+    ) -> Result<(), ActionError> {
         tokio::select! {
-            result = fetch_recursively(&mut self.library, &mut self.output, &spec.steps, 0) => result,
-            _ = self.cancel.wait_for_stop(false) => Ok(()),
+            result = fetch_recursively(self, output, steps, 0) => result,
+            _ = cancel.wait_for_stop(WhenCancelled::Stop) => Ok(()),
         }
     }
 
     /// Fetches the actions that the steps of a composite action use.
     pub(crate) async fn fetch_nested_actions(
         &mut self,
-        known: &ResolvedAction,
+        action: &ResolvedAction,
         depth: usize,
+        output: &mut OutputProcessor,
+        cancel: &mut JobCancellation,
     ) -> Result<(), ActionError> {
-        let Runs::Composite { steps } = &known.file.runs else {
+        let Runs::Composite { steps } = &action.file.runs else {
             return Ok(());
         };
         tokio::select! {
-            result = fetch_recursively(&mut self.library, &mut self.output, steps, depth) => result,
-            _ = self.cancel.wait_for_stop(false) => Err(ActionError::Cancelled),
+            result = fetch_recursively(self, output, steps, depth) => result,
+            _ = cancel.wait_for_stop(WhenCancelled::Stop) => Err(ActionError::Cancelled),
         }
     }
 
@@ -45,11 +57,20 @@ impl StepRunner {
     pub(crate) async fn fetch_action(
         &mut self,
         remote: &RemoteAction,
+        output: &mut OutputProcessor,
+        cancel: &mut JobCancellation,
     ) -> Result<Arc<ResolvedAction>, ActionError> {
         tokio::select! {
-            result = fetch_into_library(&mut self.library, &mut self.output, remote) => result,
-            _ = self.cancel.wait_for_stop(false) => Err(ActionError::Cancelled),
+            result = fetch_into_library(self, output, remote) => result,
+            _ = cancel.wait_for_stop(WhenCancelled::Stop) => Err(ActionError::Cancelled),
         }
+    }
+}
+
+pub(crate) fn too_deep(action: &str) -> ActionError {
+    ActionError::TooDeep {
+        action: action.to_owned(),
+        max: DEPTH_MAX,
     }
 }
 

@@ -8,14 +8,14 @@ use std::{
 
 use tokio::process::Command;
 
-use super::{ActionContext, ActionError};
+use super::{action_error::ActionError, step_context::StepContext};
 use crate::{environment::runner_arch, shell::find_program};
 
 /// Creates a virtual environment with `program` and puts it before `PATH`; returns its Python.
 pub(super) async fn create_venv(
     program: &str,
     version: &str,
-    call: &mut ActionContext<'_>,
+    call: &mut StepContext<'_>,
 ) -> Result<PathBuf, ActionError> {
     let root = call.folders.tools_folder().join("Python").join(version);
     let root = root.join(runner_arch().to_ascii_lowercase());
@@ -41,7 +41,7 @@ const SCRIPT: &str = include_str!("make_venv.py");
 async fn run_venv_script(
     base: &Path,
     root: &Path,
-    call: &ActionContext<'_>,
+    call: &StepContext<'_>,
 ) -> Result<(), ActionError> {
     let env = call.env.iter().map(|(name, value)| (name, value));
     let output = Command::new(base)

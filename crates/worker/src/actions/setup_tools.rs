@@ -1,104 +1,23 @@
 //! `actions/setup-*`: uses the tool that is installed on this machine if its version matches. Otherwise the real
 //! action installs it ([`MissingTool`]); another version is used only if that is allowed.
 
-use std::{fmt, fs, path::Path, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use tokio::process::Command;
 
 use super::{
-    ActionContext, ActionEffects, ActionError, python_venv, version_ranges::matches_range,
+    action_error::ActionError,
+    python_venv,
+    step_context::{StepContext, StepResult},
+    tool_table::{MissingTool, SetupTool, find_tool},
+    version_ranges::matches_range,
 };
 use crate::{environment::runner_arch, path_error::PathError, shell::find_program};
 
-/// A tool and its programs, the preferred one first.
-struct SetupTool {
-    programs: &'static [&'static str],
-    /// The input with the version, and the output with the actual one.
-    input: &'static str,
-    /// The input with the path of a version file.
-    file: &'static str,
-    /// The argument that prints the program's version.
-    ask: &'static str,
-}
-
-fn find_tool(name: &str) -> Option<SetupTool> {
-    let (programs, input, file, ask): (&[_], _, _, _) = match name {
-        "python" => (
-            &["python3", "python"],
-            "python-version",
-            "python-version-file",
-            "--version",
-        ),
-        "node" => (&["node"], "node-version", "node-version-file", "--version"),
-        "go" => (&["go"], "go-version", "go-version-file", "version"),
-        "java" => (&["java"], "java-version", "java-version-file", "-version"),
-        "dotnet" => (
-            &["dotnet"],
-            "dotnet-version",
-            "global-json-file",
-            "--version",
-        ),
-        "ruby" => (&["ruby"], "ruby-version", "ruby-version-file", "--version"),
-        "rust" => (&["rustc"], "rust-version", "rust-version-file", "--version"),
-        "uv" => (&["uv"], "version", "version-file", "--version"),
-        _ => return None,
-    };
-    Some(SetupTool {
-        programs,
-        input,
-        file,
-        ask,
-    })
-}
-
-pub(super) fn is_supported(name: &str) -> bool {
-    find_tool(name).is_some()
-}
-
-/// A tool, or a version of it, that this machine lacks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MissingTool {
-    /// E.g. `python3 or python`.
-    programs: String,
-    /// The version that the workflow asks for.
-    wanted: Option<String>,
-    /// The version that is installed instead, e.g. `node 20.1.0`.
-    present: Option<String>,
-}
-
-impl fmt::Display for MissingTool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.present, &self.wanted) {
-            (Some(present), Some(wanted)) => write!(
-                f,
-                "the workflow asks for version {wanted}, and this machine has {present}"
-            ),
-            (None, Some(wanted)) => write!(
-                f,
-                "the workflow asks for version {wanted}, and there is no {} on this machine",
-                self.programs
-            ),
-            (_, None) => write!(f, "there is no {} on this machine", self.programs),
-        }
-    }
-}
-
-impl MissingTool {
-    /// What the user can do about it.
-    pub(super) fn advice(&self) -> String {
-        match &self.present {
-            Some(present) => format!(
-                "install that version on the machine, or run with --allow-other-versions to use {present}"
-            ),
-            None => "install it on the machine".to_owned(),
-        }
-    }
-}
-
 pub(super) async fn set_up_tool(
     name: &str,
-    call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, ActionError> {
+    call: &mut StepContext<'_>,
+) -> Result<StepResult, ActionError> {
     let Some(tool) = find_tool(name) else {
         return Err(ActionError::UnknownTool(name.to_owned()));
     };
@@ -129,9 +48,9 @@ pub(super) async fn set_up_tool(
         wanted: described,
         present,
     };
-    Ok(ActionEffects {
+    Ok(StepResult {
         missing_tool: Some(missing),
-        ..ActionEffects::default()
+        ..StepResult::default()
     })
 }
 
@@ -141,8 +60,8 @@ async fn provide_program(
     tool: &SetupTool,
     program: &str,
     version: String,
-    call: &mut ActionContext<'_>,
-) -> Result<ActionEffects, ActionError> {
+    call: &mut StepContext<'_>,
+) -> Result<StepResult, ActionError> {
     let mut more = Vec::new();
     if name == "python" && call.container.is_none() {
         let python = python_venv::create_venv(program, &version, call).await?;
@@ -155,7 +74,7 @@ async fn provide_program(
         "node" => format!("v{version}"),
         _ => version,
     };
-    Ok(ActionEffects::with_outputs(
+    Ok(StepResult::with_outputs(
         std::iter::once((tool.input, shown)).chain(more),
     ))
 }
@@ -170,7 +89,7 @@ fn describe_versions(wanted: &str) -> String {
 }
 
 /// Whether the machine has the architecture that the workflow asks for.
-fn matches_architecture(call: &ActionContext<'_>) -> bool {
+fn matches_architecture(call: &StepContext<'_>) -> bool {
     call.input("architecture")
         .is_none_or(|wanted| wanted.eq_ignore_ascii_case(runner_arch()))
 }
@@ -179,7 +98,7 @@ fn matches_architecture(call: &ActionContext<'_>) -> bool {
 fn requested_version(
     name: &str,
     tool: &SetupTool,
-    call: &ActionContext<'_>,
+    call: &StepContext<'_>,
 ) -> Result<Option<String>, ActionError> {
     if let Some(wanted) = call.input(tool.input) {
         return Ok(Some(wanted.to_owned()));
@@ -224,7 +143,7 @@ fn version_in_file(name: &str, path: &Path, text: &str) -> Option<String> {
     }
 }
 
-async fn installed_version(program: &str, ask: &str, call: &ActionContext<'_>) -> Option<String> {
+async fn installed_version(program: &str, ask: &str, call: &StepContext<'_>) -> Option<String> {
     if let Some(container) = call.container {
         return first_version_in(&container.query_program(&[program, ask]).await?);
     }

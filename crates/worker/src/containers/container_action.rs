@@ -7,11 +7,11 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use shipway_workflow::job::WithoutEngine;
+use shipway_workflow::job::JobSpec;
 use tokio::time::Instant;
 
 use super::{
-    ContainerError,
+    container_error::ContainerError,
     container_paths::{ContainerPaths, mount_argument},
     container_settings::ContainerSettings,
     engine::ContainerEngine,
@@ -23,11 +23,11 @@ use super::{
 use crate::{
     cancellation::StopMode,
     cgroup_limits::CgroupLimits,
-    environment::EnvVars,
+    environment::{EnvVars, JobFolders},
     file_hash::to_hex,
-    program_runner::{self, ProgramInvocation, RunLimits, RunOutcome},
+    output_processor::OutputProcessor,
+    program_runner::{self, OutputPipe, ProgramInvocation, RunLimits, RunOutcome},
     shell::CommandLine,
-    step_runner::{PlannedStep, StepRunner},
 };
 
 /// Limit for the size of an action's folder whose image is cached; larger ones are built in each job.
@@ -56,51 +56,43 @@ impl ContainerAction {
     }
 }
 
-impl StepRunner {
-    /// Runs the action until it ends.
-    pub(crate) async fn run_container(
+impl super::Containers {
+    /// Runs a container action until it ends. The engine must be known, see [`Self::require_engine`].
+    pub(crate) async fn run_action(
         &mut self,
-        plan: &PlannedStep,
-        mut action: ContainerAction,
+        action: &ContainerAction,
+        spec: &JobSpec,
+        folders: &JobFolders,
+        limits: RunLimits<'_>,
+        pipe: &mut OutputPipe,
+        output: &mut OutputProcessor,
     ) -> Result<RunOutcome, ContainerError> {
-        let engine = match self.containers.find_engine().await {
-            Ok(engine) => engine,
-            Err(absent) => {
-                let image = action.image;
-                return match self.spec.without_engine {
-                    WithoutEngine::Refuse => Err(ContainerError::ActionWithoutEngine {
-                        image,
-                        source: absent,
-                    }),
-                    WithoutEngine::LeaveOut => Ok(RunOutcome::Unsupported(format!(
-                        "left out: the action is the container {image}, and {absent}"
-                    ))),
-                };
-            }
-        };
-        action.env.extend(self.endpoint_variables(true).await);
-        let late = plan.timeout.and_then(|it| Instant::now().checked_add(it));
+        let engine = self.find_engine().await?;
+        let RunLimits {
+            timeout,
+            cancel,
+            when_cancelled,
+        } = limits;
+        let late = timeout.and_then(|it| Instant::now().checked_add(it));
         let image = tokio::select! {
-            image = self.containers.provide_image(&engine, &action, &self.folders.temp, &mut self.output) => image?,
-            StopMode::Graceful | StopMode::Immediate = self.cancel.wait_for_stop(plan.goes_on) => return Ok(RunOutcome::Cancelled),
+            image = self.provide_image(&engine, action, &folders.temp, output) => image?,
+            StopMode::Graceful | StopMode::Immediate = cancel.wait_for_stop(when_cancelled) => return Ok(RunOutcome::Cancelled),
             () = sleep_until_some(late) => return Ok(RunOutcome::TimedOut),
         };
-        let (name, invocation) = self.build_run_command(&engine, &image, &action);
-        let bounds = RunLimits {
+        let (name, invocation) = self.build_run_command(&engine, &image, action, spec, folders);
+        let limits = RunLimits {
             timeout: late.map(|late| late.saturating_duration_since(Instant::now())),
-            cancel: &mut self.cancel,
-            goes_on: plan.goes_on,
+            cancel,
+            when_cancelled,
         };
-        let ended =
-            program_runner::run_program(&invocation, bounds, &mut self.pipe, &mut self.output)
-                .await;
+        let ended = program_runner::run_program(&invocation, limits, pipe, output).await;
         // A killed client leaves its container running.
         if !matches!(ended, Ok(RunOutcome::Succeeded | RunOutcome::Failed(_))) {
             let _ = engine
                 .run_client(&["rm", "--force", "--volumes", &name], &[])
                 .await;
         }
-        self.containers.made.retain(|made| *made != name);
+        self.made.retain(|made| *made != name);
         ended.map_err(|source| ContainerError::Client {
             client: engine.program(),
             source,
@@ -113,32 +105,31 @@ impl StepRunner {
         engine: &ContainerEngine,
         image: &str,
         action: &ContainerAction,
+        spec: &JobSpec,
+        folders: &JobFolders,
     ) -> (String, ProgramInvocation) {
-        mark_engine_used(&self.spec.folder);
-        let number = self.containers.actions;
-        self.containers.actions += 1;
-        let folder = &self.spec.folder;
-        let name = self
-            .containers
-            .resource_name(folder, &format!("action-{number}"));
-        self.containers.made.push(name.clone());
-        let paths = ContainerPaths::for_action(&self.folders);
+        mark_engine_used(&spec.folder);
+        let number = self.actions;
+        self.actions += 1;
+        let folder = &spec.folder;
+        let name = self.resource_name(folder, &format!("action-{number}"));
+        self.made.push(name.clone());
+        let paths = ContainerPaths::for_action(folders);
         let mut arguments = ["run", "--rm", "--name", &name].map(str::to_owned).to_vec();
         arguments.extend(owner_labels(folder));
-        arguments.extend(CgroupLimits::container_arguments(&self.spec.limits));
+        arguments.extend(CgroupLimits::container_arguments(&spec.limits));
         arguments.push("--workdir=/github/workspace".to_owned());
-        if let Some(network) = &self.containers.network {
+        if let Some(network) = &self.network {
             arguments.push(format!("--network={network}"));
         }
         // In a job with a container, paths are first translated back to those of this machine.
-        let job = self.containers.job_container();
+        let job = self.job_container();
         let place = |value: &str| match job {
             Some(job) => paths.to_container(&job.paths.to_machine(value)),
             None => paths.to_container(value),
         };
         let mut env = engine.env().to_vec();
-        let carried =
-            translate_environment(&action.env.clone().into_vec(), &self.folders, None, place);
+        let carried = translate_environment(&action.env.clone().into_vec(), folders, None, place);
         pass_variables(carried, &mut arguments, &mut env);
         arguments.extend(paths.mount_arguments());
         arguments.extend(
@@ -158,21 +149,19 @@ impl StepRunner {
         };
         let invocation = ProgramInvocation {
             line,
-            workdir: self.folders.workspace.clone(),
+            workdir: folders.workspace.clone(),
             env,
         };
         (name, invocation)
     }
-}
 
-impl super::Containers {
     /// The image of an action: pulled or built on first use in the job.
     async fn provide_image(
         &mut self,
         engine: &ContainerEngine,
         action: &ContainerAction,
         temp: &Path,
-        output: &mut crate::output_processor::OutputProcessor,
+        output: &mut OutputProcessor,
     ) -> Result<String, ContainerError> {
         let key = match action.image.strip_prefix("docker://") {
             Some(image) => image.to_owned(),
@@ -201,7 +190,7 @@ impl super::Containers {
         &self,
         engine: &ContainerEngine,
         dockerfile: &Path,
-        output: &mut crate::output_processor::OutputProcessor,
+        output: &mut OutputProcessor,
     ) -> Result<String, ContainerError> {
         let shown = dockerfile.display();
         if !dockerfile.is_file() {

@@ -15,6 +15,8 @@ pub(crate) enum ContainerError {
     Service { name: String, source: Box<Self> },
     #[error(transparent)]
     Engine(#[from] ContainerEngineError),
+    #[error(transparent)]
+    EngineUnavailable(#[from] EngineUnavailable),
     #[error("the action is the container {image}, and {source}; {INSTALL}")]
     ActionWithoutEngine {
         image: String,

@@ -93,16 +93,6 @@ pub(super) fn mount_argument(here: &Path, inside: &str) -> String {
     format!("--mount=type=bind,{source},target={inside}")
 }
 
-/// The relative path of a file in a container's workspace; `None` outside of the workspace.
-pub(crate) fn workspace_relative(path: &str) -> Option<&str> {
-    if let Some(rest) = path.strip_prefix("/github/workspace/") {
-        return Some(rest);
-    }
-    let mut parts = path.strip_prefix("/__w/")?.splitn(3, '/');
-    let (owner, repository, rest) = (parts.next()?, parts.next()?, parts.next()?);
-    (owner == repository).then_some(rest)
-}
-
 /// The rest of a path below `folder`: empty, or with a leading slash.
 fn path_below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(folder)?;
@@ -140,23 +130,6 @@ mod tests {
             paths.to_machine("dist\n!/__w/shop/shop/x\n/__w/_temp"),
             format!("dist\n!{}\n{}", at("workspace/x"), at("temp"))
         );
-    }
-
-    #[test]
-    fn what_steps_in_containers_name_is_of_the_workspace() {
-        assert_eq!(
-            workspace_relative("/__w/shop/shop/src/a.rs"),
-            Some("src/a.rs")
-        );
-        assert_eq!(workspace_relative("/github/workspace/a.rs"), Some("a.rs"));
-        for other in [
-            "/__w/_temp/x/y",
-            "/__w/shop/shop",
-            "src/a.rs",
-            "/etc/passwd",
-        ] {
-            assert_eq!(workspace_relative(other), None, "{other}");
-        }
     }
 
     #[test]

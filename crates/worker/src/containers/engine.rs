@@ -40,6 +40,14 @@ pub(crate) struct ContainerEngine {
     pub(super) socket: Option<PathBuf>,
 }
 
+/// Where the engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EngineLocation {
+    /// On this machine: folders can be mounted, and published ports are on this loopback.
+    Local,
+    Remote,
+}
+
 /// No engine is available, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -117,9 +125,11 @@ impl ContainerEngine {
         self.env.push(("DOCKER_HOST".to_owned(), host));
     }
 
-    /// Whether the engine is on this machine, so that folders can be mounted and ports are on this loopback.
-    pub(super) const fn is_local(&self) -> bool {
-        self.socket.is_some()
+    pub(super) const fn location(&self) -> EngineLocation {
+        match self.socket {
+            Some(_) => EngineLocation::Local,
+            None => EngineLocation::Remote,
+        }
     }
 
     pub(super) fn program(&self) -> String {

@@ -23,7 +23,7 @@ use crate::{
     environment::{JobFolders, PATH, base_environment},
     output_processor::OutputProcessor,
     path_error::PathError,
-    program_runner::ProgramInvocation,
+    program_runner::{ProgramInvocation, RemoteProcess},
     shell::{CommandLine, ShellError, container_command_line},
 };
 
@@ -55,8 +55,8 @@ pub(crate) struct ContainerProcess {
     pid_file: String,
 }
 
-impl ContainerProcess {
-    pub(crate) fn send_signal(&self, signal: Signal) {
+impl RemoteProcess for ContainerProcess {
+    fn send_signal(&self, signal: Signal) {
         self.engine
             .signal_group(&self.container, &self.pid_file, signal);
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::engine::{ContainerEngine, ContainerEngineError};
+use super::engine::{ContainerEngine, ContainerEngineError, EngineLocation};
 use crate::processes::{own_start_time, process_start_time};
 
 /// Label with the job's folder.
@@ -85,7 +85,7 @@ impl WorkerIdentity {
     fn is_gone(&self, engine: &ContainerEngine) -> bool {
         if self.boot != boot_id() {
             // Another boot: of this machine's past if the engine is local, otherwise maybe of another machine.
-            return engine.is_local();
+            return engine.location() == EngineLocation::Local;
         }
         self.namespace == pid_namespace() && process_start_time(self.pid) != Some(self.start_time)
     }

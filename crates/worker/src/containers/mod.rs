@@ -21,28 +21,26 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use shipway_workflow::{
-    expr::Value,
-    job::{JobSpec, Level, WithoutEngine},
+    expr::{Contexts, Value},
+    job::JobSpec,
 };
 
 pub(crate) use self::{
-    container_action::ContainerAction,
-    container_error::ContainerError,
-    container_paths::{ContainerPaths, workspace_relative},
-    job_container::{ContainerProcess, JobContainer},
+    container_action::ContainerAction, container_error::ContainerError,
+    container_paths::ContainerPaths, engine::EngineUnavailable, job_container::JobContainer,
 };
 use self::{
     container_settings::ContainerSettings,
-    engine::{ContainerEngine, ContainerEngineError, EngineUnavailable},
+    engine::{ContainerEngine, ContainerEngineError},
     leftovers::{owner_labels, remove_orphans},
 };
 use crate::{
-    environment::JobFolders, file_hash::WorkspaceFiles, job_execution::JobExecution,
-    output_processor::OutputProcessor, path_error::PathError, processes::own_start_time,
-    step_runner::StepRunner, step_scope::StepScope,
+    environment::JobFolders, output_processor::OutputProcessor, path_error::PathError,
+    processes::own_start_time,
 };
 
-const INSTALL: &str = "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
+pub(crate) const INSTALL: &str =
+    "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
 /// Lines of a service's output that are copied to the job's log.
 const LOG_LINES: usize = 500;
 
@@ -65,13 +63,13 @@ pub(crate) struct Containers {
 }
 
 /// The containers that the job asks for.
-struct RequestedContainers {
+pub(crate) struct RequestedContainers {
     job: Option<ContainerSettings>,
     services: Vec<(String, ContainerSettings)>,
 }
 
 /// Why the containers can't be started.
-enum ContainerStartError {
+pub(crate) enum ContainerStartError {
     Absent(EngineUnavailable),
     Failed(ContainerError),
     Cancelled,
@@ -83,116 +81,39 @@ impl From<ContainerEngineError> for ContainerStartError {
     }
 }
 
-impl JobExecution {
-    /// Starts the job's containers and waits until they are healthy; false if the steps can't run.
-    pub(crate) async fn start_containers(&mut self) -> bool {
-        let hand = &mut self.hand;
-        let wanted = match hand.requested_containers(&self.frame) {
-            Ok(wanted) if wanted.job.is_none() && wanted.services.is_empty() => return true,
-            Ok(wanted) => wanted,
-            Err(error) => {
-                hand.fail_job(error.to_string());
-                return false;
-            }
-        };
-        let begun = tokio::select! {
-            begun = hand.containers.start_all(&wanted, &hand.spec, &hand.folders, &mut hand.output) => begun,
-            _ = hand.cancel.wait_for_stop(false) => Err(ContainerStartError::Cancelled),
-        };
-        hand.output.log.flush();
-        match begun {
-            Ok(context) => {
-                if let Some(inside) = hand.containers.job_container() {
-                    hand.scope.map_paths(&inside.paths);
-                }
-                hand.scope.job = context;
-                return true;
-            }
-            Err(ContainerStartError::Cancelled) => hand.record_cancellation(hand.cancel.reason()),
-            Err(ContainerStartError::Failed(error)) => hand.fail_job(error.to_string()),
-            Err(ContainerStartError::Absent(absent)) => {
-                let parts = wanted.describe();
-                match hand.spec.without_engine {
-                    WithoutEngine::Refuse => {
-                        hand.fail_job(format!("the job needs {parts}, and {absent}; {INSTALL}"))
-                    }
-                    WithoutEngine::LeaveOut => {
-                        let why = format!("left out: it needs {parts}, and {absent}");
-                        hand.output.annotate(Level::Warning, &why);
-                        hand.scope.verdict.left_out = Some(why);
-                    }
-                }
-            }
-        }
-        false
-    }
-}
-
-impl StepRunner {
-    /// Removes all containers, after copying the output of services to the log.
-    pub(crate) async fn remove_containers(&mut self) {
-        self.containers.remove_all(&mut self.output).await;
+impl RequestedContainers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.job.is_none() && self.services.is_empty()
     }
 
-    /// Translates paths in the inputs of a built-in action, which runs on this machine even if steps run in a
-    /// container.
-    pub(crate) fn translate_input_paths(
-        &self,
-        with: Vec<(String, String)>,
-    ) -> Vec<(String, String)> {
-        match self.containers.job_container() {
-            None => with,
-            Some(inside) => {
-                let here =
-                    |(name, value): (String, String)| (name, inside.paths.to_machine(&value));
-                with.into_iter().map(here).collect()
-            }
-        }
-    }
-
-    fn fail_job(&mut self, why: String) {
-        self.output.annotate(Level::Error, &why);
-        self.scope.verdict.failed.get_or_insert(why);
-    }
-
-    fn requested_containers(
-        &self,
-        frame: &StepScope,
-    ) -> Result<RequestedContainers, ContainerError> {
-        if self.spec.container.is_none() && self.spec.services.is_empty() {
-            return Ok(RequestedContainers {
-                job: None,
-                services: Vec::new(),
-            });
-        }
-        let files = WorkspaceFiles(&self.folders.workspace);
-        let contexts =
-            self.expression_contexts(frame, &frame.step_identity(""), &self.scope.env, &files);
-        let job = self.spec.container.as_ref();
+    /// Evaluates the job's container and services.
+    pub(crate) fn evaluate(
+        spec: &JobSpec,
+        contexts: &Contexts<'_>,
+    ) -> Result<Self, ContainerError> {
+        let job = spec.container.as_ref();
         let job = job
-            .map(|it| ContainerSettings::evaluate(it, &contexts))
+            .map(|it| ContainerSettings::evaluate(it, contexts))
             .transpose();
         let mut services = Vec::new();
-        for (name, container) in &self.spec.services {
-            let settings = ContainerSettings::evaluate(container, &contexts);
+        for (name, container) in &spec.services {
+            let settings = ContainerSettings::evaluate(container, contexts);
             let settings = settings.map_err(|source| ContainerError::Service {
                 name: name.clone(),
                 source: Box::new(source),
             })?;
             services.extend(settings.map(|settings| (name.clone(), settings)));
         }
-        Ok(RequestedContainers {
+        Ok(Self {
             job: job
                 .map_err(|source| ContainerError::Job(Box::new(source)))?
                 .flatten(),
             services,
         })
     }
-}
 
-impl RequestedContainers {
     /// E.g. `the container node:20 and the service postgres`.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let job = self
             .job
             .iter()
@@ -213,6 +134,27 @@ impl Containers {
     /// The job's container.
     pub(crate) fn job_container(&self) -> Option<&JobContainer> {
         self.inside.as_deref()
+    }
+
+    /// Fails if there is no engine.
+    pub(crate) async fn require_engine(&mut self) -> Result<(), EngineUnavailable> {
+        self.find_engine().await.map(drop)
+    }
+
+    /// Translates paths in the inputs of a built-in action, which runs on this machine even if steps run in a
+    /// container.
+    pub(crate) fn translate_input_paths(
+        &self,
+        with: Vec<(String, String)>,
+    ) -> Vec<(String, String)> {
+        match self.job_container() {
+            None => with,
+            Some(container) => {
+                let translated =
+                    |(name, value): (String, String)| (name, container.paths.to_machine(&value));
+                with.into_iter().map(translated).collect()
+            }
+        }
     }
 
     /// For a background step. Containers it creates are handed over with [`Self::take_over`].
@@ -278,7 +220,7 @@ impl Containers {
     }
 
     /// Creates network, job container and services; returns entries for the `job` context.
-    async fn start_all(
+    pub(crate) async fn start_all(
         &mut self,
         wanted: &RequestedContainers,
         spec: &JobSpec,
@@ -378,7 +320,7 @@ impl Containers {
         }
     }
 
-    async fn remove_all(&mut self, output: &mut OutputProcessor) {
+    pub(crate) async fn remove_all(&mut self, output: &mut OutputProcessor) {
         let Some(engine) = self.engine.clone() else {
             return;
         };
@@ -389,7 +331,7 @@ impl Containers {
         let complain = |error: &ContainerEngineError, output: &mut OutputProcessor| {
             let text = error.to_string();
             if !text.contains("No such") && !text.contains("not found") {
-                output.annotate(Level::Warning, &text);
+                output.annotate(shipway_workflow::job::Level::Warning, &text);
             }
         };
         if !self.made.is_empty() {

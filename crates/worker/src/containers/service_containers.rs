@@ -9,8 +9,10 @@ use shipway_workflow::{
 };
 
 use super::{
-    ContainerError, Containers, LOG_LINES, as_strs, container_settings::ContainerSettings,
-    engine::ContainerEngine, leftovers::owner_labels,
+    ContainerError, Containers, LOG_LINES, as_strs,
+    container_settings::ContainerSettings,
+    engine::{ContainerEngine, EngineLocation},
+    leftovers::owner_labels,
 };
 use crate::{cgroup_limits::CgroupLimits, output_processor::OutputProcessor};
 
@@ -88,7 +90,7 @@ impl Containers {
         for port in &settings.ports {
             arguments.push(format!(
                 "--publish={}",
-                publish_on_loopback(engine.is_local(), port)
+                publish_on_loopback(engine.location(), port)
             ));
         }
         // Before the options, so that the workflow can override them.
@@ -194,9 +196,9 @@ async fn recent_output(engine: &ContainerEngine, container: &str) -> String {
 }
 
 /// Publishes a port on the loopback address only, unless the workflow gives an address.
-fn publish_on_loopback(is_here: bool, port: &str) -> String {
+fn publish_on_loopback(location: EngineLocation, port: &str) -> String {
     // Ports with an address have two colons: `127.0.0.1:8080:80`, `[::1]:8080:80`.
-    if !is_here || port.matches(':').count() > 1 {
+    if location == EngineLocation::Remote || port.matches(':').count() > 1 {
         return port.to_owned();
     }
     match port.contains(':') {
@@ -234,8 +236,8 @@ mod tests {
             ("8000-8010:80", "127.0.0.1:8000-8010:80"),
             ("0.0.0.0:80:80", "0.0.0.0:80:80"),
         ] {
-            assert_eq!(publish_on_loopback(true, port), expected);
-            assert_eq!(publish_on_loopback(false, port), port);
+            assert_eq!(publish_on_loopback(EngineLocation::Local, port), expected);
+            assert_eq!(publish_on_loopback(EngineLocation::Remote, port), port);
         }
     }
 

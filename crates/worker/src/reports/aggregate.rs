@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use shipway_workflow::report::{Case, Coverage, Lines, Outcome, Report, Steadiness, TestId};
 
-use crate::{containers::workspace_relative, mask::Masker};
+use crate::{mask::Masker, workspace_paths::workspace_relative};
 
 /// Limit for tests; a warning counts those beyond it.
 const CASES_MAX: usize = 200_000;

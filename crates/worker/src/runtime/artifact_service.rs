@@ -20,7 +20,7 @@ use super::{
     twirp::{self, TwirpCode, TwirpError},
 };
 use crate::{
-    actions::artifact_tar::{self, ArtifactError, WrittenTar},
+    artifact_tar::{self, ArtifactError, WrittenTar},
     file_hash,
     path_error::PathError,
 };

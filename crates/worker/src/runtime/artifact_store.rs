@@ -16,11 +16,18 @@ use shipway_workflow::job::{JournalBody, StoredArtifact};
 const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
 const NAME_BYTES_MAX: usize = 200;
 
+/// Whether the jobs of this run have run before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunAttempt {
+    First,
+    /// An existing artifact may be this job's own, from an earlier attempt.
+    Rerun,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct ArtifactStore {
     kept: Arc<Mutex<Vec<ArtifactEntry>>>,
-    /// Whether this is a re-run: then an existing artifact may be this job's own, from an earlier attempt.
-    again: bool,
+    attempt: RunAttempt,
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +76,7 @@ impl ArtifactEntry {
 }
 
 impl ArtifactStore {
-    pub(crate) fn new(earlier: &[StoredArtifact], again: bool) -> Self {
+    pub(crate) fn new(earlier: &[StoredArtifact], attempt: RunAttempt) -> Self {
         let kept = earlier.iter().map(|artifact| {
             let found = artifact.path.metadata().ok();
             let at = found.as_ref().and_then(|found| found.modified().ok());
@@ -86,7 +93,7 @@ impl ArtifactStore {
         });
         Self {
             kept: Arc::new(Mutex::new(kept.collect())),
-            again,
+            attempt,
         }
     }
 
@@ -107,7 +114,9 @@ impl ArtifactStore {
     /// Whether the name can be used: like at GitHub, an artifact can't be uploaded twice.
     pub(crate) fn is_name_free(&self, name: &str) -> bool {
         let kept = self.find_artifact(name);
-        kept.is_none_or(|kept| kept.origin == ArtifactOrigin::Earlier && self.again)
+        kept.is_none_or(|kept| {
+            kept.origin == ArtifactOrigin::Earlier && self.attempt == RunAttempt::Rerun
+        })
     }
 
     /// Adds an artifact, replacing one with the same name.
@@ -199,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
-        let shelf = ArtifactStore::new(&earlier(), false);
+        let shelf = ArtifactStore::new(&earlier(), RunAttempt::First);
         assert!(shelf.take_unrecorded().is_empty());
         let put =
             |digest: &str| shelf.add_artifact("a".to_owned(), "/a".into(), digest.to_owned(), 7);
@@ -219,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_once_unless_the_run_is_run_again() {
-        assert!(!ArtifactStore::new(&earlier(), false).is_name_free("shop"));
-        assert!(ArtifactStore::new(&earlier(), true).is_name_free("shop"));
-        assert!(ArtifactStore::new(&earlier(), false).is_name_free("other"));
+        assert!(!ArtifactStore::new(&earlier(), RunAttempt::First).is_name_free("shop"));
+        assert!(ArtifactStore::new(&earlier(), RunAttempt::Rerun).is_name_free("shop"));
+        assert!(ArtifactStore::new(&earlier(), RunAttempt::First).is_name_free("other"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{
-    actions::artifact_tar::{self, ArtifactError, TarWriter, WrittenTar},
+    artifact_tar::{self, ArtifactError, TarWriter, WrittenTar},
     path_error::PathError,
     path_patterns::{self, HiddenFiles},
     untrusted_archive::{UntrustedZip, ZipContent},

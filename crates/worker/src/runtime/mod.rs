@@ -33,12 +33,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{http_server::EndpointServices, runtime_secret::RuntimeSecret};
-use crate::{
-    actions::EndpointError, cache::JobCaches, environment::JobFolders, file_hash, mask::Masker,
-};
+use crate::{cache::JobCaches, environment::JobFolders, file_hash, mask::Masker};
 
 pub(crate) use artifact_service::free_path;
-pub(crate) use artifact_store::{ArtifactEntry, ArtifactNameError, ArtifactStore, check_name};
+pub(crate) use artifact_store::{
+    ArtifactEntry, ArtifactNameError, ArtifactStore, RunAttempt, check_name,
+};
 
 /// The toolkit refuses to upload to a server that it takes for an older GitHub Enterprise: any except `github.com`,
 /// `*.ghe.com` and `*.localhost`.
@@ -46,6 +46,18 @@ const SERVER_URL: (&str, &str) = ("GITHUB_SERVER_URL", "https://github.com");
 
 /// Limit for listening addresses: loopback, and the gateway of a container network.
 const ADDRESSES_MAX: usize = 8;
+
+/// Why the endpoints for actions are not available.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndpointError {
+    #[error("containers of this engine don't see this machine")]
+    NoGateway,
+    #[error("the endpoints for actions can't be served at {address}: {source}")]
+    NotServed {
+        address: Ipv4Addr,
+        source: io::Error,
+    },
+}
 
 pub(crate) struct RuntimeEndpoints {
     pub(crate) shelf: ArtifactStore,
@@ -64,9 +76,12 @@ impl RuntimeEndpoints {
     pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
         let github = &spec.contexts.github;
         let text = |name: &str| github.get(name).to_text().to_string();
-        let again = !matches!(text("run_attempt").as_str(), "" | "1");
+        let attempt = match text("run_attempt").as_str() {
+            "" | "1" => RunAttempt::First,
+            _ => RunAttempt::Rerun,
+        };
         let run = format!("{}/{}", text("repository"), text("run_id"));
-        let shelf = ArtifactStore::new(&spec.artifacts, again);
+        let shelf = ArtifactStore::new(&spec.artifacts, attempt);
         let caches = JobCaches::for_job(spec);
         Self::with_ids(shelf, caches, &run, &format!("{run}/{}", spec.key), folders)
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use ureq::http::Response;
 
 use super::*;
-use crate::actions::artifact_tar;
+use crate::artifact_tar;
 
 /// A job's endpoints.
 struct Bench {
@@ -24,7 +24,7 @@ impl Bench {
     fn with(earlier: &[shipway_workflow::job::StoredArtifact]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folders = JobFolders::create(root.path(), root.path()).unwrap();
-        let shelf = ArtifactStore::new(earlier, false);
+        let shelf = ArtifactStore::new(earlier, RunAttempt::First);
         let github = json!({"ref": "refs/heads/topic"});
         let github = shipway_workflow::expr::Value::from(&github);
         let caches = JobCaches::for_folder(&root.path().join("caches"), &github);

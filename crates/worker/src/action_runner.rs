@@ -1,0 +1,567 @@
+//! Runs the action of a step: resolves it, evaluates its inputs, and hands it its data. Composite actions run here, since
+//! their steps are steps; all other actions are functions that return a [`StepResult`].
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use shipway_workflow::{
+    expr::Value,
+    job::{Level, WithoutEngine},
+    model::{ActionFile, ActionOutput, Runs, Step, Table},
+};
+use tokio::time::Instant;
+
+use crate::{
+    action_stage::ActionStage,
+    actions::{
+        ActionError, StepContext, StepResult,
+        action_library::ActionLibrary,
+        action_reference::{ActionReference, BuiltInActions},
+        built_in::run_built_in,
+        docker_action,
+        fetch_actions::{DEPTH_MAX, too_deep},
+        javascript_action,
+        resolved_action::ResolvedAction,
+        tool_table::MissingTool,
+    },
+    cancellation::StopMode,
+    command_files::CommandFiles,
+    environment::EnvVars,
+    file_hash::WorkspaceFiles,
+    program_runner::RunOutcome,
+    runtime::EndpointError,
+    step_runner::StepRunner,
+    step_scope::{PostStep, StepIdentity, StepScope},
+    step_task::{PlannedStep, StepTask},
+};
+
+/// The `uses:` part of a step.
+pub(crate) struct ActionUse<'u> {
+    pub(crate) action: &'u str,
+    pub(crate) with: &'u Table,
+    pub(crate) command_files: &'u CommandFiles,
+}
+
+/// An action with its evaluated inputs.
+struct PreparedAction<'m> {
+    action: &'m Arc<ResolvedAction>,
+    inputs: Vec<(String, String)>,
+    identity: StepIdentity,
+    command_files: &'m CommandFiles,
+}
+
+/// Where the processes of an action run, which connect to the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndpointClient {
+    Machine,
+    Container,
+}
+
+impl StepRunner {
+    /// Runs the action of a step.
+    pub(crate) async fn run_action(
+        &mut self,
+        scope: &mut StepScope,
+        task: StepTask,
+        plan: &PlannedStep,
+        uses: ActionUse<'_>,
+    ) -> StepResult {
+        let resolved = match &task.action {
+            Some(action) => Ok(Some(Arc::clone(action))),
+            None => self.resolve_action(scope, uses.action).await,
+        };
+        match resolved {
+            Ok(Some(action)) => {
+                let result = self.run_resolved_action(scope, task, plan, &uses, &action);
+                result.await.into()
+            }
+            Ok(None) => {
+                let mut result = self.run_built_in_action(scope, &task, plan, &uses).await;
+                match result.missing_tool.take() {
+                    None => result,
+                    Some(missing) => {
+                        self.run_real_action(scope, task, plan, &uses, missing)
+                            .await
+                    }
+                }
+            }
+            Err(error) => StepResult::failed(error.to_string()),
+        }
+    }
+
+    /// Runs the real action instead of the built-in one, to install a tool that this machine lacks.
+    async fn run_real_action(
+        &mut self,
+        scope: &mut StepScope,
+        task: StepTask,
+        plan: &PlannedStep,
+        uses: &ActionUse<'_>,
+        missing: MissingTool,
+    ) -> StepResult {
+        let name = uses.action;
+        self.output
+            .log_message(&format!("{missing}; {name} is run, which downloads it"));
+        self.output.log.flush();
+        let result = match self.fetch_real_action(name).await {
+            Ok(action) => {
+                let result = self.run_resolved_action(scope, task, plan, uses, &action);
+                StepResult::from(result.await)
+            }
+            Err(error) => StepResult::failed(error.to_string()),
+        };
+        match result.ended {
+            RunOutcome::Failed(reason) => {
+                let error = ActionError::ToolNotProvided {
+                    missing,
+                    action: name.to_owned(),
+                    reason,
+                };
+                StepResult {
+                    ended: RunOutcome::Failed(error.to_string()),
+                    ..result
+                }
+            }
+            _ => result,
+        }
+    }
+
+    async fn fetch_real_action(&mut self, name: &str) -> Result<Arc<ResolvedAction>, ActionError> {
+        match ActionReference::parse(name, BuiltInActions::Disabled)? {
+            ActionReference::Remote(remote) => {
+                let (output, cancel) = (&mut self.output, &mut self.cancel);
+                self.library.fetch_action(&remote, output, cancel).await
+            }
+            _ => Err(ActionError::NotOfRepository),
+        }
+    }
+
+    /// Resolves `uses:` of a step; `None` for a built-in action.
+    async fn resolve_action(
+        &mut self,
+        scope: &StepScope,
+        name: &str,
+    ) -> Result<Option<Arc<ResolvedAction>>, ActionError> {
+        let reference = ActionReference::parse(name, self.library.built_in)?;
+        if reference != ActionReference::BuiltIn && scope.depth > DEPTH_MAX {
+            return Err(too_deep(name));
+        }
+        let (output, cancel) = (&mut self.output, &mut self.cancel);
+        match reference {
+            ActionReference::BuiltIn => Ok(None),
+            ActionReference::Docker(image) => {
+                let action = docker_action::action_from_image(&image, &self.folders.workspace);
+                Ok(Some(Arc::new(action)))
+            }
+            ActionReference::Local(path) => {
+                let action = ActionLibrary::read_local(&self.folders.workspace, &path)?;
+                let depth = scope.depth + 1;
+                let fetched = self
+                    .library
+                    .fetch_nested_actions(&action, depth, output, cancel);
+                fetched.await?;
+                Ok(Some(action))
+            }
+            ActionReference::Remote(remote) => {
+                let fetched = self.library.fetch_action(&remote, output, cancel);
+                fetched.await.map(Some)
+            }
+        }
+    }
+
+    /// Runs a built-in action.
+    async fn run_built_in_action(
+        &mut self,
+        scope: &mut StepScope,
+        task: &StepTask,
+        plan: &PlannedStep,
+        uses: &ActionUse<'_>,
+    ) -> StepResult {
+        let identity = scope.step_identity(&task.step.id);
+        let env = self.step_environment(&identity, &plan.env, uses.command_files);
+        let env = env.into_vec();
+        let workspace = self.folders.workspace.clone();
+        let files = WorkspaceFiles(&workspace);
+        let contexts = self.expression_contexts(scope, &identity, &plan.env, &files);
+        let with = match uses.with.resolve(&contexts) {
+            Ok(with) => self.containers.translate_input_paths(with),
+            Err(error) => return Err(ActionError::in_expression("with")(error)).into(),
+        };
+        for (name, value) in &with {
+            self.output.log_message(&format!("  {name}: {value}"));
+        }
+        self.output.log_message("##[endgroup]");
+        self.output.log.flush();
+        let context = StepContext::new(
+            &self.spec,
+            &self.folders,
+            &self.runtime,
+            with,
+            &env,
+            &mut self.output,
+        );
+        let context = context
+            .for_stage(scope.stage, self.states.get(&task.key))
+            .in_container(self.containers.job_container());
+        let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
+        let mut result: StepResult = tokio::select! {
+            result = run_built_in(uses.action, context) => result.into(),
+            // Built-in actions need no grace period.
+            StopMode::Graceful | StopMode::Immediate = self.cancel.wait_for_stop(plan.when_cancelled) => {
+                RunOutcome::Cancelled.into()
+            }
+            () = late => RunOutcome::TimedOut.into(),
+        };
+        if !result.state.is_empty() {
+            let states = self.states.entry(task.key.clone()).or_default();
+            states.extend(result.state.drain(..));
+        }
+        if result.has_post_part {
+            scope.register_post_step(PostStep {
+                key: task.key.clone(),
+                step: task.step.clone(),
+                action: None,
+                inner: None,
+            });
+        }
+        result
+    }
+
+    async fn run_resolved_action(
+        &mut self,
+        scope: &mut StepScope,
+        task: StepTask,
+        plan: &PlannedStep,
+        uses: &ActionUse<'_>,
+        action: &Arc<ResolvedAction>,
+    ) -> Result<StepResult, ActionError> {
+        let mut identity = scope.step_identity(&task.step.id);
+        identity.remote = action
+            .remote
+            .as_ref()
+            .map(|it| (it.repository.clone(), it.reference.clone()));
+        let inputs = self.evaluate_inputs(scope, &identity, plan, uses.with, &action.file)?;
+        if scope.stage == ActionStage::Main
+            && action.remote.is_none()
+            && self.library.has_pre_part(action)
+        {
+            let text = format!(
+                "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
+                uses.action
+            );
+            self.output.annotate(Level::Warning, &text);
+        }
+        let prepared = PreparedAction {
+            action,
+            inputs,
+            identity,
+            command_files: uses.command_files,
+        };
+        match &action.file.runs {
+            Runs::Composite { steps } => {
+                Ok(self.run_composite(scope, task, plan, steps, prepared).await)
+            }
+            Runs::JavaScript { node, main, .. } => {
+                let entry = match scope.stage {
+                    ActionStage::Main => Some(main.as_str()),
+                    stage => action.stage_part(stage).map(|part| part.entry.as_str()),
+                };
+                match entry {
+                    None => Ok(StepResult::default()),
+                    Some(entry) => {
+                        register_post_part(scope, &task, action);
+                        self.run_javascript(&task, plan, prepared, *node, entry)
+                            .await
+                    }
+                }
+            }
+            Runs::Docker { .. } => self.run_docker(scope, &task, plan, prepared).await,
+        }
+    }
+
+    async fn run_javascript(
+        &mut self,
+        task: &StepTask,
+        plan: &PlannedStep,
+        prepared: PreparedAction<'_>,
+        node_major: u32,
+        entry: &str,
+    ) -> Result<StepResult, ActionError> {
+        let program = javascript_action::find_entry(prepared.action, entry)?;
+        let mut env = self.step_environment(&prepared.identity, &plan.env, prepared.command_files);
+        let client = match self.containers.job_container() {
+            Some(_) => EndpointClient::Container,
+            None => EndpointClient::Machine,
+        };
+        env.extend(self.endpoint_variables(client).await);
+        let container = self.containers.job_container();
+        let node = self.library.find_node(node_major, container, &env);
+        let node = node.await?;
+        javascript_action::warn_about_version(&node, node_major, &mut self.output);
+        env.add_action_variables(&prepared.inputs, self.states.get(&task.key));
+        let workspace = self.folders.workspace.clone();
+        let invocation = javascript_action::build_invocation(&node, &program, workspace, env);
+        let ended = self.run_program(&invocation, plan).await;
+        Ok(javascript_action::explain_failure(ended, &node, node_major).into())
+    }
+
+    async fn run_docker(
+        &mut self,
+        scope: &mut StepScope,
+        task: &StepTask,
+        plan: &PlannedStep,
+        prepared: PreparedAction<'_>,
+    ) -> Result<StepResult, ActionError> {
+        let PreparedAction { action, inputs, .. } = prepared;
+        let entrypoint = match docker_action::find_entrypoint(action, &inputs, scope.stage) {
+            Some(entrypoint) => entrypoint,
+            None => return Ok(StepResult::default()),
+        };
+        register_post_part(scope, task, action);
+        let mut env = self.step_environment(&prepared.identity, &plan.env, prepared.command_files);
+        let workspace = self.folders.workspace.clone();
+        let files = WorkspaceFiles(&workspace);
+        let values = inputs.iter();
+        let values = values.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let own_env = plan.own_env.clone();
+        let action_scope =
+            scope.for_action(&task.key, own_env, Value::object(values), prepared.identity);
+        let contexts = self.expression_contexts(
+            &action_scope,
+            &action_scope.step_identity(""),
+            &plan.env,
+            &files,
+        );
+        let arguments = docker_action::evaluate(action, &inputs, &contexts, &mut env)?;
+        env.add_action_variables(&inputs, self.states.get(&task.key));
+        if let Err(absent) = self.containers.require_engine().await {
+            return match self.spec.without_engine {
+                WithoutEngine::Refuse => Err(docker_action::without_engine(action, absent).into()),
+                WithoutEngine::LeaveOut => {
+                    let image = docker_action::image_name(action);
+                    let why =
+                        format!("left out: the action is the container {image}, and {absent}");
+                    Ok(RunOutcome::Unsupported(why).into())
+                }
+            };
+        }
+        env.extend(self.endpoint_variables(EndpointClient::Container).await);
+        let container = docker_action::build(action, entrypoint, arguments, env);
+        let limits = plan.limits(&mut self.cancel);
+        let (pipe, output) = (&mut self.pipe, &mut self.output);
+        let ended =
+            self.containers
+                .run_action(&container, &self.spec, &self.folders, limits, pipe, output);
+        Ok(ended.await?.into())
+    }
+
+    /// The inputs of the action: `with:` and the defaults of the others.
+    fn evaluate_inputs(
+        &mut self,
+        scope: &StepScope,
+        identity: &StepIdentity,
+        plan: &PlannedStep,
+        with: &Table,
+        file: &ActionFile,
+    ) -> Result<Vec<(String, String)>, ActionError> {
+        let workspace = self.folders.workspace.clone();
+        let files = WorkspaceFiles(&workspace);
+        let contexts = self.expression_contexts(scope, identity, &plan.env, &files);
+        let inputs = with.resolve(&contexts);
+        let mut inputs = inputs.map_err(ActionError::in_expression("with"))?;
+        let given: Vec<String> = inputs.iter().map(|(name, _)| name.clone()).collect();
+        for input in &file.inputs {
+            if given.iter().any(|it| it.eq_ignore_ascii_case(&input.name)) {
+                continue;
+            }
+            let value = match &input.default {
+                Some(default) => {
+                    let value = default.resolve_text(&contexts);
+                    let what = format!("the input {}", input.name);
+                    value.map_err(ActionError::in_expression(what))?
+                }
+                None => String::new(),
+            };
+            inputs.push((input.name.clone(), value));
+        }
+        let is_image =
+            matches!(&file.runs, Runs::Docker { image, .. } if image.starts_with("docker://"));
+        if scope.stage == ActionStage::Main && !(is_image && file.inputs.is_empty()) {
+            self.warn_about_inputs(&given, file);
+        }
+        let shown = inputs.iter().filter(|(_, value)| !value.is_empty());
+        let head: Vec<String> = shown
+            .map(|(name, value)| format!("  {name}: {value}"))
+            .collect();
+        if !head.is_empty() {
+            self.output.log_message(&head.join("\n"));
+        }
+        self.output.log_message("##[endgroup]");
+        self.output.log.flush();
+        Ok(inputs)
+    }
+
+    /// Warns of unknown and deprecated inputs.
+    fn warn_about_inputs(&mut self, given: &[String], file: &ActionFile) {
+        let docker = matches!(file.runs, Runs::Docker { .. });
+        let is_odd = |name: &str| !(docker && matches!(name, "entrypoint" | "args"));
+        for name in given {
+            match file.input(name) {
+                Some(input) => {
+                    if let Some(message) = &input.deprecation {
+                        let text = format!("the input {name} is deprecated: {message}");
+                        self.output.annotate(Level::Warning, &text);
+                    }
+                }
+                None if is_odd(&name.to_ascii_lowercase()) => {
+                    let known: Vec<&str> = file.inputs.iter().map(|it| it.name.as_str()).collect();
+                    let known = match known.as_slice() {
+                        [] => "it has none".to_owned(),
+                        known => format!("there are {}", known.join(", ")),
+                    };
+                    let text = format!("the action has no input {name}; {known}");
+                    self.output.annotate(Level::Warning, &text);
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn run_composite(
+        &mut self,
+        scope: &mut StepScope,
+        task: StepTask,
+        plan: &PlannedStep,
+        steps: &[Step],
+        prepared: PreparedAction<'_>,
+    ) -> StepResult {
+        let inputs = prepared.inputs.iter();
+        let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let mut identity = prepared.identity;
+        identity.path = Some(prepared.action.folder.clone());
+        let own_env = plan.own_env.clone();
+        let mut inner = match task.action_scope {
+            Some(inner) => *inner,
+            None => scope.for_action(&task.key, own_env, Value::object(inputs), identity),
+        };
+        inner.stage = scope.stage;
+        inner.goes_on = plan.when_cancelled.keeps_running();
+        inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
+        let (mut result, mut output_error) = (StepResult::default(), None);
+        match scope.stage {
+            ActionStage::Pre => self.run_pre_parts(&mut inner, steps, &mut result).await,
+            ActionStage::Post => self.run_post_parts(&mut inner, &mut result).await,
+            ActionStage::Main => {
+                inner.posts = scope.take_post_steps(&task.key);
+                for (index, step) in steps.iter().enumerate() {
+                    let task = StepTask::new(inner.step_key(index), step);
+                    self.run_nested_step(&mut inner, task, &mut result).await;
+                }
+                let outputs = self.evaluate_composite_outputs(&inner, prepared.action, &mut result);
+                output_error = outputs.err().map(|error| error.to_string());
+            }
+        }
+        result.ended = match (inner.cut, inner.late, inner.failed.take(), output_error) {
+            (true, ..) => RunOutcome::Cancelled,
+            (_, true, ..) => RunOutcome::TimedOut,
+            (_, _, Some(why), _) | (.., Some(why)) => RunOutcome::Failed(why),
+            _ => RunOutcome::Succeeded,
+        };
+        if !inner.posts.is_empty() {
+            scope.set_post_step(PostStep {
+                key: task.key,
+                step: task.step,
+                action: Some(Arc::clone(prepared.action)),
+                inner: Some(Box::new(inner)),
+            });
+        }
+        result
+    }
+
+    /// Runs the pre parts of a composite action's steps.
+    async fn run_pre_parts(
+        &mut self,
+        inner: &mut StepScope,
+        steps: &[Step],
+        result: &mut StepResult,
+    ) {
+        for (index, step) in steps.iter().enumerate() {
+            if let Some(action) = self.library.action_with_pre_part(step) {
+                let task = StepTask::for_pre_part(inner.step_key(index), step, action);
+                self.run_nested_step(inner, task, result).await;
+            }
+        }
+    }
+
+    /// Runs the pending post parts of a composite action's steps.
+    async fn run_post_parts(&mut self, inner: &mut StepScope, result: &mut StepResult) {
+        while let Some(post) = inner.posts.pop() {
+            self.run_nested_step(inner, StepTask::from(post), result)
+                .await;
+        }
+    }
+
+    fn evaluate_composite_outputs(
+        &self,
+        inner: &StepScope,
+        action: &ResolvedAction,
+        result: &mut StepResult,
+    ) -> Result<(), ActionError> {
+        let workspace = self.folders.workspace.clone();
+        let files = WorkspaceFiles(&workspace);
+        let env = self.scope.scope_env(inner);
+        let contexts = self.expression_contexts(inner, &inner.step_identity(""), &env, &files);
+        for ActionOutput { name, value } in &action.file.outputs {
+            if let Some(value) = value {
+                let value = value.resolve_text(&contexts);
+                let what = format!("the output {name}");
+                let value = value.map_err(ActionError::in_expression(what))?;
+                result.outputs.push((name.clone(), value));
+            }
+        }
+        Ok(())
+    }
+
+    /// The variables of the runtime endpoints. Like GitHub's runner, only actions get them, not scripts.
+    async fn endpoint_variables(&mut self, client: EndpointClient) -> Vec<(String, String)> {
+        let address = match client {
+            EndpointClient::Machine => Some(Ipv4Addr::LOCALHOST),
+            EndpointClient::Container => self.containers.gateway_address().await,
+        };
+        let masker = &mut self.output.masker;
+        let variables = match address {
+            Some(address) => self.runtime.endpoint_variables(address, masker),
+            None => Err(EndpointError::NoGateway),
+        };
+        variables.unwrap_or_else(|error| {
+            // Not an error: few actions need the endpoints.
+            self.output.log_message(&format!(
+                "The action can't store artifacts or caches: {error}"
+            ));
+            Vec::new()
+        })
+    }
+}
+
+/// Registers the post part before the main part starts, so that it also runs if that fails.
+fn register_post_part(scope: &mut StepScope, task: &StepTask, action: &Arc<ResolvedAction>) {
+    if scope.stage != ActionStage::Post && action.stage_part(ActionStage::Post).is_some() {
+        scope.register_post_step(PostStep {
+            key: task.key.clone(),
+            step: task.step.clone(),
+            action: Some(Arc::clone(action)),
+            inner: None,
+        });
+    }
+}
+
+impl EnvVars {
+    /// Adds the inputs and the saved state of an action, as its processes expect them.
+    fn add_action_variables(&mut self, inputs: &[(String, String)], state: Option<&Self>) {
+        for (name, value) in inputs {
+            let name = name.replace(' ', "_").to_uppercase();
+            self.set(format!("INPUT_{name}"), value.as_str());
+        }
+        for (name, value) in state.into_iter().flat_map(Self::iter) {
+            self.set(format!("STATE_{name}"), value.as_str());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The result of a job while it runs.
+
+use shipway_workflow::{expr::Status, job::Conclusion};
+
+/// The result of a job so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobVerdict {
+    /// Why the job has failed.
+    pub(crate) failed: Option<String>,
+    /// Why the job was cancelled.
+    pub(crate) cut: Option<String>,
+    /// Why the job, or one of its steps, could not be run here.
+    pub(crate) left_out: Option<String>,
+}
+
+impl JobVerdict {
+    /// Like at GitHub, cancelled takes precedence over failed.
+    pub(crate) const fn conclusion(&self) -> Conclusion {
+        if self.cut.is_some() {
+            Conclusion::Cancelled
+        } else if self.failed.is_some() {
+            Conclusion::Failure
+        } else if self.left_out.is_some() {
+            Conclusion::Incomplete
+        } else {
+            Conclusion::Success
+        }
+    }
+
+    /// The status that conditions of steps see. A step that could not be run here doesn't keep later steps from
+    /// running.
+    pub(crate) const fn status(&self) -> Status {
+        let (cut, failed) = (self.cut.is_some(), self.failed.is_some());
+        Status {
+            success: !cut && !failed,
+            failure: !cut && failed,
+            cancelled: cut,
+        }
+    }
+}
