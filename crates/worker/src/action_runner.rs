@@ -443,7 +443,7 @@ impl StepRunner {
             None => scope.for_action(&task.key, own_env, Value::object(inputs), identity),
         };
         inner.stage = scope.stage;
-        inner.goes_on = plan.when_cancelled.keeps_running();
+        inner.goes_on = plan.when_cancelled.survives_cancellation();
         inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
         let (mut result, mut output_error) = (StepResult::default(), None);
         match scope.stage {

@@ -75,7 +75,7 @@ impl StepRunner {
             states: self.states.clone(),
             files: self.files.clone(),
             containers: self.containers.for_background_step(number),
-            confinement: self.confinement.clone(),
+            cgroup_limits: self.cgroup_limits.clone(),
         })
     }
 }
@@ -179,11 +179,11 @@ impl JobExecution {
         }
         let failed = outcome.conclusion(running.on_failure) == Conclusion::Failure;
         let why = outcome.short_reason().to_owned();
-        let heard = std::mem::take(&mut runner.output.heard);
-        let outer = std::mem::replace(&mut self.runner.output.heard, heard);
+        let effects = std::mem::take(&mut runner.output.effects);
+        let outer = std::mem::replace(&mut self.runner.output.effects, effects);
         // Not `finish`: the failure is that of the waiting step.
         self.record_step_end(running.line, outcome, running.on_failure, took)?;
-        self.runner.output.heard = outer;
+        self.runner.output.effects = outer;
         Ok(failed.then_some(why))
     }
 }

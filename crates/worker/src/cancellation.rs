@@ -30,7 +30,7 @@ pub(crate) enum WhenCancelled {
 }
 
 impl WhenCancelled {
-    pub(crate) const fn keeps_running(self) -> bool {
+    pub(crate) const fn survives_cancellation(self) -> bool {
         matches!(self, Self::KeepRunning)
     }
 }
@@ -137,7 +137,7 @@ impl JobCancellation {
     /// Waits until a running process must be stopped. One that keeps running in a cancelled job only has to stop at the
     /// end of the grace period.
     pub(crate) async fn wait_for_stop(&mut self, when_cancelled: WhenCancelled) -> StopMode {
-        let goes_on = when_cancelled.keeps_running();
+        let goes_on = when_cancelled.survives_cancellation();
         if self.cut.is_none() {
             let cut = tokio::select! {
                 () = self.alone.cancelled() => {

@@ -29,13 +29,13 @@ impl CgroupLimits {
                 group.display()
             ))
         });
-        let confinement = Self {
+        let cgroup_limits = Self {
             limits: limits.clone(),
             killed: Cell::default(),
         };
         // Discard the count of an earlier worker in this folder.
-        confinement.take_oom_message();
-        (confinement, refused)
+        cgroup_limits.take_oom_message();
+        (cgroup_limits, refused)
     }
 
     /// A message if a process of the job was killed for lack of memory since the last call.

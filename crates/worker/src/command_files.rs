@@ -47,9 +47,9 @@ pub(crate) struct CommandFileValues {
     /// Markdown.
     pub(crate) summary: Option<String>,
     /// Problems that are reported and don't fail the step.
-    pub(crate) complaints: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// The first problem that fails the step.
-    pub(crate) mistake: Option<String>,
+    pub(crate) error_message: Option<String>,
 }
 
 impl CommandFiles {
@@ -103,7 +103,7 @@ impl CommandFiles {
         }
         match fs::metadata(&self.summary).map_or(0, |found| found.len()) {
             0 => {}
-            size if size > SUMMARY_BYTES_MAX => written.complaints.push(format!(
+            size if size > SUMMARY_BYTES_MAX => written.warnings.push(format!(
                 "GITHUB_STEP_SUMMARY is left out: it has {size} bytes, and at most {SUMMARY_BYTES_MAX} are kept"
             )),
             _ => written.summary = written.read_text("GITHUB_STEP_SUMMARY", &self.summary),
@@ -161,7 +161,7 @@ impl CommandFileValues {
     }
 
     fn set_error(&mut self, why: String) {
-        self.mistake.get_or_insert(why);
+        self.error_message.get_or_insert(why);
     }
 }
 
@@ -221,21 +221,21 @@ mod tests {
         assert_eq!(written.env, [("B".to_owned(), "2".to_owned())]);
         assert_eq!(written.paths, ["/x", "/y"]);
         assert_eq!(written.summary.as_deref(), Some("# fine"));
-        assert_eq!(written.mistake, None);
+        assert_eq!(written.error_message, None);
     }
 
     #[test]
     fn node_options_are_refused_and_the_rest_counts() {
         let written = written(|channel| fs::write(&channel.env, "A=1\nnode_options=x\n").unwrap());
         assert_eq!(written.env, [("A".to_owned(), "1".to_owned())]);
-        assert!(written.mistake.unwrap().contains("node_options"));
+        assert!(written.error_message.unwrap().contains("node_options"));
     }
 
     #[test]
     fn a_summary_that_is_too_long_is_left_out_and_told() {
         let long = vec![b'x'; SUMMARY_BYTES_MAX as usize + 1];
         let written = written(|channel| fs::write(&channel.summary, &long).unwrap());
-        assert_eq!((written.summary, written.mistake), (None, None));
-        assert_eq!(written.complaints.len(), 1);
+        assert_eq!((written.summary, written.error_message), (None, None));
+        assert_eq!(written.warnings.len(), 1);
     }
 }

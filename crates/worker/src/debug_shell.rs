@@ -58,14 +58,14 @@ pub fn build_debug_shell_context(
     resume: &Resume,
     access: SecretAccess,
 ) -> Result<DebugShellContext, ResumeError> {
-    let past = PreviousAttempt::read(resume, &spec.steps)?;
-    let folders = JobFolders::at(&spec.folder, &past.base);
-    let step = &spec.steps[past.place];
+    let previous_attempt = PreviousAttempt::read(resume, &spec.steps)?;
+    let folders = JobFolders::at(&spec.folder, &previous_attempt.base);
+    let step = &spec.steps[previous_attempt.place];
     let unknown = |error| ResumeError::Unreadable(ExpressionError::from(error).to_string());
     let files = WorkspaceFiles(&folders.workspace);
     let mut scope = JobScope::new(spec, &folders);
     scope.evaluate_env_layers(spec, &files).map_err(unknown)?;
-    let (step_scope, mut left_out) = restore_steps(&past, &mut scope, access);
+    let (step_scope, mut left_out) = restore_steps(&previous_attempt, &mut scope, access);
     let identity = step_scope.step_identity(&step.id);
     let mut own = scope.env.clone();
     let contexts = scope.expression_contexts(spec, &step_scope, &identity, &own, &files);
@@ -77,13 +77,16 @@ pub fn build_debug_shell_context(
     };
     let name = step.name.as_ref().map_or_else(|| step.title(), text);
     let mut masker = build_masker(spec);
-    past.masks.iter().for_each(|mask| masker.add(mask));
+    previous_attempt
+        .masks
+        .iter()
+        .for_each(|mask| masker.add(mask));
     let masked = |text: &str| masker.mask(text).into_owned();
     let mut env = scope.process_environment(spec, &folders, &identity, &own);
     if access == SecretAccess::Withheld {
         let tables = spec.env.iter().chain([&step.env]);
         let secret: Vec<&str> = tables.flat_map(variables_with_secrets).collect();
-        left_out.extend(remove_variables(&mut env, &secret, &past.masks));
+        left_out.extend(remove_variables(&mut env, &secret, &previous_attempt.masks));
     }
     for name in COMMAND_FILES {
         env.set(name, "/dev/null");
@@ -109,13 +112,13 @@ pub fn build_debug_shell_context(
 
 /// Applies the state of the completed steps to `scope`; returns their scope, and the variables that are left out.
 fn restore_steps(
-    past: &PreviousAttempt,
+    previous_attempt: &PreviousAttempt,
     scope: &mut JobScope,
     access: SecretAccess,
 ) -> (StepScope, Vec<String>) {
     let (mut step_scope, mut left_out) = (StepScope::default(), Vec::new());
     let has_access = access == SecretAccess::Granted;
-    for done in &past.done {
+    for done in &previous_attempt.done {
         let state = done.kept.as_ref();
         if let Some(state) = state {
             state.restore_into(scope, access);

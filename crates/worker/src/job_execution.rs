@@ -133,9 +133,9 @@ pub(crate) struct JobExecution {
     /// Number of started steps: the next index in the journal.
     pub(crate) begun: usize,
     pub(crate) background: BackgroundSteps,
-    pub(crate) keeper: ResumeStateWriter,
+    pub(crate) resume_writer: ResumeStateWriter,
     /// The attempt to resume from; taken when its steps are restored.
-    pub(crate) past: Option<PreviousAttempt>,
+    pub(crate) previous_attempt: Option<PreviousAttempt>,
     /// Keys of the steps whose pre step ran in the previous attempt.
     pub(crate) pre_done: Vec<String>,
 }
@@ -152,15 +152,17 @@ impl JobExecution {
             pid: std::process::id(),
             start_time: own_start_time(),
         })?;
-        let past = spec.resume.as_ref();
-        let past = past
+        let previous_attempt = spec.resume.as_ref();
+        let previous_attempt = previous_attempt
             .map(|resume| PreviousAttempt::read(resume, &spec.steps))
             .transpose();
-        let (past, lost) = match past {
-            Ok(past) => (past, None),
+        let (previous_attempt, lost) = match previous_attempt {
+            Ok(previous_attempt) => (previous_attempt, None),
             Err(lost) => (None, Some(lost)),
         };
-        let base = past.as_ref().map_or(folder, |past| &past.base);
+        let base = previous_attempt
+            .as_ref()
+            .map_or(folder, |previous_attempt| &previous_attempt.base);
         let folders = JobFolders::create(folder, base)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
         let library = ActionLibrary::new(&spec.actions, base);
@@ -168,16 +170,19 @@ impl JobExecution {
             OutputProcessor::new(JobLog::open(&folder.join(LOG_FILE))?, build_masker(&spec));
         output.workspace.clone_from(&folders.workspace);
         output.debug = is_debug_enabled(&spec);
-        let keeper = ResumeStateWriter::new(folder, keeping, output.masker.added_since(0).len());
+        let resume_writer =
+            ResumeStateWriter::new(folder, keeping, output.masker.added_since(0).len());
         // Register the previous attempt's secrets before the first line of output.
-        let masks = past.as_ref().map_or(&[][..], |past| &past.masks);
+        let masks = previous_attempt
+            .as_ref()
+            .map_or(&[][..], |previous_attempt| &previous_attempt.masks);
         masks.iter().for_each(|mask| output.masker.add(mask));
-        let (confinement, refused) = CgroupLimits::enter(&spec.limits);
+        let (cgroup_limits, refused) = CgroupLimits::enter(&spec.limits);
         if let Some(why) = refused {
             output.annotate(Level::Warning, &why);
         }
         let runner = StepRunner {
-            confinement,
+            cgroup_limits,
             output,
             pipe: OutputPipe::new()?,
             scope: JobScope::new(&spec, &folders),
@@ -196,8 +201,8 @@ impl JobExecution {
             step_scope: StepScope::default(),
             begun: 0,
             background: BackgroundSteps::default(),
-            keeper,
-            past,
+            resume_writer,
+            previous_attempt,
             pre_done: Vec::new(),
         };
         if let Some(lost) = lost {
@@ -252,7 +257,7 @@ impl JobExecution {
             self.runner.output.annotate(Level::Error, &why);
             self.runner.scope.verdict.failed = Some(why);
         }
-        for annotation in std::mem::take(&mut self.runner.output.heard.annotations) {
+        for annotation in std::mem::take(&mut self.runner.output.effects.annotations) {
             self.journal.append(annotation)?;
         }
         Ok(result.is_ok())
@@ -284,8 +289,8 @@ impl JobExecution {
         }
         let why =
             (!why.is_empty()).then(|| self.runner.output.masker.mask(&why.join("; ")).into_owned());
-        let annotations = std::mem::take(&mut self.runner.output.heard.annotations);
-        let artifacts = self.runner.runtime.shelf.take_unrecorded();
+        let annotations = std::mem::take(&mut self.runner.output.effects.annotations);
+        let artifacts = self.runner.runtime.artifact_store.take_unrecorded();
         for entry in artifacts.into_iter().chain(annotations) {
             self.journal.append(entry)?;
         }

@@ -15,18 +15,21 @@ use crate::{
 impl JobExecution {
     /// Restores the completed steps of the previous attempt; returns the index of the first step to run.
     pub(crate) fn restore_previous_steps(&mut self) -> io::Result<usize> {
-        let (Some(past), Some(resume)) = (self.past.take(), self.runner.spec.resume.clone()) else {
+        let (Some(previous_attempt), Some(resume)) = (
+            self.previous_attempt.take(),
+            self.runner.spec.resume.clone(),
+        ) else {
             return Ok(0);
         };
         self.journal.append(JournalBody::Resumed {
             attempt: resume.attempt,
             step: resume.step.clone(),
-            base: past.base.clone(),
+            base: previous_attempt.base.clone(),
         })?;
         let PreviousAttempt {
             place, done, masks, ..
-        } = past;
-        self.keeper.write_state(&StepResumeState {
+        } = previous_attempt;
+        self.resume_writer.write_state(&StepResumeState {
             masks,
             ..StepResumeState::default()
         });
@@ -101,7 +104,7 @@ impl JobExecution {
             .is_ok();
         kept.index = Some(line.index);
         kept.masks.clear();
-        let kept = self.keeper.write_state(&kept);
+        let kept = self.resume_writer.write_state(&kept);
         self.journal.append_durably(JournalBody::StepFinished {
             index: line.index,
             id: line.id,
@@ -127,7 +130,7 @@ impl JobExecution {
     ) -> bool {
         let runner = &mut self.runner;
         match self.step_scope.stage {
-            ActionStage::Pre | ActionStage::Main => self.keeper.record_step(StepChanges {
+            ActionStage::Pre | ActionStage::Main => self.resume_writer.record_step(StepChanges {
                 index,
                 key,
                 changes: std::mem::take(&mut runner.scope.changes),
@@ -139,7 +142,7 @@ impl JobExecution {
             }),
             // Post steps are never resumed from: only their masks matter.
             ActionStage::Post => {
-                self.keeper.record_masks(&runner.output.masker);
+                self.resume_writer.record_masks(&runner.output.masker);
                 false
             }
         }

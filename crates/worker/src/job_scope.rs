@@ -116,7 +116,7 @@ impl JobScope {
         &self,
         spec: &JobSpec,
         step_scope: &StepScope,
-        seen: &StepIdentity,
+        identity: &StepIdentity,
         env: &EnvVars,
         files: &'c WorkspaceFiles<'c>,
     ) -> Contexts<'c> {
@@ -127,7 +127,7 @@ impl JobScope {
         if let Some(inputs) = step_scope.action_inputs() {
             contexts.set("inputs", inputs.clone());
         }
-        contexts.set("github", self.github_context(seen));
+        contexts.set("github", self.github_context(identity));
         contexts.set("runner", self.runner.clone());
         let mut variables = Object::new(Names::Exact);
         for (name, value) in env.iter() {
@@ -160,9 +160,9 @@ impl JobScope {
     }
 
     /// The `github` context with the fields of a step.
-    pub(crate) fn github_context(&self, seen: &StepIdentity) -> Value {
+    pub(crate) fn github_context(&self, identity: &StepIdentity) -> Value {
         let mut github = to_object(&self.github);
-        for (name, value) in seen.iter() {
+        for (name, value) in identity.iter() {
             let value = match &self.places {
                 Some(places) => places.to_container(&value),
                 None => value,
@@ -181,7 +181,7 @@ impl JobScope {
         &self,
         spec: &JobSpec,
         folders: &JobFolders,
-        seen: &StepIdentity,
+        identity: &StepIdentity,
         own: &EnvVars,
     ) -> EnvVars {
         let mut env = base_environment(folders);
@@ -193,7 +193,8 @@ impl JobScope {
             env.set("PATH", all.join(":"));
         }
         env.extend(
-            fixed_environment(spec, &self.github_context(seen), self.runner_context()).into_vec(),
+            fixed_environment(spec, &self.github_context(identity), self.runner_context())
+                .into_vec(),
         );
         env
     }

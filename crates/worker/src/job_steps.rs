@@ -67,7 +67,7 @@ impl JobExecution {
         let step = task.step.clone();
         let cut = runner.cancel.update();
         runner.record_cancellation(cut);
-        runner.output.heard = CommandEffects::default();
+        runner.output.effects = CommandEffects::default();
         let plan = runner.plan_step(step_scope, &task);
         let name = plan
             .as_ref()
@@ -170,9 +170,9 @@ impl JobExecution {
             self.step_scope
                 .add_finished_step(&id, outcome.outcome, conclusion, &outcome.outputs);
         }
-        let annotations = std::mem::take(&mut runner.output.heard.annotations);
+        let annotations = std::mem::take(&mut runner.output.effects.annotations);
         let count = u32::try_from(annotations.len()).unwrap_or(u32::MAX);
-        let artifacts = runner.runtime.shelf.take_unrecorded();
+        let artifacts = runner.runtime.artifact_store.take_unrecorded();
         for entry in (outcome.entries.into_iter())
             .chain(artifacts)
             .chain(annotations)

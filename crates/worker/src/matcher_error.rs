@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::problem_matcher::{FILE_BYTES_MAX, MATCHERS_MAX, PATTERNS_MAX};
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Per job; the next limit is per matcher.
+pub(crate) const MATCHERS_MAX: usize = 100;
+pub(crate) const PATTERNS_MAX: usize = 20;
 
 /// Why the matchers of a file can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@ pub(crate) struct OutputProcessor {
     pub(crate) log: JobLog,
     pub(crate) masker: Masker,
     /// What workflow commands of the current step have set.
-    pub(crate) heard: CommandEffects,
+    pub(crate) effects: CommandEffects,
     /// Base of relative paths in commands.
     pub(crate) workspace: PathBuf,
     /// Whether `::debug::` is shown: `ACTIONS_STEP_DEBUG`.
@@ -65,7 +65,7 @@ impl OutputProcessor {
         Self {
             log,
             masker,
-            heard: CommandEffects::default(),
+            effects: CommandEffects::default(),
             workspace: PathBuf::new(),
             debug: false,
             matchers: ProblemMatchers::default(),
@@ -111,14 +111,14 @@ impl OutputProcessor {
 
     /// Begins a nested step with empty effects; returns those of the enclosing step.
     pub(crate) fn start_nested_step(&mut self) -> CommandEffects {
-        std::mem::take(&mut self.heard)
+        std::mem::take(&mut self.effects)
     }
 
     /// Ends a nested step: restores the effects of the enclosing step, plus the nested step's annotations.
     pub(crate) fn finish_nested_step(&mut self, outer: CommandEffects) {
-        let annotations = std::mem::replace(&mut self.heard, outer).annotations;
-        let room = ANNOTATIONS_MAX.saturating_sub(self.heard.annotations.len());
-        (self.heard.annotations).extend(annotations.into_iter().take(room));
+        let annotations = std::mem::replace(&mut self.effects, outer).annotations;
+        let room = ANNOTATIONS_MAX.saturating_sub(self.effects.annotations.len());
+        (self.effects.annotations).extend(annotations.into_iter().take(room));
     }
 
     /// Logs a message of the worker.
@@ -165,7 +165,7 @@ impl OutputProcessor {
         } else {
             &self.partial
         };
-        self.heard.stopped.is_none()
+        self.effects.stopped.is_none()
             && workflow_command::parse_command(&String::from_utf8_lossy(line), None).is_some()
     }
 
@@ -203,7 +203,7 @@ impl OutputProcessor {
             let end = memchr::memchr(b'\n', &block[from..]).map_or(block.len(), |end| from + end);
             let line = &block[from..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let heard = match self.parse_command(line) {
+            let effects = match self.parse_command(line) {
                 Some(command) => {
                     self.write_text(&block[plain..from]);
                     self.handle_command(command, &String::from_utf8_lossy(line));
@@ -211,7 +211,7 @@ impl OutputProcessor {
                 }
                 None => self.apply_matchers(line, &block[plain..from]),
             };
-            if heard {
+            if effects {
                 plain = block.len().min(end + 1);
             }
             from = end + 1;
@@ -225,7 +225,7 @@ impl OutputProcessor {
         }
         workflow_command::parse_command(
             &String::from_utf8_lossy(line),
-            self.heard.stopped.as_deref(),
+            self.effects.stopped.as_deref(),
         )
     }
 
@@ -267,9 +267,9 @@ impl OutputProcessor {
     }
 
     fn handle_command(&mut self, command: WorkflowCommand, line: &str) {
-        if self.heard.stopped.is_some() {
+        if self.effects.stopped.is_some() {
             if command.name == CommandName::Resume {
-                self.heard.stopped = None;
+                self.effects.stopped = None;
             }
             return self.log_message(line);
         }
@@ -277,7 +277,7 @@ impl OutputProcessor {
         if command.name == CommandName::AddMask {
             self.masker.add(&command.value);
         }
-        if self.heard.echo && command.name != CommandName::Echo {
+        if self.effects.echo && command.name != CommandName::Echo {
             self.log_message(line);
         }
         match command.name {
@@ -292,30 +292,30 @@ impl OutputProcessor {
             CommandName::Group => self.log_message(&format!("##[group]{}", command.value)),
             CommandName::EndGroup => self.log_message("##[endgroup]"),
             CommandName::Echo => match command.value.trim().to_ascii_lowercase().as_str() {
-                "on" => self.heard.echo = true,
-                "off" => self.heard.echo = false,
+                "on" => self.effects.echo = true,
+                "off" => self.effects.echo = false,
                 other => self.fail_step(&format!("the command echo with {other:?}: it is on or off")),
             },
             CommandName::StopCommands => self.stop_commands(command.value),
             CommandName::SetOutput => match command.property("name") {
-                Some(name) => self.heard.outputs.push((name.to_owned(), command.value)),
+                Some(name) => self.effects.outputs.push((name.to_owned(), command.value)),
                 None => self.fail_step("the command set-output without a name"),
             },
             CommandName::SetEnv => match command.property("name") {
-                Some(name) if self.heard.unsecure => {
-                    self.heard.env.push((name.to_owned(), command.value));
+                Some(name) if self.effects.unsecure => {
+                    self.effects.env.push((name.to_owned(), command.value));
                 }
                 Some(name) => self.fail_step(&format!(
                     "the command set-env, which is off as it is at GitHub; write to the file instead: echo \"{name}=…\" >> \"$GITHUB_ENV\""
                 )),
                 None => self.fail_step("the command set-env without a name"),
             },
-            CommandName::AddPath if self.heard.unsecure => self.heard.paths.push(command.value),
+            CommandName::AddPath if self.effects.unsecure => self.effects.paths.push(command.value),
             CommandName::AddPath => self.fail_step(
                 "the command add-path, which is off as it is at GitHub; write to the file instead: echo \"folder\" >> \"$GITHUB_PATH\"",
             ),
             CommandName::SaveState => match command.property("name") {
-                Some(name) => self.heard.state.push((name.to_owned(), command.value)),
+                Some(name) => self.effects.state.push((name.to_owned(), command.value)),
                 None => self.fail_step("the command save-state without a name"),
             },
             CommandName::AddMatcher => self.add_matcher(&command),
@@ -359,13 +359,13 @@ impl OutputProcessor {
                 "stop-commands with {word:?}: it needs a word that nobody else would say"
             ));
         }
-        self.heard.stopped = Some(word);
+        self.effects.stopped = Some(word);
     }
 
     fn fail_step(&mut self, what: &str) {
         let why = format!("the step used {what}");
         self.log_message(&format!("##[error]{why}"));
-        self.heard.failed.get_or_insert(why);
+        self.effects.failed.get_or_insert(why);
     }
 
     fn add_command_annotation(&mut self, level: Level, command: &WorkflowCommand) {
@@ -375,8 +375,8 @@ impl OutputProcessor {
     }
 
     fn add_annotation(&mut self, annotation: JournalBody) {
-        if self.heard.annotations.len() < ANNOTATIONS_MAX {
-            self.heard.annotations.push(annotation);
+        if self.effects.annotations.len() < ANNOTATIONS_MAX {
+            self.effects.annotations.push(annotation);
         }
     }
 }
@@ -406,7 +406,7 @@ mod tests {
         output.finish();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| &line[25..]).collect();
-        (lines.join("\n"), output.heard)
+        (lines.join("\n"), output.effects)
     }
 
     #[test]
@@ -418,18 +418,18 @@ mod tests {
     #[test]
     fn commands_are_heard_in_order_with_the_text_around_them() {
         let printed = b"one\n::add-mask::hunter2\nhunter2\n::error file=a.rs,line=7::no hunter2\n::set-output name=x::1\n::stop-commands::w0rd\n::error::text\n::w0rd::\n::notice::n\ntwo\n";
-        let (text, heard) = logged(&[], &[printed]);
+        let (text, effects) = logged(&[], &[printed]);
         assert_eq!(
             text,
             "one\n***\n##[error]no ***\n::error::text\n::w0rd::\n##[notice]n\ntwo"
         );
-        assert_eq!(heard.outputs, [("x".to_owned(), "1".to_owned())]);
-        assert_eq!(heard.annotations.len(), 2);
+        assert_eq!(effects.outputs, [("x".to_owned(), "1".to_owned())]);
+        assert_eq!(effects.annotations.len(), 2);
         assert!(matches!(
-            &heard.annotations[0],
+            &effects.annotations[0],
             JournalBody::Annotation { message, file: Some(file), line: Some(7), .. } if message == "no ***" && file == "a.rs"
         ));
-        assert_eq!(heard.failed, None);
+        assert_eq!(effects.failed, None);
     }
 
     #[test]
@@ -469,7 +469,7 @@ mod tests {
                 "##[warning]remove-matcher needs either the path of a file or an owner"
             ]
         );
-        let annotations = &output.heard.annotations;
+        let annotations = &output.effects.annotations;
         assert!(matches!(
             &annotations[0],
             JournalBody::Annotation { level: Level::Warning, message, file: Some(file), line: Some(3), column: Some(4), .. } if message == "no ***" && file == "a.c"
@@ -482,7 +482,7 @@ mod tests {
                 ..
             }
         ));
-        assert_eq!(output.heard.failed, None);
+        assert_eq!(output.effects.failed, None);
     }
 
     #[test]
@@ -556,9 +556,9 @@ mod tests {
             (b"::echo::loud\n", "on or off"),
             (b"::add-matcher::/nowhere.json\n", "/nowhere.json"),
         ] {
-            let (text, heard) = logged(&[], &[printed]);
+            let (text, effects) = logged(&[], &[printed]);
             assert!(text.contains(help), "{text}");
-            assert!(heard.failed.unwrap().contains(help));
+            assert!(effects.failed.unwrap().contains(help));
         }
     }
 
@@ -582,10 +582,10 @@ mod tests {
     #[test]
     fn nothing_is_seen_of_a_command_that_is_too_long() {
         let printed = [b"::add-mask::".as_slice(), &[b's'; LINE_BYTES_MAX]].concat();
-        let (text, heard) = logged(&[], &[&printed, b"sss\nnext\n"]);
+        let (text, effects) = logged(&[], &[&printed, b"sss\nnext\n"]);
         assert!(!text.contains("sss"), "{}", text.len());
         assert!(text.ends_with("next"));
-        assert!(heard.failed.is_some());
+        assert!(effects.failed.is_some());
     }
 
     #[test]

@@ -74,22 +74,22 @@ pub(crate) fn find_files(
     patterns: &[String],
     hidden: HiddenFiles,
 ) -> Result<PathMatches, PatternError> {
-    let ground = SearchRoots {
+    let roots = SearchRoots {
         root: root.to_owned(),
         home: root.join("~"),
         within: vec![root.to_owned()],
     };
-    find_in_roots(&ground, patterns, hidden)
+    find_in_roots(&roots, patterns, hidden)
 }
 
 /// Finds the files that match. Symlinks are found, but not followed.
 pub(crate) fn find_in_roots(
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     patterns: &[String],
     hidden: HiddenFiles,
 ) -> Result<PathMatches, PatternError> {
     let mut found = PathMatches::default();
-    let (rules, paths) = parse_patterns(ground, patterns)?;
+    let (rules, paths) = parse_patterns(roots, patterns)?;
     found.search_paths = paths;
     let all = found.search_paths.clone();
     found.search_paths.retain(|path| {
@@ -122,7 +122,7 @@ pub(crate) fn find_in_roots(
 
 /// Parses the patterns; also returns the paths to search.
 fn parse_patterns(
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     patterns: &[String],
 ) -> Result<(Vec<PatternRule>, Vec<PathBuf>), PatternError> {
     let (mut rules, mut paths) = (Vec::new(), Vec::new());
@@ -132,7 +132,7 @@ fn parse_patterns(
             Some(rest) => (false, rest.trim_start()),
             None => (true, line),
         };
-        let (base, glob) = ground
+        let (base, glob) = roots
             .split_pattern(pattern)
             .ok_or_else(|| PatternError::LeavesWorkspace(line.to_owned()))?;
         if takes {
@@ -152,10 +152,10 @@ fn parse_patterns(
 
 /// The paths that the patterns search, whether they exist or not.
 pub(crate) fn search_paths(
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     patterns: &[String],
 ) -> Result<Vec<PathBuf>, PatternError> {
-    parse_patterns(ground, patterns).map(|(_, paths)| paths)
+    parse_patterns(roots, patterns).map(|(_, paths)| paths)
 }
 
 impl SearchRoots {
@@ -300,25 +300,25 @@ mod tests {
     fn patterns_may_look_elsewhere_where_that_is_allowed() {
         let folder = workspace(&["w/a", "h/.cache/b", "h/[x]/c", "t/d"]);
         let at = |name: &str| folder.path().join(name);
-        let mut ground = SearchRoots {
+        let mut roots = SearchRoots {
             root: at("w"),
             home: at("h"),
             within: vec![at("w"), at("h")],
         };
-        let find = |ground: &SearchRoots, pattern: &str| {
-            let found = find_in_roots(ground, &[pattern.to_owned()], HiddenFiles::Include);
+        let find = |roots: &SearchRoots, pattern: &str| {
+            let found = find_in_roots(roots, &[pattern.to_owned()], HiddenFiles::Include);
             found.map(|found| found.files)
         };
-        assert_eq!(find(&ground, "~/.cache").unwrap(), vec![at("h/.cache/b")]);
-        assert_eq!(find(&ground, "~/../w/*").unwrap(), vec![at("w/a")]);
-        assert_eq!(find(&ground, "../h/.c*/b").unwrap(), vec![at("h/.cache/b")]);
+        assert_eq!(find(&roots, "~/.cache").unwrap(), vec![at("h/.cache/b")]);
+        assert_eq!(find(&roots, "~/../w/*").unwrap(), vec![at("w/a")]);
+        assert_eq!(find(&roots, "../h/.c*/b").unwrap(), vec![at("h/.cache/b")]);
         let absolute = at("t/d").display().to_string();
-        assert!(find(&ground, &absolute).is_err() && find(&ground, "../t").is_err());
-        ground.within.clear();
-        assert_eq!(find(&ground, &absolute).unwrap(), vec![at("t/d")]);
+        assert!(find(&roots, &absolute).is_err() && find(&roots, "../t").is_err());
+        roots.within.clear();
+        assert_eq!(find(&roots, &absolute).unwrap(), vec![at("t/d")]);
         // Wildcards in the path of a root folder are not special.
-        ground.root = at("h/[x]");
-        assert_eq!(find(&ground, "*").unwrap(), vec![at("h/[x]/c")]);
+        roots.root = at("h/[x]");
+        assert_eq!(find(&roots, "*").unwrap(), vec![at("h/[x]/c")]);
     }
 
     #[test]

@@ -12,16 +12,15 @@ use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Level;
 
 use crate::{
-    matcher_error::{DefinitionProblem, MatcherFileError, MatcherProblem},
+    matcher_error::{
+        DefinitionProblem, FILE_BYTES_MAX, MATCHERS_MAX, MatcherFileError, MatcherProblem,
+        PATTERNS_MAX,
+    },
     matcher_regex::compile_pattern,
 };
 
 /// Longer lines are not matched.
 const LINE_BYTES_MAX: usize = 16 * 1024;
-pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Per job; the next limit is per matcher.
-pub(crate) const MATCHERS_MAX: usize = 100;
-pub(crate) const PATTERNS_MAX: usize = 20;
 
 /// The active problem matchers, the newest first.
 #[derive(Clone, Default)]

@@ -51,7 +51,7 @@ pub(crate) struct StepRunner {
     /// Counter for the names of the steps' command files.
     pub(crate) files: Rc<Cell<usize>>,
     pub(crate) containers: Containers,
-    pub(crate) confinement: CgroupLimits,
+    pub(crate) cgroup_limits: CgroupLimits,
 }
 
 impl StepRunner {
@@ -69,12 +69,12 @@ impl StepRunner {
     pub(crate) fn expression_contexts<'c>(
         &self,
         step_scope: &StepScope,
-        seen: &StepIdentity,
+        identity: &StepIdentity,
         env: &EnvVars,
         files: &'c WorkspaceFiles<'c>,
     ) -> Contexts<'c> {
         self.scope
-            .expression_contexts(&self.spec, step_scope, seen, env, files)
+            .expression_contexts(&self.spec, step_scope, identity, env, files)
     }
 
     pub(crate) fn plan_step(
@@ -84,9 +84,9 @@ impl StepRunner {
     ) -> Result<PlannedStep, EvalError> {
         let step = &task.step;
         let files = WorkspaceFiles(&self.folders.workspace);
-        let seen = step_scope.step_identity(&step.id);
+        let identity = step_scope.step_identity(&step.id);
         let mut env = self.scope.scope_env(step_scope);
-        let outer = self.expression_contexts(step_scope, &seen, &env, &files);
+        let outer = self.expression_contexts(step_scope, &identity, &env, &files);
         let named = |contexts: &Contexts<'_>| match &step.name {
             Some(name) => name.resolve_text(contexts),
             None => Ok(step.title()),
@@ -113,7 +113,7 @@ impl StepRunner {
         let mut own = step_scope.env.clone();
         own.extend(step.env.resolve(&outer)?);
         env.extend(own.iter().cloned());
-        let contexts = self.expression_contexts(step_scope, &seen, &env, &files);
+        let contexts = self.expression_contexts(step_scope, &identity, &env, &files);
         let cancelled = outer.with_status(Status {
             success: step_scope.depth > 0 && step_scope.failed.is_none(),
             failure: step_scope.failed.is_some(),
@@ -215,18 +215,18 @@ impl StepRunner {
         mut result: StepResult,
         mut written: CommandFileValues,
     ) -> StepOutcome {
-        let heard = &mut self.output.heard;
-        written.mistake = heard.failed.take().or(written.mistake);
-        result.outputs.append(&mut heard.outputs);
+        let effects = &mut self.output.effects;
+        written.error_message = effects.failed.take().or(written.error_message);
+        result.outputs.append(&mut effects.outputs);
         result.outputs.append(&mut written.outputs);
-        let state = heard.state.drain(..).chain(written.state.drain(..));
+        let state = effects.state.drain(..).chain(written.state.drain(..));
         let state: Vec<_> = state.collect();
         if !state.is_empty() {
             self.states.entry(key.to_owned()).or_default().extend(state);
         }
         self.apply_written_changes(&mut written);
         let ended = std::mem::take(&mut result.ended);
-        let (outcome, why) = match (ended, written.mistake) {
+        let (outcome, why) = match (ended, written.error_message) {
             (RunOutcome::Succeeded, None) => (Conclusion::Success, None),
             (RunOutcome::Succeeded, Some(why)) | (RunOutcome::Failed(why), _) => {
                 (Conclusion::Failure, Some(why))
@@ -261,29 +261,29 @@ impl StepRunner {
 
     /// Applies the variables and `PATH` entries that the step set for later steps.
     fn apply_written_changes(&mut self, written: &mut CommandFileValues) {
-        let heard = &mut self.output.heard;
-        let env = heard.env.drain(..).chain(written.env.drain(..));
+        let effects = &mut self.output.effects;
+        let env = effects.env.drain(..).chain(written.env.drain(..));
         let env = env.map(|(name, value)| StepChange::Env(name, value));
-        let paths = heard.paths.drain(..).chain(written.paths.drain(..));
+        let paths = effects.paths.drain(..).chain(written.paths.drain(..));
         let changes = env.chain(paths.map(StepChange::Path)).collect();
         self.scope.apply_changes(changes);
-        for complaint in &written.complaints {
-            self.output.annotate(Level::Error, complaint);
+        for warning in &written.warnings {
+            self.output.annotate(Level::Error, warning);
         }
     }
 
     /// The complete environment of a step's processes.
     pub(crate) fn step_environment(
         &mut self,
-        seen: &StepIdentity,
+        identity: &StepIdentity,
         own: &EnvVars,
         channel: &CommandFiles,
     ) -> EnvVars {
         let mut env = self
             .scope
-            .process_environment(&self.spec, &self.folders, seen, own);
+            .process_environment(&self.spec, &self.folders, identity, own);
         let unsecure = env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS");
-        self.output.heard.unsecure = unsecure.is_some_and(|it| it.eq_ignore_ascii_case("true"));
+        self.output.effects.unsecure = unsecure.is_some_and(|it| it.eq_ignore_ascii_case("true"));
         channel.set_variables(&mut env);
         env
     }
@@ -298,13 +298,13 @@ impl StepRunner {
         number: usize,
     ) -> Result<ProgramInvocation, ScriptError> {
         let workspace = self.folders.workspace.clone();
-        let mut seen = step_scope.step_identity(&task.step.id);
+        let mut identity = step_scope.step_identity(&task.step.id);
         // GitHub sets `github.action_repository` and `github.action_ref` for action steps only, not for scripts
         // inside an action.
-        seen.remote = None;
-        let env = self.step_environment(&seen, &plan.env, channel);
+        identity.remote = None;
+        let env = self.step_environment(&identity, &plan.env, channel);
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.expression_contexts(step_scope, &seen, &plan.env, &files);
+        let contexts = self.expression_contexts(step_scope, &identity, &plan.env, &files);
         let text = |template: &Template| {
             let text = template.resolve_text(&contexts);
             text.map_err(ExpressionError::from)
@@ -374,7 +374,7 @@ impl StepRunner {
         let program = &invocation.line.program;
         let ended = result
             .unwrap_or_else(|error| RunOutcome::Failed(format!("{program} can't be run: {error}")));
-        match (ended, self.confinement.take_oom_message()) {
+        match (ended, self.cgroup_limits.take_oom_message()) {
             (RunOutcome::Failed(why), Some(memory)) => {
                 RunOutcome::Failed(format!("{why}; {memory}"))
             }

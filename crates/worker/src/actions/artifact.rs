@@ -12,52 +12,82 @@ use crate::{
     runtime::{ArtifactEntry, check_name, free_path},
 };
 
-/// `actions/upload-artifact`
-pub(super) async fn upload_artifact(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    let name = check_name(call.input("name").unwrap_or("artifact"))?.to_owned();
-    let patterns = call
-        .input("path")
-        .ok_or_else(|| ActionError::MissingInput {
+/// The inputs of `actions/upload-artifact`.
+struct UploadInputs {
+    name: String,
+    patterns: String,
+    hidden: HiddenFiles,
+    overwrite: bool,
+    if_no_files: IfNoFiles,
+}
+
+/// `if-no-files-found`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfNoFiles {
+    Warn,
+    Fail,
+    Ignore,
+}
+
+impl UploadInputs {
+    fn parse(context: &StepContext<'_>) -> Result<Self, ActionError> {
+        let name = check_name(context.input("name").unwrap_or("artifact"))?;
+        let patterns = context.input("path");
+        let patterns = patterns.ok_or_else(|| ActionError::MissingInput {
             action: "upload-artifact",
             input: "path".to_owned(),
-        })?
-        .to_owned();
-    check_number(call, "compression-level", 9)?;
-    check_number(call, "retention-days", 400)?;
-    let hidden = if call.bool_input("include-hidden-files")? {
-        HiddenFiles::Include
-    } else {
-        HiddenFiles::Exclude
-    };
-    let overwrite = call.bool_input("overwrite")?;
-    let missing = match call.input("if-no-files-found").unwrap_or("warn") {
-        known @ ("warn" | "error" | "ignore") => known.to_owned(),
-        other => {
-            return Err(ActionError::InvalidInput {
-                input: "if-no-files-found".to_owned(),
-                expected: "warn, error or ignore".to_owned(),
-                value: other.to_owned(),
-            });
-        }
-    };
-    let (ground, looked_for) = (call.search_roots(), patterns.clone());
+        })?;
+        check_number(context, "compression-level", 9)?;
+        check_number(context, "retention-days", 400)?;
+        Ok(Self {
+            name: name.to_owned(),
+            patterns: patterns.to_owned(),
+            hidden: match context.bool_input("include-hidden-files")? {
+                true => HiddenFiles::Include,
+                false => HiddenFiles::Exclude,
+            },
+            overwrite: context.bool_input("overwrite")?,
+            if_no_files: match context.input("if-no-files-found").unwrap_or("warn") {
+                "warn" => IfNoFiles::Warn,
+                "error" => IfNoFiles::Fail,
+                "ignore" => IfNoFiles::Ignore,
+                other => {
+                    return Err(ActionError::InvalidInput {
+                        input: "if-no-files-found".to_owned(),
+                        expected: "warn, error or ignore".to_owned(),
+                        value: other.to_owned(),
+                    });
+                }
+            },
+        })
+    }
+}
+
+/// `actions/upload-artifact`
+pub(super) async fn upload_artifact(
+    context: &mut StepContext<'_>,
+) -> Result<StepResult, ActionError> {
+    let inputs = UploadInputs::parse(context)?;
+    let (roots, patterns) = (context.search_roots(), inputs.patterns.clone());
     let found =
-        run_blocking(move || path_patterns::find_in_roots(&ground, &[looked_for], hidden)).await?;
+        run_blocking(move || path_patterns::find_in_roots(&roots, &[patterns], inputs.hidden));
+    let found = found.await?;
     if found.files.is_empty() {
-        let shown: Vec<&str> = patterns.lines().map(str::trim).collect();
+        let shown: Vec<&str> = inputs.patterns.lines().map(str::trim).collect();
         let error = ActionError::NoFiles(shown.join(", "));
-        match missing.as_str() {
-            "error" => return Err(error),
-            "ignore" => call.log_message(&error.to_string()),
-            _ => call.warn(&format!("{error}; no artifact is uploaded")),
+        match inputs.if_no_files {
+            IfNoFiles::Fail => return Err(error),
+            IfNoFiles::Ignore => context.log_message(&error.to_string()),
+            IfNoFiles::Warn => context.warn(&format!("{error}; no artifact is uploaded")),
         }
         return Ok(StepResult::default());
     }
-    if !overwrite && !call.shelf.is_name_free(&name) {
+    let name = inputs.name;
+    if !inputs.overwrite && !context.artifact_store.is_name_free(&name) {
         return Err(ActionError::ArtifactExists(name));
     }
     let base = artifact_base(&found);
-    let path = free_path(&call.folders.artifacts, &name);
+    let path = free_path(&context.folders.artifacts, &name);
     let (tar, count) = (path.clone(), found.files.len());
     let written = run_blocking(move || {
         let written = artifact_tar::write_tar(&tar, &base, &found.files);
@@ -68,22 +98,24 @@ pub(super) async fn upload_artifact(call: &mut StepContext<'_>) -> Result<StepRe
         written
     });
     let artifact_tar::WrittenTar { digest, size } = written.await?;
-    call.log_message(&format!(
+    context.log_message(&format!(
         "Artifact {name}: {count} files, {size} bytes, {digest}"
     ));
-    let kept = call.shelf.add_artifact(name, path, digest, size);
-    let hex = kept.digest.trim_start_matches("sha256:").to_owned();
+    let stored = context
+        .artifact_store
+        .add_artifact(name, path, digest, size);
+    let hex = stored.digest.trim_start_matches("sha256:").to_owned();
     Ok(StepResult::with_outputs([
-        ("artifact-id", kept.id().to_string()),
+        ("artifact-id", stored.id().to_string()),
         ("artifact-digest", hex),
-        ("artifact-url", artifact_url(call, &kept)),
+        ("artifact-url", artifact_url(context, &stored)),
     ]))
 }
 
 /// Validates an input that has no effect: tars are not compressed, and artifacts are kept as long as their run.
-fn check_number(call: &StepContext<'_>, name: &str, max: u32) -> Result<(), ActionError> {
+fn check_number(context: &StepContext<'_>, name: &str, max: u32) -> Result<(), ActionError> {
     let is_sane = |text: &str| text.parse::<u32>().is_ok_and(|number| number <= max);
-    match call.input(name) {
+    match context.input(name) {
         Some(text) if !is_sane(text) => Err(ActionError::InvalidInput {
             input: name.to_owned(),
             expected: format!("0 to {max}"),
@@ -94,12 +126,12 @@ fn check_number(call: &StepContext<'_>, name: &str, max: u32) -> Result<(), Acti
 }
 
 /// The artifact's URL on the run's page; empty without a server.
-fn artifact_url(call: &StepContext<'_>, kept: &ArtifactEntry) -> String {
-    let github = &call.spec.contexts.github;
+fn artifact_url(context: &StepContext<'_>, kept: &ArtifactEntry) -> String {
+    let github = &context.spec.contexts.github;
     let text = |name: &str| github.get(name).to_text().to_string();
     let repository = text("repository");
     let service = repository.rsplit('/').next().unwrap_or_default();
-    let server = call.spec.server.as_ref();
+    let server = context.spec.server.as_ref();
     server.map_or_else(String::new, |server| {
         format!(
             "{}/runs/{service}/{}#artifact-{}",
@@ -136,11 +168,11 @@ enum ArtifactSelection {
 }
 
 impl ArtifactSelection {
-    fn from_inputs(call: &StepContext<'_>) -> Result<Self, ActionError> {
+    fn from_inputs(context: &StepContext<'_>) -> Result<Self, ActionError> {
         match (
-            call.input("name"),
-            call.input("artifact-ids"),
-            call.input("pattern"),
+            context.input("name"),
+            context.input("artifact-ids"),
+            context.input("pattern"),
         ) {
             (Some(_), Some(_), _) => Err(ActionError::NameAndIds),
             (Some(name), None, _) => Ok(Self::Name(name.to_owned())),
@@ -199,20 +231,20 @@ impl ArtifactSelection {
 
 /// `actions/download-artifact`: one artifact into a folder, or several, each into a folder with its name.
 pub(super) async fn download_artifact(
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
     version: Option<u32>,
 ) -> Result<StepResult, ActionError> {
-    let other = OtherRun::from_inputs(call)?;
-    let to = call.resolve_path(call.input("path").unwrap_or("."))?;
-    let wanted = ArtifactSelection::from_inputs(call)?;
-    let merge = call.bool_input("merge-multiple")?;
+    let other = OtherRun::from_inputs(context)?;
+    let to = context.resolve_path(context.input("path").unwrap_or("."))?;
+    let wanted = ArtifactSelection::from_inputs(context)?;
+    let merge = context.bool_input("merge-multiple")?;
     let all = match &other {
         Some(other) => {
             other
-                .list_artifacts(&call.folders.artifacts.join("elsewhere"))
+                .list_artifacts(&context.folders.artifacts.join("elsewhere"))
                 .await?
         }
-        None => call.shelf.list_artifacts(),
+        None => context.artifact_store.list_artifacts(),
     };
     let taken = wanted.select(all)?;
     // From v5 on a single artifact downloaded by id is not put into a subfolder.
@@ -230,10 +262,10 @@ pub(super) async fn download_artifact(
         } else {
             to.join(&kept.name)
         };
-        unpack_artifact(call, kept, &to).await?;
+        unpack_artifact(context, kept, &to).await?;
     }
     if !matches!(wanted, ArtifactSelection::Name(_)) {
-        call.log_message(&format!("Downloaded {} artifacts", taken.len()));
+        context.log_message(&format!("Downloaded {} artifacts", taken.len()));
     }
     Ok(StepResult::with_outputs([(
         "download-path",
@@ -242,7 +274,7 @@ pub(super) async fn download_artifact(
 }
 
 async fn unpack_artifact(
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
     kept: &ArtifactEntry,
     to: &Path,
 ) -> Result<(), ActionError> {
@@ -253,7 +285,7 @@ async fn unpack_artifact(
         name: name.clone(),
         source: Box::new(error),
     })?;
-    call.log_message(&format!(
+    context.log_message(&format!(
         "Downloaded {name}: {count} files to {}",
         to.display()
     ));

@@ -25,15 +25,15 @@ struct CacheInputs {
 }
 
 impl CacheInputs {
-    fn from_inputs(call: &StepContext<'_>) -> Result<Self, ActionError> {
+    fn from_inputs(context: &StepContext<'_>) -> Result<Self, ActionError> {
         let given = |name: &str| {
-            let value = call.input(name);
+            let value = context.input(name);
             value.ok_or_else(|| ActionError::MissingInput {
                 action: "actions/cache",
                 input: name.to_owned(),
             })
         };
-        let lines = call.input("restore-keys").unwrap_or_default().lines();
+        let lines = context.input("restore-keys").unwrap_or_default().lines();
         let lines = lines.map(str::trim).filter(|line| !line.is_empty());
         Ok(Self {
             paths: given("path")?.to_owned(),
@@ -44,54 +44,56 @@ impl CacheInputs {
 }
 
 /// `actions/cache`: the main part restores, the post part saves.
-pub(super) async fn run_cache(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    if call.stage == ActionStage::Post {
-        save_cache(call).await?;
+pub(super) async fn run_cache(context: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
+    if context.stage == ActionStage::Post {
+        save_cache(context).await?;
         return Ok(StepResult::default());
     }
-    let mut left = restore_cache(call).await?;
+    let mut left = restore_cache(context).await?;
     left.has_post_part = true;
     Ok(left)
 }
 
 /// `actions/cache/restore`
-pub(super) async fn restore_cache(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    let asked = CacheInputs::from_inputs(call)?;
-    let mode = match call.bool_input("lookup-only")? {
+pub(super) async fn restore_cache(
+    context: &mut StepContext<'_>,
+) -> Result<StepResult, ActionError> {
+    let asked = CacheInputs::from_inputs(context)?;
+    let mode = match context.bool_input("lookup-only")? {
         true => RestoreMode::LookupOnly,
         false => RestoreMode::Unpack,
     };
-    let must_hit = call.bool_input("fail-on-cache-miss")?;
+    let must_hit = context.bool_input("fail-on-cache-miss")?;
     let primary = ("cache-primary-key", asked.key.clone());
-    let Some(caches) = call.caches.cloned() else {
-        call.notice("this run has nowhere to keep caches; nothing is restored or saved");
+    let Some(caches) = context.caches.cloned() else {
+        context.notice("this run has nowhere to keep caches; nothing is restored or saved");
         return Ok(StepResult::with_outputs([
             primary,
             ("cache-hit", "false".to_owned()),
         ]));
     };
     let state = (PRIMARY_KEY.to_owned(), asked.key.clone());
-    let (ground, key) = (cache_roots(call), asked.key.clone());
+    let (roots, key) = (cache_roots(context), asked.key.clone());
     let keys = std::iter::once(&key).chain(&asked.restore_keys);
     let keys = keys.cloned().collect::<Vec<_>>().join(", ");
-    let scratch = call.folders.temp.clone();
+    let scratch = context.folders.temp.clone();
     let found =
-        run_blocking(move || find_and_unpack(&caches, &ground, &asked, mode, &scratch)).await;
+        run_blocking(move || find_and_unpack(&caches, &roots, &asked, mode, &scratch)).await;
     let found = found.unwrap_or_else(|why| {
         // Treat a broken cache as a miss: it must not fail the job.
-        call.warn(&why.to_string());
+        context.warn(&why.to_string());
         None
     });
     let Some((entry, files)) = found else {
         if must_hit {
             return Err(ActionError::CacheMiss(key));
         }
-        call.log_message(&format!("Cache not found for input keys: {keys}"));
+        context.log_message(&format!("Cache not found for input keys: {keys}"));
         let mut left = StepResult::with_outputs([primary]);
         left.state.push(state);
         return Ok(left);
     };
-    call.log_message(&if mode == RestoreMode::LookupOnly {
+    context.log_message(&if mode == RestoreMode::LookupOnly {
         format!("Cache found and can be restored from key: {}", entry.key)
     } else {
         let CacheEntry { key, size, .. } = &entry;
@@ -108,40 +110,40 @@ pub(super) async fn restore_cache(call: &mut StepContext<'_>) -> Result<StepResu
 }
 
 /// `actions/cache/save`. Like at GitHub, a cache that can't be saved doesn't fail the step.
-pub(super) async fn save_cache(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    let mut asked = CacheInputs::from_inputs(call)?;
+pub(super) async fn save_cache(context: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
+    let mut asked = CacheInputs::from_inputs(context)?;
     // Use the key of the main part: files that went into `hashFiles` may have changed.
-    if let Some(key) = call.saved_state(PRIMARY_KEY) {
+    if let Some(key) = context.saved_state(PRIMARY_KEY) {
         asked.key = key.to_owned();
     }
     let key = asked.key.clone();
-    if call
+    if context
         .saved_state(MATCHED_KEY)
         .is_some_and(|matched| is_same_key(&key, matched))
     {
-        call.log_message(&format!(
+        context.log_message(&format!(
             "Cache hit occurred on the primary key {key}, not saving cache."
         ));
         return Ok(StepResult::default());
     }
-    let Some(caches) = call.caches.cloned() else {
-        call.notice("this run has nowhere to keep caches; nothing is saved");
+    let Some(caches) = context.caches.cloned() else {
+        context.notice("this run has nowhere to keep caches; nothing is saved");
         return Ok(StepResult::default());
     };
-    let (ground, scratch) = (cache_roots(call), call.folders.temp.clone());
-    let saved = run_blocking(move || pack_and_save(&caches, &ground, &asked, &scratch)).await?;
+    let (roots, scratch) = (cache_roots(context), context.folders.temp.clone());
+    let saved = run_blocking(move || pack_and_save(&caches, &roots, &asked, &scratch)).await?;
     match saved {
-        SaveOutcome::Saved(entry) => call.log_message(&format!(
+        SaveOutcome::Saved(entry) => context.log_message(&format!(
             "Cache saved with key: {key} ({} bytes)",
             entry.size
         )),
-        SaveOutcome::Nothing => call.warn(
+        SaveOutcome::Nothing => context.warn(
             "none of the paths to be cached is there, so no cache is saved; look at `path` of the step",
         ),
-        SaveOutcome::Refused(SaveCacheError::Taken) => call.log_message(&format!(
+        SaveOutcome::Refused(SaveCacheError::Taken) => context.log_message(&format!(
             "Failed to save: there is a cache with the key {key}, another job may have saved it."
         )),
-        SaveOutcome::Refused(why) => call.warn(&format!("the cache {key} is not saved: {why}")),
+        SaveOutcome::Refused(why) => context.warn(&format!("the cache {key} is not saved: {why}")),
     }
     Ok(StepResult::default())
 }
@@ -162,7 +164,7 @@ enum SaveOutcome {
 /// Finds an entry and unpacks it, unless only looked up; returns it with the number of its files.
 fn find_and_unpack(
     caches: &JobCaches,
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     asked: &CacheInputs,
     mode: RestoreMode,
     scratch: &std::path::Path,
@@ -178,7 +180,7 @@ fn find_and_unpack(
     let unpacked = caches
         .link_entry(&entry, &own)
         .map_err(ActionError::from)
-        .and_then(|path| Ok(cache_archive::unpack_cache(&path, ground, &asked.paths)?));
+        .and_then(|path| Ok(cache_archive::unpack_cache(&path, roots, &asked.paths)?));
     let _ = std::fs::remove_file(own);
     let files = unpacked.map_err(|error| ActionError::CacheNotRestored {
         key: entry.key.clone(),
@@ -189,7 +191,7 @@ fn find_and_unpack(
 
 fn pack_and_save(
     caches: &JobCaches,
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     asked: &CacheInputs,
     scratch: &std::path::Path,
 ) -> Result<SaveOutcome, ActionError> {
@@ -198,7 +200,7 @@ fn pack_and_save(
         return Ok(SaveOutcome::Refused(SaveCacheError::Taken));
     }
     let own = unique_file_in(scratch);
-    let packed = cache_archive::pack_cache(ground, &asked.paths, &own);
+    let packed = cache_archive::pack_cache(roots, &asked.paths, &own);
     let saved = packed.map(|any| {
         if !any {
             return SaveOutcome::Nothing;
@@ -217,10 +219,10 @@ fn unique_file_in(folder: &std::path::Path) -> std::path::PathBuf {
 }
 
 /// Not restricted to the job's folders: tools keep caches anywhere.
-fn cache_roots(call: &StepContext<'_>) -> SearchRoots {
+fn cache_roots(context: &StepContext<'_>) -> SearchRoots {
     SearchRoots {
-        root: call.folders.workspace.clone(),
-        home: call.folders.home.clone(),
+        root: context.folders.workspace.clone(),
+        home: context.folders.home.clone(),
         within: Vec::new(),
     }
 }

@@ -16,9 +16,9 @@ use super::{
 use crate::path_error::PathError;
 use crate::path_patterns::{self, HiddenFiles};
 
-pub(super) async fn run_checkout(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    let own = call.spec.contexts.github.get("repository").to_text();
-    if let Some(other) = call
+pub(super) async fn run_checkout(context: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
+    let own = context.spec.contexts.github.get("repository").to_text();
+    if let Some(other) = context
         .input("repository")
         .filter(|it| !it.eq_ignore_ascii_case(&own))
     {
@@ -28,35 +28,35 @@ pub(super) async fn run_checkout(call: &mut StepContext<'_>) -> Result<StepResul
         ("submodules", "submodules are not fetched"),
         ("lfs", "large files are not fetched"),
     ] {
-        if call
+        if context
             .input(input)
             .is_some_and(|value| !value.eq_ignore_ascii_case("false"))
         {
-            call.warn(&format!("{what} by this version of Shipway"));
+            context.warn(&format!("{what} by this version of Shipway"));
         }
     }
-    let to = call.resolve_path(call.input("path").unwrap_or("."))?;
-    match call.spec.source.clone() {
+    let to = context.resolve_path(context.input("path").unwrap_or("."))?;
+    match context.spec.source.clone() {
         SourceTree::Git {
             git_dir,
             commit,
             reference,
-        } => checkout_from_git(call, &git_dir, &commit, &reference, &to).await,
-        SourceTree::Directory { path } => copy_source_folder(call, &path, &to).await,
+        } => checkout_from_git(context, &git_dir, &commit, &reference, &to).await,
+        SourceTree::Directory { path } => copy_source_folder(context, &path, &to).await,
     }
 }
 
 async fn checkout_from_git(
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
     git_dir: &Path,
     commit: &str,
     reference: &str,
     to: &Path,
 ) -> Result<StepResult, ActionError> {
     let failed = PathError::at(to);
-    let asked = call.input("ref").map(str::to_owned);
+    let asked = context.input("ref").map(str::to_owned);
     // `clean` (default): a second checkout into the same folder removes all files first.
-    if call
+    if context
         .input("clean")
         .is_none_or(|clean| !clean.eq_ignore_ascii_case("false"))
         && to.join(".git").exists()
@@ -64,30 +64,30 @@ async fn checkout_from_git(
         remove_contents(to).map_err(&failed)?;
     }
     fs::create_dir_all(to).map_err(&failed)?;
-    run_git(call, to, &["init", "--quiet"]).await?;
+    run_git(context, to, &["init", "--quiet"]).await?;
     // Use the repository's objects instead of copying them: it is on this machine and outlives the job.
     let borrowed = format!("{}\n", git_dir.join("objects").display());
     fs::write(to.join(".git/objects/info/alternates"), borrowed).map_err(&failed)?;
     let source = git_dir.display().to_string();
-    run_git(call, to, &["config", "remote.origin.url", &source]).await?;
+    run_git(context, to, &["config", "remote.origin.url", &source]).await?;
     let all = "+refs/heads/*:refs/remotes/origin/*";
-    run_git(call, to, &["config", "remote.origin.fetch", all]).await?;
-    run_git(call, to, &["fetch", "--quiet", "--tags", "origin", all]).await?;
+    run_git(context, to, &["config", "remote.origin.fetch", all]).await?;
+    run_git(context, to, &["fetch", "--quiet", "--tags", "origin", all]).await?;
     let wanted = asked.as_deref().unwrap_or(commit);
-    let commit = resolve_commit(call, to, wanted).await?;
+    let commit = resolve_commit(context, to, wanted).await?;
     let reference = asked.unwrap_or_else(|| reference.to_owned());
     let branch = match reference.strip_prefix("refs/heads/") {
         Some(branch) => Some(branch.to_owned()),
         None => {
             let remote = format!("refs/remotes/origin/{reference}");
-            let known = run_git(call, to, &["rev-parse", "--verify", "--quiet", &remote]).await;
+            let known = run_git(context, to, &["rev-parse", "--verify", "--quiet", &remote]).await;
             known.is_ok().then(|| reference.clone())
         }
     };
     match &branch {
         Some(branch) => {
             run_git(
-                call,
+                context,
                 to,
                 &["checkout", "--quiet", "--force", "-B", branch, &commit],
             )
@@ -95,14 +95,14 @@ async fn checkout_from_git(
         }
         None => {
             run_git(
-                call,
+                context,
                 to,
                 &["checkout", "--quiet", "--force", "--detach", &commit],
             )
             .await?
         }
     };
-    call.log_message(&format!("Checked out {commit} ({reference})"));
+    context.log_message(&format!("Checked out {commit} ({reference})"));
     Ok(StepResult::with_outputs([
         ("commit", commit),
         ("ref", reference),
@@ -111,7 +111,7 @@ async fn checkout_from_git(
 
 /// Resolves a branch, tag or commit id.
 async fn resolve_commit(
-    call: &StepContext<'_>,
+    context: &StepContext<'_>,
     at: &Path,
     wanted: &str,
 ) -> Result<String, ActionError> {
@@ -125,7 +125,9 @@ async fn resolve_commit(
             continue;
         }
         let commit = format!("{name}^{{commit}}");
-        if let Ok(found) = run_git(call, at, &["rev-parse", "--verify", "--quiet", &commit]).await {
+        if let Ok(found) =
+            run_git(context, at, &["rev-parse", "--verify", "--quiet", &commit]).await
+        {
             return Ok(found.trim().to_owned());
         }
     }
@@ -146,15 +148,15 @@ fn remove_contents(folder: &Path) -> io::Result<()> {
 
 /// Copies tracked and untracked, but not ignored files; all files if the folder is no git repository.
 async fn copy_source_folder(
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
     from: &Path,
     to: &Path,
 ) -> Result<StepResult, ActionError> {
-    if let Some(reference) = call.input("ref") {
+    if let Some(reference) = context.input("ref") {
         let text = format!(
             "`ref: {reference}` has no effect: without a server the folder is taken as it is"
         );
-        call.warn(&text);
+        context.warn(&text);
     }
     let listing = [
         "ls-files",
@@ -163,7 +165,7 @@ async fn copy_source_folder(
         "--others",
         "--exclude-standard",
     ];
-    let listed = run_git(call, from, &listing).await.ok();
+    let listed = run_git(context, from, &listing).await.ok();
     let (source, target) = (from.to_owned(), to.to_owned());
     let count = run_blocking(move || {
         let files: Vec<PathBuf> = match listed {
@@ -186,7 +188,7 @@ async fn copy_source_folder(
         Ok::<_, ActionError>(copied)
     });
     let count = count.await?;
-    call.log_message(&format!("Copied {count} files of {}", from.display()));
+    context.log_message(&format!("Copied {count} files of {}", from.display()));
     Ok(StepResult::default())
 }
 
@@ -213,12 +215,12 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<bool> {
 
 /// Runs git with a clean environment; returns its stdout.
 async fn run_git(
-    call: &StepContext<'_>,
+    context: &StepContext<'_>,
     at: &Path,
     arguments: &[&str],
 ) -> Result<String, ActionError> {
     let passed = |name: &str| matches!(name, "PATH" | "HOME" | "LANG" | "TMPDIR");
-    let env = call.env.iter().filter(|(name, _)| passed(name));
+    let env = context.env.iter().filter(|(name, _)| passed(name));
     let output = Command::new("git")
         .args(["-c", "safe.directory=*", "-c", "init.defaultBranch=main"])
         .args(arguments)

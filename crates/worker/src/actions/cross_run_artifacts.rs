@@ -40,15 +40,15 @@ pub(super) struct OtherRun {
 
 impl OtherRun {
     /// The run given by `run-id`; `None` if it is the job's own run.
-    pub(super) fn from_inputs(call: &StepContext<'_>) -> Result<Option<Self>, ActionError> {
-        let github = &call.spec.contexts.github;
+    pub(super) fn from_inputs(context: &StepContext<'_>) -> Result<Option<Self>, ActionError> {
+        let github = &context.spec.contexts.github;
         let own = |name: &str| github.get(name).to_text().to_string();
         let repository = own("repository");
-        let asked = call.input("repository");
+        let asked = context.input("repository");
         if asked.is_some_and(|asked| !asked.eq_ignore_ascii_case(&repository)) {
             return Err(ActionError::OtherRepositorysArtifacts(repository));
         }
-        let Some(id) = call.input("run-id").filter(|id| *id != own("run_id")) else {
+        let Some(id) = context.input("run-id").filter(|id| *id != own("run_id")) else {
             return Ok(None);
         };
         let number: u32 =
@@ -59,7 +59,7 @@ impl OtherRun {
                     expected: "the number of a run, such as 12".to_owned(),
                     value: id.to_owned(),
                 })?;
-        let server = call.spec.server.clone().ok_or(ActionError::NoServer)?;
+        let server = context.spec.server.clone().ok_or(ActionError::NoServer)?;
         let service = repository.rsplit('/').next().unwrap_or_default();
         let path = format!("/api/v1/runs/{service}/{number}");
         Ok(Some(Self { server, path }))

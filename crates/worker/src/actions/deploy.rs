@@ -22,31 +22,31 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Timeout of one request.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(super) async fn run_deploy(call: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    let environment = call
+pub(super) async fn run_deploy(context: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
+    let environment = context
         .input("environment")
         .ok_or_else(|| ActionError::MissingInput {
             action: "shipway/deploy",
             input: "environment".to_owned(),
         })?
         .to_owned();
-    let artifact = call.input("artifact").map(str::to_owned);
-    let waits = call.input("wait").is_none() || call.bool_input("wait")?;
-    let Some(server) = call.spec.server.clone().map(DeployClient) else {
+    let artifact = context.input("artifact").map(str::to_owned);
+    let waits = context.input("wait").is_none() || context.bool_input("wait")?;
+    let Some(server) = context.spec.server.clone().map(DeployClient) else {
         return Ok(StepResult::unsupported(format!(
             "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
         )));
     };
-    let github = |name: &str| call.spec.contexts.github.get(name).to_text().to_string();
+    let github = |name: &str| context.spec.contexts.github.get(name).to_text().to_string();
     let repository = github("repository");
     let own = repository.rsplit('/').next().unwrap_or_default();
-    let service = call.input("service").unwrap_or(own).to_owned();
+    let service = context.input("service").unwrap_or(own).to_owned();
     let body = json!({
         "run": github("run_number"),
         "commit": github("sha"),
         "environment": environment,
         "artifact": artifact,
-        "reason": call.input("release-notes").or(call.input("reason")),
+        "reason": context.input("release-notes").or(context.input("reason")),
     });
     let answer = server.request_deploy(&service, &body).await?;
     if let Some(why) = answer["dropped"].as_str() {
@@ -59,7 +59,7 @@ pub(super) async fn run_deploy(call: &mut StepContext<'_>) -> Result<StepResult,
     });
     let waiting = held.as_deref().unwrap_or("waits for its turn");
     let shown = rollout.as_deref().unwrap_or(waiting);
-    call.log_message(&format!(
+    context.log_message(&format!(
         "Release #{release} goes to {environment}: {shown}"
     ));
     let mut left = StepResult::with_outputs([
@@ -72,14 +72,14 @@ pub(super) async fn run_deploy(call: &mut StepContext<'_>) -> Result<StepResult,
         rollout: rollout.clone(),
     });
     if let Some(rollout) = rollout.filter(|_| waits) {
-        follow_rollout(call, &server, &rollout.replace("/ro", "/")).await?;
+        follow_rollout(context, &server, &rollout.replace("/ro", "/")).await?;
     }
     Ok(left)
 }
 
 /// Prints a rollout's notes until it ends; an error if it didn't succeed.
 async fn follow_rollout(
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
     server: &DeployClient,
     rollout: &str,
 ) -> Result<(), ActionError> {
@@ -91,7 +91,7 @@ async fn follow_rollout(
             .await?;
         let notes = view["notes"].as_array().map_or(&[][..], Vec::as_slice);
         for note in notes.iter().skip(told) {
-            call.log_message(note["text"].as_str().unwrap_or_default());
+            context.log_message(note["text"].as_str().unwrap_or_default());
         }
         told = notes.len();
         match view["status"].as_str().unwrap_or_default() {

@@ -15,21 +15,21 @@ use crate::{environment::runner_arch, shell::find_program};
 pub(super) async fn create_venv(
     program: &str,
     version: &str,
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
 ) -> Result<PathBuf, ActionError> {
-    let root = call.folders.tools_folder().join("Python").join(version);
+    let root = context.folders.tools_folder().join("Python").join(version);
     let root = root.join(runner_arch().to_ascii_lowercase());
     let python = root.join("bin/python");
     if !python.exists() {
-        let path = call.env.iter().find(|(name, _)| name == "PATH");
+        let path = context.env.iter().find(|(name, _)| name == "PATH");
         let base = find_program(program, path.map_or("", |(_, path)| path))
             .ok_or_else(|| ActionError::NoProgram(program.to_owned()))?;
-        run_venv_script(&base, &root, call).await?;
+        run_venv_script(&base, &root, context).await?;
     }
-    let heard = &mut call.output.heard;
-    heard.paths.push(root.join("bin").display().to_string());
+    let effects = &mut context.output.effects;
+    effects.paths.push(root.join("bin").display().to_string());
     for name in ["pythonLocation", "Python_ROOT_DIR", "Python3_ROOT_DIR"] {
-        heard
+        effects
             .env
             .push((name.to_owned(), root.display().to_string()));
     }
@@ -41,9 +41,9 @@ const SCRIPT: &str = include_str!("make_venv.py");
 async fn run_venv_script(
     base: &Path,
     root: &Path,
-    call: &StepContext<'_>,
+    context: &StepContext<'_>,
 ) -> Result<(), ActionError> {
-    let env = call.env.iter().map(|(name, value)| (name, value));
+    let env = context.env.iter().map(|(name, value)| (name, value));
     let output = Command::new(base)
         .args(["-I", "-c", SCRIPT])
         .arg(root)

@@ -16,32 +16,32 @@ use crate::{environment::runner_arch, path_error::PathError, shell::find_program
 
 pub(super) async fn set_up_tool(
     name: &str,
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
 ) -> Result<StepResult, ActionError> {
     let Some(tool) = find_tool(name) else {
         return Err(ActionError::UnknownTool(name.to_owned()));
     };
-    let wanted = requested_version(name, &tool, call)?;
+    let wanted = requested_version(name, &tool, context)?;
     let described = wanted.as_deref().map(describe_versions);
-    let allows_other = call.spec.actions.allow_other_versions;
+    let allows_other = context.spec.actions.allow_other_versions;
     let mut present = None;
     for program in tool.programs {
-        let Some(version) = installed_version(program, tool.ask, call).await else {
+        let Some(version) = installed_version(program, tool.ask, context).await else {
             continue;
         };
         let fits = wanted.as_ref().is_none_or(|it| matches_range(&version, it))
-            && matches_architecture(call);
+            && matches_architecture(context);
         if !fits && !allows_other {
             present.get_or_insert(format!("{program} {version}"));
             continue;
         }
         match &described {
-            Some(wanted) if !fits => call.warn(&format!(
+            Some(wanted) if !fits => context.warn(&format!(
                 "{program} {version} is on this machine and is used, although the workflow asks for version {wanted} (--allow-other-versions)"
             )),
-            _ => call.log_message(&format!("{program} {version} is on this machine and is used")),
+            _ => context.log_message(&format!("{program} {version} is on this machine and is used")),
         }
-        return provide_program(name, &tool, program, version, call).await;
+        return provide_program(name, &tool, program, version, context).await;
     }
     let missing = MissingTool {
         programs: tool.programs.join(" or "),
@@ -60,11 +60,11 @@ async fn provide_program(
     tool: &SetupTool,
     program: &str,
     version: String,
-    call: &mut StepContext<'_>,
+    context: &mut StepContext<'_>,
 ) -> Result<StepResult, ActionError> {
     let mut more = Vec::new();
-    if name == "python" && call.container.is_none() {
-        let python = python_venv::create_venv(program, &version, call).await?;
+    if name == "python" && context.container.is_none() {
+        let python = python_venv::create_venv(program, &version, context).await?;
         more.push(("python-path", python.display().to_string()));
     }
     if name == "java" {
@@ -89,8 +89,9 @@ fn describe_versions(wanted: &str) -> String {
 }
 
 /// Whether the machine has the architecture that the workflow asks for.
-fn matches_architecture(call: &StepContext<'_>) -> bool {
-    call.input("architecture")
+fn matches_architecture(context: &StepContext<'_>) -> bool {
+    context
+        .input("architecture")
         .is_none_or(|wanted| wanted.eq_ignore_ascii_case(runner_arch()))
 }
 
@@ -98,15 +99,15 @@ fn matches_architecture(call: &StepContext<'_>) -> bool {
 fn requested_version(
     name: &str,
     tool: &SetupTool,
-    call: &StepContext<'_>,
+    context: &StepContext<'_>,
 ) -> Result<Option<String>, ActionError> {
-    if let Some(wanted) = call.input(tool.input) {
+    if let Some(wanted) = context.input(tool.input) {
         return Ok(Some(wanted.to_owned()));
     }
-    let Some(file) = call.input(tool.file) else {
+    let Some(file) = context.input(tool.file) else {
         return Ok(None);
     };
-    let path = call.resolve_path(file)?;
+    let path = context.resolve_path(file)?;
     let text = fs::read_to_string(&path).map_err(PathError::at(Path::new(file)))?;
     Ok(version_in_file(name, &path, &text))
 }
@@ -143,12 +144,12 @@ fn version_in_file(name: &str, path: &Path, text: &str) -> Option<String> {
     }
 }
 
-async fn installed_version(program: &str, ask: &str, call: &StepContext<'_>) -> Option<String> {
-    if let Some(container) = call.container {
+async fn installed_version(program: &str, ask: &str, context: &StepContext<'_>) -> Option<String> {
+    if let Some(container) = context.container {
         return first_version_in(&container.query_program(&[program, ask]).await?);
     }
-    let env = call.env.iter().map(|(name, value)| (name, value));
-    let path = call.env.iter().find(|(name, _)| name == "PATH");
+    let env = context.env.iter().map(|(name, value)| (name, value));
+    let path = context.env.iter().find(|(name, _)| name == "PATH");
     let file = find_program(program, path.map_or("", |(_, path)| path))?;
     let asked = Command::new(file)
         .arg(ask)

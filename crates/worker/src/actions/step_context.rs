@@ -1,4 +1,4 @@
-//! What an action gets and what it returns. Actions never call back into the runner of steps.
+//! What an action gets and what it returns. Actions never context back into the runner of steps.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ pub(crate) struct StepContext<'c> {
     pub(super) spec: &'c JobSpec,
     pub(super) folders: &'c JobFolders,
     /// The artifacts of the run so far.
-    pub(super) shelf: &'c ArtifactStore,
+    pub(super) artifact_store: &'c ArtifactStore,
     /// `None` if the job has no cache store.
     pub(super) caches: Option<&'c JobCaches>,
     pub(super) stage: ActionStage,
@@ -109,7 +109,7 @@ impl<'c> StepContext<'c> {
         Self {
             spec,
             folders,
-            shelf: &runtime.shelf,
+            artifact_store: &runtime.artifact_store,
             caches: runtime.caches.as_ref(),
             stage: ActionStage::Main,
             state: None,

@@ -62,18 +62,18 @@ impl ArchiveRoot {
         (Self::Machine, "machine"),
     ];
 
-    fn base_folder(self, ground: &SearchRoots) -> &Path {
+    fn base_folder(self, roots: &SearchRoots) -> &Path {
         match self {
-            Self::Workspace => &ground.root,
-            Self::Home => &ground.home,
+            Self::Workspace => &roots.root,
+            Self::Home => &roots.home,
             Self::Machine => Path::new("/"),
         }
     }
 
     /// The name of a path in an archive.
-    fn archive_name(path: &Path, ground: &SearchRoots) -> Option<PathBuf> {
+    fn archive_name(path: &Path, roots: &SearchRoots) -> Option<PathBuf> {
         Self::ALL.into_iter().find_map(|(root, word)| {
-            let inner = path.strip_prefix(root.base_folder(ground)).ok()?;
+            let inner = path.strip_prefix(root.base_folder(roots)).ok()?;
             Some(Path::new(word).join(inner))
         })
     }
@@ -108,11 +108,11 @@ pub(crate) fn archive_version(patterns: &str) -> String {
 
 /// Packs the matching files into `to`; false if there are none.
 pub(crate) fn pack_cache(
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     patterns: &str,
     to: &Path,
 ) -> Result<bool, CacheArchiveError> {
-    let found = path_patterns::find_in_roots(ground, &[patterns.to_owned()], HiddenFiles::Include)?;
+    let found = path_patterns::find_in_roots(roots, &[patterns.to_owned()], HiddenFiles::Include)?;
     if found.files.is_empty() && found.folders.is_empty() {
         return Ok(false);
     }
@@ -128,7 +128,7 @@ pub(crate) fn pack_cache(
     // Folders before their contents.
     let PathMatches { files, folders, .. } = found;
     for path in folders.iter().chain(&files) {
-        append_path(&mut builder, ground, path)?;
+        append_path(&mut builder, roots, path)?;
     }
     let gzip = builder.into_inner().map_err(&failed)?;
     let buffer = gzip.finish().map_err(&failed)?;
@@ -140,11 +140,11 @@ pub(crate) fn pack_cache(
 
 fn append_path<W: io::Write>(
     builder: &mut tar::Builder<W>,
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     path: &Path,
 ) -> Result<(), CacheArchiveError> {
     let failed = PathError::at(path);
-    let name = ArchiveRoot::archive_name(path, ground);
+    let name = ArchiveRoot::archive_name(path, roots);
     let name = name.ok_or_else(|| CacheArchiveError::NotAbsolute(path.to_owned()))?;
     let found = path.symlink_metadata().map_err(&failed)?;
     let mut header = tar::Header::new_gnu();
@@ -178,11 +178,11 @@ fn append_path<W: io::Write>(
 /// Unpacks an archive to the paths that the patterns name; returns the number of files.
 pub(crate) fn unpack_cache(
     from: &Path,
-    ground: &SearchRoots,
+    roots: &SearchRoots,
     patterns: &str,
 ) -> Result<usize, CacheArchiveError> {
     // The search paths determine where the archive may write, even if nothing exists there yet.
-    let allowed = AllowedPaths::new(path_patterns::search_paths(ground, &[patterns.to_owned()])?)?;
+    let allowed = AllowedPaths::new(path_patterns::search_paths(roots, &[patterns.to_owned()])?)?;
     let file = File::open(from).map_err(PathError::at(from))?;
     let gzip = GzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, file));
     let limits = TarLimits {
@@ -192,7 +192,7 @@ pub(crate) fn unpack_cache(
     let mut modes = Vec::new();
     let count = read_tar(gzip, limits, |mut entry| {
         let path = ArchiveRoot::parse_archive_name(&entry.path)
-            .map(|(root, inner)| root.base_folder(ground).join(inner))
+            .map(|(root, inner)| root.base_folder(roots).join(inner))
             .filter(|path| allowed.contains(path));
         let path = path.ok_or_else(|| CacheArchiveError::UnexpectedPath(entry.path.clone()))?;
         if entry.kind.is_dir() {
@@ -322,21 +322,21 @@ fn resolve_links(path: &Path) -> io::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn ground(folder: &Path) -> SearchRoots {
-        let ground = SearchRoots {
+    fn roots(folder: &Path) -> SearchRoots {
+        let roots = SearchRoots {
             root: folder.join("w"),
             home: folder.join("h"),
             within: Vec::new(),
         };
-        fs::create_dir_all(&ground.root).unwrap();
-        fs::create_dir_all(&ground.home).unwrap();
-        ground
+        fs::create_dir_all(&roots.root).unwrap();
+        fs::create_dir_all(&roots.home).unwrap();
+        roots
     }
 
     #[test]
     fn a_cache_comes_back_in_the_folders_of_another_job() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (from, to) = (ground(one.path()), ground(two.path()));
+        let (from, to) = (roots(one.path()), roots(two.path()));
         let elsewhere = tempfile::tempdir().unwrap();
         fs::create_dir_all(from.root.join("deps/refs/empty")).unwrap();
         fs::write(from.root.join("deps/run"), "run").unwrap();
@@ -380,10 +380,10 @@ mod tests {
     #[test]
     fn patterns_that_take_nothing_pack_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let ground = ground(folder.path());
+        let roots = roots(folder.path());
         let to = folder.path().join("cache");
         assert_eq!(
-            pack_cache(&ground, "nothing\n~/nor/this", &to).unwrap(),
+            pack_cache(&roots, "nothing\n~/nor/this", &to).unwrap(),
             false
         );
         assert!(!to.exists());
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn hostile_archives_are_refused_and_nothing_leaves() {
         let folder = tempfile::tempdir().unwrap();
-        let ground = ground(folder.path());
+        let roots = roots(folder.path());
         let path = folder.path().join("cache");
         let entry = |name: &str, kind: tar::EntryType, link: &str| {
             let mut header = tar::Header::new_gnu();
@@ -428,14 +428,14 @@ mod tests {
                 builder.append(header, io::empty()).unwrap();
             }
             builder.into_inner().unwrap().finish().unwrap();
-            assert!(unpack_cache(&path, &ground, "d").is_err(), "{headers:?}");
+            assert!(unpack_cache(&path, &roots, "d").is_err(), "{headers:?}");
             for out in ["out", "h/out", "w/out"] {
                 assert!(!folder.path().join(out).exists(), "{headers:?}");
             }
         }
         fs::write(&path, "no gzip").unwrap();
         assert!(
-            unpack_cache(&path, &ground, "d")
+            unpack_cache(&path, &roots, "d")
                 .unwrap_err()
                 .to_string()
                 .contains("damaged")
@@ -469,7 +469,7 @@ mod tests {
     fn a_link_in_the_place_of_a_folder_takes_no_mode_to_what_it_leads_to() {
         use tar::EntryType::{Directory, Regular, Symlink};
         let folder = tempfile::tempdir().unwrap();
-        let ground = ground(folder.path());
+        let roots = roots(folder.path());
         let victims = tempfile::tempdir().unwrap();
         let victim = |name: &str| victims.path().join(name);
         fs::create_dir(victim("folder")).unwrap();
@@ -491,12 +491,12 @@ mod tests {
                 ("workspace/e", Symlink, 0o777, &to_file),
             ],
         );
-        assert_eq!(unpack_cache(&path, &ground, "d\ne").unwrap(), 0);
-        assert!(ground.root.join("d").is_symlink() && ground.root.join("e").is_symlink());
+        assert_eq!(unpack_cache(&path, &roots, "d\ne").unwrap(), 0);
+        assert!(roots.root.join("d").is_symlink() && roots.root.join("e").is_symlink());
         for (name, mode) in [("folder", 0o700), ("folder/inner", 0o700), ("file", 0o600)] {
             assert_eq!(mode_of(&victim(name)), mode, "{name}");
         }
-        let _ = fs::remove_file(ground.root.join("d"));
+        let _ = fs::remove_file(roots.root.join("d"));
         for entries in [
             // Below a symlink that leads out.
             vec![
@@ -519,12 +519,12 @@ mod tests {
             ],
         ] {
             archive_of(&path, &entries);
-            let refused = unpack_cache(&path, &ground, "d").unwrap_err().to_string();
+            let refused = unpack_cache(&path, &roots, "d").unwrap_err().to_string();
             assert!(refused.contains("leads out"), "{refused}: {entries:?}");
             assert!(!victim("folder/new").exists(), "{entries:?}");
-            assert!(!ground.root.join("new").exists(), "{entries:?}");
-            let _ = fs::remove_file(ground.root.join("d"));
-            let _ = fs::remove_dir_all(ground.root.join("d"));
+            assert!(!roots.root.join("new").exists(), "{entries:?}");
+            let _ = fs::remove_file(roots.root.join("d"));
+            let _ = fs::remove_dir_all(roots.root.join("d"));
         }
     }
 
@@ -532,7 +532,7 @@ mod tests {
     fn a_path_below_the_root_folder_has_an_elsewhere_too() {
         use tar::EntryType::{Regular, Symlink};
         let folder = tempfile::tempdir().unwrap();
-        let ground = ground(folder.path());
+        let roots = roots(folder.path());
         let elsewhere = tempfile::tempdir().unwrap();
         let real = elsewhere.path().canonicalize().unwrap();
         let tool = real.join("tool").display().to_string();
@@ -543,7 +543,7 @@ mod tests {
             &path,
             &[(&link, Symlink, 0o777, ".."), (&file, Regular, 0o644, "")],
         );
-        let refused = unpack_cache(&path, &ground, &tool).unwrap_err().to_string();
+        let refused = unpack_cache(&path, &roots, &tool).unwrap_err().to_string();
         assert!(refused.contains("leads out"), "{refused}");
         assert!(!real.join("new").exists());
     }
@@ -552,7 +552,7 @@ mod tests {
     fn no_archive_brings_setuid() {
         use tar::EntryType::{Directory, Regular};
         let folder = tempfile::tempdir().unwrap();
-        let ground = ground(folder.path());
+        let roots = roots(folder.path());
         let path = folder.path().join("cache");
         archive_of(
             &path,
@@ -561,8 +561,8 @@ mod tests {
                 ("workspace/d/tool", Regular, 0o6755, ""),
             ],
         );
-        assert_eq!(unpack_cache(&path, &ground, "d").unwrap(), 1);
-        assert_eq!(mode_of(&ground.root.join("d/tool")), 0o755);
-        assert_eq!(mode_of(&ground.root.join("d")), 0o755);
+        assert_eq!(unpack_cache(&path, &roots, "d").unwrap(), 1);
+        assert_eq!(mode_of(&roots.root.join("d/tool")), 0o755);
+        assert_eq!(mode_of(&roots.root.join("d")), 0o755);
     }
 }

@@ -1,9 +1,6 @@
 //! Why a container can't be run.
 
-use super::{
-    INSTALL,
-    engine::{ContainerEngineError, EngineUnavailable},
-};
+use super::engine::{ContainerEngineError, EngineUnavailable, INSTALL};
 use crate::{expression_error::ExpressionError, path_error::PathError};
 
 /// Why a container can't be run.

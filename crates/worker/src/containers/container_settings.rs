@@ -26,10 +26,7 @@ impl ContainerSettings {
         container: &Container,
         contexts: &Contexts<'_>,
     ) -> Result<Option<Self>, ContainerError> {
-        let image = container
-            .image
-            .resolve(contexts)
-            .map_err(ContainerError::from)?;
+        let image = container.image.resolve(contexts)?;
         let mut settings = match &image {
             Value::Object(_) => Self::from_value(&image)?,
             other => Self {
@@ -37,34 +34,19 @@ impl ContainerSettings {
                 ..Self::default()
             },
         };
-        let image = settings.image.trim();
-        let image = match image.get(..9) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("docker://") => &image[9..],
-            _ => image,
-        };
-        if image.is_empty() {
+        settings.image = without_scheme(&settings.image).to_owned();
+        if settings.image.is_empty() {
             return Ok(None);
         }
-        settings.image = image.to_owned();
         let texts = |templates: &[Template]| -> Result<Vec<String>, ContainerError> {
             let texts = templates.iter().map(|it| it.resolve_text(contexts));
-            texts
-                .collect::<Result<_, _>>()
-                .map_err(ContainerError::from)
+            Ok(texts.collect::<Result<_, _>>()?)
         };
         let text = |template: &Option<Template>| -> Result<String, ContainerError> {
             let text = template.as_ref().map(|it| it.resolve_text(contexts));
-            Ok(text
-                .transpose()
-                .map_err(ContainerError::from)?
-                .unwrap_or_default())
+            Ok(text.transpose()?.unwrap_or_default())
         };
-        settings.env.extend(
-            container
-                .env
-                .resolve(contexts)
-                .map_err(ContainerError::from)?,
-        );
+        settings.env.extend(container.env.resolve(contexts)?);
         settings.ports.extend(texts(&container.ports)?);
         settings.volumes.extend(texts(&container.volumes)?);
         let options = text(&container.options)?;
@@ -75,18 +57,8 @@ impl ContainerSettings {
         settings.entrypoint = entrypoint
             .filter(|it| !it.is_empty())
             .or(settings.entrypoint);
-        let credentials = container
-            .credentials
-            .resolve(contexts)
-            .map_err(ContainerError::from)?;
-        let credential = |wanted: &str| {
-            let found = credentials.iter().find(|(name, _)| name == wanted);
-            found
-                .map(|(_, value)| value.clone())
-                .filter(|it| !it.is_empty())
-        };
-        let own = credential("username").zip(credential("password"));
-        settings.credentials = own.or(settings.credentials);
+        let credentials = container.credentials.resolve(contexts)?;
+        settings.credentials = user_and_password(&credentials).or(settings.credentials);
         for list in [&mut settings.ports, &mut settings.volumes] {
             list.retain(|it| !it.trim().is_empty());
         }
@@ -131,6 +103,25 @@ impl ContainerSettings {
             _ => "",
         }
     }
+}
+
+/// The image without `docker://`.
+fn without_scheme(image: &str) -> &str {
+    let image = image.trim();
+    match image.get(..9) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("docker://") => &image[9..],
+        _ => image,
+    }
+}
+
+fn user_and_password(credentials: &[(String, String)]) -> Option<(String, String)> {
+    let credential = |wanted: &str| {
+        let found = credentials.iter().find(|(name, _)| name == wanted);
+        found
+            .map(|(_, value)| value.clone())
+            .filter(|it| !it.is_empty())
+    };
+    credential("username").zip(credential("password"))
 }
 
 fn split_option(option: &'static str, text: &str) -> Result<Vec<String>, ContainerError> {

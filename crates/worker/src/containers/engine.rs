@@ -19,6 +19,9 @@ use tokio::{
 
 use crate::{environment::PATH, output_processor::OutputProcessor, shell::find_program};
 
+pub(crate) const INSTALL: &str =
+    "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
+
 /// The first that reaches an engine is used.
 const CLIENTS: [&str; 2] = ["docker", "podman"];
 

@@ -26,8 +26,11 @@ use shipway_workflow::{
 };
 
 pub(crate) use self::{
-    container_action::ContainerAction, container_error::ContainerError,
-    container_paths::ContainerPaths, engine::EngineUnavailable, job_container::JobContainer,
+    container_action::ContainerAction,
+    container_error::ContainerError,
+    container_paths::ContainerPaths,
+    engine::{EngineUnavailable, INSTALL},
+    job_container::JobContainer,
 };
 use self::{
     container_settings::ContainerSettings,
@@ -39,8 +42,6 @@ use crate::{
     processes::own_start_time,
 };
 
-pub(crate) const INSTALL: &str =
-    "install Docker or Podman where jobs run, or set DOCKER_HOST for the server";
 /// Lines of a service's output that are copied to the job's log.
 const LOG_LINES: usize = 500;
 

@@ -17,16 +17,16 @@ const LINES_MAX: usize = 1_000_000;
 /// Reads a report; false if it has neither format, which is common for files named `coverage.xml`.
 pub(super) fn read_coverage(
     text: &str,
-    gathered: &mut ReportAggregate<'_>,
+    aggregate: &mut ReportAggregate<'_>,
 ) -> Result<bool, ReportError> {
     if text
         .trim_start_matches('\u{feff}')
         .trim_start()
         .starts_with('<')
     {
-        read_cobertura(text, gathered)
+        read_cobertura(text, aggregate)
     } else {
-        Ok(read_lcov(text, gathered))
+        Ok(read_lcov(text, aggregate))
     }
 }
 
@@ -49,7 +49,7 @@ impl SourceCoverage {
         }
     }
 
-    fn add_to(self, gathered: &mut ReportAggregate<'_>) {
+    fn add_to(self, aggregate: &mut ReportAggregate<'_>) {
         // The given totals are used only where single lines are missing.
         let mut counted = Coverage {
             branches: self.branches,
@@ -66,20 +66,20 @@ impl SourceCoverage {
             part.covered = part.covered.min(part.total);
         }
         if counted.lines.total > 0 || !self.lines.is_empty() {
-            gathered.add_source(&self.name, &self.lines, counted);
+            aggregate.add_source(&self.name, &self.lines, counted);
         }
     }
 }
 
 /// `SF:` … `end_of_record`.
-fn read_lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
+fn read_lcov(text: &str, aggregate: &mut ReportAggregate<'_>) -> bool {
     let mut source: Option<SourceCoverage> = None;
     let mut any = false;
     for line in text.lines() {
         let line = line.trim();
         if line == "end_of_record" {
             if let Some(source) = source.take() {
-                source.add_to(gathered);
+                source.add_to(aggregate);
             }
             continue;
         }
@@ -114,7 +114,7 @@ fn read_lcov(text: &str, gathered: &mut ReportAggregate<'_>) -> bool {
 
 /// `<coverage line-rate=…>` with `<class filename=…><lines><line number= hits=/>`. Lines may occur both in methods
 /// and in their class: each is counted once.
-fn read_cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool, ReportError> {
+fn read_cobertura(text: &str, aggregate: &mut ReportAggregate<'_>) -> Result<bool, ReportError> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
     let mut report = CoberturaReport::default();
@@ -137,12 +137,12 @@ fn read_cobertura(text: &str, gathered: &mut ReportAggregate<'_>) -> Result<bool
         }
     }
     if report.sources.is_empty() {
-        report.totals.add_to(gathered);
+        report.totals.add_to(aggregate);
     }
     report
         .sources
         .into_values()
-        .for_each(|source| source.add_to(gathered));
+        .for_each(|source| source.add_to(aggregate));
     Ok(report.has_root)
 }
 

@@ -31,7 +31,7 @@ struct OpenTestCase {
 
 /// State of the parser.
 struct JunitReader<'g, 'm> {
-    gathered: &'g mut ReportAggregate<'m>,
+    aggregate: &'g mut ReportAggregate<'m>,
     suites: Vec<TestSuite>,
     test: Option<OpenTestCase>,
     /// Whether text belongs to a failure.
@@ -40,17 +40,17 @@ struct JunitReader<'g, 'm> {
     is_report: bool,
 }
 
-/// Reads a report into `gathered`.
+/// Reads a report into `aggregate`.
 pub(super) fn read_junit(
     text: &str,
-    gathered: &mut ReportAggregate<'_>,
+    aggregate: &mut ReportAggregate<'_>,
 ) -> Result<(), ReportError> {
     let mut reader = Reader::from_str(text);
     let config = reader.config_mut();
     config.expand_empty_elements = true;
     config.allow_dangling_amp = true;
     let mut reading = JunitReader {
-        gathered,
+        aggregate,
         suites: Vec::new(),
         test: None,
         in_failure: false,
@@ -184,7 +184,7 @@ impl JunitReader<'_, '_> {
             let value = value.map_or_else(|_| attribute.value.to_string(), Into::into);
             (
                 attribute.key.local_name().as_ref().to_owned(),
-                self.gathered.mask_text(value),
+                self.aggregate.mask_text(value),
             )
         })
         .collect()
@@ -220,8 +220,8 @@ impl JunitReader<'_, '_> {
             }
             "testcase" => {
                 if let Some(mut test) = self.test.take() {
-                    test.text = self.gathered.mask_text(test.text);
-                    self.gathered.add_case(finish_case(test));
+                    test.text = self.aggregate.mask_text(test.text);
+                    self.aggregate.add_case(finish_case(test));
                 }
             }
             "failure" | "error" | "flakyFailure" | "flakyError" => self.in_failure = false,

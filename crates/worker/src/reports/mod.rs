@@ -114,44 +114,44 @@ fn read_reports(
     spans: &[StepSpan],
     masker: &Masker,
 ) -> (Report, Option<usize>) {
-    let mut gathered = ReportAggregate::new(masker).with_workspace(workspace);
+    let mut aggregate = ReportAggregate::new(masker).with_workspace(workspace);
     let wanted = match report_patterns(paths) {
         Ok(wanted) => wanted,
         Err(why) => {
-            gathered.add_warning(format!("reports can't be looked for: {why}"));
-            return (gathered.into_report(), None);
+            aggregate.add_warning(format!("reports can't be looked for: {why}"));
+            return (aggregate.into_report(), None);
         }
     };
     let (found, trouble) = report_finder::find_reports(workspace, &wanted);
     if let Some(trouble) = trouble {
-        gathered.add_warning(trouble);
+        aggregate.add_warning(trouble);
     }
     let (deadline, mut bytes_left) = (Instant::now() + PATIENCE, ALL_BYTES_MAX);
     let mut explained = only_failed_step(spans);
     for report in &found {
         if Instant::now() > deadline || bytes_left == 0 {
-            gathered.add_warning(format!(
+            aggregate.add_warning(format!(
                 "reports from {} on are left out: there are too many, or they are too large",
                 report.name
             ));
             break;
         }
-        let before = gathered.failed_tests();
-        match read_one_report(report, began, spans, paths, bytes_left, &mut gathered) {
+        let before = aggregate.failed_tests();
+        match read_one_report(report, began, spans, paths, bytes_left, &mut aggregate) {
             Ok(read) => {
                 bytes_left = bytes_left.saturating_sub(read.bytes);
                 // A test that failed in another step doesn't explain why this one failed.
                 let elsewhere =
                     |span: &&StepSpan| !read.written.is_some_and(|at| span.covers_time(at));
-                if gathered.failed_tests() > before && explained.as_ref().is_some_and(elsewhere) {
+                if aggregate.failed_tests() > before && explained.as_ref().is_some_and(elsewhere) {
                     explained = None;
                 }
             }
-            Err(why) => gathered.add_warning(format!("{}: {why}", report.name)),
+            Err(why) => aggregate.add_warning(format!("{}: {why}", report.name)),
         }
     }
-    let explains = explained.filter(|_| gathered.failed_tests() > 0);
-    (gathered.into_report(), explains.map(|span| span.index))
+    let explains = explained.filter(|_| aggregate.failed_tests() > 0);
+    (aggregate.into_report(), explains.map(|span| span.index))
 }
 
 /// The result of reading a file.
@@ -168,7 +168,7 @@ fn read_one_report(
     spans: &[StepSpan],
     paths: &Paths,
     bytes_left: u64,
-    gathered: &mut ReportAggregate<'_>,
+    aggregate: &mut ReportAggregate<'_>,
 ) -> Result<ReadReport, ReportError> {
     let text = report_finder::read_report(report, FILE_BYTES_MAX.min(bytes_left))?;
     let fetched = spans
@@ -184,9 +184,9 @@ fn read_one_report(
         return Ok(ReadReport::default());
     }
     match report.kind {
-        ReportKind::Tests => junit::read_junit(&text.text, gathered)?,
+        ReportKind::Tests => junit::read_junit(&text.text, aggregate)?,
         ReportKind::Coverage => {
-            let known = coverage::read_coverage(&text.text, gathered)?;
+            let known = coverage::read_coverage(&text.text, aggregate)?;
             // With the default patterns, the file may belong to another tool.
             if !known && !paths.coverage.is_empty() {
                 return Err(ReportError::UnknownCoverageFormat);

@@ -16,10 +16,10 @@ fn nobody() -> Masker {
 
 fn tests(text: &str) -> (Report, Result<(), String>) {
     let masker = nobody();
-    let mut gathered = ReportAggregate::new(&masker);
-    let done = junit::read_junit(text, &mut gathered);
+    let mut aggregate = ReportAggregate::new(&masker);
+    let done = junit::read_junit(text, &mut aggregate);
     let done = done.map_err(|error| error.to_string());
-    (gathered.into_report(), done)
+    (aggregate.into_report(), done)
 }
 
 /// One line per test.
@@ -170,15 +170,15 @@ fn a_hundred_thousand_tests_are_read_and_more_than_enough_are_counted() {
     let (report, _) = tests(&format!("<testsuite>{cases}</testsuite>"));
     assert_eq!(report.cases.len(), 100_000);
     let masker = nobody();
-    let mut gathered = ReportAggregate::new(&masker);
+    let mut aggregate = ReportAggregate::new(&masker);
     for case in report.cases {
         for part in 0..3 {
             let mut case = case.clone();
             case.id.class = format!("c{part}");
-            gathered.add_case(case);
+            aggregate.add_case(case);
         }
     }
-    let report = gathered.into_report();
+    let report = aggregate.into_report();
     assert_eq!(report.cases.len(), 200_000);
     assert_eq!(
         report.warnings,
@@ -189,15 +189,15 @@ fn a_hundred_thousand_tests_are_read_and_more_than_enough_are_counted() {
 #[test]
 fn secrets_are_masked_before_anything_is_cut() {
     let masker = Masker::new(["hunter2".to_owned()]);
-    let mut gathered = ReportAggregate::new(&masker);
+    let mut aggregate = ReportAggregate::new(&masker);
     let name = format!("{}hunter2", "x".repeat(297));
     let text = format!(
         "<testsuite><testcase classname='hunter2' name='{name}'><failure message='{}hunter2'/></testcase></testsuite>",
         "y".repeat(995)
     );
-    junit::read_junit(&text, &mut gathered).unwrap();
-    gathered.add_warning("hunter2.xml: broken".to_owned());
-    let shown = serde_json::to_string(&gathered.into_report()).unwrap();
+    junit::read_junit(&text, &mut aggregate).unwrap();
+    aggregate.add_warning("hunter2.xml: broken".to_owned());
+    let shown = serde_json::to_string(&aggregate.into_report()).unwrap();
     assert!(
         !shown.contains("hunter") && !shown.contains("yhu") && !shown.contains("xhu"),
         "{shown}"
@@ -206,11 +206,11 @@ fn secrets_are_masked_before_anything_is_cut() {
 
 fn covered(texts: &[&str]) -> Option<Coverage> {
     let masker = nobody();
-    let mut gathered = ReportAggregate::new(&masker).with_workspace(std::path::Path::new("/work"));
+    let mut aggregate = ReportAggregate::new(&masker).with_workspace(std::path::Path::new("/work"));
     for text in texts {
-        coverage::read_coverage(text, &mut gathered).unwrap();
+        coverage::read_coverage(text, &mut aggregate).unwrap();
     }
-    gathered.into_report().coverage
+    aggregate.into_report().coverage
 }
 
 #[test]

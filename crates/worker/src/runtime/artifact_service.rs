@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub(super) struct ArtifactService {
-    shelf: ArtifactStore,
+    artifact_store: ArtifactStore,
     blobs: Arc<SignedBlobs>,
     /// The folder of stored artifacts.
     kept: PathBuf,
@@ -95,14 +95,14 @@ struct ArtifactListing {
 
 impl ArtifactService {
     pub(super) fn new(
-        shelf: ArtifactStore,
+        artifact_store: ArtifactStore,
         blobs: Arc<SignedBlobs>,
         folders: (PathBuf, PathBuf),
         ids: (String, String),
     ) -> Self {
         let (kept, scratch) = folders;
         Self {
-            shelf,
+            artifact_store,
             blobs,
             kept,
             scratch,
@@ -143,7 +143,7 @@ impl ArtifactService {
             TwirpError::new(TwirpCode::InvalidArgument, error.to_string())
         };
         let name = check_name(&request.name).map_err(invalid)?.to_owned();
-        if !self.shelf.is_name_free(&name) {
+        if !self.artifact_store.is_name_free(&name) {
             let why = "an artifact with this name already exists on the workflow run";
             return Err(TwirpError::new(TwirpCode::AlreadyExists, why));
         }
@@ -221,7 +221,7 @@ impl ArtifactService {
             invalid(why.to_string())
         })?;
         Ok(self
-            .shelf
+            .artifact_store
             .add_artifact(request.name.clone(), to, digest, size))
     }
 
@@ -232,7 +232,11 @@ impl ArtifactService {
             name.is_none_or(|name| *name == kept.name)
                 && request.id_filter.is_none_or(|id| id == kept.id())
         };
-        let all = self.shelf.list_artifacts().into_iter().filter(wanted);
+        let all = self
+            .artifact_store
+            .list_artifacts()
+            .into_iter()
+            .filter(wanted);
         // Without digests: clients would compare them with the zip, but they are those of the tar.
         let listed = all.map(|kept| ArtifactListing {
             workflow_run_backend_id: run.clone(),
@@ -251,7 +255,7 @@ impl ArtifactService {
         address: &RequestAddress,
     ) -> Result<Vec<u8>, TwirpError> {
         let kept = self
-            .shelf
+            .artifact_store
             .find_artifact(&request.name)
             .ok_or_else(unknown_artifact)?;
         let this = Arc::clone(self);
@@ -285,7 +289,7 @@ impl ArtifactService {
 
     fn delete_artifact(&self, request: &ArtifactNameRequest) -> Result<Vec<u8>, TwirpError> {
         let gone = self
-            .shelf
+            .artifact_store
             .remove_artifact(&request.name)
             .ok_or_else(unknown_artifact)?;
         twirp::serialize_response(

@@ -208,22 +208,26 @@ mod tests {
 
     #[test]
     fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
-        let shelf = ArtifactStore::new(&earlier(), RunAttempt::First);
-        assert!(shelf.take_unrecorded().is_empty());
-        let put =
-            |digest: &str| shelf.add_artifact("a".to_owned(), "/a".into(), digest.to_owned(), 7);
+        let artifact_store = ArtifactStore::new(&earlier(), RunAttempt::First);
+        assert!(artifact_store.take_unrecorded().is_empty());
+        let put = |digest: &str| {
+            artifact_store.add_artifact("a".to_owned(), "/a".into(), digest.to_owned(), 7)
+        };
         let one = put("sha256:1");
-        assert_eq!(shelf.find_artifact("a").unwrap().id(), one.id());
+        assert_eq!(artifact_store.find_artifact("a").unwrap().id(), one.id());
         assert_ne!(put("sha256:2").id(), one.id());
-        assert_eq!(shelf.take_unrecorded().len(), 1);
-        assert!(shelf.take_unrecorded().is_empty());
-        let names: Vec<String> = shelf
+        assert_eq!(artifact_store.take_unrecorded().len(), 1);
+        assert!(artifact_store.take_unrecorded().is_empty());
+        let names: Vec<String> = artifact_store
             .list_artifacts()
             .into_iter()
             .map(|kept| kept.name)
             .collect();
         assert_eq!(names, ["a", "shop"]);
-        assert!(shelf.remove_artifact("a").is_some() && shelf.remove_artifact("a").is_none());
+        assert!(
+            artifact_store.remove_artifact("a").is_some()
+                && artifact_store.remove_artifact("a").is_none()
+        );
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl EndpointServices {
         let scratch = &runtime.scratch;
         let blobs = Arc::new(SignedBlobs::new(scratch.join("uploads")));
         let artifacts = ArtifactService::new(
-            runtime.shelf.clone(),
+            runtime.artifact_store.clone(),
             Arc::clone(&blobs),
             (runtime.artifacts.clone(), scratch.join("zips")),
             runtime.ids.clone(),

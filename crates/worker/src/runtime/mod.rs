@@ -60,7 +60,7 @@ pub(crate) enum EndpointError {
 }
 
 pub(crate) struct RuntimeEndpoints {
-    pub(crate) shelf: ArtifactStore,
+    pub(crate) artifact_store: ArtifactStore,
     pub(crate) caches: Option<JobCaches>,
     /// The folder of stored artifacts.
     artifacts: PathBuf,
@@ -81,20 +81,26 @@ impl RuntimeEndpoints {
             _ => RunAttempt::Rerun,
         };
         let run = format!("{}/{}", text("repository"), text("run_id"));
-        let shelf = ArtifactStore::new(&spec.artifacts, attempt);
+        let artifact_store = ArtifactStore::new(&spec.artifacts, attempt);
         let caches = JobCaches::for_job(spec);
-        Self::with_ids(shelf, caches, &run, &format!("{run}/{}", spec.key), folders)
+        Self::with_ids(
+            artifact_store,
+            caches,
+            &run,
+            &format!("{run}/{}", spec.key),
+            folders,
+        )
     }
 
     fn with_ids(
-        shelf: ArtifactStore,
+        artifact_store: ArtifactStore,
         caches: Option<JobCaches>,
         run: &str,
         job: &str,
         folders: &JobFolders,
     ) -> Self {
         Self {
-            shelf,
+            artifact_store,
             caches,
             artifacts: folders.artifacts.clone(),
             scratch: folders.temp.join("_runtime"),
@@ -106,7 +112,7 @@ impl RuntimeEndpoints {
     /// Separate endpoints for a background step, for the same artifacts and caches.
     pub(crate) fn for_background_step(&self, number: usize) -> Self {
         Self {
-            shelf: self.shelf.clone(),
+            artifact_store: self.artifact_store.clone(),
             caches: self.caches.clone(),
             artifacts: self.artifacts.clone(),
             scratch: self.scratch.join(format!("beside-{number}")),
@@ -153,12 +159,12 @@ impl RuntimeEndpoints {
         let token = RuntimeSecret::new_token(run, job)?;
         let services = EndpointServices::new(self, token.clone());
         let stop = CancellationToken::new();
-        let (listeners, heard) = mpsc::channel(ADDRESSES_MAX);
+        let (listeners, effects) = mpsc::channel(ADDRESSES_MAX);
         // A separate thread, so that uploads and the job's output don't block each other.
         let thread = std::thread::Builder::new().name("endpoints".to_owned());
         let thread = thread.spawn({
             let stop = stop.clone();
-            move || http_server::serve_until_stopped(heard, services, stop)
+            move || http_server::serve_until_stopped(effects, services, stop)
         })?;
         Ok(RunningServer {
             token,

@@ -24,11 +24,12 @@ impl Bench {
     fn with(earlier: &[shipway_workflow::job::StoredArtifact]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folders = JobFolders::create(root.path(), root.path()).unwrap();
-        let shelf = ArtifactStore::new(earlier, RunAttempt::First);
+        let artifact_store = ArtifactStore::new(earlier, RunAttempt::First);
         let github = json!({"ref": "refs/heads/topic"});
         let github = shipway_workflow::expr::Value::from(&github);
         let caches = JobCaches::for_folder(&root.path().join("caches"), &github);
-        let mut runtime = RuntimeEndpoints::with_ids(shelf, Some(caches), "run", "job", &folders);
+        let mut runtime =
+            RuntimeEndpoints::with_ids(artifact_store, Some(caches), "run", "job", &folders);
         let mut masker = Masker::default();
         let env = runtime
             .endpoint_variables(Ipv4Addr::LOCALHOST, &mut masker)
@@ -126,7 +127,7 @@ fn an_artifact_goes_up_in_blocks_and_comes_back_as_a_zip() {
     // The URL is valid for one upload.
     assert_eq!(put(&url, &zip), 403);
 
-    let told = bench.runtime.shelf.take_unrecorded();
+    let told = bench.runtime.artifact_store.take_unrecorded();
     let [
         shipway_workflow::job::JournalBody::ArtifactSaved {
             name,
@@ -284,7 +285,7 @@ fn what_is_not_what_it_says_is_refused_and_leaves_nothing() {
             .0,
         404
     );
-    assert!(bench.runtime.shelf.list_artifacts().is_empty());
+    assert!(bench.runtime.artifact_store.list_artifacts().is_empty());
     let artifacts = fs::read_dir(bench.root.path().join("artifacts"));
     assert_eq!(artifacts.into_iter().flatten().count(), 0);
     let uploads = bench.root.path().join("temp/_runtime/uploads");
