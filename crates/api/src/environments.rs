@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     rollout::{RolloutView, plan::Split},
-    service::{Degradation, EnvironmentHold, ReleaseView},
+    service::{Degradation, EndedRollout, EnvironmentHold, ReleaseView},
     target::InstanceStatus,
 };
 use utoipa::ToSchema;
@@ -41,6 +41,10 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub degradation: Option<Degradation>,
+    /// The last rollout that has ended here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub last_rollout: Option<EndedRollout>,
     /// The weight of each release.
     #[schema(value_type = Vec<Object>)]
     pub split: Split,

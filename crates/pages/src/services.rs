@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::EnvironmentStatus;
-use shipway_core::{ids::ReleaseNumber, service::EnvironmentHold, target::Phase};
+use shipway_core::{ids::ReleaseNumber, rollout::Outcome, service::EnvironmentHold, target::Phase};
 
 use crate::{
     format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
@@ -79,6 +79,8 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
                     a href={ "/rollouts/" (environment.service) "/" (rollout.id.number.0) } { "rollout " (rollout.id.number) }
                     " of " strong { (rollout.release) } " " (status_badge(&enum_text(&rollout.status)))
                 }
+            } @else {
+                (last_rollout(environment, now))
             }
             @if let Some(degradation) = &environment.degradation {
                 p.trouble { (status_badge("degraded")) " since " (relative_time(degradation.since, now)) ": " (degradation.to_string()) }
@@ -93,6 +95,20 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
                 p.trouble { "instance " (status.id.slot) " of " (status.id.set.release) ": " (phase_text(&status.phase)) }
             }
             (traffic_table(environment))
+        }
+    }
+}
+
+/// The last rollout, where it has left its release: a promoted one is shown as the stable release.
+fn last_rollout(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
+    let last = environment.last_rollout.as_ref();
+    html! {
+        @if let Some(last) = last.filter(|last| last.outcome != Outcome::Promoted) {
+            p {
+                "last " a href={ "/rollouts/" (environment.service) "/" (last.number.0) } { "rollout " (last.number) }
+                " of " strong { (last.release) } " " (status_badge(&last.outcome.to_string()))
+                " " span.dim { (relative_time(last.at, now)) } ": " (last.why)
+            }
         }
     }
 }

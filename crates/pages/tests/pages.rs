@@ -128,3 +128,29 @@ fn a_failed_run_escapes_what_users_wrote_and_links_only_to_web_pages() {
 fn a_whole_page_names_its_events_and_its_script() {
     insta::assert_snapshot!(not_found_page("There is no service <x>.").replace("><", ">\n<"));
 }
+
+#[test]
+fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_the_overview() {
+    let mut environment = environment();
+    environment["rollout"] = Value::Null;
+    environment["last_rollout"] = json!({
+        "number": 2, "release": 2, "outcome": "rolled_back", "why": "5% of the requests to #2 failed", "at": "2026-11-21T11:59:00Z",
+    });
+    environment["degradation"] = json!({
+        "since": "2026-11-21T11:59:30Z", "release": 1, "ready": 0, "needed": 2, "problem": "instance 1: exit code 1",
+    });
+    let page = ServicesPage {
+        environments: vec![view(environment)],
+        server_url: "http://127.0.0.1:7878".to_owned(),
+        now: now(),
+    };
+    let html = page.to_html();
+    for words in [
+        ">rolled back</span>",
+        "5% of the requests to #2 failed",
+        ">degraded</span>",
+        "0 of 2 instances of #1 ready: instance 1: exit code 1",
+    ] {
+        assert!(html.contains(words), "{words}: {html}");
+    }
+}

@@ -62,6 +62,7 @@ pub(crate) async fn environment_statuses(
                 queue: environment.queue,
                 hold: environment.hold,
                 degradation: environment.degradation,
+                last_rollout: environment.last_rollout,
             });
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     rollout::{self, RolloutView},
-    service::{Degradation, EnvironmentHold, ServiceView},
+    service::{Degradation, EndedRollout, EnvironmentHold, ServiceView},
     target::InstanceStatus,
 };
 
@@ -208,6 +208,7 @@ struct PlaceStatus {
     queue: Vec<ReleaseNumber>,
     hold: Option<EnvironmentHold>,
     degradation: Option<Degradation>,
+    last_rollout: Option<EndedRollout>,
     instances: Vec<InstanceStatus>,
 }
 
@@ -270,6 +271,14 @@ pub fn status(server: &Server, args: &Status, output: Output) -> Result<(), Fail
                 "{number} {what} {}: {}{guarded}",
                 rollout.release, rollout.status
             )
+        });
+        let moving = moving.or_else(|| {
+            let last = place.last_rollout.as_ref();
+            let last = last.filter(|last| last.outcome != rollout::Outcome::Promoted)?;
+            Some(format!(
+                "{} of {}: {}",
+                last.number, last.release, last.outcome
+            ))
         });
         let moving = match (moving, held) {
             (Some(moving), Some(held)) => format!("{moving}; {held}"),

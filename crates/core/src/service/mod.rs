@@ -35,7 +35,7 @@ pub use health::{Degradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
 pub use rejection::Rejection;
 pub use standing::{Standing, Timetable};
-pub use state::{Active, Environment, OpenPush, OpenRun, State};
+pub use state::{Active, EndedRollout, Environment, OpenPush, OpenRun, State};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};
 
 /// The service aggregate; its streams are `service/{name}`.

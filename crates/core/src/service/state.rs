@@ -143,6 +143,24 @@ pub struct Environment {
     pub newest: u64,
     /// What the last rollout left running, and who gets traffic.
     pub observed: Observed,
+    /// The last rollout that has ended here.
+    #[serde(default)]
+    pub last_ended: Option<EndedRollout>,
+}
+
+/// How a rollout has ended, for those who look at its environment afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedRollout {
+    /// Its number.
+    pub number: RolloutNumber,
+    /// The release that it rolled out.
+    pub release: ReleaseNumber,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, in words.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// The rollout that has its turn.
@@ -530,10 +548,20 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
         Body::RolloutEnded {
             number,
             environment,
+            release,
             outcome,
             cause,
+            why,
             observed,
-            ..
-        } => state.rollout_ended(environment, *number, (*outcome, *cause), observed),
+        } => {
+            state.rollout_ended(environment, *number, (*outcome, *cause), observed);
+            state.environment(environment).last_ended = Some(EndedRollout {
+                number: *number,
+                release: *release,
+                outcome: *outcome,
+                why: why.clone(),
+                at: event.at,
+            });
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     event::Body,
     health::Degradation,
     hold::EnvironmentHold,
-    state::{Environment, State},
+    state::{EndedRollout, Environment, State},
 };
 use crate::{
     aggregate::{Event, Row},
@@ -53,6 +53,9 @@ pub struct EnvironmentView {
     /// Set while its stable release lacks ready instances and no rollout guards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degradation: Option<Degradation>,
+    /// The last rollout that has ended here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollout: Option<EndedRollout>,
 }
 
 /// A release, as lists show it.
@@ -101,6 +104,7 @@ impl EnvironmentView {
             before: place.release_before().map(|release| release.number),
             hold: place.hold.clone(),
             degradation: place.degradation.clone(),
+            last_rollout: place.last_ended.clone(),
         }
     }
 }
