@@ -443,7 +443,7 @@ impl StepRunner {
             None => scope.for_action(&task.key, own_env, Value::object(inputs), identity),
         };
         inner.stage = scope.stage;
-        inner.goes_on = plan.when_cancelled.survives_cancellation();
+        inner.survives_cancellation = plan.when_cancelled.survives_cancellation();
         inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
         let (mut result, mut output_error) = (StepResult::default(), None);
         match scope.stage {
@@ -459,7 +459,12 @@ impl StepRunner {
                 output_error = outputs.err().map(|error| error.to_string());
             }
         }
-        result.ended = match (inner.cut, inner.late, inner.failed.take(), output_error) {
+        result.ended = match (
+            inner.cancelled,
+            inner.timed_out,
+            inner.failed.take(),
+            output_error,
+        ) {
             (true, ..) => RunOutcome::Cancelled,
             (_, true, ..) => RunOutcome::TimedOut,
             (_, _, Some(why), _) | (.., Some(why)) => RunOutcome::Failed(why),

@@ -30,7 +30,7 @@ pub(crate) struct BackgroundSteps {
     running: Vec<RunningStep>,
     slots: Rc<Semaphore>,
     /// Number of background steps started so far.
-    begun: usize,
+    started: usize,
 }
 
 impl Default for BackgroundSteps {
@@ -38,7 +38,7 @@ impl Default for BackgroundSteps {
         Self {
             running: Vec::new(),
             slots: Rc::new(Semaphore::new(AT_ONCE_MAX)),
-            begun: 0,
+            started: 0,
         }
     }
 }
@@ -88,8 +88,8 @@ impl JobExecution {
         task: StepTask,
         plan: PlannedStep,
     ) -> io::Result<()> {
-        let number = self.background.begun;
-        self.background.begun += 1;
+        let number = self.background.started;
+        self.background.started += 1;
         let mut runner = self.runner.for_background_step(&line.id, number)?;
         let mut step_scope = self.step_scope.clone();
         step_scope.posts.clear();
@@ -101,7 +101,7 @@ impl JobExecution {
         let handle = spawn_local(async move {
             // Only fails when the semaphore is closed, which never happens.
             let _slot = slots.acquire().await;
-            let begun = Instant::now();
+            let started_at = Instant::now();
             runner.output.log_message(&name);
             let key = task.key.clone();
             let outcome = runner.run_step(&mut step_scope, task, plan).await;
@@ -110,7 +110,7 @@ impl JobExecution {
                 runner,
                 step_scope,
                 outcome,
-                took: begun.elapsed(),
+                took: started_at.elapsed(),
             }
         });
         self.background.running.push(RunningStep {
@@ -143,8 +143,8 @@ impl JobExecution {
             let why = self.join_background_step(running).await?;
             failed.extend(why.map(|why| format!("{id}: {why}")));
         }
-        let cut = self.runner.cancel.update();
-        self.runner.record_cancellation(cut);
+        let reason = self.runner.cancel.update();
+        self.runner.record_cancellation(reason);
         Ok(if failed.is_empty() {
             StepOutcome::without_output(Conclusion::Success, None)
         } else {
@@ -157,10 +157,10 @@ impl JobExecution {
         if self.background.running.is_empty() {
             return Ok(());
         }
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let line = self.record_step_start(IMPLICIT_WAIT, "Wait for all background steps", "")?;
         let outcome = self.run_control_step(&Action::WaitAll).await?;
-        self.finish_step(line, outcome, OnFailure::Fail, begun.elapsed())
+        self.finish_step(line, outcome, OnFailure::Fail, started_at.elapsed())
     }
 
     /// Waits for a background step and applies its changes; returns why it failed.
@@ -192,8 +192,8 @@ impl StepRunner {
     fn apply_background_changes(&mut self, key: &str, other: &mut Self) {
         let changes = std::mem::take(&mut other.scope.changes);
         self.scope.apply_changes(changes);
-        if let Some(why) = other.scope.verdict.left_out.take() {
-            self.scope.verdict.left_out.get_or_insert(why);
+        if let Some(why) = other.scope.verdict.unsupported.take() {
+            self.scope.verdict.unsupported.get_or_insert(why);
         }
         for (of, state) in std::mem::take(&mut other.states) {
             if of == key || of.starts_with(&format!("{key}.")) {

@@ -46,14 +46,14 @@ pub(crate) enum StopMode {
 
 /// The cancellation state of a job, as seen by one runner of steps.
 pub(crate) struct JobCancellation {
-    asked: CancellationToken,
+    requested: CancellationToken,
     /// Cancels only this background step, even one that keeps running in a cancelled job.
-    alone: CancellationToken,
-    /// Whether `alone` has been handled.
-    told_alone: bool,
-    asked_again: CancellationToken,
+    step_cancel: CancellationToken,
+    /// Whether `step_cancel` has been handled.
+    step_cancel_handled: bool,
+    forced: CancellationToken,
     deadline: Instant,
-    cut: Option<CancelReason>,
+    reason: Option<CancelReason>,
 }
 
 impl JobCancellation {
@@ -63,7 +63,7 @@ impl JobCancellation {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let cancel = Self::without_signals(timeout);
-        let tokens = [cancel.asked.clone(), cancel.asked_again.clone()];
+        let tokens = [cancel.requested.clone(), cancel.forced.clone()];
         // The task ends with the runtime.
         tokio::spawn(async move {
             for token in tokens {
@@ -81,91 +81,91 @@ impl JobCancellation {
         let now = Instant::now();
         let forever = now + Duration::from_secs(10 * 365 * 24 * 3600);
         Self {
-            asked: CancellationToken::new(),
-            alone: CancellationToken::new(),
-            told_alone: false,
-            asked_again: CancellationToken::new(),
+            requested: CancellationToken::new(),
+            step_cancel: CancellationToken::new(),
+            step_cancel_handled: false,
+            forced: CancellationToken::new(),
             deadline: now.checked_add(timeout).unwrap_or(forever),
-            cut: None,
+            reason: None,
         }
     }
 
     /// The state for a background step, which is cancelled with the job or alone.
     pub(crate) fn for_background_step(&self) -> Self {
         Self {
-            asked: self.asked.child_token(),
-            alone: CancellationToken::new(),
-            told_alone: false,
-            asked_again: self.asked_again.child_token(),
+            requested: self.requested.child_token(),
+            step_cancel: CancellationToken::new(),
+            step_cancel_handled: false,
+            forced: self.forced.child_token(),
             deadline: self.deadline,
-            cut: self.cut,
+            reason: self.reason,
         }
     }
 
     /// The token that cancels only this step.
     pub(crate) fn step_token(&self) -> CancellationToken {
-        self.alone.clone()
+        self.step_cancel.clone()
     }
 
     /// Requests cancellation of the job.
     pub(crate) fn request(&self) {
-        self.asked.cancel();
+        self.requested.cancel();
     }
 
     /// Updates the state; returns why the job is cancelled.
     pub(crate) fn update(&mut self) -> Option<CancelReason> {
-        if self.cut.is_none() {
-            if self.asked.is_cancelled() || self.alone.is_cancelled() {
+        if self.reason.is_none() {
+            if self.requested.is_cancelled() || self.step_cancel.is_cancelled() {
                 self.set_reason(CancelReason::Requested);
             } else if Instant::now() >= self.deadline {
                 self.set_reason(CancelReason::TimedOut);
             }
         }
-        self.cut
+        self.reason
     }
 
     /// Why the job is cancelled, as of the last update.
     pub(crate) const fn reason(&self) -> Option<CancelReason> {
-        self.cut
+        self.reason
     }
 
     /// Whether the grace period has ended: not even `always()` steps may start.
     pub(crate) fn is_grace_over(&self) -> bool {
-        self.cut.is_some() && (self.asked_again.is_cancelled() || Instant::now() >= self.deadline)
+        self.reason.is_some() && (self.forced.is_cancelled() || Instant::now() >= self.deadline)
     }
 
     /// Waits until a running process must be stopped. One that keeps running in a cancelled job only has to stop at the
     /// end of the grace period.
     pub(crate) async fn wait_for_stop(&mut self, when_cancelled: WhenCancelled) -> StopMode {
         let goes_on = when_cancelled.survives_cancellation();
-        if self.cut.is_none() {
-            let cut = tokio::select! {
-                () = self.alone.cancelled() => {
-                    self.told_alone = true;
+        if self.reason.is_none() {
+            let reason = tokio::select! {
+                () = self.step_cancel.cancelled() => {
+                    self.step_cancel_handled = true;
                     CancelReason::Requested
                 }
-                () = self.asked.cancelled() => CancelReason::Requested,
+                () = self.requested.cancelled() => CancelReason::Requested,
                 () = sleep_until(self.deadline) => CancelReason::TimedOut,
             };
-            self.set_reason(cut);
-            if !goes_on || self.told_alone {
+            self.set_reason(reason);
+            if !goes_on || self.step_cancel_handled {
                 return StopMode::Graceful;
             }
         }
         tokio::select! {
             // The job is cancelled and this step keeps running; now the step itself is cancelled.
-            () = self.alone.cancelled(), if goes_on && !self.told_alone => {
-                self.told_alone = true;
+            () = self.step_cancel.cancelled(), if goes_on && !self.step_cancel_handled => {
+                self.step_cancel_handled = true;
                 self.deadline = Instant::now() + GRACE;
                 StopMode::Graceful
             }
-            () = self.asked_again.cancelled() => StopMode::Immediate,
+            () = self.forced.cancelled() => StopMode::Immediate,
             () = sleep_until(self.deadline) => StopMode::Immediate,
         }
     }
 
-    fn set_reason(&mut self, cut: CancelReason) {
-        self.cut = Some(cut);
+    fn set_reason(&mut self, reason: CancelReason) {
+        self.reason = Some(reason);
         self.deadline = Instant::now() + GRACE;
     }
 }
@@ -225,8 +225,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn asked_twice_nothing_goes_on() {
         let mut cancel = JobCancellation::without_signals(Duration::MAX);
-        cancel.asked.cancel();
-        cancel.asked_again.cancel();
+        cancel.requested.cancel();
+        cancel.forced.cancel();
         assert_eq!(
             cancel.wait_for_stop(WhenCancelled::KeepRunning).await,
             StopMode::Immediate

@@ -60,7 +60,7 @@ pub fn build_debug_shell_context(
 ) -> Result<DebugShellContext, ResumeError> {
     let previous_attempt = PreviousAttempt::read(resume, &spec.steps)?;
     let folders = JobFolders::at(&spec.folder, &previous_attempt.base);
-    let step = &spec.steps[previous_attempt.place];
+    let step = &spec.steps[previous_attempt.position];
     let unknown = |error| ResumeError::Unreadable(ExpressionError::from(error).to_string());
     let files = WorkspaceFiles(&folders.workspace);
     let mut scope = JobScope::new(spec, &folders);

@@ -52,7 +52,7 @@ impl JobExecution {
                     WithoutEngine::LeaveOut => {
                         let why = format!("left out: it needs {parts}, and {absent}");
                         runner.output.annotate(Level::Warning, &why);
-                        runner.scope.verdict.left_out = Some(why);
+                        runner.scope.verdict.unsupported = Some(why);
                     }
                 }
             }

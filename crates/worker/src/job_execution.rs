@@ -131,13 +131,13 @@ pub(crate) struct JobExecution {
     pub(crate) journal: JournalWriter,
     pub(crate) step_scope: StepScope,
     /// Number of started steps: the next index in the journal.
-    pub(crate) begun: usize,
+    pub(crate) started_steps: usize,
     pub(crate) background: BackgroundSteps,
     pub(crate) resume_writer: ResumeStateWriter,
     /// The attempt to resume from; taken when its steps are restored.
     pub(crate) previous_attempt: Option<PreviousAttempt>,
     /// Keys of the steps whose pre step ran in the previous attempt.
-    pub(crate) pre_done: Vec<String>,
+    pub(crate) completed_pre_steps: Vec<String>,
 }
 
 impl JobExecution {
@@ -199,11 +199,11 @@ impl JobExecution {
             runner,
             journal,
             step_scope: StepScope::default(),
-            begun: 0,
+            started_steps: 0,
             background: BackgroundSteps::default(),
             resume_writer,
             previous_attempt,
-            pre_done: Vec::new(),
+            completed_pre_steps: Vec::new(),
         };
         if let Some(lost) = lost {
             job.fail_resume(&lost);
@@ -276,7 +276,7 @@ impl JobExecution {
         }
         let verdict = self.runner.scope.verdict.clone();
         let conclusion = verdict.conclusion();
-        let mut why: Vec<String> = [verdict.cut, verdict.failed, verdict.left_out]
+        let mut why: Vec<String> = [verdict.cancelled, verdict.failed, verdict.unsupported]
             .into_iter()
             .flatten()
             .collect();
@@ -305,7 +305,7 @@ impl JobExecution {
     /// Stores the test reports. Skipped for a cancelled job; if they can't be stored (disk full), the job fails,
     /// because its test results would be lost.
     fn store_test_reports(&mut self) {
-        if self.runner.scope.verdict.cut.is_some() {
+        if self.runner.scope.verdict.cancelled.is_some() {
             return;
         }
         let (spec, masker) = (&self.runner.spec, &self.runner.output.masker);

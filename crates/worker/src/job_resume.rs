@@ -27,7 +27,10 @@ impl JobExecution {
             base: previous_attempt.base.clone(),
         })?;
         let PreviousAttempt {
-            place, done, masks, ..
+            position,
+            done,
+            masks,
+            ..
         } = previous_attempt;
         self.resume_writer.write_state(&StepResumeState {
             masks,
@@ -39,7 +42,7 @@ impl JobExecution {
         for done in done {
             self.restore_step(done, &resume.folder.join("summaries"))?;
         }
-        Ok(place)
+        Ok(position)
     }
 
     /// Writes the head of the log: which steps are not run again.
@@ -71,7 +74,7 @@ impl JobExecution {
     }
 
     fn restore_step(&mut self, done: CompletedStep, summaries: &std::path::Path) -> io::Result<()> {
-        let key = self.step_scope.step_key(done.place);
+        let key = self.step_scope.step_key(done.position);
         let line = self.record_step_start(&done.id, &done.name, &key)?;
         let mut kept = done.kept.unwrap_or_default();
         kept.restore_into(&mut self.runner.scope, SecretAccess::Granted);
@@ -82,7 +85,7 @@ impl JobExecution {
         let outputs: Vec<(String, String)> =
             done.outputs.iter().chain(&kept.outputs).cloned().collect();
         match done.stage {
-            ActionStage::Pre => self.pre_done.push(key),
+            ActionStage::Pre => self.completed_pre_steps.push(key),
             ActionStage::Main => {
                 (self.step_scope).add_finished_step(
                     &done.id,

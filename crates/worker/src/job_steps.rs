@@ -29,12 +29,15 @@ impl JobExecution {
     /// Runs the pre steps of all actions.
     pub(crate) async fn run_pre_steps(&mut self) -> io::Result<()> {
         self.step_scope.stage = ActionStage::Pre;
-        for (place, step) in self.runner.spec.clone().steps.iter().enumerate() {
-            if self.pre_done.contains(&self.step_scope.step_key(place)) {
+        for (position, step) in self.runner.spec.clone().steps.iter().enumerate() {
+            if self
+                .completed_pre_steps
+                .contains(&self.step_scope.step_key(position))
+            {
                 continue;
             }
             if let Some(known) = self.runner.library.action_with_pre_part(step) {
-                let task = StepTask::for_pre_part(self.step_scope.step_key(place), step, known);
+                let task = StepTask::for_pre_part(self.step_scope.step_key(position), step, known);
                 self.run_job_step(task).await?;
             }
         }
@@ -44,8 +47,8 @@ impl JobExecution {
 
     /// Runs the job's steps, beginning at index `from`.
     pub(crate) async fn run_main_steps(&mut self, from: usize) -> io::Result<()> {
-        for (place, step) in self.runner.spec.clone().steps.iter().enumerate().skip(from) {
-            let task = StepTask::new(self.step_scope.step_key(place), step);
+        for (position, step) in self.runner.spec.clone().steps.iter().enumerate().skip(from) {
+            let task = StepTask::new(self.step_scope.step_key(position), step);
             self.run_job_step(task).await?;
         }
         self.await_remaining_steps().await
@@ -62,11 +65,11 @@ impl JobExecution {
 
     /// Runs or skips a step and records its result. A background step is only started.
     async fn run_job_step(&mut self, task: StepTask) -> io::Result<()> {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let (runner, step_scope) = (&mut self.runner, &self.step_scope);
         let step = task.step.clone();
-        let cut = runner.cancel.update();
-        runner.record_cancellation(cut);
+        let reason = runner.cancel.update();
+        runner.record_cancellation(reason);
         runner.output.effects = CommandEffects::default();
         let plan = runner.plan_step(step_scope, &task);
         let name = plan
@@ -107,7 +110,7 @@ impl JobExecution {
             Err(error) => (StepOutcome::from_eval_error(&step, error), OnFailure::Fail),
         };
         self.runner.record_cancellation(self.runner.cancel.reason());
-        self.finish_step(line, outcome, on_failure, begun.elapsed())
+        self.finish_step(line, outcome, on_failure, started_at.elapsed())
     }
 
     /// Records that a step has started.
@@ -119,12 +122,12 @@ impl JobExecution {
     ) -> io::Result<StartedStep> {
         let output = &mut self.runner.output;
         let line = StartedStep {
-            index: self.begun,
+            index: self.started_steps,
             id: id.to_owned(),
             name: output.masker.mask(name).into_owned(),
             key: key.to_owned(),
         };
-        self.begun += 1;
+        self.started_steps += 1;
         self.journal.append(JournalBody::StepStarted {
             index: line.index,
             id: line.id.clone(),

@@ -8,19 +8,19 @@ pub(crate) struct JobVerdict {
     /// Why the job has failed.
     pub(crate) failed: Option<String>,
     /// Why the job was cancelled.
-    pub(crate) cut: Option<String>,
+    pub(crate) cancelled: Option<String>,
     /// Why the job, or one of its steps, could not be run here.
-    pub(crate) left_out: Option<String>,
+    pub(crate) unsupported: Option<String>,
 }
 
 impl JobVerdict {
     /// Like at GitHub, cancelled takes precedence over failed.
     pub(crate) const fn conclusion(&self) -> Conclusion {
-        if self.cut.is_some() {
+        if self.cancelled.is_some() {
             Conclusion::Cancelled
         } else if self.failed.is_some() {
             Conclusion::Failure
-        } else if self.left_out.is_some() {
+        } else if self.unsupported.is_some() {
             Conclusion::Incomplete
         } else {
             Conclusion::Success
@@ -30,11 +30,11 @@ impl JobVerdict {
     /// The status that conditions of steps see. A step that could not be run here doesn't keep later steps from
     /// running.
     pub(crate) const fn status(&self) -> Status {
-        let (cut, failed) = (self.cut.is_some(), self.failed.is_some());
+        let (cancelled, failed) = (self.cancelled.is_some(), self.failed.is_some());
         Status {
-            success: !cut && !failed,
-            failure: !cut && failed,
-            cancelled: cut,
+            success: !cancelled && !failed,
+            failure: !cancelled && failed,
+            cancelled,
         }
     }
 }

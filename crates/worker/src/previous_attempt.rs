@@ -63,7 +63,7 @@ pub fn read_attempt_progress(
 /// A step that was completed in a previous attempt.
 pub(crate) struct CompletedStep {
     /// Its position in the job.
-    pub(crate) place: usize,
+    pub(crate) position: usize,
     pub(crate) stage: ActionStage,
     /// The id in the journal.
     pub(crate) id: String,
@@ -85,7 +85,7 @@ pub(crate) struct PreviousAttempt {
     /// The folder whose workspace, home and temporary files are reused.
     pub(crate) base: PathBuf,
     /// The position of the step to resume at.
-    pub(crate) place: usize,
+    pub(crate) position: usize,
     /// Completed steps, in the order in which they ended.
     pub(crate) done: Vec<CompletedStep>,
     /// All masks, of all steps.
@@ -102,11 +102,11 @@ impl PreviousAttempt {
             return Err(missing());
         }
         let at = |id: &str| steps.iter().position(|step| step.id == id);
-        let place = at(&resume.step).ok_or_else(missing)?;
+        let position = at(&resume.step).ok_or_else(missing)?;
         let masks = record.kept.iter().flat_map(|kept| kept.masks.clone());
         let mut past = Self {
             base: record.base.clone(),
-            place,
+            position,
             done: Vec::new(),
             masks: masks.collect(),
         };
@@ -121,7 +121,7 @@ impl PreviousAttempt {
                 }
                 return Err(ResumeError::StepsChanged);
             };
-            if stage == ActionStage::Post || (stage == ActionStage::Main && of >= place) {
+            if stage == ActionStage::Post || (stage == ActionStage::Main && of >= position) {
                 continue;
             }
             let mine = kept.remove(&ended.index);
@@ -138,7 +138,7 @@ impl PreviousAttempt {
                 .filter(|done| done.stage == ActionStage::Main);
             mains.count()
         };
-        if mains(&past) != place {
+        if mains(&past) != position {
             return Err(ResumeError::StepsChanged);
         }
         Ok(past)
@@ -171,13 +171,13 @@ struct EndedStep {
 impl EndedStep {
     fn into_completed(
         self,
-        place: usize,
+        position: usize,
         stage: ActionStage,
         attempt: u32,
         kept: Option<StepResumeState>,
     ) -> CompletedStep {
         CompletedStep {
-            place,
+            position,
             stage,
             id: self.id,
             name: self.name,

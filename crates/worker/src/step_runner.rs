@@ -55,13 +55,16 @@ pub(crate) struct StepRunner {
 }
 
 impl StepRunner {
-    pub(crate) fn record_cancellation(&mut self, cut: Option<CancelReason>) {
-        if let Some(cut) = cut {
+    pub(crate) fn record_cancellation(&mut self, reason: Option<CancelReason>) {
+        if let Some(reason) = reason {
             let minutes = self.spec.timeout_ms as f64 / 60_000.0;
-            self.scope.verdict.cut.get_or_insert_with(|| match cut {
-                CancelReason::Requested => "cancelled".to_owned(),
-                CancelReason::TimedOut => format!("the job took longer than {minutes} min"),
-            });
+            self.scope
+                .verdict
+                .cancelled
+                .get_or_insert_with(|| match reason {
+                    CancelReason::Requested => "cancelled".to_owned(),
+                    CancelReason::TimedOut => format!("the job took longer than {minutes} min"),
+                });
         }
     }
 
@@ -96,7 +99,9 @@ impl StepRunner {
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let may = !self.cancel.is_grace_over()
             && left.is_none_or(|left| !left.is_zero())
-            && (step_scope.depth == 0 || step_scope.goes_on || self.cancel.reason().is_none());
+            && (step_scope.depth == 0
+                || step_scope.survives_cancellation
+                || self.cancel.reason().is_none());
         if !(may && task.condition.holds(&outer)?) {
             // The name of a skipped step may refer to outputs that don't exist: show it unevaluated.
             let name = named(&outer).unwrap_or_else(|_| step.title());
@@ -124,7 +129,7 @@ impl StepRunner {
             .map(|minutes| minutes.resolve(&contexts))
             .transpose()?;
         let own_time = minutes.and_then(|it| Duration::try_from_secs_f64(it * 60.0).ok());
-        let runs_when_cancelled = (step_scope.depth == 0 || step_scope.goes_on)
+        let runs_when_cancelled = (step_scope.depth == 0 || step_scope.survives_cancellation)
             && task.condition.holds(&cancelled).unwrap_or(false);
         Ok(PlannedStep {
             runs: true,
@@ -238,13 +243,13 @@ impl StepRunner {
             }
             (RunOutcome::Unsupported(why), _) => {
                 self.output.annotate(Level::Warning, &why);
-                let left_out = &mut self.scope.verdict.left_out;
-                left_out.get_or_insert_with(|| why.clone());
+                let unsupported = &mut self.scope.verdict.unsupported;
+                unsupported.get_or_insert_with(|| why.clone());
                 (Conclusion::Skipped, Some(why))
             }
             (RunOutcome::Cancelled, _) => {
                 self.record_cancellation(self.cancel.reason());
-                (Conclusion::Cancelled, self.scope.verdict.cut.clone())
+                (Conclusion::Cancelled, self.scope.verdict.cancelled.clone())
             }
         };
         if let Some(summary) = written.summary {
@@ -389,8 +394,8 @@ impl StepRunner {
         task: StepTask,
         result: &mut StepResult,
     ) {
-        let cut = self.cancel.update();
-        self.record_cancellation(cut);
+        let reason = self.cancel.update();
+        self.record_cancellation(reason);
         let outer = self.output.start_nested_step();
         let step = task.step.clone();
         let (name, outcome, on_failure) = match self.plan_step(step_scope, &task) {
@@ -424,9 +429,9 @@ impl StepRunner {
         if conclusion == Conclusion::Failure {
             let failed = format!("its step {name:?}: {}", outcome.short_reason());
             step_scope.failed.get_or_insert(failed);
-            step_scope.late |= late;
+            step_scope.timed_out |= late;
         }
-        step_scope.cut |= outcome.outcome == Conclusion::Cancelled;
+        step_scope.cancelled |= outcome.outcome == Conclusion::Cancelled;
         if step_scope.stage == ActionStage::Main {
             step_scope.add_finished_step(&step.id, outcome.outcome, conclusion, &outcome.outputs);
         }

@@ -36,11 +36,14 @@ pub(crate) struct StepScope {
     /// Why a step failed. Always `None` for the job itself, which has its verdict.
     pub(crate) failed: Option<String>,
     /// Whether a step was cancelled.
-    pub(crate) cut: bool,
+    #[serde(rename = "cut")]
+    pub(crate) cancelled: bool,
     /// Whether a step ran past the deadline.
-    pub(crate) late: bool,
+    #[serde(rename = "late")]
+    pub(crate) timed_out: bool,
     /// Whether its steps keep running when the job is cancelled.
-    pub(crate) goes_on: bool,
+    #[serde(rename = "goes_on")]
+    pub(crate) survives_cancellation: bool,
     #[serde(with = "as_value")]
     steps: Object,
     within: Option<EnclosingAction>,
@@ -143,7 +146,7 @@ impl StepScope {
         Status {
             success: self.failed.is_none(),
             failure: self.failed.is_some(),
-            cancelled: job.cut.is_some(),
+            cancelled: job.cancelled.is_some(),
         }
     }
 
@@ -210,5 +213,28 @@ mod as_value {
             Value::Object(object) => Ok(Object::clone(&object)),
             _ => Ok(Object::default()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resume_state_keeps_its_field_names() {
+        let scope = serde_json::to_value(StepScope::default()).unwrap();
+        let names: Vec<&str> = scope
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "cut", "depth", "env", "failed", "goes_on", "key", "late", "posts", "stage",
+                "steps", "within"
+            ]
+        );
     }
 }

@@ -4,7 +4,7 @@
 //! Follows GitHub's runner: only known names make a line a command; the newer form must be at the start of the line,
 //! the older one may be anywhere in it.
 
-/// The commands. [`Name::Resume`] is the token with which a step resumes stopped commands.
+/// The commands. [`CommandName::Resume`] is the token with which a step resumes stopped commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CommandName {
     Error,

@@ -89,7 +89,7 @@ impl CacheStore {
         }
     }
 
-    /// See [`super::JobCaches::find`].
+    /// See [`super::JobCaches::find_entry`].
     pub(crate) fn find_entry(
         &self,
         scopes: &[String],
@@ -173,7 +173,7 @@ impl CacheStore {
         Ok(entry)
     }
 
-    /// See [`super::JobCaches::lend`].
+    /// See [`super::JobCaches::link_entry`].
     pub(crate) fn link_entry(&self, entry: &CacheEntry, to: &Path) -> io::Result<PathBuf> {
         match fs::hard_link(entry.blob_path(), to) {
             Ok(()) => Ok(to.to_owned()),

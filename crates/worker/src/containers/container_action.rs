@@ -92,7 +92,7 @@ impl super::Containers {
                 .run_client(&["rm", "--force", "--volumes", &name], &[])
                 .await;
         }
-        self.made.retain(|made| *made != name);
+        self.container_names.retain(|made| *made != name);
         ended.map_err(|source| ContainerError::Client {
             client: engine.program(),
             source,
@@ -113,7 +113,7 @@ impl super::Containers {
         self.actions += 1;
         let folder = &spec.folder;
         let name = self.resource_name(folder, &format!("action-{number}"));
-        self.made.push(name.clone());
+        self.container_names.push(name.clone());
         let paths = ContainerPaths::for_action(folders);
         let mut arguments = ["run", "--rm", "--name", &name].map(str::to_owned).to_vec();
         arguments.extend(owner_labels(folder));

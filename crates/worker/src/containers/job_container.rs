@@ -77,7 +77,7 @@ impl Containers {
         let repository = spec.contexts.github.get("repository").to_text();
         let paths = ContainerPaths::for_job(folders, &repository);
         let name = self.resource_name(&spec.folder, "job");
-        self.made.push(name.clone());
+        self.container_names.push(name.clone());
         let mut arguments = self.create_arguments(engine, &name, settings, spec, None);
         let workspace = folders.workspace.display().to_string();
         arguments.push(format!("--workdir={}", paths.to_container(&workspace)));

@@ -53,7 +53,7 @@ pub(crate) struct Containers {
     prefix: String,
     network: Option<String>,
     /// Names of containers, added before their creation.
-    made: Vec<String>,
+    container_names: Vec<String>,
     /// Services and the names of their containers.
     services: Vec<(String, String)>,
     inside: Option<Arc<JobContainer>>,
@@ -158,13 +158,13 @@ impl Containers {
         }
     }
 
-    /// For a background step. Containers it creates are handed over with [`Self::take_over`].
+    /// For a background step. Containers it creates are handed over with [`Self::take_over_containers`].
     pub(crate) fn for_background_step(&self, number: usize) -> Self {
         Self {
             engine: self.engine.clone(),
             prefix: self.prefix.clone(),
             network: self.network.clone(),
-            made: Vec::new(),
+            container_names: Vec::new(),
             services: Vec::new(),
             inside: self.inside.clone(),
             actions: (number + 1) * 1_000_000,
@@ -174,7 +174,7 @@ impl Containers {
 
     /// Takes over the containers of a finished background step.
     pub(crate) fn take_over_containers(&mut self, other: &mut Self) {
-        self.made.append(&mut other.made);
+        self.container_names.append(&mut other.container_names);
         if self.engine.is_none() {
             self.engine = other.engine.take();
         }
@@ -335,9 +335,12 @@ impl Containers {
                 output.annotate(shipway_workflow::job::Level::Warning, &text);
             }
         };
-        if !self.made.is_empty() {
+        if !self.container_names.is_empty() {
             let arguments = ["rm", "--force", "--volumes"].map(str::to_owned);
-            let arguments: Vec<String> = arguments.into_iter().chain(self.made.drain(..)).collect();
+            let arguments: Vec<String> = arguments
+                .into_iter()
+                .chain(self.container_names.drain(..))
+                .collect();
             if let Err(error) = engine.run_client(&as_strs(&arguments), &[]).await {
                 complain(&error, output);
             }

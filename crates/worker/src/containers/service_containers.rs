@@ -34,7 +34,7 @@ impl Containers {
         let temp = spec.folder.join("temp");
         self.pull_image(engine, settings, &temp, output).await?;
         let container = self.resource_name(&spec.folder, name);
-        self.made.push(container.clone());
+        self.container_names.push(container.clone());
         let arguments = self.create_arguments(engine, &container, settings, spec, Some(name));
         let mut arguments = as_strs(&arguments);
         if let Some(entrypoint) = &settings.entrypoint {

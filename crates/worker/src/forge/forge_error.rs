@@ -1,8 +1,11 @@
 //! Why something can't be fetched from a forge.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{PATIENCE, workflow_reader::FILE_BYTES_MAX};
+/// Timeout for fetching one repository, including retries.
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
+/// Limit for a workflow file.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a repository can't be fetched. The message doesn't name repository and ref.
 #[derive(Debug, thiserror::Error)]

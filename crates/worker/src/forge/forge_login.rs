@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::TokenFileError;
+use super::forge_error::TokenFileError;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const TOKEN_BYTES_MAX: u64 = 8 << 10;

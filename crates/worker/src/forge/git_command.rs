@@ -10,7 +10,11 @@ use std::{
 use shipway_workflow::job::NETWORK;
 use tokio::process::Command;
 
-use super::{ForgeError, cache_error, forge_login::ForgeLogin, unique_name};
+use super::{
+    cache_paths::{cache_error, unique_name},
+    forge_error::ForgeError,
+    forge_login::ForgeLogin,
+};
 
 /// Backoff for network errors: about five seconds in total, so that an outage is reported soon.
 const BACKOFF: [Duration; 3] = [

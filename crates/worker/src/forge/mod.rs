@@ -3,7 +3,7 @@
 //!
 //! Concurrent processes are synchronised by a lock per repository; a commit's folder is created by a rename.
 //! Arguments of git come from workflows, so they are validated ([`is_repository`], [`is_reference`]). Logins are
-//! never on a command line or in a message ([`login`]).
+//! never on a command line or in a message ([`forge_login`]).
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), ForgeError> {
@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod cache_paths;
 mod forge_error;
 pub mod forge_login;
 mod git_command;
@@ -22,10 +23,8 @@ mod repository_names;
 mod workflow_reader;
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -33,14 +32,13 @@ use sha2::{Digest, Sha256};
 use shipway_workflow::job::ActionSource;
 
 use crate::file_hash::to_hex;
+use cache_paths::{cache_error, unique_name};
+use forge_error::PATIENCE;
 pub use forge_error::{ForgeError, TokenFileError, WorkflowError, WorkflowFileProblem};
 use forge_login::ForgeLogin;
 use git_command::{GitCommand, GitResult};
 pub use repository_names::{is_reference, is_repository};
 pub use workflow_reader::{FetchedWorkflow, WorkflowReader};
-
-/// Timeout for fetching one repository, including retries.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A forge and the cache of its repositories.
 #[derive(Clone, Debug)]
@@ -261,21 +259,6 @@ async fn acquire_lock(path: PathBuf) -> Result<fs::File, ForgeError> {
     });
     let locked = locking.await.unwrap_or_else(|error| Err(error.into()));
     locked.map_err(cache_error(&path))
-}
-
-/// Adds the path in the cache to an error.
-fn cache_error(path: &Path) -> impl Fn(io::Error) -> ForgeError {
-    move |source| ForgeError::Cache {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// A unique folder name.
-fn unique_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("temp-{}-{count}", std::process::id())
 }
 
 /// A unique, readable folder name for a forge.

@@ -8,10 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{FetchedRepository, Forge, ForgeError, WorkflowError, WorkflowFileProblem};
-
-/// Limit for a workflow file.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
+use super::{
+    FetchedRepository, Forge, ForgeError, WorkflowError, WorkflowFileProblem,
+    forge_error::FILE_BYTES_MAX,
+};
 
 /// Reads workflow files for one run.
 #[derive(Debug)]

@@ -126,11 +126,7 @@ fn read_cobertura(text: &str, aggregate: &mut ReportAggregate<'_>) -> Result<boo
                 source,
             })?;
         match event {
-            Event::Start(start) => {
-                if !report.start_element(&start) {
-                    return Ok(false);
-                }
-            }
+            Event::Start(start) if !report.start_element(&start) => return Ok(false),
             Event::End(end) if end.local_name().as_ref() == "class" => report.class = None,
             Event::Eof => break,
             _ => {}

@@ -8,10 +8,8 @@ use quick_xml::{
 use shipway_workflow::report::{Case, Outcome, Steadiness, TestId};
 
 use super::aggregate::ReportAggregate;
-use super::report_error::ReportError;
+use super::report_error::{DEPTH_MAX, ReportError};
 
-/// Limit for the nesting of elements.
-pub(super) const DEPTH_MAX: usize = 100;
 /// Limit for the text of a failure.
 const TEXT_MAX: usize = 16 * 1024;
 

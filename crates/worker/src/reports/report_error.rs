@@ -1,6 +1,7 @@
 //! Why a report can't be read.
 
-use super::junit;
+/// Limit for the nesting of elements.
+pub(super) const DEPTH_MAX: usize = 100;
 
 /// Why a report can't be read; shown as a warning.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub(super) enum ReportError {
     Truncated,
     #[error("it has no <testsuite> or <testcase>")]
     NoTests,
-    #[error("it is more than {} elements deep", junit::DEPTH_MAX)]
+    #[error("it is more than {DEPTH_MAX} elements deep")]
     TooDeep,
     #[error("it is neither Cobertura XML nor LCOV")]
     UnknownCoverageFormat,

@@ -1,7 +1,7 @@
 //! The endpoints that actions with GitHub's toolkit expect of a runner: artifacts, caches, and blob storage for both.
 //!
 //! The worker serves them itself, on a loopback port for the duration of its job, so they also work without a server
-//! or while it is down. They are started when the first action needs them. Uploads go to the same [`Shelf`] as those
+//! or while it is down. They are started when the first action needs them. Uploads go to the same [`ArtifactStore`] as those
 //! of the built-in actions.
 //!
 //! # Invariants
@@ -72,7 +72,7 @@ pub(crate) struct RuntimeEndpoints {
 }
 
 impl RuntimeEndpoints {
-    /// Cheap: the endpoints are started by [`Self::env`].
+    /// Cheap: the endpoints are started by [`Self::endpoint_variables`].
     pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
         let github = &spec.contexts.github;
         let text = |name: &str| github.get(name).to_text().to_string();
