@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(
             names,
             [
-                "cut", "depth", "env", "failed", "goes_on", "key", "late", "posts", "stage",
+                "env", "stage", "posts", "depth", "key", "failed", "cut", "late", "goes_on",
                 "steps", "within"
             ]
         );
