@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
-use shipway_proxy::{client::Control, protocol::Stop};
+use shipway_proxy::{control_client::ControlClient, protocol::StopRequest};
 use shipway_workflow::job::{JournalBody, JournalEntry};
 
 use crate::process::proc::{ProcessId, kill_session};
@@ -35,11 +35,11 @@ struct Runs {
 
 /// Stops what the server of this data directory has left running. No server may be using it.
 pub async fn stop_all(data: &Path) -> Stopped {
-    let control = Control::new(data.join("proxy").join("control.sock"));
-    let proxy = control.healthz().await.ok();
+    let control = ControlClient::new(data.join("proxy").join("control.sock"));
+    let proxy = control.health().await.ok();
     if proxy.is_some() {
         // It answers before it stops, or it is gone: both are good.
-        let _ = control.stop(Stop { grace_ms: 2_000 }).await;
+        let _ = control.stop(StopRequest { grace_ms: 2_000 }).await;
     }
     let instances: Vec<Runs> = children(&data.join("instances"))
         .iter()

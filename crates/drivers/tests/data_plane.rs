@@ -16,7 +16,9 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use shipway_core::{ids::ReleaseNumber, target::Place};
 use shipway_drivers::data_plane::{DataPlane, DataPlaneError, Options, meter::Meter};
-use shipway_proxy::protocol::{Backend, Instance, Route, Snapshot, Sticky, VERSION};
+use shipway_proxy::protocol::{
+    BackendInstance, RouteBackend, RouteSnapshot, ServiceRoute, StickyBy, VERSION,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -38,7 +40,7 @@ fn as_the_proxy() {
             .map(|pair| pair[1].to_owned())
             .collect::<Vec<_>>()
     };
-    let options = shipway_proxy::Options {
+    let options = shipway_proxy::ProxyOptions {
         listen: after("--listen")
             .iter()
             .map(|address| address.parse().unwrap())
@@ -177,17 +179,17 @@ impl Shop {
     }
 }
 
-fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
-    let instance = |(slot, shop): &(u32, &Shop)| Instance {
+fn routes(release: u32, instances: &[(u32, &Shop)]) -> RouteSnapshot {
+    let instance = |(slot, shop): &(u32, &Shop)| BackendInstance {
         id: format!("shop.production.{release}.{slot}"),
         address: shop.address.clone(),
     };
-    let backend = Backend {
+    let backend = RouteBackend {
         release,
         weight: 10_000,
         instances: instances.iter().map(instance).collect(),
     };
-    let route = Route {
+    let route = ServiceRoute {
         service: "shop".to_owned(),
         environment: "production".to_owned(),
         hosts: vec!["shop".to_owned()],
@@ -196,7 +198,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
         local_only: false,
         port: None,
         salt: String::new(),
-        sticky: Sticky::None,
+        sticky: StickyBy::None,
         backends: vec![backend],
         mirror: None,
         users: None,
@@ -204,7 +206,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> Snapshot {
         timeout_ms: 10_000,
         answer_within_ms: 0,
     };
-    Snapshot {
+    RouteSnapshot {
         version: VERSION,
         routes: vec![route],
         reserved_ports: Vec::new(),

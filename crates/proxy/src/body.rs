@@ -1,4 +1,4 @@
-//! Bodies on their way through: nothing is kept, everything is counted.
+//! Bodies of requests and responses: streamed without buffering, and counted.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,71 +15,71 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::task::spawn_local;
 
 use crate::{
-    connection::Busy,
-    open::OpenRequest,
-    upstream::{Link, Pool},
+    client_connection::BusyGuard,
+    connection_pool::{ConnectionPool, InstanceConnection},
+    open_requests::OpenRequest,
 };
 
-/// The body of a request.
+/// Body of a request.
 #[derive(Debug)]
-pub(crate) enum Upload {
-    /// There is none, so the request can be sent again.
+pub(crate) enum RequestBody {
+    /// No body: the request can be sent again.
     None,
-    /// As the client sends it.
+    /// Streamed from the client.
     Client(ClientBody),
-    /// That of a copy; `None` once it was sent.
+    /// The buffered body of a mirrored copy; `None` once sent.
     Copy(Option<Bytes>),
 }
 
-/// A client that leaves while the rest of an answer has not come for so long has given it up.
+/// A client that disconnects after the response stalled for this long has abandoned it.
 const STALLED_MIN: Duration = Duration::from_secs(1);
-/// An upload that nobody wants is read for so long, and up to so many bytes, as by nginx's lingering close.
+/// Limits for reading an unwanted upload, like nginx's lingering close.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 const DRAINED_BYTES_MAX: usize = 256 << 20;
-/// Bytes of a body that are copied, at most.
+/// Largest body that is copied for mirroring.
 const COPIED_MAX: usize = 64 * 1024;
 
-/// How far an upload has come.
+/// Progress of an upload.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct UploadProgress {
     pub(crate) bytes: Cell<u64>,
-    /// All of it is there.
+    /// All of the body was received.
     pub(crate) complete: Cell<bool>,
-    /// The client broke off, or framed it wrongly.
+    /// The client disconnected or sent broken framing.
     pub(crate) broken: Cell<bool>,
-    /// The client waits for `100 Continue`: it has sent nothing of the body unless some of it was read.
+    /// The client waits for `100 Continue`: it sends no body before some of it is polled.
     is_awaited: bool,
-    /// When the client sent the last piece.
-    came_at: Cell<Option<Instant>>,
-    /// The last time more was wanted, the client had not sent it yet.
+    /// When the last frame was received.
+    last_piece_at: Cell<Option<Instant>>,
+    /// The last poll for more data was pending: the client is slower than the instance.
     starved: Cell<bool>,
-    /// A copy of what came so far, where one is wanted and it isn't too large.
+    /// The body received so far, if a copy is wanted and it is small enough.
     copy: RefCell<Option<BytesMut>>,
 }
 
-impl Progress {
-    /// A copy of the body is wanted; nothing of it has come yet.
-    pub(crate) fn copy_from_here(&self) {
+impl UploadProgress {
+    /// Starts copying the body; called before any of it is received.
+    pub(crate) fn start_copy(&self) {
         *self.copy.borrow_mut() = Some(BytesMut::new());
     }
 
-    /// When the client sent the last piece that was taken.
-    pub(crate) fn came_at(&self) -> Option<Instant> {
-        self.came_at.get()
+    /// When the last frame was received from the client.
+    pub(crate) fn last_piece_at(&self) -> Option<Instant> {
+        self.last_piece_at.get()
     }
 
-    /// Whether the request waits for its client rather than for the instance.
+    /// Whether the request waits for its client instead of the instance.
     pub(crate) fn awaits_client(&self) -> bool {
         self.broken.get() || (self.starved.get() && !self.complete.get())
     }
 
-    /// The copy, when all of the body is in it.
-    pub(crate) fn copied(&self) -> Option<Bytes> {
+    /// The copy, if it is complete.
+    pub(crate) fn take_copy(&self) -> Option<Bytes> {
         let copy = self.copy.borrow_mut().take()?;
         self.complete.get().then(|| copy.freeze())
     }
 
-    fn keep(&self, data: &[u8]) {
+    fn append_to_copy(&self, data: &[u8]) {
         let mut copy = self.copy.borrow_mut();
         copy.take_if(|copy| copy.len() + data.len() > COPIED_MAX);
         if let Some(copy) = copy.as_mut() {
@@ -88,15 +88,15 @@ impl Progress {
     }
 }
 
-impl Upload {
-    /// `is_awaited` says whether the client waits for `100 Continue` before it sends anything.
-    pub(crate) fn new(body: Incoming, is_awaited: bool) -> (Self, Option<Rc<Progress>>) {
+impl RequestBody {
+    /// `expectation` tells whether the client waits for `100 Continue` before it sends the body.
+    pub(crate) fn new(body: Incoming, is_awaited: bool) -> (Self, Option<Rc<UploadProgress>>) {
         if body.is_end_stream() {
             return (Self::None, None);
         }
-        let progress = Rc::new(Progress {
+        let progress = Rc::new(UploadProgress {
             is_awaited,
-            ..Progress::default()
+            ..UploadProgress::default()
         });
         let client = ClientBody {
             body: Some(body),
@@ -106,15 +106,15 @@ impl Upload {
     }
 }
 
-/// What a client uploads.
+/// A body streamed from the client.
 ///
-/// When nobody wants the rest of it, because the request was answered before, the rest is read and thrown away within bounds:
-/// closing the connection with something unread would reset it, and the client could lose the answer.
+/// If the request was answered before all of the body was read, the rest is read and discarded within bounds: closing the
+/// connection with unread data would reset it, and the client could lose the response.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     body: Option<Incoming>,
-    progress: Rc<Progress>,
+    progress: Rc<UploadProgress>,
 }
 
 impl Drop for ClientBody {
@@ -126,13 +126,13 @@ impl Drop for ClientBody {
             .take()
             .filter(|_| is_sent && !progress.broken.get())
         {
-            drain(body);
+            drain_body(body);
         }
     }
 }
 
-/// Reads the rest of a body that nobody wants. The client's connection stays open meanwhile.
-pub(crate) fn drain(mut body: Incoming) {
+/// Reads and discards the rest of a body. The client's connection stays open meanwhile.
+pub(crate) fn drain_body(mut body: Incoming) {
     if body.is_end_stream() || tokio::runtime::Handle::try_current().is_err() {
         return;
     }
@@ -152,7 +152,7 @@ pub(crate) fn drain(mut body: Incoming) {
     });
 }
 
-impl Body for Upload {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -171,14 +171,14 @@ impl Body for Upload {
         let polled = Pin::new(&mut *body).poll_frame(cx);
         progress.starved.set(polled.is_pending());
         if polled.is_ready() {
-            progress.came_at.set(Some(Instant::now()));
+            progress.last_piece_at.set(Some(Instant::now()));
         }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 progress.bytes.set(progress.bytes.get() + length);
                 if let Some(data) = frame.data_ref() {
-                    progress.keep(data);
+                    progress.append_to_copy(data);
                 }
             }
             Poll::Ready(Some(Err(_))) => progress.broken.set(true),
@@ -210,17 +210,17 @@ impl Body for Upload {
     }
 }
 
-/// An answer that is counted when it is over.
+/// Counts a response when it ends.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct ResponseRecord {
     pub(crate) open: OpenRequest,
     pub(crate) status: u16,
     pub(crate) bytes_out: u64,
-    /// Its client has left a body that the instance did not finish.
+    /// The client disconnected while the instance had stalled in the body.
     pub(crate) is_abandoned: bool,
 }
 
-impl Record {
+impl ResponseRecord {
     pub(crate) fn new(open: OpenRequest, status: u16) -> Self {
         Self {
             open,
@@ -231,35 +231,40 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for ResponseRecord {
     fn drop(&mut self) {
         if self.is_abandoned {
-            self.open.abandoned(self.bytes_out);
+            self.open.finish_abandoned(self.bytes_out);
         } else {
-            self.open.answered(self.status, self.bytes_out);
+            self.open.finish_answered(self.status, self.bytes_out);
         }
     }
 }
 
-/// An instance's answer on its way to the client. It brings its connection along and drives it: no other task has to be woken for
-/// each piece.
+/// A response body on its way to the client. It owns its connection and drives it: no other task is woken for each frame.
 #[derive(Debug)]
-pub(crate) struct Download {
+pub(crate) struct ResponseBody {
     body: Incoming,
-    link: Option<Link>,
-    pool: Pool,
-    record: Record,
-    /// Since when the instance has sent nothing more.
+    upstream: Option<InstanceConnection>,
+    pool: ConnectionPool,
+    record: ResponseRecord,
+    /// Since when the instance has sent nothing.
     stalled_since: Option<Instant>,
-    /// The client's connection waits for no next request meanwhile.
-    _busy: Busy,
+    /// Keeps the client's connection from being closed as idle.
+    _busy: BusyGuard,
 }
 
-impl Download {
-    pub(crate) fn new(body: Incoming, link: Link, pool: Pool, record: Record, busy: Busy) -> Self {
+impl ResponseBody {
+    pub(crate) fn new(
+        body: Incoming,
+        upstream: InstanceConnection,
+        pool: ConnectionPool,
+        record: ResponseRecord,
+        busy: BusyGuard,
+    ) -> Self {
         Self {
             body,
-            link: Some(link),
+            upstream: Some(upstream),
             pool,
             record,
             stalled_since: None,
@@ -267,15 +272,16 @@ impl Download {
         }
     }
 
-    /// The connection is free for the next request.
-    fn give_back(&mut self) {
-        if let Some(link) = self.link.take() {
-            self.pool.put(self.record.open.instance().address, link);
+    /// Returns the connection to the pool.
+    fn return_connection(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            self.pool
+                .put_back(self.record.open.instance().address, upstream);
         }
     }
 }
 
-impl Body for Download {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -284,8 +290,8 @@ impl Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let polled = match &mut this.link {
-            Some(link) => link.poll_frame(&mut this.body, cx),
+        let polled = match &mut this.upstream {
+            Some(upstream) => upstream.poll_frame(&mut this.body, cx),
             None => Pin::new(&mut this.body).poll_frame(cx),
         };
         match &polled {
@@ -293,11 +299,11 @@ impl Body for Download {
                 this.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.stalled_since = None;
             }
-            Poll::Ready(None) => this.give_back(),
+            Poll::Ready(None) => this.return_connection(),
             Poll::Ready(Some(Err(_))) => {
-                // The client sees that the answer isn't whole: for it this is an error.
+                // The client sees a truncated response: count it as an error.
                 this.record.status = 502;
-                this.link = None;
+                this.upstream = None;
                 this.stalled_since = None;
             }
             Poll::Pending => {
@@ -316,14 +322,14 @@ impl Body for Download {
     }
 }
 
-impl Drop for Download {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // What a client didn't want to the end leaves its connection in the middle of an answer: it is closed.
+        // Otherwise the connection is in the middle of a response and is closed.
         if self.body.is_end_stream() {
-            self.give_back();
+            self.return_connection();
             return;
         }
-        // A body of a declared length that has stopped is half an answer; one without may be a stream that its client is done with.
+        // A stalled body of declared length is half a response; one without may be a stream that the client is done with.
         let is_sized = self.body.size_hint().exact().is_some();
         let stalled = self.stalled_since.map(|since| since.elapsed());
         self.record.is_abandoned = is_sized && stalled.is_some_and(|it| it >= STALLED_MIN);

@@ -1,5 +1,5 @@
-//! Counts of each release. Every worker counts in cells of its own, which only its thread writes: nothing waits, and no cache line
-//! travels between cores. Readers add the cells up.
+//! Counters of each release. Every worker counts in its own cells, written only by its thread: no locks, and no cache line moves
+//! between cores. Readers sum the cells.
 
 use std::{
     collections::BTreeMap,
@@ -17,22 +17,22 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    latency::{BUCKETS, Latency, bucket_of},
-    open::OpenReport,
-    protocol::{Entry, Route, Users as UserCounts},
-    users::Users,
+    failed_users::FailedUsers,
+    latency_histogram::{BUCKETS, LatencyHistogram, bucket_index},
+    open_requests::OpenRequestReport,
+    protocol::{FailedUserCounts, ReleaseTotals, ServiceRoute},
 };
 
-/// Releases that are counted, at most; beyond it the first that is in no route is forgotten.
+/// Limit of counted releases; beyond it, the first one that is in no route is dropped.
 const KEPT_MAX: usize = 4_096;
 
-/// A worker's number: the index of its cells.
-pub(crate) type Worker = usize;
+/// Index of a worker and of its cells.
+pub(crate) type WorkerIndex = usize;
 
-/// What one worker counted for one release. The alignment keeps two workers off the same cache lines.
+/// The counters of one worker for one release. The alignment keeps workers off each other's cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Cells {
+struct WorkerCells {
     statuses: [AtomicU64; 6],
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -42,11 +42,11 @@ struct Cells {
     late: AtomicU64,
     abandoned: AtomicU64,
     latency: Box<[AtomicU64]>,
-    /// Made at the first request that ends without an answer.
+    /// Allocated at the first request that ends without a response.
     unfinished: OnceLock<Box<[AtomicU64]>>,
 }
 
-impl Default for Cells {
+impl Default for WorkerCells {
     fn default() -> Self {
         Self {
             statuses: Default::default(),
@@ -63,10 +63,10 @@ impl Default for Cells {
     }
 }
 
-impl Cells {
-    fn counts(&self) -> CellCounts {
+impl WorkerCells {
+    fn load_counts(&self) -> WorkerCounts {
         let load = |cell: &AtomicU64| cell.load(Relaxed);
-        CellCounts {
+        WorkerCounts {
             statuses: self.statuses.each_ref().map(load),
             bytes_in: load(&self.bytes_in),
             bytes_out: load(&self.bytes_out),
@@ -75,11 +75,11 @@ impl Cells {
             passed_over: load(&self.passed_over),
             late: load(&self.late),
             abandoned: load(&self.abandoned),
-            latency: histogram(&self.latency),
+            latency: load_histogram(&self.latency),
             unfinished: self
                 .unfinished
                 .get()
-                .map_or_else(Latency::default, |it| histogram(it)),
+                .map_or_else(LatencyHistogram::default, |it| load_histogram(it)),
         }
     }
 }
@@ -88,15 +88,15 @@ fn empty_buckets() -> Box<[AtomicU64]> {
     (0..BUCKETS).map(|_| AtomicU64::new(0)).collect()
 }
 
-fn histogram(buckets: &[AtomicU64]) -> Latency {
+fn load_histogram(buckets: &[AtomicU64]) -> LatencyHistogram {
     let counts = buckets.iter().map(|count| count.load(Relaxed));
     let numbered = (0..).zip(counts);
-    Latency(numbered.filter(|(_, count)| *count > 0).collect())
+    LatencyHistogram(numbered.filter(|(_, count)| *count > 0).collect())
 }
 
-/// What one worker had counted for one release at one moment.
+/// A copy of one worker's counters for one release.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CellCounts {
+pub(crate) struct WorkerCounts {
     statuses: [u64; 6],
     bytes_in: u64,
     bytes_out: u64,
@@ -105,43 +105,42 @@ pub(crate) struct CellCounts {
     passed_over: u64,
     late: u64,
     abandoned: u64,
-    latency: Latency,
-    unfinished: Latency,
+    latency: LatencyHistogram,
+    unfinished: LatencyHistogram,
 }
 
-/// Adds to a cell that only this thread writes, so that no locked instruction is needed.
-fn add(cell: &AtomicU64, count: u64) {
+/// Adds to a cell that only this thread writes: no locked instruction is needed.
+fn add_count(cell: &AtomicU64, count: u64) {
     cell.store(cell.load(Relaxed).wrapping_add(count), Relaxed);
 }
 
-/// The counts of one release.
+/// The counters of one release.
 #[derive(Debug)]
 pub(crate) struct ReleaseCounters {
-    cells: Box<[Cells]>,
-    pub(crate) open: Open,
-    /// `None` until somebody asks; written only at a user's first failure.
-    users: Mutex<Option<UserCounts>>,
+    cells: Box<[WorkerCells]>,
+    pub(crate) open: OpenCount,
+    /// `None` until counting is requested; written only at a user's first failure.
+    users: Mutex<Option<FailedUserCounts>>,
 }
 
 impl ReleaseCounters {
     fn new(workers: usize) -> Self {
         Self {
-            cells: (0..workers).map(|_| Cells::default()).collect(),
-            open: Open::new(workers),
+            cells: (0..workers).map(|_| WorkerCells::default()).collect(),
+            open: OpenCount::new(workers),
             users: Mutex::default(),
         }
     }
 
-    /// One that counts users from the beginning.
     #[cfg(test)]
-    pub(crate) fn counting(slow_over_micros: &[u64]) -> Self {
+    pub(crate) fn with_user_counts(slow_over_micros: &[u64]) -> Self {
         let counters = Self::new(1);
-        counters.count_users(slow_over_micros);
+        counters.enable_user_counts(slow_over_micros);
         counters
     }
 
-    /// Counts users too, from now on; zeros say so.
-    pub(crate) fn count_users(&self, slow_over_micros: &[u64]) {
+    /// Starts counting users; zeros tell readers that counting is enabled.
+    pub(crate) fn enable_user_counts(&self, slow_over_micros: &[u64]) {
         let mut users = lock(&self.users);
         let users = users.get_or_insert_default();
         for limit in slow_over_micros {
@@ -149,13 +148,11 @@ impl ReleaseCounters {
         }
     }
 
-    /// A user was answered with an error for the first time.
-    pub(crate) fn first_error(&self) {
+    pub(crate) fn record_first_error(&self) {
         lock(&self.users).get_or_insert_default().errors += 1;
     }
 
-    /// A user waited longer than `limit` for the first time.
-    pub(crate) fn first_slow(&self, limit: Duration) {
+    pub(crate) fn record_first_slow(&self, limit: Duration) {
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         let mut users = lock(&self.users);
         *users
@@ -165,78 +162,82 @@ impl ReleaseCounters {
             .or_default() += 1;
     }
 
-    pub(crate) fn users(&self) -> Option<UserCounts> {
+    pub(crate) fn user_counts(&self) -> Option<FailedUserCounts> {
         lock(&self.users).clone()
     }
 
-    /// An answer is over.
-    pub(crate) fn answered(&self, worker: Worker, answer: &Answered) {
+    /// Counts a response that has ended.
+    pub(crate) fn record_response(&self, worker: WorkerIndex, answer: &CompletedResponse) {
         let cells = &self.cells[worker];
-        add(&cells.statuses[usize::from(answer.status / 100).min(5)], 1);
-        add(&cells.latency[bucket_of(answer.took)], 1);
-        add(&cells.bytes_in, answer.bytes_in);
-        add(&cells.bytes_out, answer.bytes_out);
+        add_count(&cells.statuses[usize::from(answer.status / 100).min(5)], 1);
+        add_count(&cells.latency[bucket_index(answer.took)], 1);
+        add_count(&cells.bytes_in, answer.bytes_in);
+        add_count(&cells.bytes_out, answer.bytes_out);
         if answer.is_late && !answer.is_error() {
-            add(&cells.late, 1);
+            add_count(&cells.late, 1);
         }
     }
 
-    /// A request's client went away after this time, without an answer.
-    pub(crate) fn abandoned(&self, worker: Worker, age: Duration) {
+    /// Counts a request that was abandoned at this age, without a response.
+    pub(crate) fn record_abandoned(&self, worker: WorkerIndex, age: Duration) {
         let cells = &self.cells[worker];
-        add(&cells.abandoned, 1);
+        add_count(&cells.abandoned, 1);
         let unfinished = cells.unfinished.get_or_init(empty_buckets);
-        add(&unfinished[bucket_of(age)], 1);
+        add_count(&unfinished[bucket_index(age)], 1);
     }
 
-    /// Bytes of a connection that changed its protocol.
-    pub(crate) fn carried(&self, worker: Worker, bytes_in: u64, bytes_out: u64) {
-        add(&self.cells[worker].bytes_in, bytes_in);
-        add(&self.cells[worker].bytes_out, bytes_out);
+    /// Counts the bytes of an upgraded connection.
+    pub(crate) fn record_tunnel_bytes(&self, worker: WorkerIndex, bytes_in: u64, bytes_out: u64) {
+        add_count(&self.cells[worker].bytes_in, bytes_in);
+        add_count(&self.cells[worker].bytes_out, bytes_out);
     }
 
-    pub(crate) fn proxy_error(&self, worker: Worker) {
-        add(&self.cells[worker].proxy_errors, 1);
+    pub(crate) fn record_proxy_error(&self, worker: WorkerIndex) {
+        add_count(&self.cells[worker].proxy_errors, 1);
     }
 
-    pub(crate) fn retry(&self, worker: Worker) {
-        add(&self.cells[worker].retries, 1);
+    pub(crate) fn record_retry(&self, worker: WorkerIndex) {
+        add_count(&self.cells[worker].retries, 1);
     }
 
-    /// A request was to be copied, and was not.
-    pub(crate) fn passed_over(&self, worker: Worker) {
-        add(&self.cells[worker].passed_over, 1);
+    /// Counts a request that should have been copied and was not.
+    pub(crate) fn record_not_copied(&self, worker: WorkerIndex) {
+        add_count(&self.cells[worker].passed_over, 1);
     }
 
-    /// What one worker has counted; of one moment when it is called by that worker.
-    pub(crate) fn counted_by(&self, worker: Worker) -> CellCounts {
-        self.cells[worker].counts()
+    /// The counters of one worker; consistent when called by that worker.
+    pub(crate) fn worker_counts(&self, worker: WorkerIndex) -> WorkerCounts {
+        self.cells[worker].load_counts()
     }
 
-    /// All workers together, with the reports of those that have requests of this release open.
-    fn entry(self: &Arc<Self>, key: &ReleaseKey, reports: &[Vec<OpenReport>]) -> Entry {
-        let mut entry = Entry {
-            open: self.open.get(),
-            users: self.users(),
-            ..key.entry()
+    /// The sum over all workers, with the open requests that they reported.
+    fn sum_totals(
+        self: &Arc<Self>,
+        key: &ReleaseKey,
+        reports: &[Vec<OpenRequestReport>],
+    ) -> ReleaseTotals {
+        let mut entry = ReleaseTotals {
+            open: self.open.total(),
+            users: self.user_counts(),
+            ..key.empty_totals()
         };
         for (worker, cells) in self.cells.iter().enumerate() {
             let mut of_worker = reports.get(worker).into_iter().flatten();
             match of_worker.find(|it| Arc::ptr_eq(&it.counters, self)) {
                 Some(report) => {
-                    report.ended.add_to(&mut entry);
+                    report.ended.add_to_totals(&mut entry);
                     entry.open_ages.merge(&report.ages);
                     entry.overdue += report.overdue;
                 }
-                None => cells.counts().add_to(&mut entry),
+                None => cells.load_counts().add_to_totals(&mut entry),
             }
         }
         entry
     }
 }
 
-impl CellCounts {
-    fn add_to(&self, entry: &mut Entry) {
+impl WorkerCounts {
+    fn add_to_totals(&self, entry: &mut ReleaseTotals) {
         for (class, count) in (1..6).zip(&self.statuses[1..]) {
             if *count > 0 {
                 *entry.responses.entry(format!("{class}xx")).or_default() += count;
@@ -255,78 +256,78 @@ impl CellCounts {
     }
 }
 
-/// What is known of an answer when it is over.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answered {
+pub(crate) struct CompletedResponse {
     pub(crate) status: u16,
     pub(crate) took: Duration,
-    /// Its head came later than the route allows.
+    /// The head came later than the route's limit.
     pub(crate) is_late: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 }
 
-impl Answered {
-    /// As everybody counts them: 5xx.
+impl CompletedResponse {
+    /// 5xx, as usual for error rates.
     pub(crate) const fn is_error(&self) -> bool {
         self.status >= 500
     }
 
-    /// Whether the user had no good answer, or none in time.
+    /// Whether the user got an error or a late response.
     pub(crate) const fn is_failure(&self) -> bool {
         self.is_error() || self.is_late
     }
 }
 
-/// What is open, and who waits for it to end.
+/// Number of open requests, and the tasks that wait until it is zero.
 #[derive(Debug)]
-pub(crate) struct Open {
-    counts: Box<[Padded]>,
+pub(crate) struct OpenCount {
+    counts: Box<[PaddedCounter]>,
     waiting: AtomicUsize,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded(AtomicU64);
+struct PaddedCounter(AtomicU64);
 
-impl Open {
+impl OpenCount {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
-            counts: (0..workers).map(|_| Padded::default()).collect(),
+            counts: (0..workers).map(|_| PaddedCounter::default()).collect(),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
         }
     }
 
-    pub(crate) fn begin(&self, worker: Worker) {
+    pub(crate) fn increment(&self, worker: WorkerIndex) {
         self.counts[worker].0.fetch_add(1, SeqCst);
     }
 
-    /// The order matters: this either sees who waits, or whoever waits sees the new count.
-    pub(crate) fn end(&self, worker: Worker) {
+    /// SeqCst: either this sees the waiter, or the waiter sees the new count.
+    pub(crate) fn decrement(&self, worker: WorkerIndex) {
         self.counts[worker].0.fetch_sub(1, SeqCst);
         if self.waiting.load(SeqCst) > 0 {
             self.changed.notify_waiters();
         }
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.counts.iter().map(|count| count.0.load(SeqCst)).sum()
     }
 
-    /// Those of one worker.
-    pub(crate) fn of(&self, worker: Worker) -> u64 {
+    /// The count of one worker.
+    pub(crate) fn for_worker(&self, worker: WorkerIndex) -> u64 {
         self.counts[worker].0.load(Relaxed)
     }
 
-    /// Resolves when nothing is open.
-    pub(crate) async fn none(&self) {
-        let _waiting = Waiting::new(&self.waiting);
+    /// Resolves when the count is zero.
+    pub(crate) async fn wait_until_zero(&self) {
+        let _waiting = WaiterGuard::new(&self.waiting);
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.get() == 0 {
+            if self.total() == 0 {
                 return;
             }
             changed.await;
@@ -334,60 +335,60 @@ impl Open {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaiterGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaiterGuard<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, SeqCst);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }
 }
 
-/// Names what is counted.
+/// Key of a release's counters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ReleaseKey {
     pub(crate) service: String,
     pub(crate) environment: String,
     pub(crate) release: u32,
-    /// The copies of requests that it got.
+    /// Whether copies of requests are counted.
     pub(crate) mirror: bool,
 }
 
-/// What is known of an instance beyond its address; it outlives the snapshot that named it.
+/// Runtime state of an instance; it outlives the snapshot that named it.
 #[derive(Debug)]
 pub(crate) struct InstanceState {
     pub(crate) id: String,
     pub(crate) address: SocketAddr,
-    pub(crate) open: Open,
-    /// It can't be connected to; somebody tries until it can.
+    pub(crate) open: OpenCount,
+    /// It refused connections; a task readmits it.
     pub(crate) ejected: AtomicBool,
 }
 
-/// All that is counted, by release and by instance.
+/// All counters, by release and by instance.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub(crate) struct CounterRegistry {
     workers: usize,
     releases: Mutex<BTreeMap<ReleaseKey, Arc<ReleaseCounters>>>,
     instances: Mutex<BTreeMap<(String, SocketAddr), Arc<InstanceState>>>,
-    /// By service and environment; gone with the last table that counts users there.
-    users: Mutex<BTreeMap<(String, String), Weak<Users>>>,
-    /// What processes before this one counted.
-    inherited: Mutex<Inherited>,
+    /// By service and environment; dropped with the last table that counts users there.
+    users: Mutex<BTreeMap<(String, String), Weak<FailedUsers>>>,
+    /// Counters of predecessors.
+    inherited: Mutex<InheritedCounts>,
     pub(crate) no_route: AtomicU64,
     pub(crate) held: AtomicU64,
 }
 
-/// Counts of earlier processes, the last known of each by its pid.
+/// The last known counters of each predecessor, by pid.
 #[derive(Debug, Default)]
-struct Inherited(BTreeMap<u32, (u64, Vec<Entry>)>);
+struct InheritedCounts(BTreeMap<u32, (u64, Vec<ReleaseTotals>)>);
 
-impl Registry {
+impl CounterRegistry {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers,
@@ -400,10 +401,10 @@ impl Registry {
         }
     }
 
-    pub(crate) fn release(&self, key: ReleaseKey) -> Arc<ReleaseCounters> {
+    pub(crate) fn release_counters(&self, key: ReleaseKey) -> Arc<ReleaseCounters> {
         let mut releases = lock(&self.releases);
         if releases.len() >= KEPT_MAX {
-            // Whoever still counts holds a second reference.
+            // strong_count > 1: requests are still being counted; don't drop it.
             let idle = releases
                 .iter()
                 .find(|(_, counters)| Arc::strong_count(counters) == 1)
@@ -416,13 +417,13 @@ impl Registry {
             .clone()
     }
 
-    pub(crate) fn instance(&self, id: &str, address: SocketAddr) -> Arc<InstanceState> {
+    pub(crate) fn instance_state(&self, id: &str, address: SocketAddr) -> Arc<InstanceState> {
         let mut instances = lock(&self.instances);
         let new = || {
             Arc::new(InstanceState {
                 id: id.to_owned(),
                 address,
-                open: Open::new(self.workers),
+                open: OpenCount::new(self.workers),
                 ejected: AtomicBool::new(false),
             })
         };
@@ -432,34 +433,42 @@ impl Registry {
             .clone()
     }
 
-    /// The users of a route: those known already while the rollout is the same, whatever its weights are.
-    pub(crate) fn users(&self, route: &Route, slow_over_micros: &[u64]) -> Arc<Users> {
+    /// The failed users of a route; kept while the settings are unchanged, whatever the weights.
+    pub(crate) fn failed_users(
+        &self,
+        route: &ServiceRoute,
+        slow_over_micros: &[u64],
+    ) -> Arc<FailedUsers> {
         let mut all = lock(&self.users);
         all.retain(|_, users| users.strong_count() > 0);
         let key = (route.service.clone(), route.environment.clone());
         let known = all.get(&key).and_then(Weak::upgrade);
         known
-            .filter(|users| users.fits(&route.salt, slow_over_micros))
+            .filter(|users| users.has_settings(&route.salt, slow_over_micros))
             .unwrap_or_else(|| {
-                let users = Arc::new(Users::new(&route.salt, slow_over_micros));
+                let users = Arc::new(FailedUsers::new(&route.salt, slow_over_micros));
                 all.insert(key, Arc::downgrade(&users));
                 users
             })
     }
 
-    /// Forgets instances that are in no table and have nothing open.
-    pub(crate) fn forget_instances(&self) {
+    /// Drops instances that are in no table and have no open request.
+    pub(crate) fn drop_unused_instances(&self) {
         lock(&self.instances).retain(|_, state| Arc::strong_count(state) > 1);
     }
 
-    /// The counts of this process and those before it, but not of those that somebody else tells.
-    pub(crate) fn totals(&self, without: &[u32], reports: &[Vec<OpenReport>]) -> (u64, Vec<Entry>) {
-        let own: Vec<Entry> = lock(&self.releases)
+    /// The sums of this process and its predecessors, except those in `without`, which are reported elsewhere.
+    pub(crate) fn sum_totals(
+        &self,
+        without: &[u32],
+        reports: &[Vec<OpenRequestReport>],
+    ) -> (u64, Vec<ReleaseTotals>) {
+        let own: Vec<ReleaseTotals> = lock(&self.releases)
             .iter()
-            .map(|(key, counters)| counters.entry(key, reports))
+            .map(|(key, counters)| counters.sum_totals(key, reports))
             .collect();
         let mut no_route = self.no_route.load(Relaxed);
-        let mut sums: BTreeMap<ReleaseKey, Entry> = BTreeMap::new();
+        let mut sums: BTreeMap<ReleaseKey, ReleaseTotals> = BTreeMap::new();
         let inherited = lock(&self.inherited);
         let told = || {
             let mine = inherited.0.iter().filter(|(pid, _)| !without.contains(pid));
@@ -468,33 +477,33 @@ impl Registry {
         no_route += told().map(|(theirs, _)| theirs).sum::<u64>();
         let before = told().flat_map(|(_, entries)| entries.iter().cloned());
         for entry in own.into_iter().chain(before) {
-            match sums.entry(ReleaseKey::of(&entry)) {
+            match sums.entry(ReleaseKey::from_totals(&entry)) {
                 std::collections::btree_map::Entry::Vacant(vacant) => drop(vacant.insert(entry)),
                 std::collections::btree_map::Entry::Occupied(mut sum) => {
-                    plus(sum.get_mut(), &entry)
+                    add_totals(sum.get_mut(), &entry)
                 }
             }
         }
         (no_route, sums.into_values().collect())
     }
 
-    /// Takes the counts of an earlier process over; what it said before is replaced.
-    pub(crate) fn inherit(&self, pid: u32, no_route: u64, entries: Vec<Entry>) {
+    /// Replaces the counters of a predecessor.
+    pub(crate) fn replace_inherited(&self, pid: u32, no_route: u64, entries: Vec<ReleaseTotals>) {
         lock(&self.inherited).0.insert(pid, (no_route, entries));
     }
 
-    /// Nothing is open any more in an earlier process: it ended. What was open then ended without an answer.
-    pub(crate) fn bury(&self, pid: u32) {
+    /// Marks a predecessor as exited: its open requests ended without a response.
+    pub(crate) fn end_inherited(&self, pid: u32) {
         if let Some((_, entries)) = lock(&self.inherited).0.get_mut(&pid) {
-            entries.iter_mut().for_each(Entry::end_open);
+            entries.iter_mut().for_each(ReleaseTotals::end_open);
         }
     }
 
-    pub(crate) fn release_named(&self, key: &ReleaseKey) -> Option<Arc<ReleaseCounters>> {
+    pub(crate) fn find_release(&self, key: &ReleaseKey) -> Option<Arc<ReleaseCounters>> {
         lock(&self.releases).get(key).cloned()
     }
 
-    pub(crate) fn instances_named(&self, ids: &[String]) -> Vec<Arc<InstanceState>> {
+    pub(crate) fn find_instances(&self, ids: &[String]) -> Vec<Arc<InstanceState>> {
         lock(&self.instances)
             .values()
             .filter(|state| ids.contains(&state.id))
@@ -504,7 +513,7 @@ impl Registry {
 }
 
 impl ReleaseKey {
-    fn of(entry: &Entry) -> Self {
+    fn from_totals(entry: &ReleaseTotals) -> Self {
         Self {
             service: entry.service.clone(),
             environment: entry.environment.clone(),
@@ -513,18 +522,18 @@ impl ReleaseKey {
         }
     }
 
-    fn entry(&self) -> Entry {
-        Entry {
+    fn empty_totals(&self) -> ReleaseTotals {
+        ReleaseTotals {
             service: self.service.clone(),
             environment: self.environment.clone(),
             release: self.release,
             mirror: self.mirror,
-            ..Entry::default()
+            ..ReleaseTotals::default()
         }
     }
 }
 
-fn plus(sum: &mut Entry, other: &Entry) {
+fn add_totals(sum: &mut ReleaseTotals, other: &ReleaseTotals) {
     sum.requests += other.requests;
     for (class, count) in &other.responses {
         *sum.responses.entry(class.clone()).or_default() += count;
@@ -563,8 +572,8 @@ mod tests {
         }
     }
 
-    fn answer(status: u16) -> Answered {
-        Answered {
+    fn answer(status: u16) -> CompletedResponse {
+        CompletedResponse {
             status,
             took: Duration::from_millis(3),
             is_late: false,
@@ -575,14 +584,14 @@ mod tests {
 
     #[test]
     fn workers_and_earlier_processes_are_added_up() {
-        let registry = Registry::new(2);
-        let counters = registry.release(key());
-        counters.answered(0, &answer(200));
-        counters.answered(1, &answer(503));
-        counters.open.begin(1);
-        let (_, mine) = registry.totals(&[], &[]);
-        registry.inherit(7, 5, mine);
-        let (no_route, entries) = registry.totals(&[], &[]);
+        let registry = CounterRegistry::new(2);
+        let counters = registry.release_counters(key());
+        counters.record_response(0, &answer(200));
+        counters.record_response(1, &answer(503));
+        counters.open.increment(1);
+        let (_, mine) = registry.sum_totals(&[], &[]);
+        registry.replace_inherited(7, 5, mine);
+        let (no_route, entries) = registry.sum_totals(&[], &[]);
         assert_eq!(no_route, 5);
         assert_eq!(
             (entries[0].requests, entries[0].bytes_out, entries[0].open),
@@ -592,24 +601,24 @@ mod tests {
             entries[0].responses,
             BTreeMap::from([("2xx".into(), 2), ("5xx".into(), 2)])
         );
-        assert_eq!(registry.totals(&[7], &[]).1[0].requests, 2);
-        registry.bury(7);
-        assert_eq!(registry.totals(&[], &[]).1[0].open, 1);
+        assert_eq!(registry.sum_totals(&[7], &[]).1[0].requests, 2);
+        registry.end_inherited(7);
+        assert_eq!(registry.sum_totals(&[], &[]).1[0].open, 1);
     }
 
     #[tokio::test]
     async fn whoever_waits_hears_of_the_end() {
-        let open = Arc::new(Open::new(2));
-        open.begin(0);
-        open.begin(1);
+        let open = Arc::new(OpenCount::new(2));
+        open.increment(0);
+        open.increment(1);
         let waiting = tokio::spawn({
             let open = open.clone();
-            async move { open.none().await }
+            async move { open.wait_until_zero().await }
         });
-        open.end(0);
+        open.decrement(0);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        open.end(1);
+        open.decrement(1);
         tokio::time::timeout(Duration::from_secs(10), waiting)
             .await
             .unwrap()

@@ -1,5 +1,5 @@
-//! One request: find its route, choose, send, count. What fails before anything was sent is tried elsewhere, or held until somebody
-//! can answer.
+//! Forwards one request: finds its route, chooses a release and an instance, sends, counts. An attempt that failed before
+//! anything was sent is repeated elsewhere, or the request is held until an instance is available.
 
 use std::{
     cell::Cell,
@@ -22,91 +22,96 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Shared,
-    access::{Line, Log},
-    asked::{Asked, Refusal},
-    body::{Download, Record},
-    connection::{Arrival, Busy},
-    counters::{Answered, InstanceState, Worker},
-    exchange::{Failed, exchange},
+    ProxyState,
+    access_log::{AccessLog, AccessLogLine},
+    attempt::{AttemptError, send_attempt},
+    body::{ResponseBody, ResponseRecord},
+    client_connection::{BusyGuard, ClientConnection},
+    connection_pool::{ConnectionPool, InstanceConnection},
+    counters::{CompletedResponse, InstanceState, WorkerIndex},
     headers::{request_id, strip_hop_by_hop},
-    mirror::{Copies, Copy},
-    open::{OpenRequest, OpenRequests},
-    protocol::Effect,
-    table::Lane,
+    mirror::{MirrorCopy, MirrorSender},
+    open_requests::{OpenRequest, OpenRequests},
+    protocol::FaultEffect,
+    request::{RequestRejection, ValidatedRequest},
+    route_table::CompiledRoute,
     tunnel,
-    upstream::{Link, Pool},
 };
 
-/// Requests held at once, waiting for an instance; more are answered 503, so that a long outage costs bounded memory.
+/// Limit of held requests; further ones get 503, so that a long outage uses bounded memory.
 const HELD_MAX: u64 = 1_024;
 
-/// The body of an answer: an instance's, counted, or a sentence of ours.
-pub(crate) type Answer = Response<Either<Download, Full<Bytes>>>;
+/// A response: an instance's, or a text of the proxy's.
+pub(crate) type ProxyResponse = Response<Either<ResponseBody, Full<Bytes>>>;
 
-/// The client's connection is cut: a drill asked for it.
+/// A fault injection closes the client's connection.
 #[derive(Debug, thiserror::Error)]
 #[error("a drill cuts this connection")]
-pub(crate) struct Reset;
+pub(crate) struct DrillReset;
 
-/// What a worker's requests share.
-pub(crate) struct Forwarder {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) worker: Worker,
-    pub(crate) pool: Pool,
-    pub(crate) log: Option<Log>,
-    /// The worker stops: clients are asked to close their connections.
+/// State shared by the requests of one worker.
+pub(crate) struct RequestForwarder {
+    pub(crate) shared: Arc<ProxyState>,
+    pub(crate) worker: WorkerIndex,
+    pub(crate) pool: ConnectionPool,
+    pub(crate) log: Option<AccessLog>,
+    /// The worker is stopping: responses ask clients to close their connections.
     pub(crate) stopping: Cell<bool>,
-    /// What goes on when a request is answered.
+    /// Tasks that outlive their request.
     pub(crate) tasks: TaskTracker,
-    copies: Copies,
+    mirror: MirrorSender,
     pub(crate) open: Rc<OpenRequests>,
     turn: Cell<usize>,
     random: Cell<u64>,
 }
 
-/// Where a request goes.
-enum Aim {
-    At {
+/// Where a request is sent.
+enum ForwardTarget {
+    Instance {
         open: OpenRequest,
         cookie: Option<HeaderValue>,
     },
-    /// The route is there, but nobody on it.
-    Nobody(Arc<Lane>, usize, Option<u32>),
-    /// To the path with a slash at its end, below which relative links lead to the service.
+    /// The route has no instance that could be tried.
+    NoInstance(Arc<CompiledRoute>, usize, Option<u32>),
+    /// Redirect to the path with a trailing slash, below which relative links lead to the service.
     Redirect(HeaderValue),
-    Nowhere,
+    NoRoute,
 }
 
-impl Forwarder {
-    pub(crate) fn new(shared: Arc<Shared>, worker: Worker, log: Option<Log>) -> Self {
+impl RequestForwarder {
+    pub(crate) fn new(
+        shared: Arc<ProxyState>,
+        worker: WorkerIndex,
+        log: Option<AccessLog>,
+    ) -> Self {
         let seed = shared.seed ^ (worker as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
             shared,
             worker,
-            pool: Pool::default(),
+            pool: ConnectionPool::default(),
             log,
             stopping: Cell::new(false),
             tasks: TaskTracker::new(),
-            copies: Copies::default(),
+            mirror: MirrorSender::default(),
             open: Rc::default(),
             turn: Cell::new(0),
             random: Cell::new(seed | 1),
         }
     }
 
-    /// Answers a request; what goes wrong is an answer too.
-    pub(crate) async fn answer(
+    /// Answers a request; failures are responses too.
+    pub(crate) async fn handle_request(
         &self,
         request: Request<Incoming>,
-        arrival: &Rc<Arrival>,
-    ) -> Result<Answer, Reset> {
-        let busy = Busy::new(arrival.clone());
+        connection: &Rc<ClientConnection>,
+    ) -> Result<ProxyResponse, DrillReset> {
+        let busy = BusyGuard::new(connection.clone());
         let version = request.version();
-        let mut answer = match Asked::new(request, &arrival.client, || self.next_random()) {
-            Ok(asked) => self.forward(asked, arrival, busy).await?,
-            Err(refusal) => refused(refusal),
-        };
+        let mut answer =
+            match ValidatedRequest::new(request, &connection.client, || self.next_random()) {
+                Ok(validated) => self.forward_request(validated, connection, busy).await?,
+                Err(refusal) => rejection_response(refusal),
+            };
         let is_http1 = version < Version::HTTP_2;
         if self.stopping.get() && is_http1 && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer
@@ -116,240 +121,266 @@ impl Forwarder {
         Ok(answer)
     }
 
-    async fn forward(
+    async fn forward_request(
         &self,
-        mut asked: Asked,
-        arrival: &Rc<Arrival>,
-        busy: Busy,
-    ) -> Result<Answer, Reset> {
+        mut validated: ValidatedRequest,
+        connection: &Rc<ClientConnection>,
+        busy: BusyGuard,
+    ) -> Result<ProxyResponse, DrillReset> {
         let (mut tried, mut died) = (Vec::new(), None);
-        let mut attempts = Attempts::default();
+        let mut attempts = AttemptHistory::default();
         loop {
-            // Nothing may be awaited between looking at the table and `OpenRequest::begin`: see `Shared::settled`.
-            let (open, cookie) = match self.aim(&asked, arrival, &tried, died.as_ref()) {
-                Aim::At { open, cookie } => (open, cookie),
-                Aim::Nowhere => {
-                    self.shared.registry.no_route.fetch_add(1, Relaxed);
-                    return Ok(sentence(
-                        StatusCode::NOT_FOUND,
-                        "no service is routed here\n",
-                    ));
-                }
-                Aim::Redirect(location) => return Ok(redirect(location)),
-                Aim::Nobody(lane, side, user) => {
-                    let holding = HeldRequest::new(&lane, side, self.worker, user, asked.begun);
-                    let held = attempts.hold(&self.shared, &lane).await;
-                    holding.ends();
-                    match held {
-                        Held::LookAgain => continue,
-                        Held::SomethingChanged => {
-                            tried.clear();
-                            continue;
-                        }
-                        Held::Enough => {
-                            return Ok(self.nobody(&asked, &lane, (side, user), &attempts));
+            // No await between loading the table and `OpenRequest::start`: see `ProxyState::settled`.
+            let (open, cookie) =
+                match self.choose_target(&validated, connection, &tried, died.as_ref()) {
+                    ForwardTarget::Instance { open, cookie } => (open, cookie),
+                    ForwardTarget::NoRoute => {
+                        self.shared.registry.no_route.fetch_add(1, Relaxed);
+                        return Ok(text_response(
+                            StatusCode::NOT_FOUND,
+                            "no service is routed here\n",
+                        ));
+                    }
+                    ForwardTarget::Redirect(location) => return Ok(redirect_response(location)),
+                    ForwardTarget::NoInstance(route, backend, user) => {
+                        let holding = HeldRequestGuard::new(
+                            &route,
+                            backend,
+                            self.worker,
+                            user,
+                            validated.started_at,
+                        );
+                        let held = attempts.wait_for_instance(&self.shared, &route).await;
+                        holding.finish();
+                        match held {
+                            HoldOutcome::CheckAgain => continue,
+                            HoldOutcome::RoutesChanged => {
+                                tried.clear();
+                                continue;
+                            }
+                            HoldOutcome::Expired => {
+                                return Ok(self.no_instance_response(
+                                    &validated,
+                                    &route,
+                                    (backend, user),
+                                    &attempts,
+                                ));
+                            }
                         }
                     }
-                }
-            };
-            if let Some(answer) = self.faults(&open, &mut attempts).await? {
+                };
+            if let Some(answer) = self.apply_faults(&open, &mut attempts).await? {
                 return Ok(answer);
             }
-            let copy = self.copy(&open, &mut asked, &attempts);
+            let copy = self.start_copy(&open, &mut validated, &attempts);
             attempts.made = true;
-            open.log(self.line(&asked));
-            match exchange(&self.shared, &self.pool, &open, &mut asked).await {
-                Ok((answer, link)) => {
-                    Copies::complete(copy, open.lane(), &asked, &self.pool);
-                    return Ok(self.finish(answer, link, open, asked, cookie, busy));
+            open.set_log_line(self.access_log_line(&validated));
+            match send_attempt(&self.shared, &self.pool, &open, &mut validated).await {
+                Ok((answer, upstream)) => {
+                    MirrorSender::send_with_body(copy, open.route(), &validated, &self.pool);
+                    return Ok(self.build_response(answer, upstream, open, validated, cookie, busy));
                 }
-                Err(Failed::Unsent) => {
-                    open.side().counters.retry(self.worker);
-                    open.is_repeated();
+                Err(AttemptError::NotSent) => {
+                    open.backend().counters.record_retry(self.worker);
+                    open.mark_repeated();
                     tried.push(open.instance().clone());
                 }
-                Err(Failed::Died(_)) if asked.request.is_some() => {
-                    open.side().counters.retry(self.worker);
-                    open.is_repeated();
+                Err(AttemptError::ClosedBeforeResponse(_)) if validated.outgoing.is_some() => {
+                    open.backend().counters.record_retry(self.worker);
+                    open.mark_repeated();
                     died = Some(open.instance().clone());
                 }
-                Err(failed) => return Ok(failure(&failed, open)),
+                Err(failed) => return Ok(failure_response(&failed, open)),
             }
         }
     }
 
-    /// Chooses; the request is open when this returns.
-    fn aim(
+    /// Chooses route, release and instance; the request counts as open when this returns.
+    fn choose_target(
         &self,
-        asked: &Asked,
-        arrival: &Arrival,
+        validated: &ValidatedRequest,
+        connection: &ClientConnection,
         tried: &[Arc<InstanceState>],
         died: Option<&Arc<InstanceState>>,
-    ) -> Aim {
+    ) -> ForwardTarget {
         let table = self.shared.table.load();
-        let Some(headers) = asked.headers() else {
-            return Aim::Nowhere;
+        let Some(headers) = validated.headers() else {
+            return ForwardTarget::NoRoute;
         };
-        let Some(lane) = table.find(arrival.port, asked.host_name(), asked.target.path()) else {
-            return Aim::Nowhere;
+        let Some(route) = table.find_route(
+            connection.port,
+            validated.host_name(),
+            validated.target.path(),
+        ) else {
+            return ForwardTarget::NoRoute;
         };
-        if let Some(location) = asked.with_slash(lane) {
-            return Aim::Redirect(location);
+        if let Some(location) = validated.slash_redirect(route) {
+            return ForwardTarget::Redirect(location);
         }
-        let usable = |side: usize| !lane.backends[side].instances.is_empty();
-        let choice = lane
-            .chooser
-            .choose(headers, asked.client, asked.random, usable);
-        let side = choice.map(|choice| choice.backend);
+        let usable = |backend: usize| !route.backends[backend].instances.is_empty();
+        let choice =
+            route
+                .chooser
+                .choose_backend(headers, validated.client, validated.random, usable);
+        let backend = choice.map(|choice| choice.backend);
         let user = choice.and_then(|choice| choice.user);
         let turn = self.next_turn();
-        let picked = lane
-            .pick_sibling(side, self.worker, turn, tried, died)
-            .or_else(|| lane.pick(side, self.worker, turn, tried));
+        let picked = route
+            .pick_sibling(backend, self.worker, turn, tried, died)
+            .or_else(|| route.pick_instance(backend, self.worker, turn, tried));
         let Some(place) = picked else {
-            return Aim::Nobody(lane.clone(), side.unwrap_or(0), user);
+            return ForwardTarget::NoInstance(route.clone(), backend.unwrap_or(0), user);
         };
         let is_new = choice.is_some_and(|choice| choice.new_user);
         let cookie = is_new
-            .then(|| lane.chooser.cookie_for(asked.random))
+            .then(|| route.chooser.sticky_cookie(validated.random))
             .flatten();
-        Aim::At {
-            open: OpenRequest::begin(
+        ForwardTarget::Instance {
+            open: OpenRequest::start(
                 &self.open,
-                lane.clone(),
+                route.clone(),
                 place,
                 self.worker,
                 user,
-                asked.begun,
-                asked.upload.clone(),
+                validated.started_at,
+                validated.upload.clone(),
             ),
             cookie: cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
         }
     }
 
-    /// A copy of the request for a release that gets no users yet; once for each request.
-    fn copy(&self, open: &OpenRequest, asked: &mut Asked, attempts: &Attempts) -> Option<Copy> {
-        if open.lane().mirror.is_none() || attempts.made {
+    /// Starts a copy of the request for the mirrored release; once per request.
+    fn start_copy(
+        &self,
+        open: &OpenRequest,
+        validated: &mut ValidatedRequest,
+        attempts: &AttemptHistory,
+    ) -> Option<MirrorCopy> {
+        if open.route().mirror.is_none() || attempts.made {
             return None;
         }
         let turn = self.next_turn();
         let random = || self.next_random();
-        self.copies.copy(open, asked, &self.pool, turn, random)
+        self.mirror
+            .start_copy(open, validated, &self.pool, turn, random)
     }
 
-    /// Makes go wrong what a drill asks for; once for each request.
-    async fn faults(
+    /// Applies injected faults; once per request.
+    async fn apply_faults(
         &self,
         open: &OpenRequest,
-        attempts: &mut Attempts,
-    ) -> Result<Option<Answer>, Reset> {
+        attempts: &mut AttemptHistory,
+    ) -> Result<Option<ProxyResponse>, DrillReset> {
         let faults = self.shared.faults.load();
         if faults.is_empty() || std::mem::replace(&mut attempts.faulted, true) {
             return Ok(None);
         }
-        let (route, release) = (&open.lane().route, open.side().release);
+        let (route, release) = (&open.route().config, open.backend().release);
         let mine = faults.iter().filter(|fault| {
             fault.release == release
                 && fault.service == route.service
                 && fault.environment == route.environment
                 && self.next_random() % u64::from(crate::protocol::FULL) < u64::from(fault.share)
         });
-        let effects: Vec<Effect> = mine.map(|fault| fault.effect).collect();
+        let effects: Vec<FaultEffect> = mine.map(|fault| fault.effect).collect();
         drop(faults);
         for effect in effects {
             let status = match effect {
-                Effect::LatencyMs(latency) => {
+                FaultEffect::LatencyMs(latency) => {
                     tokio::time::sleep(Duration::from_millis(latency)).await;
                     continue;
                 }
-                Effect::Status(status) => StatusCode::from_u16(status).ok(),
-                Effect::Reset => None,
+                FaultEffect::Status(status) => StatusCode::from_u16(status).ok(),
+                FaultEffect::Reset => None,
             };
             let counted = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            open.answered(counted.as_u16(), 0);
-            let answer = status.map(|status| sentence(status, "this failure is a drill\n"));
-            return answer.ok_or(Reset).map(Some);
+            open.finish_answered(counted.as_u16(), 0);
+            let answer = status.map(|status| text_response(status, "this failure is a drill\n"));
+            return answer.ok_or(DrillReset).map(Some);
         }
         Ok(None)
     }
 
-    fn finish(
+    fn build_response(
         &self,
         mut answer: Response<Incoming>,
-        link: Link,
+        upstream: InstanceConnection,
         open: OpenRequest,
-        asked: Asked,
+        validated: ValidatedRequest,
         cookie: Option<HeaderValue>,
-        busy: Busy,
-    ) -> Answer {
-        open.head_came();
+        busy: BusyGuard,
+    ) -> ProxyResponse {
+        open.record_head();
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = if switches {
             answer.headers().get(UPGRADE).cloned()
         } else {
             None
         };
-        if switches && (asked.upgrade.is_none() || protocol.is_none()) {
-            return failure(&Failed::Broke("an upgrade nobody asked for".into()), open);
+        if switches && (validated.upgrade.is_none() || protocol.is_none()) {
+            return failure_response(
+                &AttemptError::Broken("an upgrade that was not requested".into()),
+                open,
+            );
         }
         strip_hop_by_hop(answer.headers_mut());
         if let Some(cookie) = cookie {
             answer.headers_mut().append(SET_COOKIE, cookie);
         }
         *answer.version_mut() = Version::HTTP_11;
-        if let (Some(protocol), Some(client)) = (protocol, asked.upgrade) {
-            busy.switches();
+        if let (Some(protocol), Some(client)) = (protocol, validated.upgrade) {
+            busy.mark_upgraded();
             answer
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("upgrade"));
             answer.headers_mut().insert(UPGRADE, protocol);
             let instance = hyper::upgrade::on(&mut answer);
             self.tasks
-                .spawn_local(tunnel::run(client, instance, open.for_tunnel()));
+                .spawn_local(tunnel::run_tunnel(client, instance, open.for_tunnel()));
         }
-        let record = Record::new(open, answer.status().as_u16());
+        let record = ResponseRecord::new(open, answer.status().as_u16());
         let pool = self.pool.clone();
-        answer.map(|body| Either::Left(Download::new(body, link, pool, record, busy)))
+        answer.map(|body| Either::Left(ResponseBody::new(body, upstream, pool, record, busy)))
     }
 
-    /// Nobody could be reached, or nobody was there, for as long as the route allows.
-    fn nobody(
+    /// The response when no instance was reachable or available within the hold time.
+    fn no_instance_response(
         &self,
-        asked: &Asked,
-        lane: &Arc<Lane>,
-        (side, user): (usize, Option<u32>),
-        attempts: &Attempts,
-    ) -> Answer {
+        validated: &ValidatedRequest,
+        route: &Arc<CompiledRoute>,
+        (backend, user): (usize, Option<u32>),
+        attempts: &AttemptHistory,
+    ) -> ProxyResponse {
         let (status, why) = if attempts.made {
             (StatusCode::BAD_GATEWAY, "no instance could be reached\n")
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, "no instance is ready\n")
         };
-        if let Some(side) = lane.backends.get(side) {
-            let answered = over(status, asked);
-            side.answered(self.worker, &answered, user);
-            side.counters.proxy_error(self.worker);
-            if let Some(mut line) = self.line(asked) {
+        if let Some(backend) = route.backends.get(backend) {
+            let answered = proxy_outcome(status, validated);
+            backend.record_response(self.worker, &answered, user);
+            backend.counters.record_proxy_error(self.worker);
+            if let Some(mut line) = self.access_log_line(validated) {
                 line.proxy_error = true;
-                line.write(&lane.route, side.release, "", &answered);
+                line.write_response(&route.config, backend.release, "", &answered);
             }
         }
-        let mut answer = sentence(status, why);
+        let mut answer = text_response(status, why);
         answer
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         answer
     }
 
-    fn line(&self, asked: &Asked) -> Option<Box<Line>> {
+    fn access_log_line(&self, validated: &ValidatedRequest) -> Option<Box<AccessLogLine>> {
         let log = self.log.as_ref()?;
-        let request = asked.request.as_ref()?;
-        Some(Box::new(Line {
+        let request = validated.outgoing.as_ref()?;
+        Some(Box::new(AccessLogLine {
             log: log.clone(),
-            client: asked.client,
+            client: validated.client,
             method: request.method().clone(),
-            host: asked.host.clone(),
-            path: asked.target.path().to_owned(),
+            host: validated.host.clone(),
+            path: validated.target.path().to_owned(),
             request_id: request_id(request.headers()),
             proxy_error: false,
         }))
@@ -361,7 +392,7 @@ impl Forwarder {
         turn
     }
 
-    /// xorshift64*: who gets which side at random need not be a secret.
+    /// xorshift64*: the choice of a release needn't be unpredictable.
     fn next_random(&self) -> u64 {
         let mut x = self.random.get();
         x ^= x >> 12;
@@ -372,162 +403,171 @@ impl Forwarder {
     }
 }
 
-/// What has been tried for one request.
+/// What was tried so far for one request.
 #[derive(Default)]
-struct Attempts {
+struct AttemptHistory {
     made: bool,
     faulted: bool,
-    holding: Option<Holding>,
+    holding: Option<HoldSlot>,
 }
 
-/// A request that waits for an instance. When it is dropped without an end, its client went away.
-struct HeldRequest<'a> {
-    lane: &'a Lane,
-    side: usize,
-    worker: Worker,
+/// A held request. If it is dropped before `finish`, its client went away.
+struct HeldRequestGuard<'a> {
+    route: &'a CompiledRoute,
+    backend: usize,
+    worker: WorkerIndex,
     user: Option<u32>,
-    begun: Instant,
+    started_at: Instant,
     is_over: Cell<bool>,
 }
 
-impl<'a> HeldRequest<'a> {
+impl<'a> HeldRequestGuard<'a> {
     const fn new(
-        lane: &'a Lane,
-        side: usize,
-        worker: Worker,
+        route: &'a CompiledRoute,
+        backend: usize,
+        worker: WorkerIndex,
         user: Option<u32>,
-        begun: Instant,
+        started_at: Instant,
     ) -> Self {
         Self {
-            lane,
-            side,
+            route,
+            backend,
             worker,
             user,
-            begun,
+            started_at,
             is_over: Cell::new(false),
         }
     }
 
-    fn ends(&self) {
+    fn finish(&self) {
         self.is_over.set(true);
     }
 }
 
-impl Drop for HeldRequest<'_> {
+impl Drop for HeldRequestGuard<'_> {
     fn drop(&mut self) {
         if !self.is_over.get()
-            && let Some(side) = self.lane.backends.get(self.side)
+            && let Some(backend) = self.route.backends.get(self.backend)
         {
-            side.abandoned(self.worker, self.begun.elapsed(), self.user);
+            backend.record_abandoned(self.worker, self.started_at.elapsed(), self.user);
         }
     }
 }
 
-/// A request that is held.
-struct Holding {
+/// A place among the held requests, see [`HELD_MAX`].
+struct HoldSlot {
     changes: watch::Receiver<u64>,
     until: tokio::time::Instant,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
 }
 
-enum Held {
-    /// From now on every change is seen; there may have been one just before.
-    LookAgain,
-    SomethingChanged,
-    Enough,
+enum HoldOutcome {
+    /// Subscribed to changes; one may have happened just before.
+    CheckAgain,
+    RoutesChanged,
+    Expired,
 }
 
-impl Attempts {
-    /// Waits until somebody may be able to answer, as while a `recreate` switches.
-    async fn hold(&mut self, shared: &Arc<Shared>, lane: &Lane) -> Held {
+impl AttemptHistory {
+    /// Waits until an instance may be available, for example while `recreate` switches releases.
+    async fn wait_for_instance(
+        &mut self,
+        shared: &Arc<ProxyState>,
+        route: &CompiledRoute,
+    ) -> HoldOutcome {
         if let Some(holding) = &mut self.holding {
             let changed = tokio::time::timeout_at(holding.until, holding.changes.changed()).await;
             return if matches!(changed, Ok(Ok(()))) {
-                Held::SomethingChanged
+                HoldOutcome::RoutesChanged
             } else {
-                Held::Enough
+                HoldOutcome::Expired
             };
         }
-        let limit = Duration::from_millis(lane.route.hold_ms);
+        let limit = Duration::from_millis(route.config.hold_ms);
         if limit.is_zero() || shared.registry.held.fetch_add(1, Relaxed) >= HELD_MAX {
             if !limit.is_zero() {
                 shared.registry.held.fetch_sub(1, Relaxed);
             }
-            return Held::Enough;
+            return HoldOutcome::Expired;
         }
-        self.holding = Some(Holding {
+        self.holding = Some(HoldSlot {
             changes: shared.changes.subscribe(),
             until: tokio::time::Instant::now() + limit,
             shared: shared.clone(),
         });
-        Held::LookAgain
+        HoldOutcome::CheckAgain
     }
 }
 
-impl Drop for Holding {
+impl Drop for HoldSlot {
     fn drop(&mut self) {
         self.shared.registry.held.fetch_sub(1, Relaxed);
     }
 }
 
-fn over(status: StatusCode, asked: &Asked) -> Answered {
-    Answered {
+fn proxy_outcome(status: StatusCode, validated: &ValidatedRequest) -> CompletedResponse {
+    CompletedResponse {
         status: status.as_u16(),
-        took: Instant::now().duration_since(asked.begun),
+        took: Instant::now().duration_since(validated.started_at),
         is_late: false,
-        bytes_in: asked.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+        bytes_in: validated
+            .upload
+            .as_ref()
+            .map_or(0, |upload| upload.bytes.get()),
         bytes_out: 0,
     }
 }
 
-/// The answer in the place of an instance's; counted as the release's, and as the proxy's unless the client is to blame.
-fn failure(failed: &Failed, open: OpenRequest) -> Answer {
+/// The response on behalf of an instance. Counted as the release's, and as a proxy error unless the client caused it.
+fn failure_response(failed: &AttemptError, open: OpenRequest) -> ProxyResponse {
     let (status, why) = match failed {
-        Failed::Late => (
+        AttemptError::TimedOut => (
             StatusCode::GATEWAY_TIMEOUT,
             "the service did not answer in time\n",
         ),
-        Failed::ClientGone => (StatusCode::BAD_REQUEST, "the request broke off\n"),
-        Failed::Unsent | Failed::Died(_) | Failed::Broke(_) => (
-            StatusCode::BAD_GATEWAY,
-            "the service broke off before it answered\n",
-        ),
+        AttemptError::ClientGone => (StatusCode::BAD_REQUEST, "the request broke off\n"),
+        AttemptError::NotSent | AttemptError::ClosedBeforeResponse(_) | AttemptError::Broken(_) => {
+            (
+                StatusCode::BAD_GATEWAY,
+                "the service broke off before it answered\n",
+            )
+        }
     };
     tracing::debug!(%failed, instance = open.instance().id, "an instance gave no answer");
     if status.is_server_error() {
-        open.is_proxy_error();
+        open.mark_proxy_error();
     }
-    open.answered(status.as_u16(), 0);
-    sentence(status, why)
+    open.finish_answered(status.as_u16(), 0);
+    text_response(status, why)
 }
 
-fn refused(refusal: Refusal) -> Answer {
+fn rejection_response(refusal: RequestRejection) -> ProxyResponse {
     let (status, why) = match refusal {
-        Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "CONNECT is not offered\n"),
-        Refusal::Target => (
+        RequestRejection::Connect => (StatusCode::NOT_IMPLEMENTED, "CONNECT is not offered\n"),
+        RequestRejection::Target => (
             StatusCode::BAD_REQUEST,
             "a target is a path or an absolute address\n",
         ),
-        Refusal::Host => (
+        RequestRejection::Host => (
             StatusCode::BAD_REQUEST,
             "a request needs exactly one valid Host\n",
         ),
-        Refusal::TransferEncoding => (
+        RequestRejection::TransferEncoding => (
             StatusCode::NOT_IMPLEMENTED,
             "chunked is the only transfer coding understood\n",
         ),
     };
-    let mut answer = sentence(status, why);
-    // Where the next request begins would be a guess.
+    let mut answer = text_response(status, why);
+    // The start of the next request can't be known for sure.
     answer
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
-/// Browsers would keep a permanent redirect for good, but routes change.
-fn redirect(location: HeaderValue) -> Answer {
-    let mut answer = sentence(
+/// `no-store`: browsers cache permanent redirects forever, but routes change.
+fn redirect_response(location: HeaderValue) -> ProxyResponse {
+    let mut answer = text_response(
         StatusCode::PERMANENT_REDIRECT,
         "the address ends in a slash\n",
     );
@@ -537,7 +577,7 @@ fn redirect(location: HeaderValue) -> Answer {
     answer
 }
 
-fn sentence(status: StatusCode, text: &'static str) -> Answer {
+fn text_response(status: StatusCode, text: &'static str) -> ProxyResponse {
     let mut answer = Response::new(Either::Right(Full::new(Bytes::from_static(
         text.as_bytes(),
     ))));

@@ -1,7 +1,9 @@
-//! What a proxy takes off requests and answers, and what it adds.
+//! Headers that the proxy removes from requests and responses, and those that it adds.
 //!
-//! It must never pass on what belongs to one connection (RFC 9110, 7.6.1): a field that only one side understands as framing is
-//! how requests are smuggled.
+//! # Invariants
+//!
+//! Hop-by-hop fields (RFC 9110, 7.6.1) are never passed on: a field that only one side understands as framing enables request
+//! smuggling.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -14,7 +16,7 @@ use http::{
     },
 };
 
-use crate::trust::TrustedNetwork;
+use crate::trusted_network::TrustedNetwork;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -27,16 +29,16 @@ const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The protocol a client wants to change to, if it asks properly. HTTP/2 is not among them: behind an upgrade that the proxy does
-/// not understand, requests would go past the routes.
-pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The protocol of a valid upgrade request. HTTP/2 is excluded: requests inside an upgrade that the proxy doesn't understand
+/// would bypass the routes.
+pub(crate) fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(UPGRADE)?;
-    let asks = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let asks = list_tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let is_http2 = protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2");
     (asks && !is_http2).then(|| protocol.clone())
 }
 
-fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+fn list_tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let lines = headers
         .get_all(name)
         .iter()
@@ -44,10 +46,10 @@ fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
-/// Takes off what is meant for one connection only, and what `Connection` names besides.
+/// Removes hop-by-hop headers and those named by `Connection`.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        strip_connection(headers);
+        strip_connection_headers(headers);
     }
     let mut others = false;
     for name in headers.keys() {
@@ -72,25 +74,25 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         TRANSFER_ENCODING,
         UPGRADE,
         HTTP2_SETTINGS,
-        // Answered here, as soon as an instance takes the body.
+        // Answered by the proxy, as soon as an instance takes the body.
         EXPECT,
     ] {
         headers.remove(name);
     }
-    // `TE: trailers` is all that may be passed on.
-    let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    // Only `TE: trailers` may be passed on.
+    let trailers = list_tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     headers.remove(TE);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
-fn strip_connection(headers: &mut HeaderMap) {
+fn strip_connection_headers(headers: &mut HeaderMap) {
     let keeps = |name: &HeaderName| {
-        // Naming these would let a client take away what the proxy and the instance rely on.
+        // Otherwise a client could remove headers that the proxy and the instance rely on.
         *name == HOST || *name == http::header::CONTENT_LENGTH || *name == TE
     };
-    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+    let named: Vec<HeaderName> = list_tokens(headers, &CONNECTION)
         .filter_map(|token| token.parse().ok())
         .filter(|name| !keeps(name))
         .collect();
@@ -100,7 +102,7 @@ fn strip_connection(headers: &mut HeaderMap) {
     headers.remove(CONNECTION);
 }
 
-/// HTTP/2 may send cookies one by one; HTTP/1.1 wants them in one line (RFC 9113, 8.2.3).
+/// HTTP/2 may send several cookie lines; HTTP/1.1 needs one (RFC 9113, 8.2.3).
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
@@ -115,16 +117,16 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// The client's side of a connection, and what forwarding headers say about it: made once for each connection.
+/// A connection's client and its forwarding headers, computed once per connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub(crate) struct ClientIdentity {
     address: IpAddr,
     text: HeaderValue,
-    /// The proxies whose word is believed; `None` when this client is none of them.
+    /// The trusted proxies; `None` if this client is not one of them.
     trusted: Option<Arc<[TrustedNetwork]>>,
 }
 
-impl Client {
+impl ClientIdentity {
     pub(crate) fn new(address: IpAddr, trusted: &Arc<[TrustedNetwork]>) -> Self {
         let address = address.to_canonical();
         let text = HeaderValue::from_str(&address.to_string());
@@ -136,21 +138,21 @@ impl Client {
         }
     }
 
-    /// Whether it is a proxy that says for whom it forwards.
+    /// Whether the client is a trusted proxy.
     pub(crate) const fn is_trusted(&self) -> bool {
         self.trusted.is_some()
     }
 
-    /// Who asks: this client, or the last address in `X-Forwarded-For` that is no trusted proxy's.
-    pub(crate) fn origin(&self, headers: &HeaderMap) -> IpAddr {
+    /// The requesting address: this client, or the last address in `X-Forwarded-For` that is not a trusted proxy's.
+    pub(crate) fn origin_address(&self, headers: &HeaderMap) -> IpAddr {
         let Some(trusted) = &self.trusted else {
             return self.address;
         };
         let is_proxy = |address: IpAddr| trusted.iter().any(|it| it.contains(address));
         let mut origin = self.address;
-        let hops: Vec<&str> = tokens(headers, &FORWARDED_FOR).collect();
+        let hops: Vec<&str> = list_tokens(headers, &FORWARDED_FOR).collect();
         for hop in hops.into_iter().rev() {
-            // What can't be read was not written by a proxy that is trusted.
+            // An unparsable hop was not written by a trusted proxy.
             let Ok(address) = hop.parse::<IpAddr>() else {
                 break;
             };
@@ -162,8 +164,12 @@ impl Client {
         origin
     }
 
-    /// `for=…;host=…;proto=http` (RFC 7239); an IPv6 address wants quotes and brackets, a host with a port quotes.
-    fn forwarded(&self, before: Option<&HeaderValue>, host: &HeaderValue) -> Option<HeaderValue> {
+    /// `for=…;host=…;proto=http` (RFC 7239). An IPv6 address needs quotes and brackets, a host with a port needs quotes.
+    fn forwarded_header(
+        &self,
+        before: Option<&HeaderValue>,
+        host: &HeaderValue,
+    ) -> Option<HeaderValue> {
         let address = self.text.as_bytes();
         let mut line = BytesMut::with_capacity(
             before.map_or(0, HeaderValue::len) + address.len() + host.len() + 32,
@@ -180,7 +186,7 @@ impl Client {
         for part in [open, address, close] {
             line.put_slice(part);
         }
-        // A quote inside would end the quotation: such a host is left out.
+        // A quote would end the quoted string: such a host is left out.
         if !host
             .as_bytes()
             .iter()
@@ -195,32 +201,32 @@ impl Client {
     }
 }
 
-/// Says who asked, for what host, and gives the request a name to be found by. What a client says about that itself is believed
-/// only of trusted proxies; of others it is replaced.
-pub(crate) fn add_forwarding(
+/// Adds forwarding headers, a request id and a trace id. Values sent by trusted proxies are kept, those of other clients are
+/// replaced.
+pub(crate) fn add_forwarding_headers(
     headers: &mut HeaderMap,
-    client: &Client,
+    client: &ClientIdentity,
     host: HeaderValue,
     mut random: impl FnMut() -> u64,
 ) {
     if !client.is_trusted() {
-        strip_forwarding(headers);
+        strip_forwarding_headers(headers);
     }
     let forwarded_for = match headers.get(FORWARDED_FOR) {
         None => Some(client.text.clone()),
-        Some(_) => joined(headers, &FORWARDED_FOR, client.text.as_bytes()),
+        Some(_) => join_lines(headers, &FORWARDED_FOR, client.text.as_bytes()),
     };
     let before = headers
         .get(FORWARDED)
         .is_some()
-        .then(|| joined(headers, &FORWARDED, b""));
-    let forwarded = client.forwarded(before.flatten().as_ref(), &host);
+        .then(|| join_lines(headers, &FORWARDED, b""));
+    let forwarded = client.forwarded_header(before.flatten().as_ref(), &host);
     for (name, value) in [(FORWARDED_FOR, forwarded_for), (FORWARDED, forwarded)] {
         if let Some(value) = value {
             headers.insert(name, value);
         }
     }
-    // Only those of trusted proxies are there still.
+    // What is present here was sent by a trusted proxy.
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
@@ -237,7 +243,7 @@ pub(crate) fn add_forwarding(
     if named && traced {
         return;
     }
-    let (id, trace) = names([random(), random() | 1, random() | 1]);
+    let (id, trace) = request_ids([random(), random() | 1, random() | 1]);
     if !named {
         headers.insert(REQUEST_ID, id);
     }
@@ -246,8 +252,8 @@ pub(crate) fn add_forwarding(
     }
 }
 
-/// Takes off all that says for whom a request is forwarded.
-fn strip_forwarding(headers: &mut HeaderMap) {
+/// Removes all forwarding headers.
+fn strip_forwarding_headers(headers: &mut HeaderMap) {
     let is_forwarding = |name: &&HeaderName| {
         **name == FORWARDED || **name == REAL_IP || name.as_str().starts_with("x-forwarded-")
     };
@@ -257,26 +263,26 @@ fn strip_forwarding(headers: &mut HeaderMap) {
     }
 }
 
-/// Says which part of the path was taken off; whatever a client said about it goes.
-pub(crate) fn set_prefix(headers: &mut HeaderMap, prefix: Option<&str>) {
+/// Sets the removed path prefix; a value sent by the client is dropped.
+pub(crate) fn set_forwarded_prefix(headers: &mut HeaderMap, prefix: Option<&str>) {
     match prefix.and_then(|prefix| HeaderValue::from_str(prefix).ok()) {
         Some(prefix) => drop(headers.insert(FORWARDED_PREFIX, prefix)),
         None => drop(headers.remove(FORWARDED_PREFIX)),
     }
 }
 
-/// All lines of a field as one, with `last` at the end.
-fn joined(headers: &HeaderMap, name: &HeaderName, last: &[u8]) -> Option<HeaderValue> {
+/// Joins all lines of a field, with `last` appended.
+fn join_lines(headers: &HeaderMap, name: &HeaderName, last: &[u8]) -> Option<HeaderValue> {
     let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     let lines: Vec<&[u8]> = lines.chain((!last.is_empty()).then_some(last)).collect();
     HeaderValue::from_bytes(&lines.join(&b", "[..])).ok()
 }
 
-/// `X-Request-Id` and `traceparent` (W3C) of one request, the first being the trace's id, in one allocation.
-fn names(random: [u64; 3]) -> (HeaderValue, HeaderValue) {
+/// `X-Request-Id` and `traceparent` (W3C) of a request, in one allocation; the request id is the trace id.
+fn request_ids(random: [u64; 3]) -> (HeaderValue, HeaderValue) {
     let mut digits = [[0; 16]; 3];
     for (digits, random) in digits.iter_mut().zip(random) {
-        hex(digits, random);
+        write_hex(digits, random);
     }
     let mut text = BytesMut::with_capacity(55);
     for part in [
@@ -295,14 +301,14 @@ fn names(random: [u64; 3]) -> (HeaderValue, HeaderValue) {
 }
 
 /// Writes a number as 16 hexadecimal digits.
-pub(crate) fn hex(digits: &mut [u8; 16], number: u64) {
+pub(crate) fn write_hex(digits: &mut [u8; 16], number: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (place, digit) in digits.iter_mut().rev().enumerate() {
         *digit = DIGITS[(number >> (4 * place)) as usize & 15];
     }
 }
 
-/// The name a request is known by, for the log.
+/// The request id, for the access log.
 pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(REQUEST_ID).cloned()
 }
@@ -341,9 +347,9 @@ mod tests {
         );
     }
 
-    fn client(address: &str, trusted: &[&str]) -> Client {
+    fn client(address: &str, trusted: &[&str]) -> ClientIdentity {
         let trusted = trusted.iter().map(|network| network.parse().unwrap());
-        Client::new(address.parse().unwrap(), &trusted.collect())
+        ClientIdentity::new(address.parse().unwrap(), &trusted.collect())
     }
 
     /// What a terminator of TLS says, or somebody who pretends to be one.
@@ -363,8 +369,8 @@ mod tests {
     fn a_trusted_proxy_is_believed_and_its_chain_grows() {
         let proxy = client("10.0.0.1", &["10.0.0.0/8"]);
         let mut headers = forwarded();
-        assert_eq!(proxy.origin(&headers).to_string(), "203.0.113.9");
-        add_forwarding(&mut headers, &proxy, "inner".parse().unwrap(), || 7);
+        assert_eq!(proxy.origin_address(&headers).to_string(), "203.0.113.9");
+        add_forwarding_headers(&mut headers, &proxy, "inner".parse().unwrap(), || 7);
         assert_eq!(
             headers["x-forwarded-for"],
             "203.0.113.9, 10.0.0.2, 10.0.0.1"
@@ -382,8 +388,8 @@ mod tests {
     fn nobody_else_is_believed() {
         let stranger = client("203.0.113.7", &["10.0.0.0/8"]);
         let mut headers = forwarded();
-        assert_eq!(stranger.origin(&headers).to_string(), "203.0.113.7");
-        add_forwarding(&mut headers, &stranger, "inner".parse().unwrap(), || 7);
+        assert_eq!(stranger.origin_address(&headers).to_string(), "203.0.113.7");
+        add_forwarding_headers(&mut headers, &stranger, "inner".parse().unwrap(), || 7);
         assert_eq!(headers["x-forwarded-for"], "203.0.113.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "inner");
@@ -398,13 +404,16 @@ mod tests {
         let proxy = client("10.0.0.1", &["10.0.0.0/8"]);
         let origin = |chain: &str| {
             proxy
-                .origin(&map(&[("x-forwarded-for", chain)]))
+                .origin_address(&map(&[("x-forwarded-for", chain)]))
                 .to_string()
         };
         assert_eq!(origin("1.1.1.1, 203.0.113.9, 10.0.0.3"), "203.0.113.9");
         assert_eq!(origin("10.0.0.4, 10.0.0.3"), "10.0.0.4");
         assert_eq!(origin("1.1.1.1, unknown, 10.0.0.3"), "10.0.0.3");
-        assert_eq!(proxy.origin(&HeaderMap::new()).to_string(), "10.0.0.1");
+        assert_eq!(
+            proxy.origin_address(&HeaderMap::new()).to_string(),
+            "10.0.0.1"
+        );
     }
 
     #[test]
@@ -417,13 +426,13 @@ mod tests {
             ("x-request-id", "mine"),
         ]);
         let client = client("127.0.0.1", &["127.0.0.0/8"]);
-        add_forwarding(
+        add_forwarding_headers(
             &mut headers,
             &client,
             "shop.example.com:80".parse().unwrap(),
             || 7,
         );
-        set_prefix(&mut headers, None);
+        set_forwarded_prefix(&mut headers, None);
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 127.0.0.1");
         let last = "for=127.0.0.1;host=\"shop.example.com:80\";proto=http";
         assert_eq!(headers["forwarded"], format!("for=10.0.0.1, {last}"));
@@ -437,8 +446,8 @@ mod tests {
     fn an_ipv6_client_is_quoted() {
         let mut headers = HeaderMap::new();
         let client = client("2001:db8::1", &[]);
-        add_forwarding(&mut headers, &client, "h".parse().unwrap(), || 7);
-        set_prefix(&mut headers, Some("/shop"));
+        add_forwarding_headers(&mut headers, &client, "h".parse().unwrap(), || 7);
+        set_forwarded_prefix(&mut headers, Some("/shop"));
         assert_eq!(
             headers["forwarded"],
             "for=\"[2001:db8::1]\";host=\"h\";proto=http"
@@ -450,7 +459,7 @@ mod tests {
     #[test]
     fn only_upgrades_that_can_be_tunnelled_are_asked_for() {
         let asks = |connection: &str, upgrade: &str| {
-            wanted_upgrade(&map(&[("connection", connection), ("upgrade", upgrade)])).is_some()
+            requested_upgrade(&map(&[("connection", connection), ("upgrade", upgrade)])).is_some()
         };
         assert!(asks("keep-alive, Upgrade", "websocket"));
         assert!(!asks("keep-alive", "websocket"));

@@ -1,55 +1,61 @@
-//! The data plane: a reverse proxy with exact sticky weights, as a process of its own. It keeps serving the last routes when
-//! nobody controls it.
+//! The data plane: a reverse proxy with exact sticky weights, running as its own process. It keeps serving the last routes when
+//! no controller is connected.
 //!
-//! Architecture: one thread for each worker with its own connections (`worker`); all share the listening sockets, a table of
-//! routes that is swapped atomically (`table`), and counters that each worker writes in cells of its own (`counters`). Choosing
-//! (`route`) is pure. A request goes through `strict` and
-//! `asked` (is it sound?), `forward` (where to?), `exchange` (one attempt) `body`
-//! (both bodies) and `open` (counted, also while it has no answer). [`protocol`] is what the control socket speaks, [`client`] speaks it.
+//! # Structure
 //!
-//! What it must never do: forward a request twice once something was sent that may not be repeated, decide who gets traffic, or
-//! wait for its controller.
+//! One thread per worker, each with its own connections (`worker`). Workers share the listening sockets, a route table that is
+//! swapped atomically (`route_table`), and counters in which each worker writes its own cells (`counters`). Choosing a route and
+//! a release is pure (`route_matching`).
+//!
+//! A request passes through `framing_guard` and `request` (validation), `forward` (choice of the target, retries, holding),
+//! `attempt` (one attempt at one instance), `body` (both bodies) and `open_requests` (counting, also while there is no
+//! response). [`protocol`] defines the messages of the control socket, [`control_client`] sends them.
+//!
+//! # Invariants
+//!
+//! - A request is never sent twice once anything was sent that must not be repeated.
+//! - The proxy does not decide which release gets traffic, and never waits for its controller.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), shipway_proxy::ProxyError> {
-//! let options = shipway_proxy::Options {
-//!     listen: vec!["127.0.0.1:8080".parse().expect("an address")],
-//!     control: "/run/shipway/proxy.sock".into(),
-//!     state: "/var/lib/shipway/proxy".into(),
-//!     workers: 0,
-//!     trusted: Vec::new(),
+//! let options = shipway_proxy::ProxyOptions {
+//! listen: vec!["127.0.0.1:8080".parse().expect("an address")],
+//! control: "/run/shipway/proxy.sock".into(),
+//! state: "/var/lib/shipway/proxy".into(),
+//! workers: 0,
+//! trusted: Vec::new(),
 //! };
-//! shipway_proxy::Proxy::new(options).taking_over().run(|addresses| println!("{addresses:?}")).await
+//! shipway_proxy::Proxy::new(options).with_takeover().run(|addresses| println!("{addresses:?}")).await
 //! # }
 //! ```
 
-mod access;
-mod asked;
+mod access_log;
+mod attempt;
 mod body;
-mod connection;
-mod control;
+mod client_connection;
+mod connection_pool;
+mod control_socket;
 mod counters;
-mod exchange;
+mod failed_users;
 mod forward;
+mod framing_guard;
 mod headers;
-mod latency;
-mod listen;
+mod latency_histogram;
+mod listener_set;
+mod match_rules;
 mod mirror;
-mod open;
-mod route;
-mod rules;
-mod run;
-mod state;
-mod strict;
-mod table;
+mod open_requests;
+mod request;
+mod route_matching;
+mod route_table;
+mod routes_file;
+mod startup;
 mod takeover;
-mod trust;
+mod trusted_network;
 mod tunnel;
-mod upstream;
-mod users;
 mod worker;
 
-pub mod client;
+pub mod control_client;
 pub mod protocol;
 
 use std::{
@@ -65,97 +71,101 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use crate::trust::{ParseNetworkError, TrustedNetwork};
+pub use crate::trusted_network::{ParseNetworkError, TrustedNetwork};
 use crate::{
-    counters::Registry,
-    listen::Listeners,
-    protocol::{Accepted, Fault, Snapshot},
-    table::Table,
-    worker::{Message, ReportRequest},
+    counters::CounterRegistry,
+    listener_set::ListenerSet,
+    protocol::{AcceptedRoutes, InjectedFault, RouteSnapshot},
+    route_table::RouteTable,
+    worker::{ReportRequest, WorkerMessage},
 };
 
-/// How a proxy is started.
+/// Configuration of a proxy.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Where it listens.
+pub struct ProxyOptions {
+    /// Addresses to listen on for requests.
     pub listen: Vec<SocketAddr>,
-    /// The control socket. Names that begin with it are used too: a lock, and sockets of proxies that are being replaced.
+    /// Path of the control socket. Paths with this prefix are used too: a lock file, and the sockets of proxies that are being
+    /// replaced.
     pub control: PathBuf,
-    /// The folder of `routes.json`.
+    /// The folder that holds `routes.json`.
     pub state: PathBuf,
-    /// Worker threads; 0: one per core.
+    /// Number of worker threads; 0 means one per core.
     pub workers: usize,
-    /// Proxies in front of this one: what they say about clients is kept, what others say is replaced.
+    /// Networks of proxies in front of this one. Forwarding headers from these are kept, those from other clients are replaced.
     pub trusted: Vec<TrustedNetwork>,
 }
 
-/// A proxy that is about to run.
+/// A configured proxy that has not been started.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    options: Options,
+    options: ProxyOptions,
     access_log: Option<PathBuf>,
-    take_over: TakeOver,
-    head_max: Duration,
+    take_over: TakeoverPolicy,
+    head_timeout: Duration,
 }
 
-/// What to do about a proxy that runs already.
+/// What to do if a proxy already runs at the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TakeOver {
+enum TakeoverPolicy {
     Refuse,
-    IfThere,
+    ReplaceRunning,
 }
 
-/// A client that takes longer for the head of its next request is let go.
-const HEAD_MAX: Duration = Duration::from_secs(60);
+/// Timeout for the head of a client's next request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Proxy {
-    /// A proxy with no access log, which refuses to start where another one runs.
+    /// A proxy without an access log that refuses to start where another one runs.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: ProxyOptions) -> Self {
         Self {
             options,
             access_log: None,
-            take_over: TakeOver::Refuse,
-            head_max: HEAD_MAX,
+            take_over: TakeoverPolicy::Refuse,
+            head_timeout: HEAD_TIMEOUT,
         }
     }
 
-    /// Writes a line of JSON for each request to this file; at 64 MiB it becomes `.1`.
+    /// Writes one line of JSON per request to this file, which is renamed to `.1` at 64 MiB.
     #[must_use]
-    pub fn access_log(mut self, path: impl Into<PathBuf>) -> Self {
+    pub fn with_access_log(mut self, path: impl Into<PathBuf>) -> Self {
         self.access_log = Some(path.into());
         self
     }
 
-    /// Replaces the proxy that runs with the same options, if one does, without losing a connection.
+    /// Replaces the proxy that runs with the same options, if there is one, without losing a connection.
     #[must_use]
-    pub fn taking_over(mut self) -> Self {
-        self.take_over = TakeOver::IfThere;
+    pub fn with_takeover(mut self) -> Self {
+        self.take_over = TakeoverPolicy::ReplaceRunning;
         self
     }
 
-    /// How long a client may take for the head of its next request, in whole seconds; 60 s if not said.
+    /// Timeout for the head of a client's next request, in whole seconds; 60 s by default.
     #[must_use]
-    pub fn head_within(mut self, limit: Duration) -> Self {
-        self.head_max = limit;
+    pub fn with_head_timeout(mut self, limit: Duration) -> Self {
+        self.head_timeout = limit;
         self
     }
 
-    /// Runs until it is told to stop. `ready` is called once it serves.
+    /// Runs until the proxy is stopped. `ready` is called once it serves requests.
     pub async fn run(self, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
-        run::run(self, ready).await
+        startup::run_proxy(self, ready).await
     }
 }
 
-/// Runs a proxy until it is told to stop. `ready` is called once it serves.
-pub async fn run(options: Options, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
+/// Runs a proxy until it is stopped. `ready` is called once it serves requests.
+pub async fn run(
+    options: ProxyOptions,
+    ready: impl FnOnce(&[SocketAddr]),
+) -> Result<(), ProxyError> {
     Proxy::new(options).run(ready).await
 }
 
 /// Why a proxy can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// A port.
+    /// A listening port can't be opened.
     #[error("{address} can't be listened on: {source}; is another proxy or server running there?")]
     Listen {
         /// Where.
@@ -163,7 +173,7 @@ pub enum ProxyError {
         /// Why.
         source: io::Error,
     },
-    /// The control socket.
+    /// The control socket can't be bound.
     #[error("the control socket {path} can't be used: {source}")]
     Control {
         /// Where.
@@ -171,7 +181,7 @@ pub enum ProxyError {
         /// Why.
         source: io::Error,
     },
-    /// The state folder.
+    /// The state folder can't be created.
     #[error("the folder {path} can't be used: {source}")]
     State {
         /// Where.
@@ -179,7 +189,7 @@ pub enum ProxyError {
         /// Why.
         source: io::Error,
     },
-    /// The access log.
+    /// The access log can't be opened.
     #[error("the access log {path} can't be written: {source}")]
     AccessLog {
         /// Where.
@@ -187,39 +197,40 @@ pub enum ProxyError {
         /// Why.
         source: io::Error,
     },
-    /// The proxy that runs could not be taken over; it goes on.
+    /// The running proxy could not be taken over; it keeps serving.
     #[error("the running proxy can't be replaced: {0}")]
     TakeOver(String),
 }
 
-/// Between two attempts to listen on a port that another program has.
+/// Pause between two attempts to listen on a port that another program holds.
 const PORT_RETRY: Duration = Duration::from_secs(1);
 
-/// After a snapshot was swapped in, workers use it within microseconds; one that is stuck must not hold the controller up.
+/// How long `apply_routes` waits for all workers to use a new table. They need microseconds; one that is stuck must not block
+/// the controller.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 
-/// What workers and the control socket share.
-pub(crate) struct Shared {
-    pub(crate) table: ArcSwap<Table>,
-    pub(crate) faults: ArcSwap<Vec<Fault>>,
-    pub(crate) registry: Registry,
+/// State shared by the workers and the control socket.
+pub(crate) struct ProxyState {
+    pub(crate) table: ArcSwap<RouteTable>,
+    pub(crate) faults: ArcSwap<Vec<InjectedFault>>,
+    pub(crate) registry: CounterRegistry,
     pub(crate) boot: String,
     pub(crate) seed: u64,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) head_max: Duration,
+    pub(crate) head_timeout: Duration,
     pub(crate) trusted: Arc<[TrustedNetwork]>,
-    /// Moves when held requests should look again: new routes, or an instance is back.
+    /// Incremented when held requests should check again: new routes, or an instance was readmitted.
     pub(crate) changes: watch::Sender<u64>,
-    /// By worker: the table since which no request uses an older one.
+    /// Per worker, the newest table generation such that no request uses an older one.
     pub(crate) settled: watch::Sender<Vec<u64>>,
-    /// By worker: open client connections.
+    /// Open client connections of each worker.
     pub(crate) connections: Vec<AtomicUsize>,
-    pub(crate) inboxes: Vec<mpsc::Sender<Message>>,
+    pub(crate) inboxes: Vec<mpsc::Sender<WorkerMessage>>,
     pub(crate) reports: Vec<mpsc::Sender<ReportRequest>>,
-    /// Locked while routes change, so that they change one after the other.
-    pub(crate) listeners: tokio::sync::Mutex<Listeners>,
+    /// Locked while routes change: changes are applied one at a time.
+    pub(crate) listeners: tokio::sync::Mutex<ListenerSet>,
     unreachable_ports: Mutex<BTreeMap<u16, String>>,
-    pub(crate) socket: control::Socket,
+    pub(crate) socket: control_socket::ControlSocket,
     pub(crate) stopping: CancellationToken,
     pub(crate) state: PathBuf,
     grace: Mutex<Duration>,
@@ -227,70 +238,74 @@ pub(crate) struct Shared {
     predecessors: Mutex<Vec<u32>>,
 }
 
-impl Shared {
-    /// Takes over a snapshot: checked, kept on disk, swapped in, and in use by every worker when this returns. What makes no sense
-    /// is left out and named in the answer.
-    pub(crate) async fn put(self: &Arc<Self>, snapshot: Snapshot) -> Result<Accepted, String> {
+impl ProxyState {
+    /// Applies a snapshot. When this returns, it was checked, is on disk, and every worker uses it. Invalid routes are left out
+    /// and listed in the result.
+    pub(crate) async fn apply_routes(
+        self: &Arc<Self>,
+        snapshot: RouteSnapshot,
+    ) -> Result<AcceptedRoutes, String> {
         let mut listeners = self.listeners.lock().await;
         if self.stopping.is_cancelled() {
             return Err("the proxy is stopping".to_owned());
         }
         let current = self.table.load_full();
         let generation = current.generation + 1;
-        let admitted = table::admit(snapshot, &current.snapshot);
+        let admitted = route_table::admit_snapshot(snapshot, &current.snapshot);
         let (snapshot, refused) = admitted.map_err(|error| error.to_string())?;
-        let table = Table::compile(snapshot, generation, &self.registry);
+        let table = RouteTable::compile(snapshot, generation, &self.registry);
         let table = table.map_err(|error| error.to_string())?;
         let (folder, kept) = (self.state.clone(), table.snapshot.clone());
-        tokio::task::spawn_blocking(move || state::keep(&folder, &kept))
+        tokio::task::spawn_blocking(move || routes_file::save_routes(&folder, &kept))
             .await
             .map_err(|error| error.to_string())?
             .map_err(|error| format!("the routes can't be kept: {error}"))?;
-        let ports = table.ports();
+        let ports = table.route_ports();
         self.table.store(Arc::new(table));
-        self.wake();
-        self.listen_for_routes(&mut listeners, &ports).await;
+        self.wake_held_requests();
+        self.open_route_ports(&mut listeners, &ports).await;
         let mut settled = self.settled.subscribe();
         let all = settled.wait_for(|settled| settled.iter().all(|it| *it >= generation));
         if tokio::time::timeout(SETTLE_MAX, all).await.is_err() {
             tracing::warn!("a worker does not use the new routes yet");
         }
-        self.registry.forget_instances();
-        Ok(Accepted {
+        self.registry.drop_unused_instances();
+        Ok(AcceptedRoutes {
             generation,
             refused,
             unreachable_ports: self.unreachable_ports(),
         })
     }
 
-    /// Ports of routes that can't be listened on now, with the reason.
+    /// Route ports that can't be opened now, each with the reason.
     pub(crate) fn unreachable_ports(&self) -> BTreeMap<u16, String> {
         lock(&self.unreachable_ports).clone()
     }
 
-    /// Tries the ports of routes that couldn't be listened on again, until the proxy stops: another program may free them.
-    pub(crate) async fn retry_ports(&self) {
+    /// Retries the route ports that couldn't be opened until the proxy stops; another program may free them.
+    pub(crate) async fn retry_unreachable_ports(&self) {
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
                 () = tokio::time::sleep(PORT_RETRY) => {}
             }
-            if self.unreachable_ports().is_empty() || self.handed_over().is_some() {
+            if self.unreachable_ports().is_empty() || self.handed_over_at().is_some() {
                 continue;
             }
             let mut listeners = self.listeners.lock().await;
             if self.stopping.is_cancelled() {
                 return;
             }
-            let ports = self.table.load().ports();
-            self.listen_for_routes(&mut listeners, &ports).await;
+            let ports = self.table.load().route_ports();
+            self.open_route_ports(&mut listeners, &ports).await;
         }
     }
 
-    /// Opens and closes the ports that routes have of their own. One that can't be opened must not keep the other routes waiting.
-    async fn listen_for_routes(&self, listeners: &mut Listeners, ports: &BTreeSet<u16>) {
-        for address in listeners.retain(&self.listen, ports) {
-            self.tell(|| Ok(Message::Unlisten(address))).await;
+    /// Opens and closes the ports of routes. A port that can't be opened must not delay the other routes.
+    async fn open_route_ports(&self, listeners: &mut ListenerSet, ports: &BTreeSet<u16>) {
+        for address in listeners.close_unused(&self.listen, ports) {
+            self.send_to_workers(|| Ok(WorkerMessage::Unlisten(address)))
+                .await;
         }
         let Some(host) = self.listen.first().map(SocketAddr::ip) else {
             return;
@@ -298,11 +313,14 @@ impl Shared {
         let mut unreachable = BTreeMap::new();
         for port in ports {
             let address = SocketAddr::new(host, *port);
-            if listeners.has(address) {
+            if listeners.contains(address) {
                 continue;
             }
             match listeners.open(address, true) {
-                Ok(address) => self.tell(|| listeners.message(address)).await,
+                Ok(address) => {
+                    self.send_to_workers(|| listeners.listen_message(address))
+                        .await
+                }
                 Err(error) => drop(unreachable.insert(*port, error.to_string())),
             }
         }
@@ -322,27 +340,27 @@ impl Shared {
         }
     }
 
-    /// Tells all workers.
-    pub(crate) async fn tell(&self, message: impl Fn() -> io::Result<Message>) {
+    /// Sends a message to every worker.
+    pub(crate) async fn send_to_workers(&self, message: impl Fn() -> io::Result<WorkerMessage>) {
         for inbox in &self.inboxes {
             match message() {
-                // A worker that ended needs to know nothing.
+                // Sending fails only when the worker has exited.
                 Ok(message) => drop(inbox.send(message).await),
                 Err(error) => tracing::error!("a listening socket can't be shared: {error}"),
             }
         }
     }
 
-    /// Lets held requests look again, and workers settle.
-    pub(crate) fn wake(&self) {
+    /// Makes held requests check again, and workers report their table generation.
+    pub(crate) fn wake_held_requests(&self) {
         self.changes.send_modify(|change| *change += 1);
     }
 
-    /// Lets workers finish. Their listening sockets are then the last ones: whoever connects from now on is refused, or accepted
-    /// by a successor, and nobody waits for ever.
+    /// Lets workers finish. Only their copies of the listening sockets remain: later connections are refused or accepted by a
+    /// successor, none waits in a queue that is never served.
     pub(crate) async fn stop(&self, grace: Duration) {
         let mut listeners = self.listeners.lock().await;
-        *listeners = Listeners::default();
+        *listeners = ListenerSet::default();
         *lock(&self.grace) = grace;
         self.stopping.cancel();
     }
@@ -351,21 +369,21 @@ impl Shared {
         *lock(&self.grace)
     }
 
-    /// Since when a successor has the sockets.
-    pub(crate) fn handed_over(&self) -> Option<Instant> {
+    /// When the sockets were handed to a successor.
+    pub(crate) fn handed_over_at(&self) -> Option<Instant> {
         *lock(&self.handed_over)
     }
 
-    /// Whether a successor answers in its place.
+    /// Whether a successor answers at the control socket.
     pub(crate) fn is_superseded(&self) -> bool {
-        self.handed_over().is_some() && !self.socket.is_mine()
+        self.handed_over_at().is_some() && !self.socket.is_current()
     }
 
-    pub(crate) fn hand_over(&self) {
+    pub(crate) fn mark_handed_over(&self) {
         *lock(&self.handed_over) = Some(Instant::now());
     }
 
-    pub(crate) fn predecessors(&self) -> Vec<u32> {
+    pub(crate) fn predecessor_pids(&self) -> Vec<u32> {
         lock(&self.predecessors).clone()
     }
 

@@ -1,8 +1,11 @@
-//! Copies of requests for a release that gets no users yet: sent to it, their answers thrown away, counted apart.
+//! Mirrors requests: copies are sent to a release that gets no users yet, the responses are discarded and counted separately.
 //!
-//! What it must never do: keep a user waiting, or fail them. A copy goes its own way on the worker's thread; beyond
-//! [`COPIES_MAX`] at once, and where a body is too large or comes too late, there is none, and that is counted. What can't be
-//! reached is not ejected: only users' requests decide that.
+//! # Invariants
+//!
+//! - A copy never delays or fails the user's request: it runs as a task of its own.
+//! - At most [`COPIES_MAX`] copies are in flight per worker. Beyond that, and for bodies that are too large or late, no copy is
+//! sent, and that is counted.
+//! - An unreachable instance is not ejected here: only users' requests decide that.
 
 use std::{
     cell::Cell,
@@ -19,206 +22,219 @@ use http::{
 use tokio::task::spawn_local;
 
 use crate::{
-    asked::Asked,
-    body::Upload,
-    counters::{Answered, InstanceState, ReleaseCounters, Worker},
-    open::OpenRequest,
-    protocol::Methods,
-    table::Lane,
-    upstream::{Again, Kind, Link, Pool},
+    body::RequestBody,
+    connection_pool::{ConnectionKind, ConnectionPool, InstanceConnection, RetrySafety},
+    counters::{CompletedResponse, InstanceState, ReleaseCounters, WorkerIndex},
+    open_requests::OpenRequest,
+    protocol::MirroredMethods,
+    request::ValidatedRequest,
+    route_table::CompiledRoute,
 };
 
-/// Copies under way at once for each worker; a release that is too slow for more would only be buried.
+/// Limit of copies in flight per worker; a release that is too slow for more would only be overloaded.
 const COPIES_MAX: u32 = 64;
-/// A copy that takes longer is given up, and counted as not answered in time.
+/// Timeout of a copy, counted as a gateway timeout.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are read, so that its connection can be used again.
+/// Bytes of a response that are read so that its connection can be reused.
 const DISCARDED_MAX: u64 = 1 << 20;
-/// Says to the release that nobody waits for the answer.
+/// Tells the release that the response is discarded.
 const MARK: HeaderName = HeaderName::from_static("x-shipway-mirror");
 
-/// The copies of one worker.
+/// Sends the copies of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Copies {
-    under_way: Rc<Cell<u32>>,
+pub(crate) struct MirrorSender {
+    in_flight: Rc<Cell<u32>>,
 }
 
-/// A copy that isn't sent yet, since its body isn't there.
-pub(crate) struct Copy {
-    request: Request<Upload>,
-    sending: Sending,
+/// A copy that waits for its body.
+pub(crate) struct MirrorCopy {
+    request: Request<RequestBody>,
+    sending: CopyInFlight,
 }
 
-/// What a copy on its way holds on to.
-struct Sending {
-    under_way: Rc<Cell<u32>>,
+/// Counts a copy as in flight until it is dropped.
+struct CopyInFlight {
+    in_flight: Rc<Cell<u32>>,
     instance: Arc<InstanceState>,
     counters: Arc<ReleaseCounters>,
-    worker: Worker,
+    worker: WorkerIndex,
 }
 
-impl Drop for Sending {
+impl Drop for CopyInFlight {
     fn drop(&mut self) {
-        self.under_way.set(self.under_way.get() - 1);
-        self.instance.open.end(self.worker);
-        self.counters.open.end(self.worker);
+        self.in_flight.set(self.in_flight.get() - 1);
+        self.instance.open.decrement(self.worker);
+        self.counters.open.decrement(self.worker);
     }
 }
 
-impl Copies {
-    /// Copies a request that is about to go to somebody else. What has no body is sent at once; a body is copied on its way, and
-    /// [`Copies::complete`] sends it.
-    pub(crate) fn copy(
+impl MirrorSender {
+    /// Copies a request that is about to be forwarded. Without a body the copy is sent at once; otherwise the body is copied
+    /// while it is forwarded, and [`MirrorSender::send_with_body`] sends it.
+    pub(crate) fn start_copy(
         &self,
         open: &OpenRequest,
-        asked: &mut Asked,
-        pool: &Pool,
+        validated: &mut ValidatedRequest,
+        pool: &ConnectionPool,
         turn: usize,
         random: impl FnOnce() -> u64,
-    ) -> Option<Copy> {
-        let lane = open.lane().clone();
-        let mirror = lane.mirror.as_ref()?;
-        let is_its_own = open.side().release == lane.backends[mirror.side].release;
+    ) -> Option<MirrorCopy> {
+        let route = open.route().clone();
+        let mirror = route.mirror.as_ref()?;
+        let is_its_own = open.backend().release == route.backends[mirror.backend].release;
         let drawn = random() % u64::from(crate::protocol::FULL) < u64::from(mirror.share);
         if is_its_own || !drawn {
             return None;
         }
         let worker = open.worker();
-        let copied = self.prepared(&lane, asked, worker, turn);
+        let copied = self.prepare_copy(&route, validated, worker, turn);
         let Some(copy) = copied else {
-            mirror.counters.passed_over(worker);
+            mirror.counters.record_not_copied(worker);
             return None;
         };
-        let Some(upload) = &asked.upload else {
-            spawn_local(copy.run(pool.clone(), within(&lane)));
+        let Some(upload) = &validated.upload else {
+            spawn_local(copy.send_and_discard(pool.clone(), copy_timeout(&route)));
             return None;
         };
-        upload.copy_from_here();
+        upload.start_copy();
         Some(copy)
     }
 
-    fn prepared(
+    fn prepare_copy(
         &self,
-        lane: &Lane,
-        asked: &mut Asked,
-        worker: Worker,
+        route: &CompiledRoute,
+        validated: &mut ValidatedRequest,
+        worker: WorkerIndex,
         turn: usize,
-    ) -> Option<Copy> {
-        let mirror = lane.mirror.as_ref()?;
-        let method = asked.request.as_ref()?.method();
+    ) -> Option<MirrorCopy> {
+        let mirror = route.mirror.as_ref()?;
+        let method = validated.outgoing.as_ref()?.method();
         let is_safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-            && asked.upload.is_none();
-        let wanted = is_safe || mirror.methods == Methods::All;
-        if !wanted || asked.upgrade.is_some() || self.under_way.get() >= COPIES_MAX {
+            && validated.upload.is_none();
+        let wanted = is_safe || mirror.methods == MirroredMethods::All;
+        if !wanted || validated.upgrade.is_some() || self.in_flight.get() >= COPIES_MAX {
             return None;
         }
-        let side = &lane.backends[mirror.side];
-        let instance = side.instances[side.pick(worker, turn, &[])?].clone();
-        let request = asked.aimed_at(lane)?;
-        let mut copy = Request::new(Upload::None);
+        let backend = &route.backends[mirror.backend];
+        let instance = backend.instances[backend.pick_instance(worker, turn, &[])?].clone();
+        let request = validated.take_for_route(route)?;
+        let mut copy = Request::new(RequestBody::None);
         request.method().clone_into(copy.method_mut());
         request.uri().clone_into(copy.uri_mut());
         request.headers().clone_into(copy.headers_mut());
-        asked.request = Some(request);
+        validated.outgoing = Some(request);
         copy.headers_mut()
             .insert(MARK, HeaderValue::from_static("1"));
-        self.under_way.set(self.under_way.get() + 1);
-        instance.open.begin(worker);
-        mirror.counters.open.begin(worker);
-        let sending = Sending {
-            under_way: self.under_way.clone(),
+        self.in_flight.set(self.in_flight.get() + 1);
+        instance.open.increment(worker);
+        mirror.counters.open.increment(worker);
+        let sending = CopyInFlight {
+            in_flight: self.in_flight.clone(),
             instance,
             counters: mirror.counters.clone(),
             worker,
         };
-        Some(Copy {
+        Some(MirrorCopy {
             request: copy,
             sending,
         })
     }
 
-    /// Sends a copy whose body is there by now; there is none where it was too large or isn't all there.
-    pub(crate) fn complete(copy: Option<Copy>, lane: &Lane, asked: &Asked, pool: &Pool) {
+    /// Sends a copy whose body is complete; drops it if the body was too large or is incomplete.
+    pub(crate) fn send_with_body(
+        copy: Option<MirrorCopy>,
+        route: &CompiledRoute,
+        validated: &ValidatedRequest,
+        pool: &ConnectionPool,
+    ) {
         let Some(mut copy) = copy else { return };
-        let Some(body) = asked.upload.as_ref().and_then(|upload| upload.copied()) else {
-            copy.sending.counters.passed_over(copy.sending.worker);
+        let Some(body) = validated
+            .upload
+            .as_ref()
+            .and_then(|upload| upload.take_copy())
+        else {
+            copy.sending.counters.record_not_copied(copy.sending.worker);
             return;
         };
         for name in [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT] {
             copy.request.headers_mut().remove(name);
         }
-        *copy.request.body_mut() = Upload::Copy(Some(body));
-        spawn_local(copy.run(pool.clone(), within(lane)));
+        *copy.request.body_mut() = RequestBody::Copy(Some(body));
+        spawn_local(copy.send_and_discard(pool.clone(), copy_timeout(route)));
     }
 }
 
-fn within(lane: &Lane) -> Duration {
-    Duration::from_millis(lane.route.timeout_ms).min(ANSWER_MAX)
+fn copy_timeout(route: &CompiledRoute) -> Duration {
+    Duration::from_millis(route.config.timeout_ms).min(ANSWER_MAX)
 }
 
-impl Copy {
-    async fn run(self, pool: Pool, limit: Duration) {
+impl MirrorCopy {
+    async fn send_and_discard(self, pool: ConnectionPool, limit: Duration) {
         let Self { request, sending } = self;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let bytes_in = match request.body() {
-            Upload::Copy(Some(body)) => body.len() as u64,
-            Upload::Copy(None) | Upload::None | Upload::Client(..) => 0,
+            RequestBody::Copy(Some(body)) => body.len() as u64,
+            RequestBody::Copy(None) | RequestBody::None | RequestBody::Client(..) => 0,
         };
-        let asked = ask(&pool, &sending.instance, request);
-        let (status, bytes_out, answered) = match tokio::time::timeout(limit, asked).await {
+        let validated = send_copy(&pool, &sending.instance, request);
+        let (status, bytes_out, answered) = match tokio::time::timeout(limit, validated).await {
             Ok(Some((status, bytes))) => (status, bytes, true),
             Ok(None) => (StatusCode::BAD_GATEWAY, 0, false),
             Err(_) => (StatusCode::GATEWAY_TIMEOUT, 0, false),
         };
         if !answered {
-            sending.counters.proxy_error(sending.worker);
+            sending.counters.record_proxy_error(sending.worker);
         }
-        let answered = Answered {
+        let answered = CompletedResponse {
             status: status.as_u16(),
-            took: begun.elapsed(),
+            took: started_at.elapsed(),
             is_late: false,
             bytes_in,
             bytes_out,
         };
-        sending.counters.answered(sending.worker, &answered);
+        sending.counters.record_response(sending.worker, &answered);
     }
 }
 
-/// The status of the answer and how many bytes it had; none where there was no answer to its end.
-async fn ask(
-    pool: &Pool,
+/// Status and size of the response; `None` if it was not complete.
+async fn send_copy(
+    pool: &ConnectionPool,
     instance: &InstanceState,
-    request: Request<Upload>,
+    request: Request<RequestBody>,
 ) -> Option<(StatusCode, u64)> {
-    let is_alone = matches!(request.body(), Upload::None);
-    // A kept connection may have been closed by now; what can't be sent again gets a new one.
-    if is_alone && let Some(link) = pool.take(instance.address, Again::Yes, Instant::now()) {
-        let mut again = Request::new(Upload::None);
+    let is_alone = matches!(request.body(), RequestBody::None);
+    // A pooled connection may have been closed; a request that can't be sent again gets a new one.
+    if is_alone
+        && let Some(upstream) = pool.take(instance.address, RetrySafety::Safe, Instant::now())
+    {
+        let mut again = Request::new(RequestBody::None);
         request.method().clone_into(again.method_mut());
         request.uri().clone_into(again.uri_mut());
         request.headers().clone_into(again.headers_mut());
-        if let Some(answer) = over(pool, instance, link, again).await {
+        if let Some(answer) = read_response(pool, instance, upstream, again).await {
             return Some(answer);
         }
     }
-    let mut link = Link::connect(instance.address, Kind::Plain).await.ok()?;
+    let mut upstream = InstanceConnection::connect(instance.address, ConnectionKind::Plain)
+        .await
+        .ok()?;
     if !is_alone {
-        link.detach();
+        upstream.detach();
     }
-    over(pool, instance, link, request).await
+    read_response(pool, instance, upstream, request).await
 }
 
-async fn over(
-    pool: &Pool,
+async fn read_response(
+    pool: &ConnectionPool,
     instance: &InstanceState,
-    mut link: Link,
-    request: Request<Upload>,
+    mut upstream: InstanceConnection,
+    request: Request<RequestBody>,
 ) -> Option<(StatusCode, u64)> {
-    let answer = link.send(request).await.ok()?;
+    let answer = upstream.send_request(request).await.ok()?;
     let (status, mut body) = (answer.status(), answer.into_body());
     let mut bytes = 0;
     loop {
-        let frame = std::future::poll_fn(|cx| link.poll_frame(&mut body, cx)).await;
+        let frame = std::future::poll_fn(|cx| upstream.poll_frame(&mut body, cx)).await;
         match frame {
             None => break,
             Some(Ok(frame)) => {
@@ -227,10 +243,10 @@ async fn over(
             Some(Err(_)) => return None,
         }
         if bytes > DISCARDED_MAX {
-            // It answers, that is known; the rest is not worth reading.
+            // The status is known; the rest is not worth reading.
             return Some((status, bytes));
         }
     }
-    pool.put(instance.address, link);
+    pool.put_back(instance.address, upstream);
     Some((status, bytes))
 }

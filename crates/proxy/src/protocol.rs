@@ -1,83 +1,84 @@
-//! What the control socket speaks: one snapshot of routes in, counters out. JSON over HTTP/1.1 on a unix socket.
+//! Messages of the control socket: JSON over HTTP/1.1 on a unix socket.
 //!
-//! | request | body | answer |
+//! | request | body | response |
 //! |---|---|---|
-//! | `PUT /routes` | [`Snapshot`] | [`Accepted`], once it is on disk and every worker uses it |
-//! | `GET /routes` | | [`Snapshot`] |
-//! | `GET /counters` | | [`Counters`] |
-//! | `GET /healthz` | | [`Health`] |
-//! | `POST /drained` | [`DrainWait`] | [`Drained`], when nothing is open or the time is over |
-//! | `POST /faults` | [`Faults`] | the same; replaces those before |
-//! | `POST /stop` | [`Stop`] | at once; the process ends when what is open has ended |
+//! | `PUT /routes` | [`RouteSnapshot`] | [`AcceptedRoutes`], once it is on disk and every worker uses it |
+//! | `GET /routes` | | [`RouteSnapshot`] |
+//! | `GET /counters` | | [`ProxyCounters`] |
+//! | `GET /healthz` | | [`ProxyHealth`] |
+//! | `POST /drained` | [`DrainRequest`] | [`DrainResponse`], when nothing is open or at the timeout |
+//! | `POST /faults` | [`FaultList`] | the same; replaces the previous faults |
+//! | `POST /stop` | [`StopRequest`] | immediately; the process exits when its open requests have ended |
 //!
-//! A refusal is a status of 400 or more with a sentence. Two more requests, `POST /handover` and `POST /inherit`, are spoken
-//! between a proxy and its successor only (see the module `takeover`).
+//! Errors are a status of 400 or more with a text. Two more requests, `POST /handover` and `POST /inherit`, are used only
+//! between a proxy and its successor (see the module `takeover`).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::latency::Latency;
+pub use crate::latency_histogram::LatencyHistogram;
 
-/// The version of [`Snapshot`] this binary understands.
+/// The version of [`RouteSnapshot`] that this binary understands.
 pub const VERSION: u32 = 1;
 
-/// Everything, in basis points: what the weights of a route add up to.
+/// The sum of the weights of a route, in basis points.
 pub const FULL: u32 = 10_000;
 
-/// All routes at once; put by `PUT /routes`, swapped atomically, kept on disk.
+/// All routes at once: sent by `PUT /routes`, swapped atomically, stored on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// [`VERSION`].
+pub struct RouteSnapshot {
+    /// Format version, see [`VERSION`].
     pub version: u32,
-    /// The routes.
-    pub routes: Vec<Route>,
-    /// Ports to listen on although no route has them yet: requests there are answered with 404.
+    /// All routes.
+    pub routes: Vec<ServiceRoute>,
+    /// Ports to listen on although no route has them yet; requests there get 404.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserved_ports: Vec<u16>,
 }
 
-/// What leads to a service in an environment, and who answers there.
+/// A service in an environment: which requests lead to it, and the releases that answer them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
+pub struct ServiceRoute {
     /// The service.
     pub service: String,
     /// The environment.
     pub environment: String,
-    /// Hosts that lead here, exact or `*.` before a suffix; none: any.
+    /// Hosts of this route, exact or `*.` before a suffix; empty matches any host.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// The first path segments that lead here.
+    /// Path prefix of this route, in whole segments.
     #[serde(default)]
     pub path_prefix: Option<String>,
-    /// Whether the path prefix is taken off before the request goes on.
+    /// Whether the path prefix is removed before the request is forwarded.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub strip_prefix: bool,
-    /// Whether only requests to a bare IP address or `localhost` lead here, unless a host or port says more.
+    /// Whether only requests to a bare IP address or `localhost` match, unless a host or port says more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub local_only: bool,
-    /// A port of its own that leads here, whatever host and path say. With neither hosts nor a path, only the port leads here.
+    /// A dedicated port that leads here for any host and path. With neither hosts nor a path prefix, only the port leads here.
     #[serde(default)]
     pub port: Option<u16>,
-    /// What users are hashed with.
+    /// Salt for the hash of users.
     #[serde(default)]
     pub salt: String,
-    /// By what a user is known again.
-    pub sticky: Sticky,
-    /// Who answers, the newcomer first: raising the first weight only ever adds users to it.
-    pub backends: Vec<Backend>,
-    /// Copies of requests that go to somebody else.
+    /// How a user is identified across requests.
+    pub sticky: StickyBy,
+    /// The releases, the newest first: raising the first weight only ever adds users to it.
+    pub backends: Vec<RouteBackend>,
+    /// Copies of requests to send to another release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mirror: Option<Mirror>,
-    /// Count users who fail, each once; as long as this is here and the salt stays the same.
+    pub mirror: Option<RequestMirror>,
+    /// Counts users who fail, each once, while this is present and the salt is unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<CountUsers>,
-    /// How long a request is held when nobody can answer.
+    pub users: Option<UserCounting>,
+    /// How long a request is held when no instance is available.
     #[serde(default)]
     pub hold_ms: u64,
-    /// How long a backend may take to the first byte of its answer.
+    /// Timeout for the first byte of a response.
     pub timeout_ms: u64,
-    /// A request that waits longer for the head of its answer is counted as [`Entry::overdue`] and [`Entry::late`]; 0: none is.
+    /// Requests that wait longer for the head of the response are counted as [`ReleaseTotals::overdue`] and
+    /// [`ReleaseTotals::late`]; 0 disables this.
     #[serde(default)]
     pub answer_within_ms: u64,
 }
@@ -85,38 +86,38 @@ pub struct Route {
 /// By what a user is known again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sticky {
-    /// A cookie of this name; set where it is missing while traffic is split.
+pub enum StickyBy {
+    /// By the cookie of this name, which is set if missing while traffic is split.
     Cookie(String),
-    /// A request header of this name.
+    /// By the request header of this name.
     Header(String),
-    /// The client's address.
+    /// By the client's address.
     Address,
-    /// Nothing: each request is decided anew.
+    /// Not at all: each request is assigned independently.
     None,
-    /// Requests that fit a rule go to its release, even one without weight; all others by what follows.
+    /// Requests that match a rule go to its release, even one without weight; the others are assigned by `otherwise`.
     Matched {
-        /// The first that fits wins.
-        rules: Vec<Rule>,
-        /// For requests that fit none.
-        otherwise: Box<Sticky>,
+        /// The first match wins.
+        rules: Vec<RouteRule>,
+        /// For requests that match no rule.
+        otherwise: Box<StickyBy>,
     },
 }
 
-/// Sends requests with a certain header or cookie to one release.
+/// Sends requests with certain headers or cookies to one release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Which requests.
-    pub only_if: Match,
-    /// Where they go; passed over while the release has no instances.
+pub struct RouteRule {
+    /// Which requests match.
+    pub only_if: RequestMatch,
+    /// The release they go to; the rule is skipped while that release has no instances.
     pub release: u32,
 }
 
-/// What a request must have.
+/// A condition on the head of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Match {
-    /// A header with this value.
+pub enum RequestMatch {
+    /// A header has this value.
     Header {
         /// Its name.
         name: String,
@@ -124,9 +125,9 @@ pub enum Match {
         value: String,
         /// And how.
         #[serde(default)]
-        compared: Compared,
+        compared: ValueComparison,
     },
-    /// A cookie with this value.
+    /// A cookie has this value.
     Cookie {
         /// Its name.
         name: String,
@@ -134,93 +135,93 @@ pub enum Match {
         value: String,
         /// And how.
         #[serde(default)]
-        compared: Compared,
+        compared: ValueComparison,
     },
-    /// All of these.
-    All(Vec<Match>),
+    /// All of these conditions hold.
+    All(Vec<RequestMatch>),
 }
 
 /// How a value is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Compared {
-    /// It is the same.
+pub enum ValueComparison {
+    /// Equal.
     #[default]
     Exact,
-    /// It begins so.
+    /// The value starts with the text.
     Prefix,
-    /// This regular expression fits all of it.
+    /// The regular expression matches the whole value.
     Regex,
-    /// It is there and not empty.
+    /// The value is present and not empty.
     Present,
 }
 
-/// Copies of requests: their answers are thrown away and counted apart, as [`Entry::mirror`].
+/// Copies of requests. Their responses are discarded and counted separately, as [`ReleaseTotals::mirror`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mirror {
-    /// Where they go, with `X-Shipway-Mirror: 1`; it must be behind the route.
+pub struct RequestMirror {
+    /// The release that gets the copies, marked with `X-Shipway-Mirror: 1`; it must be a backend of the route.
     pub release: u32,
-    /// Of how many of the requests that go elsewhere, in basis points.
+    /// Share of the other releases' requests that are copied, in basis points.
     pub share: u32,
-    /// Of which.
+    /// The methods that are copied.
     #[serde(default)]
-    pub methods: Methods,
+    pub methods: MirroredMethods,
 }
 
 /// Which requests are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Methods {
+pub enum MirroredMethods {
     /// GET, HEAD and OPTIONS without a body.
     #[default]
     Safe,
-    /// All, with bodies of up to 64 KiB.
+    /// All methods, with bodies of up to 64 KiB.
     All,
 }
 
-/// What users are counted by, beside errors.
+/// Which failures of users are counted, in addition to errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CountUsers {
-    /// Limits of the time to the last byte, in microseconds: whoever waits longer is counted for each.
+pub struct UserCounting {
+    /// Limits for the time to the last byte, in microseconds: a user who waits longer is counted once per limit.
     pub slow_over_micros: Vec<u64>,
 }
 
-/// One release behind a route.
+/// One release of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backend {
-    /// Its number.
+pub struct RouteBackend {
+    /// The release's number.
     pub release: u32,
-    /// Its share in basis points; those of a route add up to 10,000, or to 0.
+    /// Weight in basis points; those of a route add up to 10,000 or to 0.
     pub weight: u32,
-    /// Its ready instances.
-    pub instances: Vec<Instance>,
+    /// The ready instances.
+    pub instances: Vec<BackendInstance>,
 }
 
-/// One instance behind a route.
+/// One instance of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instance {
-    /// Its name; the same for the same process.
+pub struct BackendInstance {
+    /// Stable for the life of the process.
     pub id: String,
     /// `address:port`
     pub address: String,
 }
 
-/// The answer to `PUT /routes`.
+/// Response to `PUT /routes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accepted {
-    /// Snapshots so far.
+pub struct AcceptedRoutes {
+    /// Number of snapshots applied so far.
     pub generation: u64,
-    /// Services whose new routes make no sense: their routes before stay in force, and all other routes are new.
+    /// Services whose new routes are invalid: their previous routes stay in force, all other routes are replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refused: Vec<RefusedRoutes>,
-    /// Ports of routes that can't be listened on now, with the reason. The proxy tries them again and again.
+    pub refused: Vec<RejectedRoutes>,
+    /// Route ports that can't be opened now, each with the reason. The proxy keeps retrying them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unreachable_ports: BTreeMap<u16, String>,
 }
 
-/// The routes of one service in one environment that make no sense.
+/// The invalid routes of one service in one environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusedRoutes {
+pub struct RejectedRoutes {
     /// The service.
     pub service: String,
     /// The environment.
@@ -229,95 +230,96 @@ pub struct RefusedRoutes {
     pub reason: String,
 }
 
-/// The answer to `GET /healthz`.
+/// Response to `GET /healthz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
+pub struct ProxyHealth {
     /// `ok`
     pub status: String,
-    /// Names whoever counts: counters begin anew with each. A proxy that took over goes on under its predecessor's name.
+    /// Identifies a sequence of counters: they restart at zero with each new id. A proxy that took over keeps its predecessor's
+    /// id.
     pub boot: String,
-    /// The version of the binary.
+    /// Version of the binary.
     pub version: String,
-    /// Where it listens.
+    /// Addresses it listens on.
     pub listen: Vec<String>,
-    /// See [`Accepted::unreachable_ports`].
+    /// See [`AcceptedRoutes::unreachable_ports`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unreachable_ports: BTreeMap<u16, String>,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
 }
 
-/// What `GET /counters` answers. All counts but `held`, `open`, `open_ages` and `overdue` only grow while `boot` stays the same.
+/// Response to `GET /counters`. All counts except `held`, `open`, `open_ages` and `overdue` only grow while `boot` is unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Names whoever counted, see [`Health::boot`].
+pub struct ProxyCounters {
+    /// Identifies the sequence of counters, see [`ProxyHealth::boot`].
     pub boot: String,
-    /// When it was read.
+    /// When the counters were read.
     pub at: jiff::Timestamp,
-    /// Requests that no route led anywhere.
+    /// Requests that matched no route.
     pub no_route: u64,
-    /// Requests held at this moment.
+    /// Requests held now.
     pub held: u64,
-    /// One for each release.
-    pub entries: Vec<Entry>,
+    /// One entry per release.
+    pub entries: Vec<ReleaseTotals>,
 }
 
-/// The counts of one release.
+/// The counter totals of one release.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ReleaseTotals {
     /// The service.
     pub service: String,
     /// The environment.
     pub environment: String,
     /// The release.
     pub release: u32,
-    /// These are the copies of requests that it got, not requests of users.
+    /// Whether these count copies of requests instead of users' requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirror: bool,
-    /// Requests answered, by an instance or in its place by the proxy.
+    /// Requests answered, by an instance or on its behalf by the proxy.
     pub requests: u64,
-    /// Answers by status class: `2xx`.
+    /// Responses by status class, such as `2xx`.
     pub responses: BTreeMap<String, u64>,
-    /// How long answers took to their last byte.
-    pub latency: Latency,
+    /// Durations to the last byte of the response.
+    pub latency: LatencyHistogram,
     /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
-    /// Requests and upgraded connections open at this moment.
+    /// Requests and upgraded connections that are open now.
     pub open: u64,
-    /// Requests that the proxy answered with 502, 503 or 504 because no instance did; they are in `requests` and `5xx` too.
+    /// Requests that the proxy answered with 502, 503 or 504 because no instance did; included in `requests` and `5xx`.
     pub proxy_errors: u64,
-    /// Requests that were sent again because nothing had been sent the first time, or because it does no harm.
+    /// Requests that were sent again because nothing had been sent the first time, or because repeating them is safe.
     pub retries: u64,
-    /// Users who failed for the first time since the route's users were drawn, by the release where they did; absent when nobody
-    /// asked to count them.
+    /// Users who failed for the first time since counting began, at the release where they failed; absent unless counting was
+    /// requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<Users>,
-    /// Requests that should have been copied and were not: too many at once, a body, a method that changes something.
+    pub users: Option<FailedUserCounts>,
+    /// Requests that should have been copied and were not: too many at once, a large body, or an unsafe method.
     #[serde(default, skip_serializing_if = "is_none")]
     pub not_copied: u64,
-    /// Requests that their client gave up without an answer, or with half of one that had stopped; not in `requests`.
+    /// Requests abandoned by their client before a response, or during one that had stalled; not in `requests`.
     #[serde(default, skip_serializing_if = "is_none")]
     pub abandoned: u64,
-    /// How old requests were that ended without an answer: those that were abandoned, and those that were open when a proxy
-    /// before this one died. Their answers would have taken at least as long.
-    #[serde(default, skip_serializing_if = "Latency::is_empty")]
-    pub unfinished: Latency,
-    /// Answers below 5xx whose head came later than [`Route::answer_within_ms`]; they are in `requests` too.
+    /// Ages of requests that ended without a response: abandoned ones, and those that were open when a predecessor died. Their
+    /// responses would have taken at least as long.
+    #[serde(default, skip_serializing_if = "LatencyHistogram::is_empty")]
+    pub unfinished: LatencyHistogram,
+    /// Responses below 5xx whose head came later than [`ServiceRoute::answer_within_ms`]; included in `requests`.
     #[serde(default, skip_serializing_if = "is_none")]
     pub late: u64,
-    /// How old the requests are that are open at this moment, without upgraded connections. Of the same moment as the counts: an
-    /// open request that is older than a limit now is counted beyond it when it ends.
-    #[serde(default, skip_serializing_if = "Latency::is_empty")]
-    pub open_ages: Latency,
-    /// Open requests that waited for the head of their answer for longer than [`Route::answer_within_ms`].
+    /// Ages of the requests that are open now, without upgraded connections, as of the moment of the other counts: an open
+    /// request older than a limit is counted beyond that limit when it ends.
+    #[serde(default, skip_serializing_if = "LatencyHistogram::is_empty")]
+    pub open_ages: LatencyHistogram,
+    /// Open requests that have waited for the head of the response longer than [`ServiceRoute::answer_within_ms`].
     #[serde(default, skip_serializing_if = "is_none")]
     pub overdue: u64,
 }
 
-impl Entry {
-    /// The process that counted ended: what it had open ended without an answer.
+impl ReleaseTotals {
+    /// Counts the open requests as unfinished, because the process that served them has exited.
     pub(crate) fn end_open(&mut self) {
         self.open = 0;
         let ages = std::mem::take(&mut self.open_ages);
@@ -326,17 +328,17 @@ impl Entry {
     }
 }
 
-/// Users who failed, each counted once. These only grow, like all counts.
+/// Users who failed, each counted once. These counts only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Users {
-    /// Those who were answered with 5xx, too late or not at all.
+pub struct FailedUserCounts {
+    /// Users who got a 5xx, a late response, or none.
     pub errors: u64,
-    /// By the limit in microseconds: those who waited longer.
+    /// Users who waited longer, by the limit in microseconds.
     pub slow: BTreeMap<u64, u64>,
 }
 
-impl Users {
-    /// Adds what another counted.
+impl FailedUserCounts {
+    /// Adds the counts of another process.
     pub fn merge(&mut self, other: &Self) {
         self.errors += other.errors;
         for (limit, count) in &other.slow {
@@ -344,7 +346,7 @@ impl Users {
         }
     }
 
-    /// What came since `earlier`; zero where `earlier` has more.
+    /// The difference to `earlier`; zero where `earlier` has more.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |limit| earlier.slow.get(limit).copied().unwrap_or(0);
@@ -366,108 +368,108 @@ const fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
-/// The body of `POST /drained`.
+/// Body of `POST /drained`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DrainWait {
+pub struct DrainRequest {
     /// The service.
     pub service: String,
     /// The environment.
     pub environment: String,
     /// The release.
     pub release: u32,
-    /// Only these instances; none: all of the release.
+    /// Only these instances; empty means all of the release.
     #[serde(default)]
     pub instances: Vec<String>,
-    /// How long to wait.
+    /// Timeout.
     pub timeout_ms: u64,
 }
 
-/// The answer to `POST /drained`.
+/// Response to `POST /drained`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drained {
-    /// Requests and upgraded connections still open; 0 when all is done.
+pub struct DrainResponse {
+    /// Requests and upgraded connections that are still open; 0 when drained.
     pub open: u64,
 }
 
-/// The body of `POST /faults`: all faults there shall be. They live as long as the process.
+/// Body of `POST /faults`: replaces all faults. They are lost when the process exits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Faults {
-    /// The faults; each decides for itself about each request.
-    pub faults: Vec<Fault>,
+pub struct FaultList {
+    /// Each fault applies to a request independently of the others.
+    pub faults: Vec<InjectedFault>,
 }
 
-/// Something that is made to go wrong, for a drill. It counts as the release's own doing.
+/// A fault that is injected for a drill. It is counted as the release's own failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct InjectedFault {
     /// The service.
     pub service: String,
     /// The environment.
     pub environment: String,
     /// The release.
     pub release: u32,
-    /// How many of its requests, in basis points.
+    /// Share of the release's requests, in basis points.
     pub share: u32,
-    /// What happens to them.
-    pub effect: Effect,
+    /// The effect on these requests.
+    pub effect: FaultEffect,
 }
 
-/// What a fault does.
+/// The effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// The request goes on later, by these milliseconds.
+pub enum FaultEffect {
+    /// The request is delayed by this many milliseconds.
     LatencyMs(u64),
-    /// It is answered with this status and goes nowhere.
+    /// The request is answered with this status and not forwarded.
     Status(u16),
-    /// The client's connection is cut; counted as `5xx`.
+    /// The client's connection is closed; counted as `5xx`.
     Reset,
 }
 
-/// The body of `POST /stop`.
+/// Body of `POST /stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
-    /// How long open requests may take to finish.
+pub struct StopRequest {
+    /// Grace for open requests.
     pub grace_ms: u64,
 }
 
-impl Stop {
-    /// The grace.
+impl StopRequest {
+    /// `grace_ms` as a duration.
     #[must_use]
     pub const fn grace(self) -> Duration {
         Duration::from_millis(self.grace_ms)
     }
 }
 
-/// The body of `POST /handover`: a successor asks for the listening sockets.
+/// Body of `POST /handover`: a successor asks for the listening sockets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Handover {
-    /// The unix socket they are to be sent to.
+pub(crate) struct HandoverRequest {
+    /// The unix socket to send them to.
     pub(crate) socket: std::path::PathBuf,
 }
 
-/// What comes with the listening sockets, in their order; then the lock.
+/// Sent with the descriptors: first the listening sockets in this order, then the lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Inventory {
+pub(crate) struct HandoverInventory {
     pub(crate) boot: String,
     pub(crate) pid: u32,
     pub(crate) generation: u64,
-    /// Processes before that one that have something open still.
+    /// Its own predecessors that still have open requests.
     pub(crate) predecessors: Vec<u32>,
-    pub(crate) listeners: Vec<Listening>,
+    pub(crate) listeners: Vec<ListeningSocket>,
 }
 
-/// One listening socket.
+/// A listening socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Listening {
-    /// The address that was asked for; its port may be 0.
+pub(crate) struct ListeningSocket {
+    /// The requested address; its port may be 0.
     pub(crate) wanted: std::net::SocketAddr,
-    /// Whether it belongs to a route.
+    /// Whether it is the port of a route.
     pub(crate) of_route: bool,
 }
 
-/// The body of `POST /inherit`: the last counts of a process that ends.
+/// Body of `POST /inherit`: the final counters of a process that exits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Inheritance {
+pub(crate) struct FinalCounters {
     pub(crate) pid: u32,
-    pub(crate) counters: Counters,
+    pub(crate) counters: ProxyCounters,
 }

@@ -1,18 +1,25 @@
-//! A proxy that is replaced while it serves, without losing a connection.
+//! Replaces a running proxy without losing a connection.
 //!
 //! ```text
 //! successor                                   predecessor, at the control socket
 //! POST /handover {socket}            →        stops accepting new routes
-//!                                    ←        listening sockets and the lock, as descriptors over `socket`
+//! ←        listening sockets and the lock, as descriptors over `socket`
 //! listens and serves
-//! puts its control socket in the place of the other, which keeps a name of its own
-//! POST /stop                         →        accepts no more, finishes what is open, however long that takes
-//! asks for its counts when asked     ⇄        counts on
-//!                                    ←        POST /inherit {the last counts}; ends
+//! binds the control path; the predecessor's socket keeps a path of its own
+//! POST /stop                         →        stops accepting, finishes its open requests, however long that takes
+//! GET /counters                      ⇄        keeps counting
+//! ←        POST /inherit {final counters}; exits
 //! ```
 //!
-//! The sockets are the same for both, so no connection is ever refused or reset between them. If the successor dies before the
-//! stop, the predecessor goes on as before.
+//! # Invariants
+//!
+//! - Both processes accept from the same sockets: no connection is refused or reset between them.
+//! - The lock is held by at least one of them at any time.
+//!
+//! # Failure modes
+//!
+//! - The successor dies before `/stop`: the predecessor serves on and accepts routes again.
+//! - The predecessor dies: the successor keeps the counters that it reported last.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -31,53 +38,53 @@ use rustix::net::{
 };
 
 use crate::{
-    client::{Control, ControlError},
-    listen::Listeners,
-    protocol::{Handover, Inventory},
+    control_client::{ControlClient, ControlError},
+    listener_set::ListenerSet,
+    protocol::{HandoverInventory, HandoverRequest},
 };
 
-/// Descriptors in one message; Linux takes 253.
+/// Linux's limit of descriptors in one message.
 const DESCRIPTORS_MAX: usize = 253;
-/// The inventory is a line for each socket.
+/// Upper bound for the inventory: one line per socket.
 const INVENTORY_MAX: usize = 64 << 10;
-/// Both sides only copy a few bytes.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout for sending or receiving the sockets; only a few bytes are copied.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a successor gets.
+/// What a successor receives.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) inventory: Inventory,
-    pub(crate) listeners: Listeners,
-    /// The lock on the control socket: it holds as long as either process has it.
+pub(crate) struct TakenSockets {
+    pub(crate) inventory: HandoverInventory,
+    pub(crate) listeners: ListenerSet,
+    /// The lock on the control socket; held while either process has the descriptor.
     pub(crate) lock: OwnedFd,
 }
 
-/// Why a proxy could not be taken over. It goes on serving.
+/// Why a proxy could not be taken over. It keeps serving.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TakeoverError {
     #[error(transparent)]
-    Control(#[from] ControlError),
+    ControlClient(#[from] ControlError),
     #[error("its sockets could not be received: {0}")]
     Receive(#[from] io::Error),
 }
 
-/// Asks the proxy at `control` for its sockets; `None` when nobody answers there.
-pub(crate) async fn take(control: &Path) -> Result<Option<Taken>, TakeoverError> {
-    let predecessor = Control::new(control);
-    if let Err(ControlError::Unreachable { .. }) = predecessor.healthz().await {
+/// Asks the proxy at `control` for its sockets; `None` if no proxy answers there.
+pub(crate) async fn take_sockets(control: &Path) -> Result<Option<TakenSockets>, TakeoverError> {
+    let predecessor = ControlClient::new(control);
+    if let Err(ControlError::Unreachable { .. }) = predecessor.health().await {
         return Ok(None);
     }
-    let socket = beside(control, &format!("handover-{}", std::process::id()));
+    let socket = path_with_suffix(control, &format!("handover-{}", std::process::id()));
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket)?;
-    let received = tokio::task::spawn_blocking(move || receive(&listener));
+    let received = tokio::task::spawn_blocking(move || receive_sockets(&listener));
     let asked = predecessor
-        .hand_over(&Handover {
+        .hand_over(&HandoverRequest {
             socket: socket.clone(),
         })
         .await;
     if asked.is_err() {
-        // Nobody will send: whoever waits must not wait for ever.
+        // The predecessor won't connect: connect once, so that the receiving thread ends.
         drop(UnixStream::connect(&socket));
     }
     let received = received.await.map_err(io::Error::other)?;
@@ -86,10 +93,10 @@ pub(crate) async fn take(control: &Path) -> Result<Option<Taken>, TakeoverError>
     Ok(Some(received?))
 }
 
-/// Sends sockets and lock to whoever listens at `socket`.
-pub(crate) fn give(
+/// Sends the sockets and the lock to the process that listens at `socket`.
+pub(crate) fn send_sockets(
     socket: &Path,
-    inventory: &Inventory,
+    inventory: &HandoverInventory,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     if descriptors.len() > DESCRIPTORS_MAX {
@@ -98,7 +105,7 @@ pub(crate) fn give(
         ));
     }
     let stream = UnixStream::connect(socket)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(HANDOVER_TIMEOUT))?;
     let text = serde_json::to_vec(inventory)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -115,9 +122,9 @@ pub(crate) fn give(
     Ok(())
 }
 
-fn receive(listener: &UnixListener) -> io::Result<Taken> {
+fn receive_sockets(listener: &UnixListener) -> io::Result<TakenSockets> {
     let (stream, _) = listener.accept()?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(HANDOVER_TIMEOUT))?;
     let mut text = vec![0; INVENTORY_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -134,24 +141,24 @@ fn receive(listener: &UnixListener) -> io::Result<Taken> {
             descriptors.extend(rights);
         }
     }
-    let inventory: Inventory = serde_json::from_slice(&text[..message.bytes])?;
+    let inventory: HandoverInventory = serde_json::from_slice(&text[..message.bytes])?;
     let lock = descriptors.pop();
     let (Some(lock), true) = (lock, descriptors.len() == inventory.listeners.len()) else {
         return Err(io::Error::other("descriptors are missing"));
     };
-    let mut listeners = Listeners::default();
+    let mut listeners = ListenerSet::default();
     for (listening, descriptor) in inventory.listeners.iter().zip(descriptors) {
-        listeners.adopt(listening.clone(), descriptor.into())?;
+        listeners.adopt_socket(listening.clone(), descriptor.into())?;
     }
-    Ok(Taken {
+    Ok(TakenSockets {
         inventory,
         listeners,
         lock,
     })
 }
 
-/// A name beside the control socket, which is in a folder that only its owner can enter.
-pub(crate) fn beside(control: &Path, suffix: &str) -> PathBuf {
+/// A path beside the control socket, in a folder that only its owner can enter.
+pub(crate) fn path_with_suffix(control: &Path, suffix: &str) -> PathBuf {
     let mut name = control.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);
@@ -163,7 +170,7 @@ mod tests {
     use std::{fs::File, net::TcpListener};
 
     use super::*;
-    use crate::protocol::Listening;
+    use crate::protocol::ListeningSocket;
 
     #[test]
     fn a_socket_that_was_sent_is_the_same_socket() {
@@ -173,21 +180,21 @@ mod tests {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let lock = File::create(folder.path().join("lock")).unwrap();
         let wanted = "127.0.0.1:0".parse().unwrap();
-        let inventory = Inventory {
+        let inventory = HandoverInventory {
             boot: "b".into(),
             pid: 1,
             generation: 2,
             predecessors: Vec::new(),
-            listeners: vec![Listening {
+            listeners: vec![ListeningSocket {
                 wanted,
                 of_route: false,
             }],
         };
         let sending = std::thread::spawn({
             let tcp = tcp.try_clone().unwrap();
-            move || give(&path, &inventory, &[tcp.as_fd(), lock.as_fd()])
+            move || send_sockets(&path, &inventory, &[tcp.as_fd(), lock.as_fd()])
         });
-        let mut taken = receive(&listener).unwrap();
+        let mut taken = receive_sockets(&listener).unwrap();
         sending.join().unwrap().unwrap();
         assert_eq!(
             taken.listeners.open(wanted, false).unwrap(),

@@ -1,5 +1,21 @@
-//! A worker: one thread with one runtime, its own clients' connections and its own connections to instances. Workers share the
-//! table, the counters and the listening sockets; whoever accepts a connection gives it to the worker that has the fewest.
+//! A worker: one thread with one runtime, its own client connections and its own connections to instances.
+//!
+//! # Why
+//!
+//! Workers share only the route table, the counters and the listening sockets: a request runs on one thread without locks. The
+//! worker that accepts a connection gives it to the worker with the fewest connections.
+//!
+//! # Invariants
+//!
+//! - A worker reports a table generation as settled only between two polls of its tasks, when no request is between loading an
+//! older table and being counted as open.
+//! - A connection whose recipient's inbox is full or closed stays with the worker that accepted it.
+//!
+//! # Failure modes
+//!
+//! - Accepting fails, probably with EMFILE: pause, then retry.
+//! - Stopping: connections waiting in the accept queue are still served, idle ones are closed after a while, and open ones when
+//! the grace is over.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,138 +41,138 @@ use tokio::{
 };
 
 use crate::{
-    Shared,
-    access::Log,
-    connection::{Arrival, Order},
-    counters::Worker as Number,
-    forward::Forwarder,
-    headers::Client,
-    open::OpenReport,
-    strict::Strict,
+    ProxyState,
+    access_log::AccessLog,
+    client_connection::{ClientConnection, ConnectionOrder},
+    counters::WorkerIndex,
+    forward::RequestForwarder,
+    framing_guard::FramingGuard,
+    headers::ClientIdentity,
+    open_requests::OpenRequestReport,
 };
 
-/// The largest head of a request, as large as other servers take it.
+/// Largest head of a request, as in other servers.
 const HEAD_MAX_BYTES: usize = 64 << 10;
-/// Streams of one HTTP/2 connection that are answered at once.
+/// Concurrent streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
-/// After an accept failed (no file descriptors), before the next.
+/// Pause after a failed accept, probably EMFILE.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often idle connections are looked at.
+/// Interval for closing idle connections.
 const TICK: Duration = Duration::from_secs(1);
-/// Reports that wait for a worker: the server asks for one at a time, and a successor for another.
+/// Queued report requests: one by the server, another by a successor.
 pub(crate) const REPORTS_MAX: usize = 16;
-/// Messages that wait for a worker; beyond it, connections stay with who accepted them.
+/// Queued messages of a worker; beyond that, connections stay with the worker that accepted them.
 pub(crate) const INBOX_MAX: usize = 1_024;
-/// An idle client's connection is closed so long after the proxy began to stop, at most: a request may be on its way.
+/// How long idle connections stay open after the stop began, because a request may be in transit.
 const LINGER_MAX: Duration = Duration::from_secs(5);
 
-/// What a worker is told.
+/// Messages to a worker.
 #[derive(Debug)]
-pub(crate) enum Message {
-    /// Accept here from now on.
+pub(crate) enum WorkerMessage {
+    /// Start accepting at this address.
     Listen(SocketAddr, std::net::TcpListener),
-    /// Accept there no longer.
+    /// Stop accepting at this address.
     Unlisten(SocketAddr),
     /// Serve a connection that another worker accepted at this port.
     Serve(std::net::TcpStream, SocketAddr, u16),
 }
 
-/// Where a worker sends what it has open at this moment.
-pub(crate) type ReportRequest = oneshot::Sender<Vec<OpenReport>>;
+/// Where a worker sends its open requests.
+pub(crate) type ReportRequest = oneshot::Sender<Vec<OpenRequestReport>>;
 
-/// What a worker starts with.
-pub(crate) struct Start {
-    pub(crate) number: Number,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) inbox: mpsc::Receiver<Message>,
-    pub(crate) asked_for_reports: mpsc::Receiver<ReportRequest>,
-    pub(crate) log: Option<Log>,
+/// Arguments of a worker.
+pub(crate) struct WorkerStart {
+    pub(crate) number: WorkerIndex,
+    pub(crate) shared: Arc<ProxyState>,
+    pub(crate) inbox: mpsc::Receiver<WorkerMessage>,
+    pub(crate) report_requests: mpsc::Receiver<ReportRequest>,
+    pub(crate) log: Option<AccessLog>,
 }
 
-/// Runs until the proxy stops and what is open is over, or the grace is.
-pub(crate) fn run(start: Start) {
+/// Runs until the proxy stops and the open connections have ended, or the grace is over.
+pub(crate) fn run_worker(start: WorkerStart) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default());
     let runtime = runtime.expect("a runtime can be made at the start of the process");
-    runtime.block_on(serve(start));
+    runtime.block_on(serve_until_stopped(start));
 }
 
-async fn serve(start: Start) {
-    let Start {
+async fn serve_until_stopped(start: WorkerStart) {
+    let WorkerStart {
         number,
         shared,
         mut inbox,
-        asked_for_reports,
+        report_requests,
         log,
     } = start;
-    let worker = Rc::new(Worker {
-        forwarder: Forwarder::new(shared.clone(), number, log),
+    let worker = Rc::new(ProxyWorker {
+        forwarder: RequestForwarder::new(shared.clone(), number, log),
         ticks: Rc::default(),
-        arrivals: RefCell::default(),
+        connections: RefCell::default(),
     });
-    spawn_local(worker.clone().report(asked_for_reports));
-    let mut listening: HashMap<SocketAddr, Listening> = HashMap::new();
+    spawn_local(worker.clone().answer_reports(report_requests));
+    let mut listening: HashMap<SocketAddr, WorkerListener> = HashMap::new();
     let mut changes = shared.changes.subscribe();
     let mut tick = interval(TICK);
     loop {
-        worker.settle();
+        worker.report_settled();
         tokio::select! {
             () = shared.stopping.cancelled() => break,
             _ = changes.changed() => {}
-            _ = tick.tick() => worker.tick(),
+            _ = tick.tick() => worker.close_idle(),
             message = inbox.recv() => match message {
-                Some(Message::Listen(address, listener)) => match Listening::new(&worker, address, listener) {
+                Some(WorkerMessage::Listen(address, listener)) => match WorkerListener::new(&worker, address, listener) {
                     Ok(new) => drop(listening.insert(address, new)),
                     Err(error) => tracing::error!("{address} can't be listened on: {error}"),
                 },
-                Some(Message::Unlisten(address)) => drop(listening.remove(&address)),
-                Some(message) => worker.take(message),
+                Some(WorkerMessage::Unlisten(address)) => drop(listening.remove(&address)),
+                Some(message) => worker.serve_assigned(message),
                 None => break,
             },
         }
     }
     for listener in listening.into_values() {
-        listener.accept_the_rest(&worker);
+        listener.accept_pending(&worker);
     }
-    // What others gave before they knew is served, too; from now on they keep theirs.
+    // Connections assigned before the inbox was closed are still served; later ones stay with their acceptor.
     inbox.close();
     while let Some(message) = inbox.recv().await {
-        worker.take(message);
+        worker.serve_assigned(message);
     }
-    worker.stop(shared.grace()).await;
+    worker.finish_connections(shared.grace()).await;
 }
 
-struct Worker {
-    forwarder: Forwarder,
+struct ProxyWorker {
+    forwarder: RequestForwarder,
     ticks: Rc<Cell<u32>>,
-    arrivals: RefCell<Vec<Weak<Arrival>>>,
+    connections: RefCell<Vec<Weak<ClientConnection>>>,
 }
 
-/// A socket this worker accepts from.
-struct Listening {
+/// A socket that this worker accepts from.
+struct WorkerListener {
     socket: std::net::TcpListener,
     accepting: JoinHandle<()>,
 }
 
-impl Drop for Listening {
+impl Drop for WorkerListener {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl Listening {
+impl WorkerListener {
     fn new(
-        worker: &Rc<Worker>,
+        worker: &Rc<ProxyWorker>,
         address: SocketAddr,
         socket: std::net::TcpListener,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::from_std(socket.try_clone()?)?;
-        let accepting = spawn_local(worker.clone().accept(listener, address.port()));
+        let accepting = spawn_local(worker.clone().accept_connections(listener, address.port()));
         Ok(Self { socket, accepting })
     }
 
-    /// Who is connected already is still served: closing the socket would cut them off.
-    fn accept_the_rest(self, worker: &Rc<Worker>) {
+    /// Serves the connections in the accept queue: closing the socket would reset them.
+    fn accept_pending(self, worker: &Rc<ProxyWorker>) {
         self.accepting.abort();
         let port = self.socket.local_addr().map_or(0, |address| address.port());
         while let Ok((stream, client)) = self.socket.accept() {
@@ -164,15 +180,16 @@ impl Listening {
                 .set_nonblocking(true)
                 .and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                worker.serve(stream, client, port);
+                worker.serve_connection(stream, client, port);
             }
         }
     }
 }
 
-impl Worker {
-    /// Says that no request is between looking at an older table and being open: this runs between two polls of their tasks.
-    fn settle(&self) {
+impl ProxyWorker {
+    /// Reports the current table generation as settled. Runs between two polls of the tasks, so no request is between loading an
+    /// older table and being open.
+    fn report_settled(&self) {
         let shared = &self.forwarder.shared;
         let generation = shared.table.load().generation;
         let number = self.forwarder.worker;
@@ -181,22 +198,22 @@ impl Worker {
         });
     }
 
-    /// Says what is open whenever it is asked, also while it stops.
-    async fn report(self: Rc<Self>, mut asked: mpsc::Receiver<ReportRequest>) {
+    /// Answers requests for open requests, also while the worker stops.
+    async fn answer_reports(self: Rc<Self>, mut asked: mpsc::Receiver<ReportRequest>) {
         while let Some(asked) = asked.recv().await {
             let forwarder = &self.forwarder;
             let report = forwarder
                 .open
-                .report(forwarder.worker, std::time::Instant::now());
-            // A reader that has gone needs no report.
+                .report_open_requests(forwarder.worker, std::time::Instant::now());
+            // The requester may have gone.
             let _ = asked.send(report);
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener, port: u16) {
+    async fn accept_connections(self: Rc<Self>, listener: TcpListener, port: u16) {
         loop {
             match listener.accept().await {
-                Ok((stream, client)) => self.place(stream, client, port),
+                Ok((stream, client)) => self.assign_connection(stream, client, port),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -205,54 +222,58 @@ impl Worker {
         }
     }
 
-    /// Gives the connection to the worker with the fewest.
-    fn place(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, port: u16) {
+    /// Assigns the connection to the worker with the fewest.
+    fn assign_connection(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, port: u16) {
         let (shared, me) = (&self.forwarder.shared, self.forwarder.worker);
         let load = |number: &usize| (shared.connections[*number].load(Relaxed), *number != me);
         let least = (0..shared.connections.len()).min_by_key(load).unwrap_or(me);
         if least == me {
-            return self.serve(stream, client, port);
+            return self.serve_connection(stream, client, port);
         }
         let Ok(stream) = stream.into_std() else {
             return;
         };
-        if let Err(error) = shared.inboxes[least].try_send(Message::Serve(stream, client, port))
-            && let Message::Serve(stream, ..) = error.into_inner()
+        if let Err(error) =
+            shared.inboxes[least].try_send(WorkerMessage::Serve(stream, client, port))
+            && let WorkerMessage::Serve(stream, ..) = error.into_inner()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            self.serve(stream, client, port);
+            self.serve_connection(stream, client, port);
         }
     }
 
-    /// Serves what another worker accepted.
-    fn take(self: &Rc<Self>, message: Message) {
-        let Message::Serve(stream, client, port) = message else {
+    /// Serves a connection that another worker accepted.
+    fn serve_assigned(self: &Rc<Self>, message: WorkerMessage) {
+        let WorkerMessage::Serve(stream, client, port) = message else {
             return;
         };
         match TcpStream::from_std(stream) {
-            Ok(stream) => self.serve(stream, client, port),
+            Ok(stream) => self.serve_connection(stream, client, port),
             Err(error) => tracing::warn!("a connection was lost: {error}"),
         }
     }
 
-    fn serve(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, port: u16) {
-        // Without it small answers wait for the client's acknowledgement.
+    fn serve_connection(self: &Rc<Self>, stream: TcpStream, client: SocketAddr, port: u16) {
+        // TCP_NODELAY: Nagle's algorithm would delay small responses.
         let _ = stream.set_nodelay(true);
-        let client = Client::new(client.ip(), &self.forwarder.shared.trusted);
-        let arrival = Rc::new(Arrival::new(client, port, self.ticks.clone()));
-        self.arrivals.borrow_mut().push(Rc::downgrade(&arrival));
-        let counted = Counted::new(&self.forwarder);
-        let connection = self.clone().connection(stream, arrival);
+        let client = ClientIdentity::new(client.ip(), &self.forwarder.shared.trusted);
+        let connection = Rc::new(ClientConnection::new(client, port, self.ticks.clone()));
+        self.connections
+            .borrow_mut()
+            .push(Rc::downgrade(&connection));
+        let counted = ConnectionCountGuard::new(&self.forwarder);
+        let connection = self.clone().drive_connection(stream, connection);
         self.forwarder.tasks.spawn_local(async move {
             let _counted = counted;
             connection.await;
         });
     }
 
-    async fn connection(self: Rc<Self>, stream: TcpStream, arrival: Rc<Arrival>) {
+    async fn drive_connection(self: Rc<Self>, stream: TcpStream, connection: Rc<ClientConnection>) {
         let mut builder = auto::Builder::new(LocalExecutor);
-        // Copying head and body together costs less than a vectored write. Heads that take too long are seen to by `tick`, which costs no timer for each request. `pipeline_flush` stays off: it
-        // buffers without bound for a client that doesn't read, and holds back what a client waits for before it says more.
+        // One copied write of head and body costs less than a vectored write. `close_idle` enforces the head timeout without a
+        // timer per request. `pipeline_flush` stays off: it buffers without bound for a client that doesn't read, and delays
+        // responses.
         builder
             .http1()
             .max_buf_size(HEAD_MAX_BYTES)
@@ -263,28 +284,28 @@ impl Worker {
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX);
         http2.max_header_list_size(HEAD_MAX_BYTES as u32);
-        let asked = arrival.clone();
+        let service_connection = connection.clone();
         let worker = self.clone();
         let service = service_fn(move |request| {
-            let (worker, arrival) = (worker.clone(), asked.clone());
-            async move { worker.forwarder.answer(request, &arrival).await }
+            let (worker, connection) = (worker.clone(), service_connection.clone());
+            async move { worker.forwarder.handle_request(request, &connection).await }
         });
-        let stream = TokioIo::new(Strict::new(stream, arrival.switched.clone()));
+        let stream = TokioIo::new(FramingGuard::new(stream, connection.upgraded.clone()));
         let served = builder.serve_connection_with_upgrades(stream, service);
         let mut served = std::pin::pin!(served);
         let (mut known, mut finishing) = (false, false);
         std::future::poll_fn(|cx| {
             if !std::mem::replace(&mut known, true) {
-                arrival.listen(cx.waker());
+                connection.set_waker(cx.waker());
             }
-            match arrival.order() {
-                Order::Serve => {}
-                Order::Finish if finishing => {}
-                Order::Finish => {
+            match connection.current_order() {
+                ConnectionOrder::Serve => {}
+                ConnectionOrder::Finish if finishing => {}
+                ConnectionOrder::Finish => {
                     finishing = true;
                     served.as_mut().graceful_shutdown();
                 }
-                Order::Close => return Poll::Ready(()),
+                ConnectionOrder::Close => return Poll::Ready(()),
             }
             served.as_mut().poll(cx).map(|ended| {
                 if let Err(error) = ended {
@@ -295,18 +316,18 @@ impl Worker {
         .await;
     }
 
-    /// Sees to what has waited too long.
-    fn tick(&self) {
+    /// Closes client connections that were idle for too long, and stale pooled connections.
+    fn close_idle(&self) {
         self.ticks.set(self.ticks.get().saturating_add(1));
-        let limit = u32::try_from(self.forwarder.shared.head_max.as_secs()).unwrap_or(u32::MAX);
-        self.arrivals.borrow_mut().retain(|arrival| {
-            let Some(arrival) = arrival.upgrade() else {
+        let limit = u32::try_from(self.forwarder.shared.head_timeout.as_secs()).unwrap_or(u32::MAX);
+        self.connections.borrow_mut().retain(|connection| {
+            let Some(connection) = connection.upgrade() else {
                 return false;
             };
-            // First politely; whoever is in the middle of a head doesn't hear that.
-            match arrival.idle_ticks() {
-                idle if idle > limit => arrival.tell(Order::Close),
-                idle if idle == limit => arrival.tell(Order::Finish),
+            // First gracefully; a connection in the middle of a head ignores that.
+            match connection.idle_ticks() {
+                idle if idle > limit => connection.raise_order(ConnectionOrder::Close),
+                idle if idle == limit => connection.raise_order(ConnectionOrder::Finish),
                 _ => {}
             }
             true
@@ -314,11 +335,13 @@ impl Worker {
         let table = self.forwarder.shared.table.load();
         let routed: std::collections::HashSet<SocketAddr> =
             table.instances().map(|instance| instance.address).collect();
-        self.forwarder.pool.tidy(|address| routed.contains(address));
+        self.forwarder
+            .pool
+            .close_stale(|address| routed.contains(address));
     }
 
-    /// Answers what is open, asks clients to go, and closes what is idle.
-    async fn stop(&self, grace: Duration) {
+    /// Finishes open requests, asks clients to close, then closes idle connections.
+    async fn finish_connections(&self, grace: Duration) {
         let forwarder = &self.forwarder;
         forwarder.stopping.set(true);
         forwarder.tasks.close();
@@ -330,8 +353,8 @@ impl Worker {
             () = &mut ended => return,
             () = &mut linger => {}
         }
-        for arrival in self.arrivals.borrow().iter().filter_map(Weak::upgrade) {
-            arrival.tell(Order::Finish);
+        for connection in self.connections.borrow().iter().filter_map(Weak::upgrade) {
+            connection.raise_order(ConnectionOrder::Finish);
         }
         tokio::select! {
             () = &mut ended => {}
@@ -340,14 +363,14 @@ impl Worker {
     }
 }
 
-/// One connection in the worker's load.
-struct Counted {
-    shared: Arc<Shared>,
-    worker: Number,
+/// Counts one connection of the worker while it lives.
+struct ConnectionCountGuard {
+    shared: Arc<ProxyState>,
+    worker: WorkerIndex,
 }
 
-impl Counted {
-    fn new(forwarder: &Forwarder) -> Self {
+impl ConnectionCountGuard {
+    fn new(forwarder: &RequestForwarder) -> Self {
         let counted = Self {
             shared: forwarder.shared.clone(),
             worker: forwarder.worker,
@@ -357,13 +380,13 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionCountGuard {
     fn drop(&mut self) {
         self.shared.connections[self.worker].fetch_sub(1, Relaxed);
     }
 }
 
-/// Runs HTTP/2's helpers on the worker's own thread.
+/// Runs HTTP/2's tasks on the worker's own thread.
 #[derive(Clone, Copy)]
 struct LocalExecutor;
 

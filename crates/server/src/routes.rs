@@ -14,7 +14,8 @@ use shipway_core::{
     target::{InstanceStatus, Place},
 };
 use shipway_proxy::protocol::{
-    self, Backend, Compared, CountUsers, Instance, Methods, Route, Rule, Snapshot,
+    self, BackendInstance, MirroredMethods, RouteBackend, RouteRule, RouteSnapshot, ServiceRoute,
+    UserCounting, ValueComparison,
 };
 
 /// The traffic of one service in one environment.
@@ -67,13 +68,13 @@ impl Lane {
     /// What users are counted by, while that says something: they are known again, more than one release has some, and each has
     /// its side by chance alone, not by a rule and not by way of copies.
     #[must_use]
-    pub fn users(&self) -> Option<CountUsers> {
+    pub fn users(&self) -> Option<UserCounting> {
         let are_known = self.sticky != Sticky::None;
         let with_users = self.split.shares.iter().filter(|(_, it)| !it.is_zero());
         let are_drawn = self.split.reach.as_ref().is_none_or(Reach::is_nobody);
         let slow_over_micros = self.counted.clone()?;
         (are_known && are_drawn && with_users.count() > 1)
-            .then_some(CountUsers { slow_over_micros })
+            .then_some(UserCounting { slow_over_micros })
     }
 }
 
@@ -83,7 +84,7 @@ pub fn compose(
     lanes: &BTreeMap<Place, Lane>,
     reserved_ports: &BTreeMap<Place, u16>,
     instances: &[InstanceStatus],
-) -> Snapshot {
+) -> RouteSnapshot {
     let mut taken: Vec<Address> = Vec::new();
     let mut routes = Vec::new();
     let (last, first): (Vec<_>, Vec<_>) = lanes.iter().partition(|(_, lane)| lane.is_transferable);
@@ -94,7 +95,7 @@ pub fn compose(
         routes.extend(routes_of(place, lane, &addresses, instances));
         taken.extend(addresses.claims());
     }
-    Snapshot {
+    RouteSnapshot {
         version: protocol::VERSION,
         routes,
         reserved_ports: reserved_ports.values().copied().collect(),
@@ -106,13 +107,14 @@ fn routes_of(
     lane: &Lane,
     addresses: &EnvironmentAddresses,
     instances: &[InstanceStatus],
-) -> Vec<Route> {
-    let backend = |(release, weight): &(ReleaseNumber, shipway_core::exposure::Weight)| Backend {
-        release: release.0,
-        weight: weight.basis_points(),
-        instances: ready(place, *release, lane, instances),
-    };
-    let base = Route {
+) -> Vec<ServiceRoute> {
+    let backend =
+        |(release, weight): &(ReleaseNumber, shipway_core::exposure::Weight)| RouteBackend {
+            release: release.0,
+            weight: weight.basis_points(),
+            instances: ready(place, *release, lane, instances),
+        };
+    let base = ServiceRoute {
         service: place.service.to_string(),
         environment: place.environment.to_string(),
         hosts: Vec::new(),
@@ -130,7 +132,7 @@ fn routes_of(
         answer_within_ms: millis(lane.timeouts.answer_within),
     };
     let prefix = |path: &str| Some(path.to_owned()).filter(|path| !path.is_empty());
-    let mut routes: Vec<Route> = Vec::new();
+    let mut routes: Vec<ServiceRoute> = Vec::new();
     for address in &addresses.public {
         let mut route = base.clone();
         match address {
@@ -150,7 +152,7 @@ fn routes_of(
             _ => routes.push(route),
         }
     }
-    routes.extend(addresses.local_path.as_deref().map(|path| Route {
+    routes.extend(addresses.local_path.as_deref().map(|path| ServiceRoute {
         path_prefix: prefix(path),
         local_only: true,
         ..base.clone()
@@ -163,15 +165,15 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// By what users are known, and which requests go to the newcomer whoever sends them.
-fn sticky(lane: &Lane) -> protocol::Sticky {
+fn sticky(lane: &Lane) -> protocol::StickyBy {
     let otherwise = match &lane.sticky {
-        Sticky::Cookie(name) => protocol::Sticky::Cookie(name.clone()),
-        Sticky::Header(name) => protocol::Sticky::Header(name.clone()),
-        Sticky::Address => protocol::Sticky::Address,
-        Sticky::None => protocol::Sticky::None,
+        Sticky::Cookie(name) => protocol::StickyBy::Cookie(name.clone()),
+        Sticky::Header(name) => protocol::StickyBy::Header(name.clone()),
+        Sticky::Address => protocol::StickyBy::Address,
+        Sticky::None => protocol::StickyBy::None,
     };
     match &lane.split.reach {
-        Some(reach) if !reach.matches.is_empty() => protocol::Sticky::Matched {
+        Some(reach) if !reach.matches.is_empty() => protocol::StickyBy::Matched {
             rules: reach
                 .matches
                 .iter()
@@ -183,17 +185,17 @@ fn sticky(lane: &Lane) -> protocol::Sticky {
     }
 }
 
-fn rule(wanted: &Match, release: ReleaseNumber) -> Rule {
+fn rule(wanted: &Match, release: ReleaseNumber) -> RouteRule {
     let compared = |text: &Text| match text {
-        Text::Is(value) => (value.clone(), Compared::Exact),
-        Text::Prefix(value) => (value.clone(), Compared::Prefix),
-        Text::Regex(value) => (value.clone(), Compared::Regex),
-        Text::Present => (String::new(), Compared::Present),
+        Text::Is(value) => (value.clone(), ValueComparison::Exact),
+        Text::Prefix(value) => (value.clone(), ValueComparison::Prefix),
+        Text::Regex(value) => (value.clone(), ValueComparison::Regex),
+        Text::Present => (String::new(), ValueComparison::Present),
     };
     let header = |(name, text): (&String, &Text)| {
         let (value, compared) = compared(text);
         let name = name.clone();
-        protocol::Match::Header {
+        protocol::RequestMatch::Header {
             name,
             value,
             compared,
@@ -202,28 +204,30 @@ fn rule(wanted: &Match, release: ReleaseNumber) -> Rule {
     let cookie = |(name, text): (&String, &Text)| {
         let (value, compared) = compared(text);
         let name = name.clone();
-        protocol::Match::Cookie {
+        protocol::RequestMatch::Cookie {
             name,
             value,
             compared,
         }
     };
     let headers = wanted.headers.iter().map(header);
-    Rule {
-        only_if: protocol::Match::All(headers.chain(wanted.cookies.iter().map(cookie)).collect()),
+    RouteRule {
+        only_if: protocol::RequestMatch::All(
+            headers.chain(wanted.cookies.iter().map(cookie)).collect(),
+        ),
         release: release.0,
     }
 }
 
-fn mirror(lane: &Lane) -> Option<protocol::Mirror> {
+fn mirror(lane: &Lane) -> Option<protocol::RequestMirror> {
     let reach = lane.split.reach.as_ref()?;
     let mirror = reach.mirror?;
-    Some(protocol::Mirror {
+    Some(protocol::RequestMirror {
         release: reach.release.0,
         share: mirror.share.basis_points(),
         methods: match mirror.methods {
-            Mirrored::Safe => Methods::Safe,
-            Mirrored::All => Methods::All,
+            Mirrored::Safe => MirroredMethods::Safe,
+            Mirrored::All => MirroredMethods::All,
         },
     })
 }
@@ -233,7 +237,7 @@ fn ready(
     release: ReleaseNumber,
     lane: &Lane,
     instances: &[InstanceStatus],
-) -> Vec<Instance> {
+) -> Vec<BackendInstance> {
     let keep = lane.kept.get(&release).copied().unwrap_or(u32::MAX);
     let serves = |status: &&InstanceStatus| {
         status.id.set.place == *place
@@ -244,7 +248,7 @@ fn ready(
     instances
         .iter()
         .filter(serves)
-        .map(|status| Instance {
+        .map(|status| BackendInstance {
             id: status.id.to_string(),
             address: status.address.clone(),
         })
@@ -313,7 +317,7 @@ mod tests {
     /// `host/path:port` of each route.
     fn shown(lanes: &BTreeMap<Place, Lane>) -> Vec<String> {
         let snapshot = compose(lanes, &BTreeMap::new(), &[]);
-        let line = |route: &Route| {
+        let line = |route: &ServiceRoute| {
             let port = route
                 .port
                 .map_or_else(String::new, |port| format!(":{port}"));

@@ -18,7 +18,7 @@ use shipway_core::{
     target::{InstanceStatus, Place, SetKey},
 };
 use shipway_drivers::{data_plane::DataPlane, target::Target};
-use shipway_proxy::protocol::{Accepted, RefusedRoutes, Snapshot};
+use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
 use tokio::sync::{Notify, watch};
 
 use crate::routes::{Lane, compose};
@@ -235,7 +235,7 @@ impl Traffic {
     pub async fn run(&self) {
         let mut instances = self.target.watch();
         self.await_adoption(&mut instances).await;
-        let mut last: Option<Snapshot> = None;
+        let mut last: Option<RouteSnapshot> = None;
         loop {
             // What changes while a snapshot is composed and put is seen in the next round.
             instances.borrow_and_update();
@@ -323,10 +323,10 @@ impl Traffic {
     }
 }
 
-fn refused_places(accepted: Accepted) -> BTreeMap<Place, String> {
+fn refused_places(accepted: AcceptedRoutes) -> BTreeMap<Place, String> {
     let mut refused = BTreeMap::new();
     for routes in accepted.refused {
-        let RefusedRoutes {
+        let RejectedRoutes {
             service,
             environment,
             reason,

@@ -71,7 +71,7 @@ pub struct Hook {
 pub fn proxy(args: Proxy) -> Result<(), Failure> {
     crate::print::log_to_stderr();
     shipway_drivers::open_files::raise_limit();
-    let options = shipway_proxy::Options {
+    let options = shipway_proxy::ProxyOptions {
         listen: args.listen,
         control: args.control,
         state: args.state,

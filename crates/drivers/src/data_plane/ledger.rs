@@ -13,7 +13,7 @@ use shipway_core::{
     ids::ReleaseNumber,
     target::{Place, SetKey},
 };
-use shipway_proxy::protocol::{Counters, Entry, Latency, Users};
+use shipway_proxy::protocol::{FailedUserCounts, LatencyHistogram, ProxyCounters, ReleaseTotals};
 
 /// Releases that are remembered per place once no proxy counts them any more: far more than can be on their way at once.
 const GONE_RELEASES_MAX: usize = 32;
@@ -32,7 +32,7 @@ pub struct Totals {
     /// Answers by status class: `2xx`.
     pub responses: BTreeMap<String, u64>,
     /// How long answers took to their last byte.
-    pub latency: Latency,
+    pub latency: LatencyHistogram,
     /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.
@@ -42,19 +42,19 @@ pub struct Totals {
     pub open: u64,
     /// Users who failed, each counted once in a rollout; absent when nobody asked to count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<Users>,
+    pub users: Option<FailedUserCounts>,
     /// Requests that their client gave up without an answer; not in `requests`.
     #[serde(default)]
     pub abandoned: u64,
     /// How old requests were that ended without an answer, given up or cut when a proxy died.
     #[serde(default)]
-    pub unfinished: Latency,
+    pub unfinished: LatencyHistogram,
     /// Answers below 5xx that came later than `answer_within`.
     #[serde(default)]
     pub late: u64,
     /// How old the requests are that are open now; not a total.
     #[serde(default)]
-    pub open_ages: Latency,
+    pub open_ages: LatencyHistogram,
     /// Open requests that have waited for longer than `answer_within`; not a total.
     #[serde(default)]
     pub overdue: u64,
@@ -65,10 +65,10 @@ impl Totals {
     /// counts from the moment when it is older than the limit, so both only grow.
     #[must_use]
     pub fn slower_than(&self, limit: Duration) -> (u64, u64) {
-        let unanswered = self.unfinished.beyond(limit) + self.open_ages.beyond(limit);
+        let unanswered = self.unfinished.count_above(limit) + self.open_ages.count_above(limit);
         (
             self.latency.count() + unanswered,
-            self.latency.beyond(limit) + unanswered,
+            self.latency.count_above(limit) + unanswered,
         )
     }
 
@@ -150,8 +150,8 @@ impl Totals {
     }
 }
 
-impl From<&Entry> for Totals {
-    fn from(entry: &Entry) -> Self {
+impl From<&ReleaseTotals> for Totals {
+    fn from(entry: &ReleaseTotals) -> Self {
         Self {
             requests: entry.requests,
             errors: entry.responses.get("5xx").copied().unwrap_or(0),
@@ -277,7 +277,7 @@ impl Ledger {
 
     /// Takes in what the proxy counts now, not older than what was taken in before, and gives the totals. Says whether
     /// [`Ledger::saved`] changed.
-    pub fn fold(&mut self, counters: &Counters) -> (Reading, Changed) {
+    pub fn fold(&mut self, counters: &ProxyCounters) -> (Reading, Changed) {
         let mut changed = Changed::No;
         if self.boot.as_deref() != Some(&counters.boot) {
             changed = Changed::Yes;
@@ -352,7 +352,7 @@ pub enum Changed {
 }
 
 /// Routes that somebody else put may have names that are none of ours.
-fn key(entry: &Entry) -> Option<SetKey> {
+fn key(entry: &ReleaseTotals) -> Option<SetKey> {
     let place = Place {
         service: entry.service.parse().ok()?,
         environment: entry.environment.parse().ok()?,
@@ -386,7 +386,7 @@ mod tests {
     /// A proxy that counts.
     struct Proxy {
         boot: u32,
-        entries: BTreeMap<u32, Entry>,
+        entries: BTreeMap<u32, ReleaseTotals>,
     }
 
     impl Proxy {
@@ -398,20 +398,23 @@ mod tests {
         }
 
         fn answer(&mut self, release: u32, class: &str, took: Duration) {
-            let entry = self.entries.entry(release).or_insert_with(|| Entry {
-                service: "shop".to_owned(),
-                environment: "production".to_owned(),
-                release,
-                ..Entry::default()
-            });
+            let entry = self
+                .entries
+                .entry(release)
+                .or_insert_with(|| ReleaseTotals {
+                    service: "shop".to_owned(),
+                    environment: "production".to_owned(),
+                    release,
+                    ..ReleaseTotals::default()
+                });
             entry.requests += 1;
             *entry.responses.entry(class.to_owned()).or_default() += 1;
             entry.latency.record(took);
             entry.bytes_out += 10;
         }
 
-        fn counters(&self) -> Counters {
-            Counters {
+        fn counters(&self) -> ProxyCounters {
+            ProxyCounters {
                 boot: format!("boot {}", self.boot),
                 at: Timestamp::UNIX_EPOCH,
                 no_route: 0,

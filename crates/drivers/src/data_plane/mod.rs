@@ -8,7 +8,7 @@
 //! the routes are.
 //!
 //! ```no_run
-//! # async fn example(options: shipway_drivers::data_plane::Options, routes: shipway_proxy::protocol::Snapshot)
+//! # async fn example(options: shipway_drivers::data_plane::Options, routes: shipway_proxy::protocol::RouteSnapshot)
 //! # -> Result<(), shipway_drivers::data_plane::DataPlaneError> {
 //! use shipway_drivers::data_plane::DataPlane;
 //! let plane = DataPlane::attach_or_start(options).await?;
@@ -38,8 +38,10 @@ use shipway_core::{
 };
 use shipway_proxy::{
     TrustedNetwork,
-    client::{Control, ControlError},
-    protocol::{Accepted, Counters, DrainWait, Health, Snapshot, Stop},
+    control_client::{ControlClient, ControlError},
+    protocol::{
+        AcceptedRoutes, DrainRequest, ProxyCounters, ProxyHealth, RouteSnapshot, StopRequest,
+    },
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +115,7 @@ pub enum DataPlaneError {
 /// The proxy, kept running. Dropping this leaves the proxy as it is and ends the supervision.
 #[derive(Debug)]
 pub struct DataPlane {
-    control: Control,
+    control: ControlClient,
     wanted: watch::Sender<Option<Wanted>>,
     applied: watch::Receiver<Applied>,
     stopping: CancellationToken,
@@ -135,7 +137,7 @@ impl DataPlane {
     /// # Errors
     /// When there is none and none can be started, with the reason from its log.
     pub async fn attach_or_start(options: Options) -> Result<Self, DataPlaneError> {
-        let control = Control::new(&options.control);
+        let control = ControlClient::new(&options.control);
         let found = supervisor::find_or_start(&options, &control).await?;
         let (wanted, wanted_seen) = watch::channel(None);
         let (applied_sender, applied) = watch::channel(Applied::default());
@@ -162,7 +164,7 @@ impl DataPlane {
     /// # Errors
     /// When the proxy refuses all of them; those before stay in force then. Routes of one place that make no sense are named in
     /// the answer.
-    pub async fn put(&self, snapshot: Snapshot) -> Result<Accepted, DataPlaneError> {
+    pub async fn put(&self, snapshot: RouteSnapshot) -> Result<AcceptedRoutes, DataPlaneError> {
         let mut revision = 0;
         self.wanted.send_modify(|wanted| {
             revision = wanted.as_ref().map_or(0, |wanted| wanted.revision) + 1;
@@ -183,7 +185,7 @@ impl DataPlane {
     ///
     /// # Errors
     /// When the proxy doesn't answer.
-    pub async fn counters(&self) -> Result<Counters, DataPlaneError> {
+    pub async fn counters(&self) -> Result<ProxyCounters, DataPlaneError> {
         self.call(self.control.counters()).await
     }
 
@@ -191,8 +193,8 @@ impl DataPlane {
     ///
     /// # Errors
     /// When the proxy doesn't answer.
-    pub async fn health(&self) -> Result<Health, DataPlaneError> {
-        self.call(self.control.healthz()).await
+    pub async fn health(&self) -> Result<ProxyHealth, DataPlaneError> {
+        self.call(self.control.health()).await
     }
 
     /// Where the proxy listens for requests, first of all: a port that was asked for as 0 is known here. `None` when it doesn't
@@ -250,14 +252,14 @@ impl DataPlane {
                 .collect(),
         };
         let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let wait = DrainWait {
+        let wait = DrainRequest {
             service: place.service.to_string(),
             environment: place.environment.to_string(),
             release: release.0,
             instances,
             timeout_ms,
         };
-        match timeout(limit + MARGIN, self.control.drained(&wait)).await {
+        match timeout(limit + MARGIN, self.control.wait_until_drained(&wait)).await {
             Ok(Ok(drained)) => drained.open,
             Ok(Err(error)) => {
                 tracing::warn!("nothing to drain of {release} of {place}: {error}");
@@ -281,7 +283,7 @@ impl DataPlane {
             return;
         };
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let told = timeout(CALL_DEADLINE, self.control.stop(Stop { grace_ms })).await;
+        let told = timeout(CALL_DEADLINE, self.control.stop(StopRequest { grace_ms })).await;
         if !matches!(told, Ok(Ok(_))) {
             process.terminate();
         }

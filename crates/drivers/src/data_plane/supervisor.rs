@@ -8,8 +8,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use shipway_proxy::{
-    client::{Control, ControlError},
-    protocol::{Accepted, Snapshot},
+    control_client::{ControlClient, ControlError},
+    protocol::{AcceptedRoutes, RouteSnapshot},
 };
 use tokio::{
     sync::watch,
@@ -37,7 +37,7 @@ const WELL: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) revision: u64,
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<RouteSnapshot>,
 }
 
 /// What became of the last routes.
@@ -46,14 +46,14 @@ pub(super) struct Applied {
     /// The latest that was decided on.
     pub(super) revision: u64,
     /// What the proxy answered, or why it isn't in force.
-    pub(super) outcome: Result<Accepted, String>,
+    pub(super) outcome: Result<AcceptedRoutes, String>,
 }
 
 impl Default for Applied {
     fn default() -> Self {
         Self {
             revision: 0,
-            outcome: Ok(Accepted::default()),
+            outcome: Ok(AcceptedRoutes::default()),
         }
     }
 }
@@ -61,7 +61,7 @@ impl Default for Applied {
 /// The loop and what it works with.
 pub(super) struct Supervisor {
     options: Options,
-    control: Control,
+    control: ControlClient,
     wanted: watch::Receiver<Option<Wanted>>,
     applied: watch::Sender<Applied>,
     stopping: CancellationToken,
@@ -78,7 +78,7 @@ enum Left {
 impl Supervisor {
     pub(super) const fn new(
         options: Options,
-        control: Control,
+        control: ControlClient,
         wanted: watch::Receiver<Option<Wanted>>,
         applied: watch::Sender<Applied>,
         stopping: CancellationToken,
@@ -172,7 +172,7 @@ impl Supervisor {
 
 /// Puts these routes after a pause; with nothing to put, never resolves.
 async fn put(
-    control: &Control,
+    control: &ControlClient,
     wanted: Option<&Wanted>,
     pause: Duration,
 ) -> Result<Applied, DataPlaneError> {
@@ -195,7 +195,7 @@ async fn put(
 /// The process that answers at the control socket, or a new one that answers there.
 pub(super) async fn find_or_start(
     options: &Options,
-    control: &Control,
+    control: &ControlClient,
 ) -> Result<Process, DataPlaneError> {
     if let Some(process) = find(control).await {
         return Ok(process);
@@ -203,7 +203,7 @@ pub(super) async fn find_or_start(
     let mut process = Process::start(options)?;
     let answers = async {
         let mut pause = ASK_FIRST;
-        while timeout(CALL_DEADLINE, control.healthz())
+        while timeout(CALL_DEADLINE, control.health())
             .await
             .is_ok_and(|health| health.is_err())
         {
@@ -227,8 +227,8 @@ fn ended(log_file: PathBuf) -> DataPlaneError {
 }
 
 /// Who answers at the control socket; asked twice, so that the process held is the one that answers.
-async fn find(control: &Control) -> Option<Process> {
-    let ask = async || timeout(CALL_DEADLINE, control.healthz()).await.ok()?.ok();
+async fn find(control: &ControlClient) -> Option<Process> {
+    let ask = async || timeout(CALL_DEADLINE, control.health()).await.ok()?.ok();
     let first = ask().await?;
     let process = Process::adopt(first.pid).ok()?;
     (ask().await?.boot == first.boot).then_some(process)

@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use http::Method;
-use shipway_proxy::protocol::{Backend, FULL, Match, Route, Rule, Snapshot, Sticky};
+use shipway_proxy::protocol::{
+    FULL, RequestMatch, RouteBackend, RouteRule, RouteSnapshot, ServiceRoute, StickyBy,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, UnixStream},
@@ -92,18 +94,18 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
     let good = only(1, &[&shop.address]);
     proxy.put(&good).await;
     let kept = std::fs::read(house.path("state/routes.json")).unwrap();
-    let with = |backends: Vec<Backend>| snapshot(vec![route(backends)]);
-    let of = |route: Route| snapshot(vec![route]);
+    let with = |backends: Vec<RouteBackend>| snapshot(vec![route(backends)]);
+    let of = |route: ServiceRoute| snapshot(vec![route]);
     let full = || vec![backend(2, FULL, &[&shop.address])];
-    let rule = Rule {
-        only_if: Match::Header {
+    let rule = RouteRule {
+        only_if: RequestMatch::Header {
             name: "x-preview".to_owned(),
             value: "yes".to_owned(),
             compared: Default::default(),
         },
         release: 77,
     };
-    let cases: Vec<(Snapshot, &str)> = vec![
+    let cases: Vec<(RouteSnapshot, &str)> = vec![
         (
             with(vec![backend(2, 9_999, &[])]),
             "add up to 9999, not to 10000 or 0",
@@ -129,24 +131,24 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
             "release 2 twice",
         ),
         (
-            of(Route {
-                sticky: Sticky::Cookie("a=b".to_owned()),
+            of(ServiceRoute {
+                sticky: StickyBy::Cookie("a=b".to_owned()),
                 ..route(full())
             }),
             "\"a=b\" can't be the name",
         ),
         (
-            of(Route {
-                sticky: Sticky::Header(String::new()),
+            of(ServiceRoute {
+                sticky: StickyBy::Header(String::new()),
                 ..route(full())
             }),
             "\"\" can't be the name",
         ),
         (
-            of(Route {
-                sticky: Sticky::Matched {
+            of(ServiceRoute {
+                sticky: StickyBy::Matched {
                     rules: vec![rule],
-                    otherwise: Box::new(Sticky::None),
+                    otherwise: Box::new(StickyBy::None),
                 },
                 ..route(full())
             }),
@@ -154,11 +156,11 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
         ),
         (
             snapshot(vec![
-                Route {
+                ServiceRoute {
                     port: Some(81),
                     ..route(full())
                 },
-                Route {
+                ServiceRoute {
                     port: Some(81),
                     hosts: vec![],
                     ..route(full())
@@ -192,19 +194,19 @@ async fn a_port_of_a_route_that_is_taken_keeps_no_other_route_waiting() {
     let proxy = house.proxy().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port();
-    let with_port = Route {
+    let with_port = ServiceRoute {
         port: Some(port),
         ..route(vec![backend(1, FULL, &[&shop.address])])
     };
     proxy.put(&snapshot(vec![with_port.clone()])).await;
     assert_eq!(get(proxy.address, "/").await.text(), "shop");
-    let unreachable = proxy.healthz().await.unwrap().unreachable_ports;
+    let unreachable = proxy.health().await.unwrap().unreachable_ports;
     assert!(unreachable[&port].contains("in use"), "{unreachable:?}");
     assert!(proxy.log().contains("can't be listened on"));
     // Once another program has freed it, the proxy opens it by itself.
     drop(taken);
     until("the port is listened on", async || {
-        let health = proxy.healthz().await.unwrap();
+        let health = proxy.health().await.unwrap();
         health.unreachable_ports.is_empty()
     })
     .await;
@@ -219,9 +221,9 @@ async fn a_reserved_port_is_listened_on_and_leads_to_no_service() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let routes = |port_of_route, reserved_ports| Snapshot {
+    let routes = |port_of_route, reserved_ports| RouteSnapshot {
         reserved_ports,
-        ..snapshot(vec![Route {
+        ..snapshot(vec![ServiceRoute {
             port: port_of_route,
             ..route(vec![backend(1, FULL, &[&shop.address])])
         }])
@@ -334,7 +336,7 @@ async fn no_more_than_1024_requests_are_held() {
     let proxy = house.proxy().await;
     let holding = |addresses: &[&str]| {
         let backends = vec![backend(1, FULL, addresses)];
-        snapshot(vec![Route {
+        snapshot(vec![ServiceRoute {
             hold_ms: 60_000,
             ..route(backends)
         }])

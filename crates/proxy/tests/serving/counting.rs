@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use http::{Method, Response};
-use shipway_proxy::protocol::{CountUsers, Effect, FULL, Fault, Faults, Route, Sticky};
+use shipway_proxy::protocol::{
+    FULL, FaultEffect, FaultList, InjectedFault, ServiceRoute, StickyBy, UserCounting,
+};
 use tokio::task::JoinSet;
 
 use super::support::{
     Conversation, House, Proxy, SHOP, Upstream, backend,
     client::{Body, ask, whole},
     get, only,
-    proxy::Start,
+    proxy::ProxyStart,
     route, snapshot, until,
     upstream::text,
     within,
@@ -138,15 +140,15 @@ async fn counts_go_on_when_routes_and_instances_change() {
     assert_eq!(proxy.counted(3).await, None);
 }
 
-fn drill(share: u32, effect: Effect) -> Faults {
-    let fault = Fault {
+fn drill(share: u32, effect: FaultEffect) -> FaultList {
+    let fault = InjectedFault {
         service: SHOP.to_owned(),
         environment: "production".to_owned(),
         release: 1,
         share,
         effect,
     };
-    Faults {
+    FaultList {
         faults: vec![fault],
     }
 }
@@ -158,16 +160,19 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
     proxy.put(&only(1, &[&shop.address])).await;
     let mut conversation = Conversation::with(proxy.address).await;
     proxy
-        .faults(&drill(FULL, Effect::Status(503)))
+        .put_faults(&drill(FULL, FaultEffect::Status(503)))
         .await
         .unwrap();
     assert_eq!(conversation.get("/").await.status, 503);
     proxy
-        .faults(&drill(FULL, Effect::LatencyMs(80)))
+        .put_faults(&drill(FULL, FaultEffect::LatencyMs(80)))
         .await
         .unwrap();
     assert_eq!(conversation.get("/").await.status, 200);
-    proxy.faults(&drill(FULL, Effect::Reset)).await.unwrap();
+    proxy
+        .put_faults(&drill(FULL, FaultEffect::Reset))
+        .await
+        .unwrap();
     assert!(conversation.send(ask(Method::GET, "/", "")).await.is_err());
     assert_eq!(shop.requests(), 1, "only the late one got there");
     let entry = proxy.count(1).await;
@@ -177,7 +182,7 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
     );
     assert!(entry.latency.quantile(1.0).unwrap() >= Duration::from_millis(80));
     proxy
-        .faults(&drill(FULL / 2, Effect::Status(500)))
+        .put_faults(&drill(FULL / 2, FaultEffect::Status(500)))
         .await
         .unwrap();
     let mut conversation = Conversation::with(proxy.address).await;
@@ -186,7 +191,7 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
         failed += usize::from(conversation.get("/").await.status == 500);
     }
     assert!((60..=140).contains(&failed), "{failed} of 200");
-    proxy.faults(&Faults::default()).await.unwrap();
+    proxy.put_faults(&FaultList::default()).await.unwrap();
     assert_eq!(conversation.get("/").await.status, 200);
 }
 
@@ -194,7 +199,7 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
 async fn the_access_log_has_a_line_for_each_request() {
     let (house, shop) = (House::new(), obeying().await);
     let path = house.path("access.log");
-    let start = Start {
+    let start = ProxyStart {
         access_log: Some(path.clone()),
         ..house.usual()
     };
@@ -251,7 +256,7 @@ async fn who_is_too_slow_with_a_head_is_let_go() {
         House::new(),
         Upstream::start(|_| async { text("shop") }).await,
     );
-    let start = Start {
+    let start = ProxyStart {
         head_within: Some(Duration::from_secs(1)),
         ..house.usual()
     };
@@ -285,10 +290,10 @@ fn of_user(user: &str, path: &str) -> http::Request<Body> {
 async fn users_who_fail_are_counted_once_whatever_the_weights_become() {
     let (house, one, two) = (House::new(), obeying().await, obeying().await);
     let proxy = house.proxy().await;
-    let split = |share: u32, salt: &str| Route {
-        sticky: Sticky::Header("x-user".to_owned()),
+    let split = |share: u32, salt: &str| ServiceRoute {
+        sticky: StickyBy::Header("x-user".to_owned()),
         salt: salt.to_owned(),
-        users: Some(CountUsers {
+        users: Some(UserCounting {
             slow_over_micros: vec![200_000],
         }),
         ..route(vec![

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shipway_proxy::protocol::Methods;
+use shipway_proxy::protocol::MirroredMethods;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -21,7 +21,7 @@ use super::{
 
 /// What a broken release does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
+enum UpstreamFault {
     /// Closes without a word.
     Silent,
     /// Closes in the middle of its answer's head.
@@ -38,7 +38,7 @@ enum Fault {
     Trickle,
 }
 
-impl Fault {
+impl UpstreamFault {
     const ALL: [Self; 7] = [
         Self::Silent,
         Self::HalfAHead,
@@ -83,9 +83,9 @@ async fn whatever_a_mirrored_release_does_users_get_their_answers() {
     let house = House::new();
     let old = Upstream::named("old").await;
     let proxy = house.proxy().await;
-    for fault in Fault::ALL {
+    for fault in UpstreamFault::ALL {
         let broken = Raw::start(move |stream| fault.serve(stream)).await;
-        let mut routes = mirrored(&old.address, &broken.address, Methods::All);
+        let mut routes = mirrored(&old.address, &broken.address, MirroredMethods::All);
         routes.routes[0].timeout_ms = 1_000;
         let before = copies_so_far(&proxy).await;
         proxy.put(&routes).await;
@@ -100,7 +100,7 @@ async fn whatever_a_mirrored_release_does_users_get_their_answers() {
         .await;
         let after = copies_so_far(&proxy).await;
         // A body without an end is an answer all the same; all others are none.
-        let errors = if fault == Fault::EndlessBody {
+        let errors = if fault == UpstreamFault::EndlessBody {
             0
         } else {
             after.0 - before.0
@@ -126,7 +126,7 @@ async fn a_mirrored_release_that_is_slow_makes_nobody_slow() {
     let proxy = house.proxy().await;
     let mut conversation = Conversation::with(proxy.address).await;
     proxy
-        .put(&mirrored(&old.address, &new.address, Methods::Safe))
+        .put(&mirrored(&old.address, &new.address, MirroredMethods::Safe))
         .await;
     let mut took = Vec::new();
     for _ in 0..400 {
@@ -159,7 +159,7 @@ async fn copies_of_bodies_and_floods_of_answers_take_bounded_memory() {
     let (old, new) = (Upstream::named("old").await, Upstream::named("new").await);
     let proxy = house.proxy().await;
     proxy
-        .put(&mirrored(&old.address, &new.address, Methods::All))
+        .put(&mirrored(&old.address, &new.address, MirroredMethods::All))
         .await;
     let mut conversation = Conversation::with(proxy.address).await;
     let order = || ask(http::Method::POST, "/order", vec![b'x'; 65_536]);
@@ -167,10 +167,18 @@ async fn copies_of_bodies_and_floods_of_answers_take_bounded_memory() {
         conversation.send(order()).await.unwrap();
     }
     let before = proxy.resident_bytes();
-    for fault in [Fault::EndlessBody, Fault::EndlessHead, Fault::Trickle] {
+    for fault in [
+        UpstreamFault::EndlessBody,
+        UpstreamFault::EndlessHead,
+        UpstreamFault::Trickle,
+    ] {
         let broken = Raw::start(move |stream| fault.serve(stream)).await;
         proxy
-            .put(&mirrored(&old.address, &broken.address, Methods::All))
+            .put(&mirrored(
+                &old.address,
+                &broken.address,
+                MirroredMethods::All,
+            ))
             .await;
         // 64 MiB of bodies, and answers without an end to each.
         for _ in 0..1_000 {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::Method;
-use shipway_proxy::protocol::{FULL, Route, Snapshot};
+use shipway_proxy::protocol::{FULL, RouteSnapshot, ServiceRoute};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -23,8 +23,8 @@ use super::support::{
 };
 
 /// Like [`only`], and requests are held for so long.
-fn held(milliseconds: u64, addresses: &[&str]) -> Snapshot {
-    snapshot(vec![Route {
+fn held(milliseconds: u64, addresses: &[&str]) -> RouteSnapshot {
+    snapshot(vec![ServiceRoute {
         hold_ms: milliseconds,
         ..route(vec![backend(1, FULL, addresses)])
     }])
@@ -304,7 +304,7 @@ async fn a_get_is_not_sent_again_once_something_of_its_answer_came() {
 async fn an_answer_in_the_place_of_an_instance_never_resets_an_upload() {
     let (house, (dying, _)) = (House::new(), scripted(&[]).await);
     let proxy = house.proxy().await;
-    let nobody = Route {
+    let nobody = ServiceRoute {
         hosts: vec!["nobody".to_owned()],
         ..route(vec![backend(2, FULL, &[])])
     };
@@ -393,7 +393,7 @@ async fn who_does_not_answer_in_time_is_given_up() {
         Upstream::start(|_| std::future::pending()).await,
     );
     let proxy = house.proxy().await;
-    let hurried = Route {
+    let hurried = ServiceRoute {
         timeout_ms: 100,
         ..route(vec![backend(1, FULL, &[&silent.address])])
     };

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rustix::process::Signal;
-use shipway_proxy::protocol::{FULL, Stop};
+use shipway_proxy::protocol::{FULL, StopRequest};
 use tokio::{net::TcpStream, sync::Semaphore};
 
 use super::support::{
-    Conversation, House, Load, Proxy, Upstream, Wire, backend, get, only, proxy::Start, route,
+    Conversation, House, Load, Proxy, Upstream, Wire, backend, get, only, proxy::ProxyStart, route,
     snapshot, until, upstream::text, within,
 };
 
@@ -32,11 +32,11 @@ async fn slow() -> (Upstream, Arc<Semaphore>) {
 async fn a_killed_proxy_serves_its_last_routes_again_though_nobody_controls_it() {
     let (house, shop) = (House::new(), Upstream::named("shop").await);
     let proxy = house.proxy().await;
-    let boot = proxy.healthz().await.unwrap().boot;
+    let boot = proxy.health().await.unwrap().boot;
     for release in 1..=5 {
         proxy.put(&only(release, &[&shop.address])).await;
     }
-    let start = Start {
+    let start = ProxyStart {
         listen: proxy.address,
         ..house.usual()
     };
@@ -45,7 +45,7 @@ async fn a_killed_proxy_serves_its_last_routes_again_though_nobody_controls_it()
     let proxy = Proxy::start(&start).await.unwrap();
     assert_eq!(get(proxy.address, "/").await.text(), "shop");
     assert_eq!(proxy.routes().await.unwrap(), only(5, &[&shop.address]));
-    assert_ne!(proxy.healthz().await.unwrap().boot, boot, "it counts anew");
+    assert_ne!(proxy.health().await.unwrap().boot, boot, "it counts anew");
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_second_proxy_in_the_same_place_is_refused_unless_it_takes_over() {
     let why = Proxy::start(&house.usual()).await.err().unwrap();
     assert!(why.contains("another proxy is running there"), "{why}");
     let elsewhere = House::new();
-    let start = Start {
+    let start = ProxyStart {
         listen: proxy.address,
         ..elsewhere.usual()
     };
@@ -141,7 +141,7 @@ async fn a_second_proxy_in_the_same_place_is_refused_unless_it_takes_over() {
         why.contains(&format!("{} can't be listened on", proxy.address)),
         "{why}"
     );
-    assert!(proxy.healthz().await.is_ok());
+    assert!(proxy.health().await.is_ok());
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
     let mut idle = Conversation::with(proxy.address).await;
     idle.get("/").await;
     let silent = Wire::to(proxy.address).await;
-    proxy.stop(Stop { grace_ms: 2_000 }).await.unwrap();
+    proxy.stop(StopRequest { grace_ms: 2_000 }).await.unwrap();
     assert!(proxy.ended().await.success());
     drop((idle, silent));
 }
@@ -206,7 +206,7 @@ async fn what_takes_longer_than_the_grace_is_cut() {
     let mut busy = Wire::to(proxy.address).await;
     busy.say("GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n").await;
     until("it is open", async || proxy.count(1).await.open == 1).await;
-    proxy.stop(Stop { grace_ms: 200 }).await.unwrap();
+    proxy.stop(StopRequest { grace_ms: 200 }).await.unwrap();
     assert_eq!(busy.rest().await, "");
     assert!(proxy.ended().await.success());
     assert!(proxy.log().contains("the grace is over"), "{}", proxy.log());
@@ -222,13 +222,13 @@ async fn a_proxy_is_replaced_under_load_again_and_again_and_nothing_is_lost() {
     ])]);
     let mut proxy = house.proxy().await;
     proxy.put(&routes).await;
-    let boot = proxy.healthz().await.unwrap().boot;
+    let boot = proxy.health().await.unwrap().boot;
     let load = Load::on(proxy.address, 16);
     for _ in 0..12 {
         load.goes_on(200).await;
         let next = house.successor().await;
         assert_eq!(next.address, proxy.address);
-        let health = next.healthz().await.unwrap();
+        let health = next.health().await.unwrap();
         assert_eq!((health.pid, &health.boot), (next.pid(), &boot));
         assert!(proxy.ended().await.success(), "{}", proxy.log());
         proxy = next;
@@ -283,7 +283,7 @@ async fn what_a_replaced_proxy_has_open_is_counted_drained_and_finished() {
     let entry = newest.count(1).await;
     assert_eq!((entry.requests, entry.open), (3, 0));
     assert_eq!(newest.count(2).await.requests, 1);
-    newest.stop(Stop { grace_ms: 1_000 }).await.unwrap();
+    newest.stop(StopRequest { grace_ms: 1_000 }).await.unwrap();
     assert!(newest.ended().await.success());
     assert!(!house.path("control").exists());
 }

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, Response};
 use http_body_util::{BodyExt as _, Full};
-use shipway_proxy::protocol::{Entry, FULL, Methods, Mirror, Route, Snapshot};
+use shipway_proxy::protocol::{
+    FULL, MirroredMethods, ReleaseTotals, RequestMirror, RouteSnapshot, ServiceRoute,
+};
 use tokio::sync::Semaphore;
 
 use super::support::{
@@ -15,21 +17,21 @@ use super::support::{
 };
 
 /// Everything to release 1, and copies of all of it to release 2.
-pub fn mirrored(old: &str, new: &str, methods: Methods) -> Snapshot {
+pub fn mirrored(old: &str, new: &str, methods: MirroredMethods) -> RouteSnapshot {
     let backends = vec![backend(2, 0, &[new]), backend(1, FULL, &[old])];
-    let mirror = Some(Mirror {
+    let mirror = Some(RequestMirror {
         release: 2,
         share: FULL,
         methods,
     });
-    snapshot(vec![Route {
+    snapshot(vec![ServiceRoute {
         mirror,
         ..route(backends)
     }])
 }
 
 /// What the copies for release 2 came to.
-pub async fn copies(proxy: &Proxy) -> Entry {
+pub async fn copies(proxy: &Proxy) -> ReleaseTotals {
     let entries = proxy.counters().await.unwrap().entries;
     entries.into_iter().find(|it| it.mirror).unwrap()
 }
@@ -57,7 +59,7 @@ async fn a_copy_says_that_it_is_one_and_its_errors_are_its_own() {
     .await;
     let proxy = house.proxy().await;
     proxy
-        .put(&mirrored(&old.address, &new.address, Methods::Safe))
+        .put(&mirrored(&old.address, &new.address, MirroredMethods::Safe))
         .await;
     for _ in 0..20 {
         let got = get(proxy.address, "/items?a=1").await;
@@ -77,7 +79,7 @@ async fn a_copy_says_that_it_is_one_and_its_errors_are_its_own() {
         .unwrap();
     assert_eq!(own.requests, 0, "no user was there");
     // Without the mirror there are no copies any more.
-    let mut plain = mirrored(&old.address, &new.address, Methods::Safe);
+    let mut plain = mirrored(&old.address, &new.address, MirroredMethods::Safe);
     plain.routes[0].mirror = None;
     proxy.put(&plain).await;
     get(proxy.address, "/").await;
@@ -101,7 +103,7 @@ async fn what_changes_something_is_copied_only_where_that_is_asked_for_and_with_
     .await;
     let proxy = house.proxy().await;
     proxy
-        .put(&mirrored(&old.address, &new.address, Methods::Safe))
+        .put(&mirrored(&old.address, &new.address, MirroredMethods::Safe))
         .await;
     let mut conversation = Conversation::with(proxy.address).await;
     let post = |body: Vec<u8>| ask(Method::POST, "/order", body);
@@ -109,7 +111,7 @@ async fn what_changes_something_is_copied_only_where_that_is_asked_for_and_with_
     assert_eq!(got.text(), "old");
     assert_eq!(copies(&proxy).await.not_copied, 1);
     proxy
-        .put(&mirrored(&old.address, &new.address, Methods::All))
+        .put(&mirrored(&old.address, &new.address, MirroredMethods::All))
         .await;
     conversation.send(post(b"two".to_vec())).await.unwrap();
     let body = super::support::within("a copy comes", heard.recv()).await;
@@ -142,7 +144,7 @@ async fn a_release_that_hangs_or_is_not_there_keeps_no_user_waiting_and_copies_a
     .await;
     let proxy = house.proxy().await;
     proxy
-        .put(&mirrored(&old.address, &new.address, Methods::Safe))
+        .put(&mirrored(&old.address, &new.address, MirroredMethods::Safe))
         .await;
     let begun = std::time::Instant::now();
     let mut conversation = Conversation::with(proxy.address).await;
@@ -163,7 +165,11 @@ async fn a_release_that_hangs_or_is_not_there_keeps_no_user_waiting_and_copies_a
     // Where nobody listens, that is the copy's error.
     let nobody = Nobody::new();
     proxy
-        .put(&mirrored(&old.address, &nobody.address, Methods::Safe))
+        .put(&mirrored(
+            &old.address,
+            &nobody.address,
+            MirroredMethods::Safe,
+        ))
         .await;
     assert_eq!(conversation.get("/").await.text(), "old");
     until("it is counted", async || {

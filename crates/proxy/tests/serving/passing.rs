@@ -544,7 +544,7 @@ async fn only_a_trusted_proxy_in_front_says_for_whom_it_asks() {
         (vec!["10.0.0.0/8"], "http shop - 127.0.0.1"),
         (vec![], "http shop - 127.0.0.1"),
     ] {
-        let start = super::support::proxy::Start {
+        let start = super::support::proxy::ProxyStart {
             trusted: trusted.into_iter().map(str::to_owned).collect(),
             ..house.usual()
         };

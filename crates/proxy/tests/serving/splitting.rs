@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use http::{Method, Request};
-use shipway_proxy::protocol::{Compared, FULL, Match, Route, Rule, Snapshot, Sticky};
+use shipway_proxy::protocol::{
+    FULL, RequestMatch, RouteRule, RouteSnapshot, ServiceRoute, StickyBy, ValueComparison,
+};
 
 use super::support::{
     Conversation, Got, House, Proxy, SHOP, Upstream, backend,
@@ -26,12 +28,12 @@ impl Pair {
         }
     }
 
-    fn split(&self, share: u32, sticky: Sticky) -> Snapshot {
+    fn split(&self, share: u32, sticky: StickyBy) -> RouteSnapshot {
         let backends = vec![
             backend(2, share, &[&self.new.address]),
             backend(1, FULL - share, &[&self.old.address]),
         ];
-        snapshot(vec![Route {
+        snapshot(vec![ServiceRoute {
             sticky,
             ..route(backends)
         }])
@@ -46,13 +48,13 @@ fn with(name: &str, value: &str) -> Request<Body> {
 }
 
 /// Who gets the newcomer among these users.
-async fn newcomers(proxy: &Proxy, users: &[String], sticky: &Sticky) -> Vec<bool> {
+async fn newcomers(proxy: &Proxy, users: &[String], sticky: &StickyBy) -> Vec<bool> {
     let mut conversation = Conversation::with(proxy.address).await;
     let mut all = Vec::new();
     for user in users {
         let request = match sticky {
-            Sticky::Cookie(name) => with("cookie", &format!("theme=dark; {name}={user}; a=b")),
-            Sticky::Header(name) => with(name, user),
+            StickyBy::Cookie(name) => with("cookie", &format!("theme=dark; {name}={user}; a=b")),
+            StickyBy::Header(name) => with(name, user),
             _ => unreachable!("users have a name"),
         };
         let got = conversation.send(request).await.unwrap();
@@ -68,8 +70,8 @@ async fn raising_a_weight_moves_nobody_back_and_shares_are_exact() {
     let proxy = house.proxy().await;
     let users: Vec<String> = (0..1_500).map(|user| format!("user-{user}")).collect();
     for sticky in [
-        Sticky::Cookie("who".to_owned()),
-        Sticky::Header("x-user".to_owned()),
+        StickyBy::Cookie("who".to_owned()),
+        StickyBy::Header("x-user".to_owned()),
     ] {
         let mut before = vec![false; users.len()];
         for share in [0, 500, 5_000, 10_000] {
@@ -88,7 +90,7 @@ async fn raising_a_weight_moves_nobody_back_and_shares_are_exact() {
 #[tokio::test]
 async fn the_same_user_stays_when_the_proxy_is_started_again() {
     let (house, pair) = (House::new(), Pair::start().await);
-    let sticky = Sticky::Cookie("who".to_owned());
+    let sticky = StickyBy::Cookie("who".to_owned());
     let users: Vec<String> = (0..200).map(|user| format!("user-{user}")).collect();
     let proxy = house.proxy().await;
     proxy.put(&pair.split(3_000, sticky.clone())).await;
@@ -102,7 +104,7 @@ async fn the_same_user_stays_when_the_proxy_is_started_again() {
 async fn who_has_no_cookie_gets_one_that_keeps_them_where_they_are() {
     let (house, pair) = (House::new(), Pair::start().await);
     let proxy = house.proxy().await;
-    let sticky = Sticky::Cookie("who".to_owned());
+    let sticky = StickyBy::Cookie("who".to_owned());
     proxy.put(&pair.split(5_000, sticky.clone())).await;
     let mut conversation = Conversation::with(proxy.address).await;
     let mut seen = BTreeMap::new();
@@ -129,7 +131,7 @@ async fn who_has_no_cookie_gets_one_that_keeps_them_where_they_are() {
 async fn nobody_sticks_where_no_stickiness_is_asked_for() {
     let (house, pair) = (House::new(), Pair::start().await);
     let proxy = house.proxy().await;
-    proxy.put(&pair.split(2_500, Sticky::None)).await;
+    proxy.put(&pair.split(2_500, StickyBy::None)).await;
     let mut conversation = Conversation::with(proxy.address).await;
     for _ in 0..2_000 {
         assert_eq!(conversation.get("/").await.status, 200);
@@ -137,7 +139,7 @@ async fn nobody_sticks_where_no_stickiness_is_asked_for() {
     let share = proxy.count(2).await.requests as f64 / 2_000.0;
     assert!((share - 0.25).abs() < 0.06, "{share} instead of 0.25");
     // All clients here have one address.
-    proxy.put(&pair.split(5_000, Sticky::Address)).await;
+    proxy.put(&pair.split(5_000, StickyBy::Address)).await;
     let first = get(proxy.address, "/").await;
     for _ in 0..20 {
         assert_eq!(get(proxy.address, "/").await.text(), first.text());
@@ -148,17 +150,17 @@ async fn nobody_sticks_where_no_stickiness_is_asked_for() {
 async fn a_rule_leads_to_a_release_without_weight() {
     let (house, pair) = (House::new(), Pair::start().await);
     let proxy = house.proxy().await;
-    let rule = Rule {
-        only_if: Match::Header {
+    let rule = RouteRule {
+        only_if: RequestMatch::Header {
             name: "x-preview".to_owned(),
             value: "yes".to_owned(),
-            compared: Compared::Exact,
+            compared: ValueComparison::Exact,
         },
         release: 2,
     };
-    let sticky = Sticky::Matched {
+    let sticky = StickyBy::Matched {
         rules: vec![rule],
-        otherwise: Box::new(Sticky::Cookie("who".to_owned())),
+        otherwise: Box::new(StickyBy::Cookie("who".to_owned())),
     };
     proxy.put(&pair.split(0, sticky)).await;
     let mut conversation = Conversation::with(proxy.address).await;
@@ -172,25 +174,25 @@ async fn a_rule_leads_to_a_release_without_weight() {
 async fn all_that_a_rule_asks_for_must_be_there_and_what_fits_no_rule_goes_by_weight() {
     let (house, pair) = (House::new(), Pair::start().await);
     let proxy = house.proxy().await;
-    let header = Match::Header {
+    let header = RequestMatch::Header {
         name: "x-canary".to_owned(),
         value: "eu-".to_owned(),
-        compared: Compared::Prefix,
+        compared: ValueComparison::Prefix,
     };
-    let cookie = Match::Cookie {
+    let cookie = RequestMatch::Cookie {
         name: "beta".to_owned(),
         value: "yes".to_owned(),
-        compared: Compared::Exact,
+        compared: ValueComparison::Exact,
     };
-    let rule = Rule {
-        only_if: Match::All(vec![header, cookie]),
+    let rule = RouteRule {
+        only_if: RequestMatch::All(vec![header, cookie]),
         release: 2,
     };
-    let sticky = |otherwise| Sticky::Matched {
+    let sticky = |otherwise| StickyBy::Matched {
         rules: vec![rule.clone()],
         otherwise: Box::new(otherwise),
     };
-    proxy.put(&pair.split(0, sticky(Sticky::None))).await;
+    proxy.put(&pair.split(0, sticky(StickyBy::None))).await;
     let mut conversation = Conversation::with(proxy.address).await;
     for (header, cookie, wanted) in [
         ("eu-west", "beta=yes", "new"),
@@ -206,7 +208,7 @@ async fn all_that_a_rule_asks_for_must_be_there_and_what_fits_no_rule_goes_by_we
         let got = conversation.send(request).await.unwrap();
         assert_eq!(got.text(), wanted, "{header} {cookie}");
     }
-    let sticky = sticky(Sticky::Header("x-user".to_owned()));
+    let sticky = sticky(StickyBy::Header("x-user".to_owned()));
     proxy.put(&pair.split(5_000, sticky)).await;
     let mut newcomers = 0;
     for user in 0..100 {
@@ -223,18 +225,18 @@ async fn all_that_a_rule_asks_for_must_be_there_and_what_fits_no_rule_goes_by_we
 async fn patterns_and_presence_lead_to_a_release_and_no_pattern_is_taken_that_is_none() {
     let (house, pair) = (House::new(), Pair::start().await);
     let proxy = house.proxy().await;
-    let cookie = |value: &str, compared| Match::Cookie {
+    let cookie = |value: &str, compared| RequestMatch::Cookie {
         name: "beta".to_owned(),
         value: value.to_owned(),
         compared,
     };
     let split = |only_if| {
-        let rules = vec![Rule {
+        let rules = vec![RouteRule {
             only_if,
             release: 2,
         }];
-        let otherwise = Box::new(Sticky::None);
-        pair.split(0, Sticky::Matched { rules, otherwise })
+        let otherwise = Box::new(StickyBy::None);
+        pair.split(0, StickyBy::Matched { rules, otherwise })
     };
     let ask_with = async |cookie: Option<&str>| {
         let mut request = ask(Method::GET, "/", "");
@@ -245,17 +247,17 @@ async fn patterns_and_presence_lead_to_a_release_and_no_pattern_is_taken_that_is
         let mut conversation = Conversation::with(proxy.address).await;
         conversation.send(request).await.unwrap().text().to_owned()
     };
-    let by_pattern = cookie("(eu|us)-[0-9]+", Compared::Regex);
+    let by_pattern = cookie("(eu|us)-[0-9]+", ValueComparison::Regex);
     proxy.put(&split(by_pattern)).await;
     assert_eq!(ask_with(Some("a=b; beta=us-17")).await, "new");
     assert_eq!(ask_with(Some("beta=us-17b")).await, "old", "all of it");
     assert_eq!(ask_with(None).await, "old");
-    let is_there = cookie("", Compared::Present);
+    let is_there = cookie("", ValueComparison::Present);
     proxy.put(&split(is_there)).await;
     assert_eq!(ask_with(Some("beta=whatever")).await, "new");
     assert_eq!(ask_with(Some("beta=")).await, "old", "empty");
     assert_eq!(ask_with(Some("alpha=1")).await, "old");
-    let wrong = split(cookie("(us", Compared::Regex));
+    let wrong = split(cookie("(us", ValueComparison::Regex));
     let refused = proxy.put_routes(&wrong).await.unwrap().refused;
     let reason = &refused[0].reason;
     assert!(reason.contains("`(us` is no pattern"), "{reason}");
@@ -272,8 +274,8 @@ async fn echo(name: &'static str) -> Upstream {
     .await
 }
 
-fn lane(service: &str, hosts: &[&str], prefix: Option<&str>, upstream: &Upstream) -> Route {
-    Route {
+fn lane(service: &str, hosts: &[&str], prefix: Option<&str>, upstream: &Upstream) -> ServiceRoute {
+    ServiceRoute {
         service: service.to_owned(),
         hosts: hosts.iter().map(|it| (*it).to_owned()).collect(),
         path_prefix: prefix.map(str::to_owned),
@@ -339,11 +341,11 @@ async fn a_page_at_a_prefix_is_redirected_to_the_slash_below_which_its_links_lea
         echo("c").await,
     );
     let proxy = house.proxy().await;
-    let default = Route {
+    let default = ServiceRoute {
         local_only: true,
         ..lane("a", &[], Some("/a"), &a)
     };
-    let unstripped = Route {
+    let unstripped = ServiceRoute {
         strip_prefix: false,
         ..lane("b", &[], Some("/b"), &b)
     };
@@ -393,7 +395,7 @@ async fn a_port_of_its_own_leads_to_its_route_as_long_as_the_route_is_there() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let by_port = Route {
+    let by_port = ServiceRoute {
         port: Some(port),
         ..lane("b", &[], None, &b)
     };

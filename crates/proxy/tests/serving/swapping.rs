@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shipway_proxy::protocol::{FULL, Snapshot};
+use shipway_proxy::protocol::{FULL, RouteSnapshot};
 use tokio::sync::Semaphore;
 
 use super::support::{
@@ -12,7 +12,7 @@ use super::support::{
 
 const NOW: Duration = Duration::ZERO;
 
-fn split(share: u32, one: &Upstream, two: &Upstream) -> Snapshot {
+fn split(share: u32, one: &Upstream, two: &Upstream) -> RouteSnapshot {
     snapshot(vec![route(vec![
         backend(2, share, &[&two.address]),
         backend(1, FULL - share, &[&one.address]),
@@ -97,14 +97,14 @@ async fn drained_is_said_only_when_nothing_is_in_flight() {
     let drained = tokio::spawn({
         let control = (*proxy).clone();
         async move {
-            let wait = shipway_proxy::protocol::DrainWait {
+            let wait = shipway_proxy::protocol::DrainRequest {
                 service: "shop".into(),
                 environment: "production".into(),
                 release: 1,
                 instances: Vec::new(),
                 timeout_ms: 20_000,
             };
-            control.drained(&wait).await.unwrap().open
+            control.wait_until_drained(&wait).await.unwrap().open
         }
     });
     assert_eq!(proxy.open_after(1, Duration::from_millis(50)).await, 1);

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
-use shipway_proxy::protocol::{CountUsers, FULL, Route, Sticky};
+use shipway_proxy::protocol::{FULL, ServiceRoute, StickyBy, UserCounting};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Semaphore,
 };
 
 use super::support::{
-    Conversation, House, Proxy, Raw, Upstream, Wire, backend, client::ask, only, proxy::Start,
+    Conversation, House, Proxy, Raw, Upstream, Wire, backend, client::ask, only, proxy::ProxyStart,
     route, snapshot, until, upstream::text,
 };
 
@@ -35,8 +35,8 @@ async fn on_permit() -> (Upstream, Arc<Semaphore>) {
 }
 
 /// The shop's only release, with this limit for the head of an answer.
-fn impatient(address: &str) -> Route {
-    Route {
+fn impatient(address: &str) -> ServiceRoute {
+    ServiceRoute {
         answer_within_ms: u64::try_from(LIMIT.as_millis()).unwrap(),
         ..route(vec![backend(1, FULL, &[address])])
     }
@@ -46,7 +46,7 @@ fn impatient(address: &str) -> Route {
 async fn a_request_that_its_client_gives_up_is_abandoned_at_its_age() {
     let (house, (silent, _permits)) = (House::new(), on_permit().await);
     let log = house.path("access.log");
-    let start = Start {
+    let start = ProxyStart {
         access_log: Some(log.clone()),
         ..house.usual()
     };
@@ -56,7 +56,7 @@ async fn a_request_that_its_client_gives_up_is_abandoned_at_its_age() {
         let mut wire = Wire::to(proxy.address).await;
         wire.say(GET).await;
         until("it is old enough", async || {
-            proxy.count(1).await.open_ages.beyond(LIMIT) == 1
+            proxy.count(1).await.open_ages.count_above(LIMIT) == 1
         })
         .await;
         drop(wire);
@@ -65,7 +65,10 @@ async fn a_request_that_its_client_gives_up_is_abandoned_at_its_age() {
     let entry = proxy.count(1).await;
     assert_eq!((entry.requests, entry.abandoned), (0, 3));
     assert_eq!(
-        (entry.unfinished.count(), entry.unfinished.beyond(LIMIT)),
+        (
+            entry.unfinished.count(),
+            entry.unfinished.count_above(LIMIT)
+        ),
         (3, 3)
     );
     assert!(entry.open_ages.is_empty() && entry.latency.is_empty());
@@ -86,7 +89,7 @@ async fn an_open_request_is_known_when_counters_are_read_and_counts_once() {
     // What is known to be slower than the limit, and what is known to have had no answer in time.
     let known = async || {
         let entry = proxy.count(1).await;
-        let slow = entry.latency.beyond(LIMIT) + entry.open_ages.beyond(LIMIT);
+        let slow = entry.latency.count_above(LIMIT) + entry.open_ages.count_above(LIMIT);
         (slow, entry.late + entry.overdue, entry.requests)
     };
     until("it is overdue", async || known().await.1 == 1).await;
@@ -114,7 +117,7 @@ async fn counts_of_open_and_ended_requests_together_never_fall() {
     let (mut slow, mut failed, mut known) = (0, 0, 0);
     while slow <= 100 {
         let entry = proxy.count(1).await;
-        let now = entry.latency.beyond(LIMIT) + entry.open_ages.beyond(LIMIT);
+        let now = entry.latency.count_above(LIMIT) + entry.open_ages.count_above(LIMIT);
         assert!(now >= slow, "slow: {slow}, then {now}");
         slow = now;
         assert!(entry.late + entry.overdue >= failed, "{entry:?}");
@@ -129,9 +132,9 @@ async fn counts_of_open_and_ended_requests_together_never_fall() {
 async fn users_who_wait_are_counted_while_they_wait_and_once() {
     let (house, (silent, _permits)) = (House::new(), on_permit().await);
     let proxy = house.proxy().await;
-    let split = Route {
-        sticky: Sticky::Header("x-user".to_owned()),
-        users: Some(CountUsers {
+    let split = ServiceRoute {
+        sticky: StickyBy::Header("x-user".to_owned()),
+        users: Some(UserCounting {
             slow_over_micros: vec![u64::try_from(LIMIT.as_micros()).unwrap()],
         }),
         backends: vec![
@@ -144,7 +147,8 @@ async fn users_who_wait_are_counted_while_they_wait_and_once() {
     let told = async || {
         let (new, old) = (proxy.count(2).await.users, proxy.count(1).await.users);
         let (new, old) = (new.unwrap(), old.unwrap());
-        let slow = |users: &shipway_proxy::protocol::Users| users.slow.values().sum::<u64>();
+        let slow =
+            |users: &shipway_proxy::protocol::FailedUserCounts| users.slow.values().sum::<u64>();
         (new.errors + old.errors, slow(&new) + slow(&old))
     };
     let mut waiting = Vec::new();
@@ -189,7 +193,7 @@ async fn an_answer_that_stops_halfway_is_no_success_when_its_client_leaves() {
         assert!(wire.head().await.starts_with("http/1.1 200"));
         let stalled = Duration::from_millis(1_200);
         until("it has stopped for long enough", async || {
-            proxy.count(1).await.open_ages.beyond(stalled) == 1
+            proxy.count(1).await.open_ages.count_above(stalled) == 1
         })
         .await;
         drop(wire);
@@ -229,7 +233,7 @@ async fn a_client_that_leaves_in_the_middle_of_its_own_upload_says_nothing_about
 async fn the_time_of_an_upload_is_the_clients() {
     let (house, shop) = (House::new(), Upstream::named("shop").await);
     let proxy = house.proxy().await;
-    let patient = Route {
+    let patient = ServiceRoute {
         answer_within_ms: 1_500,
         ..impatient(&shop.address)
     };
@@ -239,7 +243,7 @@ async fn the_time_of_an_upload_is_the_clients() {
     wire.say("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 8\r\n\r\nhalf")
         .await;
     until("it takes its time", async || {
-        proxy.count(1).await.open_ages.beyond(longer) == 1
+        proxy.count(1).await.open_ages.count_above(longer) == 1
     })
     .await;
     assert_eq!(proxy.count(1).await.overdue, 0);
@@ -247,14 +251,14 @@ async fn the_time_of_an_upload_is_the_clients() {
     assert!(wire.head().await.starts_with("http/1.1 200"));
     assert_eq!(wire.bytes(4).await, "shop");
     let entry = proxy.count(1).await;
-    assert_eq!((entry.late, entry.latency.beyond(longer)), (0, 1));
+    assert_eq!((entry.late, entry.latency.count_above(longer)), (0, 1));
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_while_its_request_is_held_is_counted() {
     let house = House::new();
     let proxy = house.proxy().await;
-    let held = Route {
+    let held = ServiceRoute {
         hold_ms: 600_000,
         ..route(vec![backend(1, FULL, &[])])
     };

@@ -302,7 +302,7 @@ pub(super) fn histogram(traffic: &Totals) -> Histogram {
 }
 
 /// The proxy has four buckets where evidence has one.
-fn coarser(latency: &protocol::Latency) -> Histogram {
+fn coarser(latency: &protocol::LatencyHistogram) -> Histogram {
     let counts = latency.0.iter();
     counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
 }
@@ -321,7 +321,7 @@ fn slow_unanswered(traffic: &Totals, over_micros: u64) -> Slow {
 }
 
 /// Users who failed, of a side that is given this weight.
-fn users(counted: &protocol::Users, weight: u32) -> Users {
+fn users(counted: &protocol::FailedUserCounts, weight: u32) -> Users {
     let slow = counted.slow.iter();
     Users {
         weight,

@@ -12,9 +12,9 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use shipway_proxy::{
-    Options,
-    client::Control,
-    protocol::{DrainWait, Entry, Snapshot},
+    ProxyOptions,
+    control_client::ControlClient,
+    protocol::{DrainRequest, ReleaseTotals, RouteSnapshot},
 };
 use tokio::sync::oneshot;
 
@@ -26,7 +26,7 @@ const START: &str = "PROXY_START";
 #[test]
 #[ignore = "run by the other tests as the proxy"]
 fn as_the_proxy() {
-    let start: Start = serde_json::from_str(&std::env::var(START).unwrap()).unwrap();
+    let start: ProxyStart = serde_json::from_str(&std::env::var(START).unwrap()).unwrap();
     // Whoever started it holds the other end.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -36,7 +36,7 @@ fn as_the_proxy() {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let mut proxy = shipway_proxy::Proxy::new(Options {
+    let mut proxy = shipway_proxy::Proxy::new(ProxyOptions {
         listen: vec![start.listen],
         control: start.control,
         state: start.state,
@@ -44,13 +44,13 @@ fn as_the_proxy() {
         trusted: start.trusted.iter().map(|it| it.parse().unwrap()).collect(),
     });
     if let Some(path) = start.access_log {
-        proxy = proxy.access_log(path);
+        proxy = proxy.with_access_log(path);
     }
     if let Some(limit) = start.head_within {
-        proxy = proxy.head_within(limit);
+        proxy = proxy.with_head_timeout(limit);
     }
     if start.take_over {
-        proxy = proxy.taking_over();
+        proxy = proxy.with_takeover();
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ready = |addresses: &[SocketAddr]| println!("\nlistening {}", addresses[0]);
@@ -62,7 +62,7 @@ fn as_the_proxy() {
 
 /// How a proxy is started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Start {
+pub struct ProxyStart {
     pub listen: SocketAddr,
     pub control: PathBuf,
     pub state: PathBuf,
@@ -86,8 +86,8 @@ impl House {
     }
 
     /// Two workers at any free port, in nobody's place.
-    pub fn usual(&self) -> Start {
-        Start {
+    pub fn usual(&self) -> ProxyStart {
+        ProxyStart {
             listen: "127.0.0.1:0".parse().unwrap(),
             control: self.path("control"),
             state: self.path("state"),
@@ -105,7 +105,7 @@ impl House {
 
     /// A proxy that replaces the one that runs.
     pub async fn successor(&self) -> Proxy {
-        let start = Start {
+        let start = ProxyStart {
             take_over: true,
             ..self.usual()
         };
@@ -117,14 +117,14 @@ impl House {
 pub struct Proxy {
     child: Child,
     log: PathBuf,
-    control: Control,
+    control: ControlClient,
     pub address: SocketAddr,
 }
 
 impl Deref for Proxy {
-    type Target = Control;
+    type Target = ControlClient;
 
-    fn deref(&self) -> &Control {
+    fn deref(&self) -> &ControlClient {
         &self.control
     }
 }
@@ -138,7 +138,7 @@ impl Drop for Proxy {
 
 impl Proxy {
     /// Starts one and waits until it serves; what it said, if it doesn't.
-    pub async fn start(start: &Start) -> Result<Self, String> {
+    pub async fn start(start: &ProxyStart) -> Result<Self, String> {
         let folder = start.control.parent().unwrap();
         let log = tempfile::Builder::new()
             .prefix("log.")
@@ -166,7 +166,7 @@ impl Proxy {
             Ok(address) => Ok(Self {
                 child,
                 log: path,
-                control: Control::new(&start.control),
+                control: ControlClient::new(&start.control),
                 address,
             }),
             Err(_) => {
@@ -206,7 +206,7 @@ impl Proxy {
         status.unwrap()
     }
 
-    pub async fn put(&self, routes: &Snapshot) {
+    pub async fn put(&self, routes: &RouteSnapshot) {
         self.put_routes(routes).await.unwrap();
     }
 
@@ -219,27 +219,27 @@ impl Proxy {
     }
 
     /// The counts of the shop's release; `None` when it was never in a route.
-    pub async fn counted(&self, release: u32) -> Option<Entry> {
+    pub async fn counted(&self, release: u32) -> Option<ReleaseTotals> {
         let entries = self.counters().await.unwrap().entries;
-        let mine = |entry: &Entry| entry.service == SHOP && entry.release == release;
+        let mine = |entry: &ReleaseTotals| entry.service == SHOP && entry.release == release;
         entries.into_iter().find(mine)
     }
 
     /// The counts of the shop's release, which is or was in a route.
-    pub async fn count(&self, release: u32) -> Entry {
+    pub async fn count(&self, release: u32) -> ReleaseTotals {
         self.counted(release).await.unwrap()
     }
 
     /// How much of the shop's release is open after this time at most.
     pub async fn open_after(&self, release: u32, timeout: Duration) -> u64 {
-        let wait = DrainWait {
+        let wait = DrainRequest {
             service: SHOP.to_owned(),
             environment: "production".to_owned(),
             release,
             instances: Vec::new(),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap(),
         };
-        self.drained(&wait).await.unwrap().open
+        self.wait_until_drained(&wait).await.unwrap().open
     }
 
     /// A line of `/proc/<pid>/status` in bytes.

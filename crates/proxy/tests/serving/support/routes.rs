@@ -1,12 +1,14 @@
 //! Routes, in as few words as a test needs.
 
-use shipway_proxy::protocol::{Backend, FULL, Instance, Route, Snapshot, Sticky, VERSION};
+use shipway_proxy::protocol::{
+    BackendInstance, FULL, RouteBackend, RouteSnapshot, ServiceRoute, StickyBy, VERSION,
+};
 
 /// The service of most tests; its host is named like it.
 pub const SHOP: &str = "shop";
 
-pub fn snapshot(routes: Vec<Route>) -> Snapshot {
-    Snapshot {
+pub fn snapshot(routes: Vec<ServiceRoute>) -> RouteSnapshot {
+    RouteSnapshot {
         version: VERSION,
         routes,
         reserved_ports: Vec::new(),
@@ -14,8 +16,8 @@ pub fn snapshot(routes: Vec<Route>) -> Snapshot {
 }
 
 /// The shop's route, each request decided anew, nothing held.
-pub fn route(backends: Vec<Backend>) -> Route {
-    Route {
+pub fn route(backends: Vec<RouteBackend>) -> ServiceRoute {
+    ServiceRoute {
         service: SHOP.to_owned(),
         environment: "production".to_owned(),
         hosts: vec![SHOP.to_owned()],
@@ -24,7 +26,7 @@ pub fn route(backends: Vec<Backend>) -> Route {
         local_only: false,
         port: None,
         salt: "shop/1".to_owned(),
-        sticky: Sticky::None,
+        sticky: StickyBy::None,
         backends,
         mirror: None,
         users: None,
@@ -35,12 +37,12 @@ pub fn route(backends: Vec<Backend>) -> Route {
 }
 
 /// A release with instances at these addresses.
-pub fn backend(release: u32, weight: u32, addresses: &[&str]) -> Backend {
-    let instance = |address: &&str| Instance {
+pub fn backend(release: u32, weight: u32, addresses: &[&str]) -> RouteBackend {
+    let instance = |address: &&str| BackendInstance {
         id: format!("shop.production.{release}@{address}"),
         address: (*address).to_owned(),
     };
-    Backend {
+    RouteBackend {
         release,
         weight,
         instances: addresses.iter().map(instance).collect(),
@@ -48,6 +50,6 @@ pub fn backend(release: u32, weight: u32, addresses: &[&str]) -> Backend {
 }
 
 /// All traffic of the shop to one release.
-pub fn only(release: u32, addresses: &[&str]) -> Snapshot {
+pub fn only(release: u32, addresses: &[&str]) -> RouteSnapshot {
     snapshot(vec![route(vec![backend(release, FULL, addresses)])])
 }

@@ -1,4 +1,4 @@
-//! The last routes, on disk: what the proxy serves after a restart when nobody controls it.
+//! The last routes on disk, served after a restart without a controller.
 
 use std::{
     fs::File,
@@ -8,14 +8,13 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::protocol::{Snapshot, VERSION};
+use crate::protocol::{RouteSnapshot, VERSION};
 
-/// The file's name in the state folder.
 const ROUTES: &str = "routes.json";
 
-/// Why the last routes can't be used. The file is left as it is until the next routes come.
+/// Why the last routes can't be used. The file is kept until new routes replace it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StateError {
+pub(crate) enum RoutesFileError {
     #[error("{0} can't be read: {1}")]
     Read(PathBuf, io::Error),
     #[error("{0} holds no routes, perhaps it is damaged: {1}")]
@@ -24,40 +23,41 @@ pub(crate) enum StateError {
     Newer(PathBuf, u64),
 }
 
-/// What every version has.
+/// The field that every version of the file has.
 #[derive(Deserialize)]
-struct AnyVersion {
+struct VersionField {
     version: u64,
 }
 
-/// The last routes; none when there never were any.
-pub(crate) fn load(folder: &Path) -> Result<Snapshot, StateError> {
+/// Loads the last routes; empty if the file does not exist.
+pub(crate) fn load_routes(folder: &Path) -> Result<RouteSnapshot, RoutesFileError> {
     let path = folder.join(ROUTES);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty()),
-        Err(error) => return Err(StateError::Read(path, error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty_routes()),
+        Err(error) => return Err(RoutesFileError::Read(path, error)),
     };
     match serde_json::from_slice(&bytes) {
-        Ok(AnyVersion { version }) if version > u64::from(VERSION) => {
-            Err(StateError::Newer(path, version))
+        Ok(VersionField { version }) if version > u64::from(VERSION) => {
+            Err(RoutesFileError::Newer(path, version))
         }
-        Ok(_) => serde_json::from_slice(&bytes).map_err(|error| StateError::Damaged(path, error)),
-        Err(error) => Err(StateError::Damaged(path, error)),
+        Ok(_) => {
+            serde_json::from_slice(&bytes).map_err(|error| RoutesFileError::Damaged(path, error))
+        }
+        Err(error) => Err(RoutesFileError::Damaged(path, error)),
     }
 }
 
-/// No routes.
-pub(crate) fn empty() -> Snapshot {
-    Snapshot {
+pub(crate) fn empty_routes() -> RouteSnapshot {
+    RouteSnapshot {
         version: VERSION,
         routes: Vec::new(),
         reserved_ports: Vec::new(),
     }
 }
 
-/// Written beside, fsynced, renamed: the file is always whole.
-pub(crate) fn keep(folder: &Path, snapshot: &Snapshot) -> io::Result<()> {
+/// Written to a temporary file, fsynced and renamed: readers and crashes see the old or the new file.
+pub(crate) fn save_routes(folder: &Path, snapshot: &RouteSnapshot) -> io::Result<()> {
     let beside = folder.join("routes.json.new");
     let mut file = File::create(&beside)?;
     file.write_all(&serde_json::to_vec(snapshot)?)?;
@@ -74,16 +74,16 @@ mod tests {
     fn a_file_that_can_not_be_used_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(ROUTES);
-        assert_eq!(load(folder.path()).unwrap(), empty());
-        keep(folder.path(), &empty()).unwrap();
-        assert_eq!(load(folder.path()).unwrap(), empty());
+        assert_eq!(load_routes(folder.path()).unwrap(), empty_routes());
+        save_routes(folder.path(), &empty_routes()).unwrap();
+        assert_eq!(load_routes(folder.path()).unwrap(), empty_routes());
         for (text, says) in [
             ("{\"version\":1,\"rou", "perhaps it is damaged"),
             ("{\"version\":2,\"lanes\":[]}", "newer version (format 2"),
             ("{\"version\":1}", "perhaps it is damaged"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let why = load(folder.path()).unwrap_err().to_string();
+            let why = load_routes(folder.path()).unwrap_err().to_string();
             assert!(
                 why.contains(says) && why.contains(path.to_str().unwrap()),
                 "{why}"

@@ -1,7 +1,9 @@
-//! Which route a request takes, and which of its releases: pure functions of the snapshot and the request's head.
+//! Matches a request to a route and chooses a release: pure functions of the snapshot and the request's head.
 //!
-//! It must never know about connections or clocks: who is on which side follows from salt and key alone, so two proxies with the
-//! same routes decide alike, and so does the same proxy after a restart.
+//! # Invariants
+//!
+//! No connections and no clock: the choice follows from salt and user key alone. Two proxies with the same routes decide alike,
+//! and so does a proxy after a restart.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -9,30 +11,30 @@ use http::HeaderMap;
 use shipway_flags::{choose, hash_of, scale};
 
 use crate::{
-    protocol::{FULL, Route, Sticky},
-    rules::{RuleError, Rules, cookie},
+    match_rules::{CompiledRules, RuleError, cookie_value},
+    protocol::{FULL, ServiceRoute, StickyBy},
 };
 
-/// The longest host name there is (RFC 1035); longer ones match no name.
+/// Longest host name (RFC 1035); longer ones match no route.
 const HOST_MAX: usize = 255;
 
-/// Finds the route of a request: by port, else by the most specific host, and there by the longest path.
+/// Finds the route of a request: by port, otherwise by the most specific host, and within it by the longest path prefix.
 #[derive(Debug, Default)]
-pub(crate) struct Router {
+pub(crate) struct RouteMatcher {
     ports: HashMap<u16, usize>,
     exact: HashMap<Box<[u8]>, Vec<usize>>,
-    /// Suffixes with their dot, longest first.
+    /// Suffixes including the dot, longest first.
     wildcard: Vec<(Box<[u8]>, Vec<usize>)>,
     any: Vec<usize>,
-    /// By route: the prefix without a slash at its end.
+    /// Per route, the path prefix without a trailing slash.
     prefixes: Vec<Option<String>>,
-    /// By route: whether only a bare IP address or `localhost` leads there.
+    /// Per route, whether it matches only a bare IP address or `localhost`.
     local_only: Vec<bool>,
 }
 
-impl Router {
-    pub(crate) fn new(routes: &[Route]) -> Self {
-        let prefixes = routes.iter().map(prefix).collect();
+impl RouteMatcher {
+    pub(crate) fn new(routes: &[ServiceRoute]) -> Self {
+        let prefixes = routes.iter().map(normalize_prefix).collect();
         let mut router = Self {
             prefixes,
             local_only: routes.iter().map(|route| route.local_only).collect(),
@@ -81,8 +83,8 @@ impl Router {
         router
     }
 
-    /// The route of a request that came in on `port`. `host` is without its port.
-    pub(crate) fn find(&self, port: u16, host: &str, path: &str) -> Option<usize> {
+    /// The route of a request accepted at `port`. `host` is without its port.
+    pub(crate) fn find_route(&self, port: u16, host: &str, path: &str) -> Option<usize> {
         if !self.ports.is_empty()
             && let Some(index) = self.ports.get(&port)
         {
@@ -96,10 +98,10 @@ impl Router {
         let exact = self
             .exact
             .get(&*lower)
-            .and_then(|routes| self.by_path(routes, path, is_local));
+            .and_then(|routes| self.find_by_path(routes, path, is_local));
         if is_local {
-            // Services without a host share these hosts by their paths: the longest path wins.
-            let any = self.by_path(&self.any, path, is_local);
+            // Services without a host share these hosts by path: the longest prefix wins.
+            let any = self.find_by_path(&self.any, path, is_local);
             return exact.into_iter().chain(any).max_by_key(|index| {
                 let length = self.prefixes[*index].as_ref().map_or(0, String::len);
                 (length, Some(*index) == exact)
@@ -112,20 +114,20 @@ impl Router {
                     .iter()
                     .filter(|(suffix, _)| lower.len() > suffix.len() && lower.ends_with(suffix));
                 fitting
-                    .filter_map(|(_, routes)| self.by_path(routes, path, is_local))
+                    .filter_map(|(_, routes)| self.find_by_path(routes, path, is_local))
                     .next()
             })
-            .or_else(|| self.by_path(&self.any, path, is_local))
+            .or_else(|| self.find_by_path(&self.any, path, is_local))
     }
 
-    /// The prefix that leads to this route.
-    pub(crate) fn prefix(&self, index: usize) -> Option<&str> {
+    /// The path prefix of this route.
+    pub(crate) fn path_prefix(&self, index: usize) -> Option<&str> {
         self.prefixes[index].as_deref()
     }
 
-    fn by_path(&self, routes: &[usize], path: &str, is_local: bool) -> Option<usize> {
+    fn find_by_path(&self, routes: &[usize], path: &str, is_local: bool) -> Option<usize> {
         routes.iter().copied().find(|index| {
-            let is_below = self.prefix(*index).is_none_or(|prefix| {
+            let is_below = self.path_prefix(*index).is_none_or(|prefix| {
                 path.strip_prefix(prefix)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             });
@@ -134,7 +136,7 @@ impl Router {
     }
 }
 
-/// Whether a host in lower case is `localhost` or a bare IP address; HTTP/1.0 may name none.
+/// Whether a host in lower case is `localhost`, a bare IP address, or empty (HTTP/1.0).
 fn is_local_host(host: &[u8]) -> bool {
     let may_be_address = |byte: &u8| byte.is_ascii_digit() || *byte == b'[';
     if !host.first().is_some_and(may_be_address) {
@@ -145,38 +147,38 @@ fn is_local_host(host: &[u8]) -> bool {
     bare.unwrap_or(text).parse::<IpAddr>().is_ok()
 }
 
-/// `/` leads everywhere, like no prefix; `/shop/` is `/shop`.
-fn prefix(route: &Route) -> Option<String> {
+/// `/` matches everything, like no prefix; `/shop/` is `/shop`.
+fn normalize_prefix(route: &ServiceRoute) -> Option<String> {
     let prefix = route.path_prefix.as_ref()?.trim_matches('/');
     (!prefix.is_empty()).then(|| format!("/{prefix}"))
 }
 
-/// The releases of a route, ready to choose among.
+/// Chooses among the releases of a route.
 #[derive(Debug)]
-pub(crate) struct Chooser {
+pub(crate) struct BackendChooser {
     salt: String,
-    /// Without rules around it.
-    sticky: Sticky,
-    rules: Rules,
+    /// Without its rules.
+    sticky: StickyBy,
+    rules: CompiledRules,
     weights: Vec<u32>,
-    /// The only release that gets traffic, if it is one: then it doesn't matter who a user is.
+    /// The release, if only one gets traffic: then the user doesn't matter.
     only: Option<usize>,
 }
 
-/// The release for a request.
+/// The release chosen for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Choice {
-    /// Its index among the backends.
+pub(crate) struct BackendChoice {
+    /// Index among the backends.
     pub(crate) backend: usize,
-    /// The user had no key and was given the random one, to be kept in a cookie.
+    /// The user had no key; the random one is to be kept in a cookie.
     pub(crate) new_user: bool,
-    /// Who it is, by a hash; `None` where users aren't known, or it made no difference.
+    /// Hash of the user; `None` where users aren't identified or it made no difference.
     pub(crate) user: Option<u32>,
 }
 
-impl Choice {
-    /// Whoever asks.
-    const fn of_anybody(backend: usize) -> Self {
+impl BackendChoice {
+    /// A choice that is independent of the user.
+    const fn without_user(backend: usize) -> Self {
         Self {
             backend,
             new_user: false,
@@ -185,17 +187,17 @@ impl Choice {
     }
 }
 
-impl Chooser {
+impl BackendChooser {
     /// # Errors
-    /// When a rule asks for what can't be compared.
-    pub(crate) fn new(route: &Route) -> Result<Self, RuleError> {
-        let (mut rules, mut sticky) = (Rules::default(), &route.sticky);
-        while let Sticky::Matched {
+    /// When a rule has an invalid header name or pattern.
+    pub(crate) fn new(route: &ServiceRoute) -> Result<Self, RuleError> {
+        let (mut rules, mut sticky) = (CompiledRules::default(), &route.sticky);
+        while let StickyBy::Matched {
             rules: more,
             otherwise,
         } = sticky
         {
-            rules.add(more, &route.backends)?;
+            rules.add_rules(more, &route.backends)?;
             sticky = otherwise;
         }
         let weights: Vec<u32> = route
@@ -216,55 +218,55 @@ impl Chooser {
         })
     }
 
-    /// The release for this user; `None` when nobody gets traffic. `random` stands for a user who has no key yet; `usable` says
-    /// whether the backend of a rule has instances.
-    pub(crate) fn choose(
+    /// The release for this user; `None` if no release gets traffic. `random` replaces the key of a user who has none; `usable`
+    /// tells whether the backend of a rule has instances.
+    pub(crate) fn choose_backend(
         &self,
         headers: &HeaderMap,
         client: IpAddr,
         random: u64,
         usable: impl Fn(usize) -> bool,
-    ) -> Option<Choice> {
-        if let Some(backend) = self.rules.backend(headers, usable) {
-            return Some(Choice::of_anybody(backend));
+    ) -> Option<BackendChoice> {
+        if let Some(backend) = self.rules.matching_backend(headers, usable) {
+            return Some(BackendChoice::without_user(backend));
         }
         if let Some(backend) = self.only {
-            return Some(Choice::of_anybody(backend));
+            return Some(BackendChoice::without_user(backend));
         }
         let key = match &self.sticky {
-            Sticky::Cookie(name) => cookie(headers, name),
-            Sticky::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
-            Sticky::Address => return self.by_key(&client.to_canonical().to_string()),
-            Sticky::None | Sticky::Matched { .. } => {
+            StickyBy::Cookie(name) => cookie_value(headers, name),
+            StickyBy::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
+            StickyBy::Address => return self.choose_by_key(&client.to_canonical().to_string()),
+            StickyBy::None | StickyBy::Matched { .. } => {
                 let bucket = u32::try_from(random % u64::from(FULL)).unwrap_or(0);
-                return choose(&self.weights, bucket).map(Choice::of_anybody);
+                return choose(&self.weights, bucket).map(BackendChoice::without_user);
             }
         };
         match key {
-            Some(key) => self.by_key(key),
-            None => Some(Choice {
-                new_user: matches!(self.sticky, Sticky::Cookie(_)),
-                ..self.by_key(key_text(&mut [0; 16], random))?
+            Some(key) => self.choose_by_key(key),
+            None => Some(BackendChoice {
+                new_user: matches!(self.sticky, StickyBy::Cookie(_)),
+                ..self.choose_by_key(format_user_key(&mut [0; 16], random))?
             }),
         }
     }
 
-    /// The cookie that keeps a new user on the same side; `None` when users are known by something else.
-    pub(crate) fn cookie_for(&self, random: u64) -> Option<String> {
-        let Sticky::Cookie(name) = &self.sticky else {
+    /// The cookie that keeps a new user on the same release; `None` if users are identified otherwise.
+    pub(crate) fn sticky_cookie(&self, random: u64) -> Option<String> {
+        let StickyBy::Cookie(name) = &self.sticky else {
             return None;
         };
         let mut cookie = String::with_capacity(name.len() + 54);
         cookie.push_str(name);
         cookie.push('=');
-        cookie.push_str(key_text(&mut [0; 16], random));
+        cookie.push_str(format_user_key(&mut [0; 16], random));
         cookie.push_str("; Path=/; HttpOnly; SameSite=Lax");
         Some(cookie)
     }
 
-    fn by_key(&self, key: &str) -> Option<Choice> {
+    fn choose_by_key(&self, key: &str) -> Option<BackendChoice> {
         let user = hash_of(&self.salt, key);
-        Some(Choice {
+        Some(BackendChoice {
             backend: choose(&self.weights, scale(user, FULL))?,
             new_user: false,
             user: Some(user),
@@ -273,8 +275,8 @@ impl Chooser {
 }
 
 /// The key of a new user: 16 hexadecimal digits.
-fn key_text(buffer: &mut [u8; 16], random: u64) -> &str {
-    crate::headers::hex(buffer, random);
+fn format_user_key(buffer: &mut [u8; 16], random: u64) -> &str {
+    crate::headers::write_hex(buffer, random);
     std::str::from_utf8(buffer).expect("hexadecimal digits are ASCII")
 }
 
@@ -283,17 +285,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::protocol::{Backend, Compared, Match, Rule};
+    use crate::protocol::{RequestMatch, RouteBackend, RouteRule, ValueComparison};
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn route(hosts: &[&str], path: Option<&str>) -> Route {
-        let backend = |release, weight| Backend {
+    fn route(hosts: &[&str], path: Option<&str>) -> ServiceRoute {
+        let backend = |release, weight| RouteBackend {
             release,
             weight,
             instances: Vec::new(),
         };
-        Route {
+        ServiceRoute {
             service: "shop".into(),
             environment: "production".into(),
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
@@ -302,7 +304,7 @@ mod tests {
             local_only: false,
             port: None,
             salt: "shop/ro7".into(),
-            sticky: Sticky::Header("x-user".into()),
+            sticky: StickyBy::Header("x-user".into()),
             backends: vec![backend(4, 1_000), backend(3, 9_000)],
             mirror: None,
             users: None,
@@ -325,8 +327,8 @@ mod tests {
             route(&["*.eu.example.com"], None),
             route(&[], Some("/a")),
         ];
-        let router = Router::new(&routes);
-        let found = |host: &str, path: &str| router.find(80, host, path);
+        let router = RouteMatcher::new(&routes);
+        let found = |host: &str, path: &str| router.find_route(80, host, path);
         assert_eq!(found("shop.EXAMPLE.com", "/a"), Some(0));
         assert_eq!(found("x.example.com", "/a/c"), Some(1));
         assert_eq!(found("x.example.com", "/a/b"), Some(2));
@@ -339,23 +341,23 @@ mod tests {
 
     #[test]
     fn a_port_leads_to_its_route_whatever_host_and_path_say() {
-        let only_port = Route {
+        let only_port = ServiceRoute {
             port: Some(8_081),
             ..route(&[], None)
         };
-        let router = Router::new(&[only_port, route(&["h"], None)]);
-        assert_eq!(router.find(8_081, "h", "/"), Some(0));
-        assert_eq!(router.find(80, "h", "/"), Some(1));
-        assert_eq!(router.find(80, "other", "/"), None);
+        let router = RouteMatcher::new(&[only_port, route(&["h"], None)]);
+        assert_eq!(router.find_route(8_081, "h", "/"), Some(0));
+        assert_eq!(router.find_route(80, "h", "/"), Some(1));
+        assert_eq!(router.find_route(80, "other", "/"), None);
         assert_eq!(
-            Router::new(&[route(&[], None)]).find(80, "any", "/"),
+            RouteMatcher::new(&[route(&[], None)]).find_route(80, "any", "/"),
             Some(0)
         );
     }
 
     #[test]
     fn a_path_for_local_hosts_alone_is_reached_by_a_bare_address_and_by_no_name() {
-        let local = |path| Route {
+        let local = |path| ServiceRoute {
             local_only: true,
             ..route(&[], Some(path))
         };
@@ -365,8 +367,8 @@ mod tests {
             route(&["localhost"], None),
             route(&[], Some("/shop/admin")),
         ];
-        let router = Router::new(&routes);
-        let found = |host: &str, path: &str| router.find(8_080, host, path);
+        let router = RouteMatcher::new(&routes);
+        let found = |host: &str, path: &str| router.find_route(8_080, host, path);
         for host in ["127.0.0.1", "[::1]", "192.0.2.7", "LocalHost", ""] {
             assert_eq!(found(host, "/shop/x"), Some(1), "{host}");
             assert_eq!(found(host, "/shop/admin"), Some(3), "{host}");
@@ -387,8 +389,14 @@ mod tests {
     fn canaries(weight: u32, users: &[HeaderMap]) -> BTreeSet<usize> {
         let mut split = route(&["h"], None);
         (split.backends[0].weight, split.backends[1].weight) = (weight, FULL - weight);
-        let chooser = Chooser::new(&split).unwrap();
-        let is_canary = |headers| chooser.choose(headers, HOME, 0, |_| true).unwrap().backend == 0;
+        let chooser = BackendChooser::new(&split).unwrap();
+        let is_canary = |headers| {
+            chooser
+                .choose_backend(headers, HOME, 0, |_| true)
+                .unwrap()
+                .backend
+                == 0
+        };
         (0..users.len())
             .filter(|user| is_canary(&users[*user]))
             .collect()
@@ -414,22 +422,24 @@ mod tests {
     #[test]
     fn a_new_user_keeps_the_side_of_the_cookie_it_is_given() {
         let mut split = route(&["h"], None);
-        split.sticky = Sticky::Cookie("shipway".into());
-        let chooser = Chooser::new(&split).unwrap();
+        split.sticky = StickyBy::Cookie("shipway".into());
+        let chooser = BackendChooser::new(&split).unwrap();
         for random in (0..1_000u64).map(|user| user.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             let first = chooser
-                .choose(&HeaderMap::new(), HOME, random, |_| true)
+                .choose_backend(&HeaderMap::new(), HOME, random, |_| true)
                 .unwrap();
             assert!(first.new_user);
-            let cookie = chooser.cookie_for(random).unwrap();
+            let cookie = chooser.sticky_cookie(random).unwrap();
             let sent_back = headers(
                 "cookie",
                 &format!("a=b; {}", cookie.split(';').next().unwrap()),
             );
-            let again = chooser.choose(&sent_back, HOME, 1, |_| true).unwrap();
+            let again = chooser
+                .choose_backend(&sent_back, HOME, 1, |_| true)
+                .unwrap();
             assert_eq!(
                 again,
-                Choice {
+                BackendChoice {
                     new_user: false,
                     ..first
                 },
@@ -443,24 +453,24 @@ mod tests {
         let mut split = route(&["h"], None);
         split.backends[0].weight = 0;
         split.backends[1].weight = FULL;
-        let only_if = Match::Cookie {
+        let only_if = RequestMatch::Cookie {
             name: "beta".into(),
             value: "yes".into(),
-            compared: Compared::Exact,
+            compared: ValueComparison::Exact,
         };
-        let rules = vec![Rule {
+        let rules = vec![RouteRule {
             only_if,
             release: 4,
         }];
-        split.sticky = Sticky::Matched {
+        split.sticky = StickyBy::Matched {
             rules,
-            otherwise: Box::new(Sticky::Address),
+            otherwise: Box::new(StickyBy::Address),
         };
-        let chooser = Chooser::new(&split).unwrap();
+        let chooser = BackendChooser::new(&split).unwrap();
         let beta = headers("cookie", "beta=yes");
         let backend = |headers, usable: bool| {
             chooser
-                .choose(headers, HOME, 0, |_| usable)
+                .choose_backend(headers, HOME, 0, |_| usable)
                 .unwrap()
                 .backend
         };
@@ -477,9 +487,12 @@ mod tests {
             .iter_mut()
             .for_each(|backend| backend.weight = 0);
         assert_eq!(
-            Chooser::new(&nobody)
-                .unwrap()
-                .choose(&HeaderMap::new(), HOME, 5, |_| true),
+            BackendChooser::new(&nobody).unwrap().choose_backend(
+                &HeaderMap::new(),
+                HOME,
+                5,
+                |_| true
+            ),
             None
         );
     }

@@ -1,9 +1,12 @@
-//! Reads a client's bytes along with hyper, and spoils those that another reader might frame differently, so that hyper refuses them:
-//! lines that end with a bare LF, and heads with both `Content-Length` and `Transfer-Encoding`. RFC 9112 (2.2 and 6.3) lets a server
-//! take either, and hyper does; a proxy that others stand before should not.
+//! Inspects a client's bytes before hyper reads them, and corrupts those that another parser might frame differently, so that
+//! hyper rejects them: lines that end with a bare LF, and heads with both `Content-Length` and `Transfer-Encoding`. RFC 9112
+//! (2.2 and 6.3) lets a server accept either, and hyper does; a proxy should not.
 //!
-//! It must never decide where a message ends: hyper does that. It changes the end of a line to NUL, which ends none and is allowed
-//! nowhere in a head, so what it gets wrong is refused and never smuggled. After an upgrade it looks no more.
+//! # Invariants
+//!
+//! - It never decides where a message ends: hyper does. It replaces the end of a line by NUL, which ends no line and is valid
+//! nowhere in a head: a mistake here leads to a rejected request, never to a smuggled one.
+//! - After an upgrade it inspects nothing.
 
 use std::{
     io,
@@ -17,32 +20,32 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// As much of a line as is looked at: a name, and a length of 20 digits.
+/// Inspected bytes of a line: a field name, and a length of 20 digits.
 const LINE_MAX: usize = 64;
-/// How HTTP/2 begins; its frames are none of our business.
+/// The HTTP/2 preface; its frames are not inspected.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r";
 
-/// A connection that is read strictly.
+/// A stream that is inspected while it is read.
 #[derive(Debug)]
-pub(crate) struct Strict<T> {
+pub(crate) struct FramingGuard<T> {
     io: T,
-    framing: Framing,
-    /// Set when the protocol was changed.
-    switched: Arc<AtomicBool>,
+    framing: FramingParser,
+    /// Set after an upgrade.
+    upgraded: Arc<AtomicBool>,
 }
 
-impl<T> Strict<T> {
-    pub(crate) fn new(io: T, switched: Arc<AtomicBool>) -> Self {
-        let framing = Framing::default();
+impl<T> FramingGuard<T> {
+    pub(crate) fn new(io: T, upgraded: Arc<AtomicBool>) -> Self {
+        let framing = FramingParser::default();
         Self {
             io,
             framing,
-            switched,
+            upgraded,
         }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Strict<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for FramingGuard<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,14 +54,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Strict<T> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
-        if !this.switched.load(Relaxed) {
+        if !this.upgraded.load(Relaxed) {
             this.framing.check(&mut buffer.filled_mut()[before..]);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Strict<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for FramingGuard<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,71 +91,74 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Strict<T> {
     }
 }
 
-/// Where in a message the next byte is.
+/// Position of the next byte in a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum At {
-    /// Before or in a request's first line.
+enum FramingPosition {
+    /// Before or in the request line.
     #[default]
     Start,
     Fields,
-    /// So many bytes of a body, or of a chunk with its line end; then comes what is said.
-    Bytes(u64, Then),
+    /// In a body or chunk with this many bytes left; then the next state.
+    Bytes(u64, AfterBytes),
     ChunkSize,
     Trailers,
-    /// It was refused, or is no HTTP/1.
+    /// Rejected, or not HTTP/1.
     Over,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+enum AfterBytes {
     Start,
     ChunkSize,
 }
 
-/// A line is fit to be read.
-enum Line {
+/// Whether a line is accepted.
+enum LineVerdict {
     Fine,
     Bad,
 }
 
 #[derive(Debug, Default)]
-struct Framing {
-    at: At,
-    /// The beginning of the line that the next byte is in.
+struct FramingParser {
+    at: FramingPosition,
+    /// The first bytes of the current line.
     line: Vec<u8>,
-    /// The whole line's length so far, and its last byte.
+    /// Length of the current line so far, and its last byte.
     length: usize,
     last: u8,
     content_length: Option<u64>,
     chunked: bool,
 }
 
-impl Framing {
+impl FramingParser {
     fn check(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             match self.at {
-                At::Over => return,
-                At::Bytes(left, then) => {
+                FramingPosition::Over => return,
+                FramingPosition::Bytes(left, then) => {
                     let skipped =
                         usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
                     let left = left - skipped as u64;
                     self.at = match (left, then) {
-                        (0, Then::Start) => At::Start,
-                        (0, Then::ChunkSize) => At::ChunkSize,
-                        _ => At::Bytes(left, then),
+                        (0, AfterBytes::Start) => FramingPosition::Start,
+                        (0, AfterBytes::ChunkSize) => FramingPosition::ChunkSize,
+                        _ => FramingPosition::Bytes(left, then),
                     };
                     bytes = &mut bytes[skipped..];
                 }
-                At::Start | At::Fields | At::ChunkSize | At::Trailers => {
+                FramingPosition::Start
+                | FramingPosition::Fields
+                | FramingPosition::ChunkSize
+                | FramingPosition::Trailers => {
                     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
                         return self.remember(bytes);
                     };
                     self.remember(&bytes[..end]);
                     let is_bare = self.last != b'\r';
-                    // In the line of a chunk's size hyper refuses it itself, but might take a NUL.
-                    let refused = is_bare && self.at == At::ChunkSize;
-                    if is_bare || matches!(self.end_line(), Line::Bad) {
-                        self.at = At::Over;
+                    // In a chunk size line hyper rejects a bare LF itself, but might accept a NUL.
+                    let refused = is_bare && self.at == FramingPosition::ChunkSize;
+                    if is_bare || matches!(self.end_line(), LineVerdict::Bad) {
+                        self.at = FramingPosition::Over;
                         bytes[end] = if refused { b'\n' } else { 0 };
                     }
                     (self.length, self.last) = (0, 0);
@@ -170,36 +176,39 @@ impl Framing {
         self.last = bytes.last().copied().unwrap_or(self.last);
     }
 
-    /// A line with a proper end; it is only its CR when it is empty.
-    fn end_line(&mut self) -> Line {
+    /// Handles a line that ended with CRLF; an empty line is only its CR.
+    fn end_line(&mut self) -> LineVerdict {
         let is_empty = self.length == 1;
         match self.at {
-            At::Start if is_empty => {}
-            At::Start if self.line == HTTP2 => self.at = At::Over,
-            At::Start => self.at = At::Fields,
-            At::Fields if is_empty => return self.end_head(),
-            At::Fields => return self.field(),
-            At::ChunkSize => {
+            FramingPosition::Start if is_empty => {}
+            FramingPosition::Start if self.line == HTTP2 => self.at = FramingPosition::Over,
+            FramingPosition::Start => self.at = FramingPosition::Fields,
+            FramingPosition::Fields if is_empty => return self.end_head(),
+            FramingPosition::Fields => return self.field(),
+            FramingPosition::ChunkSize => {
                 let digits = self.line.iter().take_while(|byte| byte.is_ascii_hexdigit());
                 let digits = digits.count();
                 let size = std::str::from_utf8(&self.line[..digits]).unwrap_or_default();
                 match u64::from_str_radix(size, 16) {
-                    _ if digits == LINE_MAX => return Line::Bad,
-                    Ok(0) => self.at = At::Trailers,
-                    Ok(size) => self.at = At::Bytes(size.saturating_add(2), Then::ChunkSize),
-                    Err(_) => return Line::Bad,
+                    _ if digits == LINE_MAX => return LineVerdict::Bad,
+                    Ok(0) => self.at = FramingPosition::Trailers,
+                    Ok(size) => {
+                        self.at =
+                            FramingPosition::Bytes(size.saturating_add(2), AfterBytes::ChunkSize)
+                    }
+                    Err(_) => return LineVerdict::Bad,
                 }
             }
-            At::Trailers if is_empty => self.at = At::Start,
-            At::Trailers | At::Bytes(..) | At::Over => {}
+            FramingPosition::Trailers if is_empty => self.at = FramingPosition::Start,
+            FramingPosition::Trailers | FramingPosition::Bytes(..) | FramingPosition::Over => {}
         }
-        Line::Fine
+        LineVerdict::Fine
     }
 
-    fn field(&mut self) -> Line {
+    fn field(&mut self) -> LineVerdict {
         let Some(colon) = self.line.iter().position(|byte| *byte == b':') else {
-            // A longer name than any that matters; or none, which is not for us to say.
-            return Line::Fine;
+            // The name is longer than any that matters, or missing, which hyper rejects.
+            return LineVerdict::Fine;
         };
         let (name, value) = (&self.line[..colon], &self.line[colon + 1..]);
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -207,22 +216,24 @@ impl Framing {
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let number = std::str::from_utf8(value).map(|text| text.trim().parse());
             let (Ok(Ok(number)), true) = (number, self.length <= LINE_MAX) else {
-                return Line::Bad;
+                return LineVerdict::Bad;
             };
             self.content_length = Some(number);
         }
-        Line::Fine
+        LineVerdict::Fine
     }
 
-    fn end_head(&mut self) -> Line {
+    fn end_head(&mut self) -> LineVerdict {
         let chunked = std::mem::take(&mut self.chunked);
         self.at = match (self.content_length.take(), chunked) {
-            (Some(_), true) => return Line::Bad,
-            (_, true) => At::ChunkSize,
-            (Some(length), false) if length > 0 => At::Bytes(length, Then::Start),
-            (_, false) => At::Start,
+            (Some(_), true) => return LineVerdict::Bad,
+            (_, true) => FramingPosition::ChunkSize,
+            (Some(length), false) if length > 0 => {
+                FramingPosition::Bytes(length, AfterBytes::Start)
+            }
+            (_, false) => FramingPosition::Start,
         };
-        Line::Fine
+        LineVerdict::Fine
     }
 }
 
@@ -233,7 +244,7 @@ mod tests {
     /// What is left of it, in whatever pieces it comes.
     fn checked(text: &str) -> String {
         let whole = |cut: usize| {
-            let mut framing = Framing::default();
+            let mut framing = FramingParser::default();
             let mut bytes = text.as_bytes().to_vec();
             let (first, second) = bytes.split_at_mut(cut);
             framing.check(first);

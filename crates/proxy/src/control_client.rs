@@ -1,10 +1,10 @@
-//! The control socket from the other side.
+//! Client of the control socket.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), shipway_proxy::client::ControlError> {
-//! let proxy = shipway_proxy::client::Control::new("/run/shipway/proxy.sock");
+//! # async fn example() -> Result<(), shipway_proxy::control_client::ControlError> {
+//! let proxy = shipway_proxy::control_client::ControlClient::new("/run/shipway/proxy.sock");
 //! for entry in proxy.counters().await?.entries {
-//!     println!("{} {}: {} requests", entry.service, entry.release, entry.requests);
+//! println!("{} {}: {} requests", entry.service, entry.release, entry.requests);
 //! }
 //! # Ok(())
 //! # }
@@ -19,34 +19,34 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
 use crate::protocol::{
-    Accepted, Counters, DrainWait, Drained, Faults, Handover, Health, Inheritance, Inventory,
-    Snapshot, Stop,
+    AcceptedRoutes, DrainRequest, DrainResponse, FaultList, FinalCounters, HandoverInventory,
+    HandoverRequest, ProxyCounters, ProxyHealth, RouteSnapshot, StopRequest,
 };
 
-/// A running proxy, by its control socket. Each call is a connection of its own: they are few.
+/// A client for the proxy at a control socket. Each call opens a connection: calls are rare.
 #[derive(Clone, Debug)]
-pub struct Control {
+pub struct ControlClient {
     socket: PathBuf,
 }
 
-/// Why a proxy could not be asked.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody answers at the socket.
+    /// No proxy answers at the socket.
     #[error("the proxy does not answer at {socket}: {why}")]
     Unreachable {
-        /// The socket.
+        /// The path of the socket.
         socket: String,
         /// Why.
         why: String,
     },
-    /// It refuses, with a reason.
+    /// The proxy rejected the request with a reason.
     #[error("the proxy refuses: {0}")]
     Refused(String),
 }
 
-impl Control {
-    /// A proxy by its socket; nothing is connected yet.
+impl ControlClient {
+    /// A client for the socket; does not connect yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
@@ -60,47 +60,56 @@ impl Control {
     }
 
     /// Replaces all routes. When this returns they are on disk, and no request is sent by the old ones any more.
-    pub async fn put_routes(&self, snapshot: &Snapshot) -> Result<Accepted, ControlError> {
+    pub async fn put_routes(
+        &self,
+        snapshot: &RouteSnapshot,
+    ) -> Result<AcceptedRoutes, ControlError> {
         self.call("PUT", "/routes", snapshot).await
     }
 
     /// The routes in force.
-    pub async fn routes(&self) -> Result<Snapshot, ControlError> {
+    pub async fn routes(&self) -> Result<RouteSnapshot, ControlError> {
         self.call("GET", "/routes", &()).await
     }
 
-    /// The counts so far.
-    pub async fn counters(&self) -> Result<Counters, ControlError> {
+    /// The counters so far.
+    pub async fn counters(&self) -> Result<ProxyCounters, ControlError> {
         self.call("GET", "/counters", &()).await
     }
 
-    /// Waits until nothing is open, or for the time given.
-    pub async fn drained(&self, wait: &DrainWait) -> Result<Drained, ControlError> {
+    /// Waits until no request is open, up to the given timeout.
+    pub async fn wait_until_drained(
+        &self,
+        wait: &DrainRequest,
+    ) -> Result<DrainResponse, ControlError> {
         self.call("POST", "/drained", wait).await
     }
 
-    /// Replaces all faults.
-    pub async fn faults(&self, faults: &Faults) -> Result<Faults, ControlError> {
+    /// Replaces all injected faults.
+    pub async fn put_faults(&self, faults: &FaultList) -> Result<FaultList, ControlError> {
         self.call("POST", "/faults", faults).await
     }
 
-    /// Whether it is there.
-    pub async fn healthz(&self) -> Result<Health, ControlError> {
+    /// Checks that the proxy answers.
+    pub async fn health(&self) -> Result<ProxyHealth, ControlError> {
         self.call("GET", "/healthz", &()).await
     }
 
-    /// Tells it to stop when what is open is over.
-    pub async fn stop(&self, stop: Stop) -> Result<serde_json::Value, ControlError> {
+    /// Stops the proxy once its open requests have ended.
+    pub async fn stop(&self, stop: StopRequest) -> Result<serde_json::Value, ControlError> {
         self.call("POST", "/stop", &stop).await
     }
 
-    pub(crate) async fn hand_over(&self, handover: &Handover) -> Result<Inventory, ControlError> {
+    pub(crate) async fn hand_over(
+        &self,
+        handover: &HandoverRequest,
+    ) -> Result<HandoverInventory, ControlError> {
         self.call("POST", "/handover", handover).await
     }
 
-    pub(crate) async fn inherit(
+    pub(crate) async fn send_final_counters(
         &self,
-        inheritance: &Inheritance,
+        inheritance: &FinalCounters,
     ) -> Result<serde_json::Value, ControlError> {
         self.call("POST", "/inherit", inheritance).await
     }
@@ -149,7 +158,7 @@ impl Control {
     }
 }
 
-/// A call that is given up takes its connection along.
+/// Closes the connection when a call is cancelled.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {

@@ -1,4 +1,4 @@
-//! Starting and ending: sockets, threads, the control socket, signals.
+//! Startup and shutdown: sockets, threads, the control socket, signals.
 
 use std::{
     net::SocketAddr,
@@ -16,49 +16,51 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Proxy, ProxyError, Shared, TakeOver, access,
-    access::Log,
-    control::{self, Socket},
-    counters::Registry,
-    listen::Listeners,
-    protocol::{Inheritance, Inventory, Stop},
-    state,
-    table::Table,
-    takeover,
-    worker::{self, Message, ReportRequest},
+    Proxy, ProxyError, ProxyState, TakeoverPolicy, access_log,
+    access_log::AccessLog,
+    control_socket::{self, ControlSocket},
+    counters::CounterRegistry,
+    listener_set::ListenerSet,
+    protocol::{FinalCounters, HandoverInventory, StopRequest},
+    route_table::RouteTable,
+    routes_file, takeover,
+    worker::{self, ReportRequest, WorkerMessage},
 };
 
-/// How long open requests may take to finish after SIGTERM.
+/// Grace for open requests after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(30);
-/// A proxy that was replaced lives as long as its longest connection, within reason.
+/// Grace of a proxy that was replaced: it exits when its last connection ends, but within a day.
 const REPLACED_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The last counts are a few hundred kilobytes on a local socket.
+/// Timeout for sending the final counters: a few hundred kilobytes over a local socket.
 const INHERIT_MAX: Duration = Duration::from_secs(5);
 
-/// What is there before the workers are.
-struct Ground {
-    socket: Socket,
+/// The sockets that are acquired before the workers start.
+struct StartupState {
+    socket: ControlSocket,
     control: std::os::unix::net::UnixListener,
-    listeners: Listeners,
-    predecessor: Option<Inventory>,
+    listeners: ListenerSet,
+    predecessor: Option<HandoverInventory>,
 }
 
-pub(crate) async fn run(proxy: Proxy, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ProxyError> {
+pub(crate) async fn run_proxy(
+    proxy: Proxy,
+    ready: impl FnOnce(&[SocketAddr]),
+) -> Result<(), ProxyError> {
     let folder = &proxy.options.state;
     let state_error = |source| ProxyError::State {
         path: folder.display().to_string(),
         source,
     };
     std::fs::create_dir_all(folder).map_err(state_error)?;
-    let (log, writer) = open_log(&proxy)?;
-    let mut ground = prepare(&proxy).await?;
-    let addresses = listen(&mut ground.listeners, &proxy.options.listen)?;
+    let (log, writer) = open_access_log(&proxy)?;
+    let mut startup = acquire_sockets(&proxy).await?;
+    let addresses = open_listeners(&mut startup.listeners, &proxy.options.listen)?;
     let control_error = |source| control_error(&proxy, source);
-    ground
+    startup
         .control
         .set_nonblocking(true)
         .map_err(control_error)?;
-    let control = UnixListener::from_std(ground.control).map_err(control_error)?;
+    let control = UnixListener::from_std(startup.control).map_err(control_error)?;
     let workers = match proxy.options.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         wanted => wanted,
@@ -69,28 +71,28 @@ pub(crate) async fn run(proxy: Proxy, ready: impl FnOnce(&[SocketAddr])) -> Resu
     let (reports, reports_read): (Vec<_>, Vec<_>) = (0..workers)
         .map(|_| mpsc::channel(worker::REPORTS_MAX))
         .unzip();
-    let predecessor = ground.predecessor;
-    let shared = share(
+    let predecessor = startup.predecessor;
+    let shared = build_state(
         &proxy,
         addresses.clone(),
-        ground.socket,
-        ground.listeners,
+        startup.socket,
+        startup.listeners,
         (inboxes, reports),
         predecessor.as_ref(),
     );
     let ends = inboxes_read.into_iter().zip(reports_read).collect();
     let threads = start_workers(&shared, ends, log.as_ref());
-    // Workers hold the only other ends: when they end, so does the log's thread.
+    // The workers hold the only other senders: the log thread ends with the last worker.
     drop(log);
-    listen_everywhere(&shared).await;
-    let serving = tokio::spawn(control::serve(control, shared.clone()));
+    send_listeners_to_workers(&shared).await;
+    let serving = tokio::spawn(control_socket::serve_control(control, shared.clone()));
     let ports = shared.clone();
-    let retrying = tokio::spawn(async move { ports.retry_ports().await });
+    let retrying = tokio::spawn(async move { ports.retry_unreachable_ports().await });
     if let Some(predecessor) = predecessor {
-        dismiss(&proxy, &shared, predecessor.pid).await;
+        stop_predecessor(&proxy, &shared, predecessor.pid).await;
     }
     ready(&addresses);
-    stopped(&shared).await;
+    wait_for_stop(&shared).await;
     let joined = tokio::task::spawn_blocking(move || {
         threads
             .into_iter()
@@ -100,10 +102,10 @@ pub(crate) async fn run(proxy: Proxy, ready: impl FnOnce(&[SocketAddr])) -> Resu
     if joined.await.unwrap_or(1) > 0 {
         tracing::error!("a worker panicked");
     }
-    bequeath(&shared).await;
+    send_final_counters(&shared).await;
     serving.abort();
     retrying.abort();
-    shared.socket.remove();
+    shared.socket.remove_paths();
     if let Some(writer) = writer {
         writer.join();
     }
@@ -117,11 +119,13 @@ fn control_error(proxy: &Proxy, source: std::io::Error) -> ProxyError {
     }
 }
 
-fn open_log(proxy: &Proxy) -> Result<(Option<Log>, Option<access::Writer>), ProxyError> {
+fn open_access_log(
+    proxy: &Proxy,
+) -> Result<(Option<AccessLog>, Option<access_log::AccessLogThread>), ProxyError> {
     let Some(path) = &proxy.access_log else {
         return Ok((None, None));
     };
-    match access::open(path) {
+    match access_log::open_access_log(path) {
         Ok((log, writer)) => Ok((Some(log), Some(writer))),
         Err(source) => Err(ProxyError::AccessLog {
             path: path.display().to_string(),
@@ -130,37 +134,38 @@ fn open_log(proxy: &Proxy) -> Result<(Option<Log>, Option<access::Writer>), Prox
     }
 }
 
-/// The control socket and, from a proxy that runs already, its listening sockets.
-async fn prepare(proxy: &Proxy) -> Result<Ground, ProxyError> {
+/// Binds the control socket and, if a proxy runs already, takes its listening sockets over.
+async fn acquire_sockets(proxy: &Proxy) -> Result<StartupState, ProxyError> {
     let path = &proxy.options.control;
     let taken = match proxy.take_over {
-        TakeOver::Refuse => None,
-        TakeOver::IfThere => takeover::take(path)
+        TakeoverPolicy::Refuse => None,
+        TakeoverPolicy::ReplaceRunning => takeover::take_sockets(path)
             .await
             .map_err(|error| ProxyError::TakeOver(error.to_string()))?,
     };
-    let ground = match taken {
-        None => control::bind(path).map(|(socket, control)| Ground {
+    let startup = match taken {
+        None => control_socket::bind_socket(path).map(|(socket, control)| StartupState {
             socket,
             control,
-            listeners: Listeners::default(),
+            listeners: ListenerSet::default(),
             predecessor: None,
         }),
-        Some(taken) => {
-            control::replace(path, taken.inventory.pid, taken.lock).map(|(socket, control)| {
-                Ground {
-                    socket,
-                    control,
-                    listeners: taken.listeners,
-                    predecessor: Some(taken.inventory),
-                }
-            })
-        }
+        Some(taken) => control_socket::replace_socket(path, taken.inventory.pid, taken.lock).map(
+            |(socket, control)| StartupState {
+                socket,
+                control,
+                listeners: taken.listeners,
+                predecessor: Some(taken.inventory),
+            },
+        ),
     };
-    ground.map_err(|source| control_error(proxy, source))
+    startup.map_err(|source| control_error(proxy, source))
 }
 
-fn listen(listeners: &mut Listeners, wanted: &[SocketAddr]) -> Result<Vec<SocketAddr>, ProxyError> {
+fn open_listeners(
+    listeners: &mut ListenerSet,
+    wanted: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, ProxyError> {
     let open = |address: &SocketAddr| {
         listeners
             .open(*address, false)
@@ -172,33 +177,36 @@ fn listen(listeners: &mut Listeners, wanted: &[SocketAddr]) -> Result<Vec<Socket
     wanted.iter().map(open).collect()
 }
 
-fn share(
+fn build_state(
     proxy: &Proxy,
     listen: Vec<SocketAddr>,
-    socket: Socket,
-    listeners: Listeners,
-    (inboxes, reports): (Vec<mpsc::Sender<Message>>, Vec<mpsc::Sender<ReportRequest>>),
-    predecessor: Option<&Inventory>,
-) -> Arc<Shared> {
+    socket: ControlSocket,
+    listeners: ListenerSet,
+    (inboxes, reports): (
+        Vec<mpsc::Sender<WorkerMessage>>,
+        Vec<mpsc::Sender<ReportRequest>>,
+    ),
+    predecessor: Option<&HandoverInventory>,
+) -> Arc<ProxyState> {
     let workers = inboxes.len();
-    let registry = Registry::new(workers);
+    let registry = CounterRegistry::new(workers);
     let generation = predecessor.map_or(1, |it| it.generation + 1);
-    let table = last_routes(proxy, generation, &registry);
-    let [seed, more] = random();
+    let table = load_last_routes(proxy, generation, &registry);
+    let [seed, more] = random_seeds();
     let predecessors = predecessor.map(|it| {
         let mut pids = it.predecessors.clone();
         pids.push(it.pid);
         pids
     });
-    Arc::new(Shared {
+    Arc::new(ProxyState {
         table: ArcSwap::from_pointee(table),
         faults: ArcSwap::default(),
         registry,
-        // Whoever reads the counters goes on where it was.
+        // The `boot` id is inherited, so that readers of the counters see one continuous sequence.
         boot: predecessor.map_or_else(|| format!("{seed:016x}{more:016x}"), |it| it.boot.clone()),
         seed,
         listen,
-        head_max: proxy.head_max,
+        head_timeout: proxy.head_timeout,
         trusted: proxy.options.trusted.clone().into(),
         changes: watch::Sender::new(0),
         settled: watch::Sender::new(vec![0; workers]),
@@ -216,22 +224,23 @@ fn share(
     })
 }
 
-/// What was served last. Routes that can't be used are no reason not to start: somebody will put new ones.
-fn last_routes(proxy: &Proxy, generation: u64, registry: &Registry) -> Table {
-    let table = state::load(&proxy.options.state)
+/// Loads the last routes. Unusable routes don't prevent the start: the controller sends new ones.
+fn load_last_routes(proxy: &Proxy, generation: u64, registry: &CounterRegistry) -> RouteTable {
+    let table = routes_file::load_routes(&proxy.options.state)
         .map_err(|error| error.to_string())
         .and_then(|snapshot| {
-            Table::compile(snapshot, generation, registry)
+            RouteTable::compile(snapshot, generation, registry)
                 .map_err(|error| format!("routes.json makes no sense: {error}"))
         });
     table.unwrap_or_else(|why| {
         tracing::warn!("{why}; starting without routes");
-        Table::compile(state::empty(), generation, registry).expect("nothing is nothing wrong")
+        RouteTable::compile(routes_file::empty_routes(), generation, registry)
+            .expect("nothing is nothing wrong")
     })
 }
 
-/// Two random numbers; without randomness, what is made of them is only less random.
-fn random() -> [u64; 2] {
+/// Two random numbers. If the kernel provides none, they are derived from the pid, which only weakens their distribution.
+fn random_seeds() -> [u64; 2] {
     let mut bytes = [0u8; 16];
     if let Err(error) = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         tracing::warn!("the kernel gives no random numbers: {error}");
@@ -242,48 +251,50 @@ fn random() -> [u64; 2] {
 }
 
 fn start_workers(
-    shared: &Arc<Shared>,
-    ends: Vec<(mpsc::Receiver<Message>, mpsc::Receiver<ReportRequest>)>,
-    log: Option<&Log>,
+    shared: &Arc<ProxyState>,
+    ends: Vec<(mpsc::Receiver<WorkerMessage>, mpsc::Receiver<ReportRequest>)>,
+    log: Option<&AccessLog>,
 ) -> Vec<JoinHandle<()>> {
-    let start = |(number, (inbox, asked_for_reports))| {
-        let start = worker::Start {
+    let start = |(number, (inbox, report_requests))| {
+        let start = worker::WorkerStart {
             number,
             shared: shared.clone(),
             inbox,
-            asked_for_reports,
+            report_requests,
             log: log.cloned(),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         thread
-            .spawn(move || worker::run(start))
+            .spawn(move || worker::run_worker(start))
             .expect("a thread can be started at the start of the process")
     };
     ends.into_iter().enumerate().map(start).collect()
 }
 
-async fn listen_everywhere(shared: &Arc<Shared>) {
+async fn send_listeners_to_workers(shared: &Arc<ProxyState>) {
     let mut listeners = shared.listeners.lock().await;
-    match listeners.messages() {
+    match listeners.listen_messages() {
         Ok(messages) => {
             for message in messages {
-                if let Message::Listen(address, _) = message {
-                    shared.tell(|| listeners.message(address)).await;
+                if let WorkerMessage::Listen(address, _) = message {
+                    shared
+                        .send_to_workers(|| listeners.listen_message(address))
+                        .await;
                 }
             }
         }
         Err(error) => tracing::error!("a listening socket can't be shared: {error}"),
     }
-    let ports = shared.table.load().ports();
-    shared.listen_for_routes(&mut listeners, &ports).await;
+    let ports = shared.table.load().route_ports();
+    shared.open_route_ports(&mut listeners, &ports).await;
 }
 
-/// The predecessor accepts no more; it ends when what it has open is over.
-async fn dismiss(proxy: &Proxy, shared: &Shared, pid: u32) {
-    let aside = takeover::beside(&proxy.options.control, &pid.to_string());
+/// Tells the predecessor to stop accepting; it exits when its open requests have ended.
+async fn stop_predecessor(proxy: &Proxy, shared: &ProxyState, pid: u32) {
+    let aside = takeover::path_with_suffix(&proxy.options.control, &pid.to_string());
     let grace_ms = u64::try_from(REPLACED_GRACE.as_millis()).unwrap_or(u64::MAX);
-    let stopped = crate::client::Control::new(aside)
-        .stop(Stop { grace_ms })
+    let stopped = crate::control_client::ControlClient::new(aside)
+        .stop(StopRequest { grace_ms })
         .await;
     match stopped {
         Ok(_) => tracing::info!(pid, "took over"),
@@ -294,7 +305,7 @@ async fn dismiss(proxy: &Proxy, shared: &Shared, pid: u32) {
     }
 }
 
-async fn stopped(shared: &Shared) {
+async fn wait_for_stop(shared: &ProxyState) {
     let (Ok(mut term), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -308,19 +319,19 @@ async fn stopped(shared: &Shared) {
     }
 }
 
-/// Tells a successor the last counts, if there is one.
-async fn bequeath(shared: &Shared) {
+/// Sends the final counters to the successor, if there is one.
+async fn send_final_counters(shared: &ProxyState) {
     if !shared.is_superseded() {
         return;
     }
-    // The workers have ended: nothing is open.
-    let counters = control::totals(shared, &[]);
-    let inheritance = Inheritance {
+    // The workers have exited: no request is open.
+    let counters = control_socket::sum_counters(shared, &[]);
+    let inheritance = FinalCounters {
         pid: std::process::id(),
         counters,
     };
-    let successor = shared.socket.successor();
-    match tokio::time::timeout(INHERIT_MAX, successor.inherit(&inheritance)).await {
+    let successor = shared.socket.successor_client();
+    match tokio::time::timeout(INHERIT_MAX, successor.send_final_counters(&inheritance)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!("the last counts are lost: {error}"),
         Err(_) => tracing::warn!("the last counts are lost: the successor does not answer"),

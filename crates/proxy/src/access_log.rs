@@ -1,5 +1,5 @@
-//! The access log: one JSON object a line, written by a thread of its own so that a slow disk holds up no request. When that thread
-//! can't keep up, lines are dropped and their number is said; when the file is large enough, it becomes `.1`.
+//! The access log: one JSON object per line, written by a dedicated thread so that a slow disk delays no request. If the thread
+//! can't keep up, lines are dropped and counted; a file that reaches its size limit is renamed to `.1`.
 
 use std::{
     fs::File,
@@ -17,28 +17,28 @@ use std::{
 use http::{HeaderValue, Method};
 use serde::Serialize;
 
-use crate::{counters::Answered, protocol::Route};
+use crate::{counters::CompletedResponse, protocol::ServiceRoute};
 
-/// Lines that wait to be written: about 2 MiB.
+/// Queued lines, about 2 MiB.
 const WAITING_MAX: usize = 8_192;
-/// The size at which a file is set aside.
+/// Size at which the file is rotated.
 const FILE_MAX: u64 = 64 << 20;
 
-/// Where lines go.
+/// Sender of log lines.
 #[derive(Clone, Debug)]
-pub(crate) struct Log {
+pub(crate) struct AccessLog {
     lines: SyncSender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
 }
 
-/// The thread that writes; ends when no [`Log`] is left.
+/// The writing thread; it ends with the last [`AccessLog`].
 #[derive(Debug)]
-pub(crate) struct Writer(JoinHandle<()>);
+pub(crate) struct AccessLogThread(JoinHandle<()>);
 
-/// What is known of a request before it is answered.
+/// The fields of a line that are known before the response.
 #[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) log: Log,
+pub(crate) struct AccessLogLine {
+    pub(crate) log: AccessLog,
     pub(crate) client: IpAddr,
     pub(crate) method: Method,
     pub(crate) host: HeaderValue,
@@ -48,7 +48,7 @@ pub(crate) struct Line {
 }
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct AccessLogJson<'a> {
     at: jiff::Timestamp,
     service: &'a str,
     environment: &'a str,
@@ -66,10 +66,16 @@ struct Json<'a> {
     proxy_error: bool,
 }
 
-impl Line {
-    /// Hands the line over. Never waits.
-    pub(crate) fn write(&self, route: &Route, release: u32, instance: &str, answered: &Answered) {
-        let json = Json {
+impl AccessLogLine {
+    /// Queues the line without waiting.
+    pub(crate) fn write_response(
+        &self,
+        route: &ServiceRoute,
+        release: u32,
+        instance: &str,
+        answered: &CompletedResponse,
+    ) {
+        let json = AccessLogJson {
             at: jiff::Timestamp::now(),
             service: &route.service,
             environment: &route.environment,
@@ -90,7 +96,7 @@ impl Line {
                 .unwrap_or_default(),
             proxy_error: self.proxy_error,
         };
-        // Only a map with keys that aren't text could fail.
+        // Serialization fails only for maps with non-string keys.
         let Ok(mut line) = serde_json::to_vec(&json) else {
             return;
         };
@@ -101,15 +107,15 @@ impl Line {
     }
 }
 
-/// Opens the log, appending to what is there.
-pub(crate) fn open(path: &Path) -> io::Result<(Log, Writer)> {
+/// Opens the log for appending.
+pub(crate) fn open_access_log(path: &Path) -> io::Result<(AccessLog, AccessLogThread)> {
     let file = File::options().create(true).append(true).open(path)?;
     let (lines, waiting) = sync_channel(WAITING_MAX);
-    let log = Log {
+    let log = AccessLog {
         lines,
         dropped: Arc::default(),
     };
-    let mut writing = Writing {
+    let mut writing = AccessLogFile {
         path: path.to_owned(),
         size: file.metadata()?.len(),
         file: BufWriter::new(file),
@@ -117,11 +123,11 @@ pub(crate) fn open(path: &Path) -> io::Result<(Log, Writer)> {
     };
     let thread = std::thread::Builder::new().name("access-log".to_owned());
     let thread = thread.spawn(move || writing.run(&waiting))?;
-    Ok((log, Writer(thread)))
+    Ok((log, AccessLogThread(thread)))
 }
 
-impl Writer {
-    /// Waits until all is written.
+impl AccessLogThread {
+    /// Waits until all lines are written.
     pub(crate) fn join(self) {
         if self.0.join().is_err() {
             tracing::error!("the access log's thread panicked");
@@ -129,21 +135,21 @@ impl Writer {
     }
 }
 
-struct Writing {
+struct AccessLogFile {
     path: PathBuf,
     file: BufWriter<File>,
     size: u64,
     dropped: Arc<AtomicU64>,
 }
 
-impl Writing {
+impl AccessLogFile {
     fn run(&mut self, waiting: &Receiver<Vec<u8>>) {
         let mut failing = false;
         loop {
             let (line, flushed) = match waiting.try_recv() {
                 Ok(line) => (line, Ok(())),
                 Err(TryRecvError::Disconnected) => break,
-                // Nothing is waiting: a good moment to let readers see it.
+                // The queue is empty: flush, so that readers see the lines.
                 Err(TryRecvError::Empty) => {
                     let flushed = self.file.flush();
                     match waiting.recv() {
@@ -196,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         File::create(&path).unwrap().set_len(FILE_MAX).unwrap();
-        let (log, writer) = open(&path).unwrap();
+        let (log, writer) = open_access_log(&path).unwrap();
         log.lines.try_send(b"{}\n".to_vec()).unwrap();
         drop(log);
         writer.join();

@@ -4,9 +4,9 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use shipway_proxy::protocol::Latency;
+//! use shipway_proxy::protocol::LatencyHistogram;
 //!
-//! let mut latency = Latency::default();
+//! let mut latency = LatencyHistogram::default();
 //! latency.record(Duration::from_millis(20));
 //! assert!(latency.quantile(0.5).is_some_and(|half| half.as_micros().abs_diff(20_000) < 700));
 //! ```
@@ -15,20 +15,19 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Buckets to each doubling, as a power of two.
+/// Buckets per doubling, as a power of two.
 const PER_DOUBLING_BITS: u32 = 5;
 const PER_DOUBLING: u64 = 1 << PER_DOUBLING_BITS;
-/// The exact microseconds, then doublings from 32 µs to 67 s; what takes longer is counted in the last bucket.
+/// Exact microseconds, then doublings from 32 µs to 67 s; longer durations go into the last bucket.
 pub(crate) const BUCKETS: usize = (PER_DOUBLING * 22) as usize;
 
-/// How many answers took how long: bucket to count, empty buckets left out.
+/// Counts by bucket; empty buckets are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Latency(pub BTreeMap<u16, u64>);
+pub struct LatencyHistogram(pub BTreeMap<u16, u64>);
 
-/// The bucket of a duration.
 #[must_use]
-pub(crate) fn bucket_of(took: Duration) -> usize {
+pub(crate) fn bucket_index(took: Duration) -> usize {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if micros < PER_DOUBLING {
         return usize::try_from(micros).unwrap_or(0);
@@ -38,9 +37,8 @@ pub(crate) fn bucket_of(took: Duration) -> usize {
     usize::try_from(bucket).unwrap_or(BUCKETS).min(BUCKETS - 1)
 }
 
-/// The upper end of a bucket.
 #[must_use]
-fn upper(bucket: u16) -> Duration {
+fn bucket_upper_bound(bucket: u16) -> Duration {
     let bucket = u64::from(bucket);
     if bucket < PER_DOUBLING {
         return Duration::from_micros(bucket + 1);
@@ -49,33 +47,33 @@ fn upper(bucket: u16) -> Duration {
     Duration::from_micros((bucket % PER_DOUBLING + PER_DOUBLING + 1) << shift)
 }
 
-impl Latency {
+impl LatencyHistogram {
     /// Counts one duration.
     pub fn record(&mut self, took: Duration) {
-        let bucket = u16::try_from(bucket_of(took)).unwrap_or(u16::MAX);
+        let bucket = u16::try_from(bucket_index(took)).unwrap_or(u16::MAX);
         *self.0.entry(bucket).or_default() += 1;
     }
 
-    /// How many were counted.
+    /// Number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// Whether nothing was counted.
+    /// Whether no duration was recorded.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Both together.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (bucket, count) in &other.0 {
             *self.0.entry(*bucket).or_default() += count;
         }
     }
 
-    /// What was counted since `earlier`.
+    /// The counts since `earlier`.
     #[must_use]
     pub fn subtract(&self, earlier: &Self) -> Self {
         let since = |(bucket, count): (&u16, &u64)| {
@@ -85,23 +83,23 @@ impl Latency {
         Self(self.0.iter().filter_map(since).collect())
     }
 
-    /// How many are in buckets beyond that of `limit`: all of them took longer.
+    /// Number of durations in buckets above that of `limit`: all of them are longer.
     #[must_use]
-    pub fn beyond(&self, limit: Duration) -> u64 {
-        let last = u16::try_from(bucket_of(limit)).unwrap_or(u16::MAX);
+    pub fn count_above(&self, limit: Duration) -> u64 {
+        let last = u16::try_from(bucket_index(limit)).unwrap_or(u16::MAX);
         let beyond = self
             .0
             .range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded));
         beyond.map(|(_, count)| count).sum()
     }
 
-    /// The duration that this share of requests did not exceed, where some of them have no answer. `now` and `before` are the ages
-    /// of those without one at the end and at the beginning of the time in which these were answered.
+    /// The duration that this share of requests did not exceed, if some of them have no response. `now` and `before` are the
+    /// ages of the unanswered ones at the end and at the start of the period in which the others were answered.
     ///
-    /// For each limit, a request is counted in the time in which it became known whether it takes longer: when it was answered
-    /// within the limit, or when it grew older than it. So each request is counted once for each limit, however long it is open,
-    /// and one that is still open speaks only about limits below its age. When more than the rest of the share is known to take
-    /// longer than all that was answered, the result is how much longer at least.
+    /// For each limit, a request is counted in the period in which it became known whether it exceeds the limit: when it was
+    /// answered within it, or when it grew older than it. So each request is counted once per limit, however long it is open,
+    /// and one that is still open only counts for limits below its age. If so many requests are unanswered that the quantile
+    /// lies beyond all responses, the result is its lower bound.
     #[must_use]
     pub fn quantile_with_open(&self, now: &Self, before: &Self, share: f64) -> Option<Duration> {
         if now.is_empty() && before.is_empty() {
@@ -120,20 +118,20 @@ impl Latency {
             within += count(self);
             young += count(now);
             were_young += count(before);
-            // Grown older than this bucket, less those that had before; answered ones that had are among both.
+            // Requests that exceeded this bucket, minus those that had before; answered ones that had are in both.
             let older = (total - within + all_now - young).saturating_sub(all_before - were_young);
             let known = within + older;
             if known > 0 && within as f64 >= (known as f64 * share.clamp(0.0, 1.0)).ceil() {
-                return Some(upper(bucket));
+                return Some(bucket_upper_bound(bucket));
             }
             if older > 0 || count(now) > 0 {
-                at_least = Some(upper(bucket));
+                at_least = Some(bucket_upper_bound(bucket));
             }
         }
         at_least
     }
 
-    /// The duration that this share of all did not exceed, as the upper end of its bucket; `None` when nothing was counted.
+    /// The duration that this share did not exceed, as the upper end of its bucket; `None` if nothing was counted.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let total = self.count();
@@ -143,7 +141,7 @@ impl Latency {
             seen += **count;
             seen >= rank
         });
-        found.map(|(bucket, _)| upper(*bucket))
+        found.map(|(bucket, _)| bucket_upper_bound(*bucket))
     }
 }
 
@@ -155,7 +153,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_right_within_a_bucket() {
-        let mut latency = Latency::default();
+        let mut latency = LatencyHistogram::default();
         for millis in 1..=1_000 {
             latency.record(Duration::from_millis(millis));
         }
@@ -163,37 +161,40 @@ mod tests {
             let got = latency.quantile(share).unwrap().as_secs_f64() * 1e3;
             assert!((got / millis - 1.0).abs() < 0.033, "{share}: {got}");
         }
-        assert_eq!(Latency::default().quantile(0.5), None);
+        assert_eq!(LatencyHistogram::default().quantile(0.5), None);
     }
 
     #[test]
     fn what_took_longer_is_counted_within_a_bucket() {
-        let mut latency = Latency::default();
+        let mut latency = LatencyHistogram::default();
         for millis in [1, 299, 300, 311, 400, 90_000] {
             latency.record(Duration::from_millis(millis));
         }
-        assert_eq!(latency.beyond(Duration::from_millis(300)), 3);
-        assert_eq!(latency.beyond(Duration::from_secs(200)), 0);
-        assert_eq!(latency.beyond(Duration::ZERO), 6);
+        assert_eq!(latency.count_above(Duration::from_millis(300)), 3);
+        assert_eq!(latency.count_above(Duration::from_secs(200)), 0);
+        assert_eq!(latency.count_above(Duration::ZERO), 6);
     }
 
     #[test]
     fn a_bucket_ends_where_the_next_begins() {
         for bucket in 0..(BUCKETS - 1) as u16 {
-            assert_eq!(bucket_of(upper(bucket)), usize::from(bucket) + 1);
             assert_eq!(
-                bucket_of(upper(bucket) - Duration::from_micros(1)),
+                bucket_index(bucket_upper_bound(bucket)),
+                usize::from(bucket) + 1
+            );
+            assert_eq!(
+                bucket_index(bucket_upper_bound(bucket) - Duration::from_micros(1)),
                 usize::from(bucket)
             );
         }
-        assert!(upper((BUCKETS - 1) as u16) > Duration::from_secs(60));
-        assert_eq!(bucket_of(Duration::MAX), BUCKETS - 1);
+        assert!(bucket_upper_bound((BUCKETS - 1) as u16) > Duration::from_secs(60));
+        assert_eq!(bucket_index(Duration::MAX), BUCKETS - 1);
     }
 
     #[test]
     fn a_request_without_an_answer_takes_at_least_as_long_as_it_is_old() {
         let ages = |millis: &[u64]| {
-            let mut latency = Latency::default();
+            let mut latency = LatencyHistogram::default();
             millis
                 .iter()
                 .for_each(|ms| latency.record(Duration::from_millis(*ms)));
@@ -203,7 +204,7 @@ mod tests {
             let got = got.unwrap().as_secs_f64() * 1e3;
             assert!((got / millis - 1.0).abs() < 0.033, "{got}, not {millis}");
         };
-        let (none, quick) = (Latency::default(), ages(&[10; 70]));
+        let (none, quick) = (LatencyHistogram::default(), ages(&[10; 70]));
         assert_eq!(none.quantile_with_open(&none, &none, 0.99), None);
         is_about(quick.quantile_with_open(&none, &none, 0.99), 10.0);
         // Nothing was answered at all.
@@ -235,7 +236,7 @@ mod tests {
             late in prop::collection::vec(0u64..100_000_000, 0..50),
         ) {
             let of = |micros: &[u64]| {
-                let mut latency = Latency::default();
+                let mut latency = LatencyHistogram::default();
                 micros.iter().for_each(|us| latency.record(Duration::from_micros(*us)));
                 latency
             };

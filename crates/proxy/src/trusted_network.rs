@@ -1,21 +1,21 @@
-//! Networks of proxies in front of this one, whose word about clients is believed.
+//! Networks of trusted proxies: their forwarding headers are accepted.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// A network whose hosts are trusted to say for whom they forward.
+/// A network in CIDR notation whose hosts are trusted proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrustedNetwork {
     address: IpAddr,
     prefix_bits: u8,
 }
 
-/// Why a text is no network.
+/// The text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no network in CIDR notation, such as 10.0.0.0/8, 127.0.0.1 or fd00::/8")]
 pub struct ParseNetworkError(String);
 
 impl TrustedNetwork {
-    /// Whether an address lies in it. An IPv4 address mapped into IPv6 is the IPv4 address.
+    /// Whether the network contains an address. An IPv4 address mapped into IPv6 is treated as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let host_bits = |width: u8| u32::from(width - self.prefix_bits);

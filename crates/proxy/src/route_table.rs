@@ -1,4 +1,4 @@
-//! A snapshot made ready for requests: checked, with the counters and instances of each release at hand.
+//! A snapshot compiled for requests: checked, with the counters and instances of each release resolved.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,59 +8,64 @@ use std::{
 };
 
 use crate::{
-    counters::{Answered, InstanceState, Registry, ReleaseCounters, ReleaseKey, Worker},
-    protocol::{Backend, FULL, Instance, Methods, RefusedRoutes, Route, Snapshot, Sticky, VERSION},
-    route::{Chooser, Router},
-    rules::RuleError,
-    users::Users,
+    counters::{
+        CompletedResponse, CounterRegistry, InstanceState, ReleaseCounters, ReleaseKey, WorkerIndex,
+    },
+    failed_users::FailedUsers,
+    match_rules::RuleError,
+    protocol::{
+        BackendInstance, FULL, MirroredMethods, RejectedRoutes, RouteBackend, RouteSnapshot,
+        ServiceRoute, StickyBy, VERSION,
+    },
+    route_matching::{BackendChooser, RouteMatcher},
 };
 
 /// The routes in force.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct RouteTable {
     pub(crate) generation: u64,
-    pub(crate) snapshot: Snapshot,
-    router: Router,
-    lanes: Vec<Arc<Lane>>,
+    pub(crate) snapshot: RouteSnapshot,
+    router: RouteMatcher,
+    routes: Vec<Arc<CompiledRoute>>,
 }
 
-/// A route with all that a request on it needs.
+/// A route with everything that its requests need.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) route: Route,
-    /// What is taken off the paths of its requests.
+pub(crate) struct CompiledRoute {
+    pub(crate) config: ServiceRoute,
+    /// Prefix that is removed from request paths.
     pub(crate) prefix: Option<String>,
-    pub(crate) chooser: Chooser,
-    pub(crate) backends: Vec<Side>,
-    pub(crate) mirror: Option<Mirror>,
-    /// A request that waits longer for the head of its answer is overdue.
+    pub(crate) chooser: BackendChooser,
+    pub(crate) backends: Vec<CompiledBackend>,
+    pub(crate) mirror: Option<MirrorTarget>,
+    /// A request that waits longer for the head of the response is overdue.
     pub(crate) answer_within: Option<Duration>,
 }
 
-/// Where copies of requests go.
+/// The target of mirrored requests.
 #[derive(Debug)]
-pub(crate) struct Mirror {
-    /// Its index among the backends.
-    pub(crate) side: usize,
+pub(crate) struct MirrorTarget {
+    /// Index among the backends.
+    pub(crate) backend: usize,
     pub(crate) share: u32,
-    pub(crate) methods: Methods,
+    pub(crate) methods: MirroredMethods,
     pub(crate) counters: Arc<ReleaseCounters>,
 }
 
-/// One release on a lane.
+/// One release of a route.
 #[derive(Debug)]
-pub(crate) struct Side {
+pub(crate) struct CompiledBackend {
     pub(crate) release: u32,
     pub(crate) weight: u32,
     pub(crate) counters: Arc<ReleaseCounters>,
-    /// Who has failed already on this route; the same for all its sides.
-    users: Option<Arc<Users>>,
+    /// The users who failed on this route; shared by its backends.
+    users: Option<Arc<FailedUsers>>,
     pub(crate) instances: Vec<Arc<InstanceState>>,
 }
 
-/// Why a snapshot is refused.
+/// Why a snapshot or a route is rejected.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TableError {
+pub(crate) enum RouteTableError {
     #[error("snapshot version {0} is not known here; this proxy understands {VERSION}")]
     Version(u32),
     #[error("the weights of {0} in {1} add up to {2}, not to 10000 or 0")]
@@ -78,46 +83,51 @@ pub(crate) enum TableError {
     #[error("{0:?} can't be the name of a sticky cookie or header")]
     Name(String),
     #[error(transparent)]
-    Compared(#[from] RuleError),
+    ValueComparison(#[from] RuleError),
 }
 
-impl Table {
+impl RouteTable {
     pub(crate) fn compile(
-        snapshot: Snapshot,
+        snapshot: RouteSnapshot,
         generation: u64,
-        registry: &Registry,
-    ) -> Result<Self, TableError> {
-        check(&snapshot)?;
-        let router = Router::new(&snapshot.routes);
-        let lane = |(index, route): (usize, &Route)| {
-            let prefix = router.prefix(index).filter(|_| route.strip_prefix);
+        registry: &CounterRegistry,
+    ) -> Result<Self, RouteTableError> {
+        check_snapshot(&snapshot)?;
+        let router = RouteMatcher::new(&snapshot.routes);
+        let route = |(index, route): (usize, &ServiceRoute)| {
+            let prefix = router.path_prefix(index).filter(|_| route.strip_prefix);
             let prefix = prefix.map(str::to_owned);
-            Ok(Arc::new(Lane::new(route, prefix, registry)?))
+            Ok(Arc::new(CompiledRoute::new(route, prefix, registry)?))
         };
-        let lanes = snapshot
+        let routes = snapshot
             .routes
             .iter()
             .enumerate()
-            .map(lane)
-            .collect::<Result<_, TableError>>()?;
+            .map(route)
+            .collect::<Result<_, RouteTableError>>()?;
         Ok(Self {
             generation,
             snapshot,
             router,
-            lanes,
+            routes,
         })
     }
 
-    /// The lane of a request that came in on `port`.
-    pub(crate) fn find(&self, port: u16, host: &str, path: &str) -> Option<&Arc<Lane>> {
-        let index = self.router.find(port, host, path)?;
+    /// The route of a request accepted at `port`.
+    pub(crate) fn find_route(
+        &self,
+        port: u16,
+        host: &str,
+        path: &str,
+    ) -> Option<&Arc<CompiledRoute>> {
+        let index = self.router.find_route(port, host, path)?;
         let is_reserved = self.snapshot.reserved_ports.contains(&port);
-        let lane = &self.lanes[index];
-        (!is_reserved || lane.route.port == Some(port)).then_some(lane)
+        let route = &self.routes[index];
+        (!is_reserved || route.config.port == Some(port)).then_some(route)
     }
 
-    /// Ports beside the usual ones.
-    pub(crate) fn ports(&self) -> BTreeSet<u16> {
+    /// Dedicated ports of routes, and reserved ports.
+    pub(crate) fn route_ports(&self) -> BTreeSet<u16> {
         let of_routes = self.snapshot.routes.iter().filter_map(|route| route.port);
         of_routes
             .chain(self.snapshot.reserved_ports.iter().copied())
@@ -125,16 +135,16 @@ impl Table {
     }
 
     pub(crate) fn instances(&self) -> impl Iterator<Item = &Arc<InstanceState>> {
-        self.lanes
+        self.routes
             .iter()
-            .flat_map(|lane| &lane.backends)
-            .flat_map(|side| &side.instances)
+            .flat_map(|route| &route.backends)
+            .flat_map(|backend| &backend.instances)
     }
 }
 
-fn check(snapshot: &Snapshot) -> Result<(), TableError> {
+fn check_snapshot(snapshot: &RouteSnapshot) -> Result<(), RouteTableError> {
     if snapshot.version != VERSION {
-        return Err(TableError::Version(snapshot.version));
+        return Err(RouteTableError::Version(snapshot.version));
     }
     let mut ports = BTreeSet::new();
     for route in &snapshot.routes {
@@ -144,51 +154,51 @@ fn check(snapshot: &Snapshot) -> Result<(), TableError> {
     Ok(())
 }
 
-/// One port leads to one route.
-fn check_port(route: &Route, ports: &mut BTreeSet<u16>) -> Result<(), TableError> {
+/// A port may lead to only one route.
+fn check_port(route: &ServiceRoute, ports: &mut BTreeSet<u16>) -> Result<(), RouteTableError> {
     match route.port.filter(|port| !ports.insert(*port)) {
-        Some(port) => Err(TableError::Port(port)),
+        Some(port) => Err(RouteTableError::Port(port)),
         None => Ok(()),
     }
 }
 
-fn check_route(route: &Route) -> Result<(), TableError> {
+fn check_route(route: &ServiceRoute) -> Result<(), RouteTableError> {
     let weights = route.backends.iter();
     let total: u64 = weights.map(|backend| u64::from(backend.weight)).sum();
     if total != 0 && total != u64::from(FULL) {
         let (service, environment) = (route.service.clone(), route.environment.clone());
-        return Err(TableError::Weights(service, environment, total));
+        return Err(RouteTableError::Weights(service, environment, total));
     }
     check_releases(route)?;
-    check_name(&route.sticky)?;
-    Chooser::new(route)?;
+    check_sticky_name(&route.sticky)?;
+    BackendChooser::new(route)?;
     Ok(())
 }
 
-/// The snapshot with routes that make sense: where those of a service in an environment don't, it keeps its routes of `current`.
-/// One service's mistake must not hold back the routes of another.
+/// Removes invalid routes: if one route of a service in an environment is invalid, that service keeps its routes of `current`. A
+/// mistake in one service must not hold back the routes of another.
 ///
 /// # Errors
-/// When the version is unknown: then nothing of it can be understood.
-pub(crate) fn admit(
-    snapshot: Snapshot,
-    current: &Snapshot,
-) -> Result<(Snapshot, Vec<RefusedRoutes>), TableError> {
+/// If the version is unknown: then nothing of the snapshot can be interpreted.
+pub(crate) fn admit_snapshot(
+    snapshot: RouteSnapshot,
+    current: &RouteSnapshot,
+) -> Result<(RouteSnapshot, Vec<RejectedRoutes>), RouteTableError> {
     if snapshot.version != VERSION {
-        return Err(TableError::Version(snapshot.version));
+        return Err(RouteTableError::Version(snapshot.version));
     }
-    let mut by_place: BTreeMap<(String, String), Vec<Route>> = BTreeMap::new();
+    let mut by_service: BTreeMap<(String, String), Vec<ServiceRoute>> = BTreeMap::new();
     let mut order = Vec::new();
     for route in snapshot.routes {
         let place = (route.service.clone(), route.environment.clone());
-        if !by_place.contains_key(&place) {
+        if !by_service.contains_key(&place) {
             order.push(place.clone());
         }
-        by_place.entry(place).or_default().push(route);
+        by_service.entry(place).or_default().push(route);
     }
     let (mut routes, mut refused, mut ports) = (Vec::new(), Vec::new(), BTreeSet::new());
     for place in order {
-        let new = by_place.remove(&place).unwrap_or_default();
+        let new = by_service.remove(&place).unwrap_or_default();
         let mut ports_then = ports.clone();
         let checked = new.iter().try_for_each(|route| {
             check_route(route)?;
@@ -199,7 +209,7 @@ pub(crate) fn admit(
                 ports = ports_then;
                 routes.extend(new);
             }
-            Err(error) => refused.push(RefusedRoutes {
+            Err(error) => refused.push(RejectedRoutes {
                 service: place.0,
                 environment: place.1,
                 reason: error.to_string(),
@@ -212,78 +222,92 @@ pub(crate) fn admit(
         });
         for route in before {
             let port = route.port.filter(|port| ports.insert(*port));
-            routes.push(Route {
+            routes.push(ServiceRoute {
                 port,
                 ..route.clone()
             });
         }
     }
-    let admitted = Snapshot { routes, ..snapshot };
+    let admitted = RouteSnapshot { routes, ..snapshot };
     Ok((admitted, refused))
 }
 
-/// Each release is there once, rules lead to one of them, and instances have addresses.
-fn check_releases(route: &Route) -> Result<(), TableError> {
+/// Releases are unique, rules lead to one of them, and instances have addresses.
+fn check_releases(route: &ServiceRoute) -> Result<(), RouteTableError> {
     let mut releases = BTreeSet::new();
     for backend in &route.backends {
         if !releases.insert(backend.release) {
             let (service, environment) = (route.service.clone(), route.environment.clone());
-            return Err(TableError::Twice(service, environment, backend.release));
+            return Err(RouteTableError::Twice(
+                service,
+                environment,
+                backend.release,
+            ));
         }
         for instance in &backend.instances {
-            address_of(instance)?;
+            parse_address(instance)?;
         }
     }
     if let Some(mirror) = route.mirror.filter(|it| !releases.contains(&it.release)) {
         let (service, environment) = (route.service.clone(), route.environment.clone());
-        return Err(TableError::Mirror(service, environment, mirror.release));
+        return Err(RouteTableError::Mirror(
+            service,
+            environment,
+            mirror.release,
+        ));
     }
     let mut sticky = &route.sticky;
-    while let Sticky::Matched { rules, otherwise } = sticky {
+    while let StickyBy::Matched { rules, otherwise } = sticky {
         let unknown = rules.iter().find(|rule| !releases.contains(&rule.release));
         if let Some(rule) = unknown {
             let (service, environment) = (route.service.clone(), route.environment.clone());
-            return Err(TableError::Rule(service, environment, rule.release));
+            return Err(RouteTableError::Rule(service, environment, rule.release));
         }
         sticky = otherwise;
     }
     Ok(())
 }
 
-fn address_of(instance: &Instance) -> Result<SocketAddr, TableError> {
+fn parse_address(instance: &BackendInstance) -> Result<SocketAddr, RouteTableError> {
     let parsed = instance.address.parse();
-    parsed.map_err(|_| TableError::Address(instance.address.clone()))
+    parsed.map_err(|_| RouteTableError::Address(instance.address.clone()))
 }
 
-/// Names of cookies and headers are tokens; anything else would break the header they end up in.
-fn check_name(sticky: &Sticky) -> Result<(), TableError> {
+/// Names of cookies and headers must be tokens; anything else would break the header that contains them.
+fn check_sticky_name(sticky: &StickyBy) -> Result<(), RouteTableError> {
     match sticky {
-        Sticky::Cookie(name) | Sticky::Header(name) => http::HeaderName::try_from(name.as_str())
-            .map(drop)
-            .map_err(|_| TableError::Name(name.clone())),
-        Sticky::Matched { otherwise, .. } => check_name(otherwise),
-        Sticky::Address | Sticky::None => Ok(()),
+        StickyBy::Cookie(name) | StickyBy::Header(name) => {
+            http::HeaderName::try_from(name.as_str())
+                .map(drop)
+                .map_err(|_| RouteTableError::Name(name.clone()))
+        }
+        StickyBy::Matched { otherwise, .. } => check_sticky_name(otherwise),
+        StickyBy::Address | StickyBy::None => Ok(()),
     }
 }
 
-impl Lane {
-    fn new(route: &Route, prefix: Option<String>, registry: &Registry) -> Result<Self, TableError> {
+impl CompiledRoute {
+    fn new(
+        route: &ServiceRoute,
+        prefix: Option<String>,
+        registry: &CounterRegistry,
+    ) -> Result<Self, RouteTableError> {
         let asked = route.users.as_ref();
-        let users = asked.map(|asked| registry.users(route, &asked.slow_over_micros));
-        let side = |backend: &Backend| -> Result<Side, TableError> {
-            let instance = |it: &Instance| -> Result<_, TableError> {
-                Ok(registry.instance(&it.id, address_of(it)?))
+        let users = asked.map(|asked| registry.failed_users(route, &asked.slow_over_micros));
+        let backend = |backend: &RouteBackend| -> Result<CompiledBackend, RouteTableError> {
+            let instance = |it: &BackendInstance| -> Result<_, RouteTableError> {
+                Ok(registry.instance_state(&it.id, parse_address(it)?))
             };
-            let counters = registry.release(ReleaseKey {
+            let counters = registry.release_counters(ReleaseKey {
                 service: route.service.clone(),
                 environment: route.environment.clone(),
                 release: backend.release,
                 mirror: false,
             });
             if let Some(asked) = asked {
-                counters.count_users(&asked.slow_over_micros);
+                counters.enable_user_counts(&asked.slow_over_micros);
             }
-            Ok(Side {
+            Ok(CompiledBackend {
                 release: backend.release,
                 weight: backend.weight,
                 counters,
@@ -295,14 +319,18 @@ impl Lane {
                     .collect::<Result<_, _>>()?,
             })
         };
-        let backends: Vec<Side> = route.backends.iter().map(side).collect::<Result<_, _>>()?;
+        let backends: Vec<CompiledBackend> = route
+            .backends
+            .iter()
+            .map(backend)
+            .collect::<Result<_, _>>()?;
         let mirror = route.mirror.and_then(|mirror| {
-            let mut releases = backends.iter().map(|side| side.release);
-            Some(Mirror {
-                side: releases.position(|it| it == mirror.release)?,
+            let mut releases = backends.iter().map(|backend| backend.release);
+            Some(MirrorTarget {
+                backend: releases.position(|it| it == mirror.release)?,
                 share: mirror.share,
                 methods: mirror.methods,
-                counters: registry.release(ReleaseKey {
+                counters: registry.release_counters(ReleaseKey {
                     service: route.service.clone(),
                     environment: route.environment.clone(),
                     release: mirror.release,
@@ -312,83 +340,91 @@ impl Lane {
         });
         Ok(Self {
             mirror,
-            chooser: Chooser::new(route)?,
+            chooser: BackendChooser::new(route)?,
             answer_within: (route.answer_within_ms > 0)
                 .then(|| Duration::from_millis(route.answer_within_ms)),
-            route: route.clone(),
+            config: route.clone(),
             prefix,
             backends,
         })
     }
 
-    /// Another instance of the side chosen than the one that died under the request, where there is one.
+    /// Another instance of the chosen release than the one that died during the request, if there is one.
     pub(crate) fn pick_sibling(
         &self,
         chosen: Option<usize>,
-        worker: Worker,
+        worker: WorkerIndex,
         turn: usize,
         tried: &[Arc<InstanceState>],
         died: Option<&Arc<InstanceState>>,
-    ) -> Option<Place> {
-        let (side, died) = (chosen?, died?);
+    ) -> Option<InstanceIndex> {
+        let (backend, died) = (chosen?, died?);
         let mut avoided = tried.to_vec();
         avoided.push(died.clone());
-        let instance = self.backends.get(side)?.pick(worker, turn, &avoided)?;
-        Some(Place { side, instance })
+        let instance = self
+            .backends
+            .get(backend)?
+            .pick_instance(worker, turn, &avoided)?;
+        Some(InstanceIndex { backend, instance })
     }
 
-    /// An instance of the side chosen, or else of another one that gets traffic: better than no answer.
-    pub(crate) fn pick(
+    /// An instance of the chosen release, otherwise of another one that gets traffic: better than no response.
+    pub(crate) fn pick_instance(
         &self,
         chosen: Option<usize>,
-        worker: Worker,
+        worker: WorkerIndex,
         turn: usize,
         tried: &[Arc<InstanceState>],
-    ) -> Option<Place> {
-        let others = (0..self.backends.len()).filter(|side| self.backends[*side].weight > 0);
-        chosen.into_iter().chain(others).find_map(|side| {
-            let instance = self.backends[side].pick(worker, turn, tried)?;
-            Some(Place { side, instance })
+    ) -> Option<InstanceIndex> {
+        let others = (0..self.backends.len()).filter(|backend| self.backends[*backend].weight > 0);
+        chosen.into_iter().chain(others).find_map(|backend| {
+            let instance = self.backends[backend].pick_instance(worker, turn, tried)?;
+            Some(InstanceIndex { backend, instance })
         })
     }
 }
 
-/// One instance on a lane, by its indices.
+/// Indices of a backend and of one of its instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) side: usize,
+pub(crate) struct InstanceIndex {
+    pub(crate) backend: usize,
     pub(crate) instance: usize,
 }
 
-impl Side {
-    /// An answer is over; `user` is who got it, where that is known.
-    pub(crate) fn answered(&self, worker: Worker, answer: &Answered, user: Option<u32>) {
-        self.counters.answered(worker, answer);
-        if let (Some(users), Some(user)) = (&self.users, user) {
-            users.answered(user, answer, &self.counters);
-        }
-    }
-
-    /// A client went away after this time, without an answer.
-    pub(crate) fn abandoned(&self, worker: Worker, age: Duration, user: Option<u32>) {
-        self.counters.abandoned(worker, age);
-        if let (Some(users), Some(user)) = (&self.users, user) {
-            users.met(user, true, age, &self.counters);
-        }
-    }
-
-    /// A request is open for so long already.
-    pub(crate) fn waiting(&self, age: Duration, is_overdue: bool, user: Option<u32>) {
-        if let (Some(users), Some(user)) = (&self.users, user) {
-            users.met(user, is_overdue, age, &self.counters);
-        }
-    }
-
-    /// The instance with the fewest open requests among those that can be reached, `turn` breaking ties; if none can, any that was
-    /// not tried yet.
-    pub(crate) fn pick(
+impl CompiledBackend {
+    /// Counts a response that has ended; `user` is the hash of the user, if known.
+    pub(crate) fn record_response(
         &self,
-        worker: Worker,
+        worker: WorkerIndex,
+        answer: &CompletedResponse,
+        user: Option<u32>,
+    ) {
+        self.counters.record_response(worker, answer);
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.record_response(user, answer, &self.counters);
+        }
+    }
+
+    /// Counts a request that was abandoned at this age.
+    pub(crate) fn record_abandoned(&self, worker: WorkerIndex, age: Duration, user: Option<u32>) {
+        self.counters.record_abandoned(worker, age);
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.record_wait(user, true, age, &self.counters);
+        }
+    }
+
+    /// Counts the user of an open request of this age, if that is too long.
+    pub(crate) fn record_waiting(&self, age: Duration, is_overdue: bool, user: Option<u32>) {
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.record_wait(user, is_overdue, age, &self.counters);
+        }
+    }
+
+    /// The reachable instance with the fewest open requests, ties broken by `turn`; if none is reachable, any that was not tried
+    /// yet.
+    pub(crate) fn pick_instance(
+        &self,
+        worker: WorkerIndex,
         turn: usize,
         tried: &[Arc<InstanceState>],
     ) -> Option<usize> {
@@ -405,7 +441,10 @@ impl Side {
             });
         untried.min_by_key(|index| {
             let instance = &self.instances[*index];
-            (instance.ejected.load(Relaxed), instance.open.of(worker))
+            (
+                instance.ejected.load(Relaxed),
+                instance.open.for_worker(worker),
+            )
         })
     }
 }
@@ -414,19 +453,19 @@ impl Side {
 mod tests {
     use super::*;
 
-    fn route(addresses: &[&[&str]]) -> Route {
-        let backend = |(index, addresses): (usize, &&[&str])| Backend {
+    fn route(addresses: &[&[&str]]) -> ServiceRoute {
+        let backend = |(index, addresses): (usize, &&[&str])| RouteBackend {
             release: u32::try_from(addresses.len()).unwrap() + 100 * u32::try_from(index).unwrap(),
             weight: if index == 0 { FULL } else { 0 },
             instances: addresses
                 .iter()
-                .map(|address| Instance {
+                .map(|address| BackendInstance {
                     id: format!("i-{address}"),
                     address: (*address).into(),
                 })
                 .collect(),
         };
-        Route {
+        ServiceRoute {
             service: "shop".into(),
             environment: "production".into(),
             hosts: vec!["h".into()],
@@ -435,7 +474,7 @@ mod tests {
             local_only: false,
             port: None,
             salt: "shop/ro7".into(),
-            sticky: Sticky::None,
+            sticky: StickyBy::None,
             backends: addresses.iter().enumerate().map(backend).collect(),
             mirror: None,
             users: None,
@@ -445,15 +484,15 @@ mod tests {
         }
     }
 
-    fn table(routes: Vec<Route>) -> Result<Table, TableError> {
-        Table::compile(
-            Snapshot {
+    fn table(routes: Vec<ServiceRoute>) -> Result<RouteTable, RouteTableError> {
+        RouteTable::compile(
+            RouteSnapshot {
                 version: VERSION,
                 routes,
                 reserved_ports: Vec::new(),
             },
             1,
-            &Registry::new(1),
+            &CounterRegistry::new(1),
         )
     }
 
@@ -461,41 +500,44 @@ mod tests {
     fn a_snapshot_that_makes_no_sense_is_refused() {
         let mut uneven = route(&[&["127.0.0.1:9"]]);
         uneven.backends[0].weight = u32::MAX;
-        assert!(matches!(table(vec![uneven]), Err(TableError::Weights(..))));
+        assert!(matches!(
+            table(vec![uneven]),
+            Err(RouteTableError::Weights(..))
+        ));
         assert!(matches!(
             table(vec![route(&[&["nowhere"]])]),
-            Err(TableError::Address(_))
+            Err(RouteTableError::Address(_))
         ));
-        let port = Route {
+        let port = ServiceRoute {
             port: Some(80),
             ..route(&[&[]])
         };
         assert!(matches!(
             table(vec![port.clone(), port]),
-            Err(TableError::Port(80))
+            Err(RouteTableError::Port(80))
         ));
-        let cookie = Route {
-            sticky: Sticky::Cookie("a b\r\n".into()),
+        let cookie = ServiceRoute {
+            sticky: StickyBy::Cookie("a b\r\n".into()),
             ..route(&[&[]])
         };
-        assert!(matches!(table(vec![cookie]), Err(TableError::Name(_))));
-        let newer = Snapshot {
+        assert!(matches!(table(vec![cookie]), Err(RouteTableError::Name(_))));
+        let newer = RouteSnapshot {
             version: 2,
             routes: vec![],
             reserved_ports: vec![],
         };
-        let refused = Table::compile(newer, 1, &Registry::new(1));
-        assert!(matches!(refused, Err(TableError::Version(2))));
+        let refused = RouteTable::compile(newer, 1, &CounterRegistry::new(1));
+        assert!(matches!(refused, Err(RouteTableError::Version(2))));
     }
 
     #[test]
     fn routes_that_make_no_sense_hold_back_no_other_services_routes() {
-        let named = |service: &str, port: Option<u16>, address: &str| Route {
+        let named = |service: &str, port: Option<u16>, address: &str| ServiceRoute {
             service: service.into(),
             port,
             ..route(&[&[address]])
         };
-        let snapshot = |routes| Snapshot {
+        let snapshot = |routes| RouteSnapshot {
             version: VERSION,
             routes,
             reserved_ports: vec![9_001],
@@ -510,7 +552,7 @@ mod tests {
             named("first", Some(80), "127.0.0.1:4"),
             named("second", Some(80), "127.0.0.1:5"),
         ]);
-        let (admitted, refused) = admit(new, &current).unwrap();
+        let (admitted, refused) = admit_snapshot(new, &current).unwrap();
         let said: Vec<String> = refused
             .iter()
             .map(|it| format!("{}: {}", it.service, it.reason))
@@ -541,13 +583,13 @@ mod tests {
                 ("bad", None, "127.0.0.1:1"),
             ]
         );
-        let table = Table::compile(admitted, 1, &Registry::new(1)).unwrap();
-        assert_eq!(table.ports(), BTreeSet::from([80, 9_001]));
+        let table = RouteTable::compile(admitted, 1, &CounterRegistry::new(1)).unwrap();
+        assert_eq!(table.route_ports(), BTreeSet::from([80, 9_001]));
         assert!(
-            table.find(9_001, "h", "/").is_none(),
+            table.find_route(9_001, "h", "/").is_none(),
             "reserved, without a route"
         );
-        assert!(table.find(80, "h", "/").is_some());
+        assert!(table.find_route(80, "h", "/").is_some());
     }
 
     #[test]
@@ -558,11 +600,11 @@ mod tests {
             "127.0.0.1:3",
         ]])])
         .unwrap();
-        let lane = table.find(80, "h", "/").unwrap();
+        let route = table.find_route(80, "h", "/").unwrap();
         let port = |turn, tried: &[Arc<InstanceState>]| {
-            let place = lane.pick(Some(0), 0, turn, tried)?;
+            let place = route.pick_instance(Some(0), 0, turn, tried)?;
             Some(
-                lane.backends[place.side].instances[place.instance]
+                route.backends[place.backend].instances[place.instance]
                     .address
                     .port(),
             )
@@ -573,9 +615,9 @@ mod tests {
                 .collect::<Vec<_>>(),
             [1, 2, 3]
         );
-        let instances = &lane.backends[0].instances;
+        let instances = &route.backends[0].instances;
         instances[0].ejected.store(true, Relaxed);
-        instances[1].open.begin(0);
+        instances[1].open.increment(0);
         assert_eq!(
             (0..3)
                 .map(|turn| port(turn, &[]).unwrap())
@@ -589,12 +631,12 @@ mod tests {
     #[test]
     fn a_release_without_weight_stands_in_for_nobody() {
         let table = table(vec![route(&[&[], &["127.0.0.1:1"]])]).unwrap();
-        let lane = table.find(80, "h", "/").unwrap();
-        assert!(lane.pick(Some(0), 0, 0, &[]).is_none());
+        let route = table.find_route(80, "h", "/").unwrap();
+        assert!(route.pick_instance(Some(0), 0, 0, &[]).is_none());
         assert_eq!(
-            lane.pick(Some(1), 0, 0, &[]),
-            Some(Place {
-                side: 1,
+            route.pick_instance(Some(1), 0, 0, &[]),
+            Some(InstanceIndex {
+                backend: 1,
                 instance: 0
             })
         );

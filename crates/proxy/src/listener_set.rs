@@ -1,31 +1,35 @@
-//! Listening sockets. There is one for each address, shared by all workers and, while a proxy is replaced, by two processes: the
-//! queue of connections that wait to be accepted is never lost.
+//! Listening sockets: one per address, shared by all workers and, during a takeover, by two processes, so that the accept queue
+//! is never lost.
 
 use std::{collections::BTreeSet, io, net::SocketAddr, net::TcpListener};
 
-use crate::{protocol::Listening, worker::Message};
+use crate::{protocol::ListeningSocket, worker::WorkerMessage};
 
-/// Connections that wait to be accepted.
+/// Length of the accept queue.
 const BACKLOG: i32 = 4_096;
 
-/// All sockets of this process.
+/// All listening sockets of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Listeners(Vec<Bound>);
+pub(crate) struct ListenerSet(Vec<BoundListener>);
 
 #[derive(Debug)]
-struct Bound {
-    listening: Listening,
-    /// Where it is; `wanted` may have left the port open.
+struct BoundListener {
+    listening: ListeningSocket,
+    /// The bound address; `wanted` may have port 0.
     address: SocketAddr,
     socket: TcpListener,
 }
 
-impl Listeners {
-    /// Takes a socket over.
-    pub(crate) fn adopt(&mut self, listening: Listening, socket: TcpListener) -> io::Result<()> {
+impl ListenerSet {
+    /// Adds a socket.
+    pub(crate) fn adopt_socket(
+        &mut self,
+        listening: ListeningSocket,
+        socket: TcpListener,
+    ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        self.0.push(Bound {
+        self.0.push(BoundListener {
             listening,
             address,
             socket,
@@ -33,22 +37,22 @@ impl Listeners {
         Ok(())
     }
 
-    /// The address of a socket for what is wanted; bound now, unless there is one.
+    /// The address of the socket for `wanted`, which is bound unless it exists.
     pub(crate) fn open(&mut self, wanted: SocketAddr, of_route: bool) -> io::Result<SocketAddr> {
-        let same = |it: &&Bound| it.listening.wanted == wanted || it.address == wanted;
+        let same = |it: &&BoundListener| it.listening.wanted == wanted || it.address == wanted;
         if let Some(bound) = self.0.iter().find(same) {
             return Ok(bound.address);
         }
-        self.adopt(Listening { wanted, of_route }, bind(wanted)?)?;
+        self.adopt_socket(ListeningSocket { wanted, of_route }, bind_listener(wanted)?)?;
         self.0
             .last()
             .map(|bound| bound.address)
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Closes sockets that nobody wants: those of routes whose port is not among `ports`, the others when not among `listen`.
-    /// What was closed.
-    pub(crate) fn retain(
+    /// Closes unused sockets: those of routes whose port is not among `ports`, the others if not among `listen`. Returns their
+    /// addresses.
+    pub(crate) fn close_unused(
         &mut self,
         listen: &[SocketAddr],
         ports: &BTreeSet<u16>,
@@ -65,33 +69,38 @@ impl Listeners {
         closed
     }
 
-    /// What a worker is told to listen on everywhere.
-    pub(crate) fn messages(&self) -> io::Result<Vec<Message>> {
-        let message = |bound: &Bound| Ok(Message::Listen(bound.address, bound.socket.try_clone()?));
+    /// The messages that make a worker listen on every socket.
+    pub(crate) fn listen_messages(&self) -> io::Result<Vec<WorkerMessage>> {
+        let message = |bound: &BoundListener| {
+            Ok(WorkerMessage::Listen(
+                bound.address,
+                bound.socket.try_clone()?,
+            ))
+        };
         self.0.iter().map(message).collect()
     }
 
     /// The message for one address.
-    pub(crate) fn message(&self, address: SocketAddr) -> io::Result<Message> {
+    pub(crate) fn listen_message(&self, address: SocketAddr) -> io::Result<WorkerMessage> {
         let bound = self.0.iter().find(|bound| bound.address == address);
         let bound = bound.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Message::Listen(address, bound.socket.try_clone()?))
+        Ok(WorkerMessage::Listen(address, bound.socket.try_clone()?))
     }
 
-    /// Everything, for a successor.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Listening, &TcpListener)> {
+    /// All sockets, for a successor.
+    pub(crate) fn iter_sockets(&self) -> impl Iterator<Item = (&ListeningSocket, &TcpListener)> {
         self.0.iter().map(|bound| (&bound.listening, &bound.socket))
     }
 
-    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+    pub(crate) fn contains(&self, address: SocketAddr) -> bool {
         self.0.iter().any(|bound| bound.address == address)
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_listener(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    // A port whose last connections are not forgotten yet can be used; one that somebody listens on can't.
+    // SO_REUSEADDR: allows ports with connections in TIME_WAIT, but not ports that are in use.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -105,16 +114,22 @@ mod tests {
     #[test]
     fn what_is_there_is_not_bound_again_and_what_nobody_wants_is_closed() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let mut listeners = Listeners::default();
+        let mut listeners = ListenerSet::default();
         let address = listeners.open(any, false).unwrap();
         assert_eq!(listeners.open(any, false).unwrap(), address);
         assert_eq!(listeners.open(address, false).unwrap(), address);
-        assert_eq!(bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            bind_listener(address).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         let free = TcpListener::bind(any).unwrap().local_addr().unwrap();
         let of_route = listeners.open(free, true).unwrap();
         let wanted = BTreeSet::from([of_route.port()]);
-        assert_eq!(listeners.retain(&[address], &wanted), []);
-        assert_eq!(listeners.retain(&[address], &BTreeSet::new()), [of_route]);
-        bind(of_route).unwrap();
+        assert_eq!(listeners.close_unused(&[address], &wanted), []);
+        assert_eq!(
+            listeners.close_unused(&[address], &BTreeSet::new()),
+            [of_route]
+        );
+        bind_listener(of_route).unwrap();
     }
 }
