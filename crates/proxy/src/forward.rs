@@ -134,24 +134,13 @@ impl RequestForwarder {
             let (open, cookie) =
                 match self.choose_target(&validated, connection, &tried, died.as_ref()) {
                     ForwardTarget::Instance { open, cookie } => (open, cookie),
-                    ForwardTarget::NoRoute => {
-                        self.shared.registry.no_route.fetch_add(1, Relaxed);
-                        return Ok(text_response(
-                            StatusCode::NOT_FOUND,
-                            "no service is routed here\n",
-                        ));
-                    }
+                    ForwardTarget::NoRoute => return Ok(self.no_route_response()),
                     ForwardTarget::Redirect(location) => return Ok(redirect_response(location)),
                     ForwardTarget::NoInstance(route, backend, user) => {
-                        let holding = HeldRequestGuard::new(
-                            &route,
-                            backend,
-                            self.worker,
-                            user,
-                            validated.started_at,
-                        );
-                        let held = attempts.wait_for_instance(&self.shared, &route).await;
-                        holding.finish();
+                        let unavailable = (&route, backend, user);
+                        let held = self
+                            .hold_request(&validated, unavailable, &mut attempts)
+                            .await;
                         match held {
                             HoldOutcome::CheckAgain => continue,
                             HoldOutcome::RoutesChanged => {
@@ -193,6 +182,25 @@ impl RequestForwarder {
                 Err(failed) => return Ok(failure_response(&failed, open)),
             }
         }
+    }
+
+    /// Holds a request that no instance can take now. If this is cancelled, the client went away and the request is counted as
+    /// abandoned.
+    async fn hold_request(
+        &self,
+        validated: &ValidatedRequest,
+        (route, backend, user): (&Arc<CompiledRoute>, usize, Option<u32>),
+        attempts: &mut AttemptHistory,
+    ) -> HoldOutcome {
+        let guard = HeldRequestGuard::new(route, backend, self.worker, user, validated.started_at);
+        let outcome = attempts.wait_for_instance(&self.shared, route).await;
+        guard.finish();
+        outcome
+    }
+
+    fn no_route_response(&self) -> ProxyResponse {
+        self.shared.registry.no_route.fetch_add(1, Relaxed);
+        text_response(StatusCode::NOT_FOUND, "no service is routed here\n")
     }
 
     /// Chooses route, release and instance; the request counts as open when this returns.

@@ -65,12 +65,8 @@ pub(crate) async fn run_proxy(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         wanted => wanted,
     };
-    let (inboxes, inboxes_read): (Vec<_>, Vec<_>) = (0..workers)
-        .map(|_| mpsc::channel(worker::INBOX_MAX))
-        .unzip();
-    let (reports, reports_read): (Vec<_>, Vec<_>) = (0..workers)
-        .map(|_| mpsc::channel(worker::REPORTS_MAX))
-        .unzip();
+    let (inboxes, inboxes_read) = worker_channels(workers, worker::INBOX_MAX);
+    let (reports, reports_read) = worker_channels(workers, worker::REPORTS_MAX);
     let predecessor = startup.predecessor;
     let shared = build_state(
         &proxy,
@@ -93,6 +89,26 @@ pub(crate) async fn run_proxy(
     }
     ready(&addresses);
     wait_for_stop(&shared).await;
+    join_workers(threads).await;
+    send_final_counters(&shared).await;
+    serving.abort();
+    retrying.abort();
+    shared.socket.remove_paths();
+    if let Some(writer) = writer {
+        writer.join();
+    }
+    Ok(())
+}
+
+/// One channel for each worker.
+fn worker_channels<T>(
+    workers: usize,
+    capacity: usize,
+) -> (Vec<mpsc::Sender<T>>, Vec<mpsc::Receiver<T>>) {
+    (0..workers).map(|_| mpsc::channel(capacity)).unzip()
+}
+
+async fn join_workers(threads: Vec<JoinHandle<()>>) {
     let joined = tokio::task::spawn_blocking(move || {
         threads
             .into_iter()
@@ -102,14 +118,6 @@ pub(crate) async fn run_proxy(
     if joined.await.unwrap_or(1) > 0 {
         tracing::error!("a worker panicked");
     }
-    send_final_counters(&shared).await;
-    serving.abort();
-    retrying.abort();
-    shared.socket.remove_paths();
-    if let Some(writer) = writer {
-        writer.join();
-    }
-    Ok(())
 }
 
 fn control_error(proxy: &Proxy, source: std::io::Error) -> ProxyError {
