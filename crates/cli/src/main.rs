@@ -134,7 +134,7 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Admin(args) => done(admin::run(&args)),
         Command::Proxy(args) => done(processes::proxy(args)),
         Command::Worker(args) => Ok(processes::worker(&args)),
-        Command::Instance(args) => Ok(shipway_drivers::process::shim::main(&args.dir)),
+        Command::Instance(args) => Ok(shipway_drivers::process::shim::run_shim(&args.dir)),
         Command::Hook(_) => Ok(shipway_drivers::git::hook::post_receive()),
     }
 }

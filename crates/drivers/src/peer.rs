@@ -28,7 +28,7 @@ const ANCESTORS_MAX: usize = 256;
 
 /// Who sent a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub enum PeerProcess {
     /// A process of a job: its worker's folder, when that is known.
     Job(Option<PathBuf>),
     /// A process of an instance: its folder.
@@ -41,32 +41,32 @@ pub enum Peer {
 
 /// Finds the sender of a request that came to `local` from `remote`. `data` is the server's data directory.
 #[must_use]
-pub fn find_peer(local: SocketAddr, remote: SocketAddr, data: &Path) -> Peer {
+pub fn find_peer(local: SocketAddr, remote: SocketAddr, data: &Path) -> PeerProcess {
     let table = match remote.ip() {
         IpAddr::V4(_) => "/proc/net/tcp",
         IpAddr::V6(_) => "/proc/net/tcp6",
     };
     let inode = || {
         let table = fs::read_to_string(table).ok()?;
-        Some(inode_of(&table, remote, local))
+        Some(find_socket_inode(&table, remote, local))
     };
     // The client may have handed its connection on while it was looked for.
     for _ in 0..2 {
         match inode() {
-            None => return Peer::Other,
-            Some(None | Some(0)) => return Peer::Gone,
+            None => return PeerProcess::Other,
+            Some(None | Some(0)) => return PeerProcess::Gone,
             Some(Some(inode)) => {
-                if let Some(pid) = holder_of(inode) {
-                    return kind_of(pid, data);
+                if let Some(pid) = find_socket_owner(inode) {
+                    return classify_process(pid, data);
                 }
             }
         }
     }
-    Peer::Other
+    PeerProcess::Other
 }
 
 /// The inode of the socket from `local` to `remote`, as the table of sockets has it; 0 when no process holds it any more.
-fn inode_of(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+fn find_socket_inode(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
     let (local, remote) = (table_address(local), table_address(remote));
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -89,7 +89,7 @@ fn table_address(address: SocketAddr) -> String {
 }
 
 /// A process that has the socket open.
-fn holder_of(inode: u64) -> Option<u32> {
+fn find_socket_owner(inode: u64) -> Option<u32> {
     let wanted = format!("socket:[{inode}]");
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .ok()?
@@ -106,41 +106,41 @@ fn holder_of(inode: u64) -> Option<u32> {
     })
 }
 
-fn kind_of(pid: u32, data: &Path) -> Peer {
+fn classify_process(pid: u32, data: &Path) -> PeerProcess {
     let mut ancestor = pid;
     for _ in 0..ANCESTORS_MAX {
-        if let Some(peer) = kind_by_command(ancestor, data) {
+        if let Some(peer) = classify_command(ancestor, data) {
             return peer;
         }
-        match parent_of(ancestor) {
+        match parent_pid(ancestor) {
             Some(parent) if parent > 1 => ancestor = parent,
             _ => break,
         }
     }
     if sees_hidden_data(pid, data) {
-        return Peer::Job(None);
+        return PeerProcess::Job(None);
     }
-    Peer::Other
+    PeerProcess::Other
 }
 
 /// `shipway worker --dir DATA/runs/…` and `shipway instance --dir DATA/instances/…`
-fn kind_by_command(pid: u32, data: &Path) -> Option<Peer> {
+fn classify_command(pid: u32, data: &Path) -> Option<PeerProcess> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = line.split(|byte| *byte == 0).skip(1);
     let (command, option, folder) = (words.next()?, words.next()?, words.next()?);
     let folder = PathBuf::from(std::str::from_utf8(folder).ok()?);
     match (command, option) {
         (b"worker", b"--dir") if folder.starts_with(data.join("runs")) => {
-            Some(Peer::Job(Some(folder)))
+            Some(PeerProcess::Job(Some(folder)))
         }
         (b"instance", b"--dir") if folder.starts_with(data.join("instances")) => {
-            Some(Peer::Instance(folder))
+            Some(PeerProcess::Instance(folder))
         }
         _ => None,
     }
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+fn parent_pid(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name is in parentheses and may hold anything; the last one ends it.
     stat[stat.rfind(')')? + 1..]
@@ -182,7 +182,7 @@ mod tests {
             0: 0100007F:A0F0 0100007F:1EC6 01 00000000:00000000 00:00000000 00000000  1000        0 4242 1\n\
             1: 0100007F:A0F1 0100007F:1EC6 06 00000000:00000000 00:00000000 00000000     0        0 0 1\n";
         let to = "127.0.0.1:7878".parse().unwrap();
-        let found = |port: u16| inode_of(table, ([127, 0, 0, 1], port).into(), to);
+        let found = |port: u16| find_socket_inode(table, ([127, 0, 0, 1], port).into(), to);
         assert_eq!(found(0xA0F0), Some(4242));
         assert_eq!(found(0xA0F1), Some(0));
         assert_eq!(found(1), None);
@@ -200,10 +200,10 @@ mod tests {
             let local = listener.local_addr().unwrap();
             let own = TcpStream::connect(local).unwrap();
             let peer = |remote| find_peer(local, remote, data.path());
-            assert_eq!(peer(own.local_addr().unwrap()), Peer::Other);
+            assert_eq!(peer(own.local_addr().unwrap()), PeerProcess::Other);
             let remote = own.local_addr().unwrap();
             drop(own);
-            assert_eq!(peer(remote), Peer::Gone);
+            assert_eq!(peer(remote), PeerProcess::Gone);
             // A worker by its command, and a step of it in a session of its own.
             let job = data.path().join("runs/shop/1/build");
             let step = format!("exec 3<>/dev/tcp/{}/{}; cat <&3", local.ip(), local.port());
@@ -217,7 +217,7 @@ mod tests {
                 .unwrap();
             listener.accept().unwrap();
             let (stream, remote) = listener.accept().unwrap();
-            assert_eq!(peer(remote), Peer::Job(Some(job)));
+            assert_eq!(peer(remote), PeerProcess::Job(Some(job)));
             drop(stream);
             worker.wait().unwrap();
         }

@@ -11,14 +11,14 @@ use serde::Deserialize;
 use shipway_proxy::{control_client::ControlClient, protocol::StopRequest};
 use shipway_workflow::job::{JournalBody, JournalEntry};
 
-use crate::process::proc::{ProcessId, kill_session};
+use crate::process::procfs::{ProcessId, kill_session};
 
 /// How long everything together may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// What was stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stopped {
+pub struct StoppedProcesses {
     /// Instances.
     pub instances: usize,
     /// Jobs.
@@ -29,28 +29,28 @@ pub struct Stopped {
 
 /// A shim's note of what runs, as far as it matters here.
 #[derive(Deserialize)]
-struct Runs {
+struct RunningShim {
     shim: ProcessId,
 }
 
 /// Stops what the server of this data directory has left running. No server may be using it.
-pub async fn stop_all(data: &Path) -> Stopped {
+pub async fn stop_all(data: &Path) -> StoppedProcesses {
     let control = ControlClient::new(data.join("proxy").join("control.sock"));
     let proxy = control.health().await.ok();
     if proxy.is_some() {
         // It answers before it stops, or it is gone: both are good.
         let _ = control.stop(StopRequest { grace_ms: 2_000 }).await;
     }
-    let instances: Vec<Runs> = children(&data.join("instances"))
+    let instances: Vec<RunningShim> = subfolders(&data.join("instances"))
         .iter()
-        .flat_map(|set| children(set))
-        .filter_map(|slot| runs(&slot))
+        .flat_map(|set| subfolders(set))
+        .filter_map(|slot| read_running_shim(&slot))
         .collect();
-    let workers: Vec<ProcessId> = children(&data.join("runs"))
+    let workers: Vec<ProcessId> = subfolders(&data.join("runs"))
         .iter()
-        .flat_map(|service| children(service))
-        .flat_map(|run| children(&run))
-        .filter_map(|job| worker(&job))
+        .flat_map(|service| subfolders(service))
+        .flat_map(|run| subfolders(&run))
+        .filter_map(|job| find_worker(&job))
         .collect();
     let mut waiting: Vec<ProcessId> = instances
         .iter()
@@ -58,8 +58,12 @@ pub async fn stop_all(data: &Path) -> Stopped {
         .chain(workers.iter().copied())
         .filter(|process| process.is_alive())
         .collect();
-    waiting.extend(proxy.as_ref().and_then(|health| ProcessId::of(health.pid)));
-    let stopped = Stopped {
+    waiting.extend(
+        proxy
+            .as_ref()
+            .and_then(|health| ProcessId::find(health.pid)),
+    );
+    let stopped = StoppedProcesses {
         instances: instances.iter().filter(|runs| runs.shim.is_alive()).count(),
         jobs: workers.iter().filter(|worker| worker.is_alive()).count(),
         proxy: proxy.is_some(),
@@ -70,7 +74,9 @@ pub async fn stop_all(data: &Path) -> Stopped {
     let deadline = Instant::now() + GRACE;
     for process in waiting {
         let left = deadline.saturating_duration_since(Instant::now());
-        if tokio::time::timeout(left, process.ended()).await.is_err()
+        if tokio::time::timeout(left, process.wait_until_ended())
+            .await
+            .is_err()
             && let Some(pid) = process.as_pid()
         {
             let _ = kill_process(pid, Signal::KILL);
@@ -87,7 +93,7 @@ pub async fn stop_all(data: &Path) -> Stopped {
     stopped
 }
 
-fn children(folder: &Path) -> Vec<std::path::PathBuf> {
+fn subfolders(folder: &Path) -> Vec<std::path::PathBuf> {
     fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -97,11 +103,11 @@ fn children(folder: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-fn runs(slot: &Path) -> Option<Runs> {
+fn read_running_shim(slot: &Path) -> Option<RunningShim> {
     serde_json::from_slice(&fs::read(slot.join("runs.json")).ok()?).ok()
 }
 
-fn worker(job: &Path) -> Option<ProcessId> {
+fn find_worker(job: &Path) -> Option<ProcessId> {
     let text = fs::read_to_string(job.join("journal.jsonl")).ok()?;
     let started = |line: &str| match serde_json::from_str::<JournalEntry>(line).ok()?.body {
         JournalBody::Started { pid, start_time } => Some(ProcessId { pid, start_time }),

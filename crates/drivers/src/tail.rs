@@ -20,7 +20,7 @@ const CHUNK: usize = 64 * 1024;
 const LAST_BYTES: u64 = 256 * 1024;
 
 /// The last whole lines of a file, 256 KiB at most.
-pub fn last(path: &Path) -> io::Result<String> {
+pub fn read_last_lines(path: &Path) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let from = file.metadata()?.len().saturating_sub(LAST_BYTES);
     std::io::Seek::seek(&mut file, SeekFrom::Start(from))?;
@@ -37,14 +37,14 @@ pub fn last(path: &Path) -> io::Result<String> {
 }
 
 /// A file that somebody else writes to. It need not exist yet; its folder must.
-pub struct Tail {
+pub struct FileTail {
     path: PathBuf,
     file: Option<File>,
     offset: u64,
     events: EventStream<Vec<u8>>,
 }
 
-impl Tail {
+impl FileTail {
     /// Follows `path` from `offset` on.
     pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -90,7 +90,7 @@ impl Tail {
         Ok(chunk.into())
     }
 
-    /// Returns when something in the folder has changed. What changed before the last [`Tail::read`] may count.
+    /// Returns when something in the folder has changed. What changed before the last [`FileTail::read`] may count.
     pub async fn changed(&mut self) -> io::Result<()> {
         match self.events.next().await {
             Some(event) => event.map(|_| ()),

@@ -118,7 +118,7 @@ pub enum TargetError {
 
 /// Why a set did not become ready.
 #[derive(Debug, thiserror::Error)]
-pub enum NotReady {
+pub enum ReadinessError {
     /// Its instances end again and again.
     #[error("crash loop: {0}")]
     CrashLoop(String),
@@ -142,30 +142,30 @@ pub async fn await_ready(
     count: u32,
     within: Duration,
     cancelled: &CancellationToken,
-) -> Result<(), NotReady> {
+) -> Result<(), ReadinessError> {
     let mut changes = target.watch();
     let ready = async {
         loop {
             changes.borrow_and_update();
-            let of_set = of(target, set);
+            let of_set = set_statuses(target, set);
             if of_set.iter().filter(|status| status.is_ready()).count() >= count as usize {
                 return Ok(());
             }
             if let Some(why) = target.crash_loop(set) {
-                return Err(NotReady::CrashLoop(why));
+                return Err(ReadinessError::CrashLoop(why));
             }
             if changes.changed().await.is_err() {
-                return Err(NotReady::Cancelled);
+                return Err(ReadinessError::Cancelled);
             }
         }
     };
     tokio::select! {
-        () = cancelled.cancelled() => Err(NotReady::Cancelled),
-        ended = tokio::time::timeout(within, ready) => ended.unwrap_or_else(|_| Err(NotReady::Late { within, why: reasons(&of(target, set)) })),
+        () = cancelled.cancelled() => Err(ReadinessError::Cancelled),
+        ended = tokio::time::timeout(within, ready) => ended.unwrap_or_else(|_| Err(ReadinessError::Late { within, why: readiness_reasons(&set_statuses(target, set)) })),
     }
 }
 
-fn of(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
+fn set_statuses(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
     target
         .instances()
         .into_iter()
@@ -173,7 +173,7 @@ fn of(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
         .collect()
 }
 
-fn reasons(statuses: &[InstanceStatus]) -> String {
+fn readiness_reasons(statuses: &[InstanceStatus]) -> String {
     let why = |status: &InstanceStatus| match &status.phase {
         Phase::Ready | Phase::Stopping => None,
         Phase::Starting { why } | Phase::Unready { why } | Phase::Backoff { why, .. } => {

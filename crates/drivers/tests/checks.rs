@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 use shipway_core::check::{Expect, Probe, SmokeProbe, SmokeReport, SmokeTest};
-use shipway_drivers::checks::{AskedInstance, probe, smoke};
+use shipway_drivers::checks::{ProbeTarget, probe, smoke};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -317,8 +317,8 @@ async fn a_script_gets_the_url_and_a_clean_environment_and_its_last_line_is_quot
     );
 }
 
-fn instance<'a>(address: &'a str, host: Option<&'a str>) -> AskedInstance<'a> {
-    AskedInstance {
+fn instance<'a>(address: &'a str, host: Option<&'a str>) -> ProbeTarget<'a> {
+    ProbeTarget {
         address,
         host,
         workdir: Path::new("/"),
@@ -332,7 +332,7 @@ async fn ask(listener: &Listener, path: &str, status: Option<u16>) -> Result<(),
         headers: BTreeMap::new(),
     };
     let timeout = Duration::from_millis(500);
-    probe::ask(&probe, instance(&listener.address, None), timeout).await
+    probe::run_probe(&probe, instance(&listener.address, None), timeout).await
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn a_probe_says_what_is_wrong_and_names_the_dependencies() {
 
     let tcp = |address: String| async move {
         let timeout = Duration::from_secs(5);
-        probe::ask(&Probe::Tcp, instance(&address, None), timeout).await
+        probe::run_probe(&Probe::Tcp, instance(&address, None), timeout).await
     };
     assert_eq!(tcp(address.clone()).await, Ok(()));
     assert_eq!(
@@ -382,9 +382,9 @@ async fn a_probe_asks_for_the_services_host_and_sends_its_headers() {
     };
     let timeout = Duration::from_secs(5);
     let known = instance(&listener.address, Some("shop.example.com"));
-    let _ = probe::ask(&probe(&[]), known, timeout).await;
+    let _ = probe::run_probe(&probe(&[]), known, timeout).await;
     let own = probe(&[("host", "other.example.com"), ("x-probe", "yes")]);
-    let _ = probe::ask(&own, known, timeout).await;
+    let _ = probe::run_probe(&own, known, timeout).await;
     let asked = listener.asked();
     assert!(asked[0].contains("host: shop.example.com\r\n"), "{asked:?}");
     assert!(
@@ -393,7 +393,7 @@ async fn a_probe_asks_for_the_services_host_and_sends_its_headers() {
     );
     assert!(asked[1].contains("x-probe: yes\r\n"), "{asked:?}");
     let bad = probe(&[("x-probe", "a\nb")]);
-    let refused = probe::ask(&bad, known, timeout).await.unwrap_err();
+    let refused = probe::run_probe(&bad, known, timeout).await.unwrap_err();
     assert!(refused.starts_with("header x-probe"), "{refused}");
 }
 
@@ -403,16 +403,16 @@ async fn a_command_that_is_late_or_no_longer_wanted_goes_with_all_it_has_started
     let probe = Probe::Exec {
         command: "sleep 1000 & echo $! > child; echo working; wait".to_owned(),
     };
-    let asked = AskedInstance {
+    let asked = ProbeTarget {
         workdir: folder.path(),
         ..instance("127.0.0.1:1", None)
     };
-    let late = probe::ask(&probe, asked, Duration::from_millis(300)).await;
+    let late = probe::run_probe(&probe, asked, Duration::from_millis(300)).await;
     assert_eq!(late.unwrap_err(), "not done within 0.3 s: working");
     gone(&folder.path().join("child")).await;
 
     std::fs::remove_file(folder.path().join("child")).unwrap();
-    let asking = probe::ask(&probe, asked, Duration::from_secs(1_000));
+    let asking = probe::run_probe(&probe, asked, Duration::from_secs(1_000));
     let child = folder.path().join("child");
     tokio::select! {
         _ = asking => panic!("it waits"),

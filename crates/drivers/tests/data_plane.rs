@@ -15,7 +15,9 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use shipway_core::{ids::ReleaseNumber, target::Place};
-use shipway_drivers::data_plane::{DataPlane, DataPlaneError, Options, meter::Meter};
+use shipway_drivers::data_plane::{
+    DataPlane, DataPlaneError, DataPlaneOptions, traffic_meter::TrafficMeter,
+};
 use shipway_proxy::protocol::{
     BackendInstance, RouteBackend, RouteSnapshot, ServiceRoute, StickyBy, VERSION,
 };
@@ -112,13 +114,13 @@ impl House {
         path
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> DataPlaneOptions {
         let this = std::env::current_exe().unwrap();
         let run = format!(
             "PROXY_ARGUMENTS=\"$*\" exec '{}' --ignored --exact as_the_proxy --nocapture",
             this.display()
         );
-        Options {
+        DataPlaneOptions {
             exe: vec![self.script(&run).into(), "proxy".into()],
             control: self.path("proxy/control"),
             state: self.path("proxy"),
@@ -222,7 +224,7 @@ fn place() -> Place {
 
 /// What the proxy answers: status and body.
 async fn get(plane: &DataPlane, path: &str) -> (u16, String) {
-    let address = plane.listen().await.unwrap();
+    let address = plane.listen_address().await.unwrap();
     let work = async {
         let stream = TcpStream::connect(address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -281,7 +283,7 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 async fn a_proxy_is_started_and_serves_what_is_put() {
     let (house, shop) = (House::new(), Shop::start("one").await);
     let plane = house.plane().await;
-    plane.put(routes(1, &[(1, &shop)])).await.unwrap();
+    plane.apply_routes(routes(1, &[(1, &shop)])).await.unwrap();
     assert_eq!(get(&plane, "/").await, (200, "one".to_owned()));
     assert_eq!(
         plane
@@ -292,14 +294,14 @@ async fn a_proxy_is_started_and_serves_what_is_put() {
         ["shop.production.1.1"]
     );
     plane.stop(Duration::from_secs(5)).await;
-    assert!(!plane.healthy().await);
+    assert!(!plane.is_healthy().await);
 }
 
 #[tokio::test]
 async fn a_server_that_comes_back_finds_the_proxy_serving() {
     let (house, shop) = (House::new(), Shop::start("one").await);
     let first = house.plane().await;
-    first.put(routes(1, &[(1, &shop)])).await.unwrap();
+    first.apply_routes(routes(1, &[(1, &shop)])).await.unwrap();
     let before = first.health().await.unwrap();
     drop(first);
     let second = house.plane().await;
@@ -328,12 +330,12 @@ async fn a_proxy_that_dies_is_started_again_with_the_latest_routes() {
         Shop::start("two").await,
     );
     let plane = house.plane().await;
-    plane.put(routes(1, &[(1, &one)])).await.unwrap();
+    plane.apply_routes(routes(1, &[(1, &one)])).await.unwrap();
     kill_and_wait(&plane).await;
     // What is put while there is none is in force as soon as there is one.
     let pid = plane.health().await.unwrap().pid;
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    tokio::time::timeout(PATIENCE, plane.put(routes(2, &[(1, &two)])))
+    tokio::time::timeout(PATIENCE, plane.apply_routes(routes(2, &[(1, &two)])))
         .await
         .unwrap()
         .unwrap();
@@ -359,10 +361,10 @@ async fn the_latest_routes_win() {
     let mut puts = JoinSet::new();
     for release in 1..200 {
         let (plane, routes) = (plane.clone(), routes(release, &[(1, &old)]));
-        puts.spawn(async move { plane.put(routes).await.unwrap() });
+        puts.spawn(async move { plane.apply_routes(routes).await.unwrap() });
     }
     puts.join_all().await;
-    plane.put(routes(200, &[(1, &new)])).await.unwrap();
+    plane.apply_routes(routes(200, &[(1, &new)])).await.unwrap();
     assert_eq!(get(&plane, "/").await, (200, "new".to_owned()));
     plane.stop(Duration::from_secs(5)).await;
 }
@@ -371,20 +373,20 @@ async fn the_latest_routes_win() {
 async fn refused_routes_leave_those_before_in_force() {
     let (house, shop) = (House::new(), Shop::start("one").await);
     let plane = house.plane().await;
-    plane.put(routes(1, &[(1, &shop)])).await.unwrap();
+    plane.apply_routes(routes(1, &[(1, &shop)])).await.unwrap();
     let mut wrong = routes(2, &[(1, &shop)]);
     wrong.routes[0].backends[0].weight = 9_999;
-    let refused = plane.put(wrong).await.unwrap().refused;
+    let refused = plane.apply_routes(wrong).await.unwrap().refused;
     assert!(refused[0].reason.contains("9999"), "{refused:?}");
     let mut newer = routes(2, &[(1, &shop)]);
     newer.version += 1;
-    let error = plane.put(newer).await.unwrap_err();
+    let error = plane.apply_routes(newer).await.unwrap_err();
     assert!(
         matches!(&error, DataPlaneError::Refused(why) if !why.is_empty()),
         "{error}"
     );
     assert_eq!(get(&plane, "/").await, (200, "one".to_owned()));
-    plane.put(routes(3, &[(1, &shop)])).await.unwrap();
+    plane.apply_routes(routes(3, &[(1, &shop)])).await.unwrap();
     plane.stop(Duration::from_secs(5)).await;
 }
 
@@ -393,7 +395,7 @@ async fn a_port_in_use_is_the_reason_given() {
     let house = House::new();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
-    let options = Options {
+    let options = DataPlaneOptions {
         listen: vec![address],
         ..house.options()
     };
@@ -405,7 +407,7 @@ async fn a_port_in_use_is_the_reason_given() {
 #[tokio::test]
 async fn a_program_that_is_no_proxy_is_said_to_be_none() {
     let house = House::new();
-    let missing = Options {
+    let missing = DataPlaneOptions {
         exe: vec![house.path("nothing").into()],
         ..house.options()
     };
@@ -416,7 +418,7 @@ async fn a_program_that_is_no_proxy_is_said_to_be_none() {
     );
     // `options` writes the script too, so this one comes last.
     let options = house.options();
-    let options = Options {
+    let options = DataPlaneOptions {
         exe: vec![house.script("exec sleep 600").into()],
         ..options
     };
@@ -453,26 +455,30 @@ async fn draining_waits_for_the_instances_that_go() {
     );
     let plane = Arc::new(house.plane().await);
     let release = ReleaseNumber(1);
-    plane.put(routes(1, &[(2, &two)])).await.unwrap();
+    plane.apply_routes(routes(1, &[(2, &two)])).await.unwrap();
     let slow = held_open(&plane).await;
-    plane.put(routes(1, &[(1, &one)])).await.unwrap();
+    plane.apply_routes(routes(1, &[(1, &one)])).await.unwrap();
     let short = Duration::from_millis(50);
     assert_eq!(
-        plane.drained(&place(), release, 1, short).await,
+        plane.wait_until_drained(&place(), release, 1, short).await,
         1,
         "slot 2 is busy"
     );
     assert_eq!(
-        plane.drained(&place(), release, 0, short).await,
+        plane.wait_until_drained(&place(), release, 0, short).await,
         1,
         "so is the release"
     );
     assert_eq!(
-        plane.drained(&place(), release, 2, short).await,
+        plane.wait_until_drained(&place(), release, 2, short).await,
         0,
         "slots after it are not"
     );
-    let drained = async { plane.drained(&place(), release, 1, PATIENCE).await };
+    let drained = async {
+        plane
+            .wait_until_drained(&place(), release, 1, PATIENCE)
+            .await
+    };
     let finish = async { two.go_on.add_permits(1) };
     let (open, ()) = tokio::join!(drained, finish);
     assert_eq!(open, 0);
@@ -484,16 +490,16 @@ async fn draining_waits_for_the_instances_that_go() {
 async fn totals_survive_the_proxy_and_the_server() {
     let (house, shop) = (House::new(), Shop::start("one").await);
     let plane = Arc::new(house.plane().await);
-    let meter = Meter::new(plane.clone(), house.path("meter.json"));
-    plane.put(routes(7, &[(1, &shop)])).await.unwrap();
-    let requests = async |meter: &Meter, wanted: u64| {
+    let meter = TrafficMeter::new(plane.clone(), house.path("meter.json"));
+    plane.apply_routes(routes(7, &[(1, &shop)])).await.unwrap();
+    let requests = async |meter: &TrafficMeter, wanted: u64| {
         // An answer is counted when its last byte is out, which its reader may see first.
         until("the requests are counted", async || {
             meter
-                .read()
+                .read_totals()
                 .await
                 .unwrap()
-                .of(&place(), ReleaseNumber(7))
+                .totals_for(&place(), ReleaseNumber(7))
                 .requests
                 == wanted
         })
@@ -503,16 +509,16 @@ async fn totals_survive_the_proxy_and_the_server() {
         get(&plane, "/").await;
     }
     requests(&meter, 3).await;
-    let before = meter.read().await.unwrap();
+    let before = meter.read_totals().await.unwrap();
     kill_and_wait(&plane).await;
     get(&plane, "/").await;
     requests(&meter, 4).await;
     let delta = meter
-        .read()
+        .read_totals()
         .await
         .unwrap()
         .since(&before)
-        .of(&place(), ReleaseNumber(7));
+        .totals_for(&place(), ReleaseNumber(7));
     assert_eq!(
         (delta.requests, delta.latency.count(), delta.errors),
         (1, 1, 0)
@@ -520,7 +526,7 @@ async fn totals_survive_the_proxy_and_the_server() {
     // The next server, with the same proxy.
     drop((meter, plane));
     let plane = Arc::new(house.plane().await);
-    let meter = Meter::new(plane.clone(), house.path("meter.json"));
+    let meter = TrafficMeter::new(plane.clone(), house.path("meter.json"));
     requests(&meter, 4).await;
     get(&plane, "/").await;
     requests(&meter, 5).await;
@@ -531,7 +537,7 @@ async fn totals_survive_the_proxy_and_the_server() {
 async fn a_stopped_proxy_finishes_what_is_open_and_stays_down() {
     let (house, shop) = (House::new(), Shop::start("one").await);
     let plane = Arc::new(house.plane().await);
-    plane.put(routes(1, &[(1, &shop)])).await.unwrap();
+    plane.apply_routes(routes(1, &[(1, &shop)])).await.unwrap();
     let slow = held_open(&plane).await;
     let stop = async { plane.stop(PATIENCE).await };
     let finish = async { shop.go_on.add_permits(1) };
@@ -539,7 +545,7 @@ async fn a_stopped_proxy_finishes_what_is_open_and_stays_down() {
     assert_eq!(slow.await.unwrap(), (200, "one".to_owned()));
     assert!(ended(house.pids()[0]));
     assert!(matches!(
-        plane.put(routes(2, &[(1, &shop)])).await,
+        plane.apply_routes(routes(2, &[(1, &shop)])).await,
         Err(DataPlaneError::Stopped)
     ));
     assert_eq!(house.pids().len(), 1);

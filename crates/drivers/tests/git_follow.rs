@@ -7,18 +7,20 @@ use std::{path::Path, time::Duration};
 
 use git_support::{PATIENCE, Person};
 use shipway_core::ids::CommitId;
-use shipway_drivers::git::{Follower, RefUpdate, Refs, Repo, Repos};
+use shipway_drivers::git::{
+    GitRefs, GitRepositories, GitRepository, RefUpdate, RepositoryFollower,
+};
 
 struct Followed {
     ada: Person,
     _root: tempfile::TempDir,
-    bare: Repo,
+    bare: GitRepository,
 }
 
 impl Followed {
     async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let bare = Repos::open(root.path())
+        let bare = GitRepositories::open(root.path())
             .unwrap()
             .ensure(&"shop".parse().unwrap())
             .await
@@ -30,19 +32,22 @@ impl Followed {
         }
     }
 
-    async fn follow(&self, tree: &Path, seen: &Refs) -> Follower {
-        Follower::start(tree, self.bare.clone(), seen.clone())
+    async fn follow(&self, tree: &Path, seen: &GitRefs) -> RepositoryFollower {
+        RepositoryFollower::start(tree, self.bare.clone(), seen.clone())
             .await
             .unwrap()
     }
 }
 
 /// Collects until each branch is where it is expected; the last known place of each counts.
-async fn expect(follower: &mut Follower, wanted: &[(&str, Option<&CommitId>)]) -> Vec<RefUpdate> {
+async fn expect(
+    follower: &mut RepositoryFollower,
+    wanted: &[(&str, Option<&CommitId>)],
+) -> Vec<RefUpdate> {
     let mut seen: Vec<RefUpdate> = Vec::new();
     let collect = async {
         loop {
-            seen.extend(follower.next().await.expect("it goes on"));
+            seen.extend(follower.next_updates().await.expect("it goes on"));
             let last = |branch| {
                 seen.iter()
                     .rev()
@@ -69,7 +74,7 @@ async fn a_commit_is_told_and_copied() {
     let ada = &followed.ada;
     let tree = ada.init("tree").await;
     let first = ada.commit(&tree, "a", "1").await;
-    let mut follower = followed.follow(&tree, &Refs::new()).await;
+    let mut follower = followed.follow(&tree, &GitRefs::new()).await;
     let told = expect(&mut follower, &[("main", Some(&first))]).await;
     assert_eq!(
         (told.len(), &told[0].old),
@@ -96,7 +101,7 @@ async fn a_commit_is_told_at_once() {
     let ada = &followed.ada;
     let tree = ada.init("tree").await;
     let first = ada.commit(&tree, "a", "1").await;
-    let mut follower = followed.follow(&tree, &Refs::new()).await;
+    let mut follower = followed.follow(&tree, &GitRefs::new()).await;
     expect(&mut follower, &[("main", Some(&first))]).await;
     let second = ada.commit(&tree, "b", "2").await;
     let since = std::time::Instant::now();
@@ -115,7 +120,7 @@ async fn new_branches_deleted_branches_and_nested_names_are_told() {
     let ada = &followed.ada;
     let tree = ada.init("tree").await;
     let commit = ada.commit(&tree, "a", "1").await;
-    let mut follower = followed.follow(&tree, &Refs::new()).await;
+    let mut follower = followed.follow(&tree, &GitRefs::new()).await;
     expect(&mut follower, &[("main", Some(&commit))]).await;
     ada.git(&tree, &["branch", "team/deep/feature"]).await;
     expect(&mut follower, &[("team/deep/feature", Some(&commit))]).await;
@@ -153,7 +158,7 @@ async fn what_moved_while_nobody_looked_is_told() {
     let first = ada.commit(&tree, "a", "1").await;
     ada.git(&tree, &["branch", "old"]).await;
     ada.git(&tree, &["branch", "same"]).await;
-    let mut follower = followed.follow(&tree, &Refs::new()).await;
+    let mut follower = followed.follow(&tree, &GitRefs::new()).await;
     expect(
         &mut follower,
         &[
@@ -187,7 +192,7 @@ async fn a_linked_working_tree_and_a_push_from_a_clone_are_seen() {
     ada.git(&tree, &["worktree", "add", "-q", "-b", "side", "../linked"])
         .await;
     let linked = ada.path("linked");
-    let mut follower = followed.follow(&linked, &Refs::new()).await;
+    let mut follower = followed.follow(&linked, &GitRefs::new()).await;
     expect(
         &mut follower,
         &[("main", Some(&first)), ("side", Some(&first))],
@@ -210,7 +215,7 @@ async fn many_commits_at_once_end_at_the_last() {
     let ada = &followed.ada;
     let tree = ada.init("tree").await;
     let first = ada.commit(&tree, "a", "1").await;
-    let mut follower = followed.follow(&tree, &Refs::new()).await;
+    let mut follower = followed.follow(&tree, &GitRefs::new()).await;
     expect(&mut follower, &[("main", Some(&first))]).await;
     let mut last = first.clone();
     for n in 0..20 {

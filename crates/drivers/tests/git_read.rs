@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io::Read as _, os::unix::fs::PermissionsExt as 
 
 use git_support::Person;
 use shipway_core::ids::CommitId;
-use shipway_drivers::git::{GitError, RefUpdate, Repo, Repos};
+use shipway_drivers::git::{GitError, GitRepositories, GitRepository, RefUpdate};
 
 fn update(branch: &str, old: Option<&CommitId>, new: Option<&CommitId>) -> RefUpdate {
     RefUpdate {
@@ -23,7 +23,7 @@ async fn files_are_read_as_they_were_in_that_commit() {
     let tree = ada.init("tree").await;
     let first = ada.commit(&tree, "a/b.txt", "one\n").await;
     let second = ada.commit(&tree, "a/b.txt", "two\n").await;
-    let repo = Repo::at(tree.join("a")).await.unwrap();
+    let repo = GitRepository::open_existing(tree.join("a")).await.unwrap();
     let read = async |commit, path| repo.read_file(commit, path, 100).await.unwrap();
     assert_eq!(
         read(&first, "a/b.txt").await.as_deref(),
@@ -52,7 +52,7 @@ async fn only_regular_files_are_listed() {
     ada.commit(&tree, ".github/workflows/x.yml", "x").await;
     ada.commit(&tree, ".github/workflows-old/y.yml", "y").await;
     let commit = ada.commit(&tree, "übung [1]*.txt", "z").await;
-    let repo = Repo::at(&tree).await.unwrap();
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
     let all = repo.list_files(&commit, "").await.unwrap();
     assert_eq!(
         all,
@@ -84,7 +84,7 @@ async fn changed_paths_are_those_of_the_push() {
     ada.git(&tree, &["checkout", "-q", "--orphan", "island"])
         .await;
     let island = ada.commit(&tree, "d", "4").await;
-    let repo = Repo::at(&tree).await.unwrap();
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
     let changed = async |update: RefUpdate| repo.changed_paths(&update, "main").await.unwrap();
 
     assert_eq!(
@@ -143,7 +143,7 @@ async fn commits_say_who_when_and_why() {
     .await;
     let second = ada.head(&tree).await;
     let third = ada.commit(&tree, "b", "2").await;
-    let repo = Repo::at(&tree).await.unwrap();
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
     let info = repo.commit_info(&second).await.unwrap();
     assert_eq!(
         (info.subject.as_str(), info.author.name.as_str()),
@@ -193,7 +193,7 @@ async fn revisions_are_names_and_never_options() {
     let tree = ada.init("tree").await;
     let commit = ada.commit(&tree, "a", "1").await;
     ada.git(&tree, &["tag", "-a", "v1", "-m", "one"]).await;
-    let repo = Repo::at(&tree).await.unwrap();
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
     for name in [
         "main",
         "refs/heads/main",
@@ -244,7 +244,7 @@ async fn an_exported_tar_depends_on_the_files_alone() {
     let first = ada.commit(&tree, "src/empty", "").await;
     let second = ada.commit(&tree, "src/empty", "").await;
     assert_ne!(first, second);
-    let repo = Repo::at(&tree).await.unwrap();
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
     let export = async |commit, under, name| {
         let to = ada.path(name);
         repo.export_tar(commit, under, &to).await.unwrap();
@@ -306,11 +306,11 @@ fn entries(tar: &[u8]) -> BTreeMap<String, (u32, String)> {
 async fn repositories_are_made_once_and_found_again() {
     let root = tempfile::tempdir().unwrap();
     let service = "shop".parse().unwrap();
-    let repos = Repos::open(root.path()).unwrap();
+    let repos = GitRepositories::open(root.path()).unwrap();
     assert!(repos.get(&service).is_none());
     let (one, two) = tokio::join!(repos.ensure(&service), repos.ensure(&service));
     assert_eq!(one.unwrap().git_dir(), two.unwrap().git_dir());
-    let again = Repos::open(root.path()).unwrap();
+    let again = GitRepositories::open(root.path()).unwrap();
     assert!(again.get(&service).is_some());
     let left: Vec<_> = std::fs::read_dir(root.path())
         .unwrap()
@@ -328,7 +328,10 @@ async fn repositories_are_made_once_and_found_again() {
 #[tokio::test]
 async fn a_folder_without_a_repository_is_said_to_be_none() {
     let nothing = tempfile::tempdir().unwrap();
-    let error = Repo::at(nothing.path()).await.unwrap_err().to_string();
+    let error = GitRepository::open_existing(nothing.path())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         error.starts_with("git could not find a repository: not a git repository"),
         "{error}"

@@ -147,7 +147,7 @@ async fn a_job_is_followed_to_its_end_and_its_log_with_it() {
     let bench = Bench::new();
     let runner = bench.runner();
     runner
-        .start(&bench.spec("- run: seq 1 20000\n- run: echo last"))
+        .start_worker(&bench.spec("- run: seq 1 20000\n- run: echo last"))
         .unwrap();
     let log = runner.tail_log(&bench.folder(), 0).unwrap();
     let reading = log.fold(Vec::new(), async |mut all, chunk| {
@@ -176,7 +176,7 @@ async fn a_server_that_comes_back_reads_every_entry_once_and_starts_nothing_twic
         let server = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
-                runner.start(&spec).unwrap();
+                runner.start_worker(&spec).unwrap();
                 let second = |entry: &JournalEntry| {
                     matches!(entry.body, JournalBody::StepStarted { index: 1, .. })
                 };
@@ -186,7 +186,7 @@ async fn a_server_that_comes_back_reads_every_entry_once_and_starts_nothing_twic
         server.join().unwrap()
     };
     let runner = bench.runner();
-    runner.start(&spec).unwrap();
+    runner.start_worker(&spec).unwrap();
     assert!(!bench.folder().join("job.json").exists());
     fs::write(bench.workspace("go"), "").unwrap();
     let all = entries(&runner, &bench.folder(), |_| false).await.unwrap();
@@ -206,7 +206,7 @@ async fn a_killed_worker_is_lost() {
     let bench = Bench::new();
     let runner = bench.runner();
     runner
-        .start(&bench.spec("- run: echo $$ > pid; exec sleep 1000"))
+        .start_worker(&bench.spec("- run: echo $$ > pid; exec sleep 1000"))
         .unwrap();
     let begun = entries(&runner, &bench.folder(), STEP_STARTED)
         .await
@@ -245,7 +245,7 @@ async fn a_killed_worker_is_lost() {
 async fn a_worker_that_cannot_run_is_lost_with_its_last_words() {
     let bench = Bench::new();
     let runner = bench.runner_of("echo 'no such luck' >&2; exit 2");
-    runner.start(&bench.spec("- run: echo")).unwrap();
+    runner.start_worker(&bench.spec("- run: echo")).unwrap();
     let lost = entries(&runner, &bench.folder(), |_| false)
         .await
         .unwrap_err();
@@ -253,7 +253,7 @@ async fn a_worker_that_cannot_run_is_lost_with_its_last_words() {
     let nobody = JobRunner::new("/nonexistent".into(), bench.root.path().join("runs"));
     fs::remove_dir_all(bench.folder()).unwrap();
     assert!(matches!(
-        nobody.start(&bench.spec("- run: echo")),
+        nobody.start_worker(&bench.spec("- run: echo")),
         Err(JobError::Io { .. })
     ));
     assert!(
@@ -267,7 +267,7 @@ async fn a_job_can_be_cancelled_before_its_worker_is_up_and_while_it_runs() {
     let bench = Bench::new();
     let runner = bench.runner();
     let spec = bench.spec("- run: sleep 1000\n- if: always()\n  run: echo cleaned");
-    runner.start(&spec).unwrap();
+    runner.start_worker(&spec).unwrap();
     runner.cancel(&bench.folder());
     let all = entries(&runner, &bench.folder(), |_| false).await.unwrap();
     assert_eq!(conclusion(&all), Conclusion::Cancelled);
@@ -275,7 +275,7 @@ async fn a_job_can_be_cancelled_before_its_worker_is_up_and_while_it_runs() {
     let bench = Bench::new();
     let runner = bench.runner();
     let spec = bench.spec("- if: always()\n  run: 'echo up; while [ ! -e go ]; do sleep 0.01; done'\n- if: always()\n  run: sleep 1000");
-    runner.start(&spec).unwrap();
+    runner.start_worker(&spec).unwrap();
     entries(&runner, &bench.folder(), STEP_STARTED)
         .await
         .unwrap();

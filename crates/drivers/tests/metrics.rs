@@ -14,10 +14,10 @@ use std::{
 use jiff::Timestamp;
 use metrics_support::{Fake, Prometheus};
 use shipway_core::config::{Query, Source};
-use shipway_drivers::metrics::{About, Reader};
+use shipway_drivers::metrics::{MetricReader, QuerySubject};
 
-fn about() -> About {
-    About {
+fn about() -> QuerySubject {
+    QuerySubject {
         release: 4,
         stable: Some(3),
         service: "shop".into(),
@@ -36,8 +36,8 @@ async fn ask(query: Query) -> Result<f64, String> {
     };
     let folder = tempfile::tempdir().unwrap();
     let secrets = |name: &str| (name == "KEY").then(|| "s3cret".to_owned());
-    Reader::new()
-        .ask(&source, &about(), Timestamp::now(), folder.path(), &secrets)
+    MetricReader::new()
+        .read_metric(&source, &about(), Timestamp::now(), folder.path(), &secrets)
         .await
 }
 
@@ -139,8 +139,8 @@ async fn partial_slow_and_broken_answers_are_no_answers() {
     };
     let begun = Instant::now();
     let folder = tempfile::tempdir().unwrap();
-    let answer = Reader::new()
-        .ask(&source, &about(), Timestamp::now(), folder.path(), &|_| {
+    let answer = MetricReader::new()
+        .read_metric(&source, &about(), Timestamp::now(), folder.path(), &|_| {
             None
         })
         .await;
@@ -279,8 +279,8 @@ async fn a_command_prints_a_number_or_json_and_leaves_nothing_behind() {
         timeout: Duration::from_millis(300),
         window: Duration::from_secs(60),
     };
-    let answer = Reader::new()
-        .ask(&source, &about(), Timestamp::now(), folder.path(), &|_| {
+    let answer = MetricReader::new()
+        .read_metric(&source, &about(), Timestamp::now(), folder.path(), &|_| {
             None
         })
         .await;

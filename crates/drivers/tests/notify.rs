@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use shipway_drivers::notify::{Destination, Notification, Notifier, NotifyError, Severity};
+use shipway_drivers::notify::{
+    Notification, NotificationSender, NotificationSeverity, NotifyError, WebhookDestination,
+};
 use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::mpsc, task::JoinSet};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,7 +102,7 @@ fn promoted() -> Notification {
         id: "rollout/shop/7#1".to_owned(),
         title: "shop #3 is in production".to_owned(),
         text: "Promoted after 9 minutes.".to_owned(),
-        severity: Severity::Good,
+        severity: NotificationSeverity::Good,
         service: "shop".parse().ok(),
         environment: "production".parse().ok(),
         release: None,
@@ -115,8 +117,11 @@ fn promoted() -> Notification {
 #[tokio::test]
 async fn a_signed_webhook_can_be_verified_from_its_body() {
     let mut receiver = Receiver::start(204, &[], "").await;
-    let to = Destination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
-    Notifier::new().send(&to, &promoted()).await.unwrap();
+    let to = WebhookDestination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
+    NotificationSender::new()
+        .send(&to, &promoted())
+        .await
+        .unwrap();
     let received = receiver.next().await;
     // What a receiver would do, with another implementation.
     let folder = tempfile::tempdir().unwrap();
@@ -148,10 +153,10 @@ async fn a_signed_webhook_can_be_verified_from_its_body() {
 #[tokio::test]
 async fn without_a_key_nothing_is_signed() {
     let mut receiver = Receiver::start(200, &[], "ok").await;
-    let notifier = Notifier::new();
+    let notifier = NotificationSender::new();
     notifier
         .send(
-            &Destination::webhook(&receiver.url(), None).unwrap(),
+            &WebhookDestination::webhook(&receiver.url(), None).unwrap(),
             &promoted(),
         )
         .await
@@ -164,7 +169,10 @@ async fn without_a_key_nothing_is_signed() {
             .contains_key("x-shipway-signature")
     );
     notifier
-        .send(&Destination::slack(&receiver.url()).unwrap(), &promoted())
+        .send(
+            &WebhookDestination::slack(&receiver.url()).unwrap(),
+            &promoted(),
+        )
         .await
         .unwrap();
     let message: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
@@ -182,12 +190,12 @@ async fn a_verdict_comes_with_its_plot_in_one_line() {
         plot: Some(line.to_owned()),
         ..promoted()
     };
-    let notifier = Notifier::new();
-    let program = Destination::webhook(&receiver.url(), None).unwrap();
+    let notifier = NotificationSender::new();
+    let program = WebhookDestination::webhook(&receiver.url(), None).unwrap();
     notifier.send(&program, &told).await.unwrap();
     let body: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
     assert_eq!(body["plot"], line);
-    let people = Destination::slack(&receiver.url()).unwrap();
+    let people = WebhookDestination::slack(&receiver.url()).unwrap();
     notifier.send(&people, &told).await.unwrap();
     let body: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
     assert_eq!(body["blocks"][2]["text"]["text"], format!("`{line}`"));
@@ -211,8 +219,11 @@ async fn what_may_succeed_later_is_told_from_what_never_will() {
             "invalid_payload\n",
         )
         .await;
-        let to = Destination::slack(&receiver.url()).unwrap();
-        let error = Notifier::new().send(&to, &promoted()).await.unwrap_err();
+        let to = WebhookDestination::slack(&receiver.url()).unwrap();
+        let error = NotificationSender::new()
+            .send(&to, &promoted())
+            .await
+            .unwrap_err();
         assert_eq!(error.is_retryable(), retryable, "{error}");
         assert_eq!(
             error.retry_after(),
@@ -231,8 +242,11 @@ async fn redirects_are_not_followed() {
     let mut elsewhere = Receiver::start(200, &[], "").await;
     for status in [301, 302, 307, 308] {
         let receiver = Receiver::start(status, &[("location", elsewhere.url())], "").await;
-        let to = Destination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
-        let error = Notifier::new().send(&to, &promoted()).await.unwrap_err();
+        let to = WebhookDestination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
+        let error = NotificationSender::new()
+            .send(&to, &promoted())
+            .await
+            .unwrap_err();
         assert!(matches!(error, NotifyError::Refused { .. }), "{error}");
     }
     assert!(elsewhere.received.try_recv().is_err());
@@ -252,11 +266,14 @@ async fn an_address_is_in_no_error() {
         "nowhere.invalid".to_owned(),
     ];
     for host in &hosts {
-        let to = Destination::slack(&format!(
+        let to = WebhookDestination::slack(&format!(
             "http://{host}/services/T0/top-secret?token=hidden"
         ))
         .unwrap();
-        let error = Notifier::new().send(&to, &promoted()).await.unwrap_err();
+        let error = NotificationSender::new()
+            .send(&to, &promoted())
+            .await
+            .unwrap_err();
         let shown = format!("{error} {error:?} {to:?}");
         assert!(shown.contains(host.as_str()), "{shown}");
         assert!(
@@ -269,14 +286,15 @@ async fn an_address_is_in_no_error() {
 #[tokio::test]
 async fn a_receiver_that_never_answers_costs_ten_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let to = Destination::slack(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
+    let to =
+        WebhookDestination::slack(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
     let silent = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
         let _ = stream.read_to_end(&mut request).await;
         request
     };
-    let (notifier, notification) = (Notifier::new(), promoted());
+    let (notifier, notification) = (NotificationSender::new(), promoted());
     let (error, request) = tokio::time::timeout(PATIENCE, async {
         tokio::join!(notifier.send(&to, &notification), silent)
     })
@@ -351,8 +369,8 @@ async fn https_is_spoken_and_strangers_are_not_trusted() {
         }
     };
     let port = tokio::time::timeout(PATIENCE, port).await.unwrap();
-    let to = Destination::slack(&format!("https://localhost:{port}/top-secret")).unwrap();
-    let error = Notifier::new()
+    let to = WebhookDestination::slack(&format!("https://localhost:{port}/top-secret")).unwrap();
+    let error = NotificationSender::new()
         .send(&to, &promoted())
         .await
         .unwrap_err()

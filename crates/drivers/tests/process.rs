@@ -16,7 +16,7 @@ use shipway_core::{
     ids::Digest,
     target::{Phase, StopSignal},
 };
-use shipway_drivers::target::{NotReady, Target, await_ready};
+use shipway_drivers::target::{ReadinessError, Target, await_ready};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_command_that_exits_at_once_is_a_crash_loop_with_its_last_words() {
     target.ensure(&set(1), &launch, 1).await.unwrap();
     let begun = Instant::now();
     let error = ready(&target, &set(1), 1).await.unwrap_err();
-    assert!(matches!(error, NotReady::CrashLoop(_)), "{error}");
+    assert!(matches!(error, ReadinessError::CrashLoop(_)), "{error}");
     assert_eq!(
         error.to_string(),
         "crash loop: instance 1 has ended 3 times before it was ready, last: exit code 7; \
@@ -184,7 +184,7 @@ async fn what_never_becomes_ready_is_late_and_says_why() {
     let nobody = CancellationToken::new();
     nobody.cancel();
     let cancelled = await_ready(&target, &set(1), 1, PATIENCE, &nobody).await;
-    assert!(matches!(cancelled, Err(NotReady::Cancelled)));
+    assert!(matches!(cancelled, Err(ReadinessError::Cancelled)));
     target.stop(&set(1), 0).await.unwrap();
 }
 

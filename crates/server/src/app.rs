@@ -19,10 +19,10 @@ use shipway_core::{
     target::Place,
 };
 use shipway_drivers::{
-    data_plane::{DataPlane, meter::Meter},
-    git::Repos,
+    data_plane::{DataPlane, traffic_meter::TrafficMeter},
+    git::GitRepositories,
     jobs::JobRunner,
-    notify::{Destination, Notifier},
+    notify::{NotificationSender, WebhookDestination},
     target::Target,
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
@@ -65,9 +65,9 @@ pub struct App {
     /// Who gets which traffic.
     pub traffic: Arc<Traffic>,
     /// What the traffic showed.
-    pub meter: Meter,
+    pub meter: TrafficMeter,
     /// Git repositories.
-    pub repos: Arc<Repos>,
+    pub repos: Arc<GitRepositories>,
     /// Worker processes.
     pub jobs: JobRunner,
     /// Artifacts and reports on their way into the blobs.
@@ -75,9 +75,9 @@ pub struct App {
     /// Reports of tests that were read last.
     pub reports: Reports,
     /// News.
-    pub notifier: Notifier,
+    pub notifier: NotificationSender,
     /// Providers of metrics.
-    pub providers: shipway_drivers::metrics::Reader,
+    pub providers: shipway_drivers::metrics::MetricReader,
     /// Business events that were reported.
     pub happened: crate::happened::Ledger,
     /// The evidence of rollouts with all looks in it.
@@ -187,12 +187,11 @@ impl App {
     }
 
     /// Where a notification goes, with its secrets filled in.
-    pub fn destination(&self, to: &Notify) -> Result<Destination, String> {
+    pub fn destination(&self, to: &Notify) -> Result<WebhookDestination, String> {
         Ok(match to {
-            Notify::Slack(url) => {
-                Destination::slack(&self.secrets.expand(url)?).map_err(|error| error.to_string())?
-            }
-            Notify::Webhook(url) => Destination::webhook(&self.secrets.expand(url)?, None)
+            Notify::Slack(url) => WebhookDestination::slack(&self.secrets.expand(url)?)
+                .map_err(|error| error.to_string())?,
+            Notify::Webhook(url) => WebhookDestination::webhook(&self.secrets.expand(url)?, None)
                 .map_err(|error| error.to_string())?,
         })
     }

@@ -17,10 +17,10 @@ pub(crate) async fn read_summary(app: &App, id: &RunId) -> Option<[String; 3]> {
 pub(crate) async fn summarize(app: &App, view: &RunView) -> Option<[String; 3]> {
     let log = blamed(view).and_then(|job| {
         let key = job.key.parse().ok()?;
-        Some(app.jobs.log_of(&view.id, &key, job.attempt()))
+        Some(app.jobs.attempt_log_path(&view.id, &key, job.attempt()))
     });
     let read = tokio::task::spawn_blocking(move || {
-        log.and_then(|log| tail::last(&log).ok())
+        log.and_then(|log| tail::read_last_lines(&log).ok())
             .unwrap_or_default()
     });
     let log = read.await.unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use shipway_core::ids::{CommitId, ServiceName};
-use shipway_drivers::git::{Follower, GitError, Refs, Repo};
+use shipway_drivers::git::{GitError, GitRefs, GitRepository, RepositoryFollower};
 
 use crate::{
     app::App,
@@ -14,10 +14,10 @@ use crate::{
 pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
     let service = service_of(path).await?;
     let into = app.repos.ensure(&service).await?;
-    let seen = seen(&app, &service, &Repo::at(path).await?).await?;
-    let mut follower = Follower::start(path, into, seen).await?;
+    let seen = seen(&app, &service, &GitRepository::open_existing(path).await?).await?;
+    let mut follower = RepositoryFollower::start(path, into, seen).await?;
     tracing::info!(%service, path = %path.display(), "following the repository");
-    while let Some(updates) = follower.next().await {
+    while let Some(updates) = follower.next_updates().await {
         let (terminal, mut lines) = Terminal::new();
         let log = tokio::spawn(async move {
             while let Some(line) = lines.recv().await {
@@ -36,7 +36,11 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
 
 /// What of the repository is no news: what the log knows of it, and before it knows anything, all branches but the one that is
 /// checked out. A branch that was deleted meanwhile, or was never there but pushed, is neither.
-async fn seen(app: &App, service: &ServiceName, followed: &Repo) -> Result<Refs, GitError> {
+async fn seen(
+    app: &App,
+    service: &ServiceName,
+    followed: &GitRepository,
+) -> Result<GitRefs, GitError> {
     let now = followed.refs().await?;
     let known = push::missed::known(app, service).await;
     if !known.is_empty() {
@@ -49,7 +53,7 @@ async fn seen(app: &App, service: &ServiceName, followed: &Repo) -> Result<Refs,
 }
 
 async fn service_of(path: &Path) -> Result<ServiceName, GitError> {
-    let repo = Repo::at(path).await?;
+    let repo = GitRepository::open_existing(path).await?;
     let head = repo.resolve("HEAD").await?;
     let text = match head {
         Some(head) => repo.read_file(&head, "shipway.yaml", 1 << 20).await?,

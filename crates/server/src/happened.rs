@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Happened, Name};
 use shipway_core::{ids::ReleaseNumber, target::Place};
-use shipway_drivers::whole::write_whole;
+use shipway_drivers::atomic_file::write_atomic;
 
 /// Different events of a place, at most: names, not keys of users.
 const NAMES_MAX: usize = 100;
@@ -105,7 +105,7 @@ impl Ledger {
         let file = self.file.clone();
         // The lock goes along: whoever reported may hang up, and the next one must not write meanwhile.
         let written = tokio::task::spawn_blocking(move || {
-            write_whole(&file, &text, 0o600)?;
+            write_atomic(&file, &text, 0o600)?;
             *saved = now;
             Ok::<_, io::Error>(())
         });

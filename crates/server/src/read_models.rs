@@ -50,7 +50,7 @@ pub(crate) async fn run_details(app: &App, id: &RunId) -> Result<RunDetails, Rea
     let mut summaries = BTreeMap::new();
     for job in &run.jobs {
         let Ok(key) = job.key.parse() else { continue };
-        let folder = app.jobs.folder_of(id, &key, job.attempt());
+        let folder = app.jobs.attempt_folder(id, &key, job.attempt());
         if let Some(summary) = summaries::read_job_summary(&folder) {
             summaries.insert(job.key.clone(), summary);
         }

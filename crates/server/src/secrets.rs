@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use shipway_drivers::expand::expand;
+use shipway_drivers::secret_expansion::expand_secrets;
 
 /// The secrets of a server.
 #[derive(Clone, Default)]
@@ -108,7 +108,7 @@ impl Secrets {
 
     /// `text` with each `$NAME` replaced. Unknown names are an error that names them, and no value.
     pub fn expand(&self, text: &str) -> Result<String, String> {
-        expand(text, |name| self.get(name))
+        expand_secrets(text, |name| self.get(name))
     }
 }
 

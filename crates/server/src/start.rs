@@ -13,10 +13,10 @@ use shipway_core::{
     target::Limits,
 };
 use shipway_drivers::{
-    data_plane::{self, DataPlane, meter::Meter},
-    git::Repos,
+    data_plane::{self, DataPlane, traffic_meter::TrafficMeter},
+    git::GitRepositories,
     jobs::JobRunner,
-    notify::Notifier,
+    notify::NotificationSender,
     process::{self, ProcessTarget},
     target::Target,
 };
@@ -178,7 +178,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             .map_err(|error| StartError::Proxy(error.to_string()))?,
     );
     let target: Arc<dyn Target> = Arc::new(
-        ProcessTarget::open(process::Options {
+        ProcessTarget::open(process::ProcessTargetOptions {
             root: path.join("instances"),
             data: path.join("service-data"),
             shim: vec![
@@ -196,9 +196,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
     let job_tokens =
         JobTokens::open(&path.join("keys")).map_err(io("keeping the key of jobs' tokens"))?;
-    let repos = Arc::new(Repos::open(path.join("git"))?);
+    let repos = Arc::new(GitRepositories::open(path.join("git"))?);
     let local_url = format!("http://{}", reachable(address));
-    let proxy_address = plane.listen().await.unwrap_or(options.proxy_listen);
+    let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
 
     let happened = Ledger::open(path.join("happened.json")).map_err(io("reading happened.json"))?;
 
@@ -244,13 +244,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         App {
             keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
             traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
-            meter: Meter::new(plane.clone(), path.join("proxy").join("meter.json")),
+            meter: TrafficMeter::new(plane.clone(), path.join("proxy").join("meter.json")),
             jobs: JobRunner::new(options.exe.clone(), path.join("runs"))
-                .with_room(options.jobs)
+                .with_slots(options.jobs)
                 .with_limits(options.job_limits.clone())
                 .with_labels(options.runner_labels.clone()),
-            notifier: Notifier::new(),
-            providers: shipway_drivers::metrics::Reader::new(),
+            notifier: NotificationSender::new(),
+            providers: shipway_drivers::metrics::MetricReader::new(),
             happened,
             live: drive::live::LiveEvidence::default(),
             lately: drive::lately::Lately::default(),
@@ -391,8 +391,8 @@ fn hidden_from_jobs(options: &Options, data: &std::path::Path) -> Vec<PathBuf> {
     hidden
 }
 
-fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::Options {
-    data_plane::Options {
+fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::DataPlaneOptions {
+    data_plane::DataPlaneOptions {
         exe: vec![options.exe.clone().into_os_string(), "proxy".into()],
         control: data.join("proxy").join("control.sock"),
         state: data.join("proxy"),
@@ -467,7 +467,7 @@ fn secret_resolver(secrets: Secrets) -> process::SecretResolver {
 struct UnpackBlobs(Arc<dyn Blobs>);
 
 #[async_trait::async_trait]
-impl process::Artifacts for UnpackBlobs {
+impl process::ArtifactSource for UnpackBlobs {
     async fn open(
         &self,
         digest: &shipway_core::ids::Digest,

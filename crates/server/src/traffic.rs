@@ -187,7 +187,10 @@ impl Traffic {
             }
         });
         self.applied(place, revision).await?;
-        Ok(self.plane.drained(place, release, keep, grace).await)
+        Ok(self
+            .plane
+            .wait_until_drained(place, release, keep, grace)
+            .await)
     }
 
     /// Instances beyond `keep` are gone: a later start may use their slots again.
@@ -250,7 +253,7 @@ impl Traffic {
                 ..Applied::default()
             };
             if last.as_ref() != Some(&snapshot) {
-                match self.plane.put(snapshot.clone()).await {
+                match self.plane.apply_routes(snapshot.clone()).await {
                     Ok(accepted) => {
                         last = Some(snapshot).filter(|_| accepted.refused.is_empty());
                         applied.refused_places = refused_places(accepted);

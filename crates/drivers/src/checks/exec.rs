@@ -9,7 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::process::proc::ProcessId;
+use crate::process::procfs::ProcessId;
 
 /// The end of what a command prints, of which the last line is quoted.
 const OUTPUT_BYTES_KEPT: usize = 16 << 10;
@@ -19,7 +19,7 @@ const READ_WITHIN: Duration = Duration::from_secs(1);
 const QUOTED_CHARS: usize = 300;
 
 /// Runs a shell command with `URL` and `PORT`. Not exiting with 0, or too late, is an error that ends with the command's last line.
-pub(super) async fn run(
+pub(super) async fn run_check(
     command: &str,
     address: &str,
     workdir: &Path,
@@ -30,29 +30,33 @@ pub(super) async fn run(
         ("URL", format!("http://{address}")),
         ("PORT", port.to_owned()),
     ];
-    output(command, &environment, workdir, timeout)
+    command_output(command, &environment, workdir, timeout)
         .await
         .map(drop)
 }
 
 /// Runs a shell command with these variables; what it printed, its last [`OUTPUT_BYTES_KEPT`] bytes. Not exiting with 0, or too
 /// late, is an error that ends with the command's last line.
-pub(crate) async fn output(
+pub(crate) async fn command_output(
     command: &str,
     environment: &[(&str, String)],
     workdir: &Path,
     timeout: Duration,
 ) -> Result<String, String> {
-    let mut child = start(command, environment, workdir).map_err(|error| format!("sh: {error}"))?;
-    let mut group = Group::of(&child);
+    let mut child =
+        start_command(command, environment, workdir).map_err(|error| format!("sh: {error}"))?;
+    let mut group = CommandGroup::from_child(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let reading = async {
-        tokio::join!(keep_end(stdout, &mut out), keep_end(stderr, &mut err));
+        tokio::join!(
+            read_last_bytes(stdout, &mut out),
+            read_last_bytes(stderr, &mut err)
+        );
     };
-    let in_time = until_ended(&group, reading, timeout).await;
+    let in_time = wait_until_ended(&group, reading, timeout).await;
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    group.forget();
+    group.release();
     let last = last_line(&err).or_else(|| last_line(&out));
     let how = match (in_time, status.code()) {
         (true, Some(0)) => return Ok(String::from_utf8_lossy(&out).into_owned()),
@@ -64,11 +68,15 @@ pub(crate) async fn output(
 }
 
 /// Waits until the command has ended, or kills it when it is late; whether it was in time. All that it printed has been read then.
-async fn until_ended(group: &Group, reading: impl Future<Output = ()>, timeout: Duration) -> bool {
+async fn wait_until_ended(
+    group: &CommandGroup,
+    reading: impl Future<Output = ()>,
+    timeout: Duration,
+) -> bool {
     tokio::pin!(reading);
     let mut all_read = false;
     let ended = async {
-        let main_ended = group.main_ended();
+        let main_ended = group.wait_for_main();
         tokio::pin!(main_ended);
         loop {
             tokio::select! {
@@ -86,7 +94,11 @@ async fn until_ended(group: &Group, reading: impl Future<Output = ()>, timeout: 
     in_time
 }
 
-fn start(command: &str, environment: &[(&str, String)], workdir: &Path) -> std::io::Result<Child> {
+fn start_command(
+    command: &str,
+    environment: &[(&str, String)],
+    workdir: &Path,
+) -> std::io::Result<Child> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     let child = Command::new("/bin/sh")
         .args(["-c", command])
@@ -106,16 +118,16 @@ fn start(command: &str, environment: &[(&str, String)], workdir: &Path) -> std::
 }
 
 /// The process group of a command; killed when nobody waits for it any more.
-struct Group(Option<ProcessId>);
+struct CommandGroup(Option<ProcessId>);
 
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(ProcessId::of))
+impl CommandGroup {
+    fn from_child(child: &Child) -> Self {
+        Self(child.id().and_then(ProcessId::find))
     }
 
-    async fn main_ended(&self) {
+    async fn wait_for_main(&self) {
         if let Some(main) = self.0 {
-            main.ended().await;
+            main.wait_until_ended().await;
         }
     }
 
@@ -128,19 +140,19 @@ impl Group {
     }
 
     /// The main process is reaped.
-    fn forget(&mut self) {
+    fn release(&mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Group {
+impl Drop for CommandGroup {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
 /// Reads to the end and keeps the last part, so that a command that prints without end costs no memory.
-async fn keep_end(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+async fn read_last_bytes(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let mut chunk = vec![0; OUTPUT_BYTES_KEPT];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {

@@ -12,13 +12,13 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use shipway_core::check::Answer;
 
-use super::AskedInstance;
+use super::ProbeTarget;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Asks, and reads up to `body_bytes_max` of the answer. The error is a sentence for people.
-pub(super) async fn ask(
-    instance: AskedInstance<'_>,
+pub(super) async fn send_request(
+    instance: ProbeTarget<'_>,
     mut request: Request<Full<Bytes>>,
     timeout: Duration,
     body_bytes_max: usize,
@@ -34,12 +34,12 @@ pub(super) async fn ask(
         header::HeaderValue::from_static("close"),
     );
     let begun = Instant::now();
-    match tokio::time::timeout(timeout, exchange(address, request, body_bytes_max)).await {
+    match tokio::time::timeout(timeout, exchange_once(address, request, body_bytes_max)).await {
         Ok(answer) => answer.map(|answer| Answer {
             took: begun.elapsed(),
             ..answer
         }),
-        Err(_) => Err(late(address, timeout)),
+        Err(_) => Err(timeout_message(address, timeout)),
     }
 }
 
@@ -53,11 +53,11 @@ pub(super) async fn connect(address: &str) -> Result<TcpStream, String> {
         })
 }
 
-pub(super) fn late(address: &str, timeout: Duration) -> String {
+pub(super) fn timeout_message(address: &str, timeout: Duration) -> String {
     format!("no answer on {address} within {} ms", timeout.as_millis())
 }
 
-async fn exchange(
+async fn exchange_once(
     address: &str,
     request: Request<Full<Bytes>>,
     body_bytes_max: usize,
@@ -71,8 +71,8 @@ async fn exchange(
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status().as_u16();
-    let headers = texts(answer.headers());
-    let body = read(answer.into_body(), body_bytes_max)
+    let headers = header_texts(answer.headers());
+    let body = read_body(answer.into_body(), body_bytes_max)
         .await
         .map_err(broken)?;
     Ok(Answer {
@@ -89,7 +89,7 @@ fn root_cause(error: &hyper::Error) -> String {
     cause.map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-async fn read(mut body: Incoming, bytes_max: usize) -> Result<BytesMut, hyper::Error> {
+async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<BytesMut, hyper::Error> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -103,7 +103,7 @@ async fn read(mut body: Incoming, bytes_max: usize) -> Result<BytesMut, hyper::E
     Ok(read)
 }
 
-fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+fn header_texts(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in headers {
         let value = String::from_utf8_lossy(value.as_bytes());

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The instance that a question is put to.
 #[derive(Clone, Copy, Debug)]
-pub struct AskedInstance<'a> {
+pub struct ProbeTarget<'a> {
     /// `host:port` it listens on.
     pub address: &'a str,
     /// The host that requests ask for, where they name none themselves; none: the address.

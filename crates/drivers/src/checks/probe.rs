@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
 use shipway_core::check::{Probe, named_failures};
 
-use super::{AskedInstance, exec, http as client};
+use super::{ProbeTarget, exec, http as client};
 
 /// The part of a body that is looked at for what the endpoint reports of its dependencies.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -16,23 +16,25 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const QUOTED_CHARS: usize = 120;
 
 /// Asks once. The error is a sentence for people, with the dependencies that the endpoint names.
-pub async fn ask(
+pub async fn run_probe(
     probe: &Probe,
-    instance: AskedInstance<'_>,
+    instance: ProbeTarget<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
     let address = instance.address;
     match probe {
         Probe::Tcp => match tokio::time::timeout(timeout, client::connect(address)).await {
             Ok(connected) => connected.map(drop),
-            Err(_) => Err(client::late(address, timeout)),
+            Err(_) => Err(client::timeout_message(address, timeout)),
         },
         Probe::Http {
             path,
             status,
             headers,
         } => http_probe(path, *status, headers, instance, timeout).await,
-        Probe::Exec { command } => exec::run(command, address, instance.workdir, timeout).await,
+        Probe::Exec { command } => {
+            exec::run_check(command, address, instance.workdir, timeout).await
+        }
     }
 }
 
@@ -40,7 +42,7 @@ async fn http_probe(
     path: &str,
     wanted: Option<u16>,
     headers: &BTreeMap<String, String>,
-    instance: AskedInstance<'_>,
+    instance: ProbeTarget<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
     let mut request = Request::get(path).body(Full::new(Bytes::new()));
@@ -55,7 +57,7 @@ async fn http_probe(
         }
     }
     let request = request.map_err(|error| format!("{path}: {error}"))?;
-    let answer = client::ask(instance, request, timeout, BODY_BYTES_MAX).await?;
+    let answer = client::send_request(instance, request, timeout, BODY_BYTES_MAX).await?;
     let is_good = wanted.map_or((200..400).contains(&answer.status), |wanted| {
         answer.status == wanted
     });
@@ -64,7 +66,7 @@ async fn http_probe(
     }
     let failures = named_failures(&answer.body);
     let reason = match failures.is_empty() {
-        true => quote(&answer.body).map(|text| format!(": {text}")),
+        true => quote_body(&answer.body).map(|text| format!(": {text}")),
         false => Some(format!(": {} not well", failures.join(", "))),
     };
     let host = headers
@@ -83,7 +85,7 @@ async fn http_probe(
 }
 
 /// The first line of an answer that says something; of a page its title.
-fn quote(body: &str) -> Option<String> {
+fn quote_body(body: &str) -> Option<String> {
     let title = body.split_once("<title>").map(|(_, rest)| rest);
     let title = title.and_then(|rest| rest.split_once("</title>"));
     let text = match title {
@@ -115,10 +117,10 @@ mod tests {
             ("<html><body>x", None),
             ("", None),
         ] {
-            assert_eq!(quote(body).as_deref(), wanted, "{body}");
+            assert_eq!(quote_body(body).as_deref(), wanted, "{body}");
         }
         assert_eq!(
-            quote(&"ä".repeat(500)).unwrap().chars().count(),
+            quote_body(&"ä".repeat(500)).unwrap().chars().count(),
             QUOTED_CHARS
         );
     }

@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
 use shipway_core::check::{Difference, Expect, SmokeProbe, SmokeReport, SmokeResult, SmokeTest};
 
-use super::{AskedInstance, exec, http as client};
+use super::{ProbeTarget, exec, http as client};
 
 /// A request that says nothing else may take this long.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -37,12 +37,12 @@ pub async fn run_suite(
     let suites: Vec<_> = instances
         .iter()
         .map(|(name, address)| {
-            let instance = AskedInstance {
+            let instance = ProbeTarget {
                 address,
                 host,
                 workdir,
             };
-            run_on(tests, name, instance)
+            run_tests_on(tests, name, instance)
         })
         .collect();
     let results: Vec<Vec<SmokeResult>> = stream::iter(suites).buffered(AT_ONCE).collect().await;
@@ -51,7 +51,11 @@ pub async fn run_suite(
     }
 }
 
-async fn run_on(tests: &[SmokeTest], name: &str, instance: AskedInstance<'_>) -> Vec<SmokeResult> {
+async fn run_tests_on(
+    tests: &[SmokeTest],
+    name: &str,
+    instance: ProbeTarget<'_>,
+) -> Vec<SmokeResult> {
     let mut results = Vec::with_capacity(tests.len());
     for test in tests {
         results.push(run_test(test, name, instance).await);
@@ -59,7 +63,7 @@ async fn run_on(tests: &[SmokeTest], name: &str, instance: AskedInstance<'_>) ->
     results
 }
 
-async fn run_test(test: &SmokeTest, name: &str, instance: AskedInstance<'_>) -> SmokeResult {
+async fn run_test(test: &SmokeTest, name: &str, instance: ProbeTarget<'_>) -> SmokeResult {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -80,10 +84,10 @@ async fn run_test(test: &SmokeTest, name: &str, instance: AskedInstance<'_>) -> 
     }
 }
 
-async fn run_once(probe: &SmokeProbe, instance: AskedInstance<'_>) -> Vec<Difference> {
+async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<Difference> {
     let result = match probe {
         SmokeProbe::Exec { command } => {
-            exec::run(command, instance.address, instance.workdir, EXEC_WITHIN)
+            exec::run_check(command, instance.address, instance.workdir, EXEC_WITHIN)
                 .await
                 .map(|()| Vec::new())
         }
@@ -95,10 +99,12 @@ async fn run_once(probe: &SmokeProbe, instance: AskedInstance<'_>) -> Vec<Differ
             expect,
         } => {
             let body = body.clone().unwrap_or_default();
-            match request(method, path, headers, body) {
-                Ok(request) => client::ask(instance, request, patience(expect), BODY_BYTES_MAX)
-                    .await
-                    .map(|answer| expect.differences(&answer)),
+            match build_request(method, path, headers, body) {
+                Ok(request) => {
+                    client::send_request(instance, request, request_timeout(expect), BODY_BYTES_MAX)
+                        .await
+                        .map(|answer| expect.differences(&answer))
+                }
                 Err(why) => Err(format!("the request can't be made: {why}")),
             }
         }
@@ -107,13 +113,13 @@ async fn run_once(probe: &SmokeProbe, instance: AskedInstance<'_>) -> Vec<Differ
 }
 
 /// A limit on the time is judged by what it took; the wait itself ends a little later, so that there is an answer to judge.
-fn patience(expect: &Expect) -> Duration {
+fn request_timeout(expect: &Expect) -> Duration {
     expect.within.map_or(REQUEST_WITHIN, |within| {
         within.max(Duration::from_secs(1)).saturating_mul(2)
     })
 }
 
-fn request(
+fn build_request(
     method: &str,
     path: &str,
     headers: &BTreeMap<String, String>,

@@ -1,7 +1,7 @@
 //! The data plane from the server's side: the proxy is a process of its own that outlives the server, and this keeps one running.
 //!
 //! [`DataPlane::attach_or_start`] finds the proxy behind its control socket or starts one, starts it again whenever it dies
-//! ([`supervisor`]), and makes the last snapshot that was put the one in force, whatever dies in between. [`meter`] turns the
+//! ([`supervisor`]), and makes the last snapshot that was put the one in force, whatever dies in between. [`traffic_meter`] turns the
 //! proxy's counters, which begin at zero with each proxy, into totals that only grow.
 //!
 //! Must never: stop the proxy because the server stops, hold routes back because an older snapshot is under way, or decide what
@@ -12,15 +12,15 @@
 //! # -> Result<(), shipway_drivers::data_plane::DataPlaneError> {
 //! use shipway_drivers::data_plane::DataPlane;
 //! let plane = DataPlane::attach_or_start(options).await?;
-//! plane.put(routes).await?;
+//! plane.apply_routes(routes).await?;
 //! drop(plane); // the proxy goes on serving these routes
 //! # Ok(()) }
 //! ```
 
-pub mod ledger;
-pub mod meter;
-mod process;
+pub mod counter_totals;
+mod proxy_process;
 mod supervisor;
+pub mod traffic_meter;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,8 +46,8 @@ use shipway_proxy::{
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use process::Process;
-use supervisor::{Applied, Supervisor, Wanted};
+use proxy_process::ProxyProcess;
+use supervisor::{AppliedRoutes, DesiredRoutes, ProxySupervisor};
 
 /// One call on a unix socket of this machine; a proxy that takes longer is stuck.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ const SLOTS_MAX: u32 = 256;
 
 /// How a proxy is found or started.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct DataPlaneOptions {
     /// The program and its first arguments: `shipway`, `proxy`.
     pub exe: Vec<OsString>,
     /// The control socket: who listens here is the proxy.
@@ -116,10 +116,10 @@ pub enum DataPlaneError {
 #[derive(Debug)]
 pub struct DataPlane {
     control: ControlClient,
-    wanted: watch::Sender<Option<Wanted>>,
-    applied: watch::Receiver<Applied>,
+    wanted: watch::Sender<Option<DesiredRoutes>>,
+    applied: watch::Receiver<AppliedRoutes>,
     stopping: CancellationToken,
-    supervision: Mutex<Option<JoinHandle<Option<Process>>>>,
+    supervision: Mutex<Option<JoinHandle<Option<ProxyProcess>>>>,
 }
 
 impl Drop for DataPlane {
@@ -132,17 +132,17 @@ impl Drop for DataPlane {
 
 impl DataPlane {
     /// Attaches to the proxy behind the control socket, or starts one and waits until it answers. Its routes stay as they are
-    /// until the first [`DataPlane::put`].
+    /// until the first [`DataPlane::apply_routes`].
     ///
     /// # Errors
     /// When there is none and none can be started, with the reason from its log.
-    pub async fn attach_or_start(options: Options) -> Result<Self, DataPlaneError> {
+    pub async fn attach_or_start(options: DataPlaneOptions) -> Result<Self, DataPlaneError> {
         let control = ControlClient::new(&options.control);
-        let found = supervisor::find_or_start(&options, &control).await?;
+        let found = supervisor::find_or_start_proxy(&options, &control).await?;
         let (wanted, wanted_seen) = watch::channel(None);
-        let (applied_sender, applied) = watch::channel(Applied::default());
+        let (applied_sender, applied) = watch::channel(AppliedRoutes::default());
         let stopping = CancellationToken::new();
-        let supervisor = Supervisor::new(
+        let supervisor = ProxySupervisor::new(
             options,
             control.clone(),
             wanted_seen,
@@ -164,11 +164,14 @@ impl DataPlane {
     /// # Errors
     /// When the proxy refuses all of them; those before stay in force then. Routes of one place that make no sense are named in
     /// the answer.
-    pub async fn put(&self, snapshot: RouteSnapshot) -> Result<AcceptedRoutes, DataPlaneError> {
+    pub async fn apply_routes(
+        &self,
+        snapshot: RouteSnapshot,
+    ) -> Result<AcceptedRoutes, DataPlaneError> {
         let mut revision = 0;
         self.wanted.send_modify(|wanted| {
             revision = wanted.as_ref().map_or(0, |wanted| wanted.revision) + 1;
-            *wanted = Some(Wanted {
+            *wanted = Some(DesiredRoutes {
                 revision,
                 snapshot: snapshot.into(),
             });
@@ -181,12 +184,12 @@ impl DataPlane {
         outcome.map_err(DataPlaneError::Refused)
     }
 
-    /// What the present proxy has counted since it was started; see [`meter::Meter`] for totals.
+    /// What the present proxy has counted since it was started; see [`traffic_meter::TrafficMeter`] for totals.
     ///
     /// # Errors
     /// When the proxy doesn't answer.
     pub async fn counters(&self) -> Result<ProxyCounters, DataPlaneError> {
-        self.call(self.control.counters()).await
+        self.call_with_deadline(self.control.counters()).await
     }
 
     /// Who the proxy is and where it listens.
@@ -194,12 +197,12 @@ impl DataPlane {
     /// # Errors
     /// When the proxy doesn't answer.
     pub async fn health(&self) -> Result<ProxyHealth, DataPlaneError> {
-        self.call(self.control.health()).await
+        self.call_with_deadline(self.control.health()).await
     }
 
     /// Where the proxy listens for requests, first of all: a port that was asked for as 0 is known here. `None` when it doesn't
     /// answer.
-    pub async fn listen(&self) -> Option<SocketAddr> {
+    pub async fn listen_address(&self) -> Option<SocketAddr> {
         self.health().await.ok()?.listen.first()?.parse().ok()
     }
 
@@ -209,13 +212,13 @@ impl DataPlane {
     }
 
     /// Whether the proxy answers.
-    pub async fn healthy(&self) -> bool {
+    pub async fn is_healthy(&self) -> bool {
         self.health().await.is_ok()
     }
 
     /// The names of all instances in the routes in force; none when the proxy doesn't answer.
     pub async fn routed_instances(&self) -> BTreeSet<String> {
-        let Ok(routes) = self.call(self.control.routes()).await else {
+        let Ok(routes) = self.call_with_deadline(self.control.routes()).await else {
             return BTreeSet::new();
         };
         let backends = routes.routes.into_iter().flat_map(|route| route.backends);
@@ -227,7 +230,7 @@ impl DataPlane {
 
     /// Waits until the instances of a release beyond the first `keep` have no open request, `limit` at most, and says how many are
     /// open still. They must be out of the routes already. When the proxy died, its connections died with it: nothing is open.
-    pub async fn drained(
+    pub async fn wait_until_drained(
         &self,
         place: &Place,
         release: ReleaseNumber,
@@ -287,14 +290,17 @@ impl DataPlane {
         if !matches!(told, Ok(Ok(_))) {
             process.terminate();
         }
-        if timeout(grace + MARGIN, process.ended()).await.is_err() {
+        if timeout(grace + MARGIN, process.wait_until_ended())
+            .await
+            .is_err()
+        {
             tracing::warn!("the proxy did not end within its grace and was killed");
             process.kill();
-            let _ = timeout(MARGIN, process.ended()).await;
+            let _ = timeout(MARGIN, process.wait_until_ended()).await;
         }
     }
 
-    async fn call<T>(
+    async fn call_with_deadline<T>(
         &self,
         call: impl Future<Output = Result<T, ControlError>>,
     ) -> Result<T, DataPlaneError> {
@@ -303,7 +309,7 @@ impl DataPlane {
             .map_err(|_| DataPlaneError::Timeout)??)
     }
 
-    fn supervision(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<Option<Process>>>> {
+    fn supervision(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<Option<ProxyProcess>>>> {
         self.supervision
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

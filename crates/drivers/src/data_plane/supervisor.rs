@@ -18,8 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CALL_DEADLINE, DataPlaneError, Options,
-    process::{Process, last_words},
+    CALL_DEADLINE, DataPlaneError, DataPlaneOptions,
+    proxy_process::{ProxyProcess, last_log_line},
 };
 
 /// A process that starts listens within milliseconds; a machine that swaps needs longer.
@@ -35,21 +35,21 @@ const WELL: Duration = Duration::from_secs(30);
 
 /// Routes that should be in force.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct DesiredRoutes {
     pub(super) revision: u64,
     pub(super) snapshot: Arc<RouteSnapshot>,
 }
 
 /// What became of the last routes.
 #[derive(Clone, Debug)]
-pub(super) struct Applied {
+pub(super) struct AppliedRoutes {
     /// The latest that was decided on.
     pub(super) revision: u64,
     /// What the proxy answered, or why it isn't in force.
     pub(super) outcome: Result<AcceptedRoutes, String>,
 }
 
-impl Default for Applied {
+impl Default for AppliedRoutes {
     fn default() -> Self {
         Self {
             revision: 0,
@@ -59,28 +59,28 @@ impl Default for Applied {
 }
 
 /// The loop and what it works with.
-pub(super) struct Supervisor {
-    options: Options,
+pub(super) struct ProxySupervisor {
+    options: DataPlaneOptions,
     control: ControlClient,
-    wanted: watch::Receiver<Option<Wanted>>,
-    applied: watch::Sender<Applied>,
+    wanted: watch::Receiver<Option<DesiredRoutes>>,
+    applied: watch::Sender<AppliedRoutes>,
     stopping: CancellationToken,
 }
 
 /// Why a process is no longer looked after.
-enum Left {
+enum SupervisionEnd {
     /// It ended.
     Ended,
     /// Nobody wants it looked after.
     Stopping,
 }
 
-impl Supervisor {
+impl ProxySupervisor {
     pub(super) const fn new(
-        options: Options,
+        options: DataPlaneOptions,
         control: ControlClient,
-        wanted: watch::Receiver<Option<Wanted>>,
-        applied: watch::Sender<Applied>,
+        wanted: watch::Receiver<Option<DesiredRoutes>>,
+        applied: watch::Sender<AppliedRoutes>,
         stopping: CancellationToken,
     ) -> Self {
         Self {
@@ -93,49 +93,49 @@ impl Supervisor {
     }
 
     /// Runs until it is told to stop; gives back the process, if there is one then.
-    pub(super) async fn run(mut self, mut process: Process) -> Option<Process> {
+    pub(super) async fn run(mut self, mut process: ProxyProcess) -> Option<ProxyProcess> {
         let mut retry = RETRY_FIRST;
         loop {
             let since = Instant::now();
-            match self.look_after(&mut process).await {
-                Left::Stopping => return Some(process),
-                Left::Ended => tracing::error!(
+            match self.keep_routes_applied(&mut process).await {
+                SupervisionEnd::Stopping => return Some(process),
+                SupervisionEnd::Ended => tracing::error!(
                     "the proxy ended and is started again: {}",
-                    last_words(&self.options.log)
+                    last_log_line(&self.options.log)
                 ),
             }
             if since.elapsed() > WELL {
                 retry = RETRY_FIRST;
             } else {
-                self.pause(&mut retry).await?;
+                self.wait_before_retry(&mut retry).await?;
             }
-            process = self.revive(&mut retry).await?;
+            process = self.restart_proxy(&mut retry).await?;
         }
     }
 
     /// A proxy again; `None` when stopping.
-    async fn revive(&self, retry: &mut Duration) -> Option<Process> {
+    async fn restart_proxy(&self, retry: &mut Duration) -> Option<ProxyProcess> {
         loop {
             let attempt = self
                 .stopping
-                .run_until_cancelled(find_or_start(&self.options, &self.control))
+                .run_until_cancelled(find_or_start_proxy(&self.options, &self.control))
                 .await?;
             match attempt {
                 Ok(process) => return Some(process),
                 Err(error) => tracing::error!("{error}"),
             }
-            self.pause(retry).await?;
+            self.wait_before_retry(retry).await?;
         }
     }
 
-    async fn pause(&self, retry: &mut Duration) -> Option<()> {
+    async fn wait_before_retry(&self, retry: &mut Duration) -> Option<()> {
         self.stopping.run_until_cancelled(sleep(*retry)).await?;
         *retry = (*retry * 2).min(RETRY_LAST);
         Some(())
     }
 
     /// Keeps the wanted routes in force in this process.
-    async fn look_after(&mut self, process: &mut Process) -> Left {
+    async fn keep_routes_applied(&mut self, process: &mut ProxyProcess) -> SupervisionEnd {
         let mut in_force = 0;
         let mut retry = Duration::ZERO;
         loop {
@@ -147,9 +147,9 @@ impl Supervisor {
             let stopping = self.stopping.clone();
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => return Left::Stopping,
-                () = process.ended() => return Left::Ended,
-                outcome = put(&self.control, wanted.as_ref(), retry) => match outcome {
+                () = stopping.cancelled() => return SupervisionEnd::Stopping,
+                () = process.wait_until_ended() => return SupervisionEnd::Ended,
+                outcome = put_routes_after(&self.control, wanted.as_ref(), retry) => match outcome {
                     Ok(applied) => {
                         in_force = applied.revision;
                         retry = Duration::ZERO;
@@ -163,7 +163,7 @@ impl Supervisor {
                     }
                 },
                 changed = self.wanted.changed(), if wanted.is_none() => if changed.is_err() {
-                    return Left::Stopping;
+                    return SupervisionEnd::Stopping;
                 },
             }
         }
@@ -171,11 +171,11 @@ impl Supervisor {
 }
 
 /// Puts these routes after a pause; with nothing to put, never resolves.
-async fn put(
+async fn put_routes_after(
     control: &ControlClient,
-    wanted: Option<&Wanted>,
+    wanted: Option<&DesiredRoutes>,
     pause: Duration,
-) -> Result<Applied, DataPlaneError> {
+) -> Result<AppliedRoutes, DataPlaneError> {
     let Some(wanted) = wanted else {
         return std::future::pending().await;
     };
@@ -186,21 +186,21 @@ async fn put(
         Err(ControlError::Refused(why)) => Err(why),
         Err(error @ ControlError::Unreachable { .. }) => return Err(error.into()),
     };
-    Ok(Applied {
+    Ok(AppliedRoutes {
         revision: wanted.revision,
         outcome,
     })
 }
 
 /// The process that answers at the control socket, or a new one that answers there.
-pub(super) async fn find_or_start(
-    options: &Options,
+pub(super) async fn find_or_start_proxy(
+    options: &DataPlaneOptions,
     control: &ControlClient,
-) -> Result<Process, DataPlaneError> {
-    if let Some(process) = find(control).await {
+) -> Result<ProxyProcess, DataPlaneError> {
+    if let Some(process) = find_proxy(control).await {
         return Ok(process);
     }
-    let mut process = Process::start(options)?;
+    let mut process = ProxyProcess::start(options)?;
     let answers = async {
         let mut pause = ASK_FIRST;
         while timeout(CALL_DEADLINE, control.health())
@@ -211,25 +211,25 @@ pub(super) async fn find_or_start(
             pause = (pause * 2).min(ASK_LAST);
         }
     };
-    let failed: Result<Process, DataPlaneError> = tokio::select! {
+    let failed: Result<ProxyProcess, DataPlaneError> = tokio::select! {
         answered = timeout(START_DEADLINE, answers) => match answered {
             Ok(()) => return Ok(process),
             Err(_) => Err(DataPlaneError::Silent { after: START_DEADLINE, log_file: options.log.clone() }),
         },
-        () = process.ended() => Err(ended(options.log.clone())),
+        () = process.wait_until_ended() => Err(ended_error(options.log.clone())),
     };
     process.kill();
     failed
 }
 
-fn ended(log_file: PathBuf) -> DataPlaneError {
-    DataPlaneError::Ended(last_words(&log_file))
+fn ended_error(log_file: PathBuf) -> DataPlaneError {
+    DataPlaneError::Ended(last_log_line(&log_file))
 }
 
 /// Who answers at the control socket; asked twice, so that the process held is the one that answers.
-async fn find(control: &ControlClient) -> Option<Process> {
+async fn find_proxy(control: &ControlClient) -> Option<ProxyProcess> {
     let ask = async || timeout(CALL_DEADLINE, control.health()).await.ok()?.ok();
     let first = ask().await?;
-    let process = Process::adopt(first.pid).ok()?;
+    let process = ProxyProcess::adopt(first.pid).ok()?;
     (ask().await?.boot == first.boot).then_some(process)
 }

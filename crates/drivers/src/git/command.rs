@@ -28,13 +28,13 @@ pub(crate) const STDERR_BYTES_MAX: u64 = 16 << 10;
 
 /// How git is run. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Git {
+pub(crate) struct GitRunner {
     /// The directory whose `.gitconfig` is the only configuration beside the repository's; `None` for reading foreign
     /// repositories, which need none.
     home: Option<Arc<Path>>,
 }
 
-impl Git {
+impl GitRunner {
     /// Git with the configuration in `home`.
     pub(crate) fn with_home(home: PathBuf) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Git {
     }
 
     /// Git for reading only.
-    pub(crate) const fn bare() -> Self {
+    pub(crate) const fn for_reading() -> Self {
         Self { home: None }
     }
 
@@ -81,8 +81,8 @@ impl Git {
     }
 
     /// Starts describing one call that ends by itself.
-    pub(crate) fn call(&self, what: &'static str) -> Call {
-        Call {
+    pub(crate) fn call(&self, what: &'static str) -> GitCall {
+        GitCall {
             command: self.command(),
             what,
             stdin: Vec::new(),
@@ -92,7 +92,7 @@ impl Git {
 }
 
 /// One call of git whose answer is small enough to hold.
-pub(crate) struct Call {
+pub(crate) struct GitCall {
     command: Command,
     what: &'static str,
     stdin: Vec<u8>,
@@ -100,7 +100,7 @@ pub(crate) struct Call {
 }
 
 /// How a call ended.
-pub(crate) struct Answer {
+pub(crate) struct GitOutput {
     what: &'static str,
     /// The exit code; 128 and more for signals, as shells count.
     pub(crate) code: i32,
@@ -109,9 +109,9 @@ pub(crate) struct Answer {
     stderr: Vec<u8>,
 }
 
-impl Answer {
+impl GitOutput {
     /// What it printed, unless it failed.
-    pub(crate) fn success(self) -> Result<Vec<u8>, GitError> {
+    pub(crate) fn into_success(self) -> Result<Vec<u8>, GitError> {
         if self.code == 0 {
             Ok(self.stdout)
         } else {
@@ -123,14 +123,14 @@ impl Answer {
     pub(crate) fn failure(&self) -> GitError {
         GitError::Failed {
             what: self.what,
-            reason: sentence(&self.stderr, self.code),
+            reason: describe_failure(&self.stderr, self.code),
         }
     }
 }
 
-impl Call {
+impl GitCall {
     /// Reads from this repository.
-    pub(crate) fn dir(mut self, git_dir: &Path) -> Self {
+    pub(crate) fn in_repository(mut self, git_dir: &Path) -> Self {
         self.command.env("GIT_DIR", git_dir).current_dir(git_dir);
         self
     }
@@ -154,20 +154,20 @@ impl Call {
     }
 
     /// Runs it to its end. Dropping the future kills it.
-    pub(crate) async fn run(mut self) -> Result<Answer, GitError> {
+    pub(crate) async fn run(mut self) -> Result<GitOutput, GitError> {
         let (what, deadline) = (self.what, self.deadline);
         self.command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = self.command.spawn().map_err(GitError::Start)?;
-        let group = Group::of(&child);
+        let group = ProcessGroup::from_child(&child);
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let input = self.stdin;
         let work = async {
             let ((), stdout, stderr, status) = tokio::join!(
-                feed(stdin, &input),
+                write_stdin(stdin, &input),
                 read_up_to(stdout, ANSWER_BYTES_MAX),
                 read_up_to(stderr, STDERR_BYTES_MAX),
                 child.wait()
@@ -182,7 +182,7 @@ impl Call {
                     after: deadline,
                 })?;
         let status = status.map_err(GitError::Start)?;
-        group.ended();
+        group.disarm();
         let (stdout, whole) = stdout;
         if !whole {
             return Err(GitError::TooLarge {
@@ -190,7 +190,7 @@ impl Call {
                 max_bytes: ANSWER_BYTES_MAX,
             });
         }
-        Ok(Answer {
+        Ok(GitOutput {
             what,
             code: exit_code(status),
             stdout,
@@ -208,7 +208,7 @@ pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
 }
 
 /// Writes all and closes. A git that stops reading says why on stderr and by its exit code.
-async fn feed(stdin: Option<tokio::process::ChildStdin>, bytes: &[u8]) {
+async fn write_stdin(stdin: Option<tokio::process::ChildStdin>, bytes: &[u8]) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(bytes).await;
     }
@@ -232,7 +232,7 @@ pub(crate) async fn read_up_to(
 }
 
 /// What git said, as one sentence: its first `fatal:` or `error:` line, else the last line that isn't empty.
-pub(crate) fn sentence(stderr: &[u8], code: i32) -> String {
+pub(crate) fn describe_failure(stderr: &[u8], code: i32) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let told = lines().find_map(|line| {
@@ -245,12 +245,12 @@ pub(crate) fn sentence(stderr: &[u8], code: i32) -> String {
     }
 }
 
-/// The process group led by a child. Dropped before [`Group::ended`], it is killed: the leader has not been waited for then, so
+/// The process group led by a child. Dropped before [`ProcessGroup::disarm`], it is killed: the leader has not been waited for then, so
 /// its number cannot belong to anybody else.
-pub(crate) struct Group(Option<Pid>);
+pub(crate) struct ProcessGroup(Option<Pid>);
 
-impl Group {
-    pub(crate) fn of(child: &Child) -> Self {
+impl ProcessGroup {
+    pub(crate) fn from_child(child: &Child) -> Self {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
@@ -260,7 +260,7 @@ impl Group {
     }
 
     /// The leader was waited for.
-    pub(crate) fn ended(mut self) {
+    pub(crate) fn disarm(mut self) {
         self.0 = None;
     }
 
@@ -272,14 +272,14 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
 }
 
 /// A path inside a repository, as git wants it: relative, forward, without a line break. Empty means the root.
-pub(crate) fn clean_path(path: &str) -> Result<&str, GitError> {
+pub(crate) fn normalize_path(path: &str) -> Result<&str, GitError> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let path = if path == "." {
         ""
@@ -298,7 +298,7 @@ pub(crate) fn clean_path(path: &str) -> Result<&str, GitError> {
 }
 
 /// Arguments of several kinds in one list.
-pub(crate) fn arguments<const N: usize>(list: [&str; N]) -> Vec<OsString> {
+pub(crate) fn to_arguments<const N: usize>(list: [&str; N]) -> Vec<OsString> {
     list.iter().map(OsString::from).collect()
 }
 
@@ -315,7 +315,7 @@ mod tests {
             ("./a", "a"),
             (".github/x.yml", ".github/x.yml"),
         ] {
-            assert_eq!(clean_path(path).unwrap(), clean);
+            assert_eq!(normalize_path(path).unwrap(), clean);
         }
         for path in [
             "/etc/passwd",
@@ -326,27 +326,30 @@ mod tests {
             "a/./b",
             "a\0",
         ] {
-            assert!(clean_path(path).is_err(), "{path:?}");
+            assert!(normalize_path(path).is_err(), "{path:?}");
         }
     }
 
     #[test]
     fn the_reason_is_gits_own_words() {
         let stderr = b"hint: try harder\nfatal: not a git repository: 'x'\nsee the manual\n";
-        assert_eq!(sentence(stderr, 128), "not a git repository: 'x'");
-        assert_eq!(sentence(b"one\ntwo\n", 1), "two");
-        assert_eq!(sentence(b"", 3), "it ended with code 3 and said nothing");
+        assert_eq!(describe_failure(stderr, 128), "not a git repository: 'x'");
+        assert_eq!(describe_failure(b"one\ntwo\n", 1), "two");
+        assert_eq!(
+            describe_failure(b"", 3),
+            "it ended with code 3 and said nothing"
+        );
     }
 
     #[tokio::test]
     async fn a_failure_carries_what_git_said() {
-        let error = Git::bare()
+        let error = GitRunner::for_reading()
             .call("be strange")
             .args(["no-such-thing"])
             .run()
             .await
             .unwrap()
-            .success()
+            .into_success()
             .unwrap_err();
         assert!(
             error.to_string().starts_with("git could not be strange: "),
@@ -360,7 +363,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pid_file = folder.path().join("pid");
         let script = format!("!sleep 60 & echo $! > '{}'; wait", pid_file.display());
-        let error = Git::bare()
+        let error = GitRunner::for_reading()
             .call("sleep")
             .args(["-c", &format!("alias.nap={script}"), "nap"])
             .deadline(Duration::from_secs(2))

@@ -20,9 +20,9 @@ use tokio::{
 use tokio_util::io::SyncIoBridge;
 
 use super::{
-    GitError, Repo,
-    command::{Group, STDERR_BYTES_MAX, clean_path, read_up_to, sentence},
-    repo::Entry,
+    GitError, GitRepository,
+    command::{ProcessGroup, STDERR_BYTES_MAX, describe_failure, normalize_path, read_up_to},
+    repository::TreeEntry,
 };
 
 const WHAT: &str = "export files";
@@ -31,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(600);
 /// 2000-01-01. Not zero: zip files, thus Python wheels, cannot hold years before 1980.
 const MODIFIED_AT: u64 = 946_684_800;
 
-impl Repo {
+impl GitRepository {
     /// Writes the files below `under` (empty: all) of a commit to a new tar file at `to`, with paths relative to `under`. Links
     /// stay links; a submodule is an empty folder. An `under` without files gives an empty archive.
     ///
@@ -44,8 +44,8 @@ impl Repo {
         under: &str,
         to: &Path,
     ) -> Result<(), GitError> {
-        let under = clean_path(under)?;
-        let entries = self.entries(commit, under).await?;
+        let under = normalize_path(under)?;
+        let entries = self.tree_entries(commit, under).await?;
         let file = std::fs::File::create_new(to).map_err(GitError::io("create", to))?;
         let mut command = self.git().command();
         command
@@ -56,7 +56,7 @@ impl Repo {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(GitError::Start)?;
-        let group = Group::of(&child);
+        let group = ProcessGroup::from_child(&child);
         let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
         let stdout = child.stdout.take().expect("it was piped");
         let wanted: Vec<u8> = entries
@@ -73,7 +73,7 @@ impl Repo {
             tokio::task::spawn_blocking(move || write_archive(&entries, strip, objects, file));
         let work = async {
             let ((), (stderr, _), written) = tokio::join!(
-                ask(stdin, &wanted),
+                request_objects(stdin, &wanted),
                 read_up_to(stderr, STDERR_BYTES_MAX),
                 archive
             );
@@ -86,20 +86,20 @@ impl Repo {
                     what: WHAT,
                     after: DEADLINE,
                 })?;
-        group.ended();
+        group.disarm();
         let code = super::command::exit_code(status.map_err(GitError::Start)?);
         match written.expect("writing an archive does not panic") {
             Ok(()) if code == 0 => Ok(()),
             Err(error) if code == 0 || stderr.is_empty() => Err(GitError::io("write", to)(error)),
             Ok(()) | Err(_) => Err(GitError::Failed {
                 what: WHAT,
-                reason: sentence(&stderr, code),
+                reason: describe_failure(&stderr, code),
             }),
         }
     }
 }
 
-async fn ask(stdin: Option<ChildStdin>, wanted: &[u8]) {
+async fn request_objects(stdin: Option<ChildStdin>, wanted: &[u8]) {
     if let Some(mut stdin) = stdin {
         // A git that stops reading says why on stderr.
         let _ = stdin.write_all(wanted).await;
@@ -108,7 +108,7 @@ async fn ask(stdin: Option<ChildStdin>, wanted: &[u8]) {
 
 /// Copies each entry's object, which come in the order of the entries.
 fn write_archive(
-    entries: &[Entry],
+    entries: &[TreeEntry],
     strip: usize,
     mut objects: impl io::BufRead,
     file: std::fs::File,
@@ -118,7 +118,7 @@ fn write_archive(
     for entry in entries {
         let path = Path::new(OsStr::from_bytes(&entry.path[strip..]));
         if entry.is_submodule() {
-            let mut header = header(tar::EntryType::Directory, 0o755, 0);
+            let mut header = tar_header(tar::EntryType::Directory, 0o755, 0);
             archive.append_data(&mut header, path, io::empty())?;
             continue;
         }
@@ -129,14 +129,14 @@ fn write_archive(
             } else {
                 0o755
             };
-            let mut header = header(tar::EntryType::Regular, mode, size);
+            let mut header = tar_header(tar::EntryType::Regular, mode, size);
             archive.append_data(&mut header, path, (&mut objects).take(size))?;
         } else {
             let mut target = Vec::new();
             (&mut objects)
                 .take(size.min(LINK_BYTES_MAX))
                 .read_to_end(&mut target)?;
-            let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+            let mut header = tar_header(tar::EntryType::Symlink, 0o777, 0);
             archive.append_link(&mut header, path, OsStr::from_bytes(&target))?;
         }
         let mut end = [0];
@@ -154,7 +154,7 @@ fn write_archive(
 /// What Linux allows a link to be.
 const LINK_BYTES_MAX: u64 = 4096;
 
-fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+fn tar_header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);

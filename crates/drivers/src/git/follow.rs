@@ -1,6 +1,6 @@
 //! Following a repository on this machine: whoever commits there has pushed.
 //!
-//! [`Follower`] watches the branches of a repository (its working tree, a linked one, or a bare one) by inotify, copies what is new
+//! [`RepositoryFollower`] watches the branches of a repository (its working tree, a linked one, or a bare one) by inotify, copies what is new
 //! into the service's bare repository, and says what moved. It decides nothing and keeps nothing: where each branch was last seen
 //! is given at the start and remembered by the caller, so what moved while the server was down is told too, and a report that was
 //! not recorded is told again.
@@ -19,7 +19,9 @@ use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{BRANCHES, GitError, RefUpdate, Refs, Repo, command::Git, moved};
+use super::{
+    BRANCHES, GitError, GitRefs, GitRepository, RefUpdate, changed_refs, command::GitRunner,
+};
 
 /// Git moves a reference in several steps; a rebase moves many. Short enough not to be felt.
 const SETTLE: Duration = Duration::from_millis(15);
@@ -44,31 +46,35 @@ const CHANGES: WatchMask = WatchMask::CREATE
 
 /// A task that follows one repository; dropping it stops it.
 #[derive(Debug)]
-pub struct Follower {
+pub struct RepositoryFollower {
     reports: mpsc::Receiver<Vec<RefUpdate>>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Follower {
+impl Drop for RepositoryFollower {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Follower {
+impl RepositoryFollower {
     /// Follows the branches of the repository that `source` belongs to, copying into `into`. `seen` is where the branches were when
     /// the caller last recorded a report; empty tells every branch as new.
     ///
     /// # Errors
     /// When `source` is no repository now. Later failures are logged and tried again.
-    pub async fn start(source: &Path, into: Repo, seen: Refs) -> Result<Self, GitError> {
-        let source = Repo::open(Git::bare(), source).await?;
+    pub async fn start(
+        source: &Path,
+        into: GitRepository,
+        seen: GitRefs,
+    ) -> Result<Self, GitError> {
+        let source = GitRepository::open(GitRunner::for_reading(), source).await?;
         // A reading of all references is fine: tags are not followed, thus never gone.
         let mut seen = seen;
         seen.retain(|name, _| name.starts_with(BRANCHES));
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
         let task = tokio::spawn(
-            Task {
+            FollowTask {
                 source,
                 into,
                 seen,
@@ -80,27 +86,27 @@ impl Follower {
     }
 
     /// What moved, together as it was seen; never empty. Ends only when the follower was stopped. Cancel safe.
-    pub async fn next(&mut self) -> Option<Vec<RefUpdate>> {
+    pub async fn next_updates(&mut self) -> Option<Vec<RefUpdate>> {
         self.reports.recv().await
     }
 }
 
-struct Task {
-    source: Repo,
-    into: Repo,
-    seen: Refs,
+struct FollowTask {
+    source: GitRepository,
+    into: GitRepository,
+    seen: GitRefs,
     sender: mpsc::Sender<Vec<RefUpdate>>,
 }
 
 /// The caller is gone.
-struct Closed;
+struct ReceiverClosed;
 
-impl Task {
+impl FollowTask {
     async fn run(mut self) {
         let mut retry = RETRY_FIRST;
         loop {
-            match self.watch(&mut retry).await {
-                Ok(Closed) => return,
+            match self.follow_until_error(&mut retry).await {
+                Ok(ReceiverClosed) => return,
                 Err(error) => {
                     tracing::warn!("following {}: {error}", self.source.git_dir().display())
                 }
@@ -111,27 +117,30 @@ impl Task {
     }
 
     /// Watches until something breaks or the caller is gone.
-    async fn watch(&mut self, retry: &mut Duration) -> Result<Closed, GitError> {
-        let mut watched = Watched::start(self.source.git_dir())?;
+    async fn follow_until_error(
+        &mut self,
+        retry: &mut Duration,
+    ) -> Result<ReceiverClosed, GitError> {
+        let mut watched = RefWatcher::start(self.source.git_dir())?;
         loop {
             // Watching began before this reading, so nothing falls between.
-            if self.compare().await?.is_err() {
-                return Ok(Closed);
+            if self.sync_branches().await?.is_err() {
+                return Ok(ReceiverClosed);
             }
             *retry = RETRY_FIRST;
             tokio::select! {
-                change = timeout(RECHECK, watched.change()) => match change {
+                change = timeout(RECHECK, watched.wait_for_change()) => match change {
                     Ok(changed) => changed?,
-                    Err(_) => watched.cover()?,
+                    Err(_) => watched.watch_folders()?,
                 },
-                () = self.sender.closed() => return Ok(Closed),
+                () = self.sender.closed() => return Ok(ReceiverClosed),
             }
         }
     }
 
     /// Copies and tells what moved since it was last told.
-    async fn compare(&mut self) -> Result<Result<(), Closed>, GitError> {
-        let updates = moved(&self.seen, &self.source.branches().await?);
+    async fn sync_branches(&mut self) -> Result<Result<(), ReceiverClosed>, GitError> {
+        let updates = changed_refs(&self.seen, &self.source.branches().await?);
         if updates.is_empty() {
             return Ok(Ok(()));
         }
@@ -167,17 +176,17 @@ impl Task {
         if told.is_empty() {
             return Ok(Ok(()));
         }
-        Ok(self.sender.send(told).await.map_err(|_| Closed))
+        Ok(self.sender.send(told).await.map_err(|_| ReceiverClosed))
     }
 }
 
 /// The folders under watch.
-struct Watched {
+struct RefWatcher {
     git_dir: PathBuf,
     events: EventStream<[u8; EVENT_BYTES]>,
 }
 
-impl Watched {
+impl RefWatcher {
     fn start(git_dir: &Path) -> Result<Self, GitError> {
         let failed = || GitError::io("watch", git_dir);
         let inotify = Inotify::init().map_err(failed())?;
@@ -188,12 +197,12 @@ impl Watched {
             git_dir: git_dir.to_owned(),
             events,
         };
-        watched.cover()?;
+        watched.watch_folders()?;
         Ok(watched)
     }
 
     /// Watches every folder that may tell of a branch. Doing it again finds the new ones.
-    fn cover(&self) -> Result<(), GitError> {
+    fn watch_folders(&self) -> Result<(), GitError> {
         let mut watches = self.events.watches();
         // `packed-refs` and `HEAD` are here.
         watches
@@ -220,26 +229,26 @@ impl Watched {
     }
 
     /// Waits until references may have changed, and until it is quiet again.
-    async fn change(&mut self) -> Result<(), GitError> {
+    async fn wait_for_change(&mut self) -> Result<(), GitError> {
         let mut folders_changed = false;
         let mut relevant = false;
         while !relevant {
-            let event = self.event().await?;
+            let event = self.next_event().await?;
             relevant = event.0;
             folders_changed |= event.1;
         }
         // Bounded by RECHECK, which is around this.
-        while let Ok(event) = timeout(SETTLE, self.event()).await {
+        while let Ok(event) = timeout(SETTLE, self.next_event()).await {
             folders_changed |= event?.1;
         }
         if folders_changed {
-            self.cover()?;
+            self.watch_folders()?;
         }
         Ok(())
     }
 
     /// The next event: whether it may concern references, and whether folders came or went.
-    async fn event(&mut self) -> Result<(bool, bool), GitError> {
+    async fn next_event(&mut self) -> Result<(bool, bool), GitError> {
         let lost = |error| GitError::io("watch", &self.git_dir)(error);
         let event = match self.events.next().await {
             Some(event) => event.map_err(lost)?,
@@ -250,13 +259,13 @@ impl Watched {
             | EventMask::IGNORED
             | EventMask::Q_OVERFLOW;
         let folders = event.mask.intersects(EventMask::ISDIR | gone);
-        let relevant = folders || event.name.as_deref().is_some_and(tells_of_references);
+        let relevant = folders || event.name.as_deref().is_some_and(is_reference_file);
         Ok((relevant, folders))
     }
 }
 
 /// Locks come before, and a commit in a working tree writes its index and messages beside.
-fn tells_of_references(name: &OsStr) -> bool {
+fn is_reference_file(name: &OsStr) -> bool {
     let name = name.as_bytes();
     !name.ends_with(b".lock")
         && !matches!(

@@ -4,7 +4,7 @@
 //! decides nothing and cannot refuse anything: it always exits 0, because the push is stored already. The server must accept a
 //! report before it begins its answer, and its work must not depend on the answer being read: pushers close their terminals.
 //!
-//! On the wire: `POST $SHIPWAY_HOOK_URL`, `Authorization: Bearer $SHIPWAY_HOOK_TOKEN`, a [`Report`] as JSON; the answer is
+//! On the wire: `POST $SHIPWAY_HOOK_URL`, `Authorization: Bearer $SHIPWAY_HOOK_TOKEN`, a [`PushReport`] as JSON; the answer is
 //! `text/plain`, a line per thing that happened, flushed as it happens, ended when there is no more to show.
 
 use std::{
@@ -37,9 +37,9 @@ const LINE_BYTES_MAX: u64 = 4096;
 
 /// What proves that a report comes from our hook. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct HookToken(String);
 
-impl Token {
+impl HookToken {
     /// A token of these characters.
     #[must_use]
     pub const fn new(text: String) -> Self {
@@ -53,7 +53,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for HookToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
@@ -62,22 +62,22 @@ impl fmt::Debug for Token {
 /// What the hook tells the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct PushReport {
     /// The service that was pushed to.
     pub service: ServiceName,
     /// What moved.
-    pub updates: Vec<Update>,
+    pub updates: Vec<PushedRef>,
     /// The name the pusher authenticated with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pusher: Option<String>,
 }
 
-impl Report {
+impl PushReport {
     /// What moved, with git's all-zero commits read as "none".
     #[must_use]
     pub fn ref_updates(&self) -> Vec<RefUpdate> {
         let some = |id: &CommitId| (!id.is_zero()).then(|| id.clone());
-        let update = |update: &Update| RefUpdate {
+        let update = |update: &PushedRef| RefUpdate {
             name: update.name.clone(),
             old: some(&update.old),
             new: some(&update.new),
@@ -89,7 +89,7 @@ impl Report {
 /// One line of git's hook input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Update {
+pub struct PushedRef {
     /// Where the reference was; zeros when it is new.
     pub old: CommitId,
     /// Where it is; zeros when it was deleted.
@@ -115,19 +115,19 @@ enum HookError {
 }
 
 /// Where to report and as whom.
-struct Target {
+struct HookConfig {
     url: String,
-    token: Token,
+    token: HookToken,
     service: ServiceName,
     pusher: Option<String>,
 }
 
-impl Target {
+impl HookConfig {
     fn from_environment() -> Result<Self, HookError> {
         let variable = |name| std::env::var(name).map_err(|_| HookError::Unset(name));
         Ok(Self {
             url: variable(URL)?,
-            token: Token(variable(TOKEN)?),
+            token: HookToken(variable(TOKEN)?),
             service: variable(SERVICE)?
                 .parse()
                 .map_err(|_| HookError::Unset(SERVICE))?,
@@ -140,8 +140,8 @@ impl Target {
 #[must_use]
 pub fn post_receive() -> ExitCode {
     let mut stdout = io::stdout().lock();
-    let outcome = Target::from_environment()
-        .and_then(|target| report(&target, io::stdin().lock(), &mut stdout));
+    let outcome = HookConfig::from_environment()
+        .and_then(|target| send_report(&target, io::stdin().lock(), &mut stdout));
     if let Err(error) = outcome {
         // A pusher who has gone cannot be told.
         let text = format!("shipway: your push is stored, but {error}");
@@ -150,12 +150,16 @@ pub fn post_receive() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn report(target: &Target, input: impl BufRead, output: &mut impl Write) -> Result<(), HookError> {
-    let updates = updates(input)?;
+fn send_report(
+    target: &HookConfig,
+    input: impl BufRead,
+    output: &mut impl Write,
+) -> Result<(), HookError> {
+    let updates = parse_updates(input)?;
     if updates.is_empty() {
         return Ok(());
     }
-    let report = Report {
+    let report = PushReport {
         service: target.service.clone(),
         updates,
         pusher: target.pusher.clone(),
@@ -194,12 +198,12 @@ fn report(target: &Target, input: impl BufRead, output: &mut impl Write) -> Resu
     Ok(())
 }
 
-fn updates(input: impl BufRead) -> Result<Vec<Update>, HookError> {
+fn parse_updates(input: impl BufRead) -> Result<Vec<PushedRef>, HookError> {
     let read = |line: String| {
         let update = || {
             let mut words = line.splitn(3, ' ');
             let (old, new) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-            Some(Update {
+            Some(PushedRef {
                 old,
                 new,
                 name: words.next()?.to_owned(),
@@ -231,14 +235,14 @@ mod tests {
     fn gits_lines_become_updates() {
         let (zero, one) = ("0".repeat(40), "1".repeat(40));
         let input = format!("{zero} {one} refs/heads/a b\n{one} {zero} refs/heads/gone\n");
-        let report = Report {
+        let report = PushReport {
             service: "shop".parse().unwrap(),
-            updates: updates(input.as_bytes()).unwrap(),
+            updates: parse_updates(input.as_bytes()).unwrap(),
             pusher: Some("ada".to_owned()),
         };
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["updates"][0]["ref"], "refs/heads/a b");
-        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
+        assert_eq!(serde_json::from_value::<PushReport>(json).unwrap(), report);
         let moved = report.ref_updates();
         assert_eq!(
             (&moved[0].old, moved[0].new.as_ref().map(CommitId::as_str)),
@@ -256,15 +260,15 @@ mod tests {
             .unwrap()
             .local_addr()
             .unwrap();
-        let target = Target {
+        let target = HookConfig {
             url: format!("http://{free}/"),
-            token: Token("secret".to_owned()),
+            token: HookToken("secret".to_owned()),
             service: "shop".parse().unwrap(),
             pusher: None,
         };
         let line = format!("{0} {0} refs/heads/main\n", "1".repeat(40));
         let mut output = Vec::new();
-        let error = report(&target, line.as_bytes(), &mut output)
+        let error = send_report(&target, line.as_bytes(), &mut output)
             .unwrap_err()
             .to_string();
         assert!(

@@ -1,6 +1,6 @@
 //! Smart HTTP by git's own backend, run as a CGI program: bytes stream through in both directions and are never collected.
 //!
-//! Who may read or write is the caller's to decide, by [`Operation::of`]. What this module promises: only the two services of
+//! Who may read or write is the caller's to decide, by [`GitOperation::from_request`]. What this module promises: only the two services of
 //! smart HTTP exist, and only in the repository of the named service; a client that goes away ends git, **except** when a push has
 //! arrived completely: then the references may have moved, so git finishes and its hook reports the push.
 
@@ -19,25 +19,25 @@ use shipway_core::ids::ServiceName;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    GitError, Repos,
-    hook::{self, Token},
-    relay::{Exchange, Progress, upload},
+    GitError, GitRepositories,
+    hook::{self, HookToken},
+    relay::{BackendExchange, RelayProgress, forward_upload},
 };
 
 /// What a request wants of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum GitOperation {
     /// Clone or fetch.
     Read,
     /// Push.
     Write,
 }
 
-impl Operation {
+impl GitOperation {
     /// What `method` on `path` (what follows `/git/{service}/` or `/git/{service}.git/`) wants; `None` when smart HTTP has no such
     /// request, which is to be answered with 404.
     #[must_use]
-    pub fn of(method: &http::Method, path: &str, query: Option<&str>) -> Option<Self> {
+    pub fn from_request(method: &http::Method, path: &str, query: Option<&str>) -> Option<Self> {
         let service = match path {
             "info/refs" if method == http::Method::GET => query?
                 .split('&')
@@ -55,7 +55,7 @@ impl Operation {
 
 /// Who asks, and how git's hook reaches the server.
 #[derive(Clone, Debug, Default)]
-pub struct Caller {
+pub struct GitCaller {
     /// The authenticated name, if any; the hook reports it as the pusher.
     pub name: Option<String>,
     /// Where the request came from.
@@ -72,7 +72,7 @@ pub struct HookTarget {
     /// The address that takes the report.
     pub url: String,
     /// The bearer token that proves the report comes from our hook.
-    pub token: Token,
+    pub token: HookToken,
 }
 
 /// The body of an answer, as git writes it. Dropping it means that the client has gone.
@@ -93,7 +93,7 @@ impl Body for GitBody {
     }
 }
 
-impl Repos {
+impl GitRepositories {
     /// Answers one request of smart HTTP for `service`; `path` is what follows the service in the address: `info/refs`,
     /// `git-upload-pack`, `git-receive-pack`. Anything else is answered 404.
     ///
@@ -104,13 +104,15 @@ impl Repos {
         service: &ServiceName,
         path: &str,
         request: http::Request<B>,
-        caller: Caller,
+        caller: GitCaller,
     ) -> Result<http::Response<GitBody>, GitError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let Some(operation) = Operation::of(request.method(), path, request.uri().query()) else {
+        let Some(operation) =
+            GitOperation::from_request(request.method(), path, request.uri().query())
+        else {
             return Ok(not_found());
         };
         if self.get(service).is_none() {
@@ -131,22 +133,22 @@ impl Repos {
             .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(GitError::Start)?;
         let stdin = child.stdin.take().expect("it was piped");
-        let progress = Progress::default();
-        let exchange = Exchange::new(service.clone(), operation, child, progress.clone());
+        let progress = RelayProgress::default();
+        let exchange = BackendExchange::new(service.clone(), operation, child, progress.clone());
         let (head, answer) = oneshot::channel();
         // Neither task is a child of this future: a complete push must outlive a client that goes away. Both end with git, and
         // git ends by itself or by the exchange's watchdog.
-        let upload = tokio::spawn(upload(request.into_body(), stdin, progress));
+        let upload = tokio::spawn(forward_upload(request.into_body(), stdin, progress));
         tokio::spawn(exchange.run(upload, head));
         answer.await.unwrap_or(Err(GitError::Failed {
-            what: operation.what(),
+            what: operation.description(),
             reason: "it was ended".to_owned(),
         }))
     }
 }
 
-impl Operation {
-    pub(super) const fn what(self) -> &'static str {
+impl GitOperation {
+    pub(super) const fn description(self) -> &'static str {
         match self {
             Self::Read => "answer a fetch",
             Self::Write => "answer a push",
@@ -183,7 +185,7 @@ fn request_environment<B>(request: &http::Request<B>) -> Vec<(&'static str, Stri
 
 fn caller_environment(
     service: &ServiceName,
-    caller: Caller,
+    caller: GitCaller,
 ) -> Vec<(&'static str, std::ffi::OsString)> {
     // Git writes the name into the reference log, where a control character would forge lines.
     let name: Option<String> = caller
@@ -224,18 +226,24 @@ mod tests {
     #[test]
     fn only_smart_http_exists() {
         let of = |method: &str, path: &str, query: Option<&str>| {
-            Operation::of(&method.parse().unwrap(), path, query)
+            GitOperation::from_request(&method.parse().unwrap(), path, query)
         };
         assert_eq!(
             of("GET", "info/refs", Some("service=git-upload-pack")),
-            Some(Operation::Read)
+            Some(GitOperation::Read)
         );
         assert_eq!(
             of("GET", "info/refs", Some("a=b&service=git-receive-pack")),
-            Some(Operation::Write)
+            Some(GitOperation::Write)
         );
-        assert_eq!(of("POST", "git-upload-pack", None), Some(Operation::Read));
-        assert_eq!(of("POST", "git-receive-pack", None), Some(Operation::Write));
+        assert_eq!(
+            of("POST", "git-upload-pack", None),
+            Some(GitOperation::Read)
+        );
+        assert_eq!(
+            of("POST", "git-receive-pack", None),
+            Some(GitOperation::Write)
+        );
         for (method, path, query) in [
             ("GET", "info/refs", None),
             ("GET", "info/refs", Some("service=git-shell")),

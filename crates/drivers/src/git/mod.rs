@@ -1,8 +1,8 @@
 //! Git: the server as a remote that people push to, and the reading of what they pushed.
 //!
-//! [`Repos`] owns one bare repository per service and serves it over smart HTTP by running git's own backend ([`http`]);
+//! [`GitRepositories`] owns one bare repository per service and serves it over smart HTTP by running git's own backend ([`http`]);
 //! git's post-receive hook reports the push back to the server and shows its answer live in the pusher's terminal
-//! ([`hook`]); [`follow`] does without a push: it watches a repository on this machine. [`Repo`] reads files, paths and
+//! ([`hook`]); [`follow`] does without a push: it watches a repository on this machine. [`GitRepository`] reads files, paths and
 //! commits out of any repository.
 //!
 //! Everything runs the `git` command, in an environment made here and nowhere else: no configuration of the machine or the
@@ -27,13 +27,13 @@ pub mod follow;
 pub mod hook;
 pub mod http;
 mod relay;
-mod repo;
-mod repos;
+mod repositories;
+mod repository;
 
 pub use error::GitError;
-pub use follow::Follower;
-pub use repo::{CommitInfo, Refs, Repo, Signature};
-pub use repos::Repos;
+pub use follow::RepositoryFollower;
+pub use repositories::GitRepositories;
+pub use repository::{CommitAuthor, CommitInfo, GitRefs, GitRepository};
 
 use serde::{Deserialize, Serialize};
 use shipway_core::ids::CommitId;
@@ -48,7 +48,7 @@ pub struct RefUpdate {
     pub name: String,
     /// Where it was; `None` when it is new.
     pub old: Option<CommitId>,
-    /// Where it is; `None` when it was deleted. For an annotated tag this is the tag object: [`Repo::resolve`] peels it.
+    /// Where it is; `None` when it was deleted. For an annotated tag this is the tag object: [`GitRepository::resolve`] peels it.
     pub new: Option<CommitId>,
 }
 
@@ -60,10 +60,10 @@ impl RefUpdate {
     }
 }
 
-/// What changed between two readings of [`Repo::refs`], by name. A server that was down finds the pushes whose hook it missed
+/// What changed between two readings of [`GitRepository::refs`], by name. A server that was down finds the pushes whose hook it missed
 /// this way.
 #[must_use]
-pub fn moved(before: &Refs, after: &Refs) -> Vec<RefUpdate> {
+pub fn changed_refs(before: &GitRefs, after: &GitRefs) -> Vec<RefUpdate> {
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
     names.sort_unstable();
     names.dedup();
@@ -85,12 +85,12 @@ mod tests {
     #[test]
     fn moved_names_what_appeared_moved_and_went_away() {
         let id = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
-        let refs = |list: &[(&str, &str)]| -> Refs {
+        let refs = |list: &[(&str, &str)]| -> GitRefs {
             list.iter()
                 .map(|(name, digit)| ((*name).to_owned(), id(digit)))
                 .collect()
         };
-        let updates = moved(
+        let updates = changed_refs(
             &refs(&[
                 ("refs/heads/gone", "1"),
                 ("refs/heads/main", "1"),

@@ -31,8 +31,8 @@ use tokio::{
 
 use super::{
     GitError,
-    command::{Group, STDERR_BYTES_MAX, exit_code, read_up_to, sentence},
-    http::{GitBody, Operation},
+    command::{ProcessGroup, STDERR_BYTES_MAX, describe_failure, exit_code, read_up_to},
+    http::{GitBody, GitOperation},
 };
 
 /// Longer than the server lets a pusher wait without a word, longer than git takes to check the largest pack.
@@ -45,14 +45,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Git's own heads have a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-type Head = oneshot::Sender<Result<http::Response<GitBody>, GitError>>;
+type ResponseSender = oneshot::Sender<Result<http::Response<GitBody>, GitError>>;
 
 /// Bytes moved in either direction.
 #[derive(Clone, Default)]
-pub(super) struct Progress(Arc<AtomicU64>);
+pub(super) struct RelayProgress(Arc<AtomicU64>);
 
-impl Progress {
-    fn add(&self, bytes: usize) {
+impl RelayProgress {
+    fn add_bytes(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -63,7 +63,7 @@ impl Progress {
 
 /// How a request's body ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Upload {
+pub(super) enum UploadEnd {
     /// Git has all of it, or wants no more.
     Done,
     /// The client went away in the middle.
@@ -71,30 +71,34 @@ pub(super) enum Upload {
 }
 
 /// Passes the request's body to git as it comes.
-pub(super) async fn upload<B>(body: B, mut stdin: ChildStdin, progress: Progress) -> Upload
+pub(super) async fn forward_upload<B>(
+    body: B,
+    mut stdin: ChildStdin,
+    progress: RelayProgress,
+) -> UploadEnd
 where
     B: Body<Data = Bytes>,
 {
     let mut body = pin!(body);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return Upload::Broken;
+            return UploadEnd::Broken;
         };
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if stdin.write_all(&data).await.is_err() {
-            return Upload::Done;
+            return UploadEnd::Done;
         }
-        progress.add(data.len());
+        progress.add_bytes(data.len());
     }
-    Upload::Done
+    UploadEnd::Done
 }
 
 /// The client's side of the answer.
-enum Client {
+enum ClientState {
     /// Has no head yet; what git wrote of it so far.
-    Waiting(Head, BytesMut),
+    Waiting(ResponseSender, BytesMut),
     /// Reads the body.
     Reading(mpsc::Sender<io::Result<Bytes>>),
     /// Went away.
@@ -103,7 +107,7 @@ enum Client {
 
 /// Why an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum ExchangeEnd {
     /// Git closed its output.
     Whole,
     /// Nobody is left to answer.
@@ -115,22 +119,22 @@ enum End {
 }
 
 /// A running backend.
-pub(super) struct Exchange {
+pub(super) struct BackendExchange {
     service: ServiceName,
-    operation: Operation,
+    operation: GitOperation,
     child: Child,
-    group: Group,
-    progress: Progress,
+    group: ProcessGroup,
+    progress: RelayProgress,
 }
 
-impl Exchange {
+impl BackendExchange {
     pub(super) fn new(
         service: ServiceName,
-        operation: Operation,
+        operation: GitOperation,
         child: Child,
-        progress: Progress,
+        progress: RelayProgress,
     ) -> Self {
-        let group = Group::of(&child);
+        let group = ProcessGroup::from_child(&child);
         Self {
             service,
             operation,
@@ -141,14 +145,14 @@ impl Exchange {
     }
 
     /// Carries the exchange to its end; git has ended when this returns.
-    pub(super) async fn run(mut self, mut upload: JoinHandle<Upload>, head: Head) {
+    pub(super) async fn run(mut self, mut upload: JoinHandle<UploadEnd>, head: ResponseSender) {
         let mut stderr = tokio::spawn(read_up_to(self.child.stderr.take(), STDERR_BYTES_MAX));
-        let mut client = Client::Waiting(head, BytesMut::new());
+        let mut client = ClientState::Waiting(head, BytesMut::new());
         let mut stdout = self.child.stdout.take().expect("it was piped");
         let end = self.relay(&mut stdout, &mut upload, &mut client).await;
         upload.abort();
         // A push is read on: a git that is cut off while it writes leaves what it half received behind. A fetch is cut off.
-        let rest = (self.operation == Operation::Write).then_some(stdout);
+        let rest = (self.operation == GitOperation::Write).then_some(stdout);
         let drain = tokio::spawn(read_up_to(rest, 0));
         let mut status = timeout(GRACE, self.child.wait()).await;
         if status.is_err() {
@@ -165,13 +169,13 @@ impl Exchange {
         };
         let reason = match status {
             Ok(status) => {
-                self.group.ended();
-                reason(end, status, &said)
+                self.group.disarm();
+                failure_reason(end, status, &said)
             }
             Err(_) => Some("it did not end after SIGTERM".to_owned()), // the group is killed as it is dropped
         };
         if let Some(reason) = &reason {
-            tracing::warn!(service = %self.service, "git could not {}: {reason}", self.operation.what());
+            tracing::warn!(service = %self.service, "git could not {}: {reason}", self.operation.description());
         }
         client.finish(end, self.operation, reason);
     }
@@ -179,9 +183,9 @@ impl Exchange {
     async fn relay(
         &mut self,
         stdout: &mut ChildStdout,
-        upload: &mut JoinHandle<Upload>,
-        client: &mut Client,
-    ) -> End {
+        upload: &mut JoinHandle<UploadEnd>,
+        client: &mut ClientState,
+    ) -> ExchangeEnd {
         let mut buffer = BytesMut::new();
         let mut arrived = None;
         let mut watchdog = tokio::time::interval_at(tokio::time::Instant::now() + IDLE, IDLE);
@@ -189,50 +193,50 @@ impl Exchange {
         loop {
             buffer.reserve(CHUNK_BYTES);
             tokio::select! {
-                result = &mut *upload, if arrived.is_none() => arrived = Some(result.unwrap_or(Upload::Broken)),
-                () = client.gone() => *client = Client::Gone,
+                result = &mut *upload, if arrived.is_none() => arrived = Some(result.unwrap_or(UploadEnd::Broken)),
+                () = client.wait_until_gone() => *client = ClientState::Gone,
                 read = stdout.read_buf(&mut buffer) => match read {
-                    Ok(0) | Err(_) => return End::Whole,
+                    Ok(0) | Err(_) => return ExchangeEnd::Whole,
                     Ok(bytes) => {
-                        self.progress.add(bytes);
-                        if client.give(buffer.split().freeze()).await.is_err() {
-                            return End::Garbled;
+                        self.progress.add_bytes(bytes);
+                        if client.forward_chunk(buffer.split().freeze()).await.is_err() {
+                            return ExchangeEnd::Garbled;
                         }
                     }
                 },
                 _ = watchdog.tick() => {
                     let now = self.progress.bytes();
                     if now == before {
-                        return End::Stuck;
+                        return ExchangeEnd::Stuck;
                     }
                     before = now;
                 }
             }
-            let gone = matches!(client, Client::Gone);
+            let gone = matches!(client, ClientState::Gone);
             match (self.operation, arrived) {
-                (_, Some(Upload::Broken)) => return End::Abandoned,
-                (Operation::Read, _) if gone => return End::Abandoned,
-                (Operation::Read, _) | (Operation::Write, None | Some(Upload::Done)) => {}
+                (_, Some(UploadEnd::Broken)) => return ExchangeEnd::Abandoned,
+                (GitOperation::Read, _) if gone => return ExchangeEnd::Abandoned,
+                (GitOperation::Read, _) | (GitOperation::Write, None | Some(UploadEnd::Done)) => {}
             }
         }
     }
 }
 
 /// What is worth telling about how git ended.
-fn reason(end: End, status: io::Result<ExitStatus>, said: &[u8]) -> Option<String> {
+fn failure_reason(end: ExchangeEnd, status: io::Result<ExitStatus>, said: &[u8]) -> Option<String> {
     let code = status.map_or(-1, exit_code);
     match end {
-        End::Whole if code == 0 => None,
-        End::Whole => Some(sentence(said, code)),
-        End::Abandoned => None,
-        End::Stuck => Some(format!("nothing moved for {} minutes", IDLE.as_secs() / 60)),
-        End::Garbled => Some("its answer is not HTTP".to_owned()),
+        ExchangeEnd::Whole if code == 0 => None,
+        ExchangeEnd::Whole => Some(describe_failure(said, code)),
+        ExchangeEnd::Abandoned => None,
+        ExchangeEnd::Stuck => Some(format!("nothing moved for {} minutes", IDLE.as_secs() / 60)),
+        ExchangeEnd::Garbled => Some("its answer is not HTTP".to_owned()),
     }
 }
 
-impl Client {
+impl ClientState {
     /// Resolves when the client has gone away; never for one that has.
-    async fn gone(&mut self) {
+    async fn wait_until_gone(&mut self) {
         match self {
             Self::Waiting(head, _) => head.closed().await,
             Self::Reading(chunks) => chunks.closed().await,
@@ -241,7 +245,7 @@ impl Client {
     }
 
     /// Passes on what git wrote. Fails when its head cannot be read.
-    async fn give(&mut self, chunk: Bytes) -> Result<(), ()> {
+    async fn forward_chunk(&mut self, chunk: Bytes) -> Result<(), ()> {
         match std::mem::replace(self, Self::Gone) {
             Self::Gone => {}
             Self::Reading(chunks) => {
@@ -259,7 +263,7 @@ impl Client {
                 };
                 let body = seen.split_off(end).freeze();
                 let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
-                let Some(response) = response(&seen, GitBody(receiver)) else {
+                let Some(response) = parse_response(&seen, GitBody(receiver)) else {
                     *self = Self::Waiting(head, seen);
                     return Err(());
                 };
@@ -275,17 +279,17 @@ impl Client {
     }
 
     /// Tells the client how it ended.
-    fn finish(self, end: End, operation: Operation, reason: Option<String>) {
+    fn finish(self, end: ExchangeEnd, operation: GitOperation, reason: Option<String>) {
         let reason = reason.unwrap_or_else(|| "it ended without an answer".to_owned());
         match self {
             Self::Waiting(head, _) => {
                 let _ = head.send(Err(GitError::Failed {
-                    what: operation.what(),
+                    what: operation.description(),
                     reason,
                 }));
             }
             // Git's own protocol tells a failure within a whole answer; all else must look broken off.
-            Self::Reading(chunks) if end != End::Whole => {
+            Self::Reading(chunks) if end != ExchangeEnd::Whole => {
                 let _ = chunks.try_send(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
             }
             Self::Reading(_) | Self::Gone => {}
@@ -306,7 +310,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Reads a CGI head.
-fn response(head: &[u8], body: GitBody) -> Option<http::Response<GitBody>> {
+fn parse_response(head: &[u8], body: GitBody) -> Option<http::Response<GitBody>> {
     let mut response = http::Response::new(body);
     for line in std::str::from_utf8(head)
         .ok()?
@@ -335,7 +339,7 @@ mod tests {
         let end = head_end(raw).unwrap();
         assert_eq!(&raw[end..], b"body");
         let (_, nothing) = mpsc::channel(1);
-        let response = response(&raw[..end], GitBody(nothing)).unwrap();
+        let response = parse_response(&raw[..end], GitBody(nothing)).unwrap();
         assert_eq!(response.status(), 403);
         assert_eq!(response.headers()["content-type"], "text/plain");
         assert_eq!(head_end(b"Content-Type: text/plain\r\n"), None);
@@ -344,11 +348,11 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_never_ends_is_refused() {
         let (head, _answer) = oneshot::channel();
-        let mut client = Client::Waiting(head, BytesMut::new());
+        let mut client = ClientState::Waiting(head, BytesMut::new());
         let line = Bytes::from_static(&[b'x'; 1024]);
         let mut refused = false;
         for _ in 0..=HEAD_BYTES_MAX / line.len() {
-            refused = client.give(line.clone()).await.is_err();
+            refused = client.forward_chunk(line.clone()).await.is_err();
         }
         assert!(refused);
     }

@@ -30,20 +30,20 @@ use shipway_workflow::{
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{cgroup, proc::ProcessId};
+use crate::process::{cgroup, procfs::ProcessId};
 
-mod journal;
-mod log;
+mod file_watcher;
+mod job_journal;
+mod job_log;
+mod job_slots;
 mod ownership;
-mod room;
-mod watch;
 
-pub use journal::Journal;
-pub use log::Log;
-pub use room::{Place, Room};
+pub use job_journal::JobJournal;
+pub use job_log::JobLog;
+pub use job_slots::{JobSlot, JobSlots};
 pub use shipway_worker::{AttemptProgress, RESUME_STATE_FILE, can_isolate, read_attempt_progress};
 
-use watch::Watcher;
+use file_watcher::FileWatcher;
 
 const JOB_FILE: &str = "job.json";
 const JOURNAL_FILE: &str = "journal.jsonl";
@@ -77,18 +77,18 @@ pub struct JobRunner {
     exe: PathBuf,
     root: PathBuf,
     /// Words for workers besides the folder.
-    words: &'static [&'static str],
-    room: Room,
+    arguments: &'static [&'static str],
+    slots: JobSlots,
     /// Of each job, where this machine can enforce them.
     limits: Limits,
     /// What jobs may ask for with `runs-on`.
     labels: RunnerLabels,
-    shared: Arc<Shared>,
+    shared: Arc<RunnerState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    watcher: OnceLock<Watcher>,
+struct RunnerState {
+    watcher: OnceLock<FileWatcher>,
     /// Workers that were started here and live: their ends are known before they have written who they are.
     children: Mutex<BTreeMap<PathBuf, CancellationToken>>,
     /// Held while the folder of a run is made its own.
@@ -126,8 +126,8 @@ impl JobRunner {
         Self {
             exe,
             root,
-            words: &[],
-            room: Room::new(usize::MAX),
+            arguments: &[],
+            slots: JobSlots::new(usize::MAX),
             limits: Limits::default(),
             labels: RunnerLabels::of_linux(std::env::consts::ARCH, &[]),
             shared: Arc::default(),
@@ -152,10 +152,10 @@ impl JobRunner {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         if self.limits != Limits::default() {
-            cgroup::sweep(&self.groups());
-            let probe = format!("{}probe", self.groups());
-            let (_, enforced) = cgroup::prepare(&probe, &self.limits);
-            cgroup::remove(&probe);
+            cgroup::remove_empty_cgroups(&self.cgroup_prefix());
+            let probe = format!("{}probe", self.cgroup_prefix());
+            let (_, enforced) = cgroup::create_for_process(&probe, &self.limits);
+            cgroup::remove_cgroups(&probe);
             if let Err(why) = enforced {
                 tracing::warn!("limits of jobs: {why}");
             }
@@ -164,27 +164,27 @@ impl JobRunner {
     }
 
     /// How the names of our jobs' control groups begin: other servers have jobs too.
-    fn groups(&self) -> String {
+    fn cgroup_prefix(&self) -> String {
         format!("job-{}-", short_hash(&self.root))
     }
 
     /// With room for so many jobs at once.
     #[must_use]
-    pub fn with_room(mut self, places: usize) -> Self {
-        self.room = Room::new(places);
+    pub fn with_slots(mut self, places: usize) -> Self {
+        self.slots = JobSlots::new(places);
         self
     }
 
     /// Where jobs get their places. Whoever starts one asks first.
     #[must_use]
-    pub const fn room(&self) -> &Room {
-        &self.room
+    pub const fn slots(&self) -> &JobSlots {
+        &self.slots
     }
 
     /// With workers that don't wait for the disk: what they leave is temporary.
     #[must_use]
-    pub const fn volatile(mut self) -> Self {
-        self.words = &["--volatile"];
+    pub const fn with_volatile_workers(mut self) -> Self {
+        self.arguments = &["--volatile"];
         self
     }
 
@@ -196,14 +196,14 @@ impl JobRunner {
 
     /// The folder of a job.
     #[must_use]
-    pub fn folder(&self, run: &RunId, key: &JobKey) -> PathBuf {
+    pub fn job_folder(&self, run: &RunId, key: &JobKey) -> PathBuf {
         self.run_folder(run).join(key.as_str())
     }
 
     /// The folder of an attempt at a job, from 1. The first one's is the job's.
     #[must_use]
-    pub fn folder_of(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
-        let mut folder = self.folder(run, key);
+    pub fn attempt_folder(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
+        let mut folder = self.job_folder(run, key);
         if attempt > 1 {
             // No key has an `@`.
             folder.set_file_name(format!("{key}@{attempt}"));
@@ -213,14 +213,14 @@ impl JobRunner {
 
     /// The log of a job.
     #[must_use]
-    pub fn log(&self, run: &RunId, key: &JobKey) -> PathBuf {
-        self.folder(run, key).join(LOG_FILE)
+    pub fn log_path(&self, run: &RunId, key: &JobKey) -> PathBuf {
+        self.job_folder(run, key).join(LOG_FILE)
     }
 
     /// The log of an attempt at a job, from 1.
     #[must_use]
-    pub fn log_of(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
-        self.folder_of(run, key, attempt).join(LOG_FILE)
+    pub fn attempt_log_path(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
+        self.attempt_folder(run, key, attempt).join(LOG_FILE)
     }
 
     /// Writes a line into the log of a job whose worker has ended. A full disk costs the line.
@@ -235,13 +235,13 @@ impl JobRunner {
 
     /// Whether a worker has begun in this folder, or has been.
     #[must_use]
-    pub fn has_begun(&self, folder: &Path) -> bool {
+    pub fn has_started(&self, folder: &Path) -> bool {
         fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|found| found.len() > 0)
     }
 
     /// Whether a worker is at work in this folder now, or is about to be: it holds the folder's lock.
     #[must_use]
-    pub fn is_at_work(&self, folder: &Path) -> bool {
+    pub fn is_worker_running(&self, folder: &Path) -> bool {
         let Ok(lock) = fs::File::open(folder.join(LOCK_FILE)) else {
             return false;
         };
@@ -251,9 +251,9 @@ impl JobRunner {
 
     /// Starts a worker, detached, unless one has begun in the job's folder. A crash in between does no harm: of two workers in
     /// one folder, one runs the job, and the other waits for it and goes.
-    pub fn start(&self, spec: &JobSpec) -> Result<(), JobError> {
+    pub fn start_worker(&self, spec: &JobSpec) -> Result<(), JobError> {
         let folder = &spec.folder;
-        if self.has_begun(folder) {
+        if self.has_started(folder) {
             return Ok(());
         }
         DirBuilder::new()
@@ -261,9 +261,9 @@ impl JobRunner {
             .mode(0o700)
             .create(folder)
             .map_err(io_error("making the folder", folder))?;
-        let group = format!("{}{}", self.groups(), short_hash(folder));
+        let group = format!("{}{}", self.cgroup_prefix(), short_hash(folder));
         // What isn't enforced was said when the runner was made.
-        let (groups, _) = cgroup::prepare(&group, &self.limits);
+        let (groups, _) = cgroup::create_for_process(&group, &self.limits);
         let limits = JobLimits {
             memory_bytes: self.limits.memory_bytes,
             cpu_millis: self.limits.cpu_millis,
@@ -275,7 +275,7 @@ impl JobRunner {
             ..spec.clone()
         };
         write_private(folder, &spec).map_err(io_error("writing the job in", folder))?;
-        let spawned = self.spawn(folder, group);
+        let spawned = self.spawn_worker(folder, group);
         if spawned.is_err() {
             // It holds secrets, and nobody will read it.
             let _ = fs::remove_file(folder.join(JOB_FILE));
@@ -283,10 +283,10 @@ impl JobRunner {
         spawned.map_err(io_error("starting the worker in", folder))
     }
 
-    fn spawn(&self, folder: &Path, group: String) -> io::Result<()> {
+    fn spawn_worker(&self, folder: &Path, group: String) -> io::Result<()> {
         // There from the beginning, to be watched.
         for name in [JOURNAL_FILE, LOG_FILE] {
-            touch(&folder.join(name))?;
+            create_file(&folder.join(name))?;
         }
         let words = OpenOptions::new()
             .create(true)
@@ -301,7 +301,7 @@ impl JobRunner {
         let mut child = Command::new(&self.exe)
             .args(["worker", "--dir"])
             .arg(folder)
-            .args(self.words)
+            .args(self.arguments)
             .current_dir(folder)
             .env_clear()
             .envs(passed)
@@ -320,7 +320,7 @@ impl JobRunner {
         // Reaped when it ends.
         tokio::spawn(async move {
             let _ = child.wait().await;
-            cgroup::remove(&group);
+            cgroup::remove_cgroups(&group);
             gone.cancel();
             shared.children().remove(&folder);
         });
@@ -329,7 +329,7 @@ impl JobRunner {
 
     /// Waits until workers that were started here are gone and what was made for them is: a job has ended when its journal says
     /// so, a moment before its worker.
-    pub async fn settle(&self) {
+    pub async fn wait_for_exits(&self) {
         if self.limits == Limits::default() {
             return;
         }
@@ -339,18 +339,18 @@ impl JobRunner {
     }
 
     /// The journal of a job, from its first line on.
-    pub fn journal(&self, folder: &Path) -> Result<Journal, JobError> {
+    pub fn journal(&self, folder: &Path) -> Result<JobJournal, JobError> {
         let failed = || io_error("reading the journal in", folder);
         let child = self.shared.children().get(folder).cloned();
         let watcher = self.shared.watcher().map_err(failed())?;
-        Journal::open(folder, watcher, child).map_err(failed())
+        JobJournal::open(folder, watcher, child).map_err(failed())
     }
 
     /// The log of a job from byte `offset` on, as it stands and as it grows.
-    pub fn open_log(&self, folder: &Path, offset: u64) -> Result<Log, JobError> {
+    pub fn open_log(&self, folder: &Path, offset: u64) -> Result<JobLog, JobError> {
         let failed = || io_error("reading the log in", folder);
         let watcher = self.shared.watcher().map_err(failed())?;
-        Log::open(&folder.join(LOG_FILE), offset, watcher).map_err(failed())
+        JobLog::open(&folder.join(LOG_FILE), offset, watcher).map_err(failed())
     }
 
     /// The log of a job from byte `offset` on, until the job has ended.
@@ -375,7 +375,7 @@ impl JobRunner {
                     if let Some(open) = &mut journal {
                         tokio::select! {
                             () = log.changed() => {}
-                            () = open.over() => journal = None,
+                            () = open.wait_until_over() => journal = None,
                         }
                     }
                 }
@@ -389,8 +389,8 @@ impl JobRunner {
             return;
         }
         // The file first: a worker that isn't up yet looks for it after it has said who it is. A folder that is gone has none.
-        let _ = touch(&folder.join(CANCEL_FILE));
-        if self.signal(folder) {
+        let _ = create_file(&folder.join(CANCEL_FILE));
+        if self.signal_worker(folder) {
             let _ = fs::rename(folder.join(CANCEL_FILE), folder.join(CANCELLED_FILE));
         }
     }
@@ -398,12 +398,12 @@ impl JobRunner {
     /// Has a job that was asked to stop do so at once, without cleaning up.
     pub fn cancel_at_once(&self, folder: &Path) {
         self.cancel(folder);
-        self.signal(folder);
+        self.signal_worker(folder);
     }
 
     /// Tells a worker to stop; false when there is none, or none yet.
-    fn signal(&self, folder: &Path) -> bool {
-        let Some(worker) = worker_of(folder) else {
+    fn signal_worker(&self, folder: &Path) -> bool {
+        let Some(worker) = find_worker(folder) else {
             return false;
         };
         let handle = worker
@@ -415,23 +415,23 @@ impl JobRunner {
     }
 }
 
-impl Shared {
+impl RunnerState {
     fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, CancellationToken>> {
         // Nothing panics while it is held.
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watcher(&self) -> io::Result<&Watcher> {
+    fn watcher(&self) -> io::Result<&FileWatcher> {
         if let Some(watcher) = self.watcher.get() {
             return Ok(watcher);
         }
-        let made = Watcher::new()?;
+        let made = FileWatcher::new()?;
         Ok(self.watcher.get_or_init(|| made))
     }
 }
 
 /// The worker that the journal names.
-fn worker_of(folder: &Path) -> Option<ProcessId> {
+fn find_worker(folder: &Path) -> Option<ProcessId> {
     let text = fs::read_to_string(folder.join(JOURNAL_FILE)).ok()?;
     let first = text.lines().next()?;
     match serde_json::from_str::<JournalEntry>(first).ok()?.body {
@@ -440,7 +440,7 @@ fn worker_of(folder: &Path) -> Option<ProcessId> {
     }
 }
 
-fn touch(path: &Path) -> io::Result<()> {
+fn create_file(path: &Path) -> io::Result<()> {
     OpenOptions::new()
         .create(true)
         .append(true)

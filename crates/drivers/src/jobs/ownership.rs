@@ -21,8 +21,8 @@ use std::{
 use shipway_core::ids::{RunId, RunUid};
 use shipway_worker::remove_leftover_containers;
 
-use super::{JobRunner, worker_of};
-use crate::process::proc::kill_session;
+use super::{JobRunner, find_worker};
+use crate::process::procfs::kill_session;
 
 /// In a run's folder: its uid.
 const OWNER_FILE: &str = "run-uid";
@@ -44,7 +44,7 @@ impl JobRunner {
         let mut moved = None;
         if !is_empty(&folder) {
             for job in fs::read_dir(&folder)?.flatten() {
-                end_worker(&job.path()).await;
+                kill_worker(&job.path()).await;
             }
             let aside = self.root.with_file_name(SET_ASIDE);
             private_folders().create(&aside)?;
@@ -73,8 +73,8 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 /// Ends a worker of a run that the log doesn't know, with all its steps: it would go on to write below its old path.
-async fn end_worker(job: &Path) {
-    if let Some(worker) = worker_of(job).filter(|worker| worker.is_alive()) {
+async fn kill_worker(job: &Path) {
+    if let Some(worker) = find_worker(job).filter(|worker| worker.is_alive()) {
         tracing::warn!(job = %job.display(), "a job of a run that is not in the log is killed");
         kill_session(worker).await;
         remove_leftover_containers(job).await;

@@ -8,26 +8,26 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    NoAnswer,
-    http::{Asked, Http},
+    MetricUnavailable,
+    http::{MetricHttpClient, MetricRequest},
 };
 
 const WHO: &str = "Datadog";
 
 /// Who asks.
-pub(super) struct Keys<'a> {
+pub(super) struct DatadogKeys<'a> {
     pub(super) api: &'a str,
     pub(super) app: &'a str,
 }
 
-pub(super) async fn ask(
-    http: &Http,
+pub(super) async fn query_datadog(
+    http: &MetricHttpClient,
     site: &str,
     query: &str,
-    keys: &Keys<'_>,
+    keys: &DatadogKeys<'_>,
     (at, window): (Timestamp, Duration),
     timeout: Duration,
-) -> Result<f64, NoAnswer> {
+) -> Result<f64, MetricUnavailable> {
     let address = if site.contains("://") {
         site.trim_end_matches('/').to_owned()
     } else {
@@ -38,7 +38,7 @@ pub(super) async fn ask(
         ("DD-API-KEY".to_owned(), keys.api.to_owned()),
         ("DD-APPLICATION-KEY".to_owned(), keys.app.to_owned()),
     ]);
-    let asked = Asked {
+    let asked = MetricRequest {
         who: WHO,
         method: "GET",
         url: &format!("{address}/api/v1/query"),
@@ -50,12 +50,12 @@ pub(super) async fn ask(
         headers: &headers,
         body: None,
     };
-    let (status, answer) = http.json(&asked, timeout).await?;
-    number(status, &answer)
+    let (status, answer) = http.fetch_json(&asked, timeout).await?;
+    parse_response(status, &answer)
 }
 
 /// The number of an answer.
-fn number(status: u16, answer: &Value) -> Result<f64, NoAnswer> {
+fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable> {
     let refusal = answer
         .get("error")
         .or_else(|| answer.get("errors"))
@@ -69,42 +69,43 @@ fn number(status: u16, answer: &Value) -> Result<f64, NoAnswer> {
             .chars()
             .take(200)
             .collect();
-        return Err(NoAnswer::for_good(format!(
+        return Err(MetricUnavailable::for_good(format!(
             "{WHO} refused the query ({status}): {why}"
         )));
     }
     let series = answer.get("series").and_then(Value::as_array);
     let one = match series.map(Vec::as_slice) {
         Some([]) => {
-            return Err(NoAnswer::for_good(format!(
+            return Err(MetricUnavailable::for_good(format!(
                 "{WHO} has no series for the query"
             )));
         }
         Some([one]) => one,
         Some(many) => {
-            return Err(NoAnswer::for_good(format!(
+            return Err(MetricUnavailable::for_good(format!(
                 "the query gives {} series, and one is needed: aggregate them, with sum:… for instance",
                 many.len()
             )));
         }
         None => {
-            return Err(NoAnswer::for_good(format!(
+            return Err(MetricUnavailable::for_good(format!(
                 "{WHO} did not answer in its own form ({status})"
             )));
         }
     };
     let points = one.get("pointlist").and_then(Value::as_array);
-    let points = points
-        .ok_or_else(|| NoAnswer::for_good(format!("{WHO} did not answer in its own form")))?;
+    let points = points.ok_or_else(|| {
+        MetricUnavailable::for_good(format!("{WHO} did not answer in its own form"))
+    })?;
     // The last interval may not have a value yet.
     let last = points
         .iter()
         .rev()
         .filter_map(|point| point.get(1))
         .find(|value| !value.is_null());
-    last.ok_or_else(|| NoAnswer::for_good(format!("{WHO} has no point in the window")))?
+    last.ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} has no point in the window")))?
         .as_f64()
-        .ok_or_else(|| NoAnswer::for_good(format!("{WHO} did not answer in its own form")))
+        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} did not answer in its own form")))
 }
 
 #[cfg(test)]
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_last_point_of_one_series_is_an_answer_and_nothing_else_is() {
-        let of = |answer: Value| number(200, &answer).map_err(|no| no.why);
+        let of = |answer: Value| parse_response(200, &answer).map_err(|no| no.why);
         let series = |points: Value| json!({ "status": "ok", "series": [{ "pointlist": points }] });
         assert_eq!(of(series(json!([[1, 5.0], [2, 7.5], [3, null]]))), Ok(7.5));
         for (answer, said) in [

@@ -4,19 +4,19 @@ use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
-use super::{About, NoAnswer, filled::seconds, json::number_at};
-use crate::checks::exec::output;
+use super::{MetricUnavailable, QuerySubject, json::number_at, query_template::format_window};
+use crate::checks::exec::command_output;
 
 const WHO: &str = "the command";
 
-pub(super) async fn ask(
+pub(super) async fn run_command(
     command: &str,
     path: &str,
-    about: &About,
+    about: &QuerySubject,
     window: Duration,
     workdir: &Path,
     timeout: Duration,
-) -> Result<f64, NoAnswer> {
+) -> Result<f64, MetricUnavailable> {
     let stable = about
         .stable
         .map(|stable| stable.to_string())
@@ -26,11 +26,11 @@ pub(super) async fn ask(
         ("STABLE", stable),
         ("SERVICE", about.service.clone()),
         ("ENVIRONMENT", about.environment.clone()),
-        ("WINDOW", seconds(window)),
+        ("WINDOW", format_window(window)),
     ];
-    let printed = output(command, &environment, workdir, timeout)
+    let printed = command_output(command, &environment, workdir, timeout)
         .await
-        .map_err(|why| NoAnswer::for_now(format!("{WHO} failed: {why}")))?;
+        .map_err(|why| MetricUnavailable::for_now(format!("{WHO} failed: {why}")))?;
     let text = printed.trim();
     // What `NaN` and the like mean is said by who asks; JSON has no word for them.
     if path.is_empty()
@@ -40,7 +40,7 @@ pub(super) async fn ask(
     }
     let document: Value = serde_json::from_str(text).map_err(|_| {
         let begin: String = text.chars().take(80).collect();
-        NoAnswer::for_good(if begin.is_empty() {
+        MetricUnavailable::for_good(if begin.is_empty() {
             format!("{WHO} printed nothing")
         } else {
             format!("{WHO} printed neither a number nor JSON: {begin}")

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, io::Read as _, sync::Arc, time::Duration};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::NoAnswer;
-use crate::agent::agent;
+use super::MetricUnavailable;
+use crate::http_client::http_client_config;
 
 /// Answers are small documents.
 const BODY_BYTES_MAX: u64 = 1 << 20;
@@ -17,13 +17,13 @@ const AT_ONCE: usize = 32;
 
 /// Asks over HTTP. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Http {
+pub(super) struct MetricHttpClient {
     agent: ureq::Agent,
     room: Arc<Semaphore>,
 }
 
 /// What is asked.
-pub(super) struct Asked<'a> {
+pub(super) struct MetricRequest<'a> {
     /// In sentences: `Prometheus`.
     pub(super) who: &'static str,
     pub(super) method: &'a str,
@@ -33,24 +33,24 @@ pub(super) struct Asked<'a> {
     pub(super) body: Option<&'a str>,
 }
 
-impl Http {
+impl MetricHttpClient {
     pub(super) fn new() -> Self {
         Self {
-            agent: agent().build().new_agent(),
+            agent: http_client_config().build().new_agent(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
     /// The answer, whatever its status below 500, as JSON.
-    pub(super) async fn json(
+    pub(super) async fn fetch_json(
         &self,
-        asked: &Asked<'_>,
+        asked: &MetricRequest<'_>,
         timeout: Duration,
-    ) -> Result<(u16, Value), NoAnswer> {
+    ) -> Result<(u16, Value), MetricUnavailable> {
         let who = asked.who;
         let mut request = ureq::http::Request::builder()
             .method(asked.method)
-            .uri(with(asked.url, asked.parameters));
+            .uri(with_parameters(asked.url, asked.parameters));
         for (name, value) in asked.headers {
             request = request.header(name, value);
         }
@@ -66,7 +66,7 @@ impl Http {
         let request = request
             .body(asked.body.unwrap_or_default().to_owned())
             .map_err(|_| {
-                NoAnswer::for_good(format!(
+                MetricUnavailable::for_good(format!(
                     "the address, method or headers for {who} are not valid"
                 ))
             })?;
@@ -89,28 +89,28 @@ impl Http {
         });
         let (status, body) = asking
             .await
-            .map_err(|_| NoAnswer::for_now(format!("{who} could not be asked")))?
-            .map_err(|error| NoAnswer::for_now(unreachable(who, &error, timeout)))?;
-        let quoted = || quoted(&body);
+            .map_err(|_| MetricUnavailable::for_now(format!("{who} could not be asked")))?
+            .map_err(|error| MetricUnavailable::for_now(describe_error(who, &error, timeout)))?;
+        let quoted = || quote_body(&body);
         if status.is_server_error() || status.as_u16() == 429 {
-            return Err(NoAnswer::for_now(format!(
+            return Err(MetricUnavailable::for_now(format!(
                 "{who} answered {status}{}",
                 quoted()
             )));
         }
         if body.len() as u64 > BODY_BYTES_MAX {
-            return Err(NoAnswer::for_good(format!(
+            return Err(MetricUnavailable::for_good(format!(
                 "{who} answered more than {} KiB",
                 BODY_BYTES_MAX >> 10
             )));
         }
         match serde_json::from_slice(&body) {
             Ok(json) => Ok((status.as_u16(), json)),
-            Err(_) if status.is_success() => Err(NoAnswer::for_good(format!(
+            Err(_) if status.is_success() => Err(MetricUnavailable::for_good(format!(
                 "{who} answered no JSON{}",
                 quoted()
             ))),
-            Err(_) => Err(NoAnswer::for_good(format!(
+            Err(_) => Err(MetricUnavailable::for_good(format!(
                 "{who} answered {status}{}",
                 quoted()
             ))),
@@ -119,7 +119,7 @@ impl Http {
 }
 
 /// `url` with parameters behind it.
-fn with(url: &str, parameters: &[(&str, String)]) -> String {
+fn with_parameters(url: &str, parameters: &[(&str, String)]) -> String {
     let mut url = url.to_owned();
     for (index, (name, value)) in parameters.iter().enumerate() {
         url.push(if index == 0 && !url.contains('?') {
@@ -140,7 +140,7 @@ fn with(url: &str, parameters: &[(&str, String)]) -> String {
     url
 }
 
-fn unreachable(who: &str, error: &ureq::Error, timeout: Duration) -> String {
+fn describe_error(who: &str, error: &ureq::Error, timeout: Duration) -> String {
     match error {
         ureq::Error::Timeout(_) => {
             format!("{who} did not answer within {} ms", timeout.as_millis())
@@ -153,7 +153,7 @@ fn unreachable(who: &str, error: &ureq::Error, timeout: Duration) -> String {
 }
 
 /// `: the first words`, or nothing.
-fn quoted(body: &[u8]) -> String {
+fn quote_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text: String = text
         .split_whitespace()

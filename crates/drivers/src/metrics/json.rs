@@ -3,12 +3,13 @@
 use serde_json::Value;
 use shipway_core::check::at_path;
 
-use super::NoAnswer;
+use super::MetricUnavailable;
 
 /// The number at `path` (`data.items[0].value`; empty: the document itself). A text that is a number is one.
-pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, NoAnswer> {
-    let at = at_path(document, path)
-        .ok_or_else(|| NoAnswer::for_good(format!("{who} answered nothing at `{path}`")))?;
+pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, MetricUnavailable> {
+    let at = at_path(document, path).ok_or_else(|| {
+        MetricUnavailable::for_good(format!("{who} answered nothing at `{path}`"))
+    })?;
     let place = if path.is_empty() {
         String::new()
     } else {
@@ -16,20 +17,20 @@ pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, 
     };
     match at {
         Value::Number(number) => number.as_f64().ok_or_else(|| {
-            NoAnswer::for_good(format!("{who} answered a number{place} that is too large"))
+            MetricUnavailable::for_good(format!("{who} answered a number{place} that is too large"))
         }),
         Value::String(text) => text.trim().parse().map_err(|_| {
-            NoAnswer::for_good(format!("{who} answered a text{place} that is no number"))
+            MetricUnavailable::for_good(format!("{who} answered a text{place} that is no number"))
         }),
-        other => Err(NoAnswer::for_good(format!(
+        other => Err(MetricUnavailable::for_good(format!(
             "{who} answered {}{place}, not a number",
-            kind(other)
+            json_type_name(other)
         ))),
     }
 }
 
 /// What a value is, for sentences.
-pub(super) const fn kind(value: &Value) -> &'static str {
+pub(super) const fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "a truth value",

@@ -8,22 +8,22 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    NoAnswer,
-    http::{Asked, Http},
+    MetricUnavailable,
+    http::{MetricHttpClient, MetricRequest},
     json,
 };
 
 const WHO: &str = "Prometheus";
 
-pub(super) async fn ask(
-    http: &Http,
+pub(super) async fn query_prometheus(
+    http: &MetricHttpClient,
     url: &str,
     query: &str,
     headers: &BTreeMap<String, String>,
     at: Timestamp,
     timeout: Duration,
-) -> Result<f64, NoAnswer> {
-    let asked = Asked {
+) -> Result<f64, MetricUnavailable> {
+    let asked = MetricRequest {
         who: WHO,
         method: "GET",
         url: &format!("{}/api/v1/query", url.trim_end_matches('/')),
@@ -37,26 +37,26 @@ pub(super) async fn ask(
         headers,
         body: None,
     };
-    let (status, answer) = http.json(&asked, timeout).await?;
-    number(status, &answer)
+    let (status, answer) = http.fetch_json(&asked, timeout).await?;
+    parse_response(status, &answer)
 }
 
 /// The number of an answer.
-fn number(status: u16, answer: &Value) -> Result<f64, NoAnswer> {
+fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable> {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
     if text("status") != Some("success") {
         let why = text("error").unwrap_or("without a reason");
-        return Err(NoAnswer::for_good(format!(
+        return Err(MetricUnavailable::for_good(format!(
             "{WHO} refused the query ({status}): {}",
-            short(why)
+            shorten(why)
         )));
     }
     let warnings = answer.get("warnings").and_then(Value::as_array);
     if let Some(warning) = warnings.and_then(|warnings| warnings.first()) {
         let why = warning.as_str().unwrap_or("without a reason");
-        return Err(NoAnswer::for_now(format!(
+        return Err(MetricUnavailable::for_now(format!(
             "{WHO} warns that its answer is partial: {}",
-            short(why)
+            shorten(why)
         )));
     }
     let data = answer.get("data");
@@ -67,38 +67,38 @@ fn number(status: u16, answer: &Value) -> Result<f64, NoAnswer> {
         .and_then(|data| data.get("resultType"))
         .and_then(Value::as_str)
     {
-        Some("scalar") => point(result),
+        Some("scalar") => parse_sample(result),
         Some("vector") => match result.as_array().map(Vec::as_slice) {
-            Some([]) => Err(NoAnswer::for_good(format!(
+            Some([]) => Err(MetricUnavailable::for_good(format!(
                 "{WHO} has no series for the query"
             ))),
-            Some([one]) => point(one.get("value").unwrap_or(&Value::Null)),
-            Some(many) => Err(NoAnswer::for_good(format!(
+            Some([one]) => parse_sample(one.get("value").unwrap_or(&Value::Null)),
+            Some(many) => Err(MetricUnavailable::for_good(format!(
                 "the query gives {} series, and one is needed: aggregate them, with sum(…) for instance",
                 many.len()
             ))),
-            None => Err(NoAnswer::for_good(format!(
+            None => Err(MetricUnavailable::for_good(format!(
                 "{WHO} answered {} instead of series",
-                json::kind(result)
+                json::json_type_name(result)
             ))),
         },
-        Some(other) => Err(NoAnswer::for_good(format!(
+        Some(other) => Err(MetricUnavailable::for_good(format!(
             "the query gives a {other}, and a number is needed"
         ))),
-        None => Err(NoAnswer::for_good(format!(
+        None => Err(MetricUnavailable::for_good(format!(
             "{WHO} did not answer in its own form"
         ))),
     }
 }
 
 /// `[<time>, "<number>"]`
-fn point(point: &Value) -> Result<f64, NoAnswer> {
+fn parse_sample(point: &Value) -> Result<f64, MetricUnavailable> {
     let text = point.get(1).and_then(Value::as_str);
     text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| NoAnswer::for_good(format!("{WHO} did not answer in its own form")))
+        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} did not answer in its own form")))
 }
 
-fn short(why: &str) -> String {
+fn shorten(why: &str) -> String {
     why.chars().take(200).collect()
 }
 
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn of(data: Value) -> Result<f64, String> {
-        number(200, &json!({ "status": "success", "data": data })).map_err(|no| no.why)
+        parse_response(200, &json!({ "status": "success", "data": data })).map_err(|no| no.why)
     }
 
     #[test]
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn warnings_and_refusals_are_told() {
         let partial = json!({ "status": "success", "warnings": ["store 2 is down"], "data": { "resultType": "scalar", "result": [1, "3"] } });
-        let no = number(200, &partial).unwrap_err();
+        let no = parse_response(200, &partial).unwrap_err();
         assert!(no.may_pass && no.why.contains("store 2 is down"), "{no:?}");
         let bad = json!({ "status": "error", "error": "parse error: unexpected end" });
-        let no = number(400, &bad).unwrap_err();
+        let no = parse_response(400, &bad).unwrap_err();
         assert!(
             !no.may_pass && no.why.contains("(400): parse error"),
             "{no:?}"

@@ -3,28 +3,28 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    NoAnswer,
-    http::{Asked, Http},
+    MetricUnavailable,
+    http::{MetricHttpClient, MetricRequest},
     json::number_at,
 };
 
 const WHO: &str = "the web provider";
 
 /// What is asked.
-pub(super) struct Request<'a> {
+pub(super) struct WebRequest<'a> {
     pub(super) url: &'a str,
     pub(super) method: &'a str,
     pub(super) headers: &'a BTreeMap<String, String>,
     pub(super) body: Option<&'a str>,
 }
 
-pub(super) async fn ask(
-    http: &Http,
-    request: &Request<'_>,
+pub(super) async fn query_web(
+    http: &MetricHttpClient,
+    request: &WebRequest<'_>,
     path: &str,
     timeout: Duration,
-) -> Result<f64, NoAnswer> {
-    let asked = Asked {
+) -> Result<f64, MetricUnavailable> {
+    let asked = MetricRequest {
         who: WHO,
         method: request.method,
         url: request.url,
@@ -32,9 +32,11 @@ pub(super) async fn ask(
         headers: request.headers,
         body: request.body,
     };
-    let (status, answer) = http.json(&asked, timeout).await?;
+    let (status, answer) = http.fetch_json(&asked, timeout).await?;
     if !(200..300).contains(&status) {
-        return Err(NoAnswer::for_good(format!("{WHO} answered {status}")));
+        return Err(MetricUnavailable::for_good(format!(
+            "{WHO} answered {status}"
+        )));
     }
     number_at(&answer, path, WHO)
 }

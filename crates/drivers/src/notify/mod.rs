@@ -1,6 +1,6 @@
 //! Notifications: telling people and programs outside what happened, by webhook.
 //!
-//! [`Notifier::send`] delivers once and says whether another attempt makes sense; the outbox (order, repetition, dead letters) is
+//! [`NotificationSender::send`] delivers once and says whether another attempt makes sense; the outbox (order, repetition, dead letters) is
 //! the caller's, with [`RetryPolicy`] as its timetable. A delivery may be repeated; receivers recognise it by its id.
 //!
 //! Addresses of webhooks are secrets: they are never printed, logged or put into an error; only the host is.
@@ -15,12 +15,12 @@
 //! # Ok(()) }
 //! ```
 
-mod deliver;
+mod notification_sender;
 mod retry;
 mod slack;
 mod webhook;
 
-pub use deliver::{Notifier, NotifyError};
+pub use notification_sender::{NotificationSender, NotifyError};
 pub use retry::RetryPolicy;
 
 use std::fmt;
@@ -40,7 +40,7 @@ pub struct Notification {
     /// A sentence or two: what was seen and what was done. Plain text.
     pub text: String,
     /// How it is to be taken.
-    pub severity: Severity,
+    pub severity: NotificationSeverity,
     /// The service concerned.
     pub service: Option<ServiceName>,
     /// The environment concerned.
@@ -63,7 +63,7 @@ pub struct Notification {
 /// How a notification is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub enum NotificationSeverity {
     /// For the record.
     Info,
     /// Something succeeded or recovered.
@@ -74,14 +74,14 @@ pub enum Severity {
 
 /// Where a notification goes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Destination {
+pub struct WebhookDestination {
     address: Uri,
-    format: Format,
+    format: WebhookFormat,
 }
 
 /// What the receiver understands.
 #[derive(Clone, PartialEq, Eq)]
-enum Format {
+enum WebhookFormat {
     /// Our JSON; with a key to sign it.
     Webhook { secret: Option<String> },
     /// Slack's incoming webhooks, which Mattermost, Rocket.Chat and Discord (`/slack`) take too.
@@ -91,17 +91,17 @@ enum Format {
 /// Why a text is no destination. Does not repeat the text, which is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a webhook needs an address such as https://example.com/hook (http and https only)")]
-pub struct BadAddress;
+pub struct InvalidWebhookAddress;
 
-impl Destination {
+impl WebhookDestination {
     /// A receiver of the generic JSON; with a `secret`, each body is signed with HMAC-SHA256 in `X-Shipway-Signature`.
     ///
     /// # Errors
     /// When `address` isn't one of http or https.
-    pub fn webhook(address: &str, secret: Option<String>) -> Result<Self, BadAddress> {
+    pub fn webhook(address: &str, secret: Option<String>) -> Result<Self, InvalidWebhookAddress> {
         Ok(Self {
-            address: parse(address)?,
-            format: Format::Webhook { secret },
+            address: parse_address(address)?,
+            format: WebhookFormat::Webhook { secret },
         })
     }
 
@@ -109,10 +109,10 @@ impl Destination {
     ///
     /// # Errors
     /// When `address` isn't one of http or https.
-    pub fn slack(address: &str) -> Result<Self, BadAddress> {
+    pub fn slack(address: &str) -> Result<Self, InvalidWebhookAddress> {
         Ok(Self {
-            address: parse(address)?,
-            format: Format::Slack,
+            address: parse_address(address)?,
+            format: WebhookFormat::Slack,
         })
     }
 
@@ -129,23 +129,27 @@ impl Destination {
     }
 }
 
-fn parse(address: &str) -> Result<Uri, BadAddress> {
-    let uri: Uri = address.trim().parse().map_err(|_| BadAddress)?;
+fn parse_address(address: &str) -> Result<Uri, InvalidWebhookAddress> {
+    let uri: Uri = address.trim().parse().map_err(|_| InvalidWebhookAddress)?;
     let fine = matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.host().is_some_and(|host| !host.is_empty());
-    if fine { Ok(uri) } else { Err(BadAddress) }
+    if fine {
+        Ok(uri)
+    } else {
+        Err(InvalidWebhookAddress)
+    }
 }
 
-impl fmt::Display for Destination {
+impl fmt::Display for WebhookDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.format {
-            Format::Webhook { .. } => write!(f, "the webhook at {}", self.host()),
-            Format::Slack => write!(f, "the Slack webhook at {}", self.host()),
+            WebhookFormat::Webhook { .. } => write!(f, "the webhook at {}", self.host()),
+            WebhookFormat::Slack => write!(f, "the Slack webhook at {}", self.host()),
         }
     }
 }
 
-impl fmt::Debug for Destination {
+impl fmt::Debug for WebhookDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Destination({self})")
     }
@@ -161,7 +165,7 @@ pub(crate) mod tests {
             id: "rollout/shop/7#notify-1".to_owned(),
             title: "shop #3 was rolled back in production".to_owned(),
             text: "error-rate was 5.2% <of 10%>, at most 1% is allowed & wanted.".to_owned(),
-            severity: Severity::Bad,
+            severity: NotificationSeverity::Bad,
             service: "shop".parse().ok(),
             environment: "production".parse().ok(),
             release: Some(ReleaseNumber(3)),
@@ -185,14 +189,14 @@ pub(crate) mod tests {
             "https://",
             "file:///secret",
         ] {
-            let error = Destination::slack(bad).unwrap_err();
+            let error = WebhookDestination::slack(bad).unwrap_err();
             assert!(!error.to_string().contains("secret"), "{bad:?}");
         }
     }
 
     #[test]
     fn a_destination_shows_its_host_and_nothing_else() {
-        let to = Destination::webhook(
+        let to = WebhookDestination::webhook(
             "https://me:pass@example.com:8443/secret?token=t",
             Some("key".to_owned()),
         )

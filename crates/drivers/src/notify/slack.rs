@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Notification, Severity};
+use super::{Notification, NotificationSeverity};
 
 /// Slack's limits: characters of a header, of a section's text, of a field; fields of a section.
 const HEADER_CHARS_MAX: usize = 150;
@@ -13,26 +13,26 @@ const FIELD_CHARS_MAX: usize = 2000;
 const FIELDS_MAX: usize = 10;
 
 /// The message.
-pub(super) fn body(notification: &Notification) -> Vec<u8> {
+pub(super) fn slack_message(notification: &Notification) -> Vec<u8> {
     let mark = match notification.severity {
-        Severity::Info => "ℹ️",
-        Severity::Good => "✅",
-        Severity::Bad => "🔴",
+        NotificationSeverity::Info => "ℹ️",
+        NotificationSeverity::Good => "✅",
+        NotificationSeverity::Bad => "🔴",
     };
     let title = format!("{mark} {}", notification.title);
     let mut blocks = vec![json!({
         "type": "header",
-        "text": { "type": "plain_text", "text": shortened(&title, HEADER_CHARS_MAX), "emoji": true }
+        "text": { "type": "plain_text", "text": shorten(&title, HEADER_CHARS_MAX), "emoji": true }
     })];
     if !notification.text.is_empty() {
-        blocks.push(json!({ "type": "section", "text": markdown(&escaped(&notification.text), TEXT_CHARS_MAX) }));
+        blocks.push(json!({ "type": "section", "text": markdown_text(&escape(&notification.text), TEXT_CHARS_MAX) }));
     }
     if let Some(plot) = &notification.plot {
         // As code: in letters of one width, and what is in it formats nothing.
-        let line = format!("`{}`", escaped(plot).replace('`', "'"));
-        blocks.push(json!({ "type": "section", "text": markdown(&line, TEXT_CHARS_MAX) }));
+        let line = format!("`{}`", escape(plot).replace('`', "'"));
+        blocks.push(json!({ "type": "section", "text": markdown_text(&line, TEXT_CHARS_MAX) }));
     }
-    let fields = fields(notification);
+    let fields = message_fields(notification);
     if !fields.is_empty() {
         blocks.push(json!({ "type": "section", "fields": fields }));
     }
@@ -43,21 +43,22 @@ pub(super) fn body(notification: &Notification) -> Vec<u8> {
     let context = match &notification.url {
         Some(url) => format!(
             "{when} · <{}|open in Shipway>",
-            escaped(url).replace('|', "%7C")
+            escape(url).replace('|', "%7C")
         ),
         None => when,
     };
-    blocks.push(json!({ "type": "context", "elements": [markdown(&context, FIELD_CHARS_MAX)] }));
-    let fallback = format!("{}: {}", escaped(&title), escaped(&notification.text));
+    blocks
+        .push(json!({ "type": "context", "elements": [markdown_text(&context, FIELD_CHARS_MAX)] }));
+    let fallback = format!("{}: {}", escape(&title), escape(&notification.text));
     let mut fallback = fallback.trim_end_matches([':', ' ']).to_owned();
     if let Some(plot) = &notification.plot {
-        fallback = format!("{fallback}\n{}", escaped(plot));
+        fallback = format!("{fallback}\n{}", escape(plot));
     }
-    let message = json!({ "text": shortened(&fallback, TEXT_CHARS_MAX), "blocks": blocks });
+    let message = json!({ "text": shorten(&fallback, TEXT_CHARS_MAX), "blocks": blocks });
     serde_json::to_vec(&message).expect("a JSON value always serialises")
 }
 
-fn fields(notification: &Notification) -> Vec<Value> {
+fn message_fields(notification: &Notification) -> Vec<Value> {
     let known = [
         (
             "service",
@@ -83,26 +84,26 @@ fn fields(notification: &Notification) -> Vec<Value> {
         .chain(notification.facts.iter().cloned())
         .take(FIELDS_MAX)
         .map(|(name, value)| {
-            markdown(
-                &format!("*{}*\n{}", escaped(&name), escaped(&value)),
+            markdown_text(
+                &format!("*{}*\n{}", escape(&name), escape(&value)),
                 FIELD_CHARS_MAX,
             )
         })
         .collect()
 }
 
-fn markdown(text: &str, chars_max: usize) -> Value {
-    json!({ "type": "mrkdwn", "text": shortened(text, chars_max) })
+fn markdown_text(text: &str, chars_max: usize) -> Value {
+    json!({ "type": "mrkdwn", "text": shorten(text, chars_max) })
 }
 
 /// The three characters Slack asks to have escaped; without them nobody can be mentioned and no link forged.
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
 }
 
-fn shortened(text: &str, chars_max: usize) -> String {
+fn shorten(text: &str, chars_max: usize) -> String {
     if text.chars().count() <= chars_max {
         return text.to_owned();
     }
@@ -115,7 +116,7 @@ mod tests {
     use crate::notify::tests::rolled_back;
 
     fn message(notification: &Notification) -> Value {
-        serde_json::from_slice(&body(notification)).unwrap()
+        serde_json::from_slice(&slack_message(notification)).unwrap()
     }
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
             url: None,
             plot: None,
             facts: Vec::new(),
-            severity: Severity::Good,
+            severity: NotificationSeverity::Good,
             ..rolled_back()
         };
         let message = message(&bare);

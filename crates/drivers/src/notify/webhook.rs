@@ -12,7 +12,7 @@ use super::Notification;
 pub(super) const SIGNATURE: &str = "X-Shipway-Signature";
 
 /// The JSON: the fields of [`Notification`], and `facts` as an object list so that names may repeat.
-pub(super) fn body(notification: &Notification) -> Vec<u8> {
+pub(super) fn webhook_body(notification: &Notification) -> Vec<u8> {
     let mut value =
         serde_json::to_value(notification).expect("strings and numbers always serialise");
     let facts: Vec<_> = notification
@@ -25,7 +25,7 @@ pub(super) fn body(notification: &Notification) -> Vec<u8> {
 }
 
 /// The value of [`SIGNATURE`] for these bytes.
-pub(super) fn signature(secret: &str, body: &[u8]) -> String {
+pub(super) fn sign_body(secret: &str, body: &[u8]) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(body);
@@ -45,11 +45,11 @@ mod tests {
     #[test]
     fn signatures_are_those_of_rfc_4231() {
         assert_eq!(
-            signature("Jefe", b"what do ya want for nothing?"),
+            sign_body("Jefe", b"what do ya want for nothing?"),
             "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
         assert_eq!(
-            signature("It's a Secret to Everybody", b"Hello, World!"),
+            sign_body("It's a Secret to Everybody", b"Hello, World!"),
             "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
         );
     }
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn the_body_is_the_notification() {
         let body: serde_json::Value =
-            serde_json::from_slice(&body(&super::super::tests::rolled_back())).unwrap();
+            serde_json::from_slice(&webhook_body(&super::super::tests::rolled_back())).unwrap();
         assert_eq!(
             body,
             serde_json::json!({

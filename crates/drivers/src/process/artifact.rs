@@ -7,7 +7,7 @@ use shipway_core::ids::Digest;
 use shipway_worker::check_archive_entry;
 use tokio_util::io::SyncIoBridge;
 
-use super::Artifacts;
+use super::ArtifactSource;
 use crate::target::TargetError;
 
 /// Entries of an artifact; more is a mistake or an attack.
@@ -18,20 +18,20 @@ const UNFINISHED: &str = "unpacking";
 const UNPACKED: &str = "unpacked";
 
 /// Unpacks the artifact to `to`, unless it is there already. A crash in between leaves `to` absent.
-pub(super) async fn unpack(
-    artifacts: &dyn Artifacts,
+pub(super) async fn unpack_artifact(
+    artifacts: &dyn ArtifactSource,
     digest: &Digest,
     to: &Path,
 ) -> Result<(), TargetError> {
     if to.exists() {
         return Ok(());
     }
-    unpack_again(artifacts, digest, to).await
+    replace_artifact(artifacts, digest, to).await
 }
 
 /// Unpacks the artifact to `to`, in the place of what is there.
-pub(super) async fn unpack_again(
-    artifacts: &dyn Artifacts,
+pub(super) async fn replace_artifact(
+    artifacts: &dyn ArtifactSource,
     digest: &Digest,
     to: &Path,
 ) -> Result<(), TargetError> {
@@ -56,12 +56,12 @@ pub(super) async fn unpack_again(
 
 fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), String> {
     let said = |error: io::Error| error.to_string();
-    remove(beside).map_err(said)?;
+    remove_folder(beside).map_err(said)?;
     fs::create_dir_all(beside).map_err(said)?;
     if unpack_tar(reader, beside)? == 0 {
         return Err("it is empty".to_owned());
     }
-    remove(to).map_err(said)?;
+    remove_folder(to).map_err(said)?;
     fs::rename(beside, to).map_err(said)?;
     // Its time tells what is written later; without it nothing is said of that.
     let _ = fs::write(to.with_extension(UNPACKED), "");
@@ -69,7 +69,7 @@ fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), Stri
 }
 
 /// Files below an unpacked artifact that were written since, as paths inside it, sorted. Caches of the language are not named.
-pub(super) fn written_files(app: &Path) -> Vec<String> {
+pub(super) fn find_written_files(app: &Path) -> Vec<String> {
     let unpacked = app.with_extension(UNPACKED);
     let Ok(since) = fs::metadata(unpacked).map(|it| (it.ctime(), it.ctime_nsec())) else {
         return Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn written_files(app: &Path) -> Vec<String> {
     found
 }
 
-fn remove(folder: &Path) -> io::Result<()> {
+fn remove_folder(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -111,10 +111,13 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
     // Executable stays executable; setuid doesn't stay setuid.
     archive.set_preserve_permissions(false);
     let mut count = 0;
-    for entry in archive.entries().map_err(|error| damaged(&error))? {
-        let mut entry = entry.map_err(|error| damaged(&error))?;
-        let path = entry.path().map_err(|error| damaged(&error))?.into_owned();
-        let link = entry.link_name().map_err(|error| damaged(&error))?;
+    for entry in archive.entries().map_err(|error| damaged_error(&error))? {
+        let mut entry = entry.map_err(|error| damaged_error(&error))?;
+        let path = entry
+            .path()
+            .map_err(|error| damaged_error(&error))?
+            .into_owned();
+        let link = entry.link_name().map_err(|error| damaged_error(&error))?;
         let link = link.unwrap_or_default();
         check_archive_entry(&path, entry.header().entry_type(), &link, to)
             .map_err(|error| error.to_string())?;
@@ -136,11 +139,11 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
         }
     }
     // To the very end: only there the bytes are known to be the right ones.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| damaged(&error))?;
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| damaged_error(&error))?;
     Ok(count)
 }
 
-fn damaged(error: &io::Error) -> String {
+fn damaged_error(error: &io::Error) -> String {
     format!("it is damaged: {}", root_cause(error))
 }
 

@@ -36,7 +36,7 @@ enum ReadinessState {
 
 impl AvailabilityRecord {
     /// The record that an earlier server left, or an empty one.
-    pub(super) fn read(folder: &Path) -> Self {
+    pub(super) fn load(folder: &Path) -> Self {
         std::fs::read(folder.join(AVAILABILITY))
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -44,29 +44,29 @@ impl AvailabilityRecord {
     }
 
     /// The instance answers its readiness probe.
-    pub(super) fn ready(&mut self, now: Timestamp) {
-        self.change(now, ReadinessState::Ready { since: now });
+    pub(super) fn record_ready(&mut self, now: Timestamp) {
+        self.set_state(now, ReadinessState::Ready { since: now });
     }
 
     /// The instance exited, or its readiness probe failed often enough.
-    pub(super) fn unready(&mut self, now: Timestamp) {
+    pub(super) fn record_unready(&mut self, now: Timestamp) {
         if self.state != ReadinessState::NotExpected {
-            self.change(now, ReadinessState::Unready { since: now });
+            self.set_state(now, ReadinessState::Unready { since: now });
         }
     }
 
     /// The instance exited unasked, or was restarted because it no longer answered.
-    pub(super) fn exited(&mut self, at: Timestamp) {
+    pub(super) fn record_exited(&mut self, at: Timestamp) {
         self.counted.restarts = self.counted.restarts.saturating_add(1);
-        self.unready(self.not_before_last_change(at));
+        self.record_unready(self.not_before_last_change(at));
     }
 
     /// The instance is stopped on purpose.
-    pub(super) fn stopped(&mut self, now: Timestamp) {
-        self.change(now, ReadinessState::NotExpected);
+    pub(super) fn record_stopped(&mut self, now: Timestamp) {
+        self.set_state(now, ReadinessState::NotExpected);
     }
 
-    fn change(&mut self, now: Timestamp, state: ReadinessState) {
+    fn set_state(&mut self, now: Timestamp, state: ReadinessState) {
         self.counted = self.totals(now);
         self.state = state;
     }
@@ -115,34 +115,34 @@ mod tests {
     #[test]
     fn starting_counts_neither_way_and_downtime_counts_until_the_instance_is_ready_again() {
         let mut record = AvailabilityRecord::default();
-        record.unready(at(0));
+        record.record_unready(at(0));
         assert_eq!(counted(&record, 5), (0, 0, 0), "it was never ready");
-        record.exited(at(6));
+        record.record_exited(at(6));
         assert_eq!(counted(&record, 9), (0, 0, 1));
-        record.ready(at(10));
+        record.record_ready(at(10));
         assert_eq!(counted(&record, 14), (4_000, 0, 1));
-        record.exited(at(15));
+        record.record_exited(at(15));
         assert_eq!(counted(&record, 16), (6_000, 1_000, 2));
-        record.unready(at(17));
-        record.ready(at(18));
+        record.record_unready(at(17));
+        record.record_ready(at(18));
         assert_eq!(counted(&record, 20), (10_000, 3_000, 2));
-        record.stopped(at(20));
+        record.record_stopped(at(20));
         assert_eq!(counted(&record, 99), (10_000, 3_000, 2));
     }
 
     #[test]
     fn a_record_that_is_read_again_includes_the_time_between() {
         let mut record = AvailabilityRecord::default();
-        record.ready(at(0));
+        record.record_ready(at(0));
         let folder = tempfile::tempdir().unwrap();
-        super::super::shim::write(folder.path(), AVAILABILITY, &record).unwrap();
-        let mut read = AvailabilityRecord::read(folder.path());
+        super::super::shim::write_json(folder.path(), AVAILABILITY, &record).unwrap();
+        let mut read = AvailabilityRecord::load(folder.path());
         assert_eq!(read, record);
         // The server comes back at 30 and finds that the instance exited at 10.
-        read.exited(at(10));
+        read.record_exited(at(10));
         assert_eq!(counted(&read, 30), (30_000, 20_000, 1));
         assert_eq!(
-            AvailabilityRecord::read(&folder.path().join("none")),
+            AvailabilityRecord::load(&folder.path().join("none")),
             AvailabilityRecord::default()
         );
     }
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_takes_nothing_away() {
         let mut record = AvailabilityRecord::default();
-        record.ready(at(10));
-        record.exited(at(5));
+        record.record_ready(at(10));
+        record.record_exited(at(5));
         assert_eq!(counted(&record, 7), (0, 0, 1));
         assert_eq!(counted(&record, 12), (2_000, 2_000, 1));
     }

@@ -12,45 +12,45 @@ use shipway_core::target::Limits;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Groups of ours are in this one.
-const OURS: &str = "shipway";
+const PARENT_GROUP: &str = "shipway";
 /// The period that a share of a core is counted in, in microseconds.
 const PERIOD_US: u64 = 100_000;
 
 /// The groups of one instance.
 #[derive(Default)]
-pub(super) struct Groups(Vec<Group>);
+pub(super) struct CgroupSet(Vec<JoinedCgroup>);
 
-struct Group {
+struct JoinedCgroup {
     /// The instance's.
     folder: PathBuf,
     /// The one that the shim was in before.
     before: PathBuf,
 }
 
-impl Groups {
+impl CgroupSet {
     /// Puts the calling process, and so what it starts from now on, under the limits. The error says what is not enforced.
     pub(super) fn enter(name: &str, limits: &Limits) -> (Self, Result<(), String>) {
-        let (made, mut result) = make(name, limits);
+        let (made, mut result) = create_cgroups(name, limits);
         let mut groups = Self::default();
         for (controller, folder) in made {
-            let joined = groups.join(controller.name(), folder);
-            result = result.and(joined.map_err(not_enforced(controller.what())));
+            let joined = groups.join_cgroup(controller.name(), folder);
+            result = result.and(joined.map_err(not_enforced(controller.limit_name())));
         }
         (groups, result)
     }
 
-    fn join(&mut self, controller: &str, folder: PathBuf) -> io::Result<()> {
-        let before = current(controller)?;
-        write(&folder, "cgroup.procs", std::process::id())?;
-        self.0.push(Group { folder, before });
+    fn join_cgroup(&mut self, controller: &str, folder: PathBuf) -> io::Result<()> {
+        let before = current_cgroup(controller)?;
+        write_value(&folder, "cgroup.procs", std::process::id())?;
+        self.0.push(JoinedCgroup { folder, before });
         Ok(())
     }
 
     /// Puts the calling process back where it was; what it has started stays.
-    pub(super) fn step_out(&self) {
+    pub(super) fn leave(&self) {
         for group in &self.0 {
             // Staying inside costs the instance two megabytes of its limit.
-            let _ = write(&group.before, "cgroup.procs", std::process::id());
+            let _ = write_value(&group.before, "cgroup.procs", std::process::id());
         }
     }
 
@@ -72,14 +72,14 @@ impl Groups {
 
 /// What divides one kind of thing. Version 2 has all of them in one.
 #[derive(Clone, Copy)]
-enum Controller {
+enum CgroupController {
     Unified,
     Memory,
     Cpu,
     Processes,
 }
 
-impl Controller {
+impl CgroupController {
     const ALL: [Self; 4] = [Self::Unified, Self::Memory, Self::Cpu, Self::Processes];
 
     const fn name(self) -> &'static str {
@@ -91,7 +91,7 @@ impl Controller {
         }
     }
 
-    const fn what(self) -> &'static str {
+    const fn limit_name(self) -> &'static str {
         match self {
             Self::Unified => "resource",
             Self::Memory => "memory",
@@ -100,78 +100,89 @@ impl Controller {
         }
     }
 
-    fn ours(self) -> PathBuf {
-        Path::new(ROOT).join(self.name()).join(OURS)
+    fn parent_folder(self) -> PathBuf {
+        Path::new(ROOT).join(self.name()).join(PARENT_GROUP)
     }
 }
 
-type Made = (Controller, PathBuf);
+type CreatedCgroup = (CgroupController, PathBuf);
 
 /// Makes the groups that enforce `limits`, with nobody in them. The error says what is not enforced.
-fn make(name: &str, limits: &Limits) -> (Vec<Made>, Result<(), String>) {
+fn create_cgroups(name: &str, limits: &Limits) -> (Vec<CreatedCgroup>, Result<(), String>) {
     let mut made = Vec::new();
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
     let result = if *limits == Limits::default() {
         Ok(())
     } else if unified {
-        make_unified(name, limits, &mut made)
+        create_unified(name, limits, &mut made)
     } else {
-        make_separate(name, limits, &mut made)
+        create_per_controller(name, limits, &mut made)
     };
     (made, result)
 }
 
-fn make_unified(name: &str, limits: &Limits, made: &mut Vec<Made>) -> Result<(), String> {
-    let ours = Controller::Unified.ours();
+fn create_unified(
+    name: &str,
+    limits: &Limits,
+    made: &mut Vec<CreatedCgroup>,
+) -> Result<(), String> {
+    let ours = CgroupController::Unified.parent_folder();
     let folder = ours.join(name);
-    fs::create_dir_all(&folder).map_err(not_enforced(Controller::Unified.what()))?;
-    made.push((Controller::Unified, folder.clone()));
+    fs::create_dir_all(&folder).map_err(not_enforced(CgroupController::Unified.limit_name()))?;
+    made.push((CgroupController::Unified, folder.clone()));
     for parent in [Path::new(ROOT), &ours] {
         // Refused where they are on already or aren't ours to give: writing the limits shows it.
         let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids");
     }
     for (controller, file, value) in [
         (
-            Controller::Memory,
+            CgroupController::Memory,
             "memory.max",
             limits.memory_bytes.map(|it| it.to_string()),
         ),
         (
-            Controller::Cpu,
+            CgroupController::Cpu,
             "cpu.max",
-            quota(limits).map(|it| format!("{it} {PERIOD_US}")),
+            cpu_quota_us(limits).map(|it| format!("{it} {PERIOD_US}")),
         ),
         (
-            Controller::Processes,
+            CgroupController::Processes,
             "pids.max",
             limits.processes.map(|it| it.to_string()),
         ),
     ] {
         if let Some(value) = value {
-            write(&folder, file, value).map_err(not_enforced(controller.what()))?;
+            write_value(&folder, file, value).map_err(not_enforced(controller.limit_name()))?;
         }
     }
     Ok(())
 }
 
-fn make_separate(name: &str, limits: &Limits, made: &mut Vec<Made>) -> Result<(), String> {
-    let mut group = |controller: Controller, values: &[(&str, u64)]| {
-        let folder = controller.ours().join(name);
+fn create_per_controller(
+    name: &str,
+    limits: &Limits,
+    made: &mut Vec<CreatedCgroup>,
+) -> Result<(), String> {
+    let mut group = |controller: CgroupController, values: &[(&str, u64)]| {
+        let folder = controller.parent_folder().join(name);
         fs::create_dir_all(&folder)
             .and_then(|()| {
                 made.push((controller, folder.clone()));
                 values
                     .iter()
-                    .try_for_each(|(file, value)| write(&folder, file, value))
+                    .try_for_each(|(file, value)| write_value(&folder, file, value))
             })
-            .map_err(not_enforced(controller.what()))
+            .map_err(not_enforced(controller.limit_name()))
     };
     if let Some(bytes) = limits.memory_bytes {
-        group(Controller::Memory, &[("memory.limit_in_bytes", bytes)])?;
-    }
-    if let Some(quota) = quota(limits) {
         group(
-            Controller::Cpu,
+            CgroupController::Memory,
+            &[("memory.limit_in_bytes", bytes)],
+        )?;
+    }
+    if let Some(quota) = cpu_quota_us(limits) {
+        group(
+            CgroupController::Cpu,
             &[
                 ("cpu.cfs_period_us", PERIOD_US),
                 ("cpu.cfs_quota_us", quota),
@@ -179,28 +190,31 @@ fn make_separate(name: &str, limits: &Limits, made: &mut Vec<Made>) -> Result<()
         )?;
     }
     if let Some(count) = limits.processes {
-        group(Controller::Processes, &[("pids.max", count.into())])?;
+        group(CgroupController::Processes, &[("pids.max", count.into())])?;
     }
     Ok(())
 }
 
 /// Makes groups for somebody else to step into by writing to their `cgroup.procs`. The error says what is not enforced.
-pub(crate) fn prepare(name: &str, limits: &Limits) -> (Vec<PathBuf>, Result<(), String>) {
-    let (made, result) = make(name, limits);
+pub(crate) fn create_for_process(
+    name: &str,
+    limits: &Limits,
+) -> (Vec<PathBuf>, Result<(), String>) {
+    let (made, result) = create_cgroups(name, limits);
     (made.into_iter().map(|(_, folder)| folder).collect(), result)
 }
 
 /// Removes the groups of somebody who has ended. Those that aren't there, or aren't empty yet, are left.
-pub(crate) fn remove(name: &str) {
-    for controller in Controller::ALL {
-        let _ = fs::remove_dir(controller.ours().join(name));
+pub(crate) fn remove_cgroups(name: &str) {
+    for controller in CgroupController::ALL {
+        let _ = fs::remove_dir(controller.parent_folder().join(name));
     }
 }
 
 /// Removes all groups that are left with nobody in them, whose names begin like this.
-pub(crate) fn sweep(prefix: &str) {
-    for controller in Controller::ALL {
-        let left = fs::read_dir(controller.ours())
+pub(crate) fn remove_empty_cgroups(prefix: &str) {
+    for controller in CgroupController::ALL {
+        let left = fs::read_dir(controller.parent_folder())
             .into_iter()
             .flatten()
             .flatten();
@@ -210,7 +224,7 @@ pub(crate) fn sweep(prefix: &str) {
     }
 }
 
-fn quota(limits: &Limits) -> Option<u64> {
+fn cpu_quota_us(limits: &Limits) -> Option<u64> {
     // The kernel refuses less than a millisecond.
     let of_period = |millis| (u64::from(millis) * PERIOD_US / 1_000).max(1_000);
     limits.cpu_millis.map(of_period)
@@ -220,21 +234,21 @@ fn not_enforced(what: &str) -> impl FnOnce(io::Error) -> String {
     move |error| format!("the {what} limit is not enforced: {error}")
 }
 
-fn write(folder: &Path, file: &str, value: impl ToString) -> io::Result<()> {
+fn write_value(folder: &Path, file: &str, value: impl ToString) -> io::Result<()> {
     fs::write(folder.join(file), value.to_string())
 }
 
 /// The group that the calling process is in, for a controller; "" is version 2.
-fn current(controller: &str) -> io::Result<PathBuf> {
+fn current_cgroup(controller: &str) -> io::Result<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup")?;
-    let path = path_of(&text, controller).unwrap_or("/");
+    let path = cgroup_path(&text, controller).unwrap_or("/");
     Ok(Path::new(ROOT)
         .join(controller)
         .join(path.trim_start_matches('/')))
 }
 
 /// The path in a `/proc/PID/cgroup`: lines of `number:controllers:path`.
-fn path_of<'t>(text: &'t str, controller: &str) -> Option<&'t str> {
+fn cgroup_path<'t>(text: &'t str, controller: &str) -> Option<&'t str> {
     text.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let named = parts.next()?.split(',').any(|it| it == controller);
@@ -249,9 +263,9 @@ mod tests {
     #[test]
     fn the_group_of_a_controller_is_found_in_both_versions() {
         let first = "4:memory:/user/a:b\n3:cpu,cpuacct:/\n";
-        assert_eq!(path_of(first, "memory"), Some("/user/a:b"));
-        assert_eq!(path_of(first, "cpu"), Some("/"));
-        assert_eq!(path_of(first, ""), None);
-        assert_eq!(path_of("0::/system.slice\n", ""), Some("/system.slice"));
+        assert_eq!(cgroup_path(first, "memory"), Some("/user/a:b"));
+        assert_eq!(cgroup_path(first, "cpu"), Some("/"));
+        assert_eq!(cgroup_path(first, ""), None);
+        assert_eq!(cgroup_path("0::/system.slice\n", ""), Some("/system.slice"));
     }
 }

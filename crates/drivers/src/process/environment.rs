@@ -53,7 +53,7 @@ impl InstanceFolders {
 }
 
 /// All variables of one instance. A name that nobody knows is an error, before anything is started.
-pub(super) fn of(
+pub(super) fn instance_environment(
     id: &InstanceId,
     launch: &Launch,
     folders: &InstanceFolders,
@@ -82,14 +82,17 @@ pub(super) fn of(
     let mut all = ours.clone();
     for (name, value) in &launch.env {
         let known = |name: &str| ours.get(name).cloned().or_else(|| secrets(place, name));
-        all.insert(name.clone(), expand(value, known)?);
+        all.insert(name.clone(), expand_variables(value, known)?);
     }
     // The routes lead to this port: it isn't for the file to say.
     all.insert("PORT".to_owned(), port.to_string());
     Ok(all)
 }
 
-fn expand(text: &str, known: impl Fn(&str) -> Option<String>) -> Result<String, TargetError> {
+fn expand_variables(
+    text: &str,
+    known: impl Fn(&str) -> Option<String>,
+) -> Result<String, TargetError> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -99,7 +102,7 @@ fn expand(text: &str, known: impl Fn(&str) -> Option<String>) -> Result<String, 
             rest = after;
             continue;
         }
-        match name_at_start(after) {
+        match split_variable_name(after) {
             Some((name, after)) => {
                 let value = known(name).ok_or_else(|| TargetError::Secret(name.to_owned()))?;
                 expanded.push_str(&value);
@@ -116,7 +119,7 @@ fn expand(text: &str, known: impl Fn(&str) -> Option<String>) -> Result<String, 
 }
 
 /// The name of a variable at the start of a text, and what follows it.
-fn name_at_start(text: &str) -> Option<(&str, &str)> {
+fn split_variable_name(text: &str) -> Option<(&str, &str)> {
     let braced = text.strip_prefix('{');
     let inner = braced.unwrap_or(text);
     let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -145,9 +148,9 @@ mod tests {
             ("${}", "${}"),
             ("", ""),
         ] {
-            assert_eq!(expand(text, known).unwrap(), wanted, "{text}");
+            assert_eq!(expand_variables(text, known).unwrap(), wanted, "{text}");
         }
-        let refused = expand("$KEY_2", known).unwrap_err().to_string();
+        let refused = expand_variables("$KEY_2", known).unwrap_err().to_string();
         assert!(refused.contains("secret KEY_2 is not set"), "{refused}");
     }
 }

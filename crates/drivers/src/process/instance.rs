@@ -20,16 +20,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     availability::AvailabilityRecord,
     cgroup,
-    crashes::Backoff,
+    crash_loop::RestartBackoff,
     environment::{self, InstanceFolders},
-    log,
-    probing::{Change, Probing},
-    proc,
-    shared::Shared,
-    shim::{ENDED, Ended, READY, RUNS, Runs, Told},
+    instance_log,
+    probe_history::{ProbeChange, ProbeHistory},
+    procfs,
+    shim::{ENDED, EndedInstance, READY, RUNS, RunningInstance, ShimInstructions},
+    target_state::TargetState,
 };
 use crate::{
-    checks::{AskedInstance, probe},
+    checks::{ProbeTarget, probe},
     target::TargetError,
 };
 
@@ -43,25 +43,25 @@ const REFUSAL_BYTES_MAX: u64 = 4_096;
 const LAST_WORDS: usize = 3;
 
 /// A slot under supervision.
-pub(super) struct Slot {
+pub(super) struct SupervisedSlot {
     wanted: watch::Sender<bool>,
-    task: AbortOnDropHandle<Option<Ended>>,
+    task: AbortOnDropHandle<Option<EndedInstance>>,
     /// How it ended, once that is known.
-    end: Option<Ended>,
+    end: Option<EndedInstance>,
     joined: bool,
 }
 
-impl Slot {
+impl SupervisedSlot {
     /// Starts supervising: what was found running, or a new instance.
     pub(super) fn supervise(
         id: InstanceId,
         launch: Arc<Launch>,
         set: &Path,
         workdir: &Path,
-        shared: Arc<Shared>,
+        shared: Arc<TargetState>,
     ) -> Self {
         let (wanted, receiver) = watch::channel(true);
-        let mut supervisor = Supervisor {
+        let mut supervisor = SlotSupervisor {
             folder: set.join(id.slot.to_string()),
             workdir: workdir.to_owned(),
             id,
@@ -70,7 +70,7 @@ impl Slot {
             wanted: receiver,
             restarts: 0,
         };
-        let found = supervisor.find();
+        let found = supervisor.find_running();
         let task = AbortOnDropHandle::new(tokio::spawn(supervisor.run(found)));
         Self {
             wanted,
@@ -81,18 +81,18 @@ impl Slot {
     }
 
     /// Whether it is supervised, and to be kept running.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         *self.wanted.borrow() && !self.task.is_finished()
     }
 
     /// The instance is no longer wanted: it is stopped.
-    pub(super) fn unwant(&self) {
+    pub(super) fn request_stop(&self) {
         self.wanted.send_replace(false);
     }
 
     /// Returns when the instance is gone and not supervised any more: how its last process ended. Waiting can be given up and taken
     /// up again.
-    pub(super) async fn gone(&mut self) -> Option<Ended> {
+    pub(super) async fn wait_until_gone(&mut self) -> Option<EndedInstance> {
         if !self.joined {
             // A panic in a supervisor is in the server's log; its instance is found by the next one.
             self.end = (&mut self.task).await.ok().flatten();
@@ -104,47 +104,47 @@ impl Slot {
 
 /// Whether an instance runs in the slot of this folder.
 pub(super) fn is_running(folder: &Path) -> bool {
-    running(folder).is_some()
+    running_instance(folder).is_some()
 }
 
-fn running(folder: &Path) -> Option<Runs> {
-    read::<Runs>(&folder.join(RUNS)).filter(|runs| runs.shim.is_alive())
+fn running_instance(folder: &Path) -> Option<RunningInstance> {
+    read_json::<RunningInstance>(&folder.join(RUNS)).filter(|runs| runs.shim.is_alive())
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// What supervises a slot.
-struct Supervisor {
+struct SlotSupervisor {
     id: InstanceId,
     launch: Arc<Launch>,
     folder: PathBuf,
     workdir: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<TargetState>,
     wanted: watch::Receiver<bool>,
     restarts: u32,
 }
 
 /// What ended a supervised life.
-enum End {
+enum LifeEnd {
     /// It ended by itself, or had to be ended; why, and with the words that belong to it.
     Unasked { why: String, words: Vec<String> },
     /// It is no longer wanted, and ended like this.
-    Asked(Option<Ended>),
+    Asked(Option<EndedInstance>),
 }
 
-impl Supervisor {
+impl SlotSupervisor {
     /// What the last server left here: an instance that runs, with its place in the list at once; a note that one did.
-    fn find(&mut self) -> Option<Runs> {
+    fn find_running(&mut self) -> Option<RunningInstance> {
         self.shared.load_availability(&self.id, &self.folder);
-        let last: Option<Runs> = read(&self.folder.join(RUNS));
+        let last: Option<RunningInstance> = read_json(&self.folder.join(RUNS));
         let found = last.clone().filter(|runs| runs.shim.is_alive());
         match (&found, last) {
             (Some(runs), _) => {
                 self.restarts = runs.restarts;
                 self.shared
-                    .show(self.running_status(runs, self.phase_found()));
+                    .publish_status(self.running_status(runs, self.initial_phase()));
             }
             (None, last) => {
                 // It ended while no server was there to see it.
@@ -153,13 +153,14 @@ impl Supervisor {
                 }
                 self.restarts = last.map_or(0, |runs| runs.restarts.saturating_add(1));
                 let why = "being started".to_owned();
-                self.shared.show(self.status(Phase::Starting { why }));
+                self.shared
+                    .publish_status(self.status(Phase::Starting { why }));
             }
         }
         found
     }
 
-    fn phase_found(&self) -> Phase {
+    fn initial_phase(&self) -> Phase {
         if self.folder.join(READY).exists() {
             Phase::Ready
         } else {
@@ -169,94 +170,102 @@ impl Supervisor {
     }
 
     /// Supervises until it is told that the instance is no longer wanted, and then until it is gone.
-    async fn run(mut self, mut found: Option<Runs>) -> Option<Ended> {
+    async fn run(mut self, mut found: Option<RunningInstance>) -> Option<EndedInstance> {
         let mut stopped = None;
-        let mut backoff = Backoff::default();
+        let mut backoff = RestartBackoff::default();
         loop {
             let begun = Instant::now();
             let runs = match found.take() {
                 Some(runs) => Ok(runs),
                 // Told to stop before it was started.
                 None if !*self.wanted.borrow() => break,
-                None => self.start().await,
+                None => self.start_instance().await,
             };
             let end = match runs {
-                Ok(runs) => self.live(&runs).await,
-                Err(error) => End::Unasked {
+                Ok(runs) => self.probe_until_ended(&runs).await,
+                Err(error) => LifeEnd::Unasked {
                     why: error.to_string(),
                     words: Vec::new(),
                 },
             };
             let (why, words) = match end {
-                End::Unasked { why, words } => (why, words),
-                End::Asked(ended) => {
+                LifeEnd::Unasked { why, words } => (why, words),
+                LifeEnd::Asked(ended) => {
                     stopped = ended;
                     break;
                 }
             };
             self.restarts = self.restarts.saturating_add(1);
             self.shared
-                .crashed(&self.id, with_words(&why, "last log lines", &words));
-            let wait = backoff.after(begun.elapsed());
+                .record_crash(&self.id, with_log_lines(&why, "last log lines", &words));
+            let wait = backoff.next_wait(begun.elapsed());
             let last_line = words.last().cloned().into_iter().collect::<Vec<_>>();
-            self.shared.show(self.status(Phase::Backoff {
-                why: with_words(&why, "last log line", &last_line),
+            self.shared.publish_status(self.status(Phase::Backoff {
+                why: with_log_lines(&why, "last log line", &last_line),
                 until: Timestamp::now() + wait,
             }));
             self.record_exit();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = unwanted(&mut self.wanted) => break,
+                () = wait_until_unwanted(&mut self.wanted) => break,
             }
             // A start that was under way when the last server was killed may be done by now.
-            found = running(&self.folder);
+            found = running_instance(&self.folder);
         }
-        self.record(|record| record.stopped(Timestamp::now()));
+        self.record_availability(|record| record.record_stopped(Timestamp::now()));
         // It was to end: the next one in this slot is no restart.
         let _ = fs::remove_file(self.folder.join(RUNS));
-        cgroup::remove(&self.id.to_string());
-        self.shared.forget(&self.id);
+        cgroup::remove_cgroups(&self.id.to_string());
+        self.shared.remove_instance(&self.id);
         stopped
     }
 
-    async fn start(&self) -> Result<Runs, TargetError> {
+    async fn start_instance(&self) -> Result<RunningInstance, TargetError> {
         // A shim that was killed leaves its instance behind: that goes too, or two would run in one slot.
-        if let Some(last) = read::<Runs>(&self.folder.join(RUNS)) {
-            proc::kill_session(last.shim).await;
+        if let Some(last) = read_json::<RunningInstance>(&self.folder.join(RUNS)) {
+            procfs::kill_session(last.shim).await;
         }
-        fs::create_dir_all(&self.folder).map_err(io("making the instance's folder"))?;
+        fs::create_dir_all(&self.folder).map_err(io_error("making the instance's folder"))?;
         let folders = InstanceFolders::new(&self.id, &self.folder, &self.shared.data);
         folders
             .create()
-            .map_err(io("making the instance's folders"))?;
+            .map_err(io_error("making the instance's folders"))?;
         let port = self
             .shared
             .reserve_port(&self.id)
-            .map_err(io("looking for a free port"))?;
+            .map_err(io_error("looking for a free port"))?;
         let secrets = &self.shared.secrets;
-        let told = Told {
+        let told = ShimInstructions {
             name: self.id.to_string(),
             command: self.launch.command.clone(),
             workdir: self.workdir.clone(),
-            env: environment::of(&self.id, &self.launch, &folders, port, secrets)?,
+            env: environment::instance_environment(
+                &self.id,
+                &self.launch,
+                &folders,
+                port,
+                secrets,
+            )?,
             limits: self.launch.limits.clone(),
             grace: self.launch.grace,
             stop_signal: self.launch.stop_signal,
             address: format!("127.0.0.1:{port}"),
             restarts: self.restarts,
         };
-        match tokio::time::timeout(START_WITHIN, self.tell_shim(&told)).await {
+        match tokio::time::timeout(START_WITHIN, self.start_shim(&told)).await {
             Ok(told) => told?,
             Err(_) => {
                 let within = START_WITHIN.as_secs();
                 let late = std::io::Error::other(format!("not done within {within} s"));
-                return Err(io("starting the instance")(late));
+                return Err(io_error("starting the instance")(late));
             }
         }
-        let runs = running(&self.folder)
-            .or_else(|| read(&self.folder.join(RUNS)))
+        let runs = running_instance(&self.folder)
+            .or_else(|| read_json(&self.folder.join(RUNS)))
             .ok_or_else(|| {
-                io("starting the instance")(std::io::Error::other("the shim left no note of it"))
+                io_error("starting the instance")(std::io::Error::other(
+                    "the shim left no note of it",
+                ))
             })?;
         if let Some(note) = &runs.note {
             tracing::warn!(instance = %self.id, "{note}");
@@ -265,9 +274,9 @@ impl Supervisor {
     }
 
     /// Starts a shim and tells it what to do; returns when its note of what runs is there.
-    async fn tell_shim(&self, told: &Told) -> Result<(), TargetError> {
+    async fn start_shim(&self, told: &ShimInstructions) -> Result<(), TargetError> {
         let (program, arguments) = self.shared.shim.split_first().ok_or_else(|| {
-            io("starting the shim")(std::io::Error::other("no shim is configured"))
+            io_error("starting the shim")(std::io::Error::other("no shim is configured"))
         })?;
         // It outlives the server, and reads nothing from its terminal. When it ends, the runtime reaps it.
         let mut child = tokio::process::Command::new(program)
@@ -278,14 +287,16 @@ impl Supervisor {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(io("starting the shim"))?;
+            .map_err(io_error("starting the shim"))?;
         crate::open_files::restore_limit(child.id());
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(io("starting the shim")(std::io::Error::other("no pipes")));
+            return Err(io_error("starting the shim")(std::io::Error::other(
+                "no pipes",
+            )));
         };
         let text =
-            serde_json::to_vec(told).map_err(|error| io("telling the shim")(error.into()))?;
+            serde_json::to_vec(told).map_err(|error| io_error("telling the shim")(error.into()))?;
         // One that refuses to start may not read all of it; it says why.
         let _ = stdin.write_all(&text).await;
         drop(stdin);
@@ -294,65 +305,70 @@ impl Supervisor {
             .take(REFUSAL_BYTES_MAX)
             .read_to_string(&mut refusal)
             .await
-            .map_err(io("starting the shim"))?;
+            .map_err(io_error("starting the shim"))?;
         let refusal = refusal.trim();
         if refusal.is_empty() {
             return Ok(());
         }
-        Err(io("starting the instance")(std::io::Error::other(
+        Err(io_error("starting the instance")(std::io::Error::other(
             refusal.to_owned(),
         )))
     }
 
     /// Probes until it ends, or is not wanted any more and has been stopped.
-    async fn live(&self, runs: &Runs) -> End {
+    async fn probe_until_ended(&self, runs: &RunningInstance) -> LifeEnd {
         let ready = self.folder.join(READY).exists();
         if ready {
-            self.shared.ready(&self.id);
-            self.record(|record| record.ready(Timestamp::now()));
+            self.shared.record_ready(&self.id);
+            self.record_availability(|record| record.record_ready(Timestamp::now()));
         }
-        let mut probing = Probing::new(ready, Instant::now());
+        let mut probing = ProbeHistory::new(ready, Instant::now());
         if !ready {
             let why = "not asked yet".to_owned();
             let phase = Phase::Starting { why };
-            self.shared.show(self.running_status(runs, phase));
+            self.shared.publish_status(self.running_status(runs, phase));
         }
         let mut wanted = self.wanted.clone();
-        let ended = runs.shim.ended();
+        let ended = runs.shim.wait_until_ended();
         tokio::pin!(ended);
         loop {
-            let asked = self.ask(&mut probing, &runs.address);
+            let asked = self.probe_once(&mut probing, &runs.address);
             let dead = tokio::select! {
                 biased;
-                () = &mut ended => return self.how_it_ended(),
-                () = unwanted(&mut wanted) => {
+                () = &mut ended => return self.unplanned_end(),
+                () = wait_until_unwanted(&mut wanted) => {
                     self.stop(runs).await;
-                    return End::Asked(read(&self.folder.join(ENDED)));
+                    return LifeEnd::Asked(read_json(&self.folder.join(ENDED)));
                 }
                 (change, dead) = asked => {
-                    self.take(runs, change);
+                    self.apply_change(runs, change);
                     dead
                 }
             };
             if let Some(why) = dead {
-                let words = log::last_words(&self.folder.join(log::LOG), LAST_WORDS);
+                let words =
+                    instance_log::last_log_lines(&self.folder.join(instance_log::LOG), LAST_WORDS);
                 self.stop(runs).await;
-                return End::Unasked { why, words };
+                return LifeEnd::Unasked { why, words };
             }
         }
     }
 
     /// Waits until it is time and asks; what changed, and why it is to be restarted, if it is.
-    async fn ask(&self, probing: &mut Probing, address: &str) -> (Change, Option<String>) {
+    async fn probe_once(
+        &self,
+        probing: &mut ProbeHistory,
+        address: &str,
+    ) -> (ProbeChange, Option<String>) {
         let health = &self.launch.health;
-        tokio::time::sleep(probing.wait(health)).await;
+        tokio::time::sleep(probing.next_wait(health)).await;
         let due = probing.liveness_is_due(health, Instant::now());
-        let asked = AskedInstance {
+        let asked = ProbeTarget {
             address,
             host: self.launch.host.as_deref(),
             workdir: &self.workdir,
         };
-        let ask = async |probe| probe::ask(probe, asked, health.timeout).await;
+        let ask = async |probe| probe::run_probe(probe, asked, health.timeout).await;
         let liveness = health.liveness.as_ref().filter(|_| due);
         let (ready, alive) = match liveness {
             // Asked once when it is the same question.
@@ -367,32 +383,35 @@ impl Supervisor {
             None => (ask(&health.readiness).await, None),
         };
         let now = Instant::now();
-        let last_words = || log::last_words(&self.folder.join(log::LOG), 1).pop();
-        let change = probing.readiness(health, ready, last_words, now);
-        let dead = alive.and_then(|alive| probing.liveness(health, alive, now));
+        let last_words =
+            || instance_log::last_log_lines(&self.folder.join(instance_log::LOG), 1).pop();
+        let change = probing.record_readiness(health, ready, last_words, now);
+        let dead = alive.and_then(|alive| probing.record_liveness(health, alive, now));
         (change, dead)
     }
 
-    fn take(&self, runs: &Runs, change: Change) {
+    fn apply_change(&self, runs: &RunningInstance, change: ProbeChange) {
         match change {
-            Change::Nothing => {}
-            Change::Longer(phase) => self.shared.refresh(self.running_status(runs, phase)),
-            Change::Phase(phase) => {
+            ProbeChange::Nothing => {}
+            ProbeChange::Lasting(phase) => {
+                self.shared.update_status(self.running_status(runs, phase))
+            }
+            ProbeChange::Phase(phase) => {
                 let marker = self.folder.join(READY);
                 // Without the marker the next server asks first; with one too many it believes for a moment.
                 let is_ready = phase == Phase::Ready;
                 if is_ready {
-                    self.shared.ready(&self.id);
+                    self.shared.record_ready(&self.id);
                     let _ = fs::write(marker, "");
                 } else {
                     let _ = fs::remove_file(marker);
                 }
-                self.shared.show(self.running_status(runs, phase));
+                self.shared.publish_status(self.running_status(runs, phase));
                 // After it is shown: routing need not wait for the disk.
                 let now = Timestamp::now();
-                self.record(|record| match is_ready {
-                    true => record.ready(now),
-                    false => record.unready(now),
+                self.record_availability(|record| match is_ready {
+                    true => record.record_ready(now),
+                    false => record.record_unready(now),
                 });
             }
         }
@@ -400,40 +419,41 @@ impl Supervisor {
 
     /// Counts an unplanned exit from when it happened.
     fn record_exit(&self) {
-        let ended: Option<Ended> = read(&self.folder.join(ENDED));
+        let ended: Option<EndedInstance> = read_json(&self.folder.join(ENDED));
         let at = ended.map_or_else(Timestamp::now, |ended| ended.at);
-        self.record(|record| record.exited(at));
+        self.record_availability(|record| record.record_exited(at));
     }
 
-    fn record(&self, change: impl FnOnce(&mut AvailabilityRecord)) {
+    fn record_availability(&self, change: impl FnOnce(&mut AvailabilityRecord)) {
         self.shared
             .record_availability(&self.id, &self.folder, change);
     }
 
-    async fn stop(&self, runs: &Runs) {
-        self.shared.show(self.running_status(runs, Phase::Stopping));
-        runs.shim.signal(Signal::TERM);
+    async fn stop(&self, runs: &RunningInstance) {
+        self.shared
+            .publish_status(self.running_status(runs, Phase::Stopping));
+        runs.shim.send_signal(Signal::TERM);
         let patience = self.launch.grace.saturating_add(SHIM_GRACE);
-        if tokio::time::timeout(patience, runs.shim.ended())
+        if tokio::time::timeout(patience, runs.shim.wait_until_ended())
             .await
             .is_err()
         {
             tracing::warn!(instance = %self.id, "its shim doesn't end and is killed");
-            runs.shim.signal(Signal::KILL);
+            runs.shim.send_signal(Signal::KILL);
         }
         // Nothing, unless the shim was killed.
-        proc::kill_session(runs.shim).await;
+        procfs::kill_session(runs.shim).await;
     }
 
     /// In words, with the end of the log.
-    fn how_it_ended(&self) -> End {
-        let ended: Option<Ended> = read(&self.folder.join(ENDED));
+    fn unplanned_end(&self) -> LifeEnd {
+        let ended: Option<EndedInstance> = read_json(&self.folder.join(ENDED));
         let why = ended.map_or_else(
             || "its shim was killed".to_owned(),
-            |ended| ended.sentence(),
+            |ended| ended.describe(),
         );
-        let words = log::last_words(&self.folder.join(log::LOG), LAST_WORDS);
-        End::Unasked { why, words }
+        let words = instance_log::last_log_lines(&self.folder.join(instance_log::LOG), LAST_WORDS);
+        LifeEnd::Unasked { why, words }
     }
 
     /// While no process runs.
@@ -449,7 +469,7 @@ impl Supervisor {
         }
     }
 
-    fn running_status(&self, runs: &Runs, phase: Phase) -> InstanceStatus {
+    fn running_status(&self, runs: &RunningInstance, phase: Phase) -> InstanceStatus {
         InstanceStatus {
             address: runs.address.clone(),
             pid: Some(runs.instance.pid),
@@ -460,20 +480,20 @@ impl Supervisor {
 }
 
 /// `exit code 1; last log lines: a | b`
-fn with_words(why: &str, label: &str, words: &[String]) -> String {
+fn with_log_lines(why: &str, label: &str, words: &[String]) -> String {
     if words.is_empty() {
         return why.to_owned();
     }
     format!("{why}; {label}: {}", words.join(" | "))
 }
 
-fn io(what: &str) -> impl FnOnce(std::io::Error) -> TargetError {
+fn io_error(what: &str) -> impl FnOnce(std::io::Error) -> TargetError {
     let what = what.to_owned();
     move |source| TargetError::Io { what, source }
 }
 
 /// Returns when the instance is no longer wanted. A target that is dropped takes its tasks with it: they don't come here.
-async fn unwanted(wanted: &mut watch::Receiver<bool>) {
+async fn wait_until_unwanted(wanted: &mut watch::Receiver<bool>) {
     if wanted.wait_for(|wanted| !wanted).await.is_err() {
         std::future::pending::<()>().await;
     }

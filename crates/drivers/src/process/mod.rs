@@ -21,18 +21,18 @@
 mod artifact;
 mod availability;
 pub(crate) mod cgroup;
-mod crashes;
+mod crash_loop;
 mod environment;
+mod exit_watcher;
 mod instance;
-mod keeper;
-mod log;
+mod instance_log;
 mod ports;
-mod probing;
-pub(crate) mod proc;
-mod shared;
+mod probe_history;
+mod process_target;
+pub(crate) mod procfs;
 mod shell_command;
 pub mod shim;
-mod target;
+mod target_state;
 
 use std::sync::Arc;
 
@@ -40,11 +40,11 @@ use async_trait::async_trait;
 use shipway_core::{ids::Digest, target::Place};
 use shipway_engine::Reader;
 
-pub use target::{Options, ProcessTarget};
+pub use process_target::{ProcessTarget, ProcessTargetOptions};
 
 /// Where artifacts come from.
 #[async_trait]
-pub trait Artifacts: Send + Sync {
+pub trait ArtifactSource: Send + Sync {
     /// The bytes of an artifact, a tar; the error is a sentence.
     async fn open(&self, digest: &Digest) -> Result<Reader, String>;
 }

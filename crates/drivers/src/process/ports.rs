@@ -15,10 +15,10 @@ const TRIES: usize = 200;
 
 /// A loopback port that nobody listens on and that isn't among `taken`. Should somebody else take it first, the instance says
 /// so, ends, and gets another with its next start.
-pub(super) fn free(taken: &BTreeSet<u16>) -> io::Result<u16> {
+pub(super) fn find_free_port(taken: &BTreeSet<u16>) -> io::Result<u16> {
     let range = FIRST..kernel_range_start();
-    for port in candidates(&range)? {
-        if !taken.contains(&port) && is_free(port) {
+    for port in candidate_ports(&range)? {
+        if !taken.contains(&port) && is_port_free(port) {
             return Ok(port);
         }
     }
@@ -27,7 +27,7 @@ pub(super) fn free(taken: &BTreeSet<u16>) -> io::Result<u16> {
 }
 
 /// Some of the range, from a random place on: two servers on one machine seldom look at the same ports.
-fn candidates(range: &Range<u16>) -> io::Result<impl Iterator<Item = u16> + use<>> {
+fn candidate_ports(range: &Range<u16>) -> io::Result<impl Iterator<Item = u16> + use<>> {
     let mut random = [0; 2];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     let length = usize::from(range.end.saturating_sub(range.start));
@@ -46,7 +46,7 @@ fn kernel_range_start() -> u16 {
     first.unwrap_or(32_768)
 }
 
-fn is_free(port: u16) -> bool {
+fn is_port_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
@@ -58,17 +58,17 @@ mod tests {
     fn what_is_taken_or_listened_on_is_not_given() {
         let mut taken = BTreeSet::new();
         for _ in 0..50 {
-            let port = free(&taken).unwrap();
+            let port = find_free_port(&taken).unwrap();
             assert!(taken.insert(port), "{port} was given twice");
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(!is_free(listener.local_addr().unwrap().port()));
+        assert!(!is_port_free(listener.local_addr().unwrap().port()));
     }
 
     #[test]
     fn candidates_stay_within_the_range_and_an_empty_range_has_none() {
-        let all: BTreeSet<u16> = candidates(&(20_000..20_010)).unwrap().collect();
+        let all: BTreeSet<u16> = candidate_ports(&(20_000..20_010)).unwrap().collect();
         assert_eq!(all, (20_000..20_010).collect());
-        assert_eq!(candidates(&(20_000..20_000)).unwrap().count(), 0);
+        assert_eq!(candidate_ports(&(20_000..20_000)).unwrap().count(), 0);
     }
 }

@@ -30,7 +30,7 @@ const KEEPS_THE_SHELL: &[&str] = &[
 pub(super) fn with_exec(command: &str) -> Option<String> {
     let commands = simple_commands(command)?;
     let (last, before) = commands.split_last()?;
-    let keeps_the_shell = |words: &Words| KEEPS_THE_SHELL.contains(&words.program);
+    let keeps_the_shell = |words: &SimpleCommand| KEEPS_THE_SHELL.contains(&words.program);
     if last.piped || before.iter().any(keeps_the_shell) {
         return None;
     }
@@ -47,7 +47,7 @@ pub(super) fn with_exec(command: &str) -> Option<String> {
 }
 
 /// One command of a line, as far as it matters here.
-struct Words<'c> {
+struct SimpleCommand<'c> {
     /// Its first word that is no assignment; empty when there is none.
     program: &'c str,
     /// Where that begins in the line.
@@ -57,7 +57,7 @@ struct Words<'c> {
 }
 
 /// The simple commands of a line; `None` for what is more than a list of them.
-fn simple_commands(line: &str) -> Option<Vec<Words<'_>>> {
+fn simple_commands(line: &str) -> Option<Vec<SimpleCommand<'_>>> {
     let bytes = line.as_bytes();
     let mut commands = Vec::new();
     let (mut start, mut at, mut after_pipe) = (0, 0, false);
@@ -71,16 +71,16 @@ fn simple_commands(line: &str) -> Option<Vec<Words<'_>>> {
             _ => 0,
         };
         if length == 0 {
-            at = skip(line, at)?;
+            at = skip_token(line, at)?;
             continue;
         }
         let is_pipe = length == 1 && bytes[at] == b'|';
-        commands.push(words(line, start, at, after_pipe || is_pipe));
+        commands.push(parse_simple_command(line, start, at, after_pipe || is_pipe));
         after_pipe = is_pipe;
         at += length;
         start = at;
     }
-    let last = words(line, start, bytes.len(), after_pipe);
+    let last = parse_simple_command(line, start, bytes.len(), after_pipe);
     let ends_with_separator = last.program.is_empty() && last.program_at == bytes.len();
     // `server;` is `server`, but `server &` runs in the background.
     let ended_by = line.trim_end().as_bytes().last();
@@ -93,7 +93,7 @@ fn simple_commands(line: &str) -> Option<Vec<Words<'_>>> {
 }
 
 /// Behind what stands at `at`: a character, or a quoted text as a whole. `None` for what is not read here.
-fn skip(line: &str, at: usize) -> Option<usize> {
+fn skip_token(line: &str, at: usize) -> Option<usize> {
     let rest = &line[at..];
     let is_word_start = at == 0 || line.as_bytes()[at - 1].is_ascii_whitespace();
     match rest.as_bytes()[0] {
@@ -126,7 +126,7 @@ fn skip(line: &str, at: usize) -> Option<usize> {
 }
 
 /// The words of `line[start..end]`.
-fn words(line: &str, start: usize, end: usize, piped: bool) -> Words<'_> {
+fn parse_simple_command(line: &str, start: usize, end: usize, piped: bool) -> SimpleCommand<'_> {
     let mut at = start;
     loop {
         let text = &line[at..end];
@@ -134,11 +134,11 @@ fn words(line: &str, start: usize, end: usize, piped: bool) -> Words<'_> {
         let mut word_end = program_at;
         while word_end < end && !line.as_bytes()[word_end].is_ascii_whitespace() {
             // Read once already: what can't be skipped was refused.
-            word_end = skip(line, word_end).unwrap_or(end);
+            word_end = skip_token(line, word_end).unwrap_or(end);
         }
         let word = &line[program_at..word_end];
         if !is_assignment(word) {
-            return Words {
+            return SimpleCommand {
                 program: word,
                 program_at,
                 piped,

@@ -26,17 +26,17 @@ use serde::{Deserialize, Serialize};
 use shipway_core::target::{Limits, StopSignal};
 
 use super::{
-    cgroup::{self, Groups},
-    keeper::{Keeper, KeptEnd, StopRequest, Wakeups},
-    log::{self, LOG, Log},
-    proc::ProcessId,
+    cgroup::{self, CgroupSet},
+    exit_watcher::{ExitWatcher, InstanceEnd, InstanceStopRequest, SignalWakeups},
+    instance_log::{self, InstanceLog, LOG},
+    procfs::ProcessId,
     shell_command,
 };
-use crate::whole::write_whole;
+use crate::atomic_file::write_atomic;
 
 /// What the shim is told; holds secrets.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Told {
+pub(super) struct ShimInstructions {
     pub(super) name: String,
     pub(super) command: String,
     pub(super) workdir: PathBuf,
@@ -51,7 +51,7 @@ pub(super) struct Told {
 
 /// What runs; written once it does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Runs {
+pub(super) struct RunningInstance {
     pub(super) shim: ProcessId,
     pub(super) instance: ProcessId,
     pub(super) address: String,
@@ -66,7 +66,7 @@ pub(super) struct Runs {
 
 /// How the instance ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Ended {
+pub(super) struct EndedInstance {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
     #[serde(default)]
@@ -80,9 +80,9 @@ pub(super) struct Ended {
     pub(super) at: Timestamp,
 }
 
-impl Ended {
+impl EndedInstance {
     /// `exit code 1`, `killed by SIGSEGV`, `killed by SIGKILL, out of memory`.
-    pub(super) fn sentence(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let how = match (self.code, self.signal) {
             (Some(code), _) => format!("exit code {code}"),
             (None, Some(signal)) => format!("killed by {}", signal_name(signal)),
@@ -128,23 +128,23 @@ const SLOT: &str = "slot.lock";
 
 /// The main function of `shipway instance --dir FOLDER`. It must be called while the process has no other threads.
 #[must_use]
-pub fn main(folder: &Path) -> ExitCode {
-    match supervise(folder) {
+pub fn run_shim(folder: &Path) -> ExitCode {
+    match supervise_instance(folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // To the server, if it still listens, and for whoever looks later.
             let _ = writeln!(io::stdout(), "{error}");
-            if let Ok(mut log) = Log::open(&folder.join(LOG)) {
-                log.note(&error.to_string());
+            if let Ok(mut log) = InstanceLog::open(&folder.join(LOG)) {
+                log.write_note(&error.to_string());
             }
             ExitCode::FAILURE
         }
     }
 }
 
-fn supervise(folder: &Path) -> io::Result<()> {
-    let told: Told = serde_json::from_reader(io::stdin().lock())?;
-    let _slot = hold_slot(folder)?;
+fn supervise_instance(folder: &Path) -> io::Result<()> {
+    let told: ShimInstructions = serde_json::from_reader(io::stdin().lock())?;
+    let _slot = lock_slot(folder)?;
     // Should the shim be killed, its session is how what it started is found. Refused only to a group leader, started by hand.
     let _ = setsid();
     // What the instance leaves behind becomes ours, and ends with it.
@@ -152,25 +152,25 @@ fn supervise(folder: &Path) -> io::Result<()> {
     for of_last_run in [ENDED, READY] {
         let _ = fs::remove_file(folder.join(of_last_run));
     }
-    let wakeups = Wakeups::register()?;
-    let mut log = Log::open(&folder.join(LOG))?;
-    let (groups, limited) = Groups::enter(&told.name, &told.limits);
-    let started = start(&told);
-    groups.step_out();
+    let wakeups = SignalWakeups::register()?;
+    let mut log = InstanceLog::open(&folder.join(LOG))?;
+    let (groups, limited) = CgroupSet::enter(&told.name, &told.limits);
+    let started = start_command(&told);
+    groups.leave();
     let (child, output) = started?;
-    let main = ProcessId::of(child.id()).unwrap_or(ProcessId {
+    let main = ProcessId::find(child.id()).unwrap_or(ProcessId {
         pid: child.id(),
         start_time: 0,
     });
-    log.note(&log::started(&format!(
+    log.write_note(&instance_log::started_line(&format!(
         "{}, process {}, {}",
         told.name, main.pid, told.address
     )));
     if let Err(why) = &limited {
-        log.note(why);
+        log.write_note(why);
     }
-    let runs = Runs {
-        shim: ProcessId::of(std::process::id())
+    let runs = RunningInstance {
+        shim: ProcessId::find(std::process::id())
             .ok_or_else(|| io::Error::other("/proc can't be read"))?,
         instance: main,
         address: told.address,
@@ -178,23 +178,23 @@ fn supervise(folder: &Path) -> io::Result<()> {
         restarts: told.restarts,
         note: limited.err(),
     };
-    let request = StopRequest {
+    let request = InstanceStopRequest {
         signal: told.stop_signal,
         grace: told.grace,
     };
-    let mut keeper = Keeper::new(main, request, output, log, wakeups)?;
-    if let Err(error) = write(folder, RUNS, &runs).and_then(|()| let_go_of_stdio()) {
-        keeper.end_at_once();
+    let mut watcher = ExitWatcher::new(main, request, output, log, wakeups)?;
+    if let Err(error) = write_json(folder, RUNS, &runs).and_then(|()| detach_stdio()) {
+        watcher.kill_now();
         return Err(error);
     }
-    let end = keeper.keep();
+    let end = watcher.watch_until_end();
     let out_of_memory = groups.ran_out_of_memory();
-    cgroup::remove(&told.name);
-    write(folder, ENDED, &ended(&end, out_of_memory))
+    cgroup::remove_cgroups(&told.name);
+    write_json(folder, ENDED, &to_ended(&end, out_of_memory))
 }
 
 /// Held until this process ends, however it does.
-fn hold_slot(folder: &Path) -> io::Result<File> {
+fn lock_slot(folder: &Path) -> io::Result<File> {
     let slot = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -206,7 +206,7 @@ fn hold_slot(folder: &Path) -> io::Result<File> {
 }
 
 /// Starts the command in a group of its own, with one pipe for all that it prints.
-fn start(told: &Told) -> io::Result<(Child, OwnedFd)> {
+fn start_command(told: &ShimInstructions) -> io::Result<(Child, OwnedFd)> {
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // Slack for a disk that is slow for a moment; without it the default size does.
     let _ = rustix::pipe::fcntl_setpipe_size(&output, 1 << 20);
@@ -230,7 +230,7 @@ fn start(told: &Told) -> io::Result<(Child, OwnedFd)> {
 }
 
 /// The server may go now, and its pipes with it.
-fn let_go_of_stdio() -> io::Result<()> {
+fn detach_stdio() -> io::Result<()> {
     let nothing = OpenOptions::new()
         .read(true)
         .write(true)
@@ -241,8 +241,8 @@ fn let_go_of_stdio() -> io::Result<()> {
     Ok(())
 }
 
-fn ended(end: &KeptEnd, out_of_memory: bool) -> Ended {
-    Ended {
+fn to_ended(end: &InstanceEnd, out_of_memory: bool) -> EndedInstance {
+    EndedInstance {
         code: end.status.and_then(WaitStatus::exit_status),
         signal: end.status.and_then(WaitStatus::terminating_signal),
         out_of_memory,
@@ -253,6 +253,6 @@ fn ended(end: &KeptEnd, out_of_memory: bool) -> Ended {
 }
 
 /// A file of an instance or its set; whoever reads it reads all of it.
-pub(super) fn write(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
-    write_whole(&folder.join(name), &serde_json::to_vec(value)?, 0o600)
+pub(super) fn write_json(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    write_atomic(&folder.join(name), &serde_json::to_vec(value)?, 0o600)
 }

@@ -14,9 +14,9 @@ use hyper::{body::Frame, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use shipway_core::ids::CommitId;
 use shipway_drivers::git::{
-    Repos,
-    hook::{Report, Token},
-    http::{Caller, HookTarget},
+    GitRepositories,
+    hook::{HookToken, PushReport},
+    http::{GitCaller, HookTarget},
 };
 use tokio::{
     net::TcpListener,
@@ -122,7 +122,7 @@ type Answer = http::Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
 /// What the hook's report is answered with, line by line, by the test.
 pub(crate) struct Reported {
-    pub(crate) report: Report,
+    pub(crate) report: PushReport,
     pub(crate) authorization: String,
     /// The answer; ends when dropped.
     pub(crate) answer: mpsc::Sender<std::io::Result<Frame<Bytes>>>,
@@ -139,7 +139,7 @@ impl Reported {
 
 /// A server: `/git/{service}/…` and `/hook`.
 pub(crate) struct Server {
-    pub(crate) repos: Repos,
+    pub(crate) repos: GitRepositories,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) reports: Mutex<mpsc::Receiver<Reported>>,
     task: AbortHandle,
@@ -153,7 +153,7 @@ impl Drop for Server {
 }
 
 struct State {
-    repos: Repos,
+    repos: GitRepositories,
     hook: Option<HookTarget>,
     reports: mpsc::Sender<Reported>,
 }
@@ -162,7 +162,7 @@ impl Server {
     /// `hook_exe` stands for the `shipway` binary; without it pushes are reported to nobody.
     pub(crate) async fn start(hook_exe: Option<PathBuf>) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let repos = Repos::open(root.path().join("git")).unwrap();
+        let repos = GitRepositories::open(root.path().join("git")).unwrap();
         repos.ensure(&"shop".parse().unwrap()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -170,7 +170,7 @@ impl Server {
         let hook = hook_exe.map(|exe| HookTarget {
             exe,
             url: format!("http://{address}/hook"),
-            token: Token::new("hook-secret".to_owned()),
+            token: HookToken::new("hook-secret".to_owned()),
         });
         let state = Arc::new(State {
             repos: repos.clone(),
@@ -254,7 +254,7 @@ async fn serve(
     else {
         return Ok(plain(404, String::new()));
     };
-    let caller = Caller {
+    let caller = GitCaller {
         name: Some("ada".to_owned()),
         address: None,
         hook: state.hook.clone(),

@@ -20,8 +20,8 @@ use shipway_core::{
     target::{InstanceStatus, Launch, Limits, Phase, Place, SetKey},
 };
 use shipway_drivers::{
-    process::{Artifacts, Options, ProcessTarget},
-    target::{NotReady, Target, await_ready},
+    process::{ArtifactSource, ProcessTarget, ProcessTargetOptions},
+    target::{ReadinessError, Target, await_ready},
 };
 use shipway_engine::Reader;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 pub struct Shelf(pub BTreeMap<Digest, Vec<u8>>);
 
 #[async_trait]
-impl Artifacts for Shelf {
+impl ArtifactSource for Shelf {
     async fn open(&self, digest: &Digest) -> Result<Reader, String> {
         let bytes = self.0.get(digest).cloned();
         let bytes = bytes.ok_or_else(|| format!("{} is missing", digest.short()))?;
@@ -132,7 +132,7 @@ impl Machine {
 
     /// What a server does when it starts.
     pub async fn open(&self) -> ProcessTarget {
-        ProcessTarget::open(Options {
+        ProcessTarget::open(ProcessTargetOptions {
             root: self.root.clone(),
             data: self.scratch("data"),
             shim: vec![env!("CARGO_BIN_EXE_shipway-instance").into()],
@@ -237,7 +237,7 @@ pub fn set(release: u32) -> SetKey {
     }
 }
 
-pub async fn ready(target: &ProcessTarget, set: &SetKey, count: u32) -> Result<(), NotReady> {
+pub async fn ready(target: &ProcessTarget, set: &SetKey, count: u32) -> Result<(), ReadinessError> {
     await_ready(target, set, count, PATIENCE, &CancellationToken::new()).await
 }
 

@@ -15,8 +15,8 @@ use futures_util::stream;
 use shipway_core::ids::ServiceName;
 use shipway_drivers::git::{
     GitError,
-    hook::{Report, Token},
-    http::{Caller, HookTarget, Operation},
+    hook::{HookToken, PushReport},
+    http::{GitCaller, GitOperation, HookTarget},
 };
 use subtle::ConstantTimeEq;
 
@@ -43,16 +43,18 @@ async fn backend(
         .map_err(|error: shipway_core::ids::ParseIdError| {
             Problem::bad_request(error.to_string())
         })?;
-    if Operation::of(request.method(), &path, request.uri().query()) == Some(Operation::Write) {
+    if GitOperation::from_request(request.method(), &path, request.uri().query())
+        == Some(GitOperation::Write)
+    {
         app.repos.ensure(&service).await.map_err(git_problem)?;
     }
-    let caller = Caller {
+    let caller = GitCaller {
         name: name_of(request.headers()),
         address: None,
         hook: Some(HookTarget {
             exe: app.exe.clone(),
             url: format!("{}/internal/push", app.local_url),
-            token: Token::new(app.internal_token.clone()),
+            token: HookToken::new(app.internal_token.clone()),
         }),
     };
     let answer = app
@@ -79,7 +81,7 @@ fn git_problem(error: GitError) -> Problem {
 pub(crate) async fn push_report(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Json(report): Json<Report>,
+    Json(report): Json<PushReport>,
 ) -> Result<Response, Problem> {
     let given = headers
         .get(header::AUTHORIZATION)

@@ -22,7 +22,7 @@ pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Response {
 
 /// Whether the store, the data plane and the disk are well; with the reason of each check that fails.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let proxy = match app.plane.healthy().await {
+    let proxy = match app.plane.is_healthy().await {
         true => Ok(()),
         false => Err("the proxy does not answer on its control socket".to_owned()),
     };

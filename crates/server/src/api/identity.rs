@@ -10,8 +10,8 @@ use axum::{
 };
 use shipway_core::ids::RunId;
 use shipway_drivers::{
-    git::http::Operation,
-    peer::{Peer, find_peer},
+    git::http::GitOperation,
+    peer::{PeerProcess, find_peer},
 };
 use subtle::ConstantTimeEq;
 
@@ -118,7 +118,8 @@ impl Sent {
     fn changes_something(&self) -> bool {
         if let Some(path) = self.uri.path().strip_prefix("/git/") {
             let path = path.split_once('/').map_or("", |(_, path)| path);
-            return Operation::of(&self.method, path, self.uri.query()) != Some(Operation::Read);
+            return GitOperation::from_request(&self.method, path, self.uri.query())
+                != Some(GitOperation::Read);
         }
         !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
@@ -132,17 +133,17 @@ async fn check_peer(app: &Arc<App>, sent: &Sent) -> Result<(), Problem> {
     let data = app.data.clone();
     let found = tokio::task::spawn_blocking(move || find_peer(local, remote, &data));
     let path = sent.uri.path();
-    match found.await.unwrap_or(Peer::Other) {
-        Peer::Other => Ok(()),
-        Peer::Instance(_) if is_metrics_report(path) => Ok(()),
-        Peer::Job(folder) => {
+    match found.await.unwrap_or(PeerProcess::Other) {
+        PeerProcess::Other => Ok(()),
+        PeerProcess::Instance(_) if is_metrics_report(path) => Ok(()),
+        PeerProcess::Job(folder) => {
             let job = folder.as_deref().and_then(|it| job_of_folder(app, it));
             let job = job.unwrap_or_else(|| "a job".to_owned());
             Err(Problem::forbidden(format!(
                 "this comes from a step of {job}, and a job may not change anything in a person's name; a step deploys with `uses: shipway/deploy`"
             )))
         }
-        Peer::Instance(folder) => {
+        PeerProcess::Instance(folder) => {
             let name = folder
                 .strip_prefix(app.data.join("instances"))
                 .unwrap_or(&folder);
@@ -151,7 +152,7 @@ async fn check_peer(app: &Arc<App>, sent: &Sent) -> Result<(), Problem> {
                 name.display().to_string().replace('/', ".")
             )))
         }
-        Peer::Gone => Err(Problem::forbidden(
+        PeerProcess::Gone => Err(Problem::forbidden(
             "the process that sent this is gone, and requests of jobs are refused: wait for the answer",
         )),
     }

@@ -20,7 +20,7 @@ use shipway_core::{
     ids::RunId,
     run::{JobView, RunView, Status},
 };
-use shipway_drivers::tail::Tail;
+use shipway_drivers::tail::FileTail;
 use shipway_workflow::job::JobKey;
 use utoipa::IntoParams;
 
@@ -66,11 +66,11 @@ pub(super) async fn job(
     if header(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream")) {
         run_view(&app, &id).await?;
         let offset = seen.map_or(reading.offset, |(_, offset)| offset);
-        let folder = app.jobs.folder_of(&id, &key, attempt);
+        let folder = app.jobs.attempt_folder(&id, &key, attempt);
         let lines = Lines::from(attempt, offset);
         return Ok(follow(app, id, (key, folder), lines));
     }
-    let path = app.jobs.log_of(&id, &key, attempt);
+    let path = app.jobs.attempt_log_path(&id, &key, attempt);
     if !path.exists() {
         let run = run_view(&app, &id).await?;
         let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
@@ -133,7 +133,7 @@ async fn begun(app: Arc<App>, id: RunId, (key, folder): (JobKey, PathBuf)) -> Op
     let now = app.store.last_position().await.ok()?;
     let mut news = app.store.subscribe(now).await.ok()?;
     loop {
-        if app.jobs.has_begun(&folder) {
+        if app.jobs.has_started(&folder) {
             return Some(folder);
         }
         let run = run_view(&app, &id).await.ok()?;
@@ -237,7 +237,7 @@ fn send<F: Future<Output = bool> + Send>(
     reading: Reading,
     over: impl Fn() -> F + Send + 'static,
 ) -> Result<Response, Problem> {
-    let tail = Tail::open(&path, reading.offset)
+    let tail = FileTail::open(&path, reading.offset)
         .map_err(|error| Problem::conflict(format!("the log can't be read: {error}")))?;
     let chunks = stream::unfold((tail, over), move |(mut tail, over)| async move {
         loop {

@@ -165,7 +165,7 @@ async fn from_step(
         let found = run.and_then(|run| run.cell(&key));
         let Some((found, _)) = found else { continue };
         let steps = found.workflow.jobs[found.job].steps.clone();
-        let folder = app.jobs.folder_of(id, &key, attempt);
+        let folder = app.jobs.attempt_folder(id, &key, attempt);
         let read =
             tokio::task::spawn_blocking(move || read_attempt_progress(&folder, &steps)).await;
         left.insert(

@@ -15,7 +15,7 @@ use shipway_core::{
     release::{Release, WorkflowFile},
     service::{self, Body, Input},
 };
-use shipway_drivers::git::{GitError, Repo};
+use shipway_drivers::git::{GitError, GitRepository};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Caller, Problem};
@@ -171,7 +171,10 @@ pub(super) async fn dispatch(
 }
 
 /// What a name stands for: the full name of the ref, and the commit it points at.
-async fn branch_or_tag(repo: &Repo, name: &str) -> Result<Option<(String, CommitId)>, GitError> {
+async fn branch_or_tag(
+    repo: &GitRepository,
+    name: &str,
+) -> Result<Option<(String, CommitId)>, GitError> {
     let full = if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
         vec![name.to_owned()]
     } else {

@@ -124,7 +124,7 @@ async fn place(
         return Err(refused(Rejection::JobUnderWay { run, key }));
     }
     let steps = found.workflow.jobs[found.job].steps.clone();
-    let folder = app.jobs.folder_of(id, &key, attempt);
+    let folder = app.jobs.attempt_folder(id, &key, attempt);
     let folder = std::path::absolute(&folder).unwrap_or(folder);
     let read = {
         let folder = folder.clone();

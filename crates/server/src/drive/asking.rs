@@ -17,7 +17,7 @@ use shipway_core::{
     rollout::Rollout,
     target::SetKey,
 };
-use shipway_drivers::metrics::About;
+use shipway_drivers::metrics::QuerySubject;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::lately;
@@ -44,8 +44,8 @@ pub(super) struct Asking {
 /// What a task asks about.
 #[derive(Clone)]
 struct Sides {
-    canary: About,
-    stable: Option<About>,
+    canary: QuerySubject,
+    stable: Option<QuerySubject>,
     set: SetKey,
 }
 
@@ -58,7 +58,7 @@ impl Asking {
     ) -> Self {
         let environment = &rollout.spec.environment;
         let place = rollout.spec.release.place(&environment.name);
-        let about = |release: ReleaseNumber| About {
+        let about = |release: ReleaseNumber| QuerySubject {
             release: release.released().0,
             stable: stable.map(|stable| stable.released().0),
             service: place.service.to_string(),
@@ -141,7 +141,10 @@ async fn ask(app: Arc<App>, source: Source, sides: Sides, answers: Answers) {
     loop {
         ticks.tick().await;
         let at = app.now();
-        let about = |about| app.providers.ask(&source, about, at, &workdir, &secrets);
+        let about = |about| {
+            app.providers
+                .read_metric(&source, about, at, &workdir, &secrets)
+        };
         let of_stable = async {
             match stable {
                 Some(stable) => Some(about(stable).await),
@@ -160,7 +163,7 @@ async fn ask(app: Arc<App>, source: Source, sides: Sides, answers: Answers) {
 }
 
 /// Asks about moments before this one, further and further back.
-async fn ask_back(app: Arc<App>, source: Source, stable: About, set: SetKey, past: Past) {
+async fn ask_back(app: Arc<App>, source: Source, stable: QuerySubject, set: SetKey, past: Past) {
     let now = app.now();
     let workdir = app.target.workdir(&set);
     let environment = stable.environment.clone();
@@ -174,7 +177,9 @@ async fn ask_back(app: Arc<App>, source: Source, stable: About, set: SetKey, pas
         else {
             break;
         };
-        let said = app.providers.ask(&source, &stable, at, &workdir, &secrets);
+        let said = app
+            .providers
+            .read_metric(&source, &stable, at, &workdir, &secrets);
         match said.await {
             Ok(value) => {
                 found.push(value);

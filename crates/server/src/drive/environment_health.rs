@@ -15,7 +15,7 @@ use shipway_core::{
     service::{HealthNotice, HealthReport, Input, ServiceView},
     target::{InstanceStatus, Phase, Place, SetKey},
 };
-use shipway_drivers::notify::{Notification, Severity};
+use shipway_drivers::notify::{Notification, NotificationSeverity};
 
 use super::rollout::deliver;
 use crate::app::App;
@@ -137,9 +137,9 @@ pub(super) async fn notify(
         title: notice.notice.title.clone(),
         text: notice.notice.text.clone(),
         severity: match notice.notice.tone {
-            Tone::Good => Severity::Good,
-            Tone::Asking | Tone::Neutral => Severity::Info,
-            Tone::Bad => Severity::Bad,
+            Tone::Good => NotificationSeverity::Good,
+            Tone::Asking | Tone::Neutral => NotificationSeverity::Info,
+            Tone::Bad => NotificationSeverity::Bad,
         },
         service: Some(service.clone()),
         environment: Some(notice.environment.clone()),

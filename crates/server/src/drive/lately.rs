@@ -196,8 +196,8 @@ pub(crate) async fn with_stable_traffic(app: &App, spec: Spec) -> Spec {
         place: spec.release.place(&spec.environment.name),
         release: stable,
     };
-    let all = match app.meter.read().await {
-        Ok(totals) => measure::histogram(&totals.shown_of(&set.place, stable)),
+    let all = match app.meter.read_totals().await {
+        Ok(totals) => measure::histogram(&totals.totals_with_copies(&set.place, stable)),
         Err(error) => {
             tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");
             Histogram::default()
@@ -221,7 +221,7 @@ pub(crate) async fn run(app: Arc<App>) {
         if serving.is_empty() {
             continue;
         }
-        let totals = app.meter.read().await.ok();
+        let totals = app.meter.read_totals().await.ok();
         for set in serving {
             let reading = measure::read(&app, totals.as_ref(), &set.place, set.release);
             app.lately.look(set, reading);

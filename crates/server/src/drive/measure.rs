@@ -11,7 +11,7 @@ use shipway_core::{
     rollout::{Input, Rollout, Rollouts},
     target::{Place, SetAvailability, SetKey, Usage},
 };
-use shipway_drivers::data_plane::meter::Totals;
+use shipway_drivers::data_plane::traffic_meter::TrafficTotals;
 use shipway_engine::Work;
 use shipway_proxy::protocol;
 
@@ -60,7 +60,7 @@ pub(super) async fn run(
             () = work.cancelled.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let totals = app.meter.read().await.ok();
+        let totals = app.meter.read_totals().await.ok();
         let lane = app.traffic.lane(&place);
         let split = lane.filter(|lane| lane.users().is_some());
         let split = split.map(|lane| lane.split);
@@ -115,8 +115,8 @@ pub(super) async fn run(
 async fn lately(app: &App, rollout: &Rollout, stable: ReleaseNumber) -> Option<Before> {
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.place(&environment.name);
-    let totals = app.meter.read().await.ok();
-    let took = totals.map(|totals| histogram(&totals.shown_of(&place, stable)));
+    let totals = app.meter.read_totals().await.ok();
+    let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
     let set = SetKey {
         place,
         release: stable,
@@ -193,7 +193,7 @@ impl Past {
 
 /// One side at one instant.
 pub(super) struct Reading {
-    pub(super) traffic: Option<Totals>,
+    pub(super) traffic: Option<TrafficTotals>,
     usage: Vec<(u32, Usage)>,
     availability: SetAvailability,
     ready: usize,
@@ -219,7 +219,7 @@ impl Reading {
 
 pub(super) fn read(
     app: &App,
-    totals: Option<&shipway_drivers::data_plane::meter::Reading>,
+    totals: Option<&shipway_drivers::data_plane::traffic_meter::TrafficReading>,
     place: &Place,
     release: ReleaseNumber,
 ) -> Reading {
@@ -231,7 +231,7 @@ pub(super) fn read(
         .collect();
     app.target.measure(&mut instances);
     Reading {
-        traffic: totals.map(|totals| totals.shown_of(place, release)),
+        traffic: totals.map(|totals| totals.totals_with_copies(place, release)),
         usage: instances
             .iter()
             .filter_map(|status| Some((status.pid?, status.usage?)))
@@ -297,7 +297,7 @@ fn side<'a>(
     }
 }
 
-pub(super) fn histogram(traffic: &Totals) -> Histogram {
+pub(super) fn histogram(traffic: &TrafficTotals) -> Histogram {
     coarser(&traffic.latency)
 }
 
@@ -308,13 +308,13 @@ fn coarser(latency: &protocol::LatencyHistogram) -> Histogram {
 }
 
 /// Requests in buckets that lie beyond the limit as a whole: within 3% of it a request may count as quick.
-fn slow(traffic: &Totals, over_micros: u64) -> Slow {
+fn slow(traffic: &TrafficTotals, over_micros: u64) -> Slow {
     let (_, count) = traffic.slower_than(Duration::from_micros(over_micros));
     Slow { over_micros, count }
 }
 
 /// Those of them that have no answer.
-fn slow_unanswered(traffic: &Totals, over_micros: u64) -> Slow {
+fn slow_unanswered(traffic: &TrafficTotals, over_micros: u64) -> Slow {
     let (known, _) = traffic.slower_than(Duration::from_micros(over_micros));
     let count = known.saturating_sub(traffic.latency.count());
     Slow { over_micros, count }
@@ -332,7 +332,7 @@ fn users(counted: &protocol::FailedUserCounts, weight: u32) -> Users {
     }
 }
 
-fn latency(now: &Totals, before: &Totals) -> Latency {
+fn latency(now: &TrafficTotals, before: &TrafficTotals) -> Latency {
     let millis = |quantile| {
         now.quantile_since(before, quantile)
             .map(|took| took.as_secs_f64() * 1_000.0)

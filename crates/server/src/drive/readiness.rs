@@ -7,7 +7,7 @@ use shipway_core::{
     rollout::{Direction, Input, Rollout, Rollouts, capacity::SetReadiness, plan::Split},
     target::{InstanceStatus, Phase, Place, SetKey},
 };
-use shipway_drivers::target::{NotReady, Target, await_ready};
+use shipway_drivers::target::{ReadinessError, Target, await_ready};
 use shipway_engine::Work;
 
 use crate::app::App;
@@ -92,7 +92,7 @@ pub(super) async fn await_capacity(
     rollout: &Rollout,
     place: &Place,
     split: &Split,
-) -> Result<(), NotReady> {
+) -> Result<(), ReadinessError> {
     for (release, needed) in rollout.instances_needed_to_grow(split) {
         let set = SetKey {
             place: place.clone(),
@@ -113,7 +113,7 @@ pub(super) async fn await_promotable(
     work: &Work<Rollouts>,
     rollout: &Rollout,
     set: &SetKey,
-) -> Result<(), NotReady> {
+) -> Result<(), ReadinessError> {
     if rollout.direction == Direction::Back {
         return Ok(());
     }

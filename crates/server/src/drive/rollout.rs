@@ -16,7 +16,7 @@ use shipway_core::{
 };
 use shipway_drivers::{
     checks::smoke,
-    notify::{Destination, Notification, RetryPolicy, Severity},
+    notify::{Notification, NotificationSeverity, RetryPolicy, WebhookDestination},
     target::{await_ready, written_files_note},
 };
 use shipway_engine::{Driver, Work};
@@ -361,9 +361,9 @@ async fn notify(
         title: notice.title.clone(),
         text: notice.text.clone(),
         severity: match notice.tone {
-            Tone::Good => Severity::Good,
-            Tone::Asking | Tone::Neutral => Severity::Info,
-            Tone::Bad => Severity::Bad,
+            Tone::Good => NotificationSeverity::Good,
+            Tone::Asking | Tone::Neutral => NotificationSeverity::Info,
+            Tone::Bad => NotificationSeverity::Bad,
         },
         service: Some(spec.id.service.clone()),
         environment: Some(spec.environment.name.clone()),
@@ -398,7 +398,7 @@ async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &Notice) -> Option<Stri
 
 pub(super) async fn deliver(
     app: &Arc<App>,
-    to: &Destination,
+    to: &WebhookDestination,
     notification: &Notification,
 ) -> Result<(), String> {
     let policy = RetryPolicy::default();

@@ -55,7 +55,7 @@ impl Driver<Runs> for RunDriver {
         match &work.effect {
             Effect::Gate(effect) => super::gate::carry_out(&app, &spec.id, effect).await,
             Effect::RunJob { key, attempt, stop } => {
-                let folder = app.jobs.folder_of(&spec.id, key, *attempt);
+                let folder = app.jobs.attempt_folder(&spec.id, key, *attempt);
                 run_job(&app, &work, &spec, (key, folder), stop.as_deref()).await
             }
             Effect::TellService {
@@ -110,7 +110,7 @@ async fn run_job(
         let why = format!("the folder of {} can't be prepared: {error}", run.id);
         return ended(Conclusion::Failure, why);
     }
-    let begun = app.jobs.has_begun(&folder);
+    let begun = app.jobs.has_started(&folder);
     if !begun
         && stop.is_none()
         && let Err(mismatch) = check_runner(app, &work.state, key)
@@ -119,10 +119,10 @@ async fn run_job(
     }
     // Until it is over here.
     let _place = match stop {
-        _ if begun => app.jobs.room().go_on(&folder),
+        _ if begun => app.jobs.slots().resume(&folder),
         Some(why) => return ended(Conclusion::Cancelled, why.to_owned()),
         None => tokio::select! {
-            place = app.jobs.room().enter(&folder) => place,
+            place = app.jobs.slots().acquire(&folder) => place,
             () = work.cancelled.cancelled() => return Input::Woken,
         },
     };
@@ -138,7 +138,7 @@ async fn run_job(
                 Ok(spec) => spec,
                 Err(why) => return ended(Conclusion::Failure, why),
             };
-            if let Err(error) = app.jobs.start(&spec) {
+            if let Err(error) = app.jobs.start_worker(&spec) {
                 return ended(Conclusion::Failure, error.to_string());
             }
         }
@@ -213,9 +213,9 @@ fn reserve_places_of(app: &App, run: &RunView) {
             continue;
         };
         let attempt = u32::try_from(job.earlier.len()).unwrap_or_default() + 1;
-        let folder = app.jobs.folder_of(&run.id, &key, attempt);
-        if app.jobs.is_at_work(&folder) {
-            app.jobs.room().reserve(&folder);
+        let folder = app.jobs.attempt_folder(&run.id, &key, attempt);
+        if app.jobs.is_worker_running(&folder) {
+            app.jobs.slots().reserve(&folder);
         }
     }
 }
@@ -460,7 +460,7 @@ pub(crate) async fn surroundings(
         vars: BTreeMap::new(),
         env: tested_environment(app, &run.id, &run.purpose).await,
         folder,
-        earlier: goes_on.map(|it| app.jobs.folder_of(&run.id, key, it.attempt)),
+        earlier: goes_on.map(|it| app.jobs.attempt_folder(&run.id, key, it.attempt)),
         source: SourceTree::Git {
             git_dir,
             commit: run.commit.id.to_string(),

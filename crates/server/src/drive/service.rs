@@ -9,7 +9,7 @@ use shipway_core::{
     rollout::{self, AbortCause},
     service::{Effect, Input, RunOrder, Services, Way},
 };
-use shipway_drivers::called::{calls_elsewhere, read_elsewhere};
+use shipway_drivers::reusable_workflows::{calls_unread_workflow, read_called_workflows};
 use shipway_engine::{Driver, Work};
 
 use super::{addresses, environment_health, lately::with_stable_traffic, ties};
@@ -112,9 +112,9 @@ async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> Input {
     let id = RunId { service, number };
     // Opened before a crash, it has all that it needs.
     let known = app.runs.state(&id.stream()).await.ok().flatten();
-    if known.is_none_or(|state| state.0.is_none()) && calls_elsewhere(&order.workflow) {
+    if known.is_none_or(|state| state.0.is_none()) && calls_unread_workflow(&order.workflow) {
         let scratch = app.data.join("forge");
-        for note in read_elsewhere(&mut order.workflow, &app.actions, &scratch).await {
+        for note in read_called_workflows(&mut order.workflow, &app.actions, &scratch).await {
             tracing::warn!(run = %id, "{note}");
         }
     }

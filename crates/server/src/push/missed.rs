@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use shipway_core::ids::ServiceName;
-use shipway_drivers::git::{GitError, RefUpdate, Refs, moved};
+use shipway_drivers::git::{GitError, GitRefs, RefUpdate, changed_refs};
 
 use super::{Terminal, receive};
 use crate::app::{App, service_stream};
@@ -15,7 +15,7 @@ pub(crate) async fn take_in(app: &Arc<App>) -> Result<(), GitError> {
         let Some(repo) = app.repos.get(&service) else {
             continue;
         };
-        let missed: Vec<RefUpdate> = moved(&known(app, &service).await, &repo.refs().await?)
+        let missed: Vec<RefUpdate> = changed_refs(&known(app, &service).await, &repo.refs().await?)
             .into_iter()
             .filter(|update| update.new.is_some())
             .collect();
@@ -31,10 +31,10 @@ pub(crate) async fn take_in(app: &Arc<App>) -> Result<(), GitError> {
 }
 
 /// Where the log says that branches and tags stand.
-pub(crate) async fn known(app: &App, service: &ServiceName) -> Refs {
+pub(crate) async fn known(app: &App, service: &ServiceName) -> GitRefs {
     let state = app.services.state(&service_stream(service)).await;
     match state.ok().flatten() {
         Some(state) => state.references.clone(),
-        None => Refs::new(),
+        None => GitRefs::new(),
     }
 }

@@ -15,7 +15,7 @@ use shipway_core::{
     service::{Body, Input},
     terminal::sanitize_for_terminal,
 };
-use shipway_drivers::git::{GitError, RefUpdate, Repo};
+use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
 use tokio::sync::mpsc;
 
 use crate::app::{App, service_stream};
@@ -138,7 +138,7 @@ async fn record(
     update: &RefUpdate,
     pusher: Option<&str>,
 ) -> Result<(), PushError> {
-    let repo: Repo = app.repos.ensure(service).await?;
+    let repo: GitRepository = app.repos.ensure(service).await?;
     let commit = match &update.new {
         Some(pushed) => repo.resolve(pushed.as_str()).await?,
         None => None,
@@ -187,7 +187,7 @@ async fn take_in(
     pusher: Option<&str>,
     terminal: &Terminal,
 ) -> Result<Option<u64>, PushError> {
-    let repo: Repo = app.repos.ensure(service).await?;
+    let repo: GitRepository = app.repos.ensure(service).await?;
     let Some(pushed) = &update.new else {
         deleted(app, service, update, pusher, terminal).await?;
         return Ok(None);

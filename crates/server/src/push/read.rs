@@ -11,7 +11,7 @@ use shipway_core::{
     release::{CalledFile, Commit, WorkflowFile},
     service::{Push, Standing},
 };
-use shipway_drivers::git::{GitError, RefUpdate, Repo};
+use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
 use shipway_syntax::{Diagnostic, Source};
 use shipway_workflow::{graph::Place, model::PushEvent};
 use tokio::task::block_in_place;
@@ -40,7 +40,7 @@ pub(super) struct Contents {
 
 pub(super) async fn contents(
     app: &App,
-    repo: &Repo,
+    repo: &GitRepository,
     service: &ServiceName,
     update: &RefUpdate,
     commit: &CommitId,
@@ -131,7 +131,7 @@ pub(super) async fn contents(
 
 /// A push of which no file is read.
 pub(super) async fn without_files(
-    repo: &Repo,
+    repo: &GitRepository,
     update: &RefUpdate,
     commit: &CommitId,
 ) -> Result<Push, GitError> {
@@ -167,7 +167,7 @@ enum Text {
     Unusable(String),
 }
 
-async fn text(repo: &Repo, commit: &CommitId, path: &str) -> Result<Text, GitError> {
+async fn text(repo: &GitRepository, commit: &CommitId, path: &str) -> Result<Text, GitError> {
     match repo.read_file(commit, path, FILE_BYTES_MAX).await {
         Ok(Some(bytes)) => Ok(Text::Read(String::from_utf8_lossy(&bytes).into_owned())),
         Ok(None) => Ok(Text::Missing),
@@ -194,7 +194,7 @@ fn shown(path: &str) -> String {
 /// The configuration of a commit, or why it has none, which is said once the runs are over. What is wrong in the file itself is
 /// among the problems.
 async fn read_config(
-    repo: &Repo,
+    repo: &GitRepository,
     service: &ServiceName,
     commit: &CommitId,
     problems: &mut Vec<String>,
@@ -229,7 +229,7 @@ async fn read_config(
 }
 
 async fn matching_workflows(
-    repo: &Repo,
+    repo: &GitRepository,
     commit: &CommitId,
     config: Option<&Config>,
     event: &PushEvent,
@@ -307,7 +307,7 @@ async fn matching_workflows(
 /// A workflow with all that it calls in its commit. What can't be read is on record as that, and planning says where it is called.
 /// What is in other repositories is read when a run is opened: a push waits for no forge, and a schedule gets what is there then.
 async fn with_calls(
-    repo: &Repo,
+    repo: &GitRepository,
     commit: &CommitId,
     path: String,
     content: String,
@@ -351,7 +351,11 @@ fn unknown_environments(
     unknown.collect()
 }
 
-async fn store_tree(app: &App, repo: &Repo, commit: &CommitId) -> Result<Digest, PushError> {
+async fn store_tree(
+    app: &App,
+    repo: &GitRepository,
+    commit: &CommitId,
+) -> Result<Digest, PushError> {
     let fail = |error: &dyn std::fmt::Display| PushError::Artifact(error.to_string());
     let folder = tempfile::tempdir_in(&app.data).map_err(|error| fail(&error))?;
     let tar = folder.path().join("tree.tar");
@@ -373,7 +377,7 @@ fn one_line(source: &Source, diagnostic: &Diagnostic) -> String {
 
 /// A workflow that can be started by hand with these inputs: the one named, or the only one.
 pub(crate) async fn dispatchable(
-    repo: &Repo,
+    repo: &GitRepository,
     commit: &CommitId,
     wanted: Option<&str>,
     inputs: &BTreeMap<String, String>,
@@ -438,7 +442,7 @@ pub(crate) async fn dispatchable(
 }
 
 /// A commit, as releases remember it.
-pub(crate) async fn commit_of(repo: &Repo, commit: &CommitId) -> Result<Commit, GitError> {
+pub(crate) async fn commit_of(repo: &GitRepository, commit: &CommitId) -> Result<Commit, GitError> {
     let info = repo.commit_info(commit).await?;
     let author = format!("{} <{}>", info.author.name, info.author.email);
     Ok(Commit {

@@ -12,7 +12,7 @@ use shipway_core::{
     run::{Artifact, Input, JobTests, StepLine},
     testing::Excuse,
 };
-use shipway_drivers::jobs::{JobError, JobRunner, Journal, Log};
+use shipway_drivers::jobs::{JobError, JobJournal, JobLog, JobRunner};
 use shipway_workflow::job::{Conclusion, JobKey, JournalBody, JournalEntry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,7 @@ impl Follower {
     async fn catch_up(
         &self,
         text: &mut Text,
-        journal: &mut Journal,
+        journal: &mut JobJournal,
         now: &CancellationToken,
     ) -> Result<Option<Input>, JobError> {
         loop {
@@ -220,7 +220,7 @@ impl Follower {
 
 /// A job's log on its way to the terminal.
 struct Text {
-    log: Log,
+    log: JobLog,
     show: Show,
     prefix: String,
     /// Read and not shown, whole lines and the beginning of one.
@@ -233,7 +233,7 @@ struct Text {
 }
 
 impl Text {
-    fn new(log: Log, follower: &Follower) -> Self {
+    fn new(log: JobLog, follower: &Follower) -> Self {
         Self {
             log,
             show: follower.show,

@@ -220,7 +220,7 @@ impl Local {
             let begun = progress.running.contains_key(&key);
             match stop {
                 Some(_) if begun => {
-                    let folder = self.runner.folder_of(&self.spec.id, &job, attempt);
+                    let folder = self.runner.attempt_folder(&self.spec.id, &job, attempt);
                     self.runner.cancel(&folder);
                 }
                 Some(why) => {
@@ -259,10 +259,10 @@ impl Local {
             }
             self.runner.check_request(&cell.runs_on)?;
         }
-        let folder = self.runner.folder_of(&self.spec.id, key, attempt);
+        let folder = self.runner.attempt_folder(&self.spec.id, key, attempt);
         let spec = self.job_spec(progress, key, &folder)?;
         self.runner
-            .start(&spec)
+            .start_worker(&spec)
             .map_err(|error| error.to_string())?;
         let follower = Follower {
             key: key.clone(),
@@ -326,7 +326,7 @@ impl Local {
         let Ok(key) = job.key.parse::<JobKey>() else {
             return Ok(());
         };
-        let folder = self.runner.folder_of(&self.spec.id, &key, attempt);
+        let folder = self.runner.attempt_folder(&self.spec.id, &key, attempt);
         let spec = self
             .job_spec(progress, &key, &folder)
             .map_err(Failure::Failed)?;
@@ -336,7 +336,7 @@ impl Local {
     fn end_at_once(&self, progress: &Progress) {
         for effect in progress.running.values() {
             if let Effect::RunJob { key, attempt, .. } = effect {
-                let folder = self.runner.folder_of(&self.spec.id, key, *attempt);
+                let folder = self.runner.attempt_folder(&self.spec.id, key, *attempt);
                 self.runner.cancel_at_once(&folder);
             }
         }
@@ -347,9 +347,14 @@ impl Local {
             let view = RunView::from(run);
             let log = blamed(&view).and_then(|job| {
                 let key = job.key.parse().ok()?;
-                Some(self.runner.log_of(&self.spec.id, &key, job.attempt()))
+                Some(
+                    self.runner
+                        .attempt_log_path(&self.spec.id, &key, job.attempt()),
+                )
             });
-            let text = log.as_deref().and_then(|log| tail::last(log).ok());
+            let text = log
+                .as_deref()
+                .and_then(|log| tail::read_last_lines(log).ok());
             let kept = log.as_ref().filter(|_| self.keep);
             let kept = kept.map(|log| log.display().to_string());
             let place = Place::Here {

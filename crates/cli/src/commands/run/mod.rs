@@ -20,8 +20,8 @@ use std::{
 use given::{Asking, Given};
 use local::{Ended, Local};
 use shipway_drivers::{
-    called::{calls_elsewhere, read_elsewhere},
     jobs::JobRunner,
+    reusable_workflows::{calls_unread_workflow, read_called_workflows},
 };
 use shipway_workflow::job::{ActionSource, Conclusion};
 use show::Show;
@@ -202,10 +202,10 @@ impl Site<'_> {
     /// The workflow with all that it calls, other repositories' too.
     fn read(&self, path: &Path, runtime: &Runtime) -> Result<pick::Picked, Failure> {
         let mut picked = pick::read_workflow(path, self.args.job.as_deref())?;
-        if calls_elsewhere(&picked.file) {
+        if calls_unread_workflow(&picked.file) {
             let scratch = tempfile::Builder::new().prefix("shipway-forge-").tempdir();
             let scratch = scratch.map_err(failed)?;
-            let reading = read_elsewhere(&mut picked.file, &self.actions, scratch.path());
+            let reading = read_called_workflows(&mut picked.file, &self.actions, scratch.path());
             for note in runtime.block_on(reading) {
                 error_line(&format!("warning: {note}"));
             }
@@ -240,7 +240,7 @@ impl Site<'_> {
             .map_err(failed)?;
         let exe = std::env::current_exe().map_err(failed)?;
         let runner = JobRunner::new(exe, folder.path().to_owned())
-            .volatile()
+            .with_volatile_workers()
             .with_limits(self.args.limits.limits())
             .with_labels(self.args.runner.labels());
         let mut worst = Ended {
@@ -253,7 +253,7 @@ impl Site<'_> {
             }
             let local = self.local(path, number, runner.clone(), runtime)?;
             let ended = runtime.block_on(local.drive())?;
-            runtime.block_on(runner.settle());
+            runtime.block_on(runner.wait_for_exits());
             if badness(ended.conclusion) >= badness(worst.conclusion) {
                 worst = ended;
             }

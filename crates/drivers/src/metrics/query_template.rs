@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_core::config::Query;
 
-use crate::expand::expand;
+use crate::secret_expansion::expand_secrets;
 
 /// What a question is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct QuerySubject {
     /// The number of the release that is asked about.
     pub release: u32,
     /// That of the stable release; none at a first deployment.
@@ -21,14 +21,14 @@ pub struct About {
 
 /// `query` with all that stands in `{{…}}`, and with secrets where it may name them: not in queries and commands, which have
 /// dollars of their own.
-pub(super) fn fill(
+pub(super) fn fill_query(
     query: &Query,
-    about: &About,
+    about: &QuerySubject,
     window: Duration,
     secrets: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Query, String> {
-    let plain = |text: &String| template(text, about, window);
-    let secret = |text: &String| expand(&template(text, about, window)?, secrets);
+    let plain = |text: &String| fill_template(text, about, window);
+    let secret = |text: &String| expand_secrets(&fill_template(text, about, window)?, secrets);
     let headers = |headers: &BTreeMap<String, String>| {
         let filled = headers
             .iter()
@@ -78,11 +78,11 @@ pub(super) fn fill(
 }
 
 /// Prometheus' way to write a time.
-pub(super) fn seconds(window: Duration) -> String {
+pub(super) fn format_window(window: Duration) -> String {
     format!("{}s", window.as_secs().max(1))
 }
 
-fn template(text: &str, about: &About, window: Duration) -> Result<String, String> {
+fn fill_template(text: &str, about: &QuerySubject, window: Duration) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(begin) = rest.find("{{") {
@@ -98,7 +98,7 @@ fn template(text: &str, about: &About, window: Duration) -> Result<String, Strin
             },
             Some("service") => about.service.clone(),
             Some("environment") => about.environment.clone(),
-            Some("window") => seconds(window),
+            Some("window") => format_window(window),
             // Somebody else's braces.
             _ => {
                 filled.push_str("{{");
@@ -117,8 +117,8 @@ fn template(text: &str, about: &About, window: Duration) -> Result<String, Strin
 mod tests {
     use super::*;
 
-    fn about(stable: Option<u32>) -> About {
-        About {
+    fn about(stable: Option<u32>) -> QuerySubject {
+        QuerySubject {
             release: 4,
             stable,
             service: "shop".into(),
@@ -128,14 +128,14 @@ mod tests {
 
     #[test]
     fn templates_are_filled_and_other_braces_stay() {
-        let fill = |text: &str| template(text, &about(Some(3)), Duration::from_secs(90));
+        let fill = |text: &str| fill_template(text, &about(Some(3)), Duration::from_secs(90));
         assert_eq!(
             fill("r={{release}} s={{ stable }} {{service}}/{{environment}} [{{window}}]").unwrap(),
             "r=4 s=3 shop/production [90s]"
         );
         assert_eq!(fill("{{ .Other }} {{ {a}").unwrap(), "{{ .Other }} {{ {a}");
         assert!(
-            template("{{stable}}", &about(None), Duration::ZERO)
+            fill_template("{{stable}}", &about(None), Duration::ZERO)
                 .unwrap_err()
                 .contains("no stable")
         );
@@ -149,7 +149,7 @@ mod tests {
             query: "up{a=~\"x$KEY\"}".to_owned(),
             headers: [("Authorization".to_owned(), "Bearer $KEY".to_owned())].into(),
         };
-        let filled = fill(
+        let filled = fill_query(
             &query("http://p/$KEY"),
             &about(None),
             Duration::from_secs(60),
@@ -168,7 +168,7 @@ mod tests {
             ("http://p/s3cret", "up{a=~\"x$KEY\"}")
         );
         assert_eq!(headers["Authorization"], "Bearer s3cret");
-        let missing = fill(
+        let missing = fill_query(
             &query("http://$NONE"),
             &about(None),
             Duration::ZERO,

@@ -28,7 +28,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 pub(super) struct SetCrashes {
     slots: BTreeMap<u32, SlotCrashes>,
     /// Exits of instances that had been ready, the oldest first.
-    exits: VecDeque<Exit>,
+    exits: VecDeque<UnplannedExit>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ struct SlotCrashes {
 }
 
 #[derive(Debug)]
-struct Exit {
+struct UnplannedExit {
     at: Instant,
     slot: u32,
     reason: String,
@@ -57,7 +57,7 @@ impl SetCrashes {
         if self.exits.len() == EXITS_AFTER_READY {
             self.exits.pop_front();
         }
-        self.exits.push_back(Exit {
+        self.exits.push_back(UnplannedExit {
             at: now,
             slot,
             reason,
@@ -89,7 +89,7 @@ impl SetCrashes {
     }
 
     fn loop_after_ready(&self, now: Instant) -> Option<String> {
-        let is_recent = |exit: &&Exit| now.duration_since(exit.at) < WINDOW;
+        let is_recent = |exit: &&UnplannedExit| now.duration_since(exit.at) < WINDOW;
         let times = self.exits.iter().filter(is_recent).count();
         let last = self.exits.back()?;
         (times >= EXITS_AFTER_READY).then(|| {
@@ -104,17 +104,17 @@ impl SetCrashes {
 
 /// The time until the next start.
 #[derive(Debug)]
-pub(super) struct Backoff(Duration);
+pub(super) struct RestartBackoff(Duration);
 
-impl Default for Backoff {
+impl Default for RestartBackoff {
     fn default() -> Self {
         Self(BACKOFF_FIRST)
     }
 }
 
-impl Backoff {
+impl RestartBackoff {
     /// How long to wait after a life that took `lived`.
-    pub(super) fn after(&mut self, lived: Duration) -> Duration {
+    pub(super) fn next_wait(&mut self, lived: Duration) -> Duration {
         if lived > SETTLED {
             self.0 = BACKOFF_FIRST;
         }
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_its_limit_and_begins_again_after_a_quiet_minute() {
-        let mut backoff = Backoff::default();
+        let mut backoff = RestartBackoff::default();
         let waits: Vec<u64> = (0..8)
-            .map(|_| backoff.after(Duration::ZERO).as_millis() as u64)
+            .map(|_| backoff.next_wait(Duration::ZERO).as_millis() as u64)
             .collect();
         assert_eq!(
             waits,
             [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
         );
-        assert_eq!(backoff.after(Duration::from_secs(61)).as_millis(), 500);
+        assert_eq!(backoff.next_wait(Duration::from_secs(61)).as_millis(), 500);
     }
 }

@@ -1,5 +1,5 @@
 //! How many jobs run at once: those that find no place wait for one, in the order they came. Jobs that run already when a server
-//! starts have their places before anybody else; there may be more of them than places, and then nobody new comes in for a while.
+//! starts have their slots before anybody else; there may be more of them than slots, and then nobody new comes in for a while.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -11,34 +11,34 @@ use tokio::sync::oneshot;
 
 /// Places for jobs.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Mutex<Inner>>);
+pub struct JobSlots(Arc<Mutex<SlotCounts>>);
 
 #[derive(Debug)]
-struct Inner {
-    places: usize,
+struct SlotCounts {
+    slots: usize,
     taken: usize,
     /// Jobs that run and whose followers have not come yet; each has a place.
     reserved: BTreeSet<PathBuf>,
-    waiting: VecDeque<oneshot::Sender<Place>>,
+    waiting: VecDeque<oneshot::Sender<JobSlot>>,
 }
 
 /// A place in the room, until it is dropped.
 #[derive(Debug)]
-pub struct Place(Option<Arc<Mutex<Inner>>>);
+pub struct JobSlot(Option<Arc<Mutex<SlotCounts>>>);
 
-impl Room {
-    /// A room with so many places, at least one.
+impl JobSlots {
+    /// A room with so many slots, at least one.
     #[must_use]
-    pub fn new(places: usize) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
-            places: places.max(1),
+    pub fn new(slots: usize) -> Self {
+        Self(Arc::new(Mutex::new(SlotCounts {
+            slots: slots.max(1),
             taken: 0,
             reserved: BTreeSet::new(),
             waiting: VecDeque::new(),
         })))
     }
 
-    /// Keeps a place for a job that runs, until [`Room::go_on`] comes for it.
+    /// Keeps a place for a job that runs, until [`JobSlots::resume`] comes for it.
     pub fn reserve(&self, folder: &Path) {
         let mut inner = lock(&self.0);
         if inner.reserved.insert(folder.to_owned()) {
@@ -48,22 +48,22 @@ impl Room {
 
     /// A place for a job that runs already, whether there is room or not.
     #[must_use]
-    pub fn go_on(&self, folder: &Path) -> Place {
+    pub fn resume(&self, folder: &Path) -> JobSlot {
         let mut inner = lock(&self.0);
         if !inner.reserved.remove(folder) {
             inner.taken += 1;
         }
-        Place(Some(self.0.clone()))
+        JobSlot(Some(self.0.clone()))
     }
 
     /// A place for a job that hasn't begun, as soon as there is one. Dropped before, it loses its turn and nothing else.
-    pub async fn enter(&self, folder: &Path) -> Place {
+    pub async fn acquire(&self, folder: &Path) -> JobSlot {
         let turn = {
             let mut inner = lock(&self.0);
             let reserved = inner.reserved.remove(folder);
-            if reserved || inner.taken < inner.places && inner.waiting.is_empty() {
+            if reserved || inner.taken < inner.slots && inner.waiting.is_empty() {
                 inner.taken += usize::from(!reserved);
-                return Place(Some(self.0.clone()));
+                return JobSlot(Some(self.0.clone()));
             }
             let (tell, turn) = oneshot::channel();
             inner.waiting.push_back(tell);
@@ -72,12 +72,12 @@ impl Room {
         match turn.await {
             Ok(place) => place,
             // Whoever would tell lives as long as the room, and that is here.
-            Err(_) => self.go_on(folder),
+            Err(_) => self.resume(folder),
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for JobSlot {
     fn drop(&mut self) {
         let Some(room) = self.0.take() else {
             return;
@@ -86,7 +86,7 @@ impl Drop for Place {
         loop {
             let next = {
                 let mut inner = lock(&room);
-                if inner.taken >= inner.places {
+                if inner.taken >= inner.slots {
                     return;
                 }
                 let Some(next) = inner.waiting.pop_front() else {
@@ -104,7 +104,7 @@ impl Drop for Place {
     }
 }
 
-fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+fn lock(inner: &Mutex<SlotCounts>) -> MutexGuard<'_, SlotCounts> {
     // Nothing panics while it is held.
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -123,14 +123,14 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_finds_no_place_waits_in_turn_and_may_leave() {
-        let room = Room::new(2);
+        let room = JobSlots::new(2);
         let (one, two) = (
-            room.enter(Path::new("new")).await,
-            room.enter(Path::new("new")).await,
+            room.acquire(Path::new("new")).await,
+            room.acquire(Path::new("new")).await,
         );
-        let mut third = Box::pin(room.enter(Path::new("new")));
-        let mut fourth = Box::pin(room.enter(Path::new("new")));
-        let mut fifth = Box::pin(room.enter(Path::new("new")));
+        let mut third = Box::pin(room.acquire(Path::new("new")));
+        let mut fourth = Box::pin(room.acquire(Path::new("new")));
+        let mut fifth = Box::pin(room.acquire(Path::new("new")));
         assert!(waits(&mut third).await && waits(&mut fourth).await && waits(&mut fifth).await);
         // The third leaves before its turn; the first place is the fourth's.
         drop(third);
@@ -144,25 +144,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_that_nobody_takes_is_not_lost() {
-        let room = Room::new(1);
-        let one = room.enter(Path::new("new")).await;
-        let mut second = Box::pin(room.enter(Path::new("new")));
+        let room = JobSlots::new(1);
+        let one = room.acquire(Path::new("new")).await;
+        let mut second = Box::pin(room.acquire(Path::new("new")));
         assert!(waits(&mut second).await);
         // Told, and gone before it looked.
         drop(one);
         drop(second);
-        drop(room.enter(Path::new("new")).await);
+        drop(room.acquire(Path::new("new")).await);
         assert_eq!(lock(&room.0).taken, 0);
     }
 
     #[tokio::test]
     async fn jobs_that_run_already_come_before_all_others() {
-        let room = Room::new(1);
+        let room = JobSlots::new(1);
         room.reserve(Path::new("a"));
         room.reserve(Path::new("a"));
-        let mut new = Box::pin(room.enter(Path::new("new")));
+        let mut new = Box::pin(room.acquire(Path::new("new")));
         assert!(waits(&mut new).await);
-        let (a, b) = (room.go_on(Path::new("a")), room.go_on(Path::new("b")));
+        let (a, b) = (room.resume(Path::new("a")), room.resume(Path::new("b")));
         drop(a);
         assert!(waits(&mut new).await, "b is still there");
         drop(b);

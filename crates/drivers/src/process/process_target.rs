@@ -14,18 +14,18 @@ use shipway_core::target::{InstanceId, InstanceStatus, Launch, SetAvailability, 
 use tokio::sync::watch;
 
 use super::{
-    Artifacts, SecretResolver, artifact,
+    ArtifactSource, SecretResolver, artifact,
     environment::{self, InstanceFolders},
-    instance::{self, Slot},
-    log::LOG,
-    proc,
-    shared::Shared,
-    shim::write,
+    instance::{self, SupervisedSlot},
+    instance_log::LOG,
+    procfs,
+    shim::write_json,
+    target_state::TargetState,
 };
 use crate::target::{StopReport, Target, TargetError};
 
 /// How the target is opened.
-pub struct Options {
+pub struct ProcessTargetOptions {
     /// The folder of the sets.
     pub root: PathBuf,
     /// Below it are the folders that services keep over releases (`DATA_DIR`): `SERVICE/ENVIRONMENT`.
@@ -33,7 +33,7 @@ pub struct Options {
     /// The shim's command; the instance's folder is added to it.
     pub shim: Vec<OsString>,
     /// Where artifacts come from.
-    pub artifacts: Arc<dyn Artifacts>,
+    pub artifacts: Arc<dyn ArtifactSource>,
     /// Where secrets come from.
     pub secrets: SecretResolver,
 }
@@ -47,7 +47,7 @@ const STOPPED_MAX: usize = 30;
 
 /// What a set was told, as it stands on disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Set {
+struct StoredSet {
     key: SetKey,
     launch: Launch,
     count: u32,
@@ -62,26 +62,26 @@ struct Set {
 /// Dropping it leaves the instances running, for the next one to take over.
 pub struct ProcessTarget {
     root: PathBuf,
-    artifacts: Arc<dyn Artifacts>,
-    shared: Arc<Shared>,
+    artifacts: Arc<dyn ArtifactSource>,
+    shared: Arc<TargetState>,
     boot: String,
     /// One lock for each set: what is told of it happens in order.
-    sets: Mutex<BTreeMap<SetKey, Arc<tokio::sync::Mutex<Slots>>>>,
+    sets: Mutex<BTreeMap<SetKey, Arc<tokio::sync::Mutex<SlotMap>>>>,
 }
 
-type Slots = BTreeMap<u32, Slot>;
+type SlotMap = BTreeMap<u32, SupervisedSlot>;
 
 impl ProcessTarget {
     /// Opens the target and takes over what runs; what should run and doesn't is started. When it returns, all of it is in
     /// [`Target::instances`]; what was ready counts as ready until its probes say otherwise.
-    pub async fn open(options: Options) -> io::Result<Self> {
+    pub async fn open(options: ProcessTargetOptions) -> io::Result<Self> {
         fs::create_dir_all(&options.root)?;
         // Absolute: instances get it, and run elsewhere.
         let data = std::path::absolute(&options.data)?;
         let target = Self {
             root: fs::canonicalize(&options.root)?,
             artifacts: options.artifacts,
-            shared: Arc::new(Shared::new(options.shim, options.secrets, data)),
+            shared: Arc::new(TargetState::new(options.shim, options.secrets, data)),
             boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
             sets: Mutex::default(),
         };
@@ -89,8 +89,8 @@ impl ProcessTarget {
             let Ok(bytes) = fs::read(entry.path().join(SET)) else {
                 continue;
             };
-            match serde_json::from_slice::<Set>(&bytes) {
-                Ok(set) => target.take_over(set).await,
+            match serde_json::from_slice::<StoredSet>(&bytes) {
+                Ok(set) => target.resume_set(set).await,
                 Err(error) => {
                     tracing::error!(%error, folder = %entry.path().display(), "a set can't be read; its instances are not supervised")
                 }
@@ -99,38 +99,38 @@ impl ProcessTarget {
         Ok(target)
     }
 
-    async fn take_over(&self, mut set: Set) {
-        let folder = self.folder(&set.key);
+    async fn resume_set(&self, mut set: StoredSet) {
+        let folder = self.set_folder(&set.key);
         let running: Vec<u32> = slots_on_disk(&folder)
             .filter(|slot| instance::is_running(&folder.join(slot.to_string())))
             .collect();
         if set.count == 0 && running.is_empty() {
-            self.retire(&set.key).await;
+            self.retire_set(&set.key).await;
             return;
         }
         if set.boot != self.boot && running.is_empty() {
             self.unpack_after_boot(&mut set).await;
         }
-        let slots = self.slots(&set.key);
+        let slots = self.set_slots(&set.key);
         let mut slots = slots.lock().await;
-        self.fill(&mut slots, &set).await;
+        self.start_slots(&mut slots, &set).await;
         // The last server was killed while it was stopping these.
         let launch = Arc::new(set.launch.clone());
         for slot in running.into_iter().filter(|slot| *slot > set.count) {
             let slot = slots
                 .entry(slot)
-                .or_insert_with(|| self.supervise(&set.key, slot, launch.clone()));
-            slot.unwant();
+                .or_insert_with(|| self.supervise_slot(&set.key, slot, launch.clone()));
+            slot.request_stop();
         }
     }
 
-    async fn unpack_after_boot(&self, set: &mut Set) {
-        let folder = self.folder(&set.key);
+    async fn unpack_after_boot(&self, set: &mut StoredSet) {
+        let folder = self.set_folder(&set.key);
         let app = folder.join(APP);
-        match artifact::unpack_again(&*self.artifacts, &set.launch.artifact, &app).await {
+        match artifact::replace_artifact(&*self.artifacts, &set.launch.artifact, &app).await {
             Ok(()) => {
                 set.boot.clone_from(&self.boot);
-                if let Err(error) = write(&folder, SET, set) {
+                if let Err(error) = write_json(&folder, SET, set) {
                     tracing::warn!(%error, folder = %folder.display(), "a set will be unpacked again");
                 }
             }
@@ -140,7 +140,7 @@ impl ProcessTarget {
         }
     }
 
-    fn folder(&self, set: &SetKey) -> PathBuf {
+    fn set_folder(&self, set: &SetKey) -> PathBuf {
         self.root.join(format!(
             "{}.{}.{}",
             set.place.service,
@@ -149,61 +149,64 @@ impl ProcessTarget {
         ))
     }
 
-    fn slots(&self, set: &SetKey) -> Arc<tokio::sync::Mutex<Slots>> {
+    fn set_slots(&self, set: &SetKey) -> Arc<tokio::sync::Mutex<SlotMap>> {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         sets.entry(set.clone()).or_default().clone()
     }
 
     /// Starts supervising the slots that aren't yet.
-    async fn fill(&self, slots: &mut Slots, set: &Set) {
+    async fn start_slots(&self, slots: &mut SlotMap, set: &StoredSet) {
         let launch = Arc::new(set.launch.clone());
         for number in 1..=set.count {
             if let Some(slot) = slots.get_mut(&number) {
-                if slot.is_kept() {
+                if slot.is_wanted() {
                     continue;
                 }
                 // On its way out since a stop that nobody waits for any more.
-                slot.gone().await;
+                slot.wait_until_gone().await;
             }
-            slots.insert(number, self.supervise(&set.key, number, launch.clone()));
+            slots.insert(
+                number,
+                self.supervise_slot(&set.key, number, launch.clone()),
+            );
         }
     }
 
-    fn supervise(&self, set: &SetKey, slot: u32, launch: Arc<Launch>) -> Slot {
-        let folder = self.folder(set);
+    fn supervise_slot(&self, set: &SetKey, slot: u32, launch: Arc<Launch>) -> SupervisedSlot {
+        let folder = self.set_folder(set);
         let id = InstanceId {
             set: set.clone(),
             slot,
         };
-        Slot::supervise(id, launch, &folder, &folder.join(APP), self.shared.clone())
+        SupervisedSlot::supervise(id, launch, &folder, &folder.join(APP), self.shared.clone())
     }
 
-    fn read_set(&self, set: &SetKey) -> Option<Set> {
-        serde_json::from_slice(&fs::read(self.folder(set).join(SET)).ok()?).ok()
+    fn read_set(&self, set: &SetKey) -> Option<StoredSet> {
+        serde_json::from_slice(&fs::read(self.set_folder(set).join(SET)).ok()?).ok()
     }
 
     /// Before anything is stopped: the next server shall not start it again. It must not fail: a full disk is no reason to let go
     /// on what is to be stopped.
-    fn remember_stop(&self, set: &SetKey, keep: u32) {
+    fn store_stop(&self, set: &SetKey, keep: u32) {
         let Some(mut told) = self.read_set(set) else {
             return;
         };
         told.count = told.count.min(keep);
-        let folder = self.folder(set);
-        if let Err(error) = write(&folder, SET, &told) {
+        let folder = self.set_folder(set);
+        if let Err(error) = write_json(&folder, SET, &told) {
             tracing::warn!(%error, folder = %folder.display(), "that a set is stopped could not be kept");
         }
     }
 
     /// Stops the instances of another release of the same number, which the log has lost, and moves their folder aside.
-    async fn set_aside(&self, set: &SetKey, slots: &mut Slots) -> io::Result<()> {
-        self.remember_stop(set, 0);
-        slots.values().for_each(Slot::unwant);
+    async fn set_aside(&self, set: &SetKey, slots: &mut SlotMap) -> io::Result<()> {
+        self.store_stop(set, 0);
+        slots.values().for_each(SupervisedSlot::request_stop);
         while let Some(mut last) = slots.last_entry() {
-            last.get_mut().gone().await;
+            last.get_mut().wait_until_gone().await;
             last.remove();
         }
-        let folder = self.folder(set);
+        let folder = self.set_folder(set);
         let aside = self.root.with_file_name(SET_ASIDE);
         fs::create_dir_all(&aside)?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -216,9 +219,9 @@ impl ProcessTarget {
     }
 
     /// The artifact goes, the logs stay for a while.
-    async fn retire(&self, set: &SetKey) {
-        self.shared.forget_availability(set);
-        let (root, folder) = (self.root.clone(), self.folder(set));
+    async fn retire_set(&self, set: &SetKey) {
+        self.shared.remove_availability(set);
+        let (root, folder) = (self.root.clone(), self.set_folder(set));
         // Big folders take their time.
         let retired = tokio::task::spawn_blocking(move || {
             let _ = fs::remove_file(folder.join(SET));
@@ -284,18 +287,18 @@ fn io_error(what: &str) -> impl FnOnce(io::Error) -> TargetError {
 #[async_trait]
 impl Target for ProcessTarget {
     async fn ensure(&self, set: &SetKey, launch: &Launch, count: u32) -> Result<(), TargetError> {
-        let slots = self.slots(set);
+        let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
-        let folder = self.folder(set);
+        let folder = self.set_folder(set);
         let id = InstanceId {
             set: set.clone(),
             slot: 1,
         };
         // A secret that isn't set is said now, not by an instance that can't be started.
         let folders = InstanceFolders::default();
-        environment::of(&id, launch, &folders, 0, &self.shared.secrets)?;
+        environment::instance_environment(&id, launch, &folders, 0, &self.shared.secrets)?;
         let found = self.read_set(set);
-        let is_other = |known: &Set| !is_same_release(&known.launch, launch);
+        let is_other = |known: &StoredSet| !is_same_release(&known.launch, launch);
         if found.as_ref().is_some_and(is_other) {
             let moved = self.set_aside(set, &mut slots).await;
             moved.map_err(io_error("moving another release's instances aside"))?;
@@ -304,38 +307,40 @@ impl Target for ProcessTarget {
         fs::create_dir_all(&folder).map_err(io_error("making the set's folder"))?;
         let app = folder.join(APP);
         match &known {
-            Some(_) => artifact::unpack(&*self.artifacts, &launch.artifact, &app).await?,
+            Some(_) => artifact::unpack_artifact(&*self.artifacts, &launch.artifact, &app).await?,
             // What is there is nobody's: its set was never kept, or is gone.
-            None => artifact::unpack_again(&*self.artifacts, &launch.artifact, &app).await?,
+            None => artifact::replace_artifact(&*self.artifacts, &launch.artifact, &app).await?,
         }
-        let told = Set {
+        let told = StoredSet {
             key: set.clone(),
             launch: launch.clone(),
             count: count.max(known.as_ref().map_or(0, |known| known.count)),
             boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
         };
-        write(&folder, SET, &told).map_err(io_error("keeping what the set was told"))?;
-        self.fill(&mut slots, &told).await;
+        write_json(&folder, SET, &told).map_err(io_error("keeping what the set was told"))?;
+        self.start_slots(&mut slots, &told).await;
         Ok(())
     }
 
     async fn stop(&self, set: &SetKey, keep: u32) -> Result<StopReport, TargetError> {
-        let slots = self.slots(set);
+        let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
         let told = self.read_set(set);
         let mut report = StopReport {
             request: told.map(|told| (told.launch.stop_signal, told.launch.grace)),
             ..StopReport::default()
         };
-        self.remember_stop(set, keep);
+        self.store_stop(set, keep);
         let beyond = keep.saturating_add(1);
         // All at once, then one after the other: together they take as long as the slowest.
-        slots.range(beyond..).for_each(|(_, slot)| slot.unwant());
+        slots
+            .range(beyond..)
+            .for_each(|(_, slot)| slot.request_stop());
         while let Some(mut last) = slots.last_entry().filter(|last| *last.key() >= beyond) {
             let slot = *last.key();
             if last
                 .get_mut()
-                .gone()
+                .wait_until_gone()
                 .await
                 .is_some_and(|end| end.grace_exceeded)
             {
@@ -349,15 +354,15 @@ impl Target for ProcessTarget {
         report.killed.sort();
         if keep == 0 {
             report.written_files = self.written_files(set).await;
-            self.retire(set).await;
+            self.retire_set(set).await;
         }
         Ok(report)
     }
 
     async fn written_files(&self, set: &SetKey) -> Vec<String> {
-        let app = self.folder(set).join(APP);
+        let app = self.set_folder(set).join(APP);
         // Big folders take their time.
-        let found = tokio::task::spawn_blocking(move || artifact::written_files(&app));
+        let found = tokio::task::spawn_blocking(move || artifact::find_written_files(&app));
         found.await.unwrap_or_default()
     }
 
@@ -367,14 +372,14 @@ impl Target for ProcessTarget {
 
     fn measure(&self, instances: &mut [InstanceStatus]) {
         let pids: Vec<u32> = instances.iter().filter_map(|status| status.pid).collect();
-        let usage = proc::usage(&pids);
+        let usage = procfs::measure_usage(&pids);
         for status in instances {
             status.usage = status.pid.and_then(|pid| usage.get(&pid)).copied();
         }
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.watch()
+        self.shared.subscribe()
     }
 
     fn crash_loop(&self, set: &SetKey) -> Option<String> {
@@ -382,11 +387,11 @@ impl Target for ProcessTarget {
     }
 
     fn availability(&self, set: &SetKey) -> SetAvailability {
-        self.shared.availability(set)
+        self.shared.set_availability(set)
     }
 
     fn workdir(&self, set: &SetKey) -> PathBuf {
-        self.folder(set).join(APP)
+        self.set_folder(set).join(APP)
     }
 
     fn log(&self, instance: &str) -> Option<PathBuf> {

@@ -1,6 +1,6 @@
 //! Reading one repository: files of a commit, what changed, who wrote it.
 //!
-//! Never writes but in [`Repo::fetch_branches`] and [`Repo::maintain`]; never touches a working tree.
+//! Never writes but in [`GitRepository::fetch_branches`] and [`GitRepository::maintain`]; never touches a working tree.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +16,11 @@ use shipway_core::ids::CommitId;
 
 use super::{
     BRANCHES, GitError, RefUpdate,
-    command::{Call, Git, arguments, clean_path},
+    command::{GitCall, GitRunner, normalize_path, to_arguments},
 };
 
 /// Where each reference stands, by full name.
-pub type Refs = BTreeMap<String, CommitId>;
+pub type GitRefs = BTreeMap<String, CommitId>;
 
 /// Copying a large repository within one machine; 10 GB at 30 MB/s.
 const FETCH_DEADLINE: Duration = Duration::from_secs(330);
@@ -32,14 +32,14 @@ const LOG_FORMAT: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn%
 
 /// One repository. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Repo {
-    git: Git,
+pub struct GitRepository {
+    git: GitRunner,
     dir: PathBuf,
 }
 
 /// Who wrote a commit. Names and addresses are what the author claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature {
+pub struct CommitAuthor {
     /// The name.
     pub name: String,
     /// The e-mail address.
@@ -54,7 +54,7 @@ pub struct CommitInfo {
     /// Those before it; more than one for a merge.
     pub parents: Vec<CommitId>,
     /// Who wrote it.
-    pub author: Signature,
+    pub author: CommitAuthor,
     /// Who committed it.
     pub committer: String,
     /// When it was committed: from here lead time is counted.
@@ -68,13 +68,13 @@ pub struct CommitInfo {
 }
 
 /// One file, link or submodule of a commit.
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     pub(super) mode: u32,
     pub(super) object: String,
     pub(super) path: Vec<u8>,
 }
 
-impl Entry {
+impl TreeEntry {
     pub(super) const fn is_file(&self) -> bool {
         self.mode & 0o170_000 == 0o100_000
     }
@@ -84,8 +84,8 @@ impl Entry {
     }
 }
 
-impl Repo {
-    pub(super) const fn new(git: Git, dir: PathBuf) -> Self {
+impl GitRepository {
+    pub(super) const fn new(git: GitRunner, dir: PathBuf) -> Self {
         Self { git, dir }
     }
 
@@ -93,17 +93,17 @@ impl Repo {
     ///
     /// # Errors
     /// When there is none, with git's reason.
-    pub async fn at(path: impl AsRef<Path>) -> Result<Self, GitError> {
-        Self::open(Git::bare(), path.as_ref()).await
+    pub async fn open_existing(path: impl AsRef<Path>) -> Result<Self, GitError> {
+        Self::open(GitRunner::for_reading(), path.as_ref()).await
     }
 
-    pub(super) async fn open(git: Git, path: &Path) -> Result<Self, GitError> {
-        let args = arguments(["rev-parse", "--path-format=absolute", "--git-common-dir"]);
+    pub(super) async fn open(git: GitRunner, path: &Path) -> Result<Self, GitError> {
+        let args = to_arguments(["rev-parse", "--path-format=absolute", "--git-common-dir"]);
         let call = git
             .call("find a repository")
             .args([OsString::from("-C"), path.into()])
             .args(args);
-        let answer = call.run().await?.success()?;
+        let answer = call.run().await?.into_success()?;
         let line = answer.strip_suffix(b"\n").unwrap_or(&answer);
         let dir = PathBuf::from(std::ffi::OsStr::from_bytes(line));
         Ok(Self { git, dir })
@@ -124,7 +124,7 @@ impl Repo {
             return Ok(None);
         }
         let revision = format!("{revision}^{{commit}}");
-        let args = arguments([
+        let args = to_arguments([
             "rev-parse",
             "--verify",
             "--quiet",
@@ -135,33 +135,33 @@ impl Repo {
         if answer.code != 0 && answer.stdout.is_empty() {
             return Ok(None);
         }
-        parse_id("look up a revision", &answer.success()?).map(Some)
+        parse_id("look up a revision", &answer.into_success()?).map(Some)
     }
 
     /// Where all branches and tags stand. Annotated tags by the commit they point at, as far as they do.
     ///
     /// # Errors
     /// When git fails.
-    pub async fn refs(&self) -> Result<Refs, GitError> {
-        self.refs_below(&[BRANCHES, "refs/tags/"]).await
+    pub async fn refs(&self) -> Result<GitRefs, GitError> {
+        self.list_refs(&[BRANCHES, "refs/tags/"]).await
     }
 
     /// Where all branches stand.
-    pub(super) async fn branches(&self) -> Result<Refs, GitError> {
-        self.refs_below(&[BRANCHES]).await
+    pub(super) async fn branches(&self) -> Result<GitRefs, GitError> {
+        self.list_refs(&[BRANCHES]).await
     }
 
-    async fn refs_below(&self, prefixes: &[&str]) -> Result<Refs, GitError> {
+    async fn list_refs(&self, prefixes: &[&str]) -> Result<GitRefs, GitError> {
         const WHAT: &str = "list references";
         let format = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)";
-        let args = arguments(["for-each-ref", format]);
+        let args = to_arguments(["for-each-ref", format]);
         let answer = self
             .call(WHAT)
             .args(args)
             .args(prefixes)
             .run()
             .await?
-            .success()?;
+            .into_success()?;
         let text = String::from_utf8_lossy(&answer);
         let line = |line: &str| {
             let (id, name) = line.split_once(' ')?;
@@ -183,7 +183,7 @@ impl Repo {
         max_bytes: u64,
     ) -> Result<Option<Vec<u8>>, GitError> {
         const WHAT: &str = "read a file";
-        let path = clean_path(path)?;
+        let path = normalize_path(path)?;
         if path.is_empty() {
             return Ok(None);
         }
@@ -193,7 +193,7 @@ impl Repo {
             .call(WHAT)
             .args(["cat-file", "--batch-check"])
             .stdin(name.clone());
-        let header = check.run().await?.success()?;
+        let header = check.run().await?.into_success()?;
         let line = header.strip_suffix(b"\n").unwrap_or(&header);
         let Some(size) = blob_size(line) else {
             return Ok(None);
@@ -210,7 +210,7 @@ impl Repo {
             .stdin(name)
             .run()
             .await?
-            .success()?;
+            .into_success()?;
         let start = line.len() + 1;
         let body = answer
             .get(start..)
@@ -229,40 +229,40 @@ impl Repo {
         commit: &CommitId,
         under: &str,
     ) -> Result<Vec<String>, GitError> {
-        let entries = self.entries(commit, under).await?;
+        let entries = self.tree_entries(commit, under).await?;
         Ok(entries
             .into_iter()
-            .filter(Entry::is_file)
+            .filter(TreeEntry::is_file)
             .filter_map(|entry| String::from_utf8(entry.path).ok())
             .collect())
     }
 
-    pub(super) async fn entries(
+    pub(super) async fn tree_entries(
         &self,
         commit: &CommitId,
         under: &str,
-    ) -> Result<Vec<Entry>, GitError> {
+    ) -> Result<Vec<TreeEntry>, GitError> {
         const WHAT: &str = "list files";
-        let under = clean_path(under)?;
+        let under = normalize_path(under)?;
         let mut call =
             self.call(WHAT)
                 .args(["ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"]);
         if !under.is_empty() {
             call = call.args([format!("{under}/")]);
         }
-        let answer = call.run().await?.success()?;
+        let answer = call.run().await?.into_success()?;
         let entry = |record: &[u8]| {
             let tab = record.iter().position(|byte| *byte == b'\t')?;
             let mut words = std::str::from_utf8(&record[..tab]).ok()?.split(' ');
             let mode = u32::from_str_radix(words.next()?, 8).ok()?;
             let object = words.nth(1)?.to_owned();
-            Some(Entry {
+            Some(TreeEntry {
                 mode,
                 object,
                 path: record[tab + 1..].to_vec(),
             })
         };
-        records(&answer)
+        split_records(&answer)
             .map(|record| entry(record).ok_or_else(|| GitError::answer(WHAT, record)))
             .collect()
     }
@@ -297,7 +297,7 @@ impl Repo {
         let Some(base) = base else {
             return self.list_paths(new).await;
         };
-        let args = arguments([
+        let args = to_arguments([
             "diff-tree",
             "-r",
             "-z",
@@ -307,14 +307,14 @@ impl Repo {
             new.as_str(),
             "--",
         ]);
-        let answer = self.call(WHAT).args(args).run().await?.success()?;
-        Ok(records(&answer)
+        let answer = self.call(WHAT).args(args).run().await?.into_success()?;
+        Ok(split_records(&answer)
             .map(|path| String::from_utf8_lossy(path).into_owned())
             .collect())
     }
 
     async fn list_paths(&self, commit: &CommitId) -> Result<Vec<String>, GitError> {
-        let entries = self.entries(commit, "").await?;
+        let entries = self.tree_entries(commit, "").await?;
         Ok(entries
             .iter()
             .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
@@ -338,7 +338,7 @@ impl Repo {
         if answer.code == 1 && answer.stdout.is_empty() {
             return Ok(None);
         }
-        parse_id(WHAT, &answer.success()?).map(Some)
+        parse_id(WHAT, &answer.into_success()?).map(Some)
     }
 
     /// Whether `ancestor` is `commit` or comes before it.
@@ -369,7 +369,7 @@ impl Repo {
     /// # Errors
     /// When it is not in the repository, or git fails.
     pub async fn commit_info(&self, commit: &CommitId) -> Result<CommitInfo, GitError> {
-        let mut found = self.log(&[commit.as_str()], 1).await?;
+        let mut found = self.read_log(&[commit.as_str()], 1).await?;
         found
             .pop()
             .ok_or_else(|| GitError::answer("read a commit", b""))
@@ -388,10 +388,14 @@ impl Repo {
         let without = old.map(|old| format!("^{old}"));
         let mut revisions = vec![new.as_str()];
         revisions.extend(without.as_deref());
-        self.log(&revisions, limit).await
+        self.read_log(&revisions, limit).await
     }
 
-    async fn log(&self, revisions: &[&str], limit: usize) -> Result<Vec<CommitInfo>, GitError> {
+    async fn read_log(
+        &self,
+        revisions: &[&str],
+        limit: usize,
+    ) -> Result<Vec<CommitInfo>, GitError> {
         const WHAT: &str = "read commits";
         let limit = format!("--max-count={limit}");
         let args = [
@@ -410,13 +414,13 @@ impl Repo {
             .args(["--"])
             .run()
             .await?
-            .success()?;
+            .into_success()?;
         let text = String::from_utf8_lossy(&answer);
         let fields: Vec<&str> = text.split('\0').collect();
         fields
             .chunks_exact(LOG_FIELDS)
             .map(|fields| {
-                commit_from(fields).ok_or_else(|| GitError::answer(WHAT, fields[0].as_bytes()))
+                parse_commit(fields).ok_or_else(|| GitError::answer(WHAT, fields[0].as_bytes()))
             })
             .collect()
     }
@@ -455,7 +459,7 @@ impl Repo {
             .deadline(FETCH_DEADLINE)
             .run()
             .await?
-            .success()
+            .into_success()
             .map(drop)
     }
 
@@ -469,7 +473,7 @@ impl Repo {
             .call("delete branches")
             .args(["update-ref", "--stdin"])
             .stdin(commands.into_bytes());
-        call.run().await?.success().map(drop)
+        call.run().await?.into_success().map(drop)
     }
 
     /// Packs loose objects when there are many. Pushes don't do it, so that nobody waits for it; call it now and then.
@@ -481,21 +485,21 @@ impl Repo {
         call.deadline(MAINTAIN_DEADLINE)
             .run()
             .await?
-            .success()
+            .into_success()
             .map(drop)
     }
 
-    pub(super) fn call(&self, what: &'static str) -> Call {
-        self.git.call(what).dir(&self.dir)
+    pub(super) fn call(&self, what: &'static str) -> GitCall {
+        self.git.call(what).in_repository(&self.dir)
     }
 
-    pub(super) const fn git(&self) -> &Git {
+    pub(super) const fn git(&self) -> &GitRunner {
         &self.git
     }
 }
 
 /// The records of `-z` output.
-fn records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split_records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
     answer
         .split(|byte| *byte == 0)
         .filter(|record| !record.is_empty())
@@ -515,7 +519,7 @@ fn blob_size(line: &[u8]) -> Option<u64> {
     (words.next()? == "blob" && words.next()?.parse::<CommitId>().is_ok()).then_some(size)
 }
 
-fn commit_from(fields: &[&str]) -> Option<CommitInfo> {
+fn parse_commit(fields: &[&str]) -> Option<CommitInfo> {
     let [
         id,
         parents,
@@ -537,20 +541,20 @@ fn commit_from(fields: &[&str]) -> Option<CommitInfo> {
             .map(str::parse)
             .collect::<Result<_, _>>()
             .ok()?,
-        author: Signature {
+        author: CommitAuthor {
             name: (*name).to_owned(),
             email: (*email).to_owned(),
         },
         committer: (*committer).to_owned(),
-        at: time(at),
-        authored_at: time(authored_at),
+        at: parse_commit_time(at),
+        authored_at: parse_commit_time(authored_at),
         subject: message.lines().next().unwrap_or_default().to_owned(),
         message,
     })
 }
 
 /// Anybody can write any number into a commit; what is no time counts as the beginning of time.
-fn time(seconds: &str) -> Timestamp {
+fn parse_commit_time(seconds: &str) -> Timestamp {
     seconds
         .parse()
         .ok()

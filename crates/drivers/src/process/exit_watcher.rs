@@ -28,8 +28,8 @@ use shipway_core::target::StopSignal;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use super::{
-    log::Log,
-    proc::{self, ProcessId},
+    instance_log::InstanceLog,
+    procfs::{self, ProcessId},
     shell_command::SHELL,
 };
 
@@ -41,12 +41,12 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Signals, as something to poll.
-pub(super) struct Wakeups {
+pub(super) struct SignalWakeups {
     pipe: UnixStream,
     stop: Arc<AtomicBool>,
 }
 
-impl Wakeups {
+impl SignalWakeups {
     /// From now on SIGTERM and SIGINT ask for a stop.
     pub(super) fn register() -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
@@ -70,13 +70,13 @@ impl Wakeups {
 
 /// How the instance is asked to stop.
 #[derive(Clone, Copy)]
-pub(super) struct StopRequest {
+pub(super) struct InstanceStopRequest {
     pub(super) signal: StopSignal,
     /// From the signal to SIGKILL.
     pub(super) grace: Duration,
 }
 
-impl StopRequest {
+impl InstanceStopRequest {
     const fn signal(self) -> Signal {
         match self.signal {
             StopSignal::SigTerm => Signal::TERM,
@@ -92,7 +92,7 @@ impl StopRequest {
 
 /// How the instance ended.
 #[derive(Clone, Copy, Default)]
-pub(super) struct KeptEnd {
+pub(super) struct InstanceEnd {
     /// Of its main process.
     pub(super) status: Option<WaitStatus>,
     /// It was killed because the grace period was over.
@@ -102,9 +102,9 @@ pub(super) struct KeptEnd {
 }
 
 /// Where the instance is in its life.
-enum Stage {
+enum WatchStage {
     Running,
-    Stopping(Stopping),
+    Stopping(StopProgress),
     /// Everything that is left is killed.
     Killing {
         give_up: Instant,
@@ -112,7 +112,7 @@ enum Stage {
 }
 
 /// The main process has been asked to stop.
-struct Stopping {
+struct StopProgress {
     /// When everything is killed.
     deadline: Option<Instant>,
     /// What processes get that have lost their parent.
@@ -122,34 +122,34 @@ struct Stopping {
 }
 
 /// The watch over one instance.
-pub(super) struct Keeper {
+pub(super) struct ExitWatcher {
     main: ProcessId,
     main_pid: Pid,
-    request: StopRequest,
-    stage: Stage,
-    end: KeptEnd,
+    request: InstanceStopRequest,
+    stage: WatchStage,
+    end: InstanceEnd,
     /// Until its last writer is gone.
     output: Option<OwnedFd>,
-    log: Log,
-    wakeups: Wakeups,
+    log: InstanceLog,
+    wakeups: SignalWakeups,
     chunk: Vec<u8>,
 }
 
-impl Keeper {
+impl ExitWatcher {
     pub(super) fn new(
         main: ProcessId,
-        request: StopRequest,
+        request: InstanceStopRequest,
         output: OwnedFd,
-        log: Log,
-        wakeups: Wakeups,
+        log: InstanceLog,
+        wakeups: SignalWakeups,
     ) -> io::Result<Self> {
         let main_pid = main.as_pid();
         Ok(Self {
             main,
             main_pid: main_pid.ok_or_else(|| io::Error::other("no process"))?,
             request,
-            stage: Stage::Running,
-            end: KeptEnd::default(),
+            stage: WatchStage::Running,
+            end: InstanceEnd::default(),
             output: Some(output),
             log,
             wakeups,
@@ -158,24 +158,24 @@ impl Keeper {
     }
 
     /// Kills it, for want of something to run it with.
-    pub(super) fn end_at_once(&mut self) {
-        self.stage = Stage::Killing {
+    pub(super) fn kill_now(&mut self) {
+        self.stage = WatchStage::Killing {
             give_up: Instant::now() + GIVE_UP,
         };
-        self.keep();
+        self.watch_until_end();
     }
 
     /// Keeps watch until the instance and all that it has started are gone; how it ended.
-    pub(super) fn keep(&mut self) -> KeptEnd {
-        while self.reap() {
+    pub(super) fn watch_until_end(&mut self) -> InstanceEnd {
+        while self.reap_children() {
             let now = Instant::now();
-            self.advance(now);
+            self.advance_stage(now);
             match self.stage {
-                Stage::Killing { give_up } if now > give_up => break,
-                Stage::Killing { .. } => self.kill_all(),
-                Stage::Running | Stage::Stopping(_) => {}
+                WatchStage::Killing { give_up } if now > give_up => break,
+                WatchStage::Killing { .. } => self.kill_all(),
+                WatchStage::Running | WatchStage::Stopping(_) => {}
             }
-            self.wait(now);
+            self.wait_for_event(now);
         }
         // What was printed last may still be in the pipe.
         while self.copy_output() {}
@@ -183,7 +183,7 @@ impl Keeper {
     }
 
     /// Takes leave of children that have ended; whether there are others.
-    fn reap(&mut self) -> bool {
+    fn reap_children(&mut self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.main_pid => self.end.status = Some(status),
@@ -194,33 +194,35 @@ impl Keeper {
         }
     }
 
-    fn advance(&mut self, now: Instant) {
+    fn advance_stage(&mut self, now: Instant) {
         let main_ended = self.end.status.is_some();
         match &mut self.stage {
-            Stage::Running if main_ended => {
-                self.end.left_processes = !proc::children(std::process::id()).is_empty();
-                self.kill_from(now);
+            WatchStage::Running if main_ended => {
+                self.end.left_processes = !procfs::child_processes(std::process::id()).is_empty();
+                self.start_killing(now);
             }
-            Stage::Running if self.wakeups.stop.load(Ordering::SeqCst) => self.ask_to_stop(now),
-            Stage::Stopping(stopping) if stopping.deadline.is_some_and(|at| now >= at) => {
+            WatchStage::Running if self.wakeups.stop.load(Ordering::SeqCst) => {
+                self.send_stop_signal(now)
+            }
+            WatchStage::Stopping(stopping) if stopping.deadline.is_some_and(|at| now >= at) => {
                 self.end.grace_exceeded = true;
                 let (signal, grace) = (self.request.signal.name(), self.request.grace);
                 let note = format!(
                     "still running {} s after {signal} (run.grace), killed",
                     grace.as_secs_f32()
                 );
-                self.log.note(&note);
-                self.kill_from(now);
+                self.log.write_note(&note);
+                self.start_killing(now);
             }
-            Stage::Stopping(stopping) if main_ended => {
+            WatchStage::Stopping(stopping) if main_ended => {
                 stopping.signal_orphans();
             }
-            Stage::Running | Stage::Stopping(_) | Stage::Killing { .. } => {}
+            WatchStage::Running | WatchStage::Stopping(_) | WatchStage::Killing { .. } => {}
         }
     }
 
-    fn kill_from(&mut self, now: Instant) {
-        self.stage = Stage::Killing {
+    fn start_killing(&mut self, now: Instant) {
+        self.stage = WatchStage::Killing {
             give_up: now + GIVE_UP,
         };
     }
@@ -229,16 +231,16 @@ impl Keeper {
     ///
     /// A shell of Shipway's own that still stands above the command has no part in that: without a trap it is ended by SIGTERM, and
     /// what it leaves gets the stop signal in its place.
-    fn ask_to_stop(&mut self, now: Instant) {
+    fn send_stop_signal(&mut self, now: Instant) {
         let signal = self.request.signal();
-        let is_shell = proc::is_shell_with_command(self.main, SHELL);
-        let has_trap = is_shell && proc::has_handler(self.main, signal.as_raw());
+        let is_shell = procfs::is_shell_with_command(self.main, SHELL);
+        let has_trap = is_shell && procfs::has_handler(self.main, signal.as_raw());
         let (to_main, orphan_signal) = match (is_shell, has_trap) {
             (true, false) => (Signal::TERM, signal),
             (true, true) | (false, _) => (signal, Signal::TERM),
         };
-        self.main.signal(to_main);
-        self.stage = Stage::Stopping(Stopping {
+        self.main.send_signal(to_main);
+        self.stage = WatchStage::Stopping(StopProgress {
             deadline: now.checked_add(self.request.grace),
             orphan_signal,
             signalled: BTreeSet::from([self.main]),
@@ -250,20 +252,20 @@ impl Keeper {
         if self.end.status.is_none() {
             let _ = kill_process_group(self.main_pid, Signal::KILL);
         }
-        for process in proc::children(std::process::id()) {
-            process.signal(Signal::KILL);
+        for process in procfs::child_processes(std::process::id()) {
+            process.send_signal(Signal::KILL);
         }
     }
 
     /// Until something happens or the stage has to be looked at again.
-    fn wait(&mut self, now: Instant) {
+    fn wait_for_event(&mut self, now: Instant) {
         let timeout = match &self.stage {
-            Stage::Running => None,
-            Stage::Stopping(stopping) => {
+            WatchStage::Running => None,
+            WatchStage::Stopping(stopping) => {
                 let left = |deadline: Instant| deadline.saturating_duration_since(now);
                 stopping.deadline.map(left)
             }
-            Stage::Killing { .. } => Some(KILL_AGAIN),
+            WatchStage::Killing { .. } => Some(KILL_AGAIN),
         };
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut polled = vec![PollFd::new(&self.wakeups.pipe, PollFlags::IN)];
@@ -290,7 +292,7 @@ impl Keeper {
                 false
             }
             Ok(count) => {
-                self.log.write(&self.chunk[..count]);
+                self.log.write_output(&self.chunk[..count]);
                 true
             }
             Err(error) => error == Errno::INTR,
@@ -298,12 +300,12 @@ impl Keeper {
     }
 }
 
-impl Stopping {
+impl StopProgress {
     /// Each process that has lost its parent gets one signal: it has nobody else to tell it. Those further down have.
     fn signal_orphans(&mut self) {
-        for process in proc::children(std::process::id()) {
+        for process in procfs::child_processes(std::process::id()) {
             if self.signalled.insert(process) {
-                process.signal(self.orphan_signal);
+                process.send_signal(self.orphan_signal);
             }
         }
     }

@@ -12,9 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Whether the workflow calls one of another repository that was not read.
 #[must_use]
-pub fn calls_elsewhere(file: &WorkflowFile) -> bool {
+pub fn calls_unread_workflow(file: &WorkflowFile) -> bool {
     let mut file = file.clone();
-    forget_unread(&mut file);
+    drop_unread_workflows(&mut file);
     let mut calls = file.calls();
     std::iter::from_fn(|| calls.next())
         .any(|name| matches!(Place::of(&name), Ok(Place::Elsewhere { .. })))
@@ -22,12 +22,12 @@ pub fn calls_elsewhere(file: &WorkflowFile) -> bool {
 
 /// Reads what the workflow calls in other repositories, and what that calls there. `scratch` is a folder for git. Gives what people
 /// should know of it, a line each.
-pub async fn read_elsewhere(
+pub async fn read_called_workflows(
     file: &mut WorkflowFile,
     source: &ActionSource,
     scratch: &Path,
 ) -> Vec<String> {
-    forget_unread(file);
+    drop_unread_workflows(file);
     let forge = Forge::new(source, scratch.join("cache"), scratch.to_owned());
     let mut workflows = WorkflowReader::new(forge);
     let end = tokio::time::Instant::now() + PATIENCE;
@@ -70,7 +70,7 @@ pub async fn read_elsewhere(
 }
 
 /// What could not be had is looked for again: logs of before workflows of other repositories could be called say so of all.
-fn forget_unread(file: &mut WorkflowFile) {
+fn drop_unread_workflows(file: &mut WorkflowFile) {
     let is_elsewhere = |name: &str| matches!(Place::of(name), Ok(Place::Elsewhere { .. }));
     file.called
         .retain(|called| called.text.is_some() || !is_elsewhere(&called.name));

@@ -9,18 +9,18 @@ use std::{
 /// The present file; older ones are `log.1`, `log.2`.
 pub(super) const LOG: &str = "log";
 /// What lines of our own begin with.
-const OURS: &str = "shipway: ";
+const NOTE_PREFIX: &str = "shipway: ";
 /// A file is rotated at this size.
 const BYTES_MAX: u64 = 10 << 20;
 /// Rotated files kept beside the current one.
-const KEPT: u32 = 2;
+const ROTATED_MAX: u32 = 2;
 /// The end of a log that is looked at for last words.
 const END_BYTES: u64 = 8 << 10;
 /// The longest line that is quoted.
 const QUOTED_CHARS: usize = 200;
 
 /// The writing end.
-pub(super) struct Log {
+pub(super) struct InstanceLog {
     path: PathBuf,
     file: File,
     size: u64,
@@ -28,7 +28,7 @@ pub(super) struct Log {
     lost: u64,
 }
 
-impl Log {
+impl InstanceLog {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let size = file.metadata()?.len();
@@ -42,11 +42,11 @@ impl Log {
     }
 
     /// Writes what the instance has printed, or drops and counts it.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    pub(super) fn write_output(&mut self, bytes: &[u8]) {
         if self.size >= self.bytes_max {
             self.rotate();
         }
-        if self.lost > 0 && self.say_what_was_lost().is_err() {
+        if self.lost > 0 && self.report_lost_bytes().is_err() {
             self.lost += bytes.len() as u64;
             return;
         }
@@ -56,14 +56,14 @@ impl Log {
     }
 
     /// A line of our own.
-    pub(super) fn note(&mut self, text: &str) {
-        self.write(format!("{OURS}{text}\n").as_bytes());
+    pub(super) fn write_note(&mut self, text: &str) {
+        self.write_output(format!("{NOTE_PREFIX}{text}\n").as_bytes());
     }
 
-    fn say_what_was_lost(&mut self) -> Result<(), u64> {
+    fn report_lost_bytes(&mut self) -> Result<(), u64> {
         let lost = self.lost;
         self.append(
-            format!("\n{OURS}{lost} bytes are missing here, the disk was full\n").as_bytes(),
+            format!("\n{NOTE_PREFIX}{lost} bytes are missing here, the disk was full\n").as_bytes(),
         )?;
         self.lost = 0;
         Ok(())
@@ -88,7 +88,7 @@ impl Log {
 
     fn rotate(&mut self) {
         let numbered = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
-        for number in (1..KEPT).rev() {
+        for number in (1..ROTATED_MAX).rev() {
             let _ = fs::rename(numbered(number), numbered(number + 1));
         }
         let renamed = fs::rename(&self.path, numbered(1));
@@ -107,8 +107,8 @@ impl Log {
 }
 
 /// The last lines that the present run of an instance has printed, oldest first, each shortened.
-pub(super) fn last_words(path: &Path, lines: usize) -> Vec<String> {
-    let end = end_of(path).unwrap_or_default();
+pub(super) fn last_log_lines(path: &Path, lines: usize) -> Vec<String> {
+    let end = read_end(path).unwrap_or_default();
     let mut words: Vec<String> = end
         .lines()
         .rev()
@@ -124,12 +124,12 @@ pub(super) fn last_words(path: &Path, lines: usize) -> Vec<String> {
 /// The line that separates one run of an instance from the one before.
 const STARTED: &str = "shipway: started ";
 
-/// What [`Log::note`] is told at the start of a run.
-pub(super) fn started(what: &str) -> String {
+/// What [`InstanceLog::note`] is told at the start of a run.
+pub(super) fn started_line(what: &str) -> String {
     format!("started {what}")
 }
 
-fn end_of(path: &Path) -> io::Result<String> {
+fn read_end(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(END_BYTES)))?;
@@ -146,10 +146,10 @@ mod tests {
     fn a_log_is_rotated_and_the_oldest_goes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOG);
-        let mut log = Log::open(&path).unwrap();
+        let mut log = InstanceLog::open(&path).unwrap();
         log.bytes_max = 2;
         for round in b'0'..b'4' {
-            log.write(&[round, b'\n']);
+            log.write_output(&[round, b'\n']);
         }
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(
@@ -163,15 +163,15 @@ mod tests {
     fn what_a_full_disk_refuses_is_counted_and_said_once_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOG);
-        let mut log = Log::open(&path).unwrap();
+        let mut log = InstanceLog::open(&path).unwrap();
         let good = std::mem::replace(
             &mut log.file,
             OpenOptions::new().write(true).open("/dev/full").unwrap(),
         );
-        log.write(b"lost\n");
-        log.write(b"lost too\n");
+        log.write_output(b"lost\n");
+        log.write_output(b"lost too\n");
         log.file = good;
-        log.write(b"there again\n");
+        log.write_output(b"there again\n");
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "\nshipway: 14 bytes are missing here, the disk was full\nthere again\n"
@@ -182,13 +182,13 @@ mod tests {
     fn last_words_are_of_this_run_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(LOG);
-        let mut log = Log::open(&path).unwrap();
-        assert!(last_words(&path, 3).is_empty());
-        log.note(&started("a"));
-        log.write(b"old\n");
-        log.note(&started("b"));
-        assert!(last_words(&path, 3).is_empty());
-        log.write(b"one\n\n two \nthree\nunfinished");
-        assert_eq!(last_words(&path, 3), ["two", "three", "unfinished"]);
+        let mut log = InstanceLog::open(&path).unwrap();
+        assert!(last_log_lines(&path, 3).is_empty());
+        log.write_note(&started_line("a"));
+        log.write_output(b"old\n");
+        log.write_note(&started_line("b"));
+        assert!(last_log_lines(&path, 3).is_empty());
+        log.write_output(b"one\n\n two \nthree\nunfinished");
+        assert_eq!(last_log_lines(&path, 3), ["two", "three", "unfinished"]);
     }
 }

@@ -26,16 +26,17 @@ pub(crate) struct ProcessId {
 
 impl ProcessId {
     /// The process that has this number now.
-    pub(crate) fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn find(pid: u32) -> Option<Self> {
         Some(Self {
             pid,
-            start_time: stat(pid)?.start_time,
+            start_time: read_stat(pid)?.start_time,
         })
     }
 
     /// Whether it still runs; one that has ended and waits to be reaped doesn't.
     pub(crate) fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.start_time == self.start_time && stat.state != 'Z')
+        read_stat(self.pid)
+            .is_some_and(|stat| stat.start_time == self.start_time && stat.state != 'Z')
     }
 
     pub(crate) fn as_pid(self) -> Option<Pid> {
@@ -43,7 +44,7 @@ impl ProcessId {
     }
 
     /// Sends a signal to this process and no other. Gone already is as good.
-    pub(super) fn signal(self, signal: Signal) {
+    pub(super) fn send_signal(self, signal: Signal) {
         let handle = self
             .as_pid()
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -55,7 +56,7 @@ impl ProcessId {
     }
 
     /// Returns when it has ended.
-    pub(crate) async fn ended(self) {
+    pub(crate) async fn wait_until_ended(self) {
         let watched = self
             .as_pid()
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -86,10 +87,10 @@ impl ProcessId {
 /// number means that nothing is left, and a process of the session is never a stranger.
 pub(crate) async fn kill_session(leader: ProcessId) {
     for _ in 0..KILL_ROUNDS {
-        if stat(leader.pid).is_some_and(|stat| stat.start_time != leader.start_time) {
+        if read_stat(leader.pid).is_some_and(|stat| stat.start_time != leader.start_time) {
             return;
         }
-        let left: Vec<ProcessId> = all()
+        let left: Vec<ProcessId> = all_processes()
             .filter(|(pid, stat)| {
                 stat.session == leader.pid && *pid != leader.pid && stat.state != 'Z'
             })
@@ -102,18 +103,18 @@ pub(crate) async fn kill_session(leader: ProcessId) {
             return;
         }
         for process in &left {
-            process.signal(Signal::KILL);
+            process.send_signal(Signal::KILL);
         }
         for process in left {
-            let _ = tokio::time::timeout(KILLED_WITHIN, process.ended()).await;
+            let _ = tokio::time::timeout(KILLED_WITHIN, process.wait_until_ended()).await;
         }
     }
 }
 
 /// The children of a process that still run.
-pub(super) fn children(of: u32) -> Vec<ProcessId> {
-    all()
-        .filter(|(_, stat)| stat.parent == of && stat.state != 'Z')
+pub(super) fn child_processes(parent: u32) -> Vec<ProcessId> {
+    all_processes()
+        .filter(|(_, stat)| stat.parent == parent && stat.state != 'Z')
         .map(|(pid, stat)| ProcessId {
             pid,
             start_time: stat.start_time,
@@ -139,7 +140,7 @@ pub(super) fn has_handler(process: ProcessId, signal: i32) -> bool {
         .is_some_and(|(mask, bit)| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
 }
 
-struct Stat {
+struct ProcessStat {
     state: char,
     parent: u32,
     group: u32,
@@ -151,25 +152,25 @@ struct Stat {
     resident_pages: u64,
 }
 
-fn all() -> impl Iterator<Item = (u32, Stat)> {
+fn all_processes() -> impl Iterator<Item = (u32, ProcessStat)> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter_map(|pid| Some((pid, stat(pid)?)))
+        .filter_map(|pid| Some((pid, read_stat(pid)?)))
 }
 
-fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+fn read_stat(pid: u32) -> Option<ProcessStat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse(text: &str) -> Option<Stat> {
+fn parse_stat(text: &str) -> Option<ProcessStat> {
     // The name is in parentheses and may hold anything; the last one ends it.
     let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let id = |index: usize| u32::try_from(number(index)?).ok();
-    Some(Stat {
+    Some(ProcessStat {
         state: fields.first()?.chars().next()?,
         parent: id(1)?,
         group: id(2)?,
@@ -185,10 +186,10 @@ fn parse(text: &str) -> Option<Stat> {
 ///
 /// The time of processes that have ended is kept by those that waited for them, at last by the shim: what is reported never falls
 /// while an instance runs. The shim's own use doesn't count.
-pub(super) fn usage(instances: &[u32]) -> BTreeMap<u32, Usage> {
+pub(super) fn measure_usage(instances: &[u32]) -> BTreeMap<u32, Usage> {
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
     let page_bytes = rustix::param::page_size() as u64;
-    let everything: BTreeMap<u32, Stat> = all().collect();
+    let everything: BTreeMap<u32, ProcessStat> = all_processes().collect();
     // An instance's session is its shim's; should it have made one of its own, its group still tells.
     let mut owners: BTreeMap<u32, u32> = BTreeMap::new();
     let mut used: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn names_with_spaces_and_parentheses_are_read() {
         let line = "7 (a (b) c) S 1 42 40 0 -1 0 0 0 0 0 100 50 7 3 20 0 1 0 12345 0 9 0";
-        let stat = parse(line).unwrap();
+        let stat = parse_stat(line).unwrap();
         assert_eq!(
             (stat.state, stat.parent, stat.group, stat.session),
             ('S', 1, 42, 40)
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_another_start_time_is_another_process() {
-        let me = ProcessId::of(std::process::id()).unwrap();
+        let me = ProcessId::find(std::process::id()).unwrap();
         assert!(me.is_alive());
         let other = ProcessId {
             start_time: me.start_time + 1,
@@ -250,7 +251,7 @@ mod tests {
         };
         assert!(!other.is_alive());
         // Would end this test if it hit the wrong one.
-        other.signal(Signal::KILL);
+        other.send_signal(Signal::KILL);
     }
 
     #[test]
@@ -263,7 +264,7 @@ mod tests {
             let mut child = command.spawn().unwrap();
             let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
             std::io::BufRead::read_line(&mut output, &mut String::new()).unwrap();
-            let id = ProcessId::of(child.id()).unwrap();
+            let id = ProcessId::find(child.id()).unwrap();
             (child, id)
         };
         for (line, is_shell, handles) in [
@@ -277,17 +278,17 @@ mod tests {
             assert_eq!(is_shell_with_command(id, "/bin/sh"), is_shell, "{line}");
             assert_eq!(has_handler(id, 15), handles, "{line}");
             assert!(!has_handler(id, 10));
-            for process in children(id.pid) {
-                process.signal(Signal::KILL);
+            for process in child_processes(id.pid) {
+                process.send_signal(Signal::KILL);
             }
-            id.signal(Signal::KILL);
+            id.send_signal(Signal::KILL);
             child.wait().unwrap();
         }
     }
 
     #[tokio::test]
     async fn a_session_whose_leaders_number_is_a_strangers_is_left_alone() {
-        let me = ProcessId::of(std::process::id()).unwrap();
+        let me = ProcessId::find(std::process::id()).unwrap();
         kill_session(ProcessId {
             start_time: me.start_time + 1,
             ..me

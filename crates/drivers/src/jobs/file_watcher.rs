@@ -17,13 +17,13 @@ use tokio::{io::unix::AsyncFd, sync::watch, task::AbortHandle};
 
 /// Watches files. Its task ends with it.
 #[derive(Debug)]
-pub(super) struct Watcher {
-    shared: Arc<Shared>,
+pub(super) struct FileWatcher {
+    shared: Arc<WatcherState>,
     task: AbortHandle,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct WatcherState {
     inotify: AsyncFd<OwnedFd>,
     /// By the kernel's number of the watch. Two who watch one file share it.
     files: Mutex<BTreeMap<i32, watch::Sender<()>>>,
@@ -31,13 +31,13 @@ struct Shared {
 
 /// A file that is watched.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct FileWatch {
     number: i32,
     changes: watch::Receiver<()>,
-    shared: Arc<Shared>,
+    shared: Arc<WatcherState>,
 }
 
-impl Watcher {
+impl FileWatcher {
     /// Within a runtime.
     pub(super) fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -46,13 +46,13 @@ impl Watcher {
             reason = "its successor is unsafe; the descriptor is owned and never closed by anybody else"
         )]
         let inotify = AsyncFd::new(inotify)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WatcherState {
             inotify,
             files: Mutex::default(),
         });
         let for_task = shared.clone();
         // On the thread of those who wait, where there is one: each change wakes one less.
-        let task = tokio::spawn(async move { for_task.serve().await });
+        let task = tokio::spawn(async move { for_task.dispatch_events().await });
         Ok(Self {
             shared,
             task: task.abort_handle(),
@@ -60,13 +60,13 @@ impl Watcher {
     }
 
     /// Watches a file from now on.
-    pub(super) fn watch(&self, path: &Path) -> io::Result<Watch> {
+    pub(super) fn watch(&self, path: &Path) -> io::Result<FileWatch> {
         let mut files = self.shared.files();
         let number = inotify::add_watch(self.shared.inotify.get_ref(), path, WatchFlags::MODIFY)?;
         let sender = files
             .entry(number)
             .or_insert_with(|| watch::Sender::new(()));
-        Ok(Watch {
+        Ok(FileWatch {
             number,
             changes: sender.subscribe(),
             shared: self.shared.clone(),
@@ -74,13 +74,13 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for FileWatcher {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Watch {
+impl FileWatch {
     /// Returns when the file has changed since this was last called.
     pub(super) async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
@@ -90,7 +90,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for FileWatch {
     fn drop(&mut self) {
         let mut files = self.shared.files();
         let is_last = files
@@ -104,22 +104,22 @@ impl Drop for Watch {
     }
 }
 
-impl Shared {
+impl WatcherState {
     fn files(&self) -> MutexGuard<'_, BTreeMap<i32, watch::Sender<()>>> {
         // Nothing panics while it is held.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn serve(&self) {
+    async fn dispatch_events(&self) {
         while let Ok(mut ready) = self.inotify.readable().await {
             // Cleared before it is read: what comes meanwhile makes it ready again.
             ready.clear_ready();
-            self.tell();
+            self.notify_watches();
         }
     }
 
     /// Tells those who wait of all changes there are.
-    fn tell(&self) {
+    fn notify_watches(&self) {
         let mut buffer = [MaybeUninit::uninit(); 4 * 1024];
         let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
         while let Ok(event) = events.next() {
@@ -148,7 +148,7 @@ mod tests {
             .append(true)
             .open(&path)
             .unwrap();
-        let watcher = Watcher::new().unwrap();
+        let watcher = FileWatcher::new().unwrap();
         let (mut one, mut two) = (watcher.watch(&path).unwrap(), watcher.watch(&path).unwrap());
         file.write_all(b"x").unwrap();
         one.changed().await;

@@ -15,28 +15,28 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{DataPlaneError, Options};
+use super::{DataPlaneError, DataPlaneOptions};
 
 /// A process that may or may not be a child of ours.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProxyProcess {
     descriptor: AsyncFd<OwnedFd>,
     /// When it is a child, it must be waited for.
     child: Option<Child>,
 }
 
-impl Process {
+impl ProxyProcess {
     /// Holds on to a process that was started by somebody else, an earlier server for instance. The number may belong to another
     /// process by the time this returns: the caller asks the proxy for its name again.
     pub(super) fn adopt(pid: u32) -> io::Result<Self> {
         Ok(Self {
-            descriptor: watch(pid)?,
+            descriptor: open_pidfd(pid)?,
             child: None,
         })
     }
 
     /// Starts the proxy.
-    pub(super) fn start(options: &Options) -> Result<Self, DataPlaneError> {
+    pub(super) fn start(options: &DataPlaneOptions) -> Result<Self, DataPlaneError> {
         let (exe, first) = match options.exe.split_first() {
             Some((exe, first)) => (exe.clone(), first),
             None => (OsString::new(), &[][..]),
@@ -49,7 +49,7 @@ impl Process {
         let mut command = Command::new(&exe);
         command
             .args(first)
-            .args(arguments(options))
+            .args(proxy_arguments(options))
             .stdin(Stdio::null());
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
         // Out of the terminal's foreground group: neither Ctrl-C nor a closed terminal reaches it. Not killed with us.
@@ -59,13 +59,13 @@ impl Process {
             .id()
             .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         Ok(Self {
-            descriptor: watch(pid).map_err(failed)?,
+            descriptor: open_pidfd(pid).map_err(failed)?,
             child: Some(child),
         })
     }
 
     /// Resolves when it has ended. Cancel safe.
-    pub(super) async fn ended(&mut self) {
+    pub(super) async fn wait_until_ended(&mut self) {
         // A process's descriptor becomes readable when it ends and stays so.
         let _ = self.descriptor.readable().await;
         if let Some(child) = &mut self.child {
@@ -88,7 +88,7 @@ impl Process {
     deprecated,
     reason = "its successor is unsafe for the sake of types that may close or change their descriptor; OwnedFd does neither"
 )]
-fn watch(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
+fn open_pidfd(pid: u32) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
     AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::empty())?, Interest::READABLE)
 }
@@ -101,7 +101,7 @@ fn open_log(path: &Path) -> io::Result<File> {
 }
 
 /// `--control … --state … --workers … --listen …`
-fn arguments(options: &Options) -> Vec<OsString> {
+fn proxy_arguments(options: &DataPlaneOptions) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec![
         "--control".into(),
         options.control.clone().into(),
@@ -120,7 +120,7 @@ fn arguments(options: &Options) -> Vec<OsString> {
 }
 
 /// The last line of a log, for an error that needs a reason.
-pub(super) fn last_words(log_file: &Path) -> String {
+pub(super) fn last_log_line(log_file: &Path) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let read = || {
         let mut file = std::fs::File::open(log_file)?;

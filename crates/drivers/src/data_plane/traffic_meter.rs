@@ -1,6 +1,6 @@
 //! What the traffic showed: totals for each release that survive restarts of the proxy and of the server.
 //!
-//! The arithmetic is in [`super::ledger`]; here is the asking, and the small file that carries it over.
+//! The arithmetic is in [`super::accumulator`]; here is the asking, and the small file that carries it over.
 
 use std::{
     io,
@@ -10,39 +10,39 @@ use std::{
 
 use tokio::sync::Mutex;
 
-pub use super::ledger::{Reading, Totals};
+pub use super::counter_totals::{TrafficReading, TrafficTotals};
 use super::{
     DataPlane, DataPlaneError,
-    ledger::{Changed, Ledger, Saved},
+    counter_totals::{SavedState, SavedTotals, TotalsAccumulator},
 };
-use crate::whole::write_whole;
+use crate::atomic_file::write_atomic;
 
 /// Reads the totals. Share it: readings must not overtake each other.
 #[derive(Debug)]
-pub struct Meter {
+pub struct TrafficMeter {
     plane: Arc<DataPlane>,
-    ledger: Mutex<Ledger>,
+    accumulator: Mutex<TotalsAccumulator>,
     file: PathBuf,
 }
 
-impl Meter {
+impl TrafficMeter {
     /// A meter that goes on from what `file` remembers; begins at the present proxy's counts when there is no such file or it can't
     /// be read.
     #[must_use]
     pub fn new(plane: Arc<DataPlane>, file: PathBuf) -> Self {
-        let saved = match load(&file) {
+        let saved = match load_totals(&file) {
             Ok(saved) => saved,
             Err(error) => {
                 tracing::warn!(
                     "the counts of earlier proxies are lost: {} can't be read: {error}",
                     file.display()
                 );
-                Saved::default()
+                SavedTotals::default()
             }
         };
         Self {
             plane,
-            ledger: Mutex::new(saved.into()),
+            accumulator: Mutex::new(saved.into()),
             file,
         }
     }
@@ -51,13 +51,13 @@ impl Meter {
     ///
     /// # Errors
     /// When the proxy doesn't answer.
-    pub async fn read(&self) -> Result<Reading, DataPlaneError> {
-        let mut ledger = self.ledger.lock().await;
+    pub async fn read_totals(&self) -> Result<TrafficReading, DataPlaneError> {
+        let mut accumulator = self.accumulator.lock().await;
         let counters = self.plane.counters().await?;
-        let (reading, changed) = ledger.fold(&counters);
-        if changed == Changed::Yes {
-            let (saved, file) = (ledger.saved(), self.file.clone());
-            let stored = tokio::task::spawn_blocking(move || store(&file, &saved)).await;
+        let (reading, changed) = accumulator.add_reading(&counters);
+        if changed == SavedState::Yes {
+            let (saved, file) = (accumulator.to_saved(), self.file.clone());
+            let stored = tokio::task::spawn_blocking(move || store_totals(&file, &saved)).await;
             if let Err(error) = stored.expect("writing a file does not panic") {
                 // The present server counts right all the same; only the next one would begin lower.
                 tracing::warn!("{} can't be written: {error}", self.file.display());
@@ -67,14 +67,14 @@ impl Meter {
     }
 }
 
-fn load(file: &Path) -> io::Result<Saved> {
+fn load_totals(file: &Path) -> io::Result<SavedTotals> {
     match std::fs::read(file) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Saved::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SavedTotals::default()),
         Err(error) => Err(error),
     }
 }
 
-fn store(file: &Path, saved: &Saved) -> io::Result<()> {
-    write_whole(file, &serde_json::to_vec(saved)?, 0o600)
+fn store_totals(file: &Path, saved: &SavedTotals) -> io::Result<()> {
+    write_atomic(file, &serde_json::to_vec(saved)?, 0o600)
 }

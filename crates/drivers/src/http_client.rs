@@ -8,7 +8,7 @@ use ureq::{
 
 /// An agent that trusts the certificates the machine trusts, takes every status for an answer and follows nobody: a redirect
 /// would carry keys, bodies and signatures to whoever is named in it.
-pub(crate) fn agent() -> ConfigBuilder<AgentScope> {
+pub(crate) fn http_client_config() -> ConfigBuilder<AgentScope> {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
         .build();

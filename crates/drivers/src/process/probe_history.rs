@@ -11,17 +11,17 @@ const EAGER_PROBES: u32 = 20;
 
 /// What changed with an answer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Change {
+pub(super) enum ProbeChange {
     /// Nothing that anybody shows.
     Nothing,
     /// The same phase for the same reason; only how long it has lasted is new.
-    Longer(Phase),
+    Lasting(Phase),
     /// Another phase or another reason.
     Phase(Phase),
 }
 
 /// What the probes of one run have said.
-pub(super) struct Probing {
+pub(super) struct ProbeHistory {
     ready: bool,
     /// It was ready before: it is unready now, not starting.
     ever_ready: bool,
@@ -36,7 +36,7 @@ pub(super) struct Probing {
     liveness_asked: Option<Instant>,
 }
 
-impl Probing {
+impl ProbeHistory {
     /// Of an instance that was started at `started`; `ready` when it was when it was last asked.
     pub(super) fn new(ready: bool, started: Instant) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Probing {
 
     /// How long to wait with the next question: none at first, then eager, then less and less, never longer than the interval. Good
     /// answers that are counted are an interval apart.
-    pub(super) fn wait(&self, health: &Health) -> Duration {
+    pub(super) fn next_wait(&self, health: &Health) -> Duration {
         match self.asked {
             0 => Duration::ZERO,
             _ if self.ready || self.good > 0 => health.interval,
@@ -75,26 +75,26 @@ impl Probing {
     }
 
     /// Takes an answer of the readiness probe.
-    pub(super) fn readiness(
+    pub(super) fn record_readiness(
         &mut self,
         health: &Health,
         answer: Result<(), String>,
         last_words: impl FnOnce() -> Option<String>,
         now: Instant,
-    ) -> Change {
+    ) -> ProbeChange {
         self.asked = self.asked.saturating_add(1);
         let Err(why) = answer else {
             (self.good, self.bad) = (self.good.saturating_add(1), 0);
             if self.ready || self.good < health.healthy_after {
-                return Change::Nothing;
+                return ProbeChange::Nothing;
             }
             (self.ready, self.ever_ready, self.failing) = (true, true, None);
-            return Change::Phase(Phase::Ready);
+            return ProbeChange::Phase(Phase::Ready);
         };
         (self.good, self.bad) = (0, self.bad.saturating_add(1));
         let turned = self.ready && self.bad >= health.unhealthy_after;
         if self.ready && !turned {
-            return Change::Nothing;
+            return ProbeChange::Nothing;
         }
         self.ready = false;
         let (since, said) = match self.failing.take() {
@@ -102,7 +102,7 @@ impl Probing {
             None => (now, None),
         };
         let same = said.as_ref() == Some(&why);
-        let sentence = sentence(&why, now.duration_since(since), last_words());
+        let sentence = failure_reason(&why, now.duration_since(since), last_words());
         self.failing = Some((since, why));
         let phase = if self.ever_ready {
             Phase::Unready { why: sentence }
@@ -110,16 +110,16 @@ impl Probing {
             Phase::Starting { why: sentence }
         };
         if same && !turned {
-            Change::Longer(phase)
+            ProbeChange::Lasting(phase)
         } else {
-            Change::Phase(phase)
+            ProbeChange::Phase(phase)
         }
     }
 
     /// Takes an answer of the liveness probe; the reason when the instance is to be restarted for it.
     ///
     /// The start period ends with the first good answer, as Docker's does and Kubernetes' startup probe: from then on bad ones count.
-    pub(super) fn liveness(
+    pub(super) fn record_liveness(
         &mut self,
         health: &Health,
         answer: Result<(), String>,
@@ -139,7 +139,7 @@ impl Probing {
 }
 
 /// `connection refused on 127.0.0.1:4123 for 12 s; last log line: …`
-fn sentence(why: &str, lasted: Duration, last_words: Option<String>) -> String {
+fn failure_reason(why: &str, lasted: Duration, last_words: Option<String>) -> String {
     let mut sentence = why.to_owned();
     if lasted.as_secs() > 0 {
         sentence.push_str(&format!(" for {} s", lasted.as_secs()));
@@ -169,10 +169,10 @@ mod tests {
     #[test]
     fn a_life_from_start_to_ready_to_unready_and_back() {
         let (health, start) = (health(), Instant::now());
-        let mut probing = Probing::new(false, start);
+        let mut probing = ProbeHistory::new(false, start);
         let at = |second| start + Duration::from_secs(second);
         let mut told = |answer, second| {
-            probing.readiness(&health, answer, || Some("hm".to_owned()), at(second))
+            probing.record_readiness(&health, answer, || Some("hm".to_owned()), at(second))
         };
         let starting = |why: &str| Phase::Starting {
             why: why.to_owned(),
@@ -182,41 +182,41 @@ mod tests {
         };
         assert_eq!(
             told(refused(), 0),
-            Change::Phase(starting("connection refused; last log line: hm"))
+            ProbeChange::Phase(starting("connection refused; last log line: hm"))
         );
         assert_eq!(
             told(refused(), 12),
-            Change::Longer(starting("connection refused for 12 s; last log line: hm"))
+            ProbeChange::Lasting(starting("connection refused for 12 s; last log line: hm"))
         );
-        assert_eq!(told(Ok(()), 13), Change::Nothing);
-        assert_eq!(told(Ok(()), 14), Change::Phase(Phase::Ready));
+        assert_eq!(told(Ok(()), 13), ProbeChange::Nothing);
+        assert_eq!(told(Ok(()), 14), ProbeChange::Phase(Phase::Ready));
         assert_eq!(
             told(refused(), 15),
-            Change::Nothing,
+            ProbeChange::Nothing,
             "one bad answer is none"
         );
         assert_eq!(
             told(refused(), 16),
-            Change::Phase(unready("connection refused; last log line: hm"))
+            ProbeChange::Phase(unready("connection refused; last log line: hm"))
         );
         assert_eq!(
             told(Err("/ready answers 503".into()), 17),
-            Change::Phase(unready("/ready answers 503 for 1 s; last log line: hm"))
+            ProbeChange::Phase(unready("/ready answers 503 for 1 s; last log line: hm"))
         );
-        assert_eq!(told(Ok(()), 18), Change::Nothing);
-        assert_eq!(told(Ok(()), 19), Change::Phase(Phase::Ready));
+        assert_eq!(told(Ok(()), 18), ProbeChange::Nothing);
+        assert_eq!(told(Ok(()), 19), ProbeChange::Phase(Phase::Ready));
     }
 
     #[test]
     fn an_adopted_instance_stays_ready_until_it_has_failed_often_enough() {
         let (health, now) = (health(), Instant::now());
-        let mut probing = Probing::new(true, now);
-        assert_eq!(probing.wait(&health), Duration::ZERO);
-        let mut told = |answer| probing.readiness(&health, answer, || None, now);
-        assert_eq!(told(refused()), Change::Nothing);
+        let mut probing = ProbeHistory::new(true, now);
+        assert_eq!(probing.next_wait(&health), Duration::ZERO);
+        let mut told = |answer| probing.record_readiness(&health, answer, || None, now);
+        assert_eq!(told(refused()), ProbeChange::Nothing);
         assert_eq!(
             told(refused()),
-            Change::Phase(Phase::Unready {
+            ProbeChange::Phase(Phase::Unready {
                 why: "connection refused".to_owned()
             })
         );
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn eager_at_first_then_patient() {
         let health = health();
-        let mut probing = Probing::new(false, Instant::now());
+        let mut probing = ProbeHistory::new(false, Instant::now());
         let waits: Vec<u128> = (0..1_000)
             .map(|_| {
-                let wait = probing.wait(&health).as_millis();
+                let wait = probing.next_wait(&health).as_millis();
                 probing.asked += 1;
                 wait
             })
@@ -244,50 +244,55 @@ mod tests {
             ..Health::default()
         };
         let now = Instant::now();
-        let mut probing = Probing::new(false, now);
+        let mut probing = ProbeHistory::new(false, now);
         let mut waited = Duration::ZERO;
         loop {
-            waited += probing.wait(&health);
-            if probing.readiness(&health, Ok(()), || None, now) == Change::Phase(Phase::Ready) {
+            waited += probing.next_wait(&health);
+            if probing.record_readiness(&health, Ok(()), || None, now)
+                == ProbeChange::Phase(Phase::Ready)
+            {
                 break;
             }
         }
         assert_eq!(waited, health.interval * 2);
         let quick = Health::default();
-        let mut probing = Probing::new(false, now);
-        assert_eq!(probing.wait(&quick), Duration::ZERO);
-        let ready = probing.readiness(&quick, Ok(()), || None, now);
-        assert_eq!(ready, Change::Phase(Phase::Ready), "one is enough");
+        let mut probing = ProbeHistory::new(false, now);
+        assert_eq!(probing.next_wait(&quick), Duration::ZERO);
+        let ready = probing.record_readiness(&quick, Ok(()), || None, now);
+        assert_eq!(ready, ProbeChange::Phase(Phase::Ready), "one is enough");
     }
 
     #[test]
     fn the_start_period_ends_with_the_first_good_answer() {
         let (health, start) = (health(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut probing = Probing::new(false, start);
-        assert_eq!(probing.liveness(&health, refused(), at(1)), None);
-        assert_eq!(probing.liveness(&health, refused(), at(3)), None);
-        assert_eq!(probing.liveness(&health, Ok(()), at(5)), None);
-        assert_eq!(probing.liveness(&health, refused(), at(7)), None);
-        assert!(probing.liveness(&health, refused(), at(9)).is_some());
+        let mut probing = ProbeHistory::new(false, start);
+        assert_eq!(probing.record_liveness(&health, refused(), at(1)), None);
+        assert_eq!(probing.record_liveness(&health, refused(), at(3)), None);
+        assert_eq!(probing.record_liveness(&health, Ok(()), at(5)), None);
+        assert_eq!(probing.record_liveness(&health, refused(), at(7)), None);
+        assert!(probing.record_liveness(&health, refused(), at(9)).is_some());
     }
 
     #[test]
     fn liveness_counts_after_the_start_period_and_at_its_own_pace() {
         let (health, start) = (health(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut probing = Probing::new(false, start);
+        let mut probing = ProbeHistory::new(false, start);
         assert!(probing.liveness_is_due(&health, at(0)));
         assert!(!probing.liveness_is_due(&health, at(1)));
         assert!(probing.liveness_is_due(&health, at(2)));
         for second in 0..30 {
-            assert_eq!(probing.liveness(&health, refused(), at(second)), None);
+            assert_eq!(
+                probing.record_liveness(&health, refused(), at(second)),
+                None
+            );
         }
-        assert_eq!(probing.liveness(&health, refused(), at(30)), None);
-        assert_eq!(probing.liveness(&health, Ok(()), at(32)), None);
-        assert_eq!(probing.liveness(&health, refused(), at(34)), None);
+        assert_eq!(probing.record_liveness(&health, refused(), at(30)), None);
+        assert_eq!(probing.record_liveness(&health, Ok(()), at(32)), None);
+        assert_eq!(probing.record_liveness(&health, refused(), at(34)), None);
         assert_eq!(
-            probing.liveness(&health, refused(), at(36)).unwrap(),
+            probing.record_liveness(&health, refused(), at(36)).unwrap(),
             "restarted, liveness failed 2 times: connection refused"
         );
     }

@@ -4,8 +4,8 @@ use std::{io, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Destination, Format, Notification, slack, webhook};
-use crate::agent::agent;
+use super::{Notification, WebhookDestination, WebhookFormat, slack, webhook};
+use crate::http_client::http_client_config;
 
 /// A receiver only has to take it; a slow one must not hold up those behind it in the outbox.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -14,7 +14,7 @@ const EXCERPT_BYTES_MAX: u64 = 200;
 
 /// Sends notifications. Cheap to clone; connections are reused.
 #[derive(Clone, Debug)]
-pub struct Notifier {
+pub struct NotificationSender {
     agent: ureq::Agent,
 }
 
@@ -69,17 +69,20 @@ impl NotifyError {
     }
 }
 
-impl Default for Notifier {
+impl Default for NotificationSender {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Notifier {
+impl NotificationSender {
     /// One that trusts the certificates the machine trusts.
     #[must_use]
     pub fn new() -> Self {
-        let agent = agent().timeout_global(Some(DEADLINE)).build().new_agent();
+        let agent = http_client_config()
+            .timeout_global(Some(DEADLINE))
+            .build()
+            .new_agent();
         Self { agent }
     }
 
@@ -89,18 +92,18 @@ impl Notifier {
     /// When the receiver can't be reached or doesn't answer with success.
     pub async fn send(
         &self,
-        to: &Destination,
+        to: &WebhookDestination,
         notification: &Notification,
     ) -> Result<(), NotifyError> {
         let (body, signature) = match &to.format {
-            Format::Webhook { secret } => {
-                let body = webhook::body(notification);
+            WebhookFormat::Webhook { secret } => {
+                let body = webhook::webhook_body(notification);
                 let signature = secret
                     .as_ref()
-                    .map(|secret| webhook::signature(secret, &body));
+                    .map(|secret| webhook::sign_body(secret, &body));
                 (body, signature)
             }
-            Format::Slack => (slack::body(notification), None),
+            WebhookFormat::Slack => (slack::slack_message(notification), None),
         };
         let mut request = self
             .agent
@@ -111,10 +114,10 @@ impl Notifier {
             request = request.header(webhook::SIGNATURE, signature);
         }
         let name = to.to_string();
-        let secrets = secrets(to);
+        let secrets = address_secrets(to);
         let attempt = tokio::task::spawn_blocking(move || match request.send(&body) {
-            Ok(response) => judge(name, response, &secrets),
-            Err(error) => Err(failed(name, &error)),
+            Ok(response) => check_response(name, response, &secrets),
+            Err(error) => Err(unreachable_error(name, &error)),
         });
         attempt
             .await
@@ -129,7 +132,7 @@ fn header_safe(id: &str) -> String {
 }
 
 /// Parts of the address that a receiver might repeat in its answer.
-fn secrets(to: &Destination) -> Vec<String> {
+fn address_secrets(to: &WebhookDestination) -> Vec<String> {
     let path = to
         .address
         .path_and_query()
@@ -141,7 +144,7 @@ fn secrets(to: &Destination) -> Vec<String> {
         .collect()
 }
 
-fn judge(
+fn check_response(
     to: String,
     response: ureq::http::Response<ureq::Body>,
     secrets: &[String],
@@ -153,7 +156,7 @@ fn judge(
     let retry_after = response
         .headers()
         .get("retry-after")
-        .and_then(|value| patience(value.to_str().ok()?));
+        .and_then(|value| parse_retry_after(value.to_str().ok()?));
     let words = excerpt(response.into_body(), secrets);
     let answer = format!("{status} {words}").trim_end().to_owned();
     // 425 Too Early, 429 Too Many Requests.
@@ -169,7 +172,7 @@ fn judge(
 }
 
 /// `Retry-After`: seconds, or a date.
-fn patience(value: &str) -> Option<Duration> {
+fn parse_retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -201,7 +204,7 @@ fn excerpt(body: ureq::Body, secrets: &[String]) -> String {
 }
 
 /// Only words of our own and of the operating system: ureq's messages may hold the address.
-fn failed(to: String, error: &ureq::Error) -> NotifyError {
+fn unreachable_error(to: String, error: &ureq::Error) -> NotifyError {
     let why = match error {
         ureq::Error::Timeout(_) => format!("no answer within {} s", DEADLINE.as_secs()),
         ureq::Error::HostNotFound => "there is no such host".to_owned(),
@@ -221,11 +224,18 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_in_both_forms() {
-        assert_eq!(patience("120"), Some(Duration::from_secs(120)));
-        assert_eq!(patience("soon"), None);
-        assert_eq!(patience("Wed, 21 Oct 2015 07:28:00 GMT"), None, "long past");
+        assert_eq!(parse_retry_after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_retry_after("soon"), None);
+        assert_eq!(
+            parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"),
+            None,
+            "long past"
+        );
         let later = (Timestamp::now() + Duration::from_secs(100)).to_zoned(jiff::tz::TimeZone::UTC);
         let date = jiff::fmt::rfc2822::to_string(&later).unwrap();
-        assert!(patience(&date).unwrap() > Duration::from_secs(50), "{date}");
+        assert!(
+            parse_retry_after(&date).unwrap() > Duration::from_secs(50),
+            "{date}"
+        );
     }
 }

@@ -11,28 +11,29 @@ use shipway_workflow::job::{JournalBody, JournalEntry};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    JOURNAL_FILE, JobError, WORDS_FILE, io_error,
-    watch::{Watch, Watcher},
+    JOURNAL_FILE, JobError, WORDS_FILE,
+    file_watcher::{FileWatch, FileWatcher},
+    io_error,
 };
-use crate::process::proc::{ProcessId, kill_session};
+use crate::process::procfs::{ProcessId, kill_session};
 
 /// A job's journal. Dropped, it leaves the worker alone.
 #[derive(Debug)]
-pub struct Journal {
+pub struct JobJournal {
     folder: PathBuf,
     file: File,
-    watch: Watch,
+    watch: FileWatch,
     /// What was read and is not yet taken apart, from `taken` on.
     text: Vec<u8>,
     taken: usize,
     worker: Option<ProcessId>,
     /// The worker that was started here.
     child: Option<CancellationToken>,
-    state: State,
+    state: JournalState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum JournalState {
     Open,
     /// The worker is gone: what is there is all there will be.
     Last,
@@ -40,10 +41,10 @@ enum State {
     Done,
 }
 
-impl Journal {
+impl JobJournal {
     pub(super) fn open(
         folder: &Path,
-        watcher: &Watcher,
+        watcher: &FileWatcher,
         child: Option<CancellationToken>,
     ) -> io::Result<Self> {
         let path = folder.join(JOURNAL_FILE);
@@ -60,7 +61,7 @@ impl Journal {
             taken: 0,
             worker: None,
             child,
-            state: State::Open,
+            state: JournalState::Open,
         })
     }
 
@@ -75,7 +76,7 @@ impl Journal {
             if let Some(entry) = self.take_line()? {
                 return Ok(Some(entry));
             }
-            if self.state == State::Done {
+            if self.state == JournalState::Done {
                 return Ok(None);
             }
             let before = self.text.len();
@@ -85,25 +86,25 @@ impl Journal {
             if self.text.len() > before {
                 continue;
             }
-            if self.state == State::Last {
+            if self.state == JournalState::Last {
                 // Steps are of the worker's session. Nobody else ends what it has left.
                 if let Some(worker) = self.worker {
                     kill_session(worker).await;
                 }
                 remove_leftover_containers(&self.folder).await;
-                return Err(JobError::WorkerLost(last_words(&self.folder)));
+                return Err(JobError::WorkerLost(last_stderr_line(&self.folder)));
             }
             tokio::select! {
                 () = cancelled.cancelled() => return Err(JobError::Cancelled),
                 () = self.watch.changed() => {}
                 // Its last lines may have come in the same moment: read once more.
-                () = ended(self.worker, self.child.as_ref()) => self.state = State::Last,
+                () = wait_until_worker_ended(self.worker, self.child.as_ref()) => self.state = JournalState::Last,
             }
         }
     }
 
     /// Returns when the job or its worker has ended. The entries are gone then.
-    pub(super) async fn over(&mut self) {
+    pub(super) async fn wait_until_over(&mut self) {
         let never = CancellationToken::new();
         while let Ok(Some(_)) = self.next(&never).await {}
     }
@@ -122,7 +123,7 @@ impl Journal {
             JournalBody::Started { pid, start_time } => {
                 self.worker = Some(ProcessId { pid, start_time });
             }
-            JournalBody::Finished { .. } => self.state = State::Done,
+            JournalBody::Finished { .. } => self.state = JournalState::Done,
             _ => {}
         }
         Ok(Some(entry))
@@ -131,16 +132,16 @@ impl Journal {
 
 /// Returns when the worker has ended: the one that was started here, or the one that has said who it is. Where there is neither,
 /// there is no worker. The one that was started here may have found another at work; then it ends after that one.
-async fn ended(worker: Option<ProcessId>, child: Option<&CancellationToken>) {
+async fn wait_until_worker_ended(worker: Option<ProcessId>, child: Option<&CancellationToken>) {
     match (child, worker) {
         (Some(child), _) => child.cancelled().await,
-        (None, Some(worker)) => worker.ended().await,
+        (None, Some(worker)) => worker.wait_until_ended().await,
         (None, None) => {}
     }
 }
 
 /// What the worker said before it went.
-fn last_words(folder: &Path) -> String {
+fn last_stderr_line(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join(WORDS_FILE)).unwrap_or_default();
     let last = text.trim().lines().next_back();
     last.map(|line| format!(": {line}")).unwrap_or_default()

@@ -12,10 +12,10 @@ use std::{
 use shipway_core::ids::ServiceName;
 
 use super::{
-    GitError, Repo,
-    command::{Git, arguments},
+    GitError, GitRepository,
+    command::{GitRunner, to_arguments},
 };
-use crate::whole::write_whole;
+use crate::atomic_file::write_atomic;
 
 /// What `root/.shipway/hooks/post-receive` is. The program is named by the environment, so that an upgraded or moved binary
 /// needs no change here.
@@ -23,12 +23,12 @@ const HOOK: &[u8] = b"#!/bin/sh\nexec \"$SHIPWAY_EXE\" hook post-receive\n";
 
 /// The repositories below one directory. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Repos {
+pub struct GitRepositories {
     root: PathBuf,
-    git: Git,
+    git: GitRunner,
 }
 
-impl Repos {
+impl GitRepositories {
     /// The repositories below `root`, which is created if need be. Refreshes the shared configuration and hook.
     ///
     /// # Errors
@@ -44,12 +44,12 @@ impl Repos {
             .create(&hooks)
             .map_err(GitError::io("create", &hooks))?;
         let (config, hook) = (home.join(".gitconfig"), hooks.join("post-receive"));
-        write_whole(&config, configuration(&hooks).as_bytes(), 0o600)
+        write_atomic(&config, shared_configuration(&hooks).as_bytes(), 0o600)
             .map_err(GitError::io("write", &config))?;
-        write_whole(&hook, HOOK, 0o700).map_err(GitError::io("write", &hook))?;
+        write_atomic(&hook, HOOK, 0o700).map_err(GitError::io("write", &hook))?;
         Ok(Self {
             root,
-            git: Git::with_home(home),
+            git: GitRunner::with_home(home),
         })
     }
 
@@ -57,12 +57,12 @@ impl Repos {
     ///
     /// # Errors
     /// When git cannot create it.
-    pub async fn ensure(&self, service: &ServiceName) -> Result<Repo, GitError> {
+    pub async fn ensure(&self, service: &ServiceName) -> Result<GitRepository, GitError> {
         if let Some(repo) = self.get(service) {
             return Ok(repo);
         }
         let dir = self.path(service);
-        let git_args = arguments([
+        let git_args = to_arguments([
             "init",
             "--quiet",
             "--bare",
@@ -82,22 +82,22 @@ impl Repos {
             .args([&made])
             .run()
             .await?
-            .success()?;
+            .into_success()?;
         match std::fs::rename(&made, &dir) {
             Ok(()) => {}
             Err(_) if dir.join("HEAD").exists() => {} // somebody else was faster
             Err(error) => return Err(GitError::io("create", dir)(error)),
         }
-        Ok(Repo::new(self.git.clone(), dir))
+        Ok(GitRepository::new(self.git.clone(), dir))
     }
 
     /// The service's repository, if it was created.
     #[must_use]
-    pub fn get(&self, service: &ServiceName) -> Option<Repo> {
+    pub fn get(&self, service: &ServiceName) -> Option<GitRepository> {
         let dir = self.path(service);
         dir.join("HEAD")
             .exists()
-            .then(|| Repo::new(self.git.clone(), dir))
+            .then(|| GitRepository::new(self.git.clone(), dir))
     }
 
     /// The services that have a repository.
@@ -121,13 +121,13 @@ impl Repos {
         &self.root
     }
 
-    pub(super) const fn git(&self) -> &Git {
+    pub(super) const fn git(&self) -> &GitRunner {
         &self.git
     }
 }
 
 /// The policy of all repositories.
-fn configuration(hooks: &Path) -> String {
+fn shared_configuration(hooks: &Path) -> String {
     format!(
         "# Written by shipway at every start; changes made here are lost.\n\
          [safe]\n\tdirectory = *\n\
@@ -139,12 +139,12 @@ fn configuration(hooks: &Path) -> String {
          [gc]\n\tautoDetach = false\n\
          [maintenance]\n\tautoDetach = false\n\
          [advice]\n\tdetachedHead = false\n",
-        hooks = quoted(&hooks.to_string_lossy())
+        hooks = quote_config_value(&hooks.to_string_lossy())
     )
 }
 
 /// A value as git's configuration files quote it.
-fn quoted(text: &str) -> String {
+fn quote_config_value(text: &str) -> String {
     format!(
         "\"{}\"",
         text.replace('\\', "\\\\")

@@ -2,7 +2,7 @@
 //!
 //! For each release: what proxies that are gone had counted, plus what the present one counts. Two readings can be subtracted,
 //! whatever was started again in between. Nothing is lost but what a proxy counted between the last reading and its own sudden
-//! end. [`Saved`] carries the sums of the gone proxies over a restart of the server; what the present proxy counts needs no
+//! end. [`SavedTotals`] carries the sums of the gone proxies over a restart of the server; what the present proxy counts needs no
 //! saving, the proxy has it.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -20,7 +20,7 @@ const GONE_RELEASES_MAX: usize = 32;
 
 /// All that was counted for one release in one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub struct TrafficTotals {
     /// Requests answered.
     pub requests: u64,
     /// Those answered with 5xx, by the release or, when it couldn't, by the proxy.
@@ -60,7 +60,7 @@ pub struct Totals {
     pub overdue: u64,
 }
 
-impl Totals {
+impl TrafficTotals {
     /// Requests of which it is known whether their answer takes longer than `limit`, and those of them that do. An open request
     /// counts from the moment when it is older than the limit, so both only grow.
     #[must_use]
@@ -150,7 +150,7 @@ impl Totals {
     }
 }
 
-impl From<&ReleaseTotals> for Totals {
+impl From<&ReleaseTotals> for TrafficTotals {
     fn from(entry: &ReleaseTotals) -> Self {
         Self {
             requests: entry.requests,
@@ -174,16 +174,16 @@ impl From<&ReleaseTotals> for Totals {
 
 /// The totals at one instant.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct TrafficReading {
     /// When the proxy was asked.
     pub taken_at: Timestamp,
-    totals: BTreeMap<SetKey, Totals>,
+    totals: BTreeMap<SetKey, TrafficTotals>,
 }
 
-impl Reading {
+impl TrafficReading {
     /// The totals of a release in a place; zeros when it never had a request.
     #[must_use]
-    pub fn of(&self, place: &Place, release: ReleaseNumber) -> Totals {
+    pub fn totals_for(&self, place: &Place, release: ReleaseNumber) -> TrafficTotals {
         self.totals
             .get(&SetKey {
                 place: place.clone(),
@@ -195,13 +195,16 @@ impl Reading {
 
     /// The same with what copies of requests showed of it.
     #[must_use]
-    pub fn shown_of(&self, place: &Place, release: ReleaseNumber) -> Totals {
-        let copies = self.of(place, release.mirrored());
-        self.of(place, release).plus(&copies)
+    pub fn totals_with_copies(&self, place: &Place, release: ReleaseNumber) -> TrafficTotals {
+        let copies = self.totals_for(place, release.mirrored());
+        self.totals_for(place, release).plus(&copies)
     }
 
     /// All releases of a place, the oldest first.
-    pub fn at(&self, place: &Place) -> impl Iterator<Item = (ReleaseNumber, &Totals)> {
+    pub fn releases_at(
+        &self,
+        place: &Place,
+    ) -> impl Iterator<Item = (ReleaseNumber, &TrafficTotals)> {
         let from = SetKey {
             place: place.clone(),
             release: ReleaseNumber(0),
@@ -218,8 +221,8 @@ impl Reading {
     /// What came since `earlier`, release by release.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let nothing = Totals::default();
-        let delta = |(key, now): (&SetKey, &Totals)| {
+        let nothing = TrafficTotals::default();
+        let delta = |(key, now): (&SetKey, &TrafficTotals)| {
             (
                 key.clone(),
                 now.since(earlier.totals.get(key).unwrap_or(&nothing)),
@@ -234,25 +237,25 @@ impl Reading {
 
 /// What must be kept over a restart of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Saved {
+pub struct SavedTotals {
     /// The proxy that was counting then.
     boot: Option<String>,
     /// The sums of those before it.
-    gone: Vec<(SetKey, Totals)>,
+    gone: Vec<(SetKey, TrafficTotals)>,
 }
 
 /// Adds up readings.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct TotalsAccumulator {
     boot: Option<String>,
     /// The sums of proxies that are gone, and of counts that the present one has forgotten.
-    gone: BTreeMap<SetKey, Totals>,
+    gone: BTreeMap<SetKey, TrafficTotals>,
     /// The last counts of the present one.
-    present: BTreeMap<SetKey, Totals>,
+    present: BTreeMap<SetKey, TrafficTotals>,
 }
 
-impl From<Saved> for Ledger {
-    fn from(saved: Saved) -> Self {
+impl From<SavedTotals> for TotalsAccumulator {
+    fn from(saved: SavedTotals) -> Self {
         Self {
             boot: saved.boot,
             gone: saved.gone.into_iter().collect(),
@@ -261,11 +264,11 @@ impl From<Saved> for Ledger {
     }
 }
 
-impl Ledger {
-    /// What must be saved; changes only when [`Ledger::fold`] says so.
+impl TotalsAccumulator {
+    /// What must be saved; changes only when [`TotalsAccumulator::fold`] says so.
     #[must_use]
-    pub fn saved(&self) -> Saved {
-        Saved {
+    pub fn to_saved(&self) -> SavedTotals {
+        SavedTotals {
             boot: self.boot.clone(),
             gone: self
                 .gone
@@ -276,43 +279,43 @@ impl Ledger {
     }
 
     /// Takes in what the proxy counts now, not older than what was taken in before, and gives the totals. Says whether
-    /// [`Ledger::saved`] changed.
-    pub fn fold(&mut self, counters: &ProxyCounters) -> (Reading, Changed) {
-        let mut changed = Changed::No;
+    /// [`TotalsAccumulator::saved`] changed.
+    pub fn add_reading(&mut self, counters: &ProxyCounters) -> (TrafficReading, SavedState) {
+        let mut changed = SavedState::No;
         if self.boot.as_deref() != Some(&counters.boot) {
-            changed = Changed::Yes;
+            changed = SavedState::Yes;
             self.boot = Some(counters.boot.clone());
             for (key, last) in std::mem::take(&mut self.present) {
                 self.retire(key, &last);
             }
         }
-        let now: BTreeMap<SetKey, Totals> = counters
+        let now: BTreeMap<SetKey, TrafficTotals> = counters
             .entries
             .iter()
-            .filter_map(|entry| Some((key(entry)?, Totals::from(entry))))
+            .filter_map(|entry| Some((parse_set_key(entry)?, TrafficTotals::from(entry))))
             .collect();
         for (key, last) in std::mem::take(&mut self.present) {
             // Forgotten, or forgotten and begun anew.
             if now.get(&key).is_none_or(|now| now.requests < last.requests) {
-                changed = Changed::Yes;
+                changed = SavedState::Yes;
                 self.retire(key, &last);
             }
         }
         self.present = now;
-        if changed == Changed::Yes {
-            self.forget();
+        if changed == SavedState::Yes {
+            self.drop_oldest();
         }
-        (self.reading(counters.at), changed)
+        (self.current_reading(counters.at), changed)
     }
 
-    fn retire(&mut self, key: SetKey, last: &Totals) {
+    fn retire(&mut self, key: SetKey, last: &TrafficTotals) {
         let sum = self.gone.entry(key).or_default();
         *sum = sum.plus(last);
         sum.end_open();
     }
 
     /// Drops the oldest releases that nobody counts.
-    fn forget(&mut self) {
+    fn drop_oldest(&mut self) {
         let mut kept: BTreeMap<Place, usize> = BTreeMap::new();
         let mut dropped = Vec::new();
         for key in self
@@ -332,19 +335,19 @@ impl Ledger {
         }
     }
 
-    fn reading(&self, taken_at: Timestamp) -> Reading {
+    fn current_reading(&self, taken_at: Timestamp) -> TrafficReading {
         let mut totals = self.gone.clone();
         for (key, present) in &self.present {
             let sum = totals.entry(key.clone()).or_default();
             *sum = sum.plus(present);
         }
-        Reading { taken_at, totals }
+        TrafficReading { taken_at, totals }
     }
 }
 
 /// Whether what must be saved changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
+pub enum SavedState {
     /// It did.
     Yes,
     /// It is as before.
@@ -352,7 +355,7 @@ pub enum Changed {
 }
 
 /// Routes that somebody else put may have names that are none of ours.
-fn key(entry: &ReleaseTotals) -> Option<SetKey> {
+fn parse_set_key(entry: &ReleaseTotals) -> Option<SetKey> {
     let place = Place {
         service: entry.service.parse().ok()?,
         environment: entry.environment.parse().ok()?,
@@ -426,22 +429,22 @@ mod tests {
 
     #[test]
     fn a_new_proxy_continues_the_count() {
-        let mut ledger = Ledger::default();
+        let mut ledger = TotalsAccumulator::default();
         let mut proxy = Proxy::new(1);
         proxy.answer(3, "2xx", Duration::from_millis(10));
         proxy.answer(3, "5xx", Duration::from_millis(20));
-        let (first, changed) = ledger.fold(&proxy.counters());
+        let (first, changed) = ledger.add_reading(&proxy.counters());
         assert_eq!(
             changed,
-            Changed::Yes,
+            SavedState::Yes,
             "the name of the proxy is to be saved"
         );
-        assert_eq!(ledger.fold(&proxy.counters()).1, Changed::No);
+        assert_eq!(ledger.add_reading(&proxy.counters()).1, SavedState::No);
         let mut proxy = Proxy::new(2);
         proxy.answer(3, "2xx", Duration::from_millis(40));
-        let (second, changed) = ledger.fold(&proxy.counters());
-        assert_eq!(changed, Changed::Yes);
-        let totals = second.of(&place(), ReleaseNumber(3));
+        let (second, changed) = ledger.add_reading(&proxy.counters());
+        assert_eq!(changed, SavedState::Yes);
+        let totals = second.totals_for(&place(), ReleaseNumber(3));
         assert_eq!(
             (
                 totals.requests,
@@ -451,7 +454,7 @@ mod tests {
             ),
             (3, 1, 3, 30)
         );
-        let delta = second.since(&first).of(&place(), ReleaseNumber(3));
+        let delta = second.since(&first).totals_for(&place(), ReleaseNumber(3));
         assert_eq!(
             (
                 delta.requests,
@@ -461,31 +464,34 @@ mod tests {
             ),
             (1, 0, 1, 1)
         );
-        assert_eq!(second.of(&place(), ReleaseNumber(9)), Totals::default());
+        assert_eq!(
+            second.totals_for(&place(), ReleaseNumber(9)),
+            TrafficTotals::default()
+        );
     }
 
     #[test]
     fn counts_that_the_proxy_forgot_are_kept() {
-        let mut ledger = Ledger::default();
+        let mut ledger = TotalsAccumulator::default();
         let mut proxy = Proxy::new(1);
         proxy.answer(1, "2xx", Duration::ZERO);
         proxy.answer(1, "2xx", Duration::ZERO);
-        ledger.fold(&proxy.counters());
+        ledger.add_reading(&proxy.counters());
         proxy.entries.clear();
         assert_eq!(
             ledger
-                .fold(&proxy.counters())
+                .add_reading(&proxy.counters())
                 .0
-                .of(&place(), ReleaseNumber(1))
+                .totals_for(&place(), ReleaseNumber(1))
                 .requests,
             2
         );
         proxy.answer(1, "2xx", Duration::ZERO);
         assert_eq!(
             ledger
-                .fold(&proxy.counters())
+                .add_reading(&proxy.counters())
                 .0
-                .of(&place(), ReleaseNumber(1))
+                .totals_for(&place(), ReleaseNumber(1))
                 .requests,
             3
         );
@@ -493,17 +499,17 @@ mod tests {
 
     #[test]
     fn old_releases_are_forgotten_and_those_that_count_are_not() {
-        let mut ledger = Ledger::default();
+        let mut ledger = TotalsAccumulator::default();
         let mut proxy = Proxy::new(0);
         for release in 1..=100 {
             proxy.answer(release, "2xx", Duration::ZERO);
         }
-        ledger.fold(&proxy.counters());
+        ledger.add_reading(&proxy.counters());
         let mut proxy = Proxy::new(1);
         proxy.answer(1, "2xx", Duration::ZERO);
-        let (reading, _) = ledger.fold(&proxy.counters());
+        let (reading, _) = ledger.add_reading(&proxy.counters());
         let releases: Vec<(u32, u64)> = reading
-            .at(&place())
+            .releases_at(&place())
             .map(|(release, totals)| (release.0, totals.requests))
             .collect();
         assert_eq!(releases.len(), GONE_RELEASES_MAX + 1);
@@ -515,12 +521,12 @@ mod tests {
         /// started again; and the deltas of successive readings add up to them.
         #[test]
         fn nothing_is_lost_or_counted_twice(steps in prop::collection::vec((0u8..10, 1u32..4, any::<bool>()), 0..200)) {
-            let mut ledger = Ledger::default();
-            let mut saved = Saved::default();
+            let mut ledger = TotalsAccumulator::default();
+            let mut saved = SavedTotals::default();
             let mut proxy = Proxy::new(0);
             let mut truth: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
             let mut summed: BTreeMap<u32, u64> = BTreeMap::new();
-            let mut before: Option<Reading> = None;
+            let mut before: Option<TrafficReading> = None;
             for (what, release, failed) in steps {
                 if what < 7 {
                     proxy.answer(release, if failed { "5xx" } else { "2xx" }, Duration::from_millis(u64::from(what)));
@@ -528,14 +534,14 @@ mod tests {
                     *count = (count.0 + 1, count.1 + u64::from(failed));
                     continue;
                 }
-                let (reading, changed) = ledger.fold(&proxy.counters());
-                if changed == Changed::Yes {
-                    saved = ledger.saved();
+                let (reading, changed) = ledger.add_reading(&proxy.counters());
+                if changed == SavedState::Yes {
+                    saved = ledger.to_saved();
                 }
                 for (release, (requests, errors)) in &truth {
-                    let totals = reading.of(&place(), ReleaseNumber(*release));
+                    let totals = reading.totals_for(&place(), ReleaseNumber(*release));
                     prop_assert_eq!((totals.requests, totals.errors, totals.latency.count()), (*requests, *errors, *requests));
-                    let delta = before.as_ref().map_or_else(|| totals.clone(), |before| reading.since(before).of(&place(), ReleaseNumber(*release)));
+                    let delta = before.as_ref().map_or_else(|| totals.clone(), |before| reading.since(before).totals_for(&place(), ReleaseNumber(*release)));
                     let sum = summed.entry(*release).or_default();
                     *sum += delta.requests;
                     prop_assert_eq!(*sum, *requests);
@@ -543,7 +549,7 @@ mod tests {
                 before = Some(reading);
                 match what {
                     8 => proxy = Proxy::new(proxy.boot + 1),
-                    9 => ledger = Ledger::from(serde_json::from_value::<Saved>(serde_json::to_value(&saved).unwrap()).unwrap()),
+                    9 => ledger = TotalsAccumulator::from(serde_json::from_value::<SavedTotals>(serde_json::to_value(&saved).unwrap()).unwrap()),
                     _ => {}
                 }
             }

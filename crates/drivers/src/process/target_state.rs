@@ -16,22 +16,22 @@ use tokio::sync::watch;
 use super::{
     SecretResolver,
     availability::{AVAILABILITY, AvailabilityRecord},
-    crashes::SetCrashes,
+    crash_loop::SetCrashes,
     ports,
-    shim::write,
+    shim::write_json,
 };
 
-pub(super) struct Shared {
+pub(super) struct TargetState {
     pub(super) shim: Vec<OsString>,
     pub(super) secrets: SecretResolver,
     /// Below it are the folders that services keep over releases.
     pub(super) data: PathBuf,
-    table: Mutex<Table>,
+    table: Mutex<InstanceTable>,
     revision: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Table {
+struct InstanceTable {
     statuses: BTreeMap<InstanceId, InstanceStatus>,
     crashes: BTreeMap<SetKey, SetCrashes>,
     /// Of stopped slots, too, as long as their set is there: what is counted never falls.
@@ -40,7 +40,7 @@ struct Table {
     ports: BTreeMap<InstanceId, u16>,
 }
 
-impl Shared {
+impl TargetState {
     pub(super) fn new(shim: Vec<OsString>, secrets: SecretResolver, data: PathBuf) -> Self {
         Self {
             shim,
@@ -52,19 +52,19 @@ impl Shared {
     }
 
     /// Shows an instance, and tells those who watch.
-    pub(super) fn show(&self, status: InstanceStatus) {
-        self.refresh(status);
+    pub(super) fn publish_status(&self, status: InstanceStatus) {
+        self.update_status(status);
         self.revision.send_modify(|revision| *revision += 1);
     }
 
     /// Shows it in fresher words that nobody needs to be woken for.
-    pub(super) fn refresh(&self, status: InstanceStatus) {
-        self.table().statuses.insert(status.id.clone(), status);
+    pub(super) fn update_status(&self, status: InstanceStatus) {
+        self.lock_table().statuses.insert(status.id.clone(), status);
     }
 
     /// The instance is gone.
-    pub(super) fn forget(&self, id: &InstanceId) {
-        let mut table = self.table();
+    pub(super) fn remove_instance(&self, id: &InstanceId) {
+        let mut table = self.lock_table();
         table.statuses.remove(id);
         if let Some(crashes) = table.crashes.get_mut(&id.set)
             && !crashes.remove_slot(id.slot)
@@ -77,29 +77,29 @@ impl Shared {
     }
 
     /// The instance has ended unasked. What is shown next wakes those who wait for a crash loop.
-    pub(super) fn crashed(&self, id: &InstanceId, why: String) {
-        let mut table = self.table();
+    pub(super) fn record_crash(&self, id: &InstanceId, why: String) {
+        let mut table = self.lock_table();
         let crashes = table.crashes.entry(id.set.clone()).or_default();
         crashes.add_exit(id.slot, why, Instant::now());
     }
 
     /// The instance has become ready.
-    pub(super) fn ready(&self, id: &InstanceId) {
-        let mut table = self.table();
+    pub(super) fn record_ready(&self, id: &InstanceId) {
+        let mut table = self.lock_table();
         let crashes = table.crashes.entry(id.set.clone()).or_default();
         crashes.set_ready(id.slot);
     }
 
     /// Why the set is in a crash loop, if it is.
     pub(super) fn crash_loop(&self, set: &SetKey) -> Option<String> {
-        let table = self.table();
+        let table = self.lock_table();
         table.crashes.get(set)?.crash_loop(Instant::now())
     }
 
     /// Takes over what an earlier server counted for this slot.
     pub(super) fn load_availability(&self, id: &InstanceId, folder: &Path) {
-        let record = AvailabilityRecord::read(folder);
-        self.table().availability.insert(id.clone(), record);
+        let record = AvailabilityRecord::load(folder);
+        self.lock_table().availability.insert(id.clone(), record);
     }
 
     /// Changes the slot's record, in memory and in its folder.
@@ -109,7 +109,7 @@ impl Shared {
         folder: &Path,
         change: impl FnOnce(&mut AvailabilityRecord),
     ) {
-        let mut table = self.table();
+        let mut table = self.lock_table();
         let record = table.availability.entry(id.clone()).or_default();
         let before = record.clone();
         change(record);
@@ -118,15 +118,15 @@ impl Shared {
         if record == before {
             return;
         }
-        if let Err(error) = write(folder, AVAILABILITY, &record) {
+        if let Err(error) = write_json(folder, AVAILABILITY, &record) {
             tracing::warn!(%error, instance = %id, "the instance's availability could not be written; the next server continues from an older count");
         }
     }
 
     /// What was counted for the set.
-    pub(super) fn availability(&self, set: &SetKey) -> SetAvailability {
+    pub(super) fn set_availability(&self, set: &SetKey) -> SetAvailability {
         let now = Timestamp::now();
-        let table = self.table();
+        let table = self.lock_table();
         let records = table.availability.iter().filter(|(id, _)| id.set == *set);
         records
             .map(|(_, record)| record.totals(now))
@@ -134,33 +134,35 @@ impl Shared {
     }
 
     /// The set is gone, and its counts with it.
-    pub(super) fn forget_availability(&self, set: &SetKey) {
-        self.table().availability.retain(|id, _| id.set != *set);
+    pub(super) fn remove_availability(&self, set: &SetKey) {
+        self.lock_table()
+            .availability
+            .retain(|id, _| id.set != *set);
     }
 
     /// A port that no other instance has, free at this moment.
     pub(super) fn reserve_port(&self, id: &InstanceId) -> io::Result<u16> {
-        let mut table = self.table();
+        let mut table = self.lock_table();
         let mut taken: BTreeSet<u16> = table.ports.values().copied().collect();
         let ports = table.statuses.values().filter_map(|status| {
             let (_, port) = status.address.rsplit_once(':')?;
             port.parse::<u16>().ok()
         });
         taken.extend(ports);
-        let port = ports::free(&taken)?;
+        let port = ports::find_free_port(&taken)?;
         table.ports.insert(id.clone(), port);
         Ok(port)
     }
 
     pub(super) fn statuses(&self) -> Vec<InstanceStatus> {
-        self.table().statuses.values().cloned().collect()
+        self.lock_table().statuses.values().cloned().collect()
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn lock_table(&self) -> MutexGuard<'_, InstanceTable> {
         // Every change is one insertion or removal: a panic in between leaves nothing half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use std::{
 ///
 /// # Errors
 /// When the disk refuses; then the old content stays.
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut beside = tempfile::Builder::new()
         .permissions(Permissions::from_mode(mode))
@@ -35,13 +35,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         for (text, mode) in [("a long beginning", 0o644), ("end", 0o600)] {
-            write_whole(&path, text.as_bytes(), mode).unwrap();
+            write_atomic(&path, text.as_bytes(), mode).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             let found = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(found & 0o777, mode);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let nowhere = folder.path().join("none/state.json");
-        assert!(write_whole(&nowhere, b"", 0o600).is_err());
+        assert!(write_atomic(&nowhere, b"", 0o600).is_err());
     }
 }

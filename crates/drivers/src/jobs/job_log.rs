@@ -8,21 +8,21 @@ use std::{
 
 use bytes::Bytes;
 
-use super::watch::{Watch, Watcher};
+use super::file_watcher::{FileWatch, FileWatcher};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A job's log. Reading is of the page cache, and never waits.
 #[derive(Debug)]
-pub struct Log {
+pub struct JobLog {
     file: File,
     offset: u64,
-    watch: Watch,
+    watch: FileWatch,
 }
 
-impl Log {
-    pub(super) fn open(path: &Path, offset: u64, watcher: &Watcher) -> io::Result<Self> {
+impl JobLog {
+    pub(super) fn open(path: &Path, offset: u64, watcher: &FileWatcher) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -51,7 +51,7 @@ impl Log {
         Ok(chunk.into())
     }
 
-    /// Returns when there may be more. What came before the last [`Log::read`] may count.
+    /// Returns when there may be more. What came before the last [`JobLog::read`] may count.
     pub async fn changed(&mut self) {
         self.watch.changed().await;
     }

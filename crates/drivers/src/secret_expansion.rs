@@ -3,17 +3,17 @@
 //! A text that names an unknown secret is never used with a gap in it, and no error holds a value.
 //!
 //! ```
-//! use shipway_drivers::expand::expand;
+//! use shipway_drivers::secret_expansion::expand_secrets;
 //! let secrets = |name: &str| (name == "KEY").then_some("s3cret");
-//! assert_eq!(expand("Bearer $KEY", secrets).as_deref(), Ok("Bearer s3cret"));
-//! assert!(expand("$NONE", secrets).unwrap_err().contains("the secret NONE is not set"));
+//! assert_eq!(expand_secrets("Bearer $KEY", secrets).as_deref(), Ok("Bearer s3cret"));
+//! assert!(expand_secrets("$NONE", secrets).unwrap_err().contains("the secret NONE is not set"));
 //! ```
 
 /// `text` with each `$NAME` replaced by what `secrets` says; a `$` before no name stays.
 ///
 /// # Errors
 /// In words, when a name is unknown.
-pub fn expand<S: AsRef<str>>(
+pub fn expand_secrets<S: AsRef<str>>(
     text: &str,
     secrets: impl Fn(&str) -> Option<S>,
 ) -> Result<String, String> {
@@ -48,9 +48,12 @@ mod tests {
     fn names_are_replaced_wherever_they_stand_and_other_dollars_stay() {
         let secrets = |name: &str| (name == "HOOK").then_some("http://127.0.0.1/x");
         assert_eq!(
-            expand("$HOOK/y?z=$&a=$HOOK", secrets),
+            expand_secrets("$HOOK/y?z=$&a=$HOOK", secrets),
             Ok("http://127.0.0.1/x/y?z=$&a=http://127.0.0.1/x".to_owned())
         );
-        assert!(expand("$HOOKS", secrets).is_err(), "the whole name counts");
+        assert!(
+            expand_secrets("$HOOKS", secrets).is_err(),
+            "the whole name counts"
+        );
     }
 }
