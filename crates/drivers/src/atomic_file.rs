@@ -1,4 +1,4 @@
-//! Small files that are always whole, whatever ends the process or the machine while they are written.
+//! Atomic replacement of small files.
 
 use std::{
     fs::{File, Permissions},
@@ -7,11 +7,11 @@ use std::{
     path::Path,
 };
 
-/// Puts `bytes` in the place of what `path` holds. Who reads it, or comes after a crash, finds the old content or the new,
-/// never a part; once this returns it is the new for good. `mode` is that of the file: `0o600` keeps it its owner's.
+/// Replaces the content of `path` by `bytes`. Readers, also after a crash, see the old or the new content; when this returns,
+/// the new content is durable. `mode` is the file's mode, such as `0o600`.
 ///
 /// # Errors
-/// When the disk refuses; then the old content stays.
+/// When writing fails; the old content stays.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut beside = tempfile::Builder::new()
@@ -20,7 +20,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     beside.write_all(bytes)?;
     beside.as_file().sync_all()?;
     beside.persist(path).map_err(|error| error.error)?;
-    // The name, too.
+    // Sync the directory entry.
     File::open(folder)?.sync_all()
 }
 

@@ -1,4 +1,4 @@
-//! How others are asked over HTTP and HTTPS: providers of metrics, receivers of notifications.
+//! Configuration of the HTTP client for metric providers and webhooks.
 
 use ureq::{
     config::ConfigBuilder,
@@ -6,8 +6,8 @@ use ureq::{
     typestate::AgentScope,
 };
 
-/// An agent that trusts the certificates the machine trusts, takes every status for an answer and follows nobody: a redirect
-/// would carry keys, bodies and signatures to whoever is named in it.
+/// Trusts the system's certificates, returns every status as a response, and follows no redirect: a redirect would send keys,
+/// bodies and signatures to another host.
 pub(crate) fn http_client_config() -> ConfigBuilder<AgentScope> {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)

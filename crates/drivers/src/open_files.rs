@@ -1,17 +1,17 @@
-//! The limit of open files. A server and a proxy hold a file for each connection, instance, job and log: they raise their soft limit,
-//! 1,024 on most machines, to the hard one.
+//! The limit of open files (RLIMIT_NOFILE). A server and a proxy hold a file for each connection, instance, job and log: they
+//! raise their soft limit, 1,024 on most machines, to the hard limit.
 //!
-//! Programs of users keep the soft limit that Shipway was started with: those that use `select()` break with files above 1,024, and
-//! some close every file up to the limit when they start.
+//! Programs of users keep the original soft limit: those that use `select()` break with descriptors above 1,024, and some close
+//! every descriptor up to the limit at startup.
 
 use std::sync::OnceLock;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
-/// The limit that this process was started with, once it has been raised.
+/// The original limit, set once it was raised.
 static ORIGINAL: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises this process's soft limit of open files to the hard one. Where that is refused the limit stays as it is.
+/// Raises the soft limit of this process to the hard one. If that fails the limit stays as it is.
 pub fn raise_limit() {
     let original = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -26,7 +26,7 @@ pub fn raise_limit() {
     }
 }
 
-/// Gives a child the soft limit back that this process was started with. A child that has ended already needs none.
+/// Restores the original soft limit for a child process. A child that has exited needs none.
 pub(crate) fn restore_limit(child: Option<u32>) {
     let pid = child
         .and_then(|it| i32::try_from(it).ok())

@@ -1,20 +1,20 @@
-//! Which process sent a request over loopback, and whether it belongs to a job or an instance.
+//! Finds the process that sent a request over loopback, and whether it belongs to a job or an instance.
 //!
 //! # Why
 //!
-//! A server without a token takes every request from its own machine for one of its person. A job's step is a process of that
-//! machine, too, and must not approve or deploy in a person's name.
+//! A server without a token treats every local request as its user's. A step of a job is a local process too, and must not
+//! approve or deploy on behalf of the user.
 //!
 //! # How
 //!
-//! The client's end of the connection is found in the kernel's table of sockets, its process by that socket's inode, and the
-//! worker or shim above it by its command. A job's process whose worker is gone is recognised by its mount namespace, in which
+//! The client's end of the connection is found in the kernel's socket table, its process by the socket's inode, and the worker
+//! or shim above it by its command. A process of a job whose worker has exited is recognized by its mount namespace, in which
 //! the data directory is hidden.
 //!
 //! # Failure modes
 //!
-//! Where `/proc` can't be read the process is unknown, and the request is taken. A connection whose client is gone is refused:
-//! its sender can't be known any more.
+//! - `/proc` can't be read: the process is unknown and the request is accepted.
+//! - The client has closed its connection: the request is rejected, because its sender can't be determined.
 
 use std::{
     fs,
@@ -23,19 +23,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Parents that are looked at.
+/// Limit of ancestors to inspect.
 const ANCESTORS_MAX: usize = 256;
 
-/// Who sent a request.
+/// The process that sent a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerProcess {
-    /// A process of a job: its worker's folder, when that is known.
+    /// A process of a job, with its worker's folder if known.
     Job(Option<PathBuf>),
-    /// A process of an instance: its folder.
+    /// A process of an instance, with its folder.
     Instance(PathBuf),
-    /// Its connection is gone.
+    /// The connection was closed.
     Gone,
-    /// Another process of this machine, or one that can't be looked at.
+    /// Another process of this machine, or one that can't be inspected.
     Other,
 }
 
@@ -50,7 +50,7 @@ pub fn find_peer(local: SocketAddr, remote: SocketAddr, data: &Path) -> PeerProc
         let table = fs::read_to_string(table).ok()?;
         Some(find_socket_inode(&table, remote, local))
     };
-    // The client may have handed its connection on while it was looked for.
+    // The client may have passed its descriptor to another process meanwhile.
     for _ in 0..2 {
         match inode() {
             None => return PeerProcess::Other,
@@ -65,7 +65,7 @@ pub fn find_peer(local: SocketAddr, remote: SocketAddr, data: &Path) -> PeerProc
     PeerProcess::Other
 }
 
-/// The inode of the socket from `local` to `remote`, as the table of sockets has it; 0 when no process holds it any more.
+/// The inode of the socket from `local` to `remote`; 0 if no process holds it any more.
 fn find_socket_inode(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
     let (local, remote) = (table_address(local), table_address(remote));
     table.lines().skip(1).find_map(|line| {
@@ -75,7 +75,7 @@ fn find_socket_inode(table: &str, local: SocketAddr, remote: SocketAddr) -> Opti
     })
 }
 
-/// `0100007F:1EC6`: words in the byte order of the machine, then the port.
+/// `0100007F:1EC6`: words in the machine's byte order, then the port.
 fn table_address(address: SocketAddr) -> String {
     let bytes = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -88,7 +88,7 @@ fn table_address(address: SocketAddr) -> String {
     format!("{}:{:04X}", words.collect::<String>(), address.port())
 }
 
-/// A process that has the socket open.
+/// A process that holds the socket.
 fn find_socket_owner(inode: u64) -> Option<u32> {
     let wanted = format!("socket:[{inode}]");
     let mut pids: Vec<u32> = fs::read_dir("/proc")
@@ -96,7 +96,7 @@ fn find_socket_owner(inode: u64) -> Option<u32> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    // The newest first: clients are short-lived.
+    // The newest first: most clients are short-lived.
     pids.sort_unstable_by(|one, other| other.cmp(one));
     pids.into_iter().find(|pid| {
         let open = fs::read_dir(format!("/proc/{pid}/fd"));
@@ -142,7 +142,7 @@ fn classify_command(pid: u32, data: &Path) -> Option<PeerProcess> {
 
 fn parent_pid(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in parentheses and may hold anything; the last one ends it.
+    // The name is in parentheses and may contain any character: search for the last parenthesis.
     stat[stat.rfind(')')? + 1..]
         .split_whitespace()
         .nth(1)?
@@ -150,7 +150,7 @@ fn parent_pid(pid: u32) -> Option<u32> {
         .ok()
 }
 
-/// Whether a process is in a mount namespace in which the data directory is empty, as those of jobs are.
+/// Whether the process is in a mount namespace that hides the data directory, as jobs are.
 fn sees_hidden_data(pid: u32, data: &Path) -> bool {
     let namespace = |process: &str| {
         let path = format!("/proc/{process}/ns/mnt");
@@ -163,7 +163,7 @@ fn sees_hidden_data(pid: u32, data: &Path) -> bool {
         .join(pid.to_string())
         .join("root")
         .join(data.strip_prefix("/").unwrap_or(data));
-    // A container or a confined browser has no such folder; a job has an empty one.
+    // In a container or a confined browser the folder is missing; in a job it is empty.
     own != theirs && seen.is_dir() && matches!(seen.join("shipway.lock").try_exists(), Ok(false))
 }
 

@@ -1,5 +1,5 @@
-//! Workflows of other repositories that a run calls: read from the forge when the run is opened, and part of its log from then on.
-//! Nothing of it decides anything: what can't be read is on record as that, and planning says where it is called.
+//! Reads workflows of other repositories that a run calls, when the run is opened; they are part of its log from then on. A
+//! workflow that can't be read is recorded with the reason, and planning reports it at its call.
 
 use std::{path::Path, time::Duration};
 
@@ -7,10 +7,10 @@ use shipway_core::release::{CalledFile, WorkflowFile};
 use shipway_worker::forge::{Forge, WorkflowReader};
 use shipway_workflow::{graph::Place, job::ActionSource};
 
-/// How long all of one run may take: a forge that hangs must not keep a run from saying so.
+/// Timeout for all workflows of one run: a forge that hangs must not block the run.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Whether the workflow calls one of another repository that was not read.
+/// Whether the workflow calls a workflow of another repository that was not read yet.
 #[must_use]
 pub fn calls_unread_workflow(file: &WorkflowFile) -> bool {
     let mut file = file.clone();
@@ -20,8 +20,8 @@ pub fn calls_unread_workflow(file: &WorkflowFile) -> bool {
         .any(|name| matches!(Place::of(&name), Ok(Place::Elsewhere { .. })))
 }
 
-/// Reads what the workflow calls in other repositories, and what that calls there. `scratch` is a folder for git. Gives what people
-/// should know of it, a line each.
+/// Reads the called workflows of other repositories, recursively. `scratch` is a folder for git. Returns notes for the user, one
+/// line each.
 pub async fn read_called_workflows(
     file: &mut WorkflowFile,
     source: &ActionSource,
@@ -34,7 +34,7 @@ pub async fn read_called_workflows(
     let mut notes = Vec::new();
     let mut calls = file.calls();
     while let Some(name) = calls.next() {
-        // Those of the run's own commit were read with it.
+        // Workflows of the run's own commit were read with it.
         let Ok(Place::Elsewhere {
             repository,
             path,
@@ -69,7 +69,8 @@ pub async fn read_called_workflows(
     notes
 }
 
-/// What could not be had is looked for again: logs of before workflows of other repositories could be called say so of all.
+/// Drops called workflows that could not be read, so that they are read again. Old logs recorded all workflows of other
+/// repositories as unreadable.
 fn drop_unread_workflows(file: &mut WorkflowFile) {
     let is_elsewhere = |name: &str| matches!(Place::of(name), Ok(Place::Elsewhere { .. }));
     file.called

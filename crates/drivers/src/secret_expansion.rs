@@ -1,18 +1,20 @@
-//! Texts of `shipway.yaml` that name secrets: `https://hooks.example/$TOKEN`. What a name stands for is known to the server alone.
+//! Expands secrets in texts of `shipway.yaml`, such as `https://hooks.example/$TOKEN`.
 //!
-//! A text that names an unknown secret is never used with a gap in it, and no error holds a value.
+//! # Invariants
+//!
+//! A text that names an unknown secret is never used, and no error contains a value.
 //!
 //! ```
 //! use shipway_drivers::secret_expansion::expand_secrets;
 //! let secrets = |name: &str| (name == "KEY").then_some("s3cret");
 //! assert_eq!(expand_secrets("Bearer $KEY", secrets).as_deref(), Ok("Bearer s3cret"));
-//! assert!(expand_secrets("$NONE", secrets).unwrap_err().contains("the secret NONE is not set"));
+//! assert!(expand_secrets("$NONE", secrets).unwrap_err().to_string().contains("the secret NONE is not set"));
 //! ```
 
-/// `text` with each `$NAME` replaced by what `secrets` says; a `$` before no name stays.
+/// Replaces each `$NAME` in `text` by the secret's value; a `$` that no name follows stays.
 ///
 /// # Errors
-/// In words, when a name is unknown.
+/// When a secret is unknown.
 pub fn expand_secrets<S: AsRef<str>>(
     text: &str,
     secrets: impl Fn(&str) -> Option<S>,

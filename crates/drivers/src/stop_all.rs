@@ -1,4 +1,4 @@
-//! Everything that a server leaves running on purpose, stopped: when a data directory is to be given up, or a demo is over.
+//! Stops everything that a server leaves running on purpose, before a data directory is deleted or when a demo ends.
 
 use std::{
     fs,
@@ -13,32 +13,32 @@ use shipway_workflow::job::{JournalBody, JournalEntry};
 
 use crate::process::procfs::{ProcessId, kill_session};
 
-/// How long everything together may take to end before it is killed.
+/// Grace for all processes together before they are killed.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// What was stopped.
+/// Counts of stopped processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoppedProcesses {
-    /// Instances.
+    /// Number of instances.
     pub instances: usize,
-    /// Jobs.
+    /// Number of jobs.
     pub jobs: usize,
-    /// Whether a proxy ran.
+    /// Whether a proxy was running.
     pub proxy: bool,
 }
 
-/// A shim's note of what runs, as far as it matters here.
+/// The part of `runs.json` that is needed here.
 #[derive(Deserialize)]
 struct RunningShim {
     shim: ProcessId,
 }
 
-/// Stops what the server of this data directory has left running. No server may be using it.
+/// Stops the processes of this data directory. No server may be using it.
 pub async fn stop_all(data: &Path) -> StoppedProcesses {
     let control = ControlClient::new(data.join("proxy").join("control.sock"));
     let proxy = control.health().await.ok();
     if proxy.is_some() {
-        // It answers before it stops, or it is gone: both are good.
+        // Either it answers before it stops, or it has exited.
         let _ = control.stop(StopRequest { grace_ms: 2_000 }).await;
     }
     let instances: Vec<RunningShim> = subfolders(&data.join("instances"))
@@ -82,11 +82,11 @@ pub async fn stop_all(data: &Path) -> StoppedProcesses {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
-    // What a shim that was killed has left.
+    // A killed shim leaves its instance behind.
     for instance in &instances {
         kill_session(instance.shim).await;
     }
-    // What a worker that was killed has left.
+    // A killed worker leaves its steps behind.
     for worker in workers {
         kill_session(worker).await;
     }

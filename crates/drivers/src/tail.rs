@@ -1,4 +1,4 @@
-//! A file read as it grows, woken by the kernel instead of looking again and again.
+//! Reads a file as it grows, woken by inotify instead of polling.
 
 use std::{
     io::{self, SeekFrom},
@@ -13,13 +13,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
 };
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 64 * 1024;
 
-/// The end of a log that is looked through: what tells why is near the end of the step that failed.
+/// Limit for [`read_last_lines`]: the reason of a failure is near the end of a log.
 const LAST_BYTES: u64 = 256 * 1024;
 
-/// The last whole lines of a file, 256 KiB at most.
+/// The last complete lines of a file, up to 256 KiB.
 pub fn read_last_lines(path: &Path) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let from = file.metadata()?.len().saturating_sub(LAST_BYTES);
@@ -27,7 +27,7 @@ pub fn read_last_lines(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, LAST_BYTES), &mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    // The first line may be half of one.
+    // The first line may be incomplete.
     let begin = text.find('\n').map_or(0, |at| at + 1);
     Ok(if from > 0 {
         text[begin..].to_owned()
@@ -36,7 +36,7 @@ pub fn read_last_lines(path: &Path) -> io::Result<String> {
     })
 }
 
-/// A file that somebody else writes to. It need not exist yet; its folder must.
+/// A file that another process appends to. It need not exist yet; its folder must.
 pub struct FileTail {
     path: PathBuf,
     file: Option<File>,
@@ -62,13 +62,13 @@ impl FileTail {
         })
     }
 
-    /// Where the next read begins.
+    /// Offset of the next read.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What has been written since, without waiting; empty when nothing has.
+    /// Reads what was appended, without waiting; empty if nothing was.
     pub async fn read(&mut self) -> io::Result<Bytes> {
         if self.file.is_none() {
             match File::open(&self.path).await {
@@ -90,7 +90,7 @@ impl FileTail {
         Ok(chunk.into())
     }
 
-    /// Returns when something in the folder has changed. What changed before the last [`FileTail::read`] may count.
+    /// Waits for a change in the folder. May return for a change before the last [`FileTail::read`].
     pub async fn changed(&mut self) -> io::Result<()> {
         match self.events.next().await {
             Some(event) => event.map(|_| ()),

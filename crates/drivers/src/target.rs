@@ -1,5 +1,5 @@
-//! What runs instances. A target is a machine: it brings a set up to a count, takes it down, and says what runs. It decides
-//! nothing, and keeps what it was told across restarts of the server.
+//! The interface of a target, which runs instances. A target scales a set of instances up and down and reports their status. It
+//! decides nothing, and remembers its sets across restarts of the server.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,55 +10,56 @@ use shipway_core::target::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Runs instances.
+/// Runs sets of instances.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Brings the set up to `count` instances; returns when they are started, not when they are ready. Idempotent: what runs
-    /// is found, not started twice; a larger set is left as it is.
+    /// Scales the set up to `count` instances; returns when they are started, not when they are ready. Idempotent: running
+    /// instances are kept, and a larger set is not reduced.
     async fn ensure(&self, set: &SetKey, launch: &Launch, count: u32) -> Result<(), TargetError>;
 
-    /// Takes the set down to the instances in the slots up to `keep`; returns when the others are gone. 0 forgets the set.
+    /// Scales the set down to the slots up to `keep`; returns when the other instances have exited. 0 removes the set.
     async fn stop(&self, set: &SetKey, keep: u32) -> Result<StopReport, TargetError>;
 
-    /// Files that the instances of the set wrote beside their code, which go when the set is stopped: paths inside its folder.
+    /// Files that instances of the set wrote beside their code, relative to its folder; they are deleted when the set is
+    /// stopped.
     async fn written_files(&self, set: &SetKey) -> Vec<String>;
 
-    /// What runs, or should.
+    /// The status of all instances that run or should run.
     fn instances(&self) -> Vec<InstanceStatus>;
 
-    /// Fills in what the instances use.
+    /// Fills in the resource usage of the instances.
     fn measure(&self, instances: &mut [InstanceStatus]);
 
-    /// A number that rises whenever [`Target::instances`] changes.
+    /// A counter that is incremented whenever [`Target::instances`] changes.
     fn watch(&self) -> watch::Receiver<u64>;
 
-    /// Why the set is in a crash loop, if it is: it has ended too often, too soon.
+    /// The reason if the set is in a crash loop: its instances exited too often, too soon.
     fn crash_loop(&self, set: &SetKey) -> Option<String>;
 
-    /// How the instances of the set have held up since it was first started, across restarts of the server. Zero when the target
-    /// does not run the set.
+    /// Availability of the set since it was first started, across restarts of the server; zero if the target does not run the
+    /// set.
     fn availability(&self, set: &SetKey) -> SetAvailability;
 
-    /// The folder that smoke test commands run in.
+    /// The working directory of smoke test commands.
     fn workdir(&self, set: &SetKey) -> PathBuf;
 
-    /// The log of an instance, by its name.
+    /// The log file of an instance.
     fn log(&self, instance: &str) -> Option<PathBuf>;
 }
 
-/// What a person should know of instances that were stopped.
+/// Result of stopping instances, for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopReport {
-    /// Instances that still ran when their grace period was over, and were killed.
+    /// Instances that were killed because their grace period was over.
     pub killed: Vec<InstanceId>,
-    /// Files that instances wrote beside their code, and that are gone with it.
+    /// Files that instances wrote beside their code, which were deleted.
     pub written_files: Vec<String>,
-    /// What they had been asked to stop with, and how long they had.
+    /// The stop signal and the grace period.
     pub request: Option<(StopSignal, Duration)>,
 }
 
 impl StopReport {
-    /// What a person should know, `None` when there is nothing: `instance 1 still ran 10 s after SIGTERM and was killed`.
+    /// A note for the user, `None` if there is nothing to report: `instance 1 still ran 10 s after SIGTERM and was killed`.
     #[must_use]
     pub fn note(&self) -> Option<String> {
         let notes: Vec<String> = [self.killed_note(), written_files_note(&self.written_files)]
@@ -84,7 +85,7 @@ impl StopReport {
     }
 }
 
-/// What a person should know of files that instances wrote beside their code.
+/// A note for the user about files that instances wrote beside their code.
 #[must_use]
 pub fn written_files_note(files: &[String]) -> Option<String> {
     let (first, others) = files.split_first()?;
@@ -97,21 +98,21 @@ pub fn written_files_note(files: &[String]) -> Option<String> {
     ))
 }
 
-/// Why a target could not do what it was told.
+/// Why an operation of a target failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The artifact is missing, damaged, empty or hostile.
+    /// The artifact is missing, damaged, empty or malicious.
     #[error("the artifact can't be unpacked: {0}")]
     Artifact(String),
-    /// A secret that the launch names isn't set.
+    /// A secret used by the launch isn't set.
     #[error("the secret {0} is not set on the server (--secrets FILE)")]
     Secret(String),
-    /// Files or processes.
+    /// An operation on files or processes failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -119,23 +120,23 @@ pub enum TargetError {
 /// Why a set did not become ready.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadinessError {
-    /// Its instances end again and again.
+    /// Its instances keep exiting.
     #[error("crash loop: {0}")]
     CrashLoop(String),
-    /// The time is over; with what each instance said last.
+    /// The timeout expired; with the last status of each instance.
     #[error("not ready within {} s: {why}", within.as_secs())]
     Late {
-        /// How long was waited.
+        /// The timeout.
         within: Duration,
-        /// What the instances say.
+        /// The status of the instances.
         why: String,
     },
-    /// Nobody waits any more.
+    /// The wait was cancelled.
     #[error("no longer wanted")]
     Cancelled,
 }
 
-/// Waits until `count` instances of the set are ready, at most `within`. A crash loop ends it at once.
+/// Waits until `count` instances of the set are ready, up to `within`. Fails early on a crash loop.
 pub async fn await_ready(
     target: &dyn Target,
     set: &SetKey,

@@ -1,5 +1,5 @@
-//! A command that asks an instance something. It runs in a group of its own and takes that with it when it ends, is late, or is no
-//! longer wanted; its environment is clean: what the server knows is not the release's to read.
+//! Runs a check command. It has its own process group, which is killed when the command exits, times out or is cancelled; its
+//! environment is clean, so that a release can't read the server's.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -11,14 +11,14 @@ use tokio::{
 
 use crate::process::procfs::ProcessId;
 
-/// The end of what a command prints, of which the last line is quoted.
+/// Bytes at the end of the output that are kept; the last line is quoted.
 const OUTPUT_BYTES_KEPT: usize = 16 << 10;
-/// After the end of a command its output is in the pipes already: this is for reading it on a busy machine.
+/// Timeout for reading the remaining output after the command exited.
 const READ_WITHIN: Duration = Duration::from_secs(1);
-/// The longest line that is quoted.
+/// Longest quoted line.
 const QUOTED_CHARS: usize = 300;
 
-/// Runs a shell command with `URL` and `PORT`. Not exiting with 0, or too late, is an error that ends with the command's last line.
+/// Runs a shell command with `URL` and `PORT`. A non-zero exit or a timeout is an error with the command's last line.
 pub(super) async fn run_check(
     command: &str,
     address: &str,
@@ -35,8 +35,8 @@ pub(super) async fn run_check(
         .map(drop)
 }
 
-/// Runs a shell command with these variables; what it printed, its last [`OUTPUT_BYTES_KEPT`] bytes. Not exiting with 0, or too
-/// late, is an error that ends with the command's last line.
+/// Runs a shell command with these variables; returns the last [`OUTPUT_BYTES_KEPT`] bytes of its output. A non-zero exit or a
+/// timeout is an error with the command's last line.
 pub(crate) async fn command_output(
     command: &str,
     environment: &[(&str, String)],
@@ -67,7 +67,7 @@ pub(crate) async fn command_output(
     Err(last.map_or(how.clone(), |last| format!("{how}: {last}")))
 }
 
-/// Waits until the command has ended, or kills it when it is late; whether it was in time. All that it printed has been read then.
+/// Waits until the command has exited or kills it at the timeout; returns whether it was in time. All output has been read then.
 async fn wait_until_ended(
     group: &CommandGroup,
     reading: impl Future<Output = ()>,
@@ -86,7 +86,7 @@ async fn wait_until_ended(
         }
     };
     let in_time = tokio::time::timeout(timeout, ended).await.is_ok();
-    // Whatever it has left behind goes; only then the pipes are sure to close.
+    // Kill its descendants; only then the pipes are certainly closed.
     group.kill();
     if !all_read {
         let _ = tokio::time::timeout(READ_WITHIN, reading).await;
@@ -117,7 +117,7 @@ fn start_command(
     Ok(child)
 }
 
-/// The process group of a command; killed when nobody waits for it any more.
+/// The process group of a command; killed on drop.
 struct CommandGroup(Option<ProcessId>);
 
 impl CommandGroup {
@@ -131,15 +131,15 @@ impl CommandGroup {
         }
     }
 
-    /// Only before the main process is reaped: until then its number, and the group's, is nobody else's.
+    /// Only before the main process is reaped: until then its pid, and the group's, can't be reused.
     fn kill(&self) {
         if let Some(group) = self.0.and_then(ProcessId::as_pid) {
-            // Gone already is as good.
+            // It may have exited already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 
-    /// The main process is reaped.
+    /// Called when the main process has been reaped.
     fn release(&mut self) {
         self.0 = None;
     }
@@ -151,7 +151,7 @@ impl Drop for CommandGroup {
     }
 }
 
-/// Reads to the end and keeps the last part, so that a command that prints without end costs no memory.
+/// Reads to the end and keeps the last bytes, so that endless output uses bounded memory.
 async fn read_last_bytes(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut from) = from else { return };
     let mut chunk = vec![0; OUTPUT_BYTES_KEPT];

@@ -1,4 +1,4 @@
-//! One HTTP request to an instance, on a connection of its own.
+//! One HTTP request to an instance, on its own connection.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::ProbeTarget;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Asks, and reads up to `body_bytes_max` of the answer. The error is a sentence for people.
+/// Sends the request and reads up to `body_bytes_max` of the response.
 pub(super) async fn send_request(
     instance: ProbeTarget<'_>,
     mut request: Request<Full<Bytes>>,
@@ -43,7 +43,7 @@ pub(super) async fn send_request(
     }
 }
 
-/// Opens a connection. The error is a sentence for people.
+/// Opens a connection.
 pub(super) async fn connect(address: &str) -> Result<TcpStream, String> {
     TcpStream::connect(address)
         .await
@@ -67,7 +67,7 @@ async fn exchange_once(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    // Ends with this exchange, however that ends.
+    // Aborted when this request ends.
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status().as_u16();
@@ -83,7 +83,7 @@ async fn exchange_once(
     })
 }
 
-/// Hyper's own words are about itself; the cause is about the instance.
+/// The source of a hyper error describes the instance's failure.
 fn root_cause(error: &hyper::Error) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), ToString::to_string)

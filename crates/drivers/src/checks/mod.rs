@@ -1,4 +1,4 @@
-//! Questions put to instances: probes of their health, smoke tests. What counts as a good answer is the core's.
+//! Checks of instances: health probes and smoke tests. What counts as success is decided by the core.
 
 pub(crate) mod exec;
 mod http;
@@ -7,13 +7,13 @@ pub mod smoke;
 
 use std::path::Path;
 
-/// The instance that a question is put to.
+/// The instance to check.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeTarget<'a> {
     /// `host:port` it listens on.
     pub address: &'a str,
-    /// The host that requests ask for, where they name none themselves; none: the address.
+    /// The Host header of requests that set none; `None` means the address.
     pub host: Option<&'a str>,
-    /// Where commands run.
+    /// Working directory of commands.
     pub workdir: &'a Path,
 }

@@ -1,4 +1,4 @@
-//! One question about an instance's health.
+//! Health probes of an instance.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,13 +9,13 @@ use shipway_core::check::{Probe, named_failures};
 
 use super::{ProbeTarget, exec, http as client};
 
-/// The part of a body that is looked at for what the endpoint reports of its dependencies.
+/// Bytes of a body that are searched for failing dependencies.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Characters of an answer that are quoted.
+/// Characters of a response that are quoted.
 const QUOTED_CHARS: usize = 120;
 
-/// Asks once. The error is a sentence for people, with the dependencies that the endpoint names.
+/// Runs a probe once. The error names the dependencies that the endpoint reports as failing.
 pub async fn run_probe(
     probe: &Probe,
     instance: ProbeTarget<'_>,
@@ -72,7 +72,7 @@ async fn http_probe(
     let host = headers
         .get("host")
         .map_or(instance.host.unwrap_or(instance.address), String::as_str);
-    // What servers answer to a host that they don't know.
+    // Servers answer these to an unknown host.
     let asked_for = match answer.status {
         400 | 403 | 404 | 421 => format!(" to Host {host}"),
         _ => String::new(),
@@ -84,7 +84,7 @@ async fn http_probe(
     ))
 }
 
-/// The first line of an answer that says something; of a page its title.
+/// The first non-empty line of a response; the title of an HTML page.
 fn quote_body(body: &str) -> Option<String> {
     let title = body.split_once("<title>").map(|(_, rest)| rest);
     let title = title.and_then(|rest| rest.split_once("</title>"));

@@ -1,4 +1,4 @@
-//! Smoke tests, put to exactly the instances that are to get traffic.
+//! Runs smoke tests against exactly the instances that will get traffic.
 
 use std::{
     collections::BTreeMap,
@@ -14,26 +14,26 @@ use shipway_core::check::{Difference, Expect, SmokeProbe, SmokeReport, SmokeResu
 
 use super::{ProbeTarget, exec, http as client};
 
-/// A request that says nothing else may take this long.
+/// Default timeout of a request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
-/// A command may take this long.
+/// Timeout of a command.
 const EXEC_WITHIN: Duration = Duration::from_secs(30);
-/// Before a failed test is tried again.
+/// Pause before a failed test is retried.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// The part of a body that expectations look at.
+/// Bytes of a body that expectations see.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Instances tested at the same time: a suite shall look for mistakes, not for the machine's limits.
+/// Instances tested concurrently: a suite tests the release, not the machine's limits.
 const AT_ONCE: usize = 4;
 
-/// Runs every test against every instance (name and address): the tests in their order, several instances at once. Results
-/// are in order of instances, then tests. Requests that name no host ask for `host`, or else for the instance's address.
+/// Runs every test against every instance (name and address): the tests in order, several instances concurrently. Results are
+/// ordered by instance, then test. Requests without a Host header get `host`, or the instance's address.
 pub async fn run_suite(
     tests: &[SmokeTest],
     instances: &[(String, String)],
     host: Option<&str>,
     workdir: &Path,
 ) -> SmokeReport {
-    // Futures first, then the stream: so their lifetimes are the callers' own.
+    // Create the futures before the stream, so that they borrow from the caller.
     let suites: Vec<_> = instances
         .iter()
         .map(|(name, address)| {
@@ -112,7 +112,7 @@ async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<Differen
     result.unwrap_or_else(|why| vec![Difference(why)])
 }
 
-/// A limit on the time is judged by what it took; the wait itself ends a little later, so that there is an answer to judge.
+/// Time limits are checked against the duration; the timeout is longer, so that there is a response to check.
 fn request_timeout(expect: &Expect) -> Duration {
     expect.within.map_or(REQUEST_WITHIN, |within| {
         within.max(Duration::from_secs(1)).saturating_mul(2)

@@ -1,9 +1,8 @@
-//! Counts that only grow, from a counter that begins at zero with each new proxy. Pure.
+//! Totals that only grow, from counters that restart at zero with each new proxy. Pure.
 //!
-//! For each release: what proxies that are gone had counted, plus what the present one counts. Two readings can be subtracted,
-//! whatever was started again in between. Nothing is lost but what a proxy counted between the last reading and its own sudden
-//! end. [`SavedTotals`] carries the sums of the gone proxies over a restart of the server; what the present proxy counts needs no
-//! saving, the proxy has it.
+//! The total of a release is the sum over the proxies that have exited, plus the counters of the current one. Two readings can
+//! be subtracted, whatever was restarted in between. Lost is only what a proxy counted between the last reading and a crash.
+//! [`SavedTotals`] carries the sums of exited proxies over a restart of the server.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,23 +14,23 @@ use shipway_core::{
 };
 use shipway_proxy::protocol::{FailedUserCounts, LatencyHistogram, ProxyCounters, ReleaseTotals};
 
-/// Releases that are remembered per place once no proxy counts them any more: far more than can be on their way at once.
+/// Releases that are kept per environment once no proxy counts them: far more than can be in a rollout at once.
 const GONE_RELEASES_MAX: usize = 32;
 
-/// All that was counted for one release in one place.
+/// The traffic totals of one release in one environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficTotals {
     /// Requests answered.
     pub requests: u64,
-    /// Those answered with 5xx, by the release or, when it couldn't, by the proxy.
+    /// Requests answered with 5xx, by the release or on its behalf by the proxy.
     pub errors: u64,
-    /// Those that failed in the proxy: no connection, no answer in time.
+    /// Requests that failed in the proxy: no connection or no response in time.
     pub proxy_errors: u64,
     /// Requests sent again because nothing had been sent the first time.
     pub retries: u64,
-    /// Answers by status class: `2xx`.
+    /// Responses by status class, such as `2xx`.
     pub responses: BTreeMap<String, u64>,
-    /// How long answers took to their last byte.
+    /// Durations to the last byte of the response.
     pub latency: LatencyHistogram,
     /// Bytes of request bodies.
     pub bytes_in: u64,
@@ -40,29 +39,29 @@ pub struct TrafficTotals {
     /// Requests that are open now; not a total.
     #[serde(default)]
     pub open: u64,
-    /// Users who failed, each counted once in a rollout; absent when nobody asked to count them.
+    /// Users who failed, each counted once in a rollout; absent unless counting was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<FailedUserCounts>,
-    /// Requests that their client gave up without an answer; not in `requests`.
+    /// Requests abandoned by their client without a response; not in `requests`.
     #[serde(default)]
     pub abandoned: u64,
-    /// How old requests were that ended without an answer, given up or cut when a proxy died.
+    /// Ages of requests that ended without a response: abandoned, or cut when a proxy died.
     #[serde(default)]
     pub unfinished: LatencyHistogram,
-    /// Answers below 5xx that came later than `answer_within`.
+    /// Responses below 5xx that were later than `answer_within`.
     #[serde(default)]
     pub late: u64,
-    /// How old the requests are that are open now; not a total.
+    /// Ages of the requests that are open now; not a total.
     #[serde(default)]
     pub open_ages: LatencyHistogram,
-    /// Open requests that have waited for longer than `answer_within`; not a total.
+    /// Open requests that have waited longer than `answer_within`; not a total.
     #[serde(default)]
     pub overdue: u64,
 }
 
 impl TrafficTotals {
-    /// Requests of which it is known whether their answer takes longer than `limit`, and those of them that do. An open request
-    /// counts from the moment when it is older than the limit, so both only grow.
+    /// The requests known to be faster or slower than `limit`, and the slower ones. An open request counts once it is older than
+    /// the limit, so both only grow.
     #[must_use]
     pub fn slower_than(&self, limit: Duration) -> (u64, u64) {
         let unanswered = self.unfinished.count_above(limit) + self.open_ages.count_above(limit);
@@ -72,8 +71,8 @@ impl TrafficTotals {
         )
     }
 
-    /// The duration that this share of the requests since `earlier` did not exceed; of those without an answer it is known only
-    /// that theirs would take longer than they are old. `None` when nothing is known.
+    /// The duration that this share of the requests since `earlier` did not exceed; unanswered requests take at least as long as
+    /// their age. `None` if nothing is known.
     #[must_use]
     pub fn quantile_since(&self, earlier: &Self, share: f64) -> Option<Duration> {
         let censored = |totals: &Self| {
@@ -86,7 +85,7 @@ impl TrafficTotals {
         answered.quantile_with_open(&now, &before, share)
     }
 
-    /// The proxy that counted is gone: what it had open ended without an answer.
+    /// Counts the open requests as unfinished, because the proxy has exited.
     fn end_open(&mut self) {
         self.open = 0;
         let ages = std::mem::take(&mut self.open_ages);
@@ -94,7 +93,7 @@ impl TrafficTotals {
         self.late += std::mem::take(&mut self.overdue);
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         let mut sum = self.clone();
@@ -120,7 +119,7 @@ impl TrafficTotals {
         sum
     }
 
-    /// What came since `earlier`; zero where `earlier` has more.
+    /// The difference to `earlier`; zero where `earlier` has more.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let class = |(class, count): (&String, &u64)| {
@@ -172,16 +171,16 @@ impl From<&ReleaseTotals> for TrafficTotals {
     }
 }
 
-/// The totals at one instant.
+/// The totals at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrafficReading {
-    /// When the proxy was asked.
+    /// When the counters were read.
     pub taken_at: Timestamp,
     totals: BTreeMap<SetKey, TrafficTotals>,
 }
 
 impl TrafficReading {
-    /// The totals of a release in a place; zeros when it never had a request.
+    /// The totals of a release in an environment; zero if it never had a request.
     #[must_use]
     pub fn totals_for(&self, place: &Place, release: ReleaseNumber) -> TrafficTotals {
         self.totals
@@ -193,14 +192,14 @@ impl TrafficReading {
             .unwrap_or_default()
     }
 
-    /// The same with what copies of requests showed of it.
+    /// The totals of a release including mirrored requests.
     #[must_use]
     pub fn totals_with_copies(&self, place: &Place, release: ReleaseNumber) -> TrafficTotals {
         let copies = self.totals_for(place, release.mirrored());
         self.totals_for(place, release).plus(&copies)
     }
 
-    /// All releases of a place, the oldest first.
+    /// All releases of an environment, the oldest first.
     pub fn releases_at(
         &self,
         place: &Place,
@@ -218,7 +217,7 @@ impl TrafficReading {
             .map(|(key, totals)| (key.release, totals))
     }
 
-    /// What came since `earlier`, release by release.
+    /// The difference to `earlier` for each release.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let nothing = TrafficTotals::default();
@@ -235,22 +234,22 @@ impl TrafficReading {
     }
 }
 
-/// What must be kept over a restart of the server.
+/// The part that is stored across restarts of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedTotals {
-    /// The proxy that was counting then.
+    /// The `boot` id of the proxy that was counting.
     boot: Option<String>,
-    /// The sums of those before it.
+    /// The sums of the proxies before it.
     gone: Vec<(SetKey, TrafficTotals)>,
 }
 
-/// Adds up readings.
+/// Accumulates the counters of successive proxies.
 #[derive(Clone, Debug, Default)]
 pub struct TotalsAccumulator {
     boot: Option<String>,
-    /// The sums of proxies that are gone, and of counts that the present one has forgotten.
+    /// The sums of exited proxies, and of releases that the current one has dropped.
     gone: BTreeMap<SetKey, TrafficTotals>,
-    /// The last counts of the present one.
+    /// The last counters of the current proxy.
     present: BTreeMap<SetKey, TrafficTotals>,
 }
 
@@ -265,7 +264,7 @@ impl From<SavedTotals> for TotalsAccumulator {
 }
 
 impl TotalsAccumulator {
-    /// What must be saved; changes only when [`TotalsAccumulator::fold`] says so.
+    /// The part to store; changes only when [`TotalsAccumulator::add_reading`] says so.
     #[must_use]
     pub fn to_saved(&self) -> SavedTotals {
         SavedTotals {
@@ -278,8 +277,8 @@ impl TotalsAccumulator {
         }
     }
 
-    /// Takes in what the proxy counts now, not older than what was taken in before, and gives the totals. Says whether
-    /// [`TotalsAccumulator::saved`] changed.
+    /// Adds counters of the current proxy, not older than the last ones, and returns the totals and whether
+    /// [`TotalsAccumulator::to_saved`] changed.
     pub fn add_reading(&mut self, counters: &ProxyCounters) -> (TrafficReading, SavedState) {
         let mut changed = SavedState::No;
         if self.boot.as_deref() != Some(&counters.boot) {
@@ -295,7 +294,7 @@ impl TotalsAccumulator {
             .filter_map(|entry| Some((parse_set_key(entry)?, TrafficTotals::from(entry))))
             .collect();
         for (key, last) in std::mem::take(&mut self.present) {
-            // Forgotten, or forgotten and begun anew.
+            // The proxy dropped this release, or dropped it and restarted at zero.
             if now.get(&key).is_none_or(|now| now.requests < last.requests) {
                 changed = SavedState::Yes;
                 self.retire(key, &last);
@@ -314,7 +313,7 @@ impl TotalsAccumulator {
         sum.end_open();
     }
 
-    /// Drops the oldest releases that nobody counts.
+    /// Drops the oldest releases that no proxy counts.
     fn drop_oldest(&mut self) {
         let mut kept: BTreeMap<Place, usize> = BTreeMap::new();
         let mut dropped = Vec::new();
@@ -345,16 +344,16 @@ impl TotalsAccumulator {
     }
 }
 
-/// Whether what must be saved changed.
+/// Whether the stored part changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SavedState {
-    /// It did.
+    /// It changed.
     Yes,
-    /// It is as before.
+    /// It is unchanged.
     No,
 }
 
-/// Routes that somebody else put may have names that are none of ours.
+/// Names in routes of another controller may not be valid here.
 fn parse_set_key(entry: &ReleaseTotals) -> Option<SetKey> {
     let place = Place {
         service: entry.service.parse().ok()?,

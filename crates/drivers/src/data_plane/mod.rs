@@ -1,19 +1,22 @@
-//! The data plane from the server's side: the proxy is a process of its own that outlives the server, and this keeps one running.
+//! The data plane from the server's side: keeps the proxy, a separate process that outlives the server, running.
 //!
-//! [`DataPlane::attach_or_start`] finds the proxy behind its control socket or starts one, starts it again whenever it dies
-//! ([`supervisor`]), and makes the last snapshot that was put the one in force, whatever dies in between. [`traffic_meter`] turns the
-//! proxy's counters, which begin at zero with each proxy, into totals that only grow.
+//! [`DataPlane::attach_or_start`] finds the proxy at its control socket or starts one, restarts it whenever it exits
+//! ([`supervisor`]), and applies the last snapshot again after a restart. [`traffic_meter`] turns the proxy's counters, which
+//! restart at zero, into totals that only grow.
 //!
-//! Must never: stop the proxy because the server stops, hold routes back because an older snapshot is under way, or decide what
-//! the routes are.
+//! # Invariants
+//!
+//! - Stopping the server does not stop the proxy.
+//! - A newer snapshot never waits for an older one.
+//! - The content of the routes is decided elsewhere.
 //!
 //! ```no_run
-//! # async fn example(options: shipway_drivers::data_plane::Options, routes: shipway_proxy::protocol::RouteSnapshot)
+//! # async fn example(options: shipway_drivers::data_plane::DataPlaneOptions, routes: shipway_proxy::protocol::RouteSnapshot)
 //! # -> Result<(), shipway_drivers::data_plane::DataPlaneError> {
 //! use shipway_drivers::data_plane::DataPlane;
 //! let plane = DataPlane::attach_or_start(options).await?;
 //! plane.apply_routes(routes).await?;
-//! drop(plane); // the proxy goes on serving these routes
+//! drop(plane); // the proxy keeps serving these routes
 //! # Ok(()) }
 //! ```
 
@@ -49,62 +52,62 @@ use tokio_util::sync::CancellationToken;
 use proxy_process::ProxyProcess;
 use supervisor::{AppliedRoutes, DesiredRoutes, ProxySupervisor};
 
-/// One call on a unix socket of this machine; a proxy that takes longer is stuck.
+/// Timeout of a call on the local socket; a proxy that takes longer is stuck.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
-/// On top of a grace the proxy was given, before it is given up.
+/// Added to a grace given to the proxy before it is considered stuck.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// No more instances of a release are taken down at once.
+/// Upper bound for instances of a release that are drained at once.
 const SLOTS_MAX: u32 = 256;
 
-/// How a proxy is found or started.
+/// How to find or start the proxy.
 #[derive(Clone, Debug)]
 pub struct DataPlaneOptions {
     /// The program and its first arguments: `shipway`, `proxy`.
     pub exe: Vec<OsString>,
-    /// The control socket: who listens here is the proxy.
+    /// Path of the control socket.
     pub control: PathBuf,
-    /// The folder in which it keeps the last snapshot; `proxy/` of the data directory.
+    /// The folder of its last snapshot; `proxy/` of the data directory.
     pub state: PathBuf,
-    /// Where it listens for requests.
+    /// Addresses to listen on for requests.
     pub listen: Vec<SocketAddr>,
-    /// Worker threads; 0: one per core.
+    /// Number of worker threads; 0 means one per core.
     pub workers: usize,
-    /// Proxies in front of it; of one that is started here.
+    /// Networks of trusted proxies in front of it; passed to a proxy that is started.
     pub trusted: Vec<TrustedNetwork>,
-    /// What it prints goes here, appended.
+    /// The file to which its output is appended.
     pub log: PathBuf,
 }
 
-/// Why there is no data plane, or why it didn't do as it was told.
+/// Why the data plane is not available or a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DataPlaneError {
-    /// The program could not be run.
+    /// The program could not be started.
     #[error("the proxy {exe:?} could not be started: {source}")]
     Spawn {
         /// The program.
         exe: OsString,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// It was started and ended at once: a port is in use, usually.
+    /// The proxy exited immediately after its start, usually because a port is in use.
     #[error("the proxy ended as soon as it was started: {0}")]
     Ended(String),
-    /// It was started and doesn't answer.
+    /// The proxy was started and doesn't answer.
     #[error("the proxy was started and did not answer within {} s; its log is {}", after.as_secs(), log_file.display())]
     Silent {
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
-        /// Where it says what it does.
+        /// The proxy's log file.
         log_file: PathBuf,
     },
-    /// It does not take the routes. Putting the same again is useless.
+    /// The proxy rejects the routes. Retrying with the same routes is useless.
     #[error("the proxy refuses the routes: {0}")]
     Refused(String),
-    /// It does not answer now; it is being started again.
+    /// The proxy does not answer; it is being restarted.
     #[error(transparent)]
     Unreachable(#[from] ControlError),
-    /// It did not answer in time.
+    /// The proxy did not answer in time.
     #[error("the proxy did not answer within {} s", CALL_DEADLINE.as_secs())]
     Timeout,
     /// [`DataPlane::stop`] was called.
@@ -112,7 +115,7 @@ pub enum DataPlaneError {
     Stopped,
 }
 
-/// The proxy, kept running. Dropping this leaves the proxy as it is and ends the supervision.
+/// The supervised proxy. Dropping this ends the supervision and leaves the proxy running.
 #[derive(Debug)]
 pub struct DataPlane {
     control: ControlClient,
@@ -131,11 +134,11 @@ impl Drop for DataPlane {
 }
 
 impl DataPlane {
-    /// Attaches to the proxy behind the control socket, or starts one and waits until it answers. Its routes stay as they are
-    /// until the first [`DataPlane::apply_routes`].
+    /// Attaches to the proxy at the control socket, or starts one and waits until it answers. Its routes stay unchanged until
+    /// the first [`DataPlane::apply_routes`].
     ///
     /// # Errors
-    /// When there is none and none can be started, with the reason from its log.
+    /// When no proxy runs and none can be started, with the reason from its log.
     pub async fn attach_or_start(options: DataPlaneOptions) -> Result<Self, DataPlaneError> {
         let control = ControlClient::new(&options.control);
         let found = supervisor::find_or_start_proxy(&options, &control).await?;
@@ -158,12 +161,12 @@ impl DataPlane {
         })
     }
 
-    /// Puts these routes in force, and again whenever the proxy was started anew. Returns when the proxy has them or newer ones; as
-    /// long as there is no proxy, that takes until there is. The latest call wins. A cancelled call is carried out all the same.
+    /// Applies these routes, and again after every restart of the proxy. Returns when the proxy has them or newer ones, however
+    /// long there is no proxy. The latest call wins. A cancelled call still takes effect.
     ///
     /// # Errors
-    /// When the proxy refuses all of them; those before stay in force then. Routes of one place that make no sense are named in
-    /// the answer.
+    /// When the proxy rejects all of them; the previous routes stay in force. Invalid routes of single environments are listed
+    /// in the result.
     pub async fn apply_routes(
         &self,
         snapshot: RouteSnapshot,
@@ -184,7 +187,7 @@ impl DataPlane {
         outcome.map_err(DataPlaneError::Refused)
     }
 
-    /// What the present proxy has counted since it was started; see [`traffic_meter::TrafficMeter`] for totals.
+    /// Counters of the current proxy since its start; see [`traffic_meter::TrafficMeter`] for totals.
     ///
     /// # Errors
     /// When the proxy doesn't answer.
@@ -192,7 +195,7 @@ impl DataPlane {
         self.call_with_deadline(self.control.counters()).await
     }
 
-    /// Who the proxy is and where it listens.
+    /// Identity and addresses of the proxy.
     ///
     /// # Errors
     /// When the proxy doesn't answer.
@@ -200,13 +203,12 @@ impl DataPlane {
         self.call_with_deadline(self.control.health()).await
     }
 
-    /// Where the proxy listens for requests, first of all: a port that was asked for as 0 is known here. `None` when it doesn't
-    /// answer.
+    /// The first address the proxy listens on; resolves a requested port 0. `None` if it doesn't answer.
     pub async fn listen_address(&self) -> Option<SocketAddr> {
         self.health().await.ok()?.listen.first()?.parse().ok()
     }
 
-    /// The ports of routes that the proxy can't listen on now, with the reason; `None` when it doesn't answer.
+    /// The route ports that the proxy can't open now, with the reason; `None` if it doesn't answer.
     pub async fn unreachable_ports(&self) -> Option<BTreeMap<u16, String>> {
         Some(self.health().await.ok()?.unreachable_ports)
     }
@@ -216,7 +218,7 @@ impl DataPlane {
         self.health().await.is_ok()
     }
 
-    /// The names of all instances in the routes in force; none when the proxy doesn't answer.
+    /// The ids of all instances in the current routes; empty if the proxy doesn't answer.
     pub async fn routed_instances(&self) -> BTreeSet<String> {
         let Ok(routes) = self.call_with_deadline(self.control.routes()).await else {
             return BTreeSet::new();
@@ -228,8 +230,8 @@ impl DataPlane {
             .collect()
     }
 
-    /// Waits until the instances of a release beyond the first `keep` have no open request, `limit` at most, and says how many are
-    /// open still. They must be out of the routes already. When the proxy died, its connections died with it: nothing is open.
+    /// Waits until the instances of a release beyond the first `keep` have no open request, up to `limit`, and returns how many
+    /// are still open. They must be out of the routes already. If the proxy died, its connections died with it: none is open.
     pub async fn wait_until_drained(
         &self,
         place: &Place,
@@ -237,7 +239,7 @@ impl DataPlane {
         keep: u32,
         limit: Duration,
     ) -> u64 {
-        // None named: all of the release. Named as InstanceId prints them; the proxy passes over those it doesn't know.
+        // An empty list means all of the release. The proxy ignores ids that it doesn't know.
         let name = |slot| {
             InstanceId {
                 set: SetKey {
@@ -275,7 +277,7 @@ impl DataPlane {
         }
     }
 
-    /// Ends the proxy: no new connections, `grace` for what is open, then it is killed. Nothing starts it again.
+    /// Stops the proxy: it accepts no new connections, and is killed after `grace`. It is not restarted.
     pub async fn stop(&self, grace: Duration) {
         self.stopping.cancel();
         let supervision = self.supervision().take();

@@ -1,4 +1,4 @@
-//! The proxy's process: started so that it outlives us, adopted by its number, and its end noticed at once.
+//! The proxy's process: started so that it outlives the server, or adopted by its pid, and watched by a pidfd.
 
 use std::{
     ffi::OsString,
@@ -17,17 +17,17 @@ use tokio::{
 
 use super::{DataPlaneError, DataPlaneOptions};
 
-/// A process that may or may not be a child of ours.
+/// The proxy, which may be a child of this process or not.
 #[derive(Debug)]
 pub(super) struct ProxyProcess {
     descriptor: AsyncFd<OwnedFd>,
-    /// When it is a child, it must be waited for.
+    /// Set if it is a child, which must be reaped.
     child: Option<Child>,
 }
 
 impl ProxyProcess {
-    /// Holds on to a process that was started by somebody else, an earlier server for instance. The number may belong to another
-    /// process by the time this returns: the caller asks the proxy for its name again.
+    /// Opens a process that was started by an earlier server. The pid may be reused before this returns: the caller asks the
+    /// proxy for its id again.
     pub(super) fn adopt(pid: u32) -> io::Result<Self> {
         Ok(Self {
             descriptor: open_pidfd(pid)?,
@@ -35,7 +35,6 @@ impl ProxyProcess {
         })
     }
 
-    /// Starts the proxy.
     pub(super) fn start(options: &DataPlaneOptions) -> Result<Self, DataPlaneError> {
         let (exe, first) = match options.exe.split_first() {
             Some((exe, first)) => (exe.clone(), first),
@@ -52,7 +51,7 @@ impl ProxyProcess {
             .args(proxy_arguments(options))
             .stdin(Stdio::null());
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
-        // Out of the terminal's foreground group: neither Ctrl-C nor a closed terminal reaches it. Not killed with us.
+        // Own process group: neither Ctrl-C nor a closed terminal reaches it. Not killed with the server.
         command.process_group(0).kill_on_drop(false);
         let child = command.spawn().map_err(failed)?;
         let pid = child
@@ -64,9 +63,9 @@ impl ProxyProcess {
         })
     }
 
-    /// Resolves when it has ended. Cancel safe.
+    /// Waits until the process has exited. Cancel safe.
     pub(super) async fn wait_until_ended(&mut self) {
-        // A process's descriptor becomes readable when it ends and stays so.
+        // A pidfd becomes readable when the process exits, and stays so.
         let _ = self.descriptor.readable().await;
         if let Some(child) = &mut self.child {
             let _ = child.wait().await;
@@ -119,7 +118,7 @@ fn proxy_arguments(options: &DataPlaneOptions) -> Vec<OsString> {
     arguments
 }
 
-/// The last line of a log, for an error that needs a reason.
+/// The last line of the log, as the reason in an error.
 pub(super) fn last_log_line(log_file: &Path) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let read = || {
@@ -134,7 +133,7 @@ pub(super) fn last_log_line(log_file: &Path) -> String {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.map_or_else(
         || format!("it said nothing in {}", log_file.display()),
-        // It is the same program, and says so.
+        // The line starts with the program's name.
         |line| {
             let words = line.strip_prefix("shipway: ").unwrap_or(line);
             words.chars().take(300).collect()

@@ -1,9 +1,17 @@
-//! Keeps a proxy running and the wanted routes in force: a loop that owns the process.
+//! Keeps a proxy running and the desired routes applied: a loop that owns the process.
 //!
-//! Trip: the process ends (its descriptor says so at once). Recovery: whoever answers at the control socket is taken (an upgraded
-//! proxy, for example), else one is started, at once the first time and then with backoff. The wanted snapshot is put again,
-//! since a new process only knows the one on its disk. A proxy that lives but doesn't answer is left alone and asked again: it may
-//! be serving still.
+//! # Trip conditions
+//!
+//! The process exits, which its pidfd reports at once.
+//!
+//! # Recovery
+//!
+//! A proxy that answers at the control socket is adopted (an upgraded one, for example); otherwise one is started, first
+//! immediately and then with backoff. The desired routes are applied again, because a new process only knows those on its disk.
+//!
+//! # Failure modes
+//!
+//! A proxy that runs but doesn't answer is left running and asked again: it may still serve.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,30 +30,31 @@ use super::{
     proxy_process::{ProxyProcess, last_log_line},
 };
 
-/// A process that starts listens within milliseconds; a machine that swaps needs longer.
+/// Start timeout. A process listens within milliseconds, later on a machine that swaps.
 const START_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a process that starts is asked; doubled up to the last.
+/// First and last interval for asking a starting process; doubled in between.
 const ASK_FIRST: Duration = Duration::from_millis(5);
 const ASK_LAST: Duration = Duration::from_millis(80);
-/// Between two failing starts, and two failing puts; doubled up to the last. Short, because nothing is served meanwhile.
+/// First and last pause between failed starts and failed updates; doubled in between. Short, because nothing is served
+/// meanwhile.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-/// A proxy that lived so long was well: its end begins a new count.
+/// A proxy that ran this long was healthy: its exit resets the backoff.
 const WELL: Duration = Duration::from_secs(30);
 
-/// Routes that should be in force.
+/// The desired routes.
 #[derive(Clone, Debug)]
 pub(super) struct DesiredRoutes {
     pub(super) revision: u64,
     pub(super) snapshot: Arc<RouteSnapshot>,
 }
 
-/// What became of the last routes.
+/// The result of applying the last routes.
 #[derive(Clone, Debug)]
 pub(super) struct AppliedRoutes {
-    /// The latest that was decided on.
+    /// The latest revision with a result.
     pub(super) revision: u64,
-    /// What the proxy answered, or why it isn't in force.
+    /// The proxy's response, or why they are not applied.
     pub(super) outcome: Result<AcceptedRoutes, String>,
 }
 
@@ -58,7 +67,7 @@ impl Default for AppliedRoutes {
     }
 }
 
-/// The loop and what it works with.
+/// The supervision loop.
 pub(super) struct ProxySupervisor {
     options: DataPlaneOptions,
     control: ControlClient,
@@ -67,11 +76,11 @@ pub(super) struct ProxySupervisor {
     stopping: CancellationToken,
 }
 
-/// Why a process is no longer looked after.
+/// Why the supervision of a process ended.
 enum SupervisionEnd {
-    /// It ended.
+    /// The process exited.
     Ended,
-    /// Nobody wants it looked after.
+    /// The supervision was stopped.
     Stopping,
 }
 
@@ -92,7 +101,7 @@ impl ProxySupervisor {
         }
     }
 
-    /// Runs until it is told to stop; gives back the process, if there is one then.
+    /// Runs until stopped; returns the process, if there is one then.
     pub(super) async fn run(mut self, mut process: ProxyProcess) -> Option<ProxyProcess> {
         let mut retry = RETRY_FIRST;
         loop {
@@ -113,7 +122,7 @@ impl ProxySupervisor {
         }
     }
 
-    /// A proxy again; `None` when stopping.
+    /// Finds or starts a proxy, with retries; `None` when stopping.
     async fn restart_proxy(&self, retry: &mut Duration) -> Option<ProxyProcess> {
         loop {
             let attempt = self
@@ -134,7 +143,7 @@ impl ProxySupervisor {
         Some(())
     }
 
-    /// Keeps the wanted routes in force in this process.
+    /// Keeps the desired routes applied while this process runs.
     async fn keep_routes_applied(&mut self, process: &mut ProxyProcess) -> SupervisionEnd {
         let mut in_force = 0;
         let mut retry = Duration::ZERO;
@@ -170,7 +179,7 @@ impl ProxySupervisor {
     }
 }
 
-/// Puts these routes after a pause; with nothing to put, never resolves.
+/// Applies these routes after a pause; pending forever without routes.
 async fn put_routes_after(
     control: &ControlClient,
     wanted: Option<&DesiredRoutes>,
@@ -192,7 +201,7 @@ async fn put_routes_after(
     })
 }
 
-/// The process that answers at the control socket, or a new one that answers there.
+/// The process that answers at the control socket, or a new one.
 pub(super) async fn find_or_start_proxy(
     options: &DataPlaneOptions,
     control: &ControlClient,
@@ -226,7 +235,7 @@ fn ended_error(log_file: PathBuf) -> DataPlaneError {
     DataPlaneError::Ended(last_log_line(&log_file))
 }
 
-/// Who answers at the control socket; asked twice, so that the process held is the one that answers.
+/// The process that answers at the control socket. Asked twice, so that the opened pidfd is certainly that process.
 async fn find_proxy(control: &ControlClient) -> Option<ProxyProcess> {
     let ask = async || timeout(CALL_DEADLINE, control.health()).await.ok()?.ok();
     let first = ask().await?;

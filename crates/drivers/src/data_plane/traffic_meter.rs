@@ -1,6 +1,6 @@
-//! What the traffic showed: totals for each release that survive restarts of the proxy and of the server.
+//! Reads traffic totals for each release that survive restarts of the proxy and of the server.
 //!
-//! The arithmetic is in [`super::accumulator`]; here is the asking, and the small file that carries it over.
+//! The arithmetic is in [`super::counter_totals`].
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::atomic_file::write_atomic;
 
-/// Reads the totals. Share it: readings must not overtake each other.
+/// Reads the totals. Shared by all callers: readings must not overtake each other.
 #[derive(Debug)]
 pub struct TrafficMeter {
     plane: Arc<DataPlane>,
@@ -26,8 +26,7 @@ pub struct TrafficMeter {
 }
 
 impl TrafficMeter {
-    /// A meter that goes on from what `file` remembers; begins at the present proxy's counts when there is no such file or it can't
-    /// be read.
+    /// A meter that continues from `file`; starts at the current proxy's counters if the file is missing or unreadable.
     #[must_use]
     pub fn new(plane: Arc<DataPlane>, file: PathBuf) -> Self {
         let saved = match load_totals(&file) {
@@ -47,7 +46,7 @@ impl TrafficMeter {
         }
     }
 
-    /// The totals now.
+    /// The current totals.
     ///
     /// # Errors
     /// When the proxy doesn't answer.
@@ -59,7 +58,7 @@ impl TrafficMeter {
             let (saved, file) = (accumulator.to_saved(), self.file.clone());
             let stored = tokio::task::spawn_blocking(move || store_totals(&file, &saved)).await;
             if let Err(error) = stored.expect("writing a file does not panic") {
-                // The present server counts right all the same; only the next one would begin lower.
+                // This server's totals are still right; only those of the next one would be too low.
                 tracing::warn!("{} can't be written: {error}", self.file.display());
             }
         }

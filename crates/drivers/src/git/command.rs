@@ -1,7 +1,9 @@
-//! Running git: a clean environment, bounded output, a deadline, and nothing left behind.
+//! Runs git with a clean environment, bounded output and a deadline.
 //!
-//! Nothing outside this module builds a `git` command, so nothing runs with a user's configuration, waits for a password, or
-//! outlives the future that wanted it: a dropped future kills git and all its helpers (they share a process group).
+//! # Invariants
+//!
+//! Only this module builds `git` commands: none runs with a user's configuration, waits for a password, or outlives the future
+//! that started it. Dropping that future kills git and its helpers (they share a process group).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,35 +21,35 @@ use tokio::{
 
 use super::GitError;
 
-/// Reading is local and takes milliseconds; only a dying disk or a stopped process takes this long.
+/// Default deadline. Local reads take milliseconds; only a failing disk or a stopped process takes this long.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Far above the file list of the largest repositories (Linux: 6 MB), far below what would hurt the server.
+/// Upper bound for output: far above the file list of the largest repositories (Linux: 6 MB).
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
-/// Enough for every message a person would read.
+/// Upper bound for error output.
 pub(crate) const STDERR_BYTES_MAX: u64 = 16 << 10;
 
-/// How git is run. Cheap to clone.
+/// Runs git. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct GitRunner {
-    /// The directory whose `.gitconfig` is the only configuration beside the repository's; `None` for reading foreign
+    /// The directory whose `.gitconfig` is the only configuration besides the repository's; `None` for reading foreign
     /// repositories, which need none.
     home: Option<Arc<Path>>,
 }
 
 impl GitRunner {
-    /// Git with the configuration in `home`.
+    /// Uses the configuration in `home`.
     pub(crate) fn with_home(home: PathBuf) -> Self {
         Self {
             home: Some(home.into()),
         }
     }
 
-    /// Git for reading only.
+    /// For reading only, without configuration.
     pub(crate) const fn for_reading() -> Self {
         Self { home: None }
     }
 
-    /// A `git` command that inherits nothing but `PATH`.
+    /// A `git` command that inherits only `PATH`.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("git");
         command.env_clear().process_group(0).kill_on_drop(true);
@@ -70,7 +72,7 @@ impl GitRunner {
         }
         match &self.home {
             Some(home) => command.env("HOME", home.as_os_str()),
-            // The person who named the repository answers for it: its owner may be somebody else.
+            // The user named this repository, which may belong to another user.
             None => command
                 .env("HOME", "/nonexistent")
                 .env("GIT_CONFIG_COUNT", "1")
@@ -80,7 +82,7 @@ impl GitRunner {
         command
     }
 
-    /// Starts describing one call that ends by itself.
+    /// Builds a call of a git command that ends by itself.
     pub(crate) fn call(&self, what: &'static str) -> GitCall {
         GitCall {
             command: self.command(),
@@ -91,7 +93,7 @@ impl GitRunner {
     }
 }
 
-/// One call of git whose answer is small enough to hold.
+/// A call of git with output small enough for memory.
 pub(crate) struct GitCall {
     command: Command,
     what: &'static str,
@@ -99,18 +101,18 @@ pub(crate) struct GitCall {
     deadline: Duration,
 }
 
-/// How a call ended.
+/// The result of a call.
 pub(crate) struct GitOutput {
     what: &'static str,
-    /// The exit code; 128 and more for signals, as shells count.
+    /// The exit code; 128 plus the signal, as in shells.
     pub(crate) code: i32,
-    /// What it printed.
+    /// Standard output.
     pub(crate) stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl GitOutput {
-    /// What it printed, unless it failed.
+    /// Standard output, or the failure.
     pub(crate) fn into_success(self) -> Result<Vec<u8>, GitError> {
         if self.code == 0 {
             Ok(self.stdout)
@@ -119,7 +121,7 @@ impl GitOutput {
         }
     }
 
-    /// The failure this answer is.
+    /// The failure that this result describes.
     pub(crate) fn failure(&self) -> GitError {
         GitError::Failed {
             what: self.what,
@@ -129,7 +131,7 @@ impl GitOutput {
 }
 
 impl GitCall {
-    /// Reads from this repository.
+    /// Runs in this repository.
     pub(crate) fn in_repository(mut self, git_dir: &Path) -> Self {
         self.command.env("GIT_DIR", git_dir).current_dir(git_dir);
         self
@@ -141,19 +143,19 @@ impl GitCall {
         self
     }
 
-    /// Gives `bytes` on standard input.
+    /// Sets the standard input.
     pub(crate) fn stdin(mut self, bytes: Vec<u8>) -> Self {
         self.stdin = bytes;
         self
     }
 
-    /// Replaces the deadline, for work that grows with a repository.
+    /// Replaces the deadline, for work that grows with the repository.
     pub(crate) const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs it to its end. Dropping the future kills it.
+    /// Runs the command to its end. Dropping the future kills it.
     pub(crate) async fn run(mut self) -> Result<GitOutput, GitError> {
         let (what, deadline) = (self.what, self.deadline);
         self.command
@@ -199,7 +201,7 @@ impl GitCall {
     }
 }
 
-/// The exit code of a process; 128 and the signal's number when one ended it.
+/// The exit code of a process; 128 plus the signal's number if a signal ended it.
 pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status
@@ -207,15 +209,15 @@ pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Writes all and closes. A git that stops reading says why on stderr and by its exit code.
+/// Writes everything and closes. If git stops reading it reports why on stderr and by its exit code.
 async fn write_stdin(stdin: Option<tokio::process::ChildStdin>, bytes: &[u8]) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(bytes).await;
     }
 }
 
-/// Reads to the end but keeps no more than `max_bytes`; says whether that was all. The rest is read and dropped, so that the
-/// writer can end.
+/// Reads to the end but keeps at most `max_bytes`; returns whether that was everything. The rest is discarded, so that the
+/// writer can exit.
 pub(crate) async fn read_up_to(
     reader: Option<impl AsyncRead + Unpin>,
     max_bytes: u64,
@@ -231,7 +233,7 @@ pub(crate) async fn read_up_to(
     (kept, dropped == 0)
 }
 
-/// What git said, as one sentence: its first `fatal:` or `error:` line, else the last line that isn't empty.
+/// Git's error message: its first `fatal:` or `error:` line, otherwise the last non-empty line.
 pub(crate) fn describe_failure(stderr: &[u8], code: i32) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -245,8 +247,8 @@ pub(crate) fn describe_failure(stderr: &[u8], code: i32) -> String {
     }
 }
 
-/// The process group led by a child. Dropped before [`ProcessGroup::disarm`], it is killed: the leader has not been waited for then, so
-/// its number cannot belong to anybody else.
+/// The process group of a child. Unless [`ProcessGroup::disarm`] was called it is killed on drop: the leader was not reaped
+/// then, so its pid can't have been reused.
 pub(crate) struct ProcessGroup(Option<Pid>);
 
 impl ProcessGroup {
@@ -254,19 +256,19 @@ impl ProcessGroup {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
-    /// Asks all of its processes to end; git then removes its locks and half-received packs.
+    /// Sends SIGTERM to the group; git then removes its locks and partial packs.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// The leader was waited for.
+    /// Called when the leader was reaped.
     pub(crate) fn disarm(mut self) {
         self.0 = None;
     }
 
     fn signal(&self, signal: Signal) {
         if let Some(leader) = self.0 {
-            // Gone already is what was wanted.
+            // The group may have exited already.
             let _ = kill_process_group(leader, signal);
         }
     }
@@ -278,7 +280,7 @@ impl Drop for ProcessGroup {
     }
 }
 
-/// A path inside a repository, as git wants it: relative, forward, without a line break. Empty means the root.
+/// Normalizes a path inside a repository: relative, without `..` or line breaks. Empty means the root.
 pub(crate) fn normalize_path(path: &str) -> Result<&str, GitError> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let path = if path == "." {
@@ -297,7 +299,7 @@ pub(crate) fn normalize_path(path: &str) -> Result<&str, GitError> {
     }
 }
 
-/// Arguments of several kinds in one list.
+/// Converts arguments to one type.
 pub(crate) fn to_arguments<const N: usize>(list: [&str; N]) -> Vec<OsString> {
     list.iter().map(OsString::from).collect()
 }

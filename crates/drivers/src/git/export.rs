@@ -1,7 +1,9 @@
-//! A commit's files as a tar archive, the same bytes for the same files: on any machine, with any git, from any commit.
+//! Exports a commit's files as a tar archive: the same bytes for the same files, on any machine, with any git, from any commit.
 //!
-//! Not `git archive`: that one leaves out what `.gitattributes` marks `export-ignore`, stamps the commit's time on each file, and
-//! its bytes changed between versions of git. Contents are as committed: no line-ending conversion, no filters.
+//! # Why not `git archive`
+//!
+//! It leaves out files that `.gitattributes` marks `export-ignore`, stamps the commit's time on each file, and its bytes changed
+//! between versions of git. Contents are exported as committed: no line-ending conversion, no filters.
 
 use std::{
     ffi::OsStr,
@@ -26,18 +28,17 @@ use super::{
 };
 
 const WHAT: &str = "export files";
-/// The repository is local: this is gigabytes at the pace of a slow disk.
+/// Deadline for gigabytes on a slow disk.
 const DEADLINE: Duration = Duration::from_secs(600);
 /// 2000-01-01. Not zero: zip files, thus Python wheels, cannot hold years before 1980.
 const MODIFIED_AT: u64 = 946_684_800;
 
 impl GitRepository {
-    /// Writes the files below `under` (empty: all) of a commit to a new tar file at `to`, with paths relative to `under`. Links
-    /// stay links; a submodule is an empty folder. An `under` without files gives an empty archive.
+    /// Writes the files below `under` (empty means all) of a commit to a new tar file at `to`, with paths relative to `under`.
+    /// Symlinks are kept; a submodule becomes an empty folder. Without files the archive is empty.
     ///
     /// # Errors
-    /// When `to` exists or cannot be written, when the path cannot be one of a repository, or when git fails. What was written
-    /// by then stays and is the caller's to delete.
+    /// When `to` exists or can't be written, when the path is invalid, or when git fails. The caller must delete a partial file.
     pub async fn export_tar(
         &self,
         commit: &CommitId,
@@ -68,7 +69,7 @@ impl GitRepository {
             .collect();
         let strip = if under.is_empty() { 0 } else { under.len() + 1 };
         let objects = SyncIoBridge::new(BufReader::with_capacity(64 << 10, stdout));
-        // A dropped future kills git, so the thread reads an early end and stops too.
+        // Dropping the future kills git, so the thread sees the end of its input and stops too.
         let archive =
             tokio::task::spawn_blocking(move || write_archive(&entries, strip, objects, file));
         let work = async {
@@ -101,12 +102,12 @@ impl GitRepository {
 
 async fn request_objects(stdin: Option<ChildStdin>, wanted: &[u8]) {
     if let Some(mut stdin) = stdin {
-        // A git that stops reading says why on stderr.
+        // If git stops reading it reports why on stderr.
         let _ = stdin.write_all(wanted).await;
     }
 }
 
-/// Copies each entry's object, which come in the order of the entries.
+/// Copies each entry's object; git prints them in the order of the entries.
 fn write_archive(
     entries: &[TreeEntry],
     strip: usize,
@@ -151,7 +152,7 @@ fn write_archive(
     archive.into_inner()?.into_inner()?.sync_all()
 }
 
-/// What Linux allows a link to be.
+/// Longest symlink target on Linux.
 const LINK_BYTES_MAX: u64 = 4096;
 
 fn tar_header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {

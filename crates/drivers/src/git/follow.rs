@@ -1,12 +1,15 @@
-//! Following a repository on this machine: whoever commits there has pushed.
+//! Follows a repository on this machine: a commit there acts like a push.
 //!
-//! [`RepositoryFollower`] watches the branches of a repository (its working tree, a linked one, or a bare one) by inotify, copies what is new
-//! into the service's bare repository, and says what moved. It decides nothing and keeps nothing: where each branch was last seen
-//! is given at the start and remembered by the caller, so what moved while the server was down is told too, and a report that was
-//! not recorded is told again.
+//! [`RepositoryFollower`] watches the branches of a repository (a working tree, a linked one, or a bare one) by inotify, copies
+//! new commits into the service's bare repository, and reports changed branches. It keeps no state: the caller remembers the
+//! last recorded branches and passes them at the start, so changes while the server was down are reported too, and an unrecorded
+//! report is repeated.
 //!
-//! Trip conditions: inotify's queue overflows → everything is compared. The repository goes away → it is looked for again, with
-//! backoff. A file system without inotify (NFS) → everything is compared once in [`RECHECK`].
+//! # Failure modes
+//!
+//! - inotify's queue overflows: all branches are compared.
+//! - The repository disappears: it is looked for again, with backoff.
+//! - File systems without inotify (NFS): all branches are compared every [`RECHECK`].
 
 use std::{
     ffi::OsStr,
@@ -23,18 +26,18 @@ use super::{
     BRANCHES, GitError, GitRefs, GitRepository, RefUpdate, changed_refs, command::GitRunner,
 };
 
-/// Git moves a reference in several steps; a rebase moves many. Short enough not to be felt.
+/// Debounce: git updates a reference in several steps, a rebase updates many. Short enough not to be noticed.
 const SETTLE: Duration = Duration::from_millis(15);
-/// A net for what inotify cannot see; one cheap reading.
+/// Interval of full comparisons, for changes that inotify misses.
 const RECHECK: Duration = Duration::from_secs(60);
-/// After the first failure, then doubled up to [`RECHECK`].
+/// Pause after the first failure, doubled up to [`RECHECK`].
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Readings the caller may lag behind before the follower waits for it.
+/// Queued reports before the follower waits for the caller.
 const REPORTS_MAX: usize = 16;
-/// Hundreds of events.
+/// Buffer for hundreds of events.
 const EVENT_BYTES: usize = 16 << 10;
 
-/// What is looked for in a folder of references: git writes `x.lock` and renames it.
+/// Events in a folder of references: git writes `x.lock` and renames it.
 const CHANGES: WatchMask = WatchMask::CREATE
     .union(WatchMask::DELETE)
     .union(WatchMask::MOVED_TO)
@@ -44,7 +47,7 @@ const CHANGES: WatchMask = WatchMask::CREATE
     .union(WatchMask::MOVE_SELF)
     .union(WatchMask::ONLYDIR);
 
-/// A task that follows one repository; dropping it stops it.
+/// A task that follows one repository; dropping this stops it.
 #[derive(Debug)]
 pub struct RepositoryFollower {
     reports: mpsc::Receiver<Vec<RefUpdate>>,
@@ -58,18 +61,18 @@ impl Drop for RepositoryFollower {
 }
 
 impl RepositoryFollower {
-    /// Follows the branches of the repository that `source` belongs to, copying into `into`. `seen` is where the branches were when
-    /// the caller last recorded a report; empty tells every branch as new.
+    /// Follows the branches of the repository that contains `source`, copying into `into`. `seen` are the branches that the
+    /// caller recorded last; if empty, every branch is reported as new.
     ///
     /// # Errors
-    /// When `source` is no repository now. Later failures are logged and tried again.
+    /// When `source` is not a repository. Later failures are logged and retried.
     pub async fn start(
         source: &Path,
         into: GitRepository,
         seen: GitRefs,
     ) -> Result<Self, GitError> {
         let source = GitRepository::open(GitRunner::for_reading(), source).await?;
-        // A reading of all references is fine: tags are not followed, thus never gone.
+        // `seen` may contain tags: these are not followed, and must not be reported as deleted.
         let mut seen = seen;
         seen.retain(|name, _| name.starts_with(BRANCHES));
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
@@ -85,7 +88,7 @@ impl RepositoryFollower {
         Ok(Self { reports, task })
     }
 
-    /// What moved, together as it was seen; never empty. Ends only when the follower was stopped. Cancel safe.
+    /// The next report of changed branches; never empty. `None` only after the follower was stopped. Cancel safe.
     pub async fn next_updates(&mut self) -> Option<Vec<RefUpdate>> {
         self.reports.recv().await
     }
@@ -98,7 +101,7 @@ struct FollowTask {
     sender: mpsc::Sender<Vec<RefUpdate>>,
 }
 
-/// The caller is gone.
+/// The receiver of the reports was dropped.
 struct ReceiverClosed;
 
 impl FollowTask {
@@ -116,14 +119,14 @@ impl FollowTask {
         }
     }
 
-    /// Watches until something breaks or the caller is gone.
+    /// Follows until an error or until the receiver is dropped.
     async fn follow_until_error(
         &mut self,
         retry: &mut Duration,
     ) -> Result<ReceiverClosed, GitError> {
         let mut watched = RefWatcher::start(self.source.git_dir())?;
         loop {
-            // Watching began before this reading, so nothing falls between.
+            // The watch was started before this comparison, so no change is missed.
             if self.sync_branches().await?.is_err() {
                 return Ok(ReceiverClosed);
             }
@@ -138,7 +141,7 @@ impl FollowTask {
         }
     }
 
-    /// Copies and tells what moved since it was last told.
+    /// Copies and reports branches that changed since the last report.
     async fn sync_branches(&mut self) -> Result<Result<(), ReceiverClosed>, GitError> {
         let updates = changed_refs(&self.seen, &self.source.branches().await?);
         if updates.is_empty() {
@@ -151,7 +154,7 @@ impl FollowTask {
                 .map(|u| u.name.as_str())
         };
         let (here, gone): (Vec<&str>, Vec<&str>) = (names(true).collect(), names(false).collect());
-        // Deleted first: `a` must go before `a/b` can come.
+        // Delete first: `a` must be deleted before `a/b` can be created.
         if !gone.is_empty() {
             self.into.delete_branches(&gone).await?;
         }
@@ -160,7 +163,7 @@ impl FollowTask {
                 .fetch_branches(self.source.git_dir(), &here)
                 .await?;
         }
-        // The branches may have moved on since they were read: what was copied is what is told.
+        // The branches may have changed since: report what was copied.
         let copied = self.into.branches().await?;
         let mut told = Vec::new();
         for RefUpdate { name, old, .. } in updates {
@@ -180,7 +183,7 @@ impl FollowTask {
     }
 }
 
-/// The folders under watch.
+/// An inotify watch of the folders with references.
 struct RefWatcher {
     git_dir: PathBuf,
     events: EventStream<[u8; EVENT_BYTES]>,
@@ -201,20 +204,20 @@ impl RefWatcher {
         Ok(watched)
     }
 
-    /// Watches every folder that may tell of a branch. Doing it again finds the new ones.
+    /// Watches every folder with references. Repeating it adds new folders.
     fn watch_folders(&self) -> Result<(), GitError> {
         let mut watches = self.events.watches();
-        // `packed-refs` and `HEAD` are here.
+        // Contains `packed-refs` and `HEAD`.
         watches
             .add(&self.git_dir, CHANGES)
             .map_err(GitError::io("watch", &self.git_dir))?;
-        // `reftable`: the other way git stores references.
+        // `reftable` is git's other reference storage.
         let mut folders = vec![
             self.git_dir.join("refs/heads"),
             self.git_dir.join("reftable"),
         ];
         while let Some(folder) = folders.pop() {
-            // Gone between the listing and here, or never there: its parent tells.
+            // The folder is missing: its parent reports when it is created.
             if watches.add(&folder, CHANGES).is_err() {
                 continue;
             }
@@ -228,7 +231,7 @@ impl RefWatcher {
         Ok(())
     }
 
-    /// Waits until references may have changed, and until it is quiet again.
+    /// Waits until references may have changed, and until no more events arrive.
     async fn wait_for_change(&mut self) -> Result<(), GitError> {
         let mut folders_changed = false;
         let mut relevant = false;
@@ -237,7 +240,7 @@ impl RefWatcher {
             relevant = event.0;
             folders_changed |= event.1;
         }
-        // Bounded by RECHECK, which is around this.
+        // Bounded by the caller's timeout, RECHECK.
         while let Ok(event) = timeout(SETTLE, self.next_event()).await {
             folders_changed |= event?.1;
         }
@@ -247,7 +250,7 @@ impl RefWatcher {
         Ok(())
     }
 
-    /// The next event: whether it may concern references, and whether folders came or went.
+    /// The next event: whether it may concern references, and whether folders were created or deleted.
     async fn next_event(&mut self) -> Result<(bool, bool), GitError> {
         let lost = |error| GitError::io("watch", &self.git_dir)(error);
         let event = match self.events.next().await {
@@ -264,7 +267,7 @@ impl RefWatcher {
     }
 }
 
-/// Locks come before, and a commit in a working tree writes its index and messages beside.
+/// Ignores lock files, and files that a commit in a working tree writes besides references.
 fn is_reference_file(name: &OsStr) -> bool {
     let name = name.as_bytes();
     !name.ends_with(b".lock")

@@ -1,11 +1,17 @@
-//! The post-receive hook: reports a push to the server and shows the server's answer, live, in the pusher's terminal.
+//! The post-receive hook: reports a push to the server and prints the server's response in the pusher's terminal.
 //!
-//! Git runs `shipway hook post-receive` after the references moved; what the hook prints, git shows as `remote: …`. The hook
-//! decides nothing and cannot refuse anything: it always exits 0, because the push is stored already. The server must accept a
-//! report before it begins its answer, and its work must not depend on the answer being read: pushers close their terminals.
+//! Git runs `shipway hook post-receive` after updating the references, and shows its output as `remote: …`.
 //!
-//! On the wire: `POST $SHIPWAY_HOOK_URL`, `Authorization: Bearer $SHIPWAY_HOOK_TOKEN`, a [`PushReport`] as JSON; the answer is
-//! `text/plain`, a line per thing that happened, flushed as it happens, ended when there is no more to show.
+//! # Invariants
+//!
+//! - The hook decides nothing and always exits 0, because the push is already stored.
+//! - The server accepts a report before it starts its response, and its work does not depend on the response being read: pushers
+//! close their terminals.
+//!
+//! # Protocol
+//!
+//! `POST $SHIPWAY_HOOK_URL`, `Authorization: Bearer $SHIPWAY_HOOK_TOKEN`, a [`PushReport`] as JSON. The response is
+//! `text/plain`, one line per event, flushed at once, closed when nothing more will be shown.
 
 use std::{
     fmt,
@@ -28,25 +34,25 @@ pub(super) const TOKEN: &str = "SHIPWAY_HOOK_TOKEN";
 pub(super) const SERVICE: &str = "SHIPWAY_SERVICE";
 pub(super) const PUSHER: &str = "SHIPWAY_PUSHER";
 
-/// The server is on this machine.
+/// Connect timeout; the server is on this machine.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// For the server to write one event; it answers before it works.
+/// Timeout for the response; the server only appends an event before it answers.
 const ACCEPT_DEADLINE: Duration = Duration::from_secs(30);
-/// A terminal shows no more.
+/// Longest line.
 const LINE_BYTES_MAX: u64 = 4096;
 
-/// What proves that a report comes from our hook. Never printed.
+/// Proves that a report comes from Shipway's hook. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookToken(String);
 
 impl HookToken {
-    /// A token of these characters.
+    /// Creates a token.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The characters, for the header or environment that needs them.
+    /// The secret text, for the header or environment variable.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -59,21 +65,21 @@ impl fmt::Debug for HookToken {
     }
 }
 
-/// What the hook tells the server.
+/// The report of a push to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushReport {
     /// The service that was pushed to.
     pub service: ServiceName,
-    /// What moved.
+    /// The updated references.
     pub updates: Vec<PushedRef>,
-    /// The name the pusher authenticated with.
+    /// The authenticated name of the pusher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pusher: Option<String>,
 }
 
 impl PushReport {
-    /// What moved, with git's all-zero commits read as "none".
+    /// The updated references, with git's all-zero commits as `None`.
     #[must_use]
     pub fn ref_updates(&self) -> Vec<RefUpdate> {
         let some = |id: &CommitId| (!id.is_zero()).then(|| id.clone());
@@ -90,9 +96,9 @@ impl PushReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushedRef {
-    /// Where the reference was; zeros when it is new.
+    /// The old commit; zeros if the reference is new.
     pub old: CommitId,
-    /// Where it is; zeros when it was deleted.
+    /// The new commit; zeros if the reference was deleted.
     pub new: CommitId,
     /// Its full name.
     #[serde(rename = "ref")]
@@ -114,7 +120,7 @@ enum HookError {
     BrokenOff(io::Error),
 }
 
-/// Where to report and as whom.
+/// Configuration of the hook, from its environment.
 struct HookConfig {
     url: String,
     token: HookToken,
@@ -136,14 +142,14 @@ impl HookConfig {
     }
 }
 
-/// `shipway hook post-receive`: everything from standard input and the environment, see the module. Succeeds always.
+/// `shipway hook post-receive`: reads standard input and the environment. Always succeeds.
 #[must_use]
 pub fn post_receive() -> ExitCode {
     let mut stdout = io::stdout().lock();
     let outcome = HookConfig::from_environment()
         .and_then(|target| send_report(&target, io::stdin().lock(), &mut stdout));
     if let Err(error) = outcome {
-        // A pusher who has gone cannot be told.
+        // Fails if the pusher has disconnected.
         let text = format!("shipway: your push is stored, but {error}");
         let _ = writeln!(stdout, "{}", sanitize_for_terminal(&text)).and_then(|()| stdout.flush());
     }
@@ -191,7 +197,7 @@ fn send_report(
             .and_then(|()| output.flush())
             .is_err()
         {
-            // The pusher has gone; the server has the report and goes on.
+            // The pusher has disconnected; the server continues with the report.
             break;
         }
     }
@@ -217,7 +223,7 @@ fn parse_updates(input: impl BufRead) -> Result<Vec<PushedRef>, HookError> {
         .collect()
 }
 
-/// The next line without its end; a line longer than [`LINE_BYTES_MAX`] comes in pieces. `None` at the end.
+/// The next line without its line break; a line longer than [`LINE_BYTES_MAX`] is split. `None` at the end.
 fn next_line(lines: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     if io::Read::take(&mut *lines, LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {

@@ -1,8 +1,11 @@
-//! Smart HTTP by git's own backend, run as a CGI program: bytes stream through in both directions and are never collected.
+//! Smart HTTP by git's own backend, run as a CGI program. Bytes are streamed in both directions.
 //!
-//! Who may read or write is the caller's to decide, by [`GitOperation::from_request`]. What this module promises: only the two services of
-//! smart HTTP exist, and only in the repository of the named service; a client that goes away ends git, **except** when a push has
-//! arrived completely: then the references may have moved, so git finishes and its hook reports the push.
+//! # Invariants
+//!
+//! - Authorization is the caller's, by [`GitOperation::from_request`].
+//! - Only the two services of smart HTTP exist, and only in the repository of the named service.
+//! - A client that disconnects ends git, **except** after a complete push: the references may have been updated, so git finishes
+//! and its hook reports the push.
 
 use std::{
     io,
@@ -24,7 +27,7 @@ use super::{
     relay::{BackendExchange, RelayProgress, forward_upload},
 };
 
-/// What a request wants of a repository.
+/// The operation that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GitOperation {
     /// Clone or fetch.
@@ -34,8 +37,8 @@ pub enum GitOperation {
 }
 
 impl GitOperation {
-    /// What `method` on `path` (what follows `/git/{service}/` or `/git/{service}.git/`) wants; `None` when smart HTTP has no such
-    /// request, which is to be answered with 404.
+    /// The operation of `method` on `path` (the part after `/git/{service}/` or `/git/{service}.git/`); `None` for anything
+    /// else, which must be answered with 404.
     #[must_use]
     pub fn from_request(method: &http::Method, path: &str, query: Option<&str>) -> Option<Self> {
         let service = match path {
@@ -53,14 +56,14 @@ impl GitOperation {
     }
 }
 
-/// Who asks, and how git's hook reaches the server.
+/// The requester, and how git's hook reaches the server.
 #[derive(Clone, Debug, Default)]
 pub struct GitCaller {
     /// The authenticated name, if any; the hook reports it as the pusher.
     pub name: Option<String>,
-    /// Where the request came from.
+    /// The client's address.
     pub address: Option<IpAddr>,
-    /// How the hook reports back. A push without it is stored and reported to nobody.
+    /// How the hook reports. Without it a push is stored and not reported.
     pub hook: Option<HookTarget>,
 }
 
@@ -69,13 +72,13 @@ pub struct GitCaller {
 pub struct HookTarget {
     /// The `shipway` binary: runs `shipway hook post-receive`.
     pub exe: PathBuf,
-    /// The address that takes the report.
+    /// The URL for reports.
     pub url: String,
-    /// The bearer token that proves the report comes from our hook.
+    /// The bearer token of the hook.
     pub token: HookToken,
 }
 
-/// The body of an answer, as git writes it. Dropping it means that the client has gone.
+/// A response body, streamed from git. It is dropped when the client disconnects.
 #[derive(Debug)]
 pub struct GitBody(pub(super) mpsc::Receiver<io::Result<Bytes>>);
 
@@ -94,11 +97,11 @@ impl Body for GitBody {
 }
 
 impl GitRepositories {
-    /// Answers one request of smart HTTP for `service`; `path` is what follows the service in the address: `info/refs`,
-    /// `git-upload-pack`, `git-receive-pack`. Anything else is answered 404.
+    /// Answers a smart HTTP request for `service`; `path` is the part after the service: `info/refs`, `git-upload-pack`,
+    /// `git-receive-pack`. Anything else gets 404.
     ///
     /// # Errors
-    /// When the service has no repository ([`GitError::Missing`]), or git cannot be started or dies before it answers.
+    /// When the service has no repository ([`GitError::Missing`]), or git can't be started or exits before it answers.
     pub async fn http_backend<B>(
         &self,
         service: &ServiceName,
@@ -136,8 +139,8 @@ impl GitRepositories {
         let progress = RelayProgress::default();
         let exchange = BackendExchange::new(service.clone(), operation, child, progress.clone());
         let (head, answer) = oneshot::channel();
-        // Neither task is a child of this future: a complete push must outlive a client that goes away. Both end with git, and
-        // git ends by itself or by the exchange's watchdog.
+        // The tasks are not children of this future: a complete push must outlive its client. Both end with git, which ends by
+        // itself or by the watchdog.
         let upload = tokio::spawn(forward_upload(request.into_body(), stdin, progress));
         tokio::spawn(exchange.run(upload, head));
         answer.await.unwrap_or(Err(GitError::Failed {
@@ -156,8 +159,8 @@ impl GitOperation {
     }
 }
 
-/// What a CGI program is told about the request; nothing else of it reaches git. Not the length: git then reads its input to the
-/// end by itself, without a process that copies, and a body that breaks off is an end of input, after which git cleans up.
+/// The CGI variables of the request; nothing else of it reaches git. No content length: git then reads its input to the end
+/// without a copying process, and a truncated body is an end of input, after which git cleans up.
 fn request_environment<B>(request: &http::Request<B>) -> Vec<(&'static str, String)> {
     let mut variables = vec![
         ("REQUEST_METHOD", request.method().to_string()),
@@ -206,7 +209,7 @@ fn caller_environment(
             (hook::URL, target.url.into()),
             (hook::TOKEN, target.token.reveal().into()),
         ]),
-        // The hook runs in any case; this program does nothing with it, well.
+        // The hook is always installed; without a target it runs `true`.
         None => variables.push((hook::EXE, "true".into())),
     }
     variables

@@ -1,21 +1,22 @@
-//! Git: the server as a remote that people push to, and the reading of what they pushed.
+//! Git: the server as a remote, and reading what was pushed.
 //!
-//! [`GitRepositories`] owns one bare repository per service and serves it over smart HTTP by running git's own backend ([`http`]);
-//! git's post-receive hook reports the push back to the server and shows its answer live in the pusher's terminal
-//! ([`hook`]); [`follow`] does without a push: it watches a repository on this machine. [`GitRepository`] reads files, paths and
-//! commits out of any repository.
+//! [`GitRepositories`] owns one bare repository per service and serves it over smart HTTP by git's own backend ([`http`]); git's
+//! post-receive hook reports a push to the server and shows the response in the pusher's terminal ([`hook`]); [`follow`] works
+//! without pushes: it watches a repository on this machine. [`GitRepository`] reads files, paths and commits of any repository.
 //!
-//! Everything runs the `git` command, in an environment made here and nowhere else: no configuration of the machine or the
-//! user, no prompts, no hooks but ours, literal path specifications. No text from a push is ever interpreted as an option,
-//! a revision expression or a path outside the repository.
+//! # Invariants
+//!
+//! - Every git process runs in an environment made here: no configuration of the machine or the user, no prompts, no hooks but
+//! Shipway's, literal path specifications.
+//! - No text of a push is interpreted as an option, a revision expression or a path outside the repository.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), shipway_drivers::git::GitError> {
-//! use shipway_drivers::git::Repos;
-//! let repos = Repos::open("/var/lib/shipway/git")?;
+//! use shipway_drivers::git::GitRepositories;
+//! let repos = GitRepositories::open("/var/lib/shipway/git")?;
 //! let shop = repos.ensure(&"shop".parse().expect("a valid name")).await?;
 //! if let Some(commit) = shop.resolve("refs/heads/main").await? {
-//!     let config = shop.read_file(&commit, "shipway.yaml", 1 << 20).await?;
+//! let config = shop.read_file(&commit, "shipway.yaml", 1 << 20).await?;
 //! }
 //! # Ok(()) }
 //! ```
@@ -41,14 +42,15 @@ use shipway_core::ids::CommitId;
 /// The prefix of branches among references.
 pub const BRANCHES: &str = "refs/heads/";
 
-/// One reference that moved, appeared or went away.
+/// A reference that was created, updated or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefUpdate {
     /// Its full name: `refs/heads/main`.
     pub name: String,
-    /// Where it was; `None` when it is new.
+    /// The old commit; `None` if the reference is new.
     pub old: Option<CommitId>,
-    /// Where it is; `None` when it was deleted. For an annotated tag this is the tag object: [`GitRepository::resolve`] peels it.
+    /// The new commit; `None` if the reference was deleted. For an annotated tag this is the tag object:
+    /// [`GitRepository::resolve`] peels it.
     pub new: Option<CommitId>,
 }
 
@@ -60,8 +62,7 @@ impl RefUpdate {
     }
 }
 
-/// What changed between two readings of [`GitRepository::refs`], by name. A server that was down finds the pushes whose hook it missed
-/// this way.
+/// The differences between two results of [`GitRepository::refs`], by name. A server that was down finds missed pushes this way.
 #[must_use]
 pub fn changed_refs(before: &GitRefs, after: &GitRefs) -> Vec<RefUpdate> {
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();

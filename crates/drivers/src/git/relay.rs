@@ -1,9 +1,11 @@
-//! One exchange with git's HTTP backend: the client's bytes in, git's bytes out, and who is ended when one side goes away.
+//! Relays one request to git's HTTP backend, and ends git when the client disconnects.
 //!
-//! Trips: the client disappears before its request was complete, or while it fetches → git's input is closed; it ends by itself and
-//! removes what it half received. If it doesn't within [`GRACE`], SIGTERM, then SIGKILL. The client disappears after a push was
-//! complete → git goes on, its output is dropped. Not a byte in either direction for [`IDLE`] → git is ended and the client's
-//! answer breaks off.
+//! # Failure modes
+//!
+//! - The client disconnects before its request was complete, or during a fetch: git's input is closed; git exits and removes
+//! partial data. If it doesn't within [`GRACE`]: SIGTERM, then SIGKILL.
+//! - The client disconnects after a complete push: git continues, its output is discarded.
+//! - No byte in either direction for [`IDLE`]: git is terminated and the response is aborted.
 
 use std::{
     future::pending,
@@ -35,19 +37,19 @@ use super::{
     http::{GitBody, GitOperation},
 };
 
-/// Longer than the server lets a pusher wait without a word, longer than git takes to check the largest pack.
+/// Idle timeout: longer than any pause of the server's output, and longer than git needs to check the largest pack.
 const IDLE: Duration = Duration::from_secs(30 * 60);
-/// For git to notice closed pipes and remove its temporary files; again after SIGTERM.
+/// Grace for git to notice closed pipes and remove its temporary files; again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
-/// Chunks between git and a slow client: 16 × 64 KiB.
+/// Queued chunks for a slow client: 16 × 64 KiB.
 const CHUNKS_MAX: usize = 16;
 const CHUNK_BYTES: usize = 64 << 10;
-/// Git's own heads have a few hundred bytes.
+/// Upper bound for the CGI head; git's have a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
 type ResponseSender = oneshot::Sender<Result<http::Response<GitBody>, GitError>>;
 
-/// Bytes moved in either direction.
+/// Number of bytes transferred in both directions.
 #[derive(Clone, Default)]
 pub(super) struct RelayProgress(Arc<AtomicU64>);
 
@@ -61,16 +63,16 @@ impl RelayProgress {
     }
 }
 
-/// How a request's body ended.
+/// How a request body ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum UploadEnd {
-    /// Git has all of it, or wants no more.
+    /// Git has all of it, or stopped reading.
     Done,
-    /// The client went away in the middle.
+    /// The client disconnected.
     Broken,
 }
 
-/// Passes the request's body to git as it comes.
+/// Streams the request body to git.
 pub(super) async fn forward_upload<B>(
     body: B,
     mut stdin: ChildStdin,
@@ -95,26 +97,26 @@ where
     UploadEnd::Done
 }
 
-/// The client's side of the answer.
+/// State of the response to the client.
 enum ClientState {
-    /// Has no head yet; what git wrote of it so far.
+    /// Waits for the head; the part that git has written.
     Waiting(ResponseSender, BytesMut),
-    /// Reads the body.
+    /// The body is being streamed.
     Reading(mpsc::Sender<io::Result<Bytes>>),
-    /// Went away.
+    /// Disconnected.
     Gone,
 }
 
-/// Why an exchange ended.
+/// Why the relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExchangeEnd {
     /// Git closed its output.
     Whole,
-    /// Nobody is left to answer.
+    /// The client disconnected.
     Abandoned,
-    /// Nothing moved for [`IDLE`].
+    /// No byte for [`IDLE`].
     Stuck,
-    /// Git's head is none.
+    /// Git's output is not a CGI head.
     Garbled,
 }
 
@@ -144,14 +146,14 @@ impl BackendExchange {
         }
     }
 
-    /// Carries the exchange to its end; git has ended when this returns.
+    /// Runs the relay to its end; git has exited when this returns.
     pub(super) async fn run(mut self, mut upload: JoinHandle<UploadEnd>, head: ResponseSender) {
         let mut stderr = tokio::spawn(read_up_to(self.child.stderr.take(), STDERR_BYTES_MAX));
         let mut client = ClientState::Waiting(head, BytesMut::new());
         let mut stdout = self.child.stdout.take().expect("it was piped");
         let end = self.relay(&mut stdout, &mut upload, &mut client).await;
         upload.abort();
-        // A push is read on: a git that is cut off while it writes leaves what it half received behind. A fetch is cut off.
+        // Keep reading after a push: a git whose output is cut off leaves partial data behind. A fetch is cut off.
         let rest = (self.operation == GitOperation::Write).then_some(stdout);
         let drain = tokio::spawn(read_up_to(rest, 0));
         let mut status = timeout(GRACE, self.child.wait()).await;
@@ -222,7 +224,7 @@ impl BackendExchange {
     }
 }
 
-/// What is worth telling about how git ended.
+/// The reason to log, if git failed.
 fn failure_reason(end: ExchangeEnd, status: io::Result<ExitStatus>, said: &[u8]) -> Option<String> {
     let code = status.map_or(-1, exit_code);
     match end {
@@ -235,7 +237,7 @@ fn failure_reason(end: ExchangeEnd, status: io::Result<ExitStatus>, said: &[u8])
 }
 
 impl ClientState {
-    /// Resolves when the client has gone away; never for one that has.
+    /// Waits until the client disconnects; pending forever if it has.
     async fn wait_until_gone(&mut self) {
         match self {
             Self::Waiting(head, _) => head.closed().await,
@@ -244,12 +246,12 @@ impl ClientState {
         }
     }
 
-    /// Passes on what git wrote. Fails when its head cannot be read.
+    /// Forwards git's output. Fails if the head can't be parsed.
     async fn forward_chunk(&mut self, chunk: Bytes) -> Result<(), ()> {
         match std::mem::replace(self, Self::Gone) {
             Self::Gone => {}
             Self::Reading(chunks) => {
-                // A client that takes nothing for so long is gone without having said so.
+                // A client that reads nothing for this long is considered disconnected.
                 if let Ok(Ok(())) = timeout(IDLE, chunks.send(Ok(chunk))).await {
                     *self = Self::Reading(chunks);
                 }
@@ -278,7 +280,7 @@ impl ClientState {
         Ok(())
     }
 
-    /// Tells the client how it ended.
+    /// Reports a failure to the client.
     fn finish(self, end: ExchangeEnd, operation: GitOperation, reason: Option<String>) {
         let reason = reason.unwrap_or_else(|| "it ended without an answer".to_owned());
         match self {
@@ -288,7 +290,7 @@ impl ClientState {
                     reason,
                 }));
             }
-            // Git's own protocol tells a failure within a whole answer; all else must look broken off.
+            // Git's protocol reports failures in a complete response; everything else must look truncated.
             Self::Reading(chunks) if end != ExchangeEnd::Whole => {
                 let _ = chunks.try_send(Err(io::Error::new(io::ErrorKind::TimedOut, reason)));
             }
@@ -297,7 +299,7 @@ impl ClientState {
     }
 }
 
-/// Where a CGI head ends, the empty line included.
+/// End of a CGI head, including the empty line.
 fn head_end(bytes: &[u8]) -> Option<usize> {
     let find = |pattern: &[u8]| {
         bytes
@@ -309,7 +311,7 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
         .or_else(|| find(b"\n\n").map(|at| at + 2))
 }
 
-/// Reads a CGI head.
+/// Parses a CGI head.
 fn parse_response(head: &[u8], body: GitBody) -> Option<http::Response<GitBody>> {
     let mut response = http::Response::new(body);
     for line in std::str::from_utf8(head)

@@ -1,8 +1,8 @@
-//! The repositories of a server: `root/{service}.git`, bare, and the one configuration and the one hook they all share.
+//! The repositories of a server: `root/{service}.git`, bare, with a shared configuration and hook.
 //!
-//! Policy lives in one file, `root/.shipway/.gitconfig` (the only configuration git is shown beside a repository's own, which
-//! nobody can push to), so that a new version of Shipway changes it for every repository at once. A service's name is the only
-//! thing a path is made of, and it cannot hold a dot or a slash.
+//! The policy is in one file, `root/.shipway/.gitconfig` (the only configuration besides a repository's own, which can't be
+//! pushed to), so that a new version of Shipway changes it for all repositories at once. Paths are built only from the service's
+//! name, which can't contain a dot or a slash.
 
 use std::{
     os::unix::fs::DirBuilderExt as _,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::atomic_file::write_atomic;
 
-/// What `root/.shipway/hooks/post-receive` is. The program is named by the environment, so that an upgraded or moved binary
+/// Content of `root/.shipway/hooks/post-receive`. The program is named by the environment, so that an upgraded or moved binary
 /// needs no change here.
 const HOOK: &[u8] = b"#!/bin/sh\nexec \"$SHIPWAY_EXE\" hook post-receive\n";
 
@@ -29,10 +29,10 @@ pub struct GitRepositories {
 }
 
 impl GitRepositories {
-    /// The repositories below `root`, which is created if need be. Refreshes the shared configuration and hook.
+    /// Opens the repositories below `root`, which is created if needed. Rewrites the shared configuration and hook.
     ///
     /// # Errors
-    /// When the directory or the two files cannot be written.
+    /// When the directory or the two files can't be written.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, GitError> {
         let root =
             std::path::absolute(root.as_ref()).map_err(GitError::io("find", root.as_ref()))?;
@@ -53,10 +53,10 @@ impl GitRepositories {
         })
     }
 
-    /// The service's repository, created if it isn't there. Two callers at once are fine.
+    /// The service's repository, created if missing. Safe to call concurrently.
     ///
     /// # Errors
-    /// When git cannot create it.
+    /// When git can't create it.
     pub async fn ensure(&self, service: &ServiceName) -> Result<GitRepository, GitError> {
         if let Some(repo) = self.get(service) {
             return Ok(repo);
@@ -70,7 +70,7 @@ impl GitRepositories {
             "--initial-branch=main",
             "--",
         ]);
-        // Made aside and moved into place: a crash leaves no half repository under the service's name.
+        // Created beside and renamed: a crash leaves no incomplete repository under the service's name.
         let aside = tempfile::Builder::new()
             .prefix(".new-")
             .tempdir_in(&self.root)
@@ -91,7 +91,7 @@ impl GitRepositories {
         Ok(GitRepository::new(self.git.clone(), dir))
     }
 
-    /// The service's repository, if it was created.
+    /// The service's repository, if it exists.
     #[must_use]
     pub fn get(&self, service: &ServiceName) -> Option<GitRepository> {
         let dir = self.path(service);
@@ -126,7 +126,7 @@ impl GitRepositories {
     }
 }
 
-/// The policy of all repositories.
+/// The configuration of all repositories.
 fn shared_configuration(hooks: &Path) -> String {
     format!(
         "# Written by shipway at every start; changes made here are lost.\n\
@@ -143,7 +143,7 @@ fn shared_configuration(hooks: &Path) -> String {
     )
 }
 
-/// A value as git's configuration files quote it.
+/// Quotes a value for git's configuration files.
 fn quote_config_value(text: &str) -> String {
     format!(
         "\"{}\"",

@@ -1,6 +1,7 @@
-//! Reading one repository: files of a commit, what changed, who wrote it.
+//! Reads one repository: files of a commit, changes, authors.
 //!
-//! Never writes but in [`GitRepository::fetch_branches`] and [`GitRepository::maintain`]; never touches a working tree.
+//! Writes only in [`GitRepository::fetch_branches`], [`GitRepository::delete_branches`] and [`GitRepository::maintain`]; never
+//! touches a working tree.
 
 use std::{
     collections::BTreeMap,
@@ -19,55 +20,55 @@ use super::{
     command::{GitCall, GitRunner, normalize_path, to_arguments},
 };
 
-/// Where each reference stands, by full name.
+/// The commit of each reference, by full name.
 pub type GitRefs = BTreeMap<String, CommitId>;
 
-/// Copying a large repository within one machine; 10 GB at 30 MB/s.
+/// Deadline for copying a large repository within one machine: 10 GB at 30 MB/s.
 const FETCH_DEADLINE: Duration = Duration::from_secs(330);
-/// Repacking a large repository on a small machine.
+/// Deadline for repacking a large repository on a small machine.
 const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
 /// Fields per commit in [`LOG_FORMAT`].
 const LOG_FIELDS: usize = 8;
 const LOG_FORMAT: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ct%x00%B%x00";
 
-/// One repository. Cheap to clone.
+/// A repository. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct GitRepository {
     git: GitRunner,
     dir: PathBuf,
 }
 
-/// Who wrote a commit. Names and addresses are what the author claims.
+/// The author of a commit, as claimed in the commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitAuthor {
-    /// The name.
+    /// Name.
     pub name: String,
-    /// The e-mail address.
+    /// E-mail address.
     pub email: String,
 }
 
-/// What a commit says about itself.
+/// The metadata of a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitInfo {
-    /// Its id.
+    /// Commit id.
     pub id: CommitId,
-    /// Those before it; more than one for a merge.
+    /// Parents; more than one for a merge.
     pub parents: Vec<CommitId>,
-    /// Who wrote it.
+    /// The author.
     pub author: CommitAuthor,
-    /// Who committed it.
+    /// The committer's name.
     pub committer: String,
-    /// When it was committed: from here lead time is counted.
+    /// When it was committed; lead time starts here.
     pub at: Timestamp,
-    /// When it was written.
+    /// When it was authored.
     pub authored_at: Timestamp,
-    /// The first line of its message.
+    /// The first line of the message.
     pub subject: String,
     /// The whole message.
     pub message: String,
 }
 
-/// One file, link or submodule of a commit.
+/// A file, symlink or submodule of a commit.
 pub(super) struct TreeEntry {
     pub(super) mode: u32,
     pub(super) object: String,
@@ -89,7 +90,7 @@ impl GitRepository {
         Self { git, dir }
     }
 
-    /// The repository that `path` belongs to: a working tree, a linked working tree, a bare repository, or any folder inside.
+    /// Opens the repository that contains `path`: a working tree, a linked one, a bare repository, or any folder inside.
     ///
     /// # Errors
     /// When there is none, with git's reason.
@@ -109,13 +110,13 @@ impl GitRepository {
         Ok(Self { git, dir })
     }
 
-    /// Where it is: the bare repository, or the `.git` folder that all working trees share.
+    /// The bare repository, or the `.git` folder that all working trees share.
     #[must_use]
     pub fn git_dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The commit a revision names; `None` when there is no such thing. Annotated tags are peeled.
+    /// The commit of a revision; `None` if there is none. Annotated tags are peeled.
     ///
     /// # Errors
     /// When git fails.
@@ -138,7 +139,7 @@ impl GitRepository {
         parse_id("look up a revision", &answer.into_success()?).map(Some)
     }
 
-    /// Where all branches and tags stand. Annotated tags by the commit they point at, as far as they do.
+    /// The commits of all branches and tags. Annotated tags are peeled if they point at a commit.
     ///
     /// # Errors
     /// When git fails.
@@ -146,7 +147,7 @@ impl GitRepository {
         self.list_refs(&[BRANCHES, "refs/tags/"]).await
     }
 
-    /// Where all branches stand.
+    /// The commits of all branches.
     pub(super) async fn branches(&self) -> Result<GitRefs, GitError> {
         self.list_refs(&[BRANCHES]).await
     }
@@ -172,10 +173,10 @@ impl GitRepository {
             .collect()
     }
 
-    /// The bytes of a file in a commit; `None` when the commit has no file there.
+    /// The content of a file in a commit; `None` if the commit has no such file.
     ///
     /// # Errors
-    /// When the file is larger than `max_bytes`, the path cannot be one of a repository, or git fails.
+    /// When the file is larger than `max_bytes`, the path is invalid, or git fails.
     pub async fn read_file(
         &self,
         commit: &CommitId,
@@ -187,7 +188,7 @@ impl GitRepository {
         if path.is_empty() {
             return Ok(None);
         }
-        // The size is asked for first: a huge file is refused without being read.
+        // Check the size first: a huge file is rejected without being read.
         let name = format!("{commit}:{path}\n").into_bytes();
         let check = self
             .call(WHAT)
@@ -219,11 +220,11 @@ impl GitRepository {
             .ok_or_else(|| GitError::answer(WHAT, &answer))
     }
 
-    /// The paths of all regular files below `under` (empty: the whole commit), in order. Empty when there is no such folder.
+    /// The sorted paths of all regular files below `under` (empty means the whole commit); empty if there is no such folder.
     /// Files whose names are not UTF-8 are left out.
     ///
     /// # Errors
-    /// When the path cannot be one of a repository, or git fails.
+    /// When the path is invalid, or git fails.
     pub async fn list_files(
         &self,
         commit: &CommitId,
@@ -267,8 +268,8 @@ impl GitRepository {
             .collect()
     }
 
-    /// The paths a push changed, renames as both names. A new branch is compared with where it left `default_branch` (a short
-    /// name); without a common commit, or as the default branch's first push, everything is new. A deletion changes nothing.
+    /// The paths that a push changed, renames as both names. A new branch is compared with its merge base with `default_branch`
+    /// (a short name); without one, or for the first push of the default branch, every path is new. A deletion changes nothing.
     ///
     /// # Errors
     /// When git fails.
@@ -281,7 +282,7 @@ impl GitRepository {
         let Some(new) = &update.new else {
             return Ok(Vec::new());
         };
-        // After a forced push the old commit may have been thrown away.
+        // After a forced push the old commit may have been removed.
         let old = match &update.old {
             Some(old) => self.resolve(old.as_str()).await?,
             None => None,
@@ -341,7 +342,7 @@ impl GitRepository {
         parse_id(WHAT, &answer.into_success()?).map(Some)
     }
 
-    /// Whether `ancestor` is `commit` or comes before it.
+    /// Whether `ancestor` is `commit` or one of its ancestors.
     ///
     /// # Errors
     /// When one of them is not in the repository, or git fails.
@@ -375,7 +376,7 @@ impl GitRepository {
             .ok_or_else(|| GitError::answer("read a commit", b""))
     }
 
-    /// The commits that are in `new` and not in `old` (or all of `new`'s history), newest first, at most `limit`.
+    /// The commits in `new` and not in `old` (or the whole history of `new`), newest first, at most `limit`.
     ///
     /// # Errors
     /// When one of them is not in the repository, or git fails.
@@ -425,8 +426,7 @@ impl GitRepository {
             .collect()
     }
 
-    /// Makes `branches` (full names) here what they are in the repository at `source`, whatever they were. Other branches are
-    /// left alone.
+    /// Sets `branches` (full names) to their commits in the repository at `source`. Other branches are unchanged.
     pub(super) async fn fetch_branches(
         &self,
         source: &Path,
@@ -463,7 +463,7 @@ impl GitRepository {
             .map(drop)
     }
 
-    /// Deletes `branches` (full names) here, those that exist.
+    /// Deletes those of `branches` (full names) that exist.
     pub(super) async fn delete_branches(&self, branches: &[&str]) -> Result<(), GitError> {
         let commands: String = branches
             .iter()
@@ -476,7 +476,7 @@ impl GitRepository {
         call.run().await?.into_success().map(drop)
     }
 
-    /// Packs loose objects when there are many. Pushes don't do it, so that nobody waits for it; call it now and then.
+    /// Packs loose objects if there are many. Call it periodically: pushes don't do it, to stay fast.
     ///
     /// # Errors
     /// When git fails.
@@ -498,7 +498,7 @@ impl GitRepository {
     }
 }
 
-/// The records of `-z` output.
+/// Splits `-z` output into records.
 fn split_records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
     answer
         .split(|byte| *byte == 0)
@@ -553,7 +553,7 @@ fn parse_commit(fields: &[&str]) -> Option<CommitInfo> {
     })
 }
 
-/// Anybody can write any number into a commit; what is no time counts as the beginning of time.
+/// A commit may contain any number; an invalid time counts as the epoch.
 fn parse_commit_time(seconds: &str) -> Timestamp {
     seconds
         .parse()

@@ -1,5 +1,5 @@
-//! Files that grow, watched by the kernel. One watcher serves all: a system allows a user few of them (128), and a run may have
-//! hundreds of jobs.
+//! Watches growing files by inotify. One watcher serves all files: the system limits instances per user (128), and a run may
+//! have hundreds of jobs.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use rustix::{
 };
 use tokio::{io::unix::AsyncFd, sync::watch, task::AbortHandle};
 
-/// Watches files. Its task ends with it.
+/// Watches files. Its task is aborted on drop.
 #[derive(Debug)]
 pub(super) struct FileWatcher {
     shared: Arc<WatcherState>,
@@ -25,11 +25,11 @@ pub(super) struct FileWatcher {
 #[derive(Debug)]
 struct WatcherState {
     inotify: AsyncFd<OwnedFd>,
-    /// By the kernel's number of the watch. Two who watch one file share it.
+    /// By watch descriptor. Watches of the same file share one.
     files: Mutex<BTreeMap<i32, watch::Sender<()>>>,
 }
 
-/// A file that is watched.
+/// A watch of one file.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     number: i32,
@@ -38,7 +38,7 @@ pub(super) struct FileWatch {
 }
 
 impl FileWatcher {
-    /// Within a runtime.
+    /// Must be called within a runtime.
     pub(super) fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         #[expect(
@@ -51,7 +51,7 @@ impl FileWatcher {
             files: Mutex::default(),
         });
         let for_task = shared.clone();
-        // On the thread of those who wait, where there is one: each change wakes one less.
+        // In the same runtime as the waiters: a change wakes one thread less.
         let task = tokio::spawn(async move { for_task.dispatch_events().await });
         Ok(Self {
             shared,
@@ -59,7 +59,7 @@ impl FileWatcher {
         })
     }
 
-    /// Watches a file from now on.
+    /// Starts watching a file.
     pub(super) fn watch(&self, path: &Path) -> io::Result<FileWatch> {
         let mut files = self.shared.files();
         let number = inotify::add_watch(self.shared.inotify.get_ref(), path, WatchFlags::MODIFY)?;
@@ -81,10 +81,10 @@ impl Drop for FileWatcher {
 }
 
 impl FileWatch {
-    /// Returns when the file has changed since this was last called.
+    /// Waits until the file has changed since the last call.
     pub(super) async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
-            // Nobody watches any more: nothing is known to change.
+            // The watcher has ended: no change will be reported.
             std::future::pending::<()>().await;
         }
     }
@@ -98,7 +98,7 @@ impl Drop for FileWatch {
             .is_some_and(|sender| sender.receiver_count() <= 1);
         if is_last {
             files.remove(&self.number);
-            // A file that was deleted has none.
+            // Fails if the file was deleted.
             let _ = inotify::remove_watch(self.shared.inotify.get_ref(), self.number);
         }
     }
@@ -106,19 +106,19 @@ impl Drop for FileWatch {
 
 impl WatcherState {
     fn files(&self) -> MutexGuard<'_, BTreeMap<i32, watch::Sender<()>>> {
-        // Nothing panics while it is held.
+        // No panic is possible while the lock is held.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn dispatch_events(&self) {
         while let Ok(mut ready) = self.inotify.readable().await {
-            // Cleared before it is read: what comes meanwhile makes it ready again.
+            // Clear readiness before reading: later events make it ready again.
             ready.clear_ready();
             self.notify_watches();
         }
     }
 
-    /// Tells those who wait of all changes there are.
+    /// Reads all pending events and notifies their watches.
     fn notify_watches(&self) {
         let mut buffer = [MaybeUninit::uninit(); 4 * 1024];
         let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);

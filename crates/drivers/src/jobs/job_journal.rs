@@ -1,4 +1,4 @@
-//! A job's journal, read as it grows, until the job or its worker has ended.
+//! Reads a job's journal as it grows, until the job or its worker has ended.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,17 +17,17 @@ use super::{
 };
 use crate::process::procfs::{ProcessId, kill_session};
 
-/// A job's journal. Dropped, it leaves the worker alone.
+/// A reader of a job's journal. Dropping it does not affect the worker.
 #[derive(Debug)]
 pub struct JobJournal {
     folder: PathBuf,
     file: File,
     watch: FileWatch,
-    /// What was read and is not yet taken apart, from `taken` on.
+    /// Bytes that were read; those before `taken` are parsed.
     text: Vec<u8>,
     taken: usize,
     worker: Option<ProcessId>,
-    /// The worker that was started here.
+    /// Cancelled when the worker that this process started has exited.
     child: Option<CancellationToken>,
     state: JournalState,
 }
@@ -35,9 +35,9 @@ pub struct JobJournal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum JournalState {
     Open,
-    /// The worker is gone: what is there is all there will be.
+    /// The worker has exited: nothing more will be written.
     Last,
-    /// Its last line has been read.
+    /// The last line was read.
     Done,
 }
 
@@ -65,9 +65,9 @@ impl JobJournal {
         })
     }
 
-    /// The next entry; `None` after the last. A worker that is gone without a last line is an error.
+    /// The next entry; `None` after the last. A worker that exited without a last line is an error.
     ///
-    /// May be dropped and called again at any time: no entry is lost.
+    /// Cancel safe: no entry is lost.
     pub async fn next(
         &mut self,
         cancelled: &CancellationToken,
@@ -87,7 +87,7 @@ impl JobJournal {
                 continue;
             }
             if self.state == JournalState::Last {
-                // Steps are of the worker's session. Nobody else ends what it has left.
+                // Steps belong to the worker's session. No other process kills the remaining ones.
                 if let Some(worker) = self.worker {
                     kill_session(worker).await;
                 }
@@ -97,13 +97,13 @@ impl JobJournal {
             tokio::select! {
                 () = cancelled.cancelled() => return Err(JobError::Cancelled),
                 () = self.watch.changed() => {}
-                // Its last lines may have come in the same moment: read once more.
+                // Lines may have been written just before the exit: read once more.
                 () = wait_until_worker_ended(self.worker, self.child.as_ref()) => self.state = JournalState::Last,
             }
         }
     }
 
-    /// Returns when the job or its worker has ended. The entries are gone then.
+    /// Waits until the job or its worker has ended, discarding entries.
     pub(super) async fn wait_until_over(&mut self) {
         let never = CancellationToken::new();
         while let Ok(Some(_)) = self.next(&never).await {}
@@ -130,8 +130,8 @@ impl JobJournal {
     }
 }
 
-/// Returns when the worker has ended: the one that was started here, or the one that has said who it is. Where there is neither,
-/// there is no worker. The one that was started here may have found another at work; then it ends after that one.
+/// Waits until the worker has exited: the one that this process started, otherwise the one named in the journal. Returns at once
+/// if there is neither. A worker that found another one in its folder exits after that one.
 async fn wait_until_worker_ended(worker: Option<ProcessId>, child: Option<&CancellationToken>) {
     match (child, worker) {
         (Some(child), _) => child.cancelled().await,
@@ -140,7 +140,7 @@ async fn wait_until_worker_ended(worker: Option<ProcessId>, child: Option<&Cance
     }
 }
 
-/// What the worker said before it went.
+/// The last line that the worker printed.
 fn last_stderr_line(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join(WORDS_FILE)).unwrap_or_default();
     let last = text.trim().lines().next_back();

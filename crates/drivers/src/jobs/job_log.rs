@@ -1,4 +1,4 @@
-//! A job's log, read as it grows.
+//! Reads a job's log as it grows.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use super::file_watcher::{FileWatch, FileWatcher};
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A job's log. Reading is of the page cache, and never waits.
+/// A reader of a job's log. Reads come from the page cache and don't block.
 #[derive(Debug)]
 pub struct JobLog {
     file: File,
@@ -36,13 +36,13 @@ impl JobLog {
         })
     }
 
-    /// Where the next read begins.
+    /// Offset of the next read.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What has been written since, at most a chunk of it; empty when nothing has.
+    /// Reads one chunk; empty if nothing was written.
     pub fn read(&mut self) -> io::Result<Bytes> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let count = self.file.read(&mut chunk)?;
@@ -51,7 +51,7 @@ impl JobLog {
         Ok(chunk.into())
     }
 
-    /// Returns when there may be more. What came before the last [`JobLog::read`] may count.
+    /// Waits until there may be more. May return for a write before the last [`JobLog::read`].
     pub async fn changed(&mut self) {
         self.watch.changed().await;
     }

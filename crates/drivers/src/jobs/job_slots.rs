@@ -1,5 +1,5 @@
-//! How many jobs run at once: those that find no place wait for one, in the order they came. Jobs that run already when a server
-//! starts have their slots before anybody else; there may be more of them than slots, and then nobody new comes in for a while.
+//! Limits the number of concurrent jobs: a semaphore with FIFO waiters and reservations. Jobs that already run when a server
+//! starts get their slots first; there may be more of them than slots, and then no new job starts until enough have ended.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Places for jobs.
+/// The slots of concurrent jobs.
 #[derive(Clone, Debug)]
 pub struct JobSlots(Arc<Mutex<SlotCounts>>);
 
@@ -17,12 +17,12 @@ pub struct JobSlots(Arc<Mutex<SlotCounts>>);
 struct SlotCounts {
     slots: usize,
     taken: usize,
-    /// Jobs that run and whose followers have not come yet; each has a place.
+    /// Running jobs that were reserved a slot and are not followed yet.
     reserved: BTreeSet<PathBuf>,
     waiting: VecDeque<oneshot::Sender<JobSlot>>,
 }
 
-/// A place in the room, until it is dropped.
+/// A slot that is held until dropped.
 #[derive(Debug)]
 pub struct JobSlot(Option<Arc<Mutex<SlotCounts>>>);
 
@@ -38,7 +38,7 @@ impl JobSlots {
         })))
     }
 
-    /// Keeps a place for a job that runs, until [`JobSlots::resume`] comes for it.
+    /// Reserves a slot for a running job, until [`JobSlots::resume`] takes it.
     pub fn reserve(&self, folder: &Path) {
         let mut inner = lock(&self.0);
         if inner.reserved.insert(folder.to_owned()) {
@@ -46,7 +46,7 @@ impl JobSlots {
         }
     }
 
-    /// A place for a job that runs already, whether there is room or not.
+    /// A slot for a job that already runs, even above the limit.
     #[must_use]
     pub fn resume(&self, folder: &Path) -> JobSlot {
         let mut inner = lock(&self.0);
@@ -56,7 +56,7 @@ impl JobSlots {
         JobSlot(Some(self.0.clone()))
     }
 
-    /// A place for a job that hasn't begun, as soon as there is one. Dropped before, it loses its turn and nothing else.
+    /// Waits for a slot for a new job. Cancel safe: dropping the future only gives up its place in the queue.
     pub async fn acquire(&self, folder: &Path) -> JobSlot {
         let turn = {
             let mut inner = lock(&self.0);
@@ -71,7 +71,7 @@ impl JobSlots {
         };
         match turn.await {
             Ok(place) => place,
-            // Whoever would tell lives as long as the room, and that is here.
+            // The sender lives as long as the semaphore, which `self` keeps alive.
             Err(_) => self.resume(folder),
         }
     }
@@ -96,7 +96,7 @@ impl Drop for JobSlot {
                 next
             };
             if let Err(mut nobody) = next.send(Self(Some(room.clone()))) {
-                // It waits no more: the next one has its turn, here and not in the depths of this drop.
+                // The waiter was dropped: take the next one, in this loop instead of recursively in the drop.
                 nobody.0 = None;
                 lock(&room).taken -= 1;
             }
@@ -105,7 +105,7 @@ impl Drop for JobSlot {
 }
 
 fn lock(inner: &Mutex<SlotCounts>) -> MutexGuard<'_, SlotCounts> {
-    // Nothing panics while it is held.
+    // No panic is possible while the lock is held.
     inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,8 +1,19 @@
-//! Jobs as worker processes: started detached, found again by their journal, followed to their end. A server that goes away
-//! loses nothing: the next one reads the journal from where it likes.
+//! Runs jobs as detached worker processes, finds them again by their journal, and follows them to their end.
 //!
-//! Everything that two processes must agree on is in the job's folder: the worker holds a lock on it for life, its journal says
-//! which process it is, and a wish to cancel is a file there before it is a signal. So nothing here has to be remembered.
+//! # Why
+//!
+//! A job must survive a restart of the server: the next server reads its journal from any position.
+//!
+//! # Invariants
+//!
+//! Everything that two processes must agree on is in the job's folder: the worker holds a lock there while it runs, its journal
+//! names its process, and a cancellation is a file before it is a signal. This module has no state that must be remembered.
+//!
+//! # Failure modes
+//!
+//! - The server is killed after starting a worker: the worker runs on.
+//! - Two workers are started in one folder: one runs the job, the other waits for the lock and exits.
+//! - A worker dies without a last line: its journal ends with [`JobError::WorkerLost`], and its steps are killed.
 
 use std::{
     collections::BTreeMap,
@@ -48,19 +59,19 @@ use file_watcher::FileWatcher;
 const JOB_FILE: &str = "job.json";
 const JOURNAL_FILE: &str = "journal.jsonl";
 const LOG_FILE: &str = "log";
-/// What the worker complains of on its way up.
+/// Errors that the worker prints before its journal is open.
 const WORDS_FILE: &str = "worker.log";
-/// Somebody wants the job to stop. A worker that comes up looks for it.
+/// Present if the job is to be cancelled; a worker checks for it when it starts.
 const CANCEL_FILE: &str = "cancel";
-/// And its worker has been told.
+/// The name of [`CANCEL_FILE`] after the worker was signalled.
 const CANCELLED_FILE: &str = "cancel.told";
-/// How long a worker may take from its last line to its end: it has nothing left to do.
+/// Timeout for a worker to exit after its last line: it has nothing left to do.
 const SETTLED: Duration = Duration::from_secs(2);
-/// Held by the worker of the folder as long as it lives.
+/// Locked by the worker of the folder while it runs.
 const LOCK_FILE: &str = "worker.lock";
 
-/// What of the server's environment a worker gets: where programs are, what it needs to find a user's tools, the way to the
-/// network ([`NETWORK`]) and to containers ([`ENGINE`]).
+/// Environment variables that are passed to a worker: where programs are, where a user's tools are, and, with [`NETWORK`] and
+/// [`ENGINE`], how to reach the network and containers.
 const ENVIRONMENT: [&str; 7] = [
     "PATH",
     "HOME",
@@ -76,12 +87,12 @@ const ENVIRONMENT: [&str; 7] = [
 pub struct JobRunner {
     exe: PathBuf,
     root: PathBuf,
-    /// Words for workers besides the folder.
+    /// Arguments for workers besides the folder.
     arguments: &'static [&'static str],
     slots: JobSlots,
-    /// Of each job, where this machine can enforce them.
+    /// Limits of each job, if this machine can enforce them.
     limits: Limits,
-    /// What jobs may ask for with `runs-on`.
+    /// The labels that jobs may request with `runs-on`.
     labels: RunnerLabels,
     shared: Arc<RunnerState>,
 }
@@ -89,27 +100,27 @@ pub struct JobRunner {
 #[derive(Debug, Default)]
 struct RunnerState {
     watcher: OnceLock<FileWatcher>,
-    /// Workers that were started here and live: their ends are known before they have written who they are.
+    /// Running workers that were started by this process: their exit is known before they have written who they are.
     children: Mutex<BTreeMap<PathBuf, CancellationToken>>,
-    /// Held while the folder of a run is made its own.
+    /// Held while the folder of a run is claimed.
     claims: tokio::sync::Mutex<()>,
 }
 
 /// Why a job can't be followed to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The worker is gone without a last line.
+    /// The worker exited without a last line.
     #[error("worker lost{0}")]
     WorkerLost(String),
-    /// Files or processes.
+    /// An operation on files or processes failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// Nobody follows any more; the worker goes on.
+    /// Following was cancelled; the worker runs on.
     #[error("no longer followed")]
     Cancelled,
 }
@@ -120,7 +131,7 @@ fn io_error(what: &str, folder: &Path) -> impl FnOnce(io::Error) -> JobError {
 }
 
 impl JobRunner {
-    /// Workers are `exe worker --dir FOLDER`; their folders are below `root`.
+    /// A runner that starts `exe worker --dir FOLDER`, with folders below `root`.
     #[must_use]
     pub fn new(exe: PathBuf, root: PathBuf) -> Self {
         Self {
@@ -134,20 +145,19 @@ impl JobRunner {
         }
     }
 
-    /// With these labels instead of those that every machine has.
+    /// Replaces the default labels of this machine.
     #[must_use]
     pub fn with_labels(mut self, labels: RunnerLabels) -> Self {
         self.labels = labels;
         self
     }
 
-    /// Whether this machine is one that a job asks for.
+    /// Checks that this machine has the labels that a job requests.
     pub fn check_request(&self, request: &RunnerRequest) -> Result<(), RunnerMismatch> {
         self.labels.check(request)
     }
 
-    /// With limits on what each job may use together with all that it starts. What this machine doesn't let us enforce is
-    /// said once, here.
+    /// Limits the resources of each job and its descendants. Logs a warning if this machine can't enforce a limit.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -163,25 +173,25 @@ impl JobRunner {
         self
     }
 
-    /// How the names of our jobs' control groups begin: other servers have jobs too.
+    /// Prefix of the control groups of this server's jobs: other servers have jobs too.
     fn cgroup_prefix(&self) -> String {
         format!("job-{}-", short_hash(&self.root))
     }
 
-    /// With room for so many jobs at once.
+    /// Limits the number of concurrent jobs.
     #[must_use]
     pub fn with_slots(mut self, places: usize) -> Self {
         self.slots = JobSlots::new(places);
         self
     }
 
-    /// Where jobs get their places. Whoever starts one asks first.
+    /// The slots of concurrent jobs. Acquire one before starting a job.
     #[must_use]
     pub const fn slots(&self) -> &JobSlots {
         &self.slots
     }
 
-    /// With workers that don't wait for the disk: what they leave is temporary.
+    /// Starts workers that don't fsync, for temporary results.
     #[must_use]
     pub const fn with_volatile_workers(mut self) -> Self {
         self.arguments = &["--volatile"];
@@ -200,30 +210,30 @@ impl JobRunner {
         self.run_folder(run).join(key.as_str())
     }
 
-    /// The folder of an attempt at a job, from 1. The first one's is the job's.
+    /// The folder of an attempt, from 1. The first attempt has the job's folder.
     #[must_use]
     pub fn attempt_folder(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
         let mut folder = self.job_folder(run, key);
         if attempt > 1 {
-            // No key has an `@`.
+            // Keys contain no `@`.
             folder.set_file_name(format!("{key}@{attempt}"));
         }
         folder
     }
 
-    /// The log of a job.
+    /// Path of a job's log.
     #[must_use]
     pub fn log_path(&self, run: &RunId, key: &JobKey) -> PathBuf {
         self.job_folder(run, key).join(LOG_FILE)
     }
 
-    /// The log of an attempt at a job, from 1.
+    /// Path of the log of an attempt, from 1.
     #[must_use]
     pub fn attempt_log_path(&self, run: &RunId, key: &JobKey, attempt: u32) -> PathBuf {
         self.attempt_folder(run, key, attempt).join(LOG_FILE)
     }
 
-    /// Writes a line into the log of a job whose worker has ended. A full disk costs the line.
+    /// Appends a line to the log of a job whose worker has exited. If the disk is full the line is lost.
     pub fn append_to_log(&self, folder: &Path, text: &str) {
         let now = jiff::Timestamp::now();
         let line = format!("{now:.3} {text}\n");
@@ -233,24 +243,24 @@ impl JobRunner {
         }
     }
 
-    /// Whether a worker has begun in this folder, or has been.
+    /// Whether a worker was started in this folder.
     #[must_use]
     pub fn has_started(&self, folder: &Path) -> bool {
         fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|found| found.len() > 0)
     }
 
-    /// Whether a worker is at work in this folder now, or is about to be: it holds the folder's lock.
+    /// Whether a worker holds the lock of this folder.
     #[must_use]
     pub fn is_worker_running(&self, folder: &Path) -> bool {
         let Ok(lock) = fs::File::open(folder.join(LOCK_FILE)) else {
             return false;
         };
-        // Had it, and given back at once.
+        // Getting the lock means that no worker is alive; it is released when `lock` drops.
         flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
     }
 
-    /// Starts a worker, detached, unless one has begun in the job's folder. A crash in between does no harm: of two workers in
-    /// one folder, one runs the job, and the other waits for it and goes.
+    /// Starts a detached worker, unless one was started in the job's folder. Safe after a crash: of two workers in one folder,
+    /// one runs the job, and the other waits for it and exits.
     pub fn start_worker(&self, spec: &JobSpec) -> Result<(), JobError> {
         let folder = &spec.folder;
         if self.has_started(folder) {
@@ -262,7 +272,7 @@ impl JobRunner {
             .create(folder)
             .map_err(io_error("making the folder", folder))?;
         let group = format!("{}{}", self.cgroup_prefix(), short_hash(folder));
-        // What isn't enforced was said when the runner was made.
+        // Limits that can't be enforced were reported when the runner was created.
         let (groups, _) = cgroup::create_for_process(&group, &self.limits);
         let limits = JobLimits {
             memory_bytes: self.limits.memory_bytes,
@@ -277,14 +287,14 @@ impl JobRunner {
         write_private(folder, &spec).map_err(io_error("writing the job in", folder))?;
         let spawned = self.spawn_worker(folder, group);
         if spawned.is_err() {
-            // It holds secrets, and nobody will read it.
+            // It contains secrets, and no worker will read it.
             let _ = fs::remove_file(folder.join(JOB_FILE));
         }
         spawned.map_err(io_error("starting the worker in", folder))
     }
 
     fn spawn_worker(&self, folder: &Path, group: String) -> io::Result<()> {
-        // There from the beginning, to be watched.
+        // Created early, so that they can be watched.
         for name in [JOURNAL_FILE, LOG_FILE] {
             create_file(&folder.join(name))?;
         }
@@ -297,7 +307,7 @@ impl JobRunner {
             .chain(&NETWORK)
             .chain(&ENGINE)
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        // It makes itself a session of its own: it outlives the server and its terminal.
+        // The worker creates its own session: it outlives the server and its terminal.
         let mut child = Command::new(&self.exe)
             .args(["worker", "--dir"])
             .arg(folder)
@@ -317,7 +327,7 @@ impl JobRunner {
             CancellationToken::new(),
         );
         shared.children().insert(folder.clone(), gone.clone());
-        // Reaped when it ends.
+        // Reaps the worker.
         tokio::spawn(async move {
             let _ = child.wait().await;
             cgroup::remove_cgroups(&group);
@@ -327,8 +337,8 @@ impl JobRunner {
         Ok(())
     }
 
-    /// Waits until workers that were started here are gone and what was made for them is: a job has ended when its journal says
-    /// so, a moment before its worker.
+    /// Waits until workers of this process have exited and their control groups are removed: a journal ends shortly before its
+    /// worker.
     pub async fn wait_for_exits(&self) {
         if self.limits == Limits::default() {
             return;
@@ -338,7 +348,7 @@ impl JobRunner {
         let _ = tokio::time::timeout(SETTLED, gone).await;
     }
 
-    /// The journal of a job, from its first line on.
+    /// Opens the journal of a job at its start.
     pub fn journal(&self, folder: &Path) -> Result<JobJournal, JobError> {
         let failed = || io_error("reading the journal in", folder);
         let child = self.shared.children().get(folder).cloned();
@@ -346,14 +356,14 @@ impl JobRunner {
         JobJournal::open(folder, watcher, child).map_err(failed())
     }
 
-    /// The log of a job from byte `offset` on, as it stands and as it grows.
+    /// Opens the log of a job at `offset`.
     pub fn open_log(&self, folder: &Path, offset: u64) -> Result<JobLog, JobError> {
         let failed = || io_error("reading the log in", folder);
         let watcher = self.shared.watcher().map_err(failed())?;
         JobLog::open(&folder.join(LOG_FILE), offset, watcher).map_err(failed())
     }
 
-    /// The log of a job from byte `offset` on, until the job has ended.
+    /// Streams the log of a job from `offset` until the job has ended.
     pub fn tail_log(
         &self,
         folder: &Path,
@@ -365,7 +375,7 @@ impl JobRunner {
             (log, Some(journal)),
             |(mut log, mut journal)| async move {
                 loop {
-                    // Looked at before it is read: what an ended job has written is all there.
+                    // Checked before reading: the output of an ended job is complete.
                     let is_over = journal.is_none();
                     match log.read() {
                         Ok(bytes) if bytes.is_empty() && is_over => return None,
@@ -383,25 +393,26 @@ impl JobRunner {
         ))
     }
 
-    /// Asks a job to stop: what runs is ended, what must be cleaned up is. Asked again, nothing more happens.
+    /// Cancels a job: running steps are stopped, cleanup steps run. Idempotent.
     pub fn cancel(&self, folder: &Path) {
         if folder.join(CANCELLED_FILE).exists() {
             return;
         }
-        // The file first: a worker that isn't up yet looks for it after it has said who it is. A folder that is gone has none.
+        // Create the file first: a starting worker checks for it after it has written its process id. Fails if the folder was
+        // removed.
         let _ = create_file(&folder.join(CANCEL_FILE));
         if self.signal_worker(folder) {
             let _ = fs::rename(folder.join(CANCEL_FILE), folder.join(CANCELLED_FILE));
         }
     }
 
-    /// Has a job that was asked to stop do so at once, without cleaning up.
+    /// Stops a cancelled job immediately, without cleanup.
     pub fn cancel_at_once(&self, folder: &Path) {
         self.cancel(folder);
         self.signal_worker(folder);
     }
 
-    /// Tells a worker to stop; false when there is none, or none yet.
+    /// Signals the worker; false if there is none yet.
     fn signal_worker(&self, folder: &Path) -> bool {
         let Some(worker) = find_worker(folder) else {
             return false;
@@ -409,7 +420,7 @@ impl JobRunner {
         let handle = worker
             .as_pid()
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        // Opened, then looked at: what the handle refers to can't change any more.
+        // Check after opening: the pidfd refers to one process for good.
         let handle = handle.filter(|_| worker.is_alive());
         handle.is_some_and(|handle| pidfd_send_signal(&handle, Signal::TERM).is_ok())
     }
@@ -417,7 +428,7 @@ impl JobRunner {
 
 impl RunnerState {
     fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, CancellationToken>> {
-        // Nothing panics while it is held.
+        // No panic is possible while the lock is held.
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -430,7 +441,7 @@ impl RunnerState {
     }
 }
 
-/// The worker that the journal names.
+/// The worker named in the journal.
 fn find_worker(folder: &Path) -> Option<ProcessId> {
     let text = fs::read_to_string(folder.join(JOURNAL_FILE)).ok()?;
     let first = text.lines().next()?;
@@ -448,7 +459,7 @@ fn create_file(path: &Path) -> io::Result<()> {
         .map(drop)
 }
 
-/// Enough of it to tell folders apart.
+/// A short hash that distinguishes folders.
 fn short_hash(path: &Path) -> String {
     let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
     hash.iter()
@@ -457,7 +468,7 @@ fn short_hash(path: &Path) -> String {
         .collect()
 }
 
-/// The spec holds secrets: only its owner may read it, and the worker removes it.
+/// The spec contains secrets: mode 0600, and the worker removes it.
 fn write_private(folder: &Path, spec: &JobSpec) -> io::Result<()> {
     let beside = folder.join("job.json.new");
     let mut file = OpenOptions::new()
@@ -467,6 +478,6 @@ fn write_private(folder: &Path, spec: &JobSpec) -> io::Result<()> {
         .mode(0o600)
         .open(&beside)?;
     file.write_all(&serde_json::to_vec(spec)?)?;
-    // Not synced: after a crash of the machine it is written anew.
+    // Not synced: after a power failure it is written again.
     fs::rename(&beside, folder.join(JOB_FILE))
 }

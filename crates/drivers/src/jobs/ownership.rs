@@ -1,15 +1,15 @@
-//! Which run a folder below `runs/` belongs to.
+//! Tracks which run a folder below `runs/` belongs to.
 //!
 //! # Why
 //!
-//! Folders are named by a run's number. A log that lost its last events gives a number again, and the journals, logs and
-//! workspaces of the lost run would be taken for those of the new one: jobs that never ran would have succeeded, with the lost
-//! run's artifacts.
+//! Folders are named by a run's number. A log that lost its last events reuses a number, and the journals, logs and workspaces
+//! of the lost run would be taken for those of the new one: jobs that never ran would have succeeded, with the lost run's
+//! artifacts.
 //!
 //! # Invariants
 //!
-//! - A folder's file [`OWNER_FILE`] holds the uid of its run, and is there from the folder's first moment.
-//! - A folder of another run is moved aside whole, after what runs in it was killed.
+//! - The file [`OWNER_FILE`] in a folder contains the uid of its run, from the moment the folder exists.
+//! - A folder of another run is moved aside completely, after the processes in it were killed.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -24,14 +24,14 @@ use shipway_worker::remove_leftover_containers;
 use super::{JobRunner, find_worker};
 use crate::process::procfs::kill_session;
 
-/// In a run's folder: its uid.
+/// File name, in a run's folder, of its uid.
 const OWNER_FILE: &str = "run-uid";
-/// Beside the folder of all runs: folders of runs that the log doesn't know.
+/// Beside the folder of all runs: folders of runs that are not in the log.
 const SET_ASIDE: &str = "set-aside";
 
 impl JobRunner {
-    /// Makes the folder of a run its own; gives where the folder of another run of its number was moved. Done again, it changes
-    /// nothing. A crash in between leaves the folder to the other run, or to none.
+    /// Claims the folder of a run; returns where the folder of another run with its number was moved. Idempotent. A crash in
+    /// between leaves the folder to the other run, or missing.
     pub async fn claim_folder(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>> {
         let folder = self.run_folder(run);
         if is_owned_by(&folder, uid) {
@@ -67,12 +67,12 @@ fn is_owned_by(folder: &Path, uid: &RunUid) -> bool {
     fs::read_to_string(folder.join(OWNER_FILE)).is_ok_and(|owner| owner.trim() == uid.as_str())
 }
 
-/// Whether there is nothing in it, or no such folder.
+/// Whether the folder is empty or missing.
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
-/// Ends a worker of a run that the log doesn't know, with all its steps: it would go on to write below its old path.
+/// Kills the worker and the steps of a run that is not in the log: they would write below its old path.
 async fn kill_worker(job: &Path) {
     if let Some(worker) = find_worker(job).filter(|worker| worker.is_alive()) {
         tracing::warn!(job = %job.display(), "a job of a run that is not in the log is killed");
@@ -89,7 +89,7 @@ fn unused_name(folder: &Path, name: &str) -> PathBuf {
         .expect("there are more numbers than folders")
 }
 
-/// Creates the folder together with its owner: made beside it and renamed.
+/// Creates the folder atomically with its owner file: created beside it and renamed.
 fn create_owned(folder: &Path, uid: &RunUid) -> io::Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
     private_folders().create(parent)?;

@@ -1,4 +1,4 @@
-//! Datadog: the last point of a timeseries query, over `/api/v1/query`. One series with a point is an answer.
+//! Datadog: the last point of a timeseries query, over `/api/v1/query`. The response must have exactly one series with a point.
 //!
 //! Source: Datadog's API reference, "Query timeseries points".
 
@@ -14,7 +14,7 @@ use super::{
 
 const WHO: &str = "Datadog";
 
-/// Who asks.
+/// API credentials.
 pub(super) struct DatadogKeys<'a> {
     pub(super) api: &'a str,
     pub(super) app: &'a str,
@@ -54,7 +54,7 @@ pub(super) async fn query_datadog(
     parse_response(status, &answer)
 }
 
-/// The number of an answer.
+/// Reads the value from a response.
 fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable> {
     let refusal = answer
         .get("error")

@@ -1,4 +1,5 @@
-//! What a command prints: a number, or JSON with a number at a path. It runs in a group of its own, which goes with it.
+//! Reads the output of a command: a number, or JSON with a number at a path. The command runs in its own process group, which is
+//! killed with it.
 
 use std::{path::Path, time::Duration};
 
@@ -32,7 +33,7 @@ pub(super) async fn run_command(
         .await
         .map_err(|why| MetricUnavailable::for_now(format!("{WHO} failed: {why}")))?;
     let text = printed.trim();
-    // What `NaN` and the like mean is said by who asks; JSON has no word for them.
+    // `NaN` and infinities are checked by the caller; JSON can't express them.
     if path.is_empty()
         && let Ok(number) = text.parse()
     {

@@ -1,4 +1,4 @@
-//! One request to a provider, and its answer as JSON.
+//! Sends a request to a provider and parses the response as JSON.
 
 use std::{collections::BTreeMap, io::Read as _, sync::Arc, time::Duration};
 
@@ -8,23 +8,23 @@ use tokio::sync::Semaphore;
 use super::MetricUnavailable;
 use crate::http_client::http_client_config;
 
-/// Answers are small documents.
+/// Upper bound for a response.
 const BODY_BYTES_MAX: u64 = 1 << 20;
-/// What is quoted of a refusal.
+/// Characters of an error response that are quoted.
 const QUOTED_CHARS: usize = 200;
-/// Questions at the same time, each on a thread that waits: those of all rollouts together.
+/// Concurrent requests of all rollouts; each blocks a thread.
 const AT_ONCE: usize = 32;
 
-/// Asks over HTTP. Cheap to clone.
+/// HTTP client for metric providers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct MetricHttpClient {
     agent: ureq::Agent,
     room: Arc<Semaphore>,
 }
 
-/// What is asked.
+/// A request to a provider.
 pub(super) struct MetricRequest<'a> {
-    /// In sentences: `Prometheus`.
+    /// The provider's name in messages.
     pub(super) who: &'static str,
     pub(super) method: &'a str,
     pub(super) url: &'a str,
@@ -41,7 +41,7 @@ impl MetricHttpClient {
         }
     }
 
-    /// The answer, whatever its status below 500, as JSON.
+    /// Returns the status, which is below 500, and the JSON body.
     pub(super) async fn fetch_json(
         &self,
         asked: &MetricRequest<'_>,
@@ -62,7 +62,7 @@ impl MetricHttpClient {
         {
             request = request.header("content-type", "application/json");
         }
-        // The address may hold a secret, so it isn't quoted.
+        // The URL may contain a secret, so it isn't quoted.
         let request = request
             .body(asked.body.unwrap_or_default().to_owned())
             .map_err(|_| {
@@ -118,7 +118,7 @@ impl MetricHttpClient {
     }
 }
 
-/// `url` with parameters behind it.
+/// Appends query parameters to `url`.
 fn with_parameters(url: &str, parameters: &[(&str, String)]) -> String {
     let mut url = url.to_owned();
     for (index, (name, value)) in parameters.iter().enumerate() {
@@ -152,7 +152,7 @@ fn describe_error(who: &str, error: &ureq::Error, timeout: Duration) -> String {
     }
 }
 
-/// `: the first words`, or nothing.
+/// `: ` and the first words of the body, or nothing.
 fn quote_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text: String = text

@@ -1,11 +1,11 @@
-//! The number at a place of a JSON document.
+//! Reads a number from a JSON document.
 
 use serde_json::Value;
 use shipway_core::check::at_path;
 
 use super::MetricUnavailable;
 
-/// The number at `path` (`data.items[0].value`; empty: the document itself). A text that is a number is one.
+/// The number at `path` (`data.items[0].value`; empty means the document itself). A string that contains a number is accepted.
 pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, MetricUnavailable> {
     let at = at_path(document, path).ok_or_else(|| {
         MetricUnavailable::for_good(format!("{who} answered nothing at `{path}`"))
@@ -29,7 +29,7 @@ pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, 
     }
 }
 
-/// What a value is, for sentences.
+/// The type of a value, for messages.
 pub(super) const fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",

@@ -1,18 +1,18 @@
-//! Metrics that somebody else measures: one file for each provider.
+//! Reads metrics from providers: one file per provider.
 //!
-//! Answers are strict: a finite number, or a sentence that says why there is none. What isn't there, isn't one number, is NaN or
-//! comes with a warning is never taken for something. An asking that fails is tried again, a few times and with a growing pause;
-//! how long it all may take is bounded by [`Source::timeout`].
+//! # Invariants
 //!
-//! Providers decide nothing, know no rollout, and never repeat a secret: they get texts whose templates and secrets are
-//! filled in ([`query_template`]).
+//! - A result is a finite number or an error with a reason. Missing values, several series, NaN and warnings are errors.
+//! - A failed read is retried a few times with growing pauses; each attempt is bounded by [`Source::timeout`].
+//! - Providers decide nothing, know no rollout, and never repeat a secret: templates and secrets are expanded before
+//! ([`query_template`]).
 //!
 //! ```no_run
-//! # async fn example(source: &shipway_core::config::Source) -> Result<(), String> {
-//! use shipway_drivers::metrics::{About, Reader};
-//! let about = About { release: 4, stable: Some(3), service: "shop".into(), environment: "production".into() };
+//! # async fn example(source: &shipway_core::config::Source) -> Result<(), shipway_drivers::metrics::MetricError> {
+//! use shipway_drivers::metrics::{QuerySubject, MetricReader};
+//! let subject = QuerySubject { release: 4, stable: Some(3), service: "shop".into(), environment: "production".into() };
 //! let secrets = |name: &str| std::env::var(name).ok();
-//! let value = Reader::new().read_metric(source, &about, jiff::Timestamp::now(), "/tmp".as_ref(), &secrets).await?;
+//! let value = MetricReader::new().read_metric(source, &subject, jiff::Timestamp::now(), "/tmp".as_ref(), &secrets).await?;
 //! # Ok(()) }
 //! ```
 
@@ -32,28 +32,28 @@ use shipway_core::config::{Query, Source};
 pub use self::query_template::QuerySubject;
 use self::{http::MetricHttpClient, query_template::fill_query};
 
-/// How often is asked at all before there is no answer.
+/// Number of attempts.
 const ATTEMPTS: u32 = 3;
-/// The pause before the second attempt; it doubles.
+/// Pause before the second attempt; doubled with each one.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Asks providers. Cheap to clone; connections are reused.
+/// Reads metrics from providers. Cheap to clone; connections are reused.
 #[derive(Clone, Debug)]
 pub struct MetricReader {
     http: MetricHttpClient,
 }
 
-/// Why there is no number.
+/// Why a provider returned no number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MetricUnavailable {
-    /// In words.
+    /// The reason, for users.
     why: String,
-    /// Whether the same question may be answered a moment later.
+    /// Whether a retry may succeed.
     may_pass: bool,
 }
 
 impl MetricUnavailable {
-    /// One that asking again doesn't change.
+    /// A permanent failure.
     fn for_good(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
@@ -61,7 +61,7 @@ impl MetricUnavailable {
         }
     }
 
-    /// One that may pass.
+    /// A temporary failure.
     fn for_now(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
@@ -77,7 +77,7 @@ impl Default for MetricReader {
 }
 
 impl MetricReader {
-    /// One that trusts the certificates the machine trusts.
+    /// A reader that trusts the system's certificates.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -85,11 +85,11 @@ impl MetricReader {
         }
     }
 
-    /// The number that `source` gives for `about.release` at `at`; commands run in `workdir`, `secrets` knows those of the
-    /// environment. Takes [`Source::timeout`] for each attempt at most.
+    /// Reads the value of `source` for `about.release` at `at`. Commands run in `workdir`; `secrets` returns the secrets of the
+    /// environment. Each attempt takes at most [`Source::timeout`].
     ///
     /// # Errors
-    /// With a sentence when there is no finite number.
+    /// When there is no finite number.
     pub async fn read_metric(
         &self,
         source: &Source,
@@ -174,7 +174,7 @@ impl MetricReader {
     }
 }
 
-/// How a provider is called in sentences.
+/// The provider's name in messages.
 const fn provider_name(query: &Query) -> &'static str {
     match query {
         Query::Prometheus { .. } => "Prometheus",
@@ -185,7 +185,7 @@ const fn provider_name(query: &Query) -> &'static str {
     }
 }
 
-/// A number that is none, in words.
+/// Describes a value that is not finite.
 const fn describe_non_finite(value: f64) -> &'static str {
     if value.is_nan() {
         "NaN, which is no number"

@@ -1,4 +1,5 @@
-//! Prometheus: an instant query at a stated time, over `/api/v1/query`. One series with one number is an answer; nothing else is.
+//! Prometheus: an instant query at a given time, over `/api/v1/query`. The response must have exactly one series with one
+//! number.
 //!
 //! Source: Prometheus' HTTP API, "Instant queries" and "Format overview".
 
@@ -41,7 +42,7 @@ pub(super) async fn query_prometheus(
     parse_response(status, &answer)
 }
 
-/// The number of an answer.
+/// Reads the value from a response.
 fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable> {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
     if text("status") != Some("success") {

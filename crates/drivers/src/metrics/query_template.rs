@@ -1,4 +1,4 @@
-//! Questions with their templates and secrets filled in.
+//! Expands templates and secrets in queries.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,12 +6,12 @@ use shipway_core::config::Query;
 
 use crate::secret_expansion::expand_secrets;
 
-/// What a question is about.
+/// What a query is about: the values for its template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuerySubject {
-    /// The number of the release that is asked about.
+    /// The release.
     pub release: u32,
-    /// That of the stable release; none at a first deployment.
+    /// The stable release; `None` at a first deployment.
     pub stable: Option<u32>,
     /// The service.
     pub service: String,
@@ -19,8 +19,8 @@ pub struct QuerySubject {
     pub environment: String,
 }
 
-/// `query` with all that stands in `{{…}}`, and with secrets where it may name them: not in queries and commands, which have
-/// dollars of their own.
+/// Expands `{{…}}` in `query`, and secrets in fields that may refer to them: not in queries and commands, where `$` has a
+/// meaning of its own.
 pub(super) fn fill_query(
     query: &Query,
     about: &QuerySubject,
@@ -77,7 +77,7 @@ pub(super) fn fill_query(
     })
 }
 
-/// Prometheus' way to write a time.
+/// Formats a duration for Prometheus.
 pub(super) fn format_window(window: Duration) -> String {
     format!("{}s", window.as_secs().max(1))
 }
@@ -99,7 +99,7 @@ fn fill_template(text: &str, about: &QuerySubject, window: Duration) -> Result<S
             Some("service") => about.service.clone(),
             Some("environment") => about.environment.clone(),
             Some("window") => format_window(window),
-            // Somebody else's braces.
+            // Braces of the query itself.
             _ => {
                 filled.push_str("{{");
                 rest = after;

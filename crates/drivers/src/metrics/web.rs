@@ -1,4 +1,4 @@
-//! Any JSON over HTTP: the number at a path of it. Only an answer with a status from 200 to 299 is one.
+//! Any JSON over HTTP: the number at a path. The status must be 200 to 299.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
 
 const WHO: &str = "the web provider";
 
-/// What is asked.
+/// A request to the web provider.
 pub(super) struct WebRequest<'a> {
     pub(super) url: &'a str,
     pub(super) method: &'a str,

@@ -1,16 +1,18 @@
-//! Notifications: telling people and programs outside what happened, by webhook.
+//! Notifications by webhook.
 //!
-//! [`NotificationSender::send`] delivers once and says whether another attempt makes sense; the outbox (order, repetition, dead letters) is
-//! the caller's, with [`RetryPolicy`] as its timetable. A delivery may be repeated; receivers recognise it by its id.
+//! [`NotificationSender::send`] delivers once and tells whether a retry makes sense; the outbox (order, retries, dead letters)
+//! belongs to the caller, with [`RetryPolicy`] as its schedule. Deliveries may be repeated; receivers deduplicate by id.
 //!
-//! Addresses of webhooks are secrets: they are never printed, logged or put into an error; only the host is.
+//! # Invariants
+//!
+//! URLs of webhooks are secrets: only the host is printed, logged or put into an error.
 //!
 //! ```no_run
 //! # async fn example(notification: shipway_drivers::notify::Notification) -> Result<(), Box<dyn std::error::Error>> {
-//! use shipway_drivers::notify::{Destination, Notifier};
-//! let to = Destination::slack("https://hooks.slack.com/services/T0/B0/x")?;
-//! if let Err(error) = Notifier::new().send(&to, &notification).await {
-//!     println!("{error}; {}", if error.is_retryable() { "trying again later" } else { "giving up" });
+//! use shipway_drivers::notify::{NotificationSender, WebhookDestination};
+//! let to = WebhookDestination::slack("https://hooks.slack.com/services/T0/B0/x")?;
+//! if let Err(error) = NotificationSender::new().send(&to, &notification).await {
+//! println!("{error}; {}", if error.is_retryable() { "trying again later" } else { "giving up" });
 //! }
 //! # Ok(()) }
 //! ```
@@ -30,16 +32,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_core::ids::{EnvironmentName, ReleaseNumber, RolloutNumber, ServiceName};
 
-/// What happened, for a reader who has seen nothing else.
+/// A notification, for a reader without other context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// The same for each attempt, different for each notification: receivers drop repeats by it.
+    /// Unique per notification, the same for each attempt: receivers deduplicate by it.
     pub id: String,
     /// One line: "shop 1.2 was rolled back in production".
     pub title: String,
-    /// A sentence or two: what was seen and what was done. Plain text.
+    /// What was observed and what was done, in plain text.
     pub text: String,
-    /// How it is to be taken.
+    /// How important it is.
     pub severity: NotificationSeverity,
     /// The service concerned.
     pub service: Option<ServiceName>,
@@ -49,22 +51,22 @@ pub struct Notification {
     pub release: Option<ReleaseNumber>,
     /// The rollout concerned.
     pub rollout: Option<RolloutNumber>,
-    /// The page that shows more.
+    /// The page with details.
     pub url: Option<String>,
     /// When it happened.
     pub at: Timestamp,
-    /// What was measured until then, drawn in one line of text; where nothing was, none.
+    /// The measurements as a one-line plot, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plot: Option<String>,
-    /// Further details, name and value, in the order to be shown.
+    /// Further details, name and value, in display order.
     pub facts: Vec<(String, String)>,
 }
 
-/// How a notification is to be taken.
+/// Importance of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationSeverity {
-    /// For the record.
+    /// For information.
     Info,
     /// Something succeeded or recovered.
     Good,
@@ -72,32 +74,32 @@ pub enum NotificationSeverity {
     Bad,
 }
 
-/// Where a notification goes.
+/// The receiver of notifications.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookDestination {
     address: Uri,
     format: WebhookFormat,
 }
 
-/// What the receiver understands.
+/// The format that the receiver understands.
 #[derive(Clone, PartialEq, Eq)]
 enum WebhookFormat {
-    /// Our JSON; with a key to sign it.
+    /// Shipway's JSON, with a key to sign it.
     Webhook { secret: Option<String> },
-    /// Slack's incoming webhooks, which Mattermost, Rocket.Chat and Discord (`/slack`) take too.
+    /// Slack's incoming webhooks, also accepted by Mattermost, Rocket.Chat and Discord (`/slack`).
     Slack,
 }
 
-/// Why a text is no destination. Does not repeat the text, which is a secret.
+/// The URL is not a valid destination. Does not repeat the URL, which is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a webhook needs an address such as https://example.com/hook (http and https only)")]
 pub struct InvalidWebhookAddress;
 
 impl WebhookDestination {
-    /// A receiver of the generic JSON; with a `secret`, each body is signed with HMAC-SHA256 in `X-Shipway-Signature`.
+    /// A receiver of Shipway's JSON; with a `secret`, each body is signed with HMAC-SHA256 in `X-Shipway-Signature`.
     ///
     /// # Errors
-    /// When `address` isn't one of http or https.
+    /// When `address` isn't an http or https URL.
     pub fn webhook(address: &str, secret: Option<String>) -> Result<Self, InvalidWebhookAddress> {
         Ok(Self {
             address: parse_address(address)?,
@@ -108,7 +110,7 @@ impl WebhookDestination {
     /// A receiver of Slack's incoming webhooks.
     ///
     /// # Errors
-    /// When `address` isn't one of http or https.
+    /// When `address` isn't an http or https URL.
     pub fn slack(address: &str) -> Result<Self, InvalidWebhookAddress> {
         Ok(Self {
             address: parse_address(address)?,
@@ -116,7 +118,7 @@ impl WebhookDestination {
         })
     }
 
-    /// Host and port, which are no secret.
+    /// Host and port, which are not secret.
     #[must_use]
     pub fn host(&self) -> &str {
         let authority = self

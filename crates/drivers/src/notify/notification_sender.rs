@@ -1,4 +1,4 @@
-//! One attempt to deliver, over HTTP or HTTPS.
+//! Delivers a notification over HTTP or HTTPS, one attempt per call.
 
 use std::{io, time::Duration};
 
@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::{Notification, WebhookDestination, WebhookFormat, slack, webhook};
 use crate::http_client::http_client_config;
 
-/// A receiver only has to take it; a slow one must not hold up those behind it in the outbox.
+/// Timeout of a delivery; a slow receiver must not delay the next ones in the outbox.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// What is kept of a refusal: a word such as Slack's `invalid_payload`.
+/// Bytes of an error response that are kept: a word such as Slack's `invalid_payload`.
 const EXCERPT_BYTES_MAX: u64 = 200;
 
 /// Sends notifications. Cheap to clone; connections are reused.
@@ -18,28 +18,28 @@ pub struct NotificationSender {
     agent: ureq::Agent,
 }
 
-/// Why a notification was not delivered. Names the host, never the address.
+/// Why a notification was not delivered. Contains the host, never the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotifyError {
-    /// The receiver could not be reached or did not answer. It may have got it all the same.
+    /// The receiver could not be reached or did not answer. It may have received the notification.
     #[error("{to} could not be reached: {why}")]
     Unreachable {
         /// The destination.
         to: String,
-        /// Why not.
+        /// The cause.
         why: String,
     },
-    /// The receiver can't take it now.
+    /// The receiver is temporarily unavailable.
     #[error("{to} answered {answer}")]
     Busy {
         /// The destination.
         to: String,
-        /// Status, and the first words of its answer.
+        /// Status, and the first words of the response.
         answer: String,
-        /// How long it asks to be left alone.
+        /// The requested pause.
         retry_after: Option<Duration>,
     },
-    /// The receiver will never take it: wrong address, wrong form, or it sends elsewhere.
+    /// The receiver rejects it permanently: wrong URL or format, or a redirect.
     #[error("{to} refused it: {answer}")]
     Refused {
         /// The destination.
@@ -50,7 +50,7 @@ pub enum NotifyError {
 }
 
 impl NotifyError {
-    /// Whether the same attempt may succeed later.
+    /// Whether a retry may succeed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -59,7 +59,7 @@ impl NotifyError {
         }
     }
 
-    /// How long the receiver asks to be left alone; for [`super::RetryPolicy::wait`].
+    /// The requested pause, for [`super::RetryPolicy::wait`].
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -76,7 +76,7 @@ impl Default for NotificationSender {
 }
 
 impl NotificationSender {
-    /// One that trusts the certificates the machine trusts.
+    /// A sender that trusts the system's certificates.
     #[must_use]
     pub fn new() -> Self {
         let agent = http_client_config()
@@ -131,7 +131,7 @@ fn header_safe(id: &str) -> String {
         .collect()
 }
 
-/// Parts of the address that a receiver might repeat in its answer.
+/// Parts of the URL that a receiver might repeat in its response.
 fn address_secrets(to: &WebhookDestination) -> Vec<String> {
     let path = to
         .address
@@ -180,10 +180,10 @@ fn parse_retry_after(value: &str) -> Option<Duration> {
     until.duration_since(Timestamp::now()).try_into().ok()
 }
 
-/// The first words of an answer on one line; nothing when they repeat part of the address.
+/// The first words of a response on one line; empty if they repeat a part of the URL.
 fn excerpt(body: ureq::Body, secrets: &[String]) -> String {
     let mut bytes = Vec::new();
-    // Half an answer explains as well as none.
+    // An incomplete response is good enough.
     let _ = io::Read::read_to_end(
         &mut io::Read::take(body.into_reader(), EXCERPT_BYTES_MAX),
         &mut bytes,
@@ -203,7 +203,7 @@ fn excerpt(body: ureq::Body, secrets: &[String]) -> String {
     }
 }
 
-/// Only words of our own and of the operating system: ureq's messages may hold the address.
+/// Only texts of our own and of the operating system: ureq's messages may contain the URL.
 fn unreachable_error(to: String, error: &ureq::Error) -> NotifyError {
     let why = match error {
         ureq::Error::Timeout(_) => format!("no answer within {} s", DEADLINE.as_secs()),

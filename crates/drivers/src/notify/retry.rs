@@ -1,17 +1,17 @@
-//! When to try again: data for whoever owns the outbox.
+//! The retry schedule of the outbox.
 
 use std::time::Duration;
 
-/// Exponential backoff with an end. Without jitter: one server sends to a destination in order, so there is no herd.
+/// Exponential backoff with a limit. Without jitter: one server sends to a destination in order, so there is no thundering herd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Before the second attempt.
+    /// Pause before the second attempt.
     pub first: Duration,
-    /// What each further wait is multiplied by.
+    /// Factor between pauses.
     pub factor: u32,
-    /// No wait is longer.
+    /// Longest pause.
     pub longest: Duration,
-    /// How often is tried at all; then it is a dead letter.
+    /// Number of attempts, after which it is a dead letter.
     pub attempts: u32,
 }
 
@@ -28,8 +28,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait after `failed` attempts (from 1) until the next, at least what the receiver asked for; `None` when it was the
-    /// last.
+    /// The pause after `failed` attempts (from 1), at least what the receiver requested; `None` after the last attempt.
     #[must_use]
     pub fn wait(&self, failed: u32, asked: Option<Duration>) -> Option<Duration> {
         if failed >= self.attempts {

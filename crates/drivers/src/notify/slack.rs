@@ -1,6 +1,6 @@
-//! Slack's incoming webhook: blocks for those who draw them, `text` for notifications and for receivers that only know text.
+//! Slack's incoming webhook: blocks for clients that render them, and `text` for the others.
 //!
-//! Slack refuses a message that breaks its limits as a whole, so each part is shortened to them.
+//! Slack rejects a message that exceeds its limits, so each part is shortened to them.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const TEXT_CHARS_MAX: usize = 3000;
 const FIELD_CHARS_MAX: usize = 2000;
 const FIELDS_MAX: usize = 10;
 
-/// The message.
+/// The JSON of a message.
 pub(super) fn slack_message(notification: &Notification) -> Vec<u8> {
     let mark = match notification.severity {
         NotificationSeverity::Info => "ℹ️",
@@ -28,7 +28,7 @@ pub(super) fn slack_message(notification: &Notification) -> Vec<u8> {
         blocks.push(json!({ "type": "section", "text": markdown_text(&escape(&notification.text), TEXT_CHARS_MAX) }));
     }
     if let Some(plot) = &notification.plot {
-        // As code: in letters of one width, and what is in it formats nothing.
+        // As code: monospaced, and without formatting.
         let line = format!("`{}`", escape(plot).replace('`', "'"));
         blocks.push(json!({ "type": "section", "text": markdown_text(&line, TEXT_CHARS_MAX) }));
     }
@@ -96,7 +96,7 @@ fn markdown_text(text: &str, chars_max: usize) -> Value {
     json!({ "type": "mrkdwn", "text": shorten(text, chars_max) })
 }
 
-/// The three characters Slack asks to have escaped; without them nobody can be mentioned and no link forged.
+/// The three characters that Slack requires to be escaped; prevents forged mentions and links.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,17 +1,17 @@
-//! The generic webhook: the notification as JSON, signed when there is a key.
+//! The generic webhook: the notification as JSON, signed if there is a key.
 //!
-//! The signature is `X-Shipway-Signature: sha256=` and the hex HMAC-SHA256 of the body's exact bytes, as GitHub does it. The body
-//! holds the id and the time, so a receiver can refuse what it has seen and what is old.
+//! The signature is `X-Shipway-Signature: sha256=` and the hex HMAC-SHA256 of the exact bytes of the body, like GitHub's. The
+//! body contains id and time, so a receiver can reject duplicates and old notifications.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::Notification;
 
-/// The header that carries the signature.
+/// The signature header.
 pub(super) const SIGNATURE: &str = "X-Shipway-Signature";
 
-/// The JSON: the fields of [`Notification`], and `facts` as an object list so that names may repeat.
+/// The JSON: the fields of [`Notification`], with `facts` as a list of objects so that names may repeat.
 pub(super) fn webhook_body(notification: &Notification) -> Vec<u8> {
     let mut value =
         serde_json::to_value(notification).expect("strings and numbers always serialise");

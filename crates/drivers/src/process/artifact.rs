@@ -1,5 +1,5 @@
-//! Artifacts unpacked: whole or not at all, and never outside of their folder. Which entries are refused is said by
-//! [`shipway_worker::check_archive_entry`].
+//! Unpacks artifacts completely or not at all, and never outside of their folder. [`shipway_worker::check_archive_entry`] decides which
+//! entries are rejected.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -10,14 +10,14 @@ use tokio_util::io::SyncIoBridge;
 use super::ArtifactSource;
 use crate::target::TargetError;
 
-/// Entries of an artifact; more is a mistake or an attack.
+/// Limit of entries in an artifact.
 const ENTRIES_MAX: usize = 500_000;
-/// What an unfinished one is called.
+/// Extension of the folder while unpacking.
 const UNFINISHED: &str = "unpacking";
-/// An empty file that was written when the artifact had been unpacked.
+/// Extension of an empty file that is written after unpacking.
 const UNPACKED: &str = "unpacked";
 
-/// Unpacks the artifact to `to`, unless it is there already. A crash in between leaves `to` absent.
+/// Unpacks the artifact to `to`, unless it exists. A crash leaves `to` absent.
 pub(super) async fn unpack_artifact(
     artifacts: &dyn ArtifactSource,
     digest: &Digest,
@@ -29,7 +29,7 @@ pub(super) async fn unpack_artifact(
     replace_artifact(artifacts, digest, to).await
 }
 
-/// Unpacks the artifact to `to`, in the place of what is there.
+/// Unpacks the artifact to `to`, replacing what is there.
 pub(super) async fn replace_artifact(
     artifacts: &dyn ArtifactSource,
     digest: &Digest,
@@ -63,12 +63,12 @@ fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), Stri
     }
     remove_folder(to).map_err(said)?;
     fs::rename(beside, to).map_err(said)?;
-    // Its time tells what is written later; without it nothing is said of that.
+    // Its time tells which files are written later; without it none are reported.
     let _ = fs::write(to.with_extension(UNPACKED), "");
     Ok(())
 }
 
-/// Files below an unpacked artifact that were written since, as paths inside it, sorted. Caches of the language are not named.
+/// Files below an unpacked artifact that were written after unpacking, as sorted relative paths, without language caches.
 pub(super) fn find_written_files(app: &Path) -> Vec<String> {
     let unpacked = app.with_extension(UNPACKED);
     let Ok(since) = fs::metadata(unpacked).map(|it| (it.ctime(), it.ctime_nsec())) else {
@@ -105,10 +105,10 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// How many files there are.
+/// Unpacks the archive; returns the number of files.
 fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
     let mut archive = tar::Archive::new(reader);
-    // Executable stays executable; setuid doesn't stay setuid.
+    // Keeps the executable bit, drops setuid.
     archive.set_preserve_permissions(false);
     let mut count = 0;
     for entry in archive.entries().map_err(|error| damaged_error(&error))? {
@@ -130,7 +130,7 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
         if count > ENTRIES_MAX {
             return Err(format!("it has more than {ENTRIES_MAX} files"));
         }
-        // Looks for itself, too, that nothing leaves the folder.
+        // `unpack_in` also checks that the entry stays inside the folder.
         let inside = entry
             .unpack_in(to)
             .map_err(|error| format!("{}: {}", path.display(), root_cause(&error)))?;
@@ -138,7 +138,7 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
             return Err(format!("the entry {} leaves its folder", path.display()));
         }
     }
-    // To the very end: only there the bytes are known to be the right ones.
+    // Read to the end: the digest is verified there.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| damaged_error(&error))?;
     Ok(count)
 }
@@ -147,7 +147,7 @@ fn damaged_error(error: &io::Error) -> String {
     format!("it is damaged: {}", root_cause(error))
 }
 
-/// The innermost error: the outer ones repeat the names of files.
+/// The innermost error: the outer ones repeat the file names.
 fn root_cause(error: &io::Error) -> String {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = cause.source() {

@@ -1,7 +1,6 @@
-//! When one instance should have been ready, and when it was. Pure: time is passed in.
+//! Records when an instance should have been ready and when it was. Pure: time is passed in.
 //!
-//! The record is written at each change and keeps when that was. The next server continues from there, so the time without a server
-//! is counted as well.
+//! The record is written at each change with its time. The next server continues from it, so time without a server counts too.
 
 use std::path::Path;
 
@@ -9,13 +8,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_core::target::SetAvailability;
 
-/// The record's file in the instance's folder.
+/// File name of the record in the instance's folder.
 pub(super) const AVAILABILITY: &str = "availability.json";
 
-/// The readiness of one slot over all its lives.
+/// Readiness of one slot over all its runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct AvailabilityRecord {
-    /// Up to the last change.
+    /// Totals up to the last change.
     counted: SetAvailability,
     state: ReadinessState,
 }
@@ -35,7 +34,7 @@ enum ReadinessState {
 }
 
 impl AvailabilityRecord {
-    /// The record that an earlier server left, or an empty one.
+    /// Loads the record of an earlier server, or an empty one.
     pub(super) fn load(folder: &Path) -> Self {
         std::fs::read(folder.join(AVAILABILITY))
             .ok()
@@ -43,7 +42,7 @@ impl AvailabilityRecord {
             .unwrap_or_default()
     }
 
-    /// The instance answers its readiness probe.
+    /// The readiness probe succeeded.
     pub(super) fn record_ready(&mut self, now: Timestamp) {
         self.set_state(now, ReadinessState::Ready { since: now });
     }
@@ -55,13 +54,13 @@ impl AvailabilityRecord {
         }
     }
 
-    /// The instance exited unasked, or was restarted because it no longer answered.
+    /// The instance exited unexpectedly, or was restarted because it no longer answered.
     pub(super) fn record_exited(&mut self, at: Timestamp) {
         self.counted.restarts = self.counted.restarts.saturating_add(1);
         self.record_unready(self.not_before_last_change(at));
     }
 
-    /// The instance is stopped on purpose.
+    /// The instance is being stopped on purpose.
     pub(super) fn record_stopped(&mut self, now: Timestamp) {
         self.set_state(now, ReadinessState::NotExpected);
     }
@@ -71,7 +70,7 @@ impl AvailabilityRecord {
         self.state = state;
     }
 
-    /// An exit that is learned of late may be older than the last change, which then is when it counts from.
+    /// An exit that is noticed late may be older than the last change; it then counts from that change.
     fn not_before_last_change(&self, at: Timestamp) -> Timestamp {
         match self.state {
             ReadinessState::NotExpected => at,
@@ -79,7 +78,7 @@ impl AvailabilityRecord {
         }
     }
 
-    /// All that was counted until `now`.
+    /// The totals until `now`.
     pub(super) fn totals(&self, now: Timestamp) -> SetAvailability {
         let elapsed = |since: Timestamp| {
             // A clock that was set back adds nothing.

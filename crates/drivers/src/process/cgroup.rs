@@ -1,7 +1,7 @@
-//! Limits by control groups, version 1 or 2, where this process may write them.
+//! Resource limits by control groups, version 1 or 2, if this process may write them.
 //!
-//! The shim steps into the groups, starts the instance there, and steps out again: the limits are the instance's, and it is not
-//! the shim that is killed for want of memory.
+//! The shim enters the groups, starts the instance and leaves again: the limits apply to the instance, and the OOM killer
+//! doesn't kill the shim.
 
 use std::{
     fs, io,
@@ -11,24 +11,25 @@ use std::{
 use shipway_core::target::Limits;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// Groups of ours are in this one.
+/// Parent of all groups of Shipway.
 const PARENT_GROUP: &str = "shipway";
-/// The period that a share of a core is counted in, in microseconds.
+/// Period of the CPU quota, in microseconds.
 const PERIOD_US: u64 = 100_000;
 
-/// The groups of one instance.
+/// The groups that the shim has joined for an instance.
 #[derive(Default)]
 pub(super) struct CgroupSet(Vec<JoinedCgroup>);
 
 struct JoinedCgroup {
-    /// The instance's.
+    /// The instance's group.
     folder: PathBuf,
-    /// The one that the shim was in before.
+    /// The shim's previous group.
     before: PathBuf,
 }
 
 impl CgroupSet {
-    /// Puts the calling process, and so what it starts from now on, under the limits. The error says what is not enforced.
+    /// Moves the calling process, and thereby the processes it starts, into groups with these limits. The error tells which
+    /// limit is not enforced.
     pub(super) fn enter(name: &str, limits: &Limits) -> (Self, Result<(), String>) {
         let (made, mut result) = create_cgroups(name, limits);
         let mut groups = Self::default();
@@ -46,15 +47,15 @@ impl CgroupSet {
         Ok(())
     }
 
-    /// Puts the calling process back where it was; what it has started stays.
+    /// Moves the calling process back; its children stay in the groups.
     pub(super) fn leave(&self) {
         for group in &self.0 {
-            // Staying inside costs the instance two megabytes of its limit.
+            // In the group the shim would use two megabytes of the instance's limit.
             let _ = write_value(&group.before, "cgroup.procs", std::process::id());
         }
     }
 
-    /// Whether something in the groups was killed for want of memory.
+    /// Whether the OOM killer killed a process in the groups.
     pub(super) fn ran_out_of_memory(&self) -> bool {
         let files = self.0.iter().flat_map(|group| {
             ["memory.events", "memory.oom_control"].map(|name| group.folder.join(name))
@@ -70,7 +71,7 @@ impl CgroupSet {
     }
 }
 
-/// What divides one kind of thing. Version 2 has all of them in one.
+/// A cgroup controller. Version 2 has one hierarchy for all.
 #[derive(Clone, Copy)]
 enum CgroupController {
     Unified,
@@ -107,7 +108,7 @@ impl CgroupController {
 
 type CreatedCgroup = (CgroupController, PathBuf);
 
-/// Makes the groups that enforce `limits`, with nobody in them. The error says what is not enforced.
+/// Creates empty groups that enforce `limits`. The error tells which limit is not enforced.
 fn create_cgroups(name: &str, limits: &Limits) -> (Vec<CreatedCgroup>, Result<(), String>) {
     let mut made = Vec::new();
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
@@ -131,7 +132,7 @@ fn create_unified(
     fs::create_dir_all(&folder).map_err(not_enforced(CgroupController::Unified.limit_name()))?;
     made.push((CgroupController::Unified, folder.clone()));
     for parent in [Path::new(ROOT), &ours] {
-        // Refused where they are on already or aren't ours to give: writing the limits shows it.
+        // Fails if they are enabled already or not delegated; writing the limits shows which.
         let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +cpu +pids");
     }
     for (controller, file, value) in [
@@ -195,7 +196,7 @@ fn create_per_controller(
     Ok(())
 }
 
-/// Makes groups for somebody else to step into by writing to their `cgroup.procs`. The error says what is not enforced.
+/// Creates groups that another process joins by writing to their `cgroup.procs`. The error tells which limit is not enforced.
 pub(crate) fn create_for_process(
     name: &str,
     limits: &Limits,
@@ -204,14 +205,14 @@ pub(crate) fn create_for_process(
     (made.into_iter().map(|(_, folder)| folder).collect(), result)
 }
 
-/// Removes the groups of somebody who has ended. Those that aren't there, or aren't empty yet, are left.
+/// Removes the groups of a process that has exited. Missing or non-empty groups are skipped.
 pub(crate) fn remove_cgroups(name: &str) {
     for controller in CgroupController::ALL {
         let _ = fs::remove_dir(controller.parent_folder().join(name));
     }
 }
 
-/// Removes all groups that are left with nobody in them, whose names begin like this.
+/// Removes all empty groups whose names start with `prefix`.
 pub(crate) fn remove_empty_cgroups(prefix: &str) {
     for controller in CgroupController::ALL {
         let left = fs::read_dir(controller.parent_folder())
@@ -225,7 +226,7 @@ pub(crate) fn remove_empty_cgroups(prefix: &str) {
 }
 
 fn cpu_quota_us(limits: &Limits) -> Option<u64> {
-    // The kernel refuses less than a millisecond.
+    // The kernel rejects less than a millisecond.
     let of_period = |millis| (u64::from(millis) * PERIOD_US / 1_000).max(1_000);
     limits.cpu_millis.map(of_period)
 }
@@ -238,7 +239,7 @@ fn write_value(folder: &Path, file: &str, value: impl ToString) -> io::Result<()
     fs::write(folder.join(file), value.to_string())
 }
 
-/// The group that the calling process is in, for a controller; "" is version 2.
+/// The group of the calling process, for a controller; "" is version 2.
 fn current_cgroup(controller: &str) -> io::Result<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup")?;
     let path = cgroup_path(&text, controller).unwrap_or("/");

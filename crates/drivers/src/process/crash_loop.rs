@@ -1,8 +1,9 @@
-//! When unplanned exits are a crash loop. A rollout does not wait for its metrics then: a release that keeps exiting will not recover.
+//! Detects crash loops. A rollout does not wait for metrics then: a release that keeps exiting will not recover.
 //!
 //! # Trip conditions
 //! - One instance exited [`EXITS_BEFORE_READY`] times without ever having been ready.
-//! - The instances of the set together exited [`EXITS_AFTER_READY`] times within [`WINDOW`], once ready, however long each life was.
+//! - The instances of the set together exited [`EXITS_AFTER_READY`] times within [`WINDOW`] after having been ready, however
+//! long each run was.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,11 +17,11 @@ const EXITS_AFTER_READY: usize = 3;
 /// Longer than the longest backoff, so that an instance that exits after each start cannot hide behind it.
 const WINDOW: Duration = Duration::from_secs(120);
 
-/// Before the first restart; doubles with each.
+/// Pause before the first restart; doubled with each one.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-/// The longest time before a restart.
+/// Longest pause before a restart.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// An instance that ran this long begins with the shortest backoff again.
+/// An instance that ran this long resets its backoff.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// The unplanned exits of one set.
@@ -46,7 +47,7 @@ struct UnplannedExit {
 }
 
 impl SetCrashes {
-    /// The instance in this slot exited; `reason` is shown to people.
+    /// Records an exit of the instance in this slot; `reason` is shown to users.
     pub(super) fn add_exit(&mut self, slot: u32, reason: String, now: Instant) {
         let crashes = self.slots.entry(slot).or_default();
         if !crashes.ever_ready {
@@ -64,18 +65,18 @@ impl SetCrashes {
         });
     }
 
-    /// The instance in this slot became ready: its exits before that were part of the start.
+    /// Records that the instance in this slot became ready: earlier exits were part of its start.
     pub(super) fn set_ready(&mut self, slot: u32) {
         self.slots.entry(slot).or_default().ever_ready = true;
     }
 
-    /// The instance in this slot was stopped; whether others are left.
+    /// Removes a stopped instance; returns whether others are left.
     pub(super) fn remove_slot(&mut self, slot: u32) -> bool {
         self.slots.remove(&slot);
         !self.slots.is_empty()
     }
 
-    /// Why the set is in a crash loop, if it is.
+    /// The reason, if the set is in a crash loop.
     pub(super) fn crash_loop(&self, now: Instant) -> Option<String> {
         let starting = self.slots.iter().find_map(|(slot, crashes)| {
             let times = crashes.before_ready;
@@ -102,7 +103,7 @@ impl SetCrashes {
     }
 }
 
-/// The time until the next start.
+/// The pause before the next start.
 #[derive(Debug)]
 pub(super) struct RestartBackoff(Duration);
 
@@ -113,7 +114,7 @@ impl Default for RestartBackoff {
 }
 
 impl RestartBackoff {
-    /// How long to wait after a life that took `lived`.
+    /// The pause after a run that lasted `lived`.
     pub(super) fn next_wait(&mut self, lived: Duration) -> Duration {
         if lived > SETTLED {
             self.0 = BACKOFF_FIRST;

@@ -1,8 +1,8 @@
-//! The environment of an instance: clean, so that nothing of the server's leaks in, and complete, so that a release needs no file
-//! to learn where it is.
+//! The environment of an instance: clean, so that nothing of the server's leaks in, and complete, so that a release finds
+//! everything by variables.
 //!
-//! A value of `run.env` may name a secret or one of the variables below as `$NAME` or `${NAME}`; `$$` is a dollar. What is found
-//! here is given to the process and to nobody else: no log, no file, no error shows a value.
+//! A value of `run.env` may refer to a secret or one of the variables below as `$NAME` or `${NAME}`; `$$` is a dollar sign.
+//! Values are passed to the process only: no log, file or error contains one.
 
 use std::{
     collections::BTreeMap,
@@ -15,19 +15,19 @@ use shipway_core::target::{InstanceId, Launch};
 use super::SecretResolver;
 use crate::target::TargetError;
 
-/// The folders of one instance beside its code.
+/// The folders of an instance beside its code.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InstanceFolders {
-    /// Its own; kept while its set is there.
+    /// HOME; kept while the set exists.
     pub(super) home: PathBuf,
-    /// Its own; emptied at each start.
+    /// TMPDIR; emptied at each start.
     pub(super) temporary: PathBuf,
-    /// Of its service and environment: kept over releases, and shared by all instances.
+    /// DATA_DIR of the service and environment; kept across releases and shared by all instances.
     pub(super) data: PathBuf,
 }
 
 impl InstanceFolders {
-    /// Those of the instance whose files are in `slot`.
+    /// The folders of the instance with the slot folder `slot`.
     pub(super) fn new(id: &InstanceId, slot: &Path, data_root: &Path) -> Self {
         let place = &id.set.place;
         Self {
@@ -39,7 +39,7 @@ impl InstanceFolders {
         }
     }
 
-    /// Makes them, the temporary one empty.
+    /// Creates the folders and empties the temporary one.
     pub(super) fn create(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -52,7 +52,7 @@ impl InstanceFolders {
     }
 }
 
-/// All variables of one instance. A name that nobody knows is an error, before anything is started.
+/// All variables of an instance. An unknown name is an error.
 pub(super) fn instance_environment(
     id: &InstanceId,
     launch: &Launch,
@@ -84,7 +84,7 @@ pub(super) fn instance_environment(
         let known = |name: &str| ours.get(name).cloned().or_else(|| secrets(place, name));
         all.insert(name.clone(), expand_variables(value, known)?);
     }
-    // The routes lead to this port: it isn't for the file to say.
+    // Set last: the routes lead to this port, so the configuration can't override it.
     all.insert("PORT".to_owned(), port.to_string());
     Ok(all)
 }
@@ -118,7 +118,7 @@ fn expand_variables(
     Ok(expanded)
 }
 
-/// The name of a variable at the start of a text, and what follows it.
+/// Splits a variable name off the start of a text.
 fn split_variable_name(text: &str) -> Option<(&str, &str)> {
     let braced = text.strip_prefix('{');
     let inner = braced.unwrap_or(text);

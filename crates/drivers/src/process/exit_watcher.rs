@@ -1,9 +1,9 @@
-//! The shim's watch over its instance: what it prints goes to the log, it is asked to stop, and when it ends everything that it has
-//! started ends with it.
+//! The shim's event loop: copies the instance's output to its log, forwards a stop request, and kills everything that the
+//! instance started when it exits.
 //!
 //! # Stopping
-//! The stop signal goes once, to the main process alone. When that has exited, each process that it left without a parent gets SIGTERM
-//! once. What still runs when the grace period is over is killed.
+//! The stop signal is sent once, to the main process only. After it has exited, each orphaned process gets SIGTERM once. What
+//! still runs when the grace period is over is killed.
 
 use std::{
     collections::BTreeSet,
@@ -33,26 +33,26 @@ use super::{
     shell_command::SHELL,
 };
 
-/// What was killed is looked at again after this time: it may have forked before it died.
+/// Interval of kill rounds: a process may have forked before it died.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
-/// Processes that the kernel can't end (they wait for a broken disk) are left to it after this time.
+/// Unkillable processes (waiting for a broken disk) are abandoned after this time.
 const GIVE_UP: Duration = Duration::from_secs(5);
-/// Read from the instance at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Signals, as something to poll.
+/// Signals as a pollable pipe.
 pub(super) struct SignalWakeups {
     pipe: UnixStream,
     stop: Arc<AtomicBool>,
 }
 
 impl SignalWakeups {
-    /// From now on SIGTERM and SIGINT ask for a stop.
+    /// Makes SIGTERM and SIGINT request a stop.
     pub(super) fn register() -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
-        // The flag first: whoever wakes up finds it set.
+        // Register the flag first: the loop must find it set when the pipe wakes it.
         for signal in [SIGTERM, SIGINT] {
             signal_hook::flag::register(signal, stop.clone())?;
         }
@@ -68,11 +68,11 @@ impl SignalWakeups {
     }
 }
 
-/// How the instance is asked to stop.
+/// How to stop the instance.
 #[derive(Clone, Copy)]
 pub(super) struct InstanceStopRequest {
     pub(super) signal: StopSignal,
-    /// From the signal to SIGKILL.
+    /// Time from the signal to SIGKILL.
     pub(super) grace: Duration,
 }
 
@@ -93,42 +93,42 @@ impl InstanceStopRequest {
 /// How the instance ended.
 #[derive(Clone, Copy, Default)]
 pub(super) struct InstanceEnd {
-    /// Of its main process.
+    /// Exit status of the main process.
     pub(super) status: Option<WaitStatus>,
-    /// It was killed because the grace period was over.
+    /// It was killed at the end of the grace period.
     pub(super) grace_exceeded: bool,
-    /// Its main process exited unasked while others of it still ran.
+    /// The main process exited unexpectedly while others still ran.
     pub(super) left_processes: bool,
 }
 
-/// Where the instance is in its life.
+/// State of the instance.
 enum WatchStage {
     Running,
     Stopping(StopProgress),
-    /// Everything that is left is killed.
+    /// All remaining processes are being killed.
     Killing {
         give_up: Instant,
     },
 }
 
-/// The main process has been asked to stop.
+/// The main process got the stop signal.
 struct StopProgress {
-    /// When everything is killed.
+    /// When all processes are killed.
     deadline: Option<Instant>,
-    /// What processes get that have lost their parent.
+    /// The signal for orphaned processes.
     orphan_signal: Signal,
-    /// The processes that have got a signal: none gets two, because many servers take the second as "now".
+    /// Processes that got a signal. None gets two, because many servers treat the second as "now".
     signalled: BTreeSet<ProcessId>,
 }
 
-/// The watch over one instance.
+/// Watches one instance.
 pub(super) struct ExitWatcher {
     main: ProcessId,
     main_pid: Pid,
     request: InstanceStopRequest,
     stage: WatchStage,
     end: InstanceEnd,
-    /// Until its last writer is gone.
+    /// `None` after the last writer has closed it.
     output: Option<OwnedFd>,
     log: InstanceLog,
     wakeups: SignalWakeups,
@@ -157,7 +157,7 @@ impl ExitWatcher {
         })
     }
 
-    /// Kills it, for want of something to run it with.
+    /// Kills the instance after an error of the shim.
     pub(super) fn kill_now(&mut self) {
         self.stage = WatchStage::Killing {
             give_up: Instant::now() + GIVE_UP,
@@ -165,7 +165,7 @@ impl ExitWatcher {
         self.watch_until_end();
     }
 
-    /// Keeps watch until the instance and all that it has started are gone; how it ended.
+    /// Runs until the instance and all its descendants have exited; returns how it ended.
     pub(super) fn watch_until_end(&mut self) -> InstanceEnd {
         while self.reap_children() {
             let now = Instant::now();
@@ -177,12 +177,12 @@ impl ExitWatcher {
             }
             self.wait_for_event(now);
         }
-        // What was printed last may still be in the pipe.
+        // The last output may still be in the pipe.
         while self.copy_output() {}
         self.end
     }
 
-    /// Takes leave of children that have ended; whether there are others.
+    /// Reaps children; returns whether any are left.
     fn reap_children(&mut self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG) {
@@ -227,10 +227,10 @@ impl ExitWatcher {
         };
     }
 
-    /// Sends the stop signal to the main process alone: what it has started is its own to stop.
+    /// Sends the stop signal to the main process only, which is responsible for its children.
     ///
-    /// A shell of Shipway's own that still stands above the command has no part in that: without a trap it is ended by SIGTERM, and
-    /// what it leaves gets the stop signal in its place.
+    /// If `/bin/sh -c` is still the parent of the command, it only gets SIGTERM, unless it has a trap: it exits, and its
+    /// orphaned children get the stop signal instead.
     fn send_stop_signal(&mut self, now: Instant) {
         let signal = self.request.signal();
         let is_shell = procfs::is_shell_with_command(self.main, SHELL);
@@ -247,7 +247,7 @@ impl ExitWatcher {
         });
     }
 
-    /// The group, and what has left it: orphans become children of the shim.
+    /// Kills the process group, and processes that left it: orphans are reparented to the shim.
     fn kill_all(&self) {
         if self.end.status.is_none() {
             let _ = kill_process_group(self.main_pid, Signal::KILL);
@@ -257,7 +257,7 @@ impl ExitWatcher {
         }
     }
 
-    /// Until something happens or the stage has to be looked at again.
+    /// Waits for an event or the deadline of the current stage.
     fn wait_for_event(&mut self, now: Instant) {
         let timeout = match &self.stage {
             WatchStage::Running => None,
@@ -272,7 +272,7 @@ impl ExitWatcher {
         if let Some(output) = &self.output {
             polled.push(PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN));
         }
-        // Interrupted is a reason to look, too.
+        // EINTR is handled like an event.
         let _ = poll(&mut polled, timeout.as_ref());
         let printed = polled.get(1).is_some_and(|fd| !fd.revents().is_empty());
         self.wakeups.drain();
@@ -281,7 +281,7 @@ impl ExitWatcher {
         }
     }
 
-    /// One read from the instance into its log; whether there may be more.
+    /// Copies one chunk of output to the log; returns whether there may be more.
     fn copy_output(&mut self) -> bool {
         let Some(output) = &self.output else {
             return false;
@@ -301,7 +301,7 @@ impl ExitWatcher {
 }
 
 impl StopProgress {
-    /// Each process that has lost its parent gets one signal: it has nobody else to tell it. Those further down have.
+    /// Sends one signal to each orphaned process. Processes with a living parent are stopped by that parent.
     fn signal_orphans(&mut self) {
         for process in procfs::child_processes(std::process::id()) {
             if self.signalled.insert(process) {

@@ -1,4 +1,4 @@
-//! One slot of a set: a shim with its instance, probed, and started again when it ends unasked.
+//! Supervises one slot of a set: starts a shim with the instance, probes it, and restarts it when it exits unexpectedly.
 
 use std::{
     fs,
@@ -33,26 +33,26 @@ use crate::{
     target::TargetError,
 };
 
-/// A shim that was told to stop has this much longer than the instance's grace: to kill, to write down, to end.
+/// Added to the instance's grace for the shim: to kill, to write `ended.json`, to exit.
 const SHIM_GRACE: Duration = Duration::from_secs(8);
-/// How long a shim may take to start its instance.
+/// Timeout for starting an instance.
 const START_WITHIN: Duration = Duration::from_secs(20);
-/// What a shim says of why it can't start.
+/// Upper bound for a shim's error text.
 const REFUSAL_BYTES_MAX: u64 = 4_096;
-/// Lines of the log that are quoted of an instance that ends again and again.
+/// Log lines that are quoted when an instance exits.
 const LAST_WORDS: usize = 3;
 
-/// A slot under supervision.
+/// A supervised slot.
 pub(super) struct SupervisedSlot {
     wanted: watch::Sender<bool>,
     task: AbortOnDropHandle<Option<EndedInstance>>,
-    /// How it ended, once that is known.
+    /// How it ended, if known.
     end: Option<EndedInstance>,
     joined: bool,
 }
 
 impl SupervisedSlot {
-    /// Starts supervising: what was found running, or a new instance.
+    /// Starts the supervision of a running instance or of a new one.
     pub(super) fn supervise(
         id: InstanceId,
         launch: Arc<Launch>,
@@ -80,21 +80,20 @@ impl SupervisedSlot {
         }
     }
 
-    /// Whether it is supervised, and to be kept running.
+    /// Whether it is supervised and not being stopped.
     pub(super) fn is_wanted(&self) -> bool {
         *self.wanted.borrow() && !self.task.is_finished()
     }
 
-    /// The instance is no longer wanted: it is stopped.
+    /// Requests that the instance is stopped.
     pub(super) fn request_stop(&self) {
         self.wanted.send_replace(false);
     }
 
-    /// Returns when the instance is gone and not supervised any more: how its last process ended. Waiting can be given up and taken
-    /// up again.
+    /// Waits until the instance and its supervision have ended; returns how the last process ended. Cancel safe.
     pub(super) async fn wait_until_gone(&mut self) -> Option<EndedInstance> {
         if !self.joined {
-            // A panic in a supervisor is in the server's log; its instance is found by the next one.
+            // A panic of the task is in the log; the next server finds its instance.
             self.end = (&mut self.task).await.ok().flatten();
             self.joined = true;
         }
@@ -102,7 +101,7 @@ impl SupervisedSlot {
     }
 }
 
-/// Whether an instance runs in the slot of this folder.
+/// Whether an instance runs in the slot with this folder.
 pub(super) fn is_running(folder: &Path) -> bool {
     running_instance(folder).is_some()
 }
@@ -115,7 +114,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// What supervises a slot.
+/// The task that supervises a slot.
 struct SlotSupervisor {
     id: InstanceId,
     launch: Arc<Launch>,
@@ -126,16 +125,16 @@ struct SlotSupervisor {
     restarts: u32,
 }
 
-/// What ended a supervised life.
+/// Why a run ended.
 enum LifeEnd {
-    /// It ended by itself, or had to be ended; why, and with the words that belong to it.
+    /// It exited or had to be killed; the reason and its last log lines.
     Unasked { why: String, words: Vec<String> },
-    /// It is no longer wanted, and ended like this.
+    /// It was stopped on request.
     Asked(Option<EndedInstance>),
 }
 
 impl SlotSupervisor {
-    /// What the last server left here: an instance that runs, with its place in the list at once; a note that one did.
+    /// Finds a running instance of the last server and publishes its status, or records that it exited meanwhile.
     fn find_running(&mut self) -> Option<RunningInstance> {
         self.shared.load_availability(&self.id, &self.folder);
         let last: Option<RunningInstance> = read_json(&self.folder.join(RUNS));
@@ -147,7 +146,7 @@ impl SlotSupervisor {
                     .publish_status(self.running_status(runs, self.initial_phase()));
             }
             (None, last) => {
-                // It ended while no server was there to see it.
+                // It exited while no server was running.
                 if last.is_some() {
                     self.record_exit();
                 }
@@ -169,7 +168,7 @@ impl SlotSupervisor {
         }
     }
 
-    /// Supervises until it is told that the instance is no longer wanted, and then until it is gone.
+    /// Supervises until a stop is requested, and then until the instance has exited.
     async fn run(mut self, mut found: Option<RunningInstance>) -> Option<EndedInstance> {
         let mut stopped = None;
         let mut backoff = RestartBackoff::default();
@@ -177,7 +176,7 @@ impl SlotSupervisor {
             let begun = Instant::now();
             let runs = match found.take() {
                 Some(runs) => Ok(runs),
-                // Told to stop before it was started.
+                // A stop was requested before the start.
                 None if !*self.wanted.borrow() => break,
                 None => self.start_instance().await,
             };
@@ -209,11 +208,11 @@ impl SlotSupervisor {
                 () = tokio::time::sleep(wait) => {}
                 () = wait_until_unwanted(&mut self.wanted) => break,
             }
-            // A start that was under way when the last server was killed may be done by now.
+            // A start that was in progress when the last server was killed may have finished.
             found = running_instance(&self.folder);
         }
         self.record_availability(|record| record.record_stopped(Timestamp::now()));
-        // It was to end: the next one in this slot is no restart.
+        // Stopped on request: the next start in this slot is not a restart.
         let _ = fs::remove_file(self.folder.join(RUNS));
         cgroup::remove_cgroups(&self.id.to_string());
         self.shared.remove_instance(&self.id);
@@ -221,7 +220,7 @@ impl SlotSupervisor {
     }
 
     async fn start_instance(&self) -> Result<RunningInstance, TargetError> {
-        // A shim that was killed leaves its instance behind: that goes too, or two would run in one slot.
+        // A killed shim leaves its instance behind: kill it, or two would run in one slot.
         if let Some(last) = read_json::<RunningInstance>(&self.folder.join(RUNS)) {
             procfs::kill_session(last.shim).await;
         }
@@ -273,12 +272,12 @@ impl SlotSupervisor {
         Ok(runs)
     }
 
-    /// Starts a shim and tells it what to do; returns when its note of what runs is there.
+    /// Starts a shim and sends its instructions; returns when `runs.json` exists.
     async fn start_shim(&self, told: &ShimInstructions) -> Result<(), TargetError> {
         let (program, arguments) = self.shared.shim.split_first().ok_or_else(|| {
             io_error("starting the shim")(std::io::Error::other("no shim is configured"))
         })?;
-        // It outlives the server, and reads nothing from its terminal. When it ends, the runtime reaps it.
+        // It outlives the server and doesn't use its terminal. The runtime reaps it.
         let mut child = tokio::process::Command::new(program)
             .args(arguments)
             .arg(&self.folder)
@@ -297,7 +296,7 @@ impl SlotSupervisor {
         };
         let text =
             serde_json::to_vec(told).map_err(|error| io_error("telling the shim")(error.into()))?;
-        // One that refuses to start may not read all of it; it says why.
+        // A shim that fails may not read all of it; it prints the reason.
         let _ = stdin.write_all(&text).await;
         drop(stdin);
         let mut refusal = String::new();
@@ -315,7 +314,7 @@ impl SlotSupervisor {
         )))
     }
 
-    /// Probes until it ends, or is not wanted any more and has been stopped.
+    /// Probes until the instance exits, or a stop was requested and it has been stopped.
     async fn probe_until_ended(&self, runs: &RunningInstance) -> LifeEnd {
         let ready = self.folder.join(READY).exists();
         if ready {
@@ -354,7 +353,7 @@ impl SlotSupervisor {
         }
     }
 
-    /// Waits until it is time and asks; what changed, and why it is to be restarted, if it is.
+    /// Waits for the next probe and runs it; returns what changed, and the reason for a restart if one is needed.
     async fn probe_once(
         &self,
         probing: &mut ProbeHistory,
@@ -371,7 +370,7 @@ impl SlotSupervisor {
         let ask = async |probe| probe::run_probe(probe, asked, health.timeout).await;
         let liveness = health.liveness.as_ref().filter(|_| due);
         let (ready, alive) = match liveness {
-            // Asked once when it is the same question.
+            // The same probe runs only once.
             Some(liveness) if *liveness == health.readiness => {
                 let answer = ask(liveness).await;
                 (answer.clone(), Some(answer))
@@ -398,7 +397,7 @@ impl SlotSupervisor {
             }
             ProbeChange::Phase(phase) => {
                 let marker = self.folder.join(READY);
-                // Without the marker the next server asks first; with one too many it believes for a moment.
+                // A missing marker costs the next server one probe; a stale one is believed until the first probe.
                 let is_ready = phase == Phase::Ready;
                 if is_ready {
                     self.shared.record_ready(&self.id);
@@ -407,7 +406,7 @@ impl SlotSupervisor {
                     let _ = fs::remove_file(marker);
                 }
                 self.shared.publish_status(self.running_status(runs, phase));
-                // After it is shown: routing need not wait for the disk.
+                // Written after publishing: routing needn't wait for the disk.
                 let now = Timestamp::now();
                 self.record_availability(|record| match is_ready {
                     true => record.record_ready(now),
@@ -417,7 +416,7 @@ impl SlotSupervisor {
         }
     }
 
-    /// Counts an unplanned exit from when it happened.
+    /// Records an unplanned exit at the time it happened.
     fn record_exit(&self) {
         let ended: Option<EndedInstance> = read_json(&self.folder.join(ENDED));
         let at = ended.map_or_else(Timestamp::now, |ended| ended.at);
@@ -441,11 +440,11 @@ impl SlotSupervisor {
             tracing::warn!(instance = %self.id, "its shim doesn't end and is killed");
             runs.shim.send_signal(Signal::KILL);
         }
-        // Nothing, unless the shim was killed.
+        // Only needed if the shim was killed.
         procfs::kill_session(runs.shim).await;
     }
 
-    /// In words, with the end of the log.
+    /// The reason, with the last log lines.
     fn unplanned_end(&self) -> LifeEnd {
         let ended: Option<EndedInstance> = read_json(&self.folder.join(ENDED));
         let why = ended.map_or_else(
@@ -456,7 +455,7 @@ impl SlotSupervisor {
         LifeEnd::Unasked { why, words }
     }
 
-    /// While no process runs.
+    /// The status without a process.
     fn status(&self, phase: Phase) -> InstanceStatus {
         InstanceStatus {
             id: self.id.clone(),
@@ -492,7 +491,7 @@ fn io_error(what: &str) -> impl FnOnce(std::io::Error) -> TargetError {
     move |source| TargetError::Io { what, source }
 }
 
-/// Returns when the instance is no longer wanted. A target that is dropped takes its tasks with it: they don't come here.
+/// Waits until a stop is requested. If the target is dropped its tasks are aborted.
 async fn wait_until_unwanted(wanted: &mut watch::Receiver<bool>) {
     if wanted.wait_for(|wanted| !wanted).await.is_err() {
         std::future::pending::<()>().await;

@@ -1,4 +1,4 @@
-//! The log of an instance: what it prints, as it prints it, in files of bounded size. A full disk costs lines, never the instance.
+//! The log of an instance: its raw output in files of bounded size. A full disk loses lines but never stops the instance.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -6,20 +6,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The present file; older ones are `log.1`, `log.2`.
+/// The current file; older ones are `log.1`, `log.2`.
 pub(super) const LOG: &str = "log";
-/// What lines of our own begin with.
+/// Prefix of lines written by Shipway.
 const NOTE_PREFIX: &str = "shipway: ";
-/// A file is rotated at this size.
+/// Size at which a file is rotated.
 const BYTES_MAX: u64 = 10 << 20;
-/// Rotated files kept beside the current one.
+/// Number of rotated files.
 const ROTATED_MAX: u32 = 2;
-/// The end of a log that is looked at for last words.
+/// Bytes at the end that are searched for the last lines.
 const END_BYTES: u64 = 8 << 10;
-/// The longest line that is quoted.
+/// Longest quoted line.
 const QUOTED_CHARS: usize = 200;
 
-/// The writing end.
+/// Writes the log.
 pub(super) struct InstanceLog {
     path: PathBuf,
     file: File,
@@ -41,7 +41,7 @@ impl InstanceLog {
         })
     }
 
-    /// Writes what the instance has printed, or drops and counts it.
+    /// Writes output of the instance, or drops and counts it.
     pub(super) fn write_output(&mut self, bytes: &[u8]) {
         if self.size >= self.bytes_max {
             self.rotate();
@@ -55,7 +55,7 @@ impl InstanceLog {
         }
     }
 
-    /// A line of our own.
+    /// Writes a line of Shipway's own.
     pub(super) fn write_note(&mut self, text: &str) {
         self.write_output(format!("{NOTE_PREFIX}{text}\n").as_bytes());
     }
@@ -69,7 +69,7 @@ impl InstanceLog {
         Ok(())
     }
 
-    /// The error is how many bytes were not written.
+    /// The error is the number of bytes that were not written.
     fn append(&mut self, bytes: &[u8]) -> Result<(), u64> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -98,7 +98,7 @@ impl InstanceLog {
             .open(&self.path);
         match (renamed, opened) {
             (Ok(()), Ok(file)) => self.file = file,
-            // Without room for a new file the old one is the present one, as far as it can still grow.
+            // Disk full: keep using the old file, as far as it can grow.
             (Ok(()), Err(_)) => drop(fs::rename(numbered(1), &self.path)),
             (Err(_), _) => {}
         }
@@ -106,7 +106,7 @@ impl InstanceLog {
     }
 }
 
-/// The last lines that the present run of an instance has printed, oldest first, each shortened.
+/// The last lines of the current run, oldest first, each shortened.
 pub(super) fn last_log_lines(path: &Path, lines: usize) -> Vec<String> {
     let end = read_end(path).unwrap_or_default();
     let mut words: Vec<String> = end
@@ -121,10 +121,10 @@ pub(super) fn last_log_lines(path: &Path, lines: usize) -> Vec<String> {
     words
 }
 
-/// The line that separates one run of an instance from the one before.
+/// Start of the line that begins a run.
 const STARTED: &str = "shipway: started ";
 
-/// What [`InstanceLog::note`] is told at the start of a run.
+/// The note at the start of a run.
 pub(super) fn started_line(what: &str) -> String {
     format!("started {what}")
 }

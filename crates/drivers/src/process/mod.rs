@@ -3,20 +3,33 @@
 //! A set is a folder `instances/{service}.{environment}.{release}`:
 //!
 //! ```text
-//! set.json            what it was told: launch and count (no secrets)
-//! app/                the artifact, unpacked once, whole; the working directory of all its instances
-//! app.unpacked        written when that was done: files that are newer are the instances'
+//! set.json            launch and count of the set (no secrets)
+//! app/                the unpacked artifact; the working directory of all instances
+//! app.unpacked        written after unpacking: newer files were written by instances
 //! 1/home, 1/tmp       HOME and TMPDIR of the instance in slot 1
-//! 1/runs.json         what runs in slot 1: shim and instance by pid and start time, address
-//! 1/ready             there while it is ready
+//! 1/runs.json         shim and instance in slot 1, by pid and start time; address
+//! 1/ready             present while the instance is ready
 //! 1/ended.json        how the last run ended
-//! 1/availability.json since when it has been ready, or not, and the totals before
-//! 1/log, log.1, log.2 what it prints
+//! 1/availability.json since when the instance has been ready or not, and earlier totals
+//! 1/log, log.1, log.2 output of the instance
 //! 1/slot.lock         held by the shim
 //! ```
 //!
-//! Opening the target finds what runs and goes on supervising it. It must never start a second instance in a slot, never let an
-//! instance go on that nobody knows of, and never write a secret down.
+//! # Why shims
+//!
+//! Instances must survive a restart of the server. The shim is the parent that collects the output and the exit status
+//! meanwhile.
+//!
+//! # Invariants
+//!
+//! - A slot has at most one instance: its shim holds `slot.lock`.
+//! - Every running instance is supervised: opening the target finds what runs and resumes its supervision.
+//! - Secrets are never written to disk.
+//!
+//! # Failure modes
+//!
+//! - The server is killed: shims and instances run on; the next server resumes.
+//! - A shim is killed: its instance is found by its session and killed before the slot is started again.
 
 mod artifact;
 mod availability;
@@ -42,12 +55,12 @@ use shipway_engine::Reader;
 
 pub use process_target::{ProcessTarget, ProcessTargetOptions};
 
-/// Where artifacts come from.
+/// Source of artifacts.
 #[async_trait]
 pub trait ArtifactSource: Send + Sync {
-    /// The bytes of an artifact, a tar; the error is a sentence.
+    /// Opens an artifact, a tar archive.
     async fn open(&self, digest: &Digest) -> Result<Reader, String>;
 }
 
-/// The value of a secret for a place, if it is set.
+/// Returns the value of a secret in an environment, if it is set.
 pub type SecretResolver = Arc<dyn Fn(&Place, &str) -> Option<String> + Send + Sync>;

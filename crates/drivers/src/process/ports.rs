@@ -1,5 +1,5 @@
-//! Ports for instances: free at this moment, and not among those that the kernel gives to outgoing connections. A busy proxy
-//! has thousands of these; one of them would sooner or later sit on the port of an instance that is about to listen.
+//! Finds ports for instances: free now, and outside the kernel's ephemeral range, where outgoing connections of a busy proxy
+//! would sooner or later take the port of an instance before it listens.
 
 use std::{
     collections::BTreeSet,
@@ -8,13 +8,13 @@ use std::{
     ops::Range,
 };
 
-/// Instances get ports from here on, as far as the kernel's own range leaves room.
+/// First port for instances, if the ephemeral range leaves room.
 const FIRST: u16 = 20_000;
-/// Ports tried before the kernel is asked for any.
+/// Ports to try before taking any port from the kernel.
 const TRIES: usize = 200;
 
-/// A loopback port that nobody listens on and that isn't among `taken`. Should somebody else take it first, the instance says
-/// so, ends, and gets another with its next start.
+/// A free loopback port that isn't among `taken`. If another process takes it first, the instance exits and gets another port at
+/// its next start.
 pub(super) fn find_free_port(taken: &BTreeSet<u16>) -> io::Result<u16> {
     let range = FIRST..kernel_range_start();
     for port in candidate_ports(&range)? {
@@ -26,7 +26,7 @@ pub(super) fn find_free_port(taken: &BTreeSet<u16>) -> io::Result<u16> {
     Ok(any.local_addr()?.port())
 }
 
-/// Some of the range, from a random place on: two servers on one machine seldom look at the same ports.
+/// A part of the range, from a random start: two servers on one machine rarely try the same ports.
 fn candidate_ports(range: &Range<u16>) -> io::Result<impl Iterator<Item = u16> + use<>> {
     let mut random = [0; 2];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;

@@ -1,34 +1,34 @@
-//! Answers of an instance's probes in a row, and what follows from them. Pure: time is passed in.
+//! Consecutive probe results of an instance, and the resulting phase. Pure: time is passed in.
 
 use std::time::{Duration, Instant};
 
 use shipway_core::{check::Health, target::Phase};
 
-/// Between probes of an instance that isn't ready yet, so that a rollout needn't wait for a whole interval.
+/// Pause between probes of an instance that isn't ready yet, so that a rollout needn't wait for a whole interval.
 const EAGER: Duration = Duration::from_millis(50);
-/// After so many probes the eagerness has halved.
+/// The pause grows by one unit after this many probes.
 const EAGER_PROBES: u32 = 20;
 
-/// What changed with an answer.
+/// The effect of a probe result.
 #[derive(Debug, PartialEq)]
 pub(super) enum ProbeChange {
-    /// Nothing that anybody shows.
+    /// Nothing visible.
     Nothing,
-    /// The same phase for the same reason; only how long it has lasted is new.
+    /// The same phase and reason; only the duration changed.
     Lasting(Phase),
-    /// Another phase or another reason.
+    /// Another phase or reason.
     Phase(Phase),
 }
 
-/// What the probes of one run have said.
+/// The probe results of one run.
 pub(super) struct ProbeHistory {
     ready: bool,
-    /// It was ready before: it is unready now, not starting.
+    /// It was ready before: failing probes make it unready, not starting.
     ever_ready: bool,
     good: u32,
     bad: u32,
     dead: u32,
-    /// A liveness probe has had a good answer.
+    /// A liveness probe has succeeded.
     was_alive: bool,
     asked: u32,
     failing: Option<(Instant, String)>,
@@ -37,7 +37,7 @@ pub(super) struct ProbeHistory {
 }
 
 impl ProbeHistory {
-    /// Of an instance that was started at `started`; `ready` when it was when it was last asked.
+    /// For an instance started at `started`; `ready` is its last known readiness.
     pub(super) fn new(ready: bool, started: Instant) -> Self {
         Self {
             ready,
@@ -53,8 +53,8 @@ impl ProbeHistory {
         }
     }
 
-    /// How long to wait with the next question: none at first, then eager, then less and less, never longer than the interval. Good
-    /// answers that are counted are an interval apart.
+    /// Pause before the next probe: none at first, then short and growing up to the interval. Successes that are counted are an
+    /// interval apart.
     pub(super) fn next_wait(&self, health: &Health) -> Duration {
         match self.asked {
             0 => Duration::ZERO,
@@ -63,7 +63,7 @@ impl ProbeHistory {
         }
     }
 
-    /// Whether liveness is to be asked now, too: never more often than the interval.
+    /// Whether a liveness probe is due: at most once per interval.
     pub(super) fn liveness_is_due(&mut self, health: &Health, now: Instant) -> bool {
         let due = self
             .liveness_asked
@@ -74,7 +74,7 @@ impl ProbeHistory {
         due
     }
 
-    /// Takes an answer of the readiness probe.
+    /// Records a result of the readiness probe.
     pub(super) fn record_readiness(
         &mut self,
         health: &Health,
@@ -116,9 +116,9 @@ impl ProbeHistory {
         }
     }
 
-    /// Takes an answer of the liveness probe; the reason when the instance is to be restarted for it.
+    /// Records a result of the liveness probe; returns the reason if the instance must be restarted.
     ///
-    /// The start period ends with the first good answer, as Docker's does and Kubernetes' startup probe: from then on bad ones count.
+    /// The start period ends with the first success, like Docker's and Kubernetes' startup probe: from then on failures count.
     pub(super) fn record_liveness(
         &mut self,
         health: &Health,

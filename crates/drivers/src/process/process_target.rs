@@ -1,4 +1,4 @@
-//! Sets of instances on this machine: what they were told, on disk; their slots, supervised.
+//! Sets of instances on this machine: their specification on disk, and their supervised slots.
 
 use std::{
     collections::BTreeMap,
@@ -24,59 +24,59 @@ use super::{
 };
 use crate::target::{StopReport, Target, TargetError};
 
-/// How the target is opened.
+/// Options of the process target.
 pub struct ProcessTargetOptions {
     /// The folder of the sets.
     pub root: PathBuf,
-    /// Below it are the folders that services keep over releases (`DATA_DIR`): `SERVICE/ENVIRONMENT`.
+    /// Root of the folders that services keep across releases (`DATA_DIR`): `SERVICE/ENVIRONMENT`.
     pub data: PathBuf,
-    /// The shim's command; the instance's folder is added to it.
+    /// The shim's command; the instance's folder is appended.
     pub shim: Vec<OsString>,
-    /// Where artifacts come from.
+    /// Source of artifacts.
     pub artifacts: Arc<dyn ArtifactSource>,
-    /// Where secrets come from.
+    /// Source of secrets.
     pub secrets: SecretResolver,
 }
 
 const SET: &str = "set.json";
 const APP: &str = "app";
-/// Beside the folder of all sets: folders of releases that the log doesn't know.
+/// Beside the folder of all sets: folders of releases that are not in the log.
 const SET_ASIDE: &str = "set-aside";
-/// Folders of stopped sets that are kept for their logs.
+/// Number of folders of stopped sets that are kept for their logs.
 const STOPPED_MAX: usize = 30;
 
-/// What a set was told, as it stands on disk.
+/// The specification of a set, as stored in `set.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredSet {
     key: SetKey,
     launch: Launch,
     count: u32,
-    /// The boot of the machine that the artifact was unpacked in. Its files are not forced to the disk: after a power cut they
-    /// may be empty, and are unpacked again.
+    /// Boot id of the machine when the artifact was unpacked. Its files are not synced: after a power failure they may be empty,
+    /// and are unpacked again.
     #[serde(default)]
     boot: String,
 }
 
-/// Instances as processes on this machine.
+/// Runs instances as processes on this machine.
 ///
-/// Dropping it leaves the instances running, for the next one to take over.
+/// Dropping it leaves the instances running; the next target resumes them.
 pub struct ProcessTarget {
     root: PathBuf,
     artifacts: Arc<dyn ArtifactSource>,
     shared: Arc<TargetState>,
     boot: String,
-    /// One lock for each set: what is told of it happens in order.
+    /// One lock per set: its operations run one after the other.
     sets: Mutex<BTreeMap<SetKey, Arc<tokio::sync::Mutex<SlotMap>>>>,
 }
 
 type SlotMap = BTreeMap<u32, SupervisedSlot>;
 
 impl ProcessTarget {
-    /// Opens the target and takes over what runs; what should run and doesn't is started. When it returns, all of it is in
-    /// [`Target::instances`]; what was ready counts as ready until its probes say otherwise.
+    /// Opens the target, resumes running instances and starts missing ones. When it returns, all of them are in
+    /// [`Target::instances`]; an instance that was ready counts as ready until its probes fail.
     pub async fn open(options: ProcessTargetOptions) -> io::Result<Self> {
         fs::create_dir_all(&options.root)?;
-        // Absolute: instances get it, and run elsewhere.
+        // Absolute, because instances run in another folder.
         let data = std::path::absolute(&options.data)?;
         let target = Self {
             root: fs::canonicalize(&options.root)?,
@@ -114,7 +114,7 @@ impl ProcessTarget {
         let slots = self.set_slots(&set.key);
         let mut slots = slots.lock().await;
         self.start_slots(&mut slots, &set).await;
-        // The last server was killed while it was stopping these.
+        // The last server was killed while stopping these.
         let launch = Arc::new(set.launch.clone());
         for slot in running.into_iter().filter(|slot| *slot > set.count) {
             let slot = slots
@@ -154,7 +154,7 @@ impl ProcessTarget {
         sets.entry(set.clone()).or_default().clone()
     }
 
-    /// Starts supervising the slots that aren't yet.
+    /// Starts supervising the slots that aren't supervised.
     async fn start_slots(&self, slots: &mut SlotMap, set: &StoredSet) {
         let launch = Arc::new(set.launch.clone());
         for number in 1..=set.count {
@@ -162,7 +162,7 @@ impl ProcessTarget {
                 if slot.is_wanted() {
                     continue;
                 }
-                // On its way out since a stop that nobody waits for any more.
+                // Still stopping after a cancelled stop.
                 slot.wait_until_gone().await;
             }
             slots.insert(
@@ -185,8 +185,8 @@ impl ProcessTarget {
         serde_json::from_slice(&fs::read(self.set_folder(set).join(SET)).ok()?).ok()
     }
 
-    /// Before anything is stopped: the next server shall not start it again. It must not fail: a full disk is no reason to let go
-    /// on what is to be stopped.
+    /// Stored before anything is stopped, so that the next server doesn't start it again. Must not fail: a full disk must not
+    /// keep instances running.
     fn store_stop(&self, set: &SetKey, keep: u32) {
         let Some(mut told) = self.read_set(set) else {
             return;
@@ -218,24 +218,24 @@ impl ProcessTarget {
         fs::rename(folder, to)
     }
 
-    /// The artifact goes, the logs stay for a while.
+    /// Removes the artifact; the logs stay for a while.
     async fn retire_set(&self, set: &SetKey) {
         self.shared.remove_availability(set);
         let (root, folder) = (self.root.clone(), self.set_folder(set));
-        // Big folders take their time.
+        // Deleting large folders is slow.
         let retired = tokio::task::spawn_blocking(move || {
             let _ = fs::remove_file(folder.join(SET));
             let _ = fs::remove_dir_all(folder.join(APP));
             remove_instance_folders(&folder);
             remove_oldest_stopped(&root);
         });
-        // What could not be removed is tried again with the next one.
+        // Failures are retried when the next set is removed.
         let _ = retired.await;
     }
 }
 
-/// Whether two launches of one release number are of one release. A log that lost its last events gives a number again, and what
-/// ran under it must not be taken for the new release.
+/// Whether two launches with the same release number are the same release. A log that lost its last events reuses a number, and
+/// instances of the lost release must not be taken for the new one.
 fn is_same_release(one: &Launch, other: &Launch) -> bool {
     let identity = |launch: &Launch| {
         (
@@ -255,7 +255,7 @@ fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Homes and temporary folders of a set that is gone; the logs beside them stay.
+/// Removes the homes and temporary folders of a removed set; the logs beside them stay.
 fn remove_instance_folders(folder: &Path) {
     for slot in slots_on_disk(folder) {
         for name in ["home", "tmp"] {
@@ -294,7 +294,7 @@ impl Target for ProcessTarget {
             set: set.clone(),
             slot: 1,
         };
-        // A secret that isn't set is said now, not by an instance that can't be started.
+        // Check secrets now, before an instance fails to start.
         let folders = InstanceFolders::default();
         environment::instance_environment(&id, launch, &folders, 0, &self.shared.secrets)?;
         let found = self.read_set(set);
@@ -308,7 +308,7 @@ impl Target for ProcessTarget {
         let app = folder.join(APP);
         match &known {
             Some(_) => artifact::unpack_artifact(&*self.artifacts, &launch.artifact, &app).await?,
-            // What is there is nobody's: its set was never kept, or is gone.
+            // What is there belongs to no set: it was never stored or was removed.
             None => artifact::replace_artifact(&*self.artifacts, &launch.artifact, &app).await?,
         }
         let told = StoredSet {
@@ -332,7 +332,7 @@ impl Target for ProcessTarget {
         };
         self.store_stop(set, keep);
         let beyond = keep.saturating_add(1);
-        // All at once, then one after the other: together they take as long as the slowest.
+        // Stop all at once, then wait for each: together they take as long as the slowest.
         slots
             .range(beyond..)
             .for_each(|(_, slot)| slot.request_stop());

@@ -1,4 +1,4 @@
-//! What `/proc` says of processes.
+//! Information about processes from `/proc`.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -9,12 +9,12 @@ use rustix::{
 use shipway_core::target::Usage;
 use tokio::io::unix::AsyncFd;
 
-/// Rounds of killing what is left of a session: whoever forks while being killed is found in the next one.
+/// Rounds of killing a session: a process that forks while being killed is found in the next one.
 const KILL_ROUNDS: u32 = 16;
-/// How long one process may take to be gone after SIGKILL; one that waits for a broken disk never is.
+/// Timeout for one process after SIGKILL; one that waits for a broken disk never exits.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
-/// A process that can't be mistaken for a later one with the same number.
+/// Identifies a process even if its pid is reused.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -25,7 +25,7 @@ pub(crate) struct ProcessId {
 }
 
 impl ProcessId {
-    /// The process that has this number now.
+    /// The process that has this pid now.
     pub(crate) fn find(pid: u32) -> Option<Self> {
         Some(Self {
             pid,
@@ -33,7 +33,7 @@ impl ProcessId {
         })
     }
 
-    /// Whether it still runs; one that has ended and waits to be reaped doesn't.
+    /// Whether it still runs; a zombie doesn't.
     pub(crate) fn is_alive(self) -> bool {
         read_stat(self.pid)
             .is_some_and(|stat| stat.start_time == self.start_time && stat.state != 'Z')
@@ -43,24 +43,24 @@ impl ProcessId {
         i32::try_from(self.pid).ok().and_then(Pid::from_raw)
     }
 
-    /// Sends a signal to this process and no other. Gone already is as good.
+    /// Sends a signal to exactly this process; no error if it has exited.
     pub(super) fn send_signal(self, signal: Signal) {
         let handle = self
             .as_pid()
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        // Opened, then looked at: what the handle refers to can't change any more.
+        // Check after opening: the pidfd refers to one process for good.
         let Some(handle) = handle.filter(|_| self.is_alive()) else {
             return;
         };
         let _ = pidfd_send_signal(&handle, signal);
     }
 
-    /// Returns when it has ended.
+    /// Waits until it has exited.
     pub(crate) async fn wait_until_ended(self) {
         let watched = self
             .as_pid()
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        // Opened, then looked at: the number can't have changed hands in between unseen.
+        // Check after opening: the pid can't have been reused unnoticed.
         if !self.is_alive() {
             return;
         }
@@ -71,7 +71,7 @@ impl ProcessId {
         let watched = watched.and_then(|fd: OwnedFd| AsyncFd::new(fd).ok());
         match watched {
             Some(fd) => drop(fd.readable().await),
-            // No pidfds here: look.
+            // Kernel without pidfd: poll instead.
             None => {
                 while self.is_alive() {
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -81,10 +81,10 @@ impl ProcessId {
     }
 }
 
-/// Kills what is left of the session that `leader` led, and returns when it is gone.
+/// Kills the remaining processes of the session of `leader`, and returns when they have exited.
 ///
-/// As long as any process is of the session, the kernel gives its leader's number to nobody else. So another process with that
-/// number means that nothing is left, and a process of the session is never a stranger.
+/// The kernel doesn't reuse the leader's pid while a process of the session exists. So another process with that pid means that
+/// none is left, and every process found belongs to the session.
 pub(crate) async fn kill_session(leader: ProcessId) {
     for _ in 0..KILL_ROUNDS {
         if read_stat(leader.pid).is_some_and(|stat| stat.start_time != leader.start_time) {
@@ -111,7 +111,7 @@ pub(crate) async fn kill_session(leader: ProcessId) {
     }
 }
 
-/// The children of a process that still run.
+/// The running children of a process.
 pub(super) fn child_processes(parent: u32) -> Vec<ProcessId> {
     all_processes()
         .filter(|(_, stat)| stat.parent == parent && stat.state != 'Z')
@@ -122,14 +122,14 @@ pub(super) fn child_processes(parent: u32) -> Vec<ProcessId> {
         .collect()
 }
 
-/// Whether the process is a shell that was started as `SHELL -c …` and still runs that line, with another command below it.
+/// Whether the process is a shell started as `SHELL -c …` that still interprets that line.
 pub(super) fn is_shell_with_command(process: ProcessId, shell: &str) -> bool {
     let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
     let mut words = line.split(|byte| *byte == 0);
     words.next() == Some(shell.as_bytes()) && words.next() == Some(b"-c")
 }
 
-/// Whether the process has a handler for the signal of this number.
+/// Whether the process has a handler for this signal.
 pub(super) fn has_handler(process: ProcessId, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -146,7 +146,7 @@ struct ProcessStat {
     group: u32,
     session: u32,
     cpu_ticks: u64,
-    /// Of children that have ended and were waited for.
+    /// Of reaped children.
     children_ticks: u64,
     start_time: u64,
     resident_pages: u64,
@@ -166,7 +166,7 @@ fn read_stat(pid: u32) -> Option<ProcessStat> {
 }
 
 fn parse_stat(text: &str) -> Option<ProcessStat> {
-    // The name is in parentheses and may hold anything; the last one ends it.
+    // The name is in parentheses and may contain any character: search for the last parenthesis.
     let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let id = |index: usize| u32::try_from(number(index)?).ok();
@@ -182,15 +182,15 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
     })
 }
 
-/// What instances use, each with all that it has started; by the pid of their main process.
+/// Resource usage of instances including their descendants, by the pid of the main process.
 ///
-/// The time of processes that have ended is kept by those that waited for them, at last by the shim: what is reported never falls
-/// while an instance runs. The shim's own use doesn't count.
+/// The time of exited processes is kept by their parents, finally by the shim: the reported values never fall while an instance
+/// runs. The shim's own usage is excluded.
 pub(super) fn measure_usage(instances: &[u32]) -> BTreeMap<u32, Usage> {
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
     let page_bytes = rustix::param::page_size() as u64;
     let everything: BTreeMap<u32, ProcessStat> = all_processes().collect();
-    // An instance's session is its shim's; should it have made one of its own, its group still tells.
+    // An instance is in its shim's session; if it created its own, its process group identifies it.
     let mut owners: BTreeMap<u32, u32> = BTreeMap::new();
     let mut used: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
     for main in instances {

@@ -1,17 +1,17 @@
-//! Commands of `run.command`, which a shell runs: how to start one so that no shell stands between Shipway and the server.
+//! Rewrites commands of `run.command` so that no shell stays between the shim and the server process.
 //!
 //! # Why
-//! A shell that waits for its last command takes the stop signal in that command's place, and dies of it while the command still runs.
-//! So the last command of the line is run with `exec`, which puts it in the shell's place. Debian's `/bin/sh` does not do that by itself.
+//! A shell that waits for its last command receives the stop signal instead of that command, and exits while the command still
+//! runs. With `exec` the last command replaces the shell. Debian's `/bin/sh` does not do that by itself.
 //!
 //! # Invariants
-//! The line does the same with and without `exec`. Whatever this small reader is not sure of (compound commands, pipelines, traps,
-//! here-documents, builtins) is left as it is; the keeper then finds the shell in between and handles that.
+//! The line does the same with and without `exec`. Lines that this small parser is not sure about (compound commands, pipelines,
+//! traps, here-documents, builtins) are left unchanged; the exit watcher then handles the shell in between.
 
-/// What runs commands.
+/// The shell that runs commands.
 pub(super) const SHELL: &str = "/bin/sh";
 
-/// First words that are no programs, or whose program does something else than the shell's builtin of that name.
+/// Words that are not programs, or whose program differs from the shell's builtin of that name.
 const NOT_PROGRAMS: &[&str] = &[
     "!", "[", "[[", ".", ":", "alias", "bg", "break", "builtin", "case", "cd", "command",
     "continue", "coproc", "declare", "do", "done", "echo", "elif", "else", "esac", "eval", "exec",
@@ -20,13 +20,13 @@ const NOT_PROGRAMS: &[&str] = &[
     "select", "set", "shift", "shopt", "source", "test", "then", "time", "times", "trap", "true",
     "type", "typeset", "ulimit", "umask", "unalias", "unset", "until", "wait", "while", "{", "}",
 ];
-/// With one of these anywhere, replacing the shell may change what the line does.
+/// If one of these occurs anywhere, replacing the shell may change the meaning of the line.
 const KEEPS_THE_SHELL: &[&str] = &[
     "!", "[[", "alias", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for",
     "function", "if", "select", "then", "time", "trap", "until", "while", "{", "}",
 ];
 
-/// The command line with `exec` before its last command; `None` where that might change its meaning or is not possible.
+/// Inserts `exec` before the last command; `None` if that might change the meaning or is not possible.
 pub(super) fn with_exec(command: &str) -> Option<String> {
     let commands = simple_commands(command)?;
     let (last, before) = commands.split_last()?;
@@ -46,17 +46,17 @@ pub(super) fn with_exec(command: &str) -> Option<String> {
     Some(format!("{assignments}exec {rest}"))
 }
 
-/// One command of a line, as far as it matters here.
+/// One simple command of a line.
 struct SimpleCommand<'c> {
-    /// Its first word that is no assignment; empty when there is none.
+    /// The first word that is not an assignment; empty if there is none.
     program: &'c str,
-    /// Where that begins in the line.
+    /// Byte offset of that word in the line.
     program_at: usize,
-    /// It reads from or writes to another command.
+    /// It is part of a pipeline.
     piped: bool,
 }
 
-/// The simple commands of a line; `None` for what is more than a list of them.
+/// The simple commands of a line; `None` for anything but a list of them.
 fn simple_commands(line: &str) -> Option<Vec<SimpleCommand<'_>>> {
     let bytes = line.as_bytes();
     let mut commands = Vec::new();
@@ -92,7 +92,7 @@ fn simple_commands(line: &str) -> Option<Vec<SimpleCommand<'_>>> {
     Some(commands)
 }
 
-/// Behind what stands at `at`: a character, or a quoted text as a whole. `None` for what is not read here.
+/// The offset after the character or quoted text at `at`; `None` for syntax that is not parsed.
 fn skip_token(line: &str, at: usize) -> Option<usize> {
     let rest = &line[at..];
     let is_word_start = at == 0 || line.as_bytes()[at - 1].is_ascii_whitespace();
@@ -115,7 +115,7 @@ fn skip_token(line: &str, at: usize) -> Option<usize> {
         b'$' if rest.starts_with("$(") => {
             let inside = &rest[2..];
             let end = inside.find(')')?;
-            // Nested or quoted parentheses are not counted here.
+            // Nested or quoted parentheses are not parsed.
             (!inside[..end].contains(['(', '\'', '"', '\\', '`'])).then_some(at + 2 + end + 1)
         }
         b'(' | b')' | b'`' => None,
@@ -125,7 +125,7 @@ fn skip_token(line: &str, at: usize) -> Option<usize> {
     }
 }
 
-/// The words of `line[start..end]`.
+/// Parses `line[start..end]`.
 fn parse_simple_command(line: &str, start: usize, end: usize, piped: bool) -> SimpleCommand<'_> {
     let mut at = start;
     loop {
@@ -133,7 +133,7 @@ fn parse_simple_command(line: &str, start: usize, end: usize, piped: bool) -> Si
         let program_at = at + (text.len() - text.trim_start().len());
         let mut word_end = program_at;
         while word_end < end && !line.as_bytes()[word_end].is_ascii_whitespace() {
-            // Read once already: what can't be skipped was refused.
+            // Parsed before: text that can't be skipped was rejected.
             word_end = skip_token(line, word_end).unwrap_or(end);
         }
         let word = &line[program_at..word_end];

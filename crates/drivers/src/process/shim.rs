@@ -1,11 +1,17 @@
-//! The shim: a small process above each instance. It survives the server, keeps the instance's log within bounds, sends it the stop
-//! signal when asked to stop by SIGTERM, leaves nothing of the instance behind, and writes down how it ended.
+//! The shim: a small parent process of each instance. It survives the server, writes the instance's log, forwards a stop
+//! request, kills everything the instance leaves behind, and records how it ended.
 //!
-//! It is told what to do on its standard input, so that secrets are in no file; a server that is killed while telling has told
-//! nothing. It holds its slot by a file lock: two shims never run in one slot. On its standard output it says why it can't start;
-//! closing that without a word means that `runs.json` is there.
+//! # Invariants
 //!
-//! One thread, no runtime, nothing that grows: there is one for each instance, for as long as that runs.
+//! - Its instructions come on standard input, so secrets are in no file. If the server is killed while writing them, nothing is
+//! started.
+//! - It holds its slot by a file lock: two shims never run in one slot.
+//! - It reports on standard output why it can't start; closing it without output means that `runs.json` exists.
+//! - One thread, no runtime, bounded memory: there is one shim per instance, for as long as that runs.
+//!
+//! # Failure modes
+//!
+//! - The shim is killed: its instance keeps running without a log; the server finds it by its session and kills it.
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +40,7 @@ use super::{
 };
 use crate::atomic_file::write_atomic;
 
-/// What the shim is told; holds secrets.
+/// The shim's instructions; contain secrets.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ShimInstructions {
     pub(super) name: String,
@@ -49,7 +55,7 @@ pub(super) struct ShimInstructions {
     pub(super) restarts: u32,
 }
 
-/// What runs; written once it does.
+/// The running instance; written to `runs.json` after the start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RunningInstance {
     pub(super) shim: ProcessId,
@@ -59,22 +65,22 @@ pub(super) struct RunningInstance {
     /// Unplanned restarts before this run.
     #[serde(default)]
     pub(super) restarts: u32,
-    /// What an operator should know: which limits are not enforced.
+    /// A warning for the operator: which limits are not enforced.
     #[serde(default)]
     pub(super) note: Option<String>,
 }
 
-/// How the instance ended.
+/// How the instance ended; written to `ended.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct EndedInstance {
     pub(super) code: Option<i32>,
     pub(super) signal: Option<i32>,
     #[serde(default)]
     pub(super) out_of_memory: bool,
-    /// It was still running when the grace period was over, and was killed.
+    /// It was killed at the end of the grace period.
     #[serde(default)]
     pub(super) grace_exceeded: bool,
-    /// It exited by itself and left processes in the background, which were killed.
+    /// It exited by itself and left background processes, which were killed.
     #[serde(default)]
     pub(super) left_processes: bool,
     pub(super) at: Timestamp,
@@ -98,7 +104,7 @@ impl EndedInstance {
     }
 }
 
-/// Servers that put themselves into the background by default.
+/// Advice for servers that daemonize by default.
 const STAY_IN_FOREGROUND: &str = "the command must stay in the foreground (nginx -g 'daemon off;', gunicorn without --daemon, caddy run, pm2-runtime)";
 
 fn signal_name(signal: i32) -> String {
@@ -122,17 +128,17 @@ fn signal_name(signal: i32) -> String {
 
 pub(super) const RUNS: &str = "runs.json";
 pub(super) const ENDED: &str = "ended.json";
-/// There while the instance is ready, so that the next server needn't ask before it believes it.
+/// Present while the instance is ready, so that the next server needn't probe it first.
 pub(super) const READY: &str = "ready";
 const SLOT: &str = "slot.lock";
 
-/// The main function of `shipway instance --dir FOLDER`. It must be called while the process has no other threads.
+/// The main function of `shipway instance --dir FOLDER`. Must be called while the process has only one thread.
 #[must_use]
 pub fn run_shim(folder: &Path) -> ExitCode {
     match supervise_instance(folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // To the server, if it still listens, and for whoever looks later.
+            // To the server, if it still reads, and to the log.
             let _ = writeln!(io::stdout(), "{error}");
             if let Ok(mut log) = InstanceLog::open(&folder.join(LOG)) {
                 log.write_note(&error.to_string());
@@ -145,9 +151,9 @@ pub fn run_shim(folder: &Path) -> ExitCode {
 fn supervise_instance(folder: &Path) -> io::Result<()> {
     let told: ShimInstructions = serde_json::from_reader(io::stdin().lock())?;
     let _slot = lock_slot(folder)?;
-    // Should the shim be killed, its session is how what it started is found. Refused only to a group leader, started by hand.
+    // If the shim is killed, its descendants are found by the session. Fails only for a group leader, started by hand.
     let _ = setsid();
-    // What the instance leaves behind becomes ours, and ends with it.
+    // Child subreaper: orphans are reparented to the shim and killed with the instance.
     set_child_subreaper(Some(getpid()))?;
     for of_last_run in [ENDED, READY] {
         let _ = fs::remove_file(folder.join(of_last_run));
@@ -193,7 +199,7 @@ fn supervise_instance(folder: &Path) -> io::Result<()> {
     write_json(folder, ENDED, &to_ended(&end, out_of_memory))
 }
 
-/// Held until this process ends, however it does.
+/// Locks the slot until this process exits.
 fn lock_slot(folder: &Path) -> io::Result<File> {
     let slot = OpenOptions::new()
         .create(true)
@@ -205,10 +211,10 @@ fn lock_slot(folder: &Path) -> io::Result<File> {
     Ok(slot)
 }
 
-/// Starts the command in a group of its own, with one pipe for all that it prints.
+/// Starts the command in its own process group, with one pipe for all its output.
 fn start_command(told: &ShimInstructions) -> io::Result<(Child, OwnedFd)> {
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // Slack for a disk that is slow for a moment; without it the default size does.
+    // Room for output while the disk is slow; the default size works too.
     let _ = rustix::pipe::fcntl_setpipe_size(&output, 1 << 20);
     rustix::io::ioctl_fionbio(&output, true)?;
     let command = shell_command::with_exec(&told.command);
@@ -229,7 +235,7 @@ fn start_command(told: &ShimInstructions) -> io::Result<(Child, OwnedFd)> {
     Ok((child, output))
 }
 
-/// The server may go now, and its pipes with it.
+/// Detaches from the server's pipes, so that it may exit.
 fn detach_stdio() -> io::Result<()> {
     let nothing = OpenOptions::new()
         .read(true)
@@ -252,7 +258,7 @@ fn to_ended(end: &InstanceEnd, out_of_memory: bool) -> EndedInstance {
     }
 }
 
-/// A file of an instance or its set; whoever reads it reads all of it.
+/// Writes a JSON file of an instance or a set atomically.
 pub(super) fn write_json(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     write_atomic(&folder.join(name), &serde_json::to_vec(value)?, 0o600)
 }

@@ -1,4 +1,4 @@
-//! What the supervisors of all slots share with the target: what there is to see, and which ports are given out.
+//! State shared by the target and the supervisors of its slots: instance statuses and reserved ports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ use super::{
 pub(super) struct TargetState {
     pub(super) shim: Vec<OsString>,
     pub(super) secrets: SecretResolver,
-    /// Below it are the folders that services keep over releases.
+    /// Root of the folders that services keep across releases.
     pub(super) data: PathBuf,
     table: Mutex<InstanceTable>,
     revision: watch::Sender<u64>,
@@ -34,9 +34,9 @@ pub(super) struct TargetState {
 struct InstanceTable {
     statuses: BTreeMap<InstanceId, InstanceStatus>,
     crashes: BTreeMap<SetKey, SetCrashes>,
-    /// Of stopped slots, too, as long as their set is there: what is counted never falls.
+    /// Includes stopped slots while their set exists: totals never fall.
     availability: BTreeMap<InstanceId, AvailabilityRecord>,
-    /// Given to an instance that may not have begun to listen.
+    /// Reserved for instances that may not listen yet.
     ports: BTreeMap<InstanceId, u16>,
 }
 
@@ -51,18 +51,18 @@ impl TargetState {
         }
     }
 
-    /// Shows an instance, and tells those who watch.
+    /// Publishes a status and notifies subscribers.
     pub(super) fn publish_status(&self, status: InstanceStatus) {
         self.update_status(status);
         self.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// Shows it in fresher words that nobody needs to be woken for.
+    /// Updates a status without notifying subscribers.
     pub(super) fn update_status(&self, status: InstanceStatus) {
         self.lock_table().statuses.insert(status.id.clone(), status);
     }
 
-    /// The instance is gone.
+    /// Removes an instance that has ended.
     pub(super) fn remove_instance(&self, id: &InstanceId) {
         let mut table = self.lock_table();
         table.statuses.remove(id);
@@ -76,33 +76,33 @@ impl TargetState {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// The instance has ended unasked. What is shown next wakes those who wait for a crash loop.
+    /// Records an unplanned exit. The next published status wakes those who wait for a crash loop.
     pub(super) fn record_crash(&self, id: &InstanceId, why: String) {
         let mut table = self.lock_table();
         let crashes = table.crashes.entry(id.set.clone()).or_default();
         crashes.add_exit(id.slot, why, Instant::now());
     }
 
-    /// The instance has become ready.
+    /// Records that the instance became ready.
     pub(super) fn record_ready(&self, id: &InstanceId) {
         let mut table = self.lock_table();
         let crashes = table.crashes.entry(id.set.clone()).or_default();
         crashes.set_ready(id.slot);
     }
 
-    /// Why the set is in a crash loop, if it is.
+    /// The reason, if the set is in a crash loop.
     pub(super) fn crash_loop(&self, set: &SetKey) -> Option<String> {
         let table = self.lock_table();
         table.crashes.get(set)?.crash_loop(Instant::now())
     }
 
-    /// Takes over what an earlier server counted for this slot.
+    /// Loads the slot's record of an earlier server.
     pub(super) fn load_availability(&self, id: &InstanceId, folder: &Path) {
         let record = AvailabilityRecord::load(folder);
         self.lock_table().availability.insert(id.clone(), record);
     }
 
-    /// Changes the slot's record, in memory and in its folder.
+    /// Changes the slot's record in memory and on disk.
     pub(super) fn record_availability(
         &self,
         id: &InstanceId,
@@ -123,7 +123,7 @@ impl TargetState {
         }
     }
 
-    /// What was counted for the set.
+    /// Availability totals of the set.
     pub(super) fn set_availability(&self, set: &SetKey) -> SetAvailability {
         let now = Timestamp::now();
         let table = self.lock_table();
@@ -133,14 +133,14 @@ impl TargetState {
             .fold(SetAvailability::default(), |sum, each| sum + each)
     }
 
-    /// The set is gone, and its counts with it.
+    /// Removes the records of a set that was removed.
     pub(super) fn remove_availability(&self, set: &SetKey) {
         self.lock_table()
             .availability
             .retain(|id, _| id.set != *set);
     }
 
-    /// A port that no other instance has, free at this moment.
+    /// Reserves a free port that no other instance has.
     pub(super) fn reserve_port(&self, id: &InstanceId) -> io::Result<u16> {
         let mut table = self.lock_table();
         let mut taken: BTreeSet<u16> = table.ports.values().copied().collect();
@@ -163,7 +163,7 @@ impl TargetState {
     }
 
     fn lock_table(&self) -> MutexGuard<'_, InstanceTable> {
-        // Every change is one insertion or removal: a panic in between leaves nothing half done.
+        // Every change is one insertion or removal: a panic can't leave the table half-updated.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
