@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 use shipway_core::{ids::ReleaseNumber, rollout::plan::Split, service::ServiceView, target};
-use shipway_drivers::data_plane::traffic_meter::{TrafficReading, TrafficTotals};
+use shipway_drivers::data_plane::meter::{Reading, Totals};
 use shipway_engine::StoreError;
 
 use crate::{app::App, read_models::rollout_view};
@@ -14,7 +14,7 @@ pub(crate) async fn environment_statuses(
     app: &Arc<App>,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
     let instances = app.target.instances();
-    let reading = app.meter.read_totals().await.ok();
+    let reading = app.meter.read().await.ok();
     let unreachable = app.plane.unreachable_ports().await.unwrap_or_default();
     let mut statuses = Vec::new();
     let mut rows = app.store.all_rows("service").await?;
@@ -69,9 +69,9 @@ pub(crate) async fn environment_statuses(
     Ok(statuses)
 }
 
-fn release_traffic(reading: &TrafficReading, at: &target::Place) -> Vec<ReleaseTraffic> {
+fn release_traffic(reading: &Reading, at: &target::Place) -> Vec<ReleaseTraffic> {
     let millis = |took: Option<std::time::Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
-    let traffic = |(release, totals): (ReleaseNumber, &TrafficTotals)| ReleaseTraffic {
+    let traffic = |(release, totals): (ReleaseNumber, &Totals)| ReleaseTraffic {
         release,
         name: release.to_string(),
         requests: totals.requests,
@@ -83,5 +83,5 @@ fn release_traffic(reading: &TrafficReading, at: &target::Place) -> Vec<ReleaseT
         p50_ms: millis(totals.latency.quantile(0.5)),
         p99_ms: millis(totals.latency.quantile(0.99)),
     };
-    reading.releases_at(at).map(traffic).collect()
+    reading.at(at).map(traffic).collect()
 }

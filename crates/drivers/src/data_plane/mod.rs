@@ -22,6 +22,12 @@
 
 pub mod counter_totals;
 mod proxy_process;
+
+/// The previous names of [`traffic_meter`], for callers that are being edited elsewhere.
+pub mod meter {
+    pub use super::traffic_meter::{TrafficReading as Reading, TrafficTotals as Totals};
+}
+
 mod supervisor;
 pub mod traffic_meter;
 
