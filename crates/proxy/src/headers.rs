@@ -212,6 +212,13 @@ pub(crate) fn add_forwarding_headers(
     if !client.is_trusted() {
         strip_forwarding_headers(headers);
     }
+    let origin = client.is_trusted().then(|| client.origin_address(headers));
+    // A front that sends `X-Forwarded-*` alone would be contradicted by an element of this proxy: servers read `Forwarded` first.
+    let is_told_otherwise = client.is_trusted()
+        && !headers.contains_key(FORWARDED)
+        && [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST]
+            .iter()
+            .any(|name| headers.contains_key(name));
     let forwarded_for = match headers.get(FORWARDED_FOR) {
         None => Some(client.text.clone()),
         Some(_) => join_lines(headers, &FORWARDED_FOR, client.text.as_bytes()),
@@ -220,7 +227,9 @@ pub(crate) fn add_forwarding_headers(
         .get(FORWARDED)
         .is_some()
         .then(|| join_lines(headers, &FORWARDED, b""));
-    let forwarded = client.forwarded_header(before.flatten().as_ref(), &host);
+    let forwarded = (!is_told_otherwise)
+        .then(|| client.forwarded_header(before.flatten().as_ref(), &host))
+        .flatten();
     for (name, value) in [(FORWARDED_FOR, forwarded_for), (FORWARDED, forwarded)] {
         if let Some(value) = value {
             headers.insert(name, value);
@@ -234,7 +243,8 @@ pub(crate) fn add_forwarding_headers(
         headers.insert(FORWARDED_HOST, host);
     }
     if !headers.contains_key(REAL_IP) {
-        headers.insert(REAL_IP, client.text.clone());
+        let text = origin.and_then(|origin| HeaderValue::from_str(&origin.to_string()).ok());
+        headers.insert(REAL_IP, text.unwrap_or_else(|| client.text.clone()));
     }
     let (named, traced) = (
         headers.contains_key(REQUEST_ID),
@@ -382,6 +392,18 @@ mod tests {
         let appended = "for=10.0.0.1;host=\"inner\";proto=http";
         let all = format!("for=203.0.113.9;proto=https, {appended}");
         assert_eq!(headers["forwarded"], all);
+    }
+
+    #[test]
+    fn a_trusted_proxy_that_sends_no_forwarded_header_is_not_contradicted() {
+        let proxy = client("10.0.0.1", &["10.0.0.0/8"]);
+        let mut headers = forwarded();
+        headers.remove("forwarded");
+        headers.remove("x-real-ip");
+        add_forwarding_headers(&mut headers, &proxy, "inner".parse().unwrap(), || 7);
+        assert!(!headers.contains_key("forwarded"));
+        assert_eq!(headers["x-real-ip"], "203.0.113.9");
+        assert_eq!(headers["x-forwarded-proto"], "https");
     }
 
     #[test]
