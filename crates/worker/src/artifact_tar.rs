@@ -45,7 +45,7 @@ pub(crate) enum ArtifactError {
     WrongDigest { found: String, expected: String },
     #[error("a link is in the place of the folder {}", .0.display())]
     LinkInPlaceOfFolder(PathBuf),
-    #[error("{}: its name is no text", .0.display())]
+    #[error("{}: its name is not valid UTF-8", .0.display())]
     InvalidName(PathBuf),
 }
 

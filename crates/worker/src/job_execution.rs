@@ -216,7 +216,7 @@ impl JobExecution {
         let spec = &self.runner.spec;
         let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
         let why = format!(
-            "the job can't go on from attempt {attempt}: {lost}; run it from its first step: shipway retry r{} --job {}",
+            "the job can't be resumed from attempt {attempt}: {lost}; run it from its first step: shipway retry r{} --job {}",
             spec.contexts.github.get("run_number").to_text(),
             spec.key
         );
@@ -266,7 +266,7 @@ impl JobExecution {
     fn finish_job(mut self) -> io::Result<Conclusion> {
         for stray in kill_stray_processes() {
             let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
-            let text = format!("ended what the job had left running: {name} (pid {pid})");
+            let text = format!("killed a process that the job left running: {name} (pid {pid})");
             self.runner.output.annotate(Level::Warning, &text);
         }
         self.store_test_reports();

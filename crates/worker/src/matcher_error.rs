@@ -36,7 +36,7 @@ pub(crate) enum MatcherProblem {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DefinitionProblem {
-    #[error("the severity {0:?} is none")]
+    #[error("unknown severity {0:?}")]
     UnknownSeverity(String),
     #[error("it has {count} patterns, and 1 to {PATTERNS_MAX} are possible")]
     PatternCount { count: usize },

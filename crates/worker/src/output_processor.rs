@@ -356,7 +356,7 @@ impl OutputProcessor {
     fn stop_commands(&mut self, word: String) {
         if word.trim().is_empty() || workflow_command::is_command_name(&word) {
             return self.fail_step(&format!(
-                "stop-commands with {word:?}: it needs a word that nobody else would say"
+                "stop-commands with {word:?}: it needs a unique token"
             ));
         }
         self.effects.stopped = Some(word);
@@ -552,7 +552,7 @@ mod tests {
             (&b"::set-env name=A::1\n"[..], "GITHUB_ENV"),
             (b"::add-path::/x\n", "GITHUB_PATH"),
             (b"##[set-output]x\n", "without a name"),
-            (b"::stop-commands::error\n", "nobody else"),
+            (b"::stop-commands::error\n", "unique token"),
             (b"::echo::loud\n", "on or off"),
             (b"::add-matcher::/nowhere.json\n", "/nowhere.json"),
         ] {

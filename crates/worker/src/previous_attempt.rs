@@ -30,7 +30,7 @@ pub enum ResumeError {
     )]
     WorkspaceGone,
     /// The resume state is missing, e.g. because the disk was full.
-    #[error("what its steps had left for later ones is gone, or could not be kept")]
+    #[error("the state that its steps left for later steps is missing, or could not be saved")]
     StateMissing,
     /// A file of the previous attempt can't be read.
     #[error("what it has left can't be read: {0}")]

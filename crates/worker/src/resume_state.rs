@@ -201,7 +201,7 @@ impl ResumeStateWriter {
             // Nothing may follow the incomplete line that is left now.
             self.broken = true;
             eprintln!(
-                "what a step has left could not be kept: {error}; the job can't go on from a step"
+                "the state of a step could not be saved: {error}; the job can't be resumed from a step"
             );
         }
         true

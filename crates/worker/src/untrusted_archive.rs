@@ -41,7 +41,7 @@ pub(crate) enum ArchiveError {
     File(#[from] PathError),
     #[error("it is damaged: {0}")]
     Damaged(String),
-    #[error("it is no zip file: {0}")]
+    #[error("it is not a zip file: {0}")]
     NotAZip(zip::result::ZipError),
     #[error("it has more than {0} files")]
     TooManyEntries(usize),
@@ -55,11 +55,11 @@ pub(crate) enum ArchiveError {
     },
     #[error("it has {} twice", .0.display())]
     DuplicateEntry(PathBuf),
-    #[error("a name in it is no text: {0}")]
+    #[error("a name in it is not valid UTF-8: {0}")]
     InvalidName(String),
     #[error(transparent)]
     Entry(#[from] EntryError),
-    #[error("{}: its length is not the one it says", .0.display())]
+    #[error("{}: its length differs from the declared one", .0.display())]
     WrongLength(PathBuf),
 }
 

@@ -256,7 +256,7 @@ fn jobs_see_nothing_of_the_server_and_leave_nothing_running() {
     let places = format!("home {job}/home temp {job}/temp here {job}/workspace");
     assert_says(&log, &[&places, "drwx------", "left running: sleep"]);
     // Both, and what of the second one had not yet become it.
-    let ended = log.matches("]ended what the job had left running: ");
+    let ended = log.matches("]killed a process that the job left running: ");
     assert!(ended.count() >= 2, "{log}");
     for sleeper in ["sleep 4271", "sleep 4272"] {
         assert_eq!(processes_with(&[sleeper]), Vec::<u32>::new());

@@ -34,11 +34,11 @@ pub(crate) enum CacheArchiveError {
     File(#[from] PathError),
     #[error("the cache is damaged: {0}")]
     Archive(#[from] ArchiveError),
-    #[error("{} is no absolute path", .0.display())]
+    #[error("{} is not an absolute path", .0.display())]
     NotAbsolute(PathBuf),
-    #[error("the cache holds {}, which is none of the paths that are asked for", .0.display())]
+    #[error("the cache contains {}, which is outside of the requested paths", .0.display())]
     UnexpectedPath(PathBuf),
-    #[error("the cache holds {}, which is no file", .0.display())]
+    #[error("the cache contains {}, which is not a file", .0.display())]
     UnexpectedKind(PathBuf),
     #[error("{}: a link in the way leads out", .0.display())]
     LinkLeadsOut(PathBuf),
@@ -374,7 +374,10 @@ mod tests {
         assert_eq!(fs::read_to_string(to.home.join(".tool/db")).unwrap(), "db");
         assert_eq!(fs::read_to_string(elsewhere.path().join("x")).unwrap(), "x");
         let refused = unpack_cache(&archive, &to, "deps").unwrap_err().to_string();
-        assert!(refused.contains("none of the paths"), "{refused}");
+        assert!(
+            refused.contains("outside of the requested paths"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) enum ReportError {
     InvalidPatterns(#[from] globset::Error),
     #[error("it can't be read: {0}")]
     Unreadable(#[from] std::io::Error),
-    #[error("it is no file")]
+    #[error("it is not a file")]
     NotAFile,
     #[error("it is larger than {mebibytes} MiB")]
     TooLarge { mebibytes: u64 },

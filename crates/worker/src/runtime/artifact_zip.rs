@@ -155,7 +155,7 @@ mod tests {
         let refused = zip_to_tar(&path, &folder.path().join("a.tar"))
             .unwrap_err()
             .to_string();
-        assert!(refused.contains("no zip file"), "{refused}");
+        assert!(refused.contains("not a zip file"), "{refused}");
     }
 
     #[test]

@@ -263,7 +263,7 @@ fn what_is_not_what_it_says_is_refused_and_leaves_nothing() {
         (&zip[..], json!({"size": "1"}), "bytes came"),
         (&zip, json!({"hash": "sha256:00"}), "what came is"),
         (&evil, json!({}), "leaves its folder"),
-        (b"no zip", json!({}), "no zip file"),
+        (b"no zip", json!({}), "not a zip file"),
     ] {
         assert_eq!(put(&bench.begin("a"), body), 201);
         let mut finalize = finalize;
