@@ -145,7 +145,7 @@ fn what_the_failed_step_had_left_is_not_there() {
 fn what_cannot_be_gone_on_from_is_refused_with_what_to_do() {
     for (spoil, why) in [
         ("workspace", "its workspace is gone"),
-        ("kept", "what its steps had left"),
+        ("kept", "the state that its steps left"),
         ("steps", "its steps are not those"),
         ("later", "no step \"last\" to begin at"),
     ] {
